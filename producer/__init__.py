@@ -1,0 +1,61 @@
+"""Ask which of your labels fits an image, through a queue.
+
+::
+
+    from producer import Client
+
+    client = Client()
+    job = client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
+    print(job.result(timeout=30).ranking)
+
+Importing this package loads neither torch nor Redis; a client reads its settings and connects when it is made and used.
+"""
+
+from producer.aio import AsyncClient
+from producer.answers import Answer, State
+from producer.client import Client
+from producer.contract import ClassifyJob, ImageInfo, Outcome, Question, Queue, Result, Score, Timings
+from producer.errors import (
+    BrokerUnavailable,
+    InvalidJob,
+    JobCancelled,
+    JobConflict,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    NameshotError,
+    QueueFull,
+    ResultTimeout,
+    SettingsError,
+)
+from producer.jobs import AsyncJob, Job
+from producer.portions import BulkOutcome
+
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "AsyncJob",
+    "BrokerUnavailable",
+    "BulkOutcome",
+    "ClassifyJob",
+    "Client",
+    "ImageInfo",
+    "InvalidJob",
+    "Job",
+    "JobCancelled",
+    "JobConflict",
+    "JobExpired",
+    "JobFailed",
+    "JobNotFound",
+    "NameshotError",
+    "Outcome",
+    "Question",
+    "Queue",
+    "QueueFull",
+    "Result",
+    "ResultTimeout",
+    "Score",
+    "SettingsError",
+    "State",
+    "Timings",
+]

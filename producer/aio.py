@@ -1,0 +1,204 @@
+"""The client for asyncio programs: the same methods as coroutines and async iterators."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from producer.aio_bulk import run_bulk
+from producer.answers import Answer
+from producer.configuration import configure
+from producer.contract import DEFAULT_TEMPLATE, Queue, Result
+from producer.jobs import AsyncJob, timed_out
+from producer.operations import cancel, look_up, not_found, queue_depths, submit
+from producer.portions import BulkOutcome, BulkPlan
+from producer.submission import JobLike, Submission, Templates, check_job_id
+from producer.waiting import AnswerListener
+
+if TYPE_CHECKING:
+    from producer.connections import AsyncLink
+
+
+class AsyncClient:
+    """As `Client`, for one event loop; it never blocks it, and any number of its tasks may share one.
+
+    ::
+
+        async with AsyncClient() as client:
+            job = await client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
+            print((await job.result(timeout=30)).best)
+
+    Arguments and errors are those of `Client`. Thousands of jobs can be awaited at once over one connection.
+    """
+
+    def __init__(
+        self,
+        broker_url: str | None = None,
+        result_backend: str | None = None,
+        *,
+        result_ttl: int | None = None,
+        queue_prefix: str | None = None,
+        max_queue: int | None = None,
+    ) -> None:
+        # As in `Client`: importing the package stays cheap.
+        from producer.connections import AsyncLink
+
+        self._config = config = configure(
+            broker_url=broker_url,
+            result_backend=result_backend,
+            result_ttl=result_ttl,
+            queue_prefix=queue_prefix,
+            max_queue=max_queue,
+        )
+        self._desk = config.desk
+        self._link: AsyncLink = AsyncLink(config.broker, config.results)
+        self._listener = AnswerListener(self._link, config.queue_prefix)
+
+    async def submit(
+        self,
+        url: str,
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the download's, in the worker
+        job_id: str | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "default",
+    ) -> AsyncJob:
+        """As `Client.submit`."""
+        submission = self._desk.single(
+            url,
+            labels,
+            hypothesis_template=hypothesis_template,
+            top_k=top_k,
+            timeout=timeout,
+            job_id=job_id,
+            expires_in=expires_in,
+            queue=queue,
+        )
+        await self._submit([submission])
+        return AsyncJob(submission.job_id, self)
+
+    async def classify(
+        self,
+        url: str,
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+        job_id: str | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "default",
+        result_timeout: float | None = None,
+    ) -> Result:
+        """As `Client.classify`."""
+        job = await self.submit(
+            url,
+            labels,
+            hypothesis_template=hypothesis_template,
+            top_k=top_k,
+            timeout=timeout,
+            job_id=job_id,
+            expires_in=expires_in,
+            queue=queue,
+        )
+        return await job.result(result_timeout)
+
+    async def submit_many(self, jobs: Iterable[JobLike]) -> list[AsyncJob]:
+        """As `Client.submit_many`."""
+        handles: list[AsyncJob] = []
+        for submissions, refusal in self._desk.chunks(jobs):
+            if submissions:
+                await self._submit(submissions, before=len(handles))
+            if refusal is not None:
+                raise refusal
+            handles += [AsyncJob(submission.job_id, self) for submission in submissions]
+        return handles
+
+    def classify_many(
+        self,
+        urls: Iterable[str] | AsyncIterable[str],
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "bulk",
+        images_per_message: int = 32,
+        in_flight: int = 64,
+        ordered: bool = False,
+    ) -> AsyncGenerator[BulkOutcome, None]:
+        """As `Client.classify_many`; ``urls`` may be an async iterable too.
+
+        A plain iterable is read in the event loop, so it should not block. To leave early, wrap the stream in
+        ``contextlib.aclosing``: what is under way is cancelled when the generator is closed.
+        """
+        plan = BulkPlan.checked(
+            self._desk,
+            labels,
+            hypothesis_template=hypothesis_template,
+            top_k=top_k,
+            timeout=timeout,
+            expires_in=expires_in,
+            queue=queue,
+            images_per_message=images_per_message,
+            in_flight=in_flight,
+            ordered=ordered,
+        )
+        return run_bulk(plan, urls, submit=self._submit_one, wait=self._listener.wait, cancel=self.cancel)
+
+    def job(self, job_id: str) -> AsyncJob:
+        """As `Client.job`."""
+        return AsyncJob(check_job_id(job_id), self)
+
+    async def look_up(self, job_id: str) -> Answer:
+        """As `Client.look_up`."""
+        return (await self._link.run(look_up(self._config.queue_prefix, [job_id])))[job_id]
+
+    async def wait_for(self, job_id: str, timeout: float | None) -> Answer:  # noqa: ASYNC109
+        """As `Client.wait_for`."""
+        answer = await self.look_up(job_id)
+        if not answer.is_terminal and answer.state != "unknown":
+            try:
+                async with asyncio.timeout(timeout):
+                    answer = await self._listener.wait(job_id)
+            except TimeoutError:
+                raise timed_out(job_id, timeout) from None
+        if answer.state == "unknown":
+            raise not_found(job_id)
+        return answer
+
+    async def cancel(self, job_id: str) -> bool:
+        """As `Client.cancel`."""
+        return await self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+
+    async def queue_depths(self) -> dict[Queue, int]:
+        """As `Client.queue_depths`."""
+        return await self._link.run(queue_depths(self._config.queue_prefix))
+
+    async def close(self) -> None:
+        """Close every connection. Tasks that still wait get `BrokerUnavailable`."""
+        await self._listener.close()
+        await self._link.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
+
+    async def _submit(self, submissions: list[Submission], *, before: int = 0) -> None:
+        await self._link.run(submit(submissions, max_queue=self._config.max_queue, submitted_before=before))
+
+    async def _submit_one(self, submission: Submission) -> None:
+        await self._submit([submission])

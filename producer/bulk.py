@@ -1,0 +1,142 @@
+"""Streams of images: many to a message, a bounded number of messages under way, outcomes as they finish."""
+
+from __future__ import annotations
+
+import logging
+import queue as queues
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Final
+
+from producer.answers import Answer
+from producer.errors import BrokerUnavailable, NameshotError, QueueFull
+from producer.portions import BulkOutcome, BulkPlan, Portion
+from producer.submission import Submission
+
+logger = logging.getLogger(__name__)
+
+#: Between two tries of sending a message that a full queue or an absent Redis refused.
+RETRY_PAUSE_S: Final = 1.0
+#: As long as those who wait for an answer are patient; a full queue is waited for without end.
+OUTAGE_S: Final = 60.0
+
+
+class Patience:
+    """Says whether a message that could not be sent should be tried again."""
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+
+    def sent(self) -> None:
+        """Forget earlier failures."""
+        self._since_s = None
+
+    def refused(self, error: QueueFull | BrokerUnavailable) -> None:
+        """Return when it should be tried again; raise ``error`` once Redis was away too long."""
+        if isinstance(error, QueueFull):
+            self._since_s = None
+            return
+        if self._since_s is None:
+            self._since_s = time.monotonic()
+        if time.monotonic() - self._since_s > OUTAGE_S:
+            raise error
+
+
+class Order:
+    """Holds finished portions back until those before them are finished, where order is asked for."""
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._next = 0
+        self._held: dict[int, list[BulkOutcome]] = {}
+
+    def release(self, outcomes: list[BulkOutcome]) -> Iterator[list[BulkOutcome]]:
+        """The portions that may be yielded now that this one is finished."""
+        if not self._ordered:
+            yield outcomes
+            return
+        self._held[outcomes[0].index] = outcomes
+        while (ready := self._held.pop(self._next, None)) is not None:
+            self._next += len(ready)
+            yield ready
+
+
+def run_bulk(
+    plan: BulkPlan,
+    urls: Iterable[str],
+    *,
+    submit: Callable[[Submission], None],
+    wait: Callable[[str], Future[Answer]],
+    cancel: Callable[[str], bool],
+) -> Generator[BulkOutcome, None, None]:
+    """The stream of `Client.classify_many`."""
+    portions = plan.portions(urls)
+    order, patience = Order(ordered=plan.ordered), Patience()
+    finished: queues.SimpleQueue[tuple[Portion, Future[Answer] | None]] = queues.SimpleQueue()
+    under_way: dict[int, Future[Answer] | None] = {}
+    ids: dict[int, str] = {}
+    refused: Portion | None = None
+    exhausted = False
+    try:
+        while True:
+            while len(under_way) < plan.in_flight and not exhausted and finished.empty():
+                portion = refused or next(portions, None)
+                refused = None
+                if portion is None:
+                    exhausted = True
+                    break
+                waiting = None
+                if portion.submission is not None:
+                    try:
+                        submit(portion.submission)
+                    except (QueueFull, BrokerUnavailable) as error:
+                        patience.refused(error)
+                        refused = portion
+                        break
+                    patience.sent()
+                    ids[portion.start] = portion.submission.job_id
+                    waiting = wait(portion.submission.job_id)
+                under_way[portion.start] = waiting
+                _announce(portion, waiting, finished)
+            if not under_way and exhausted:
+                return
+            try:
+                portion, waiting = finished.get(timeout=RETRY_PAUSE_S if refused else None)
+            except queues.Empty:
+                continue
+            ids.pop(portion.start, None)
+            for outcomes in order.release(portion.outcomes(_answer_of(waiting))):
+                yield from outcomes
+                del under_way[outcomes[0].index]
+    finally:
+        for left in under_way.values():
+            if left is not None:
+                left.cancel()
+        cancel_rest(ids.values(), cancel)
+
+
+def cancel_rest(job_ids: Iterable[str], cancel: Callable[[str], bool]) -> None:
+    """Cancel messages whose outcomes nobody will read."""
+    for job_id in job_ids:
+        try:
+            cancel(job_id)
+        except NameshotError as error:
+            # The reader is leaving, maybe because of this very error; the messages run to no harm.
+            logger.warning("bulk: could not cancel the messages under way: %s", error)
+            return
+
+
+def _announce(
+    portion: Portion,
+    waiting: Future[Answer] | None,
+    finished: queues.SimpleQueue[tuple[Portion, Future[Answer] | None]],
+) -> None:
+    if waiting is None:
+        finished.put((portion, None))
+    else:
+        waiting.add_done_callback(lambda _: finished.put((portion, waiting)))
+
+
+def _answer_of(waiting: Future[Answer] | None) -> Answer | None:
+    return None if waiting is None else waiting.result()

@@ -1,0 +1,55 @@
+"""All commands, by name. Each loads what it needs when it runs, so that ``--help`` and completion are quick."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from producer.cli import bulk, classify, doctor, jobs, system
+
+app = typer.Typer(
+    name="nameshot",
+    help="Ask which of your labels fits an image: zero-shot image classification through a queue.",
+    epilog="New here? `nameshot demo` needs nothing else.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"nameshot {version('nameshot')}")
+        except PackageNotFoundError:
+            print("nameshot (not installed, run from its sources)")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+for _name, _command in (
+    ("demo", system.demo),
+    ("up", system.up),
+    ("worker", system.worker),
+    ("classify", classify.classify),
+    ("submit", classify.submit),
+    ("bulk", bulk.bulk),
+    ("status", jobs.status),
+    ("result", jobs.result),
+    ("cancel", jobs.cancel),
+    ("doctor", doctor.doctor),
+):
+    app.command(_name)(_command)

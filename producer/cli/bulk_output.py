@@ -1,0 +1,207 @@
+"""The answers of a bulk run: a JSONL file that may be cut off anywhere and is continued by the next run.
+
+Each line is ``{"line", "url", "question", "result" | "error"}``. ``line`` is the record's line in the input,
+``question`` a digest of labels, template and top_k, so that answers to another question are never mixed in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self
+
+from producer.cli.bulk_input import Record
+from producer.errors import NameshotError
+
+#: What a power cut may cost; a killed process loses nothing that was written.
+_SYNC_EVERY_S: Final = 1.0
+
+
+class BulkOutputError(NameshotError):
+    """The output file cannot be used, or does not belong to this input and question."""
+
+
+class BulkOutput:
+    """Appends answers, and knows which lines of the input have one already.
+
+    Args:
+        file: where the answers go; None is standard output, which starts afresh each time.
+        question: the digest that `question_digest` makes.
+        retry_failed: forget the answers that were errors worth trying again.
+
+    Raises:
+        BulkOutputError: the file is not ours, or another run writes to it.
+    """
+
+    def __init__(self, file: Path | None, question: str, *, retry_failed: bool = False) -> None:
+        self._question = question
+        self._name = str(file) if file is not None else "standard output"
+        # Eight bytes for each line of the input, so that a million lines take 8 MB.
+        self._answered = array("Q")
+        self.succeeded = 0
+        self.codes: Counter[str] = Counter()
+        self.retryable = 0
+        self._synced_at_s = time.monotonic()
+        if file is None:
+            self._file: BinaryIO = sys.stdout.buffer
+            self._can_sync = False
+            return
+        try:
+            self._file = _open_locked(file)
+            self._can_sync = file.is_file()
+            if self._can_sync:
+                _cut_torn_line(self._file)
+                if retry_failed and self._drop_retryable(file):
+                    self._file.close()
+                    self._file = _open_locked(file)
+                self._read()
+        except OSError as error:
+            raise BulkOutputError(f"{file} cannot be used: {error.strerror}.") from None
+
+    @property
+    def failed(self) -> int:
+        """How many lines have an error for an answer."""
+        return self.codes.total()
+
+    def has(self, record: Record) -> bool:
+        """Whether this record has an answer already.
+
+        Raises:
+            BulkOutputError: it has one, for another image: the input has changed.
+        """
+        if record.line >= len(self._answered) or not self._answered[record.line]:
+            return False
+        if self._answered[record.line] != _digest(record.image):
+            raise BulkOutputError(
+                f"{self._name} answers another image in line {record.line} than the input has there; "
+                "write to another file with -o."
+            )
+        return True
+
+    def write(self, record: Record, answer: dict[str, Any]) -> None:
+        """Append one answer: ``{"result": …}`` or ``{"error": …}``."""
+        entry = {"line": record.line, "url": record.image, "question": self._question, **answer}
+        try:
+            # One write for the whole line, so that a kill leaves at most one torn line, at the end.
+            self._file.write(json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n")
+            self._file.flush()
+            if self._can_sync and time.monotonic() - self._synced_at_s > _SYNC_EVERY_S:
+                os.fsync(self._file.fileno())
+                self._synced_at_s = time.monotonic()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise BulkOutputError(f"{self._name} cannot be written: {error.strerror}; run again to go on.") from None
+        self._note(record.line, record.image, answer)
+
+    def close(self) -> None:
+        """Bring everything to the disk and give up the lock."""
+        if self._file is sys.stdout.buffer:
+            return
+        if self._can_sync:
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _note(self, line: int, image: str, answer: dict[str, Any]) -> None:
+        if line >= len(self._answered):
+            missing = line + 1 - len(self._answered)
+            self._answered.frombytes(bytes(8 * (missing + len(self._answered) // 8)))
+        self._answered[line] = _digest(image)
+        if (error := answer.get("error")) is None:
+            self.succeeded += 1
+        else:
+            self.codes[error["code"]] += 1
+            self.retryable += bool(error["retryable"])
+
+    def _read(self) -> None:
+        for entry, _ in self._entries():
+            if entry["question"] != self._question:
+                raise BulkOutputError(
+                    f"{self._name} holds answers for other labels, another template or another --top-k; "
+                    "write to another file with -o."
+                )
+            self._note(entry["line"], entry["url"], entry)
+
+    def _drop_retryable(self, file: Path) -> bool:
+        """Write the file anew without the errors worth trying again; False when there are none."""
+        draft = file.with_name(file.name + ".draft")
+        dropped = 0
+        try:
+            with draft.open("wb") as kept:
+                for entry, raw in self._entries():
+                    if "error" in entry and entry["error"]["retryable"]:
+                        dropped += 1
+                    else:
+                        kept.write(raw)
+                kept.flush()
+                os.fsync(kept.fileno())
+            if dropped:
+                draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
+        return dropped > 0
+
+    def _entries(self) -> Iterator[tuple[dict[str, Any], bytes]]:
+        self._file.seek(0)
+        for number, raw in enumerate(self._file, 1):
+            try:
+                entry = json.loads(raw)
+                _ = (entry["line"] + 0, entry["url"] + "", entry["question"], entry.get("result") or entry["error"])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise BulkOutputError(
+                    f"line {number} of {self._name} was not written by `nameshot bulk`; write to another file with -o."
+                ) from None
+            yield entry, raw
+
+
+def question_digest(labels: list[str], template: str | list[str], top_k: int | None) -> str:
+    """A short name for one question; the order of the labels counts, since equal scores keep it."""
+    question = json.dumps([labels, template, top_k], ensure_ascii=True)
+    return hashlib.blake2b(question.encode(), digest_size=4).hexdigest()
+
+
+def _digest(image: str) -> int:
+    # Never 0, which stands for "no answer".
+    return int.from_bytes(hashlib.blake2b(image.encode(errors="replace"), digest_size=8).digest(), "big") or 1
+
+
+def _open_locked(file: Path) -> BinaryIO:
+    opened = file.open("a+b")
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        opened.close()
+        raise BulkOutputError(
+            f"another `nameshot bulk` writes to {file} now; wait for it, or choose another -o."
+        ) from None
+    return opened
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    """Drop what follows the last newline: the run before this one was killed in the middle of a line."""
+    end = file.seek(0, os.SEEK_END)
+    position = end
+    while position > 0:
+        start = max(0, position - 65_536)
+        file.seek(start)
+        newline = file.read(position - start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position < end:
+        file.truncate(position)

@@ -1,0 +1,168 @@
+"""What the doctor asks of Redis: broker, result backend, queues, and the workers that listen."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from producer.cli.findings import Finding
+from producer.errors import NameshotError
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from producer.configuration import Configuration
+    from producer.embedded.home import UpInfo
+    from producer.redis_urls import Endpoint
+
+_TIMEOUT_S: Final = 2.0
+#: Workers answer in milliseconds; one that is busy decoding takes longer.
+_WORKER_PATIENCE_S: Final = 1.0
+#: From here on a spike of waiting jobs may reach the limit before anybody looks.
+_MEMORY_WARNING: Final = 0.9
+
+
+def redis(up: UpInfo | None) -> Iterator[Finding]:
+    """Everything that needs Redis; one finding for each server that cannot be reached."""
+    from producer.configuration import configure
+
+    try:
+        configuration = configure(
+            broker_url=up.broker_url if up else None,
+            result_backend=up.result_backend if up else None,
+            queue_prefix=os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix) if up else None,
+            result_ttl=None,
+            max_queue=None,
+        )
+    except NameshotError as error:
+        yield Finding("settings", "broken", str(error), "correct the variable")
+        return
+    broker = _server("broker", configuration.broker)
+    yield broker
+    if broker.state == "ok":
+        yield from _keeping(configuration.broker)
+    yield _server("result backend", configuration.results)
+    if broker.state == "ok":
+        yield from _queues(configuration)
+        yield _workers(configuration)
+
+
+def _connect(endpoint: Endpoint) -> Redis:
+    from redis import Redis
+
+    return Redis.from_url(endpoint.url, socket_connect_timeout=_TIMEOUT_S, socket_timeout=_TIMEOUT_S)
+
+
+def _server(subject: str, endpoint: Endpoint) -> Finding:
+    from redis import RedisError
+
+    from producer.cli.connection import is_configured
+    from producer.connections import unavailable
+
+    try:
+        with _connect(endpoint) as server:
+            server.ping()
+            began_s = time.perf_counter()
+            server.ping()
+            took_ms = 1000 * (time.perf_counter() - began_s)
+            info: dict[str, Any] = server.info("server") | server.info("replication")
+    except (RedisError, OSError) as error:
+        advice = f"start Redis or Valkey there, or set {endpoint.variable}"
+        if not is_configured():
+            advice += "; without a Redis of your own run `nameshot up` in another terminal"
+        return Finding(subject, "broken", unavailable(error, endpoint), advice)
+    if info.get("role") == "slave":
+        return Finding(
+            subject, "broken", f"{endpoint.shown} is a read-only replica", f"set {endpoint.variable} to the primary"
+        )
+    version = info.get("valkey_version") or info.get("redis_version")
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    return Finding(subject, "ok", f"{endpoint.shown}: {name} {version}, answers in {took_ms:.1f} ms")
+
+
+def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
+    """Whether the broker keeps what it has taken, when memory runs out and when it restarts."""
+    with _connect(endpoint) as server:
+        memory: dict[str, Any] = server.info("memory")
+        persistence: dict[str, Any] = server.info("persistence")
+    limit, used, policy = memory["maxmemory"], memory["used_memory"], memory["maxmemory_policy"]
+    if policy != "noeviction":
+        yield Finding(
+            "memory",
+            "broken" if limit else "warning",
+            f"maxmemory-policy is {policy}: Redis would drop waiting jobs when memory is short",
+            "set maxmemory-policy to noeviction",
+        )
+    elif limit and used > _MEMORY_WARNING * limit:
+        yield Finding("memory", "warning", f"{used / limit:.0%} of maxmemory is in use", "enlarge it, or add workers")
+    else:
+        yield Finding("memory", "ok", f"{used / 1e6:,.0f} MB in use, nothing is ever evicted")
+    if persistence["aof_enabled"]:
+        state = persistence.get("aof_last_write_status", "ok")
+        if state == "ok":
+            yield Finding("persistence", "ok", "append-only file: a restart of Redis loses at most a second")
+        else:
+            yield Finding(
+                "persistence", "broken", f"the last write of the append-only file: {state}", "look at Redis's disk"
+            )
+    else:
+        yield Finding(
+            "persistence",
+            "warning",
+            "no append-only file: a restart of Redis loses waiting jobs and answers",
+            "set appendonly to yes",
+        )
+
+
+def _queues(configuration: Configuration) -> Iterator[Finding]:
+    from producer.client import Client
+    from producer.contract import QUEUES
+
+    with (
+        Client(configuration.broker.url, configuration.results.url, queue_prefix=configuration.queue_prefix) as client,
+        _connect(configuration.broker) as server,
+    ):
+        try:
+            depths = client.queue_depths()
+        except NameshotError as error:
+            yield Finding("queues", "broken", str(error))
+            return
+        in_flight = server.zcard(f"{configuration.queue_prefix}:unacked_index")
+    waiting = ", ".join(f"{name} {depths[name]:,}" for name in QUEUES)
+    full = [name for name in QUEUES if depths[name] >= configuration.max_queue]
+    text = f"waiting messages: {waiting}; with workers: {in_flight:,}"
+    if full:
+        yield Finding("queues", "broken", text, f"{full[0]} is full (NAMESHOT_MAX_QUEUE): add workers")
+    else:
+        yield Finding("queues", "ok", text)
+
+
+def _workers(configuration: Configuration) -> Finding:
+    from celery import Celery
+
+    from producer.broker import celery_configuration
+    from producer.contract import QUEUES, queue_name
+
+    app = Celery(set_as_current=False)
+    app.conf.update(
+        celery_configuration(
+            broker_url=configuration.broker.url,
+            result_backend=configuration.results.url,
+            result_ttl_s=configuration.result_ttl_s,
+            queue_prefix=configuration.queue_prefix,
+        )
+    )
+    try:
+        answers: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=_WORKER_PATIENCE_S).active_queues() or {}
+    finally:
+        app.close()
+    ours = {queue_name(configuration.queue_prefix, name) for name in QUEUES}
+    names = sorted(worker for worker, queues in answers.items() if ours & {queue["name"] for queue in queues})
+    if names:
+        return Finding("workers", "ok", f"{len(names)} running: {', '.join(names)}")
+    text = f"no worker takes jobs from {configuration.queue_prefix}.*"
+    if answers:
+        text += f" ({len(answers)} others are on this Redis)"
+    return Finding("workers", "broken", text, "start one: `nameshot worker`, or `nameshot up` to try things out")

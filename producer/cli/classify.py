@@ -1,0 +1,134 @@
+"""``nameshot classify`` and ``nameshot submit``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from producer.cli import options, output
+from producer.cli.connection import connect, image_url
+from producer.cli.failures import error_to_json, printable, sentence
+from producer.errors import JobCancelled, JobExpired, JobFailed, ResultTimeout
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from producer.jobs import Job
+
+#: After this long without an answer a person wants to know what might be missing.
+HINT_AFTER_S: Final = 10.0
+
+Images = Annotated[list[str], typer.Argument(help="URLs of images; local files too, while `nameshot up` runs.")]
+
+
+def classify(
+    images: Images,
+    label: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    template: options.Template = None,
+    top_k: options.TopK = None,
+    timeout: options.Timeout = None,
+    queue: options.QueueName = "default",
+    wait: options.Wait = 120.0,
+    as_json: options.AsJson = False,
+) -> int:
+    """Classify images and print their rankings.
+
+    Exits 1 when an image could not be classified. A job without an answer in time goes on, and is named.
+    """
+    labels = options.candidate_labels(label, labels_file)
+    shared = _shared(labels, template, top_k, timeout, queue)
+    urls = [image_url(image) for image in images]
+    with connect() as client:
+        jobs = client.submit_many({"url": url, **shared} for url in urls)
+        deadline = time.monotonic() + wait
+        console = output.console()
+        failed = 0
+        for image, job in zip(images, jobs, strict=True):
+            failed += not _print_answer(console, image, job, deadline, as_json=as_json)
+    return 1 if failed else 0
+
+
+def submit(
+    images: Images,
+    label: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    template: options.Template = None,
+    top_k: options.TopK = None,
+    timeout: options.Timeout = None,
+    queue: options.QueueName = "default",
+    job_id: Annotated[
+        str | None,
+        typer.Option("--id", help="An id of your own: submitting it twice queues it once.", metavar="ID"),
+    ] = None,
+    expires_in: Annotated[
+        float | None, typer.Option("--expires-in", help="Seconds after which nobody needs the answer.", metavar="S")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Queue images and print their job ids, one a line, for `nameshot result`."""
+    labels = options.candidate_labels(label, labels_file)
+    if job_id is not None and len(images) > 1:
+        raise typer.BadParameter("--id stands for one job; give one image with it.")
+    shared = _shared(labels, template, top_k, timeout, queue)
+    if job_id is not None:
+        shared["job_id"] = job_id
+    if expires_in is not None:
+        shared["expires_in"] = expires_in
+    urls = [image_url(image) for image in images]
+    with connect() as client:
+        for image, job in zip(images, client.submit_many({"url": url, **shared} for url in urls), strict=True):
+            if as_json:
+                output.print_json({"url": image, "id": job.id})
+            else:
+                print(job.id)
+    return 0
+
+
+def _shared(
+    labels: list[str], template: list[str] | None, top_k: int | None, timeout: float | None, queue: str
+) -> dict[str, Any]:
+    return {
+        "labels": labels,
+        "hypothesis_template": options.templates(template),
+        "top_k": top_k,
+        "timeout": timeout,
+        "queue": queue,
+    }
+
+
+def _print_answer(console: Console, image: str, job: Job, deadline: float, *, as_json: bool) -> bool:
+    """Wait for one job and print what became of it; whether it was classified."""
+    from producer.cli.show import print_result
+
+    try:
+        result = _await_result(job, deadline)
+    except (JobFailed, JobCancelled, JobExpired, ResultTimeout) as error:
+        if as_json:
+            output.print_json({"url": image, "id": job.id, "error": error_to_json(error)})
+        else:
+            output.notice(f"nameshot: {printable(image)}: {sentence(error)}")
+        return False
+    if as_json:
+        output.print_json({"url": image, "id": job.id, "result": result.to_json()})
+    else:
+        print_result(console, image, result)
+    return True
+
+
+def _await_result(job: Job, deadline: float) -> Any:
+    remaining = max(0.0, deadline - time.monotonic())
+    with output.waiting("waiting for a worker's answer…"):
+        try:
+            return job.result(min(remaining, HINT_AFTER_S))
+        except ResultTimeout:
+            if remaining > HINT_AFTER_S:
+                output.notice("nameshot: no answer yet; `nameshot doctor` says whether a worker runs.")
+        try:
+            return job.result(max(0.0, deadline - time.monotonic()))
+        except ResultTimeout:
+            raise ResultTimeout(
+                f"no answer in time; the job goes on, ask for it with `nameshot result {job.id}`."
+            ) from None

@@ -1,0 +1,67 @@
+"""Which Redis a command talks to: the environment's, else that of this user's running `nameshot up`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import typer
+
+if TYPE_CHECKING:
+    from producer.client import Client
+    from producer.embedded.home import UpInfo
+
+
+def is_configured() -> bool:
+    """Whether the environment says where Redis is."""
+    return "NAMESHOT_BROKER_URL" in os.environ or "NAMESHOT_RESULT_BACKEND" in os.environ
+
+
+def used_up() -> UpInfo | None:
+    """The running `nameshot up` that commands talk to, unless the environment names another Redis."""
+    if is_configured():
+        return None
+    from producer.embedded.home import running_up
+
+    return running_up()
+
+
+def connect() -> Client:
+    """A client for the Redis that this command talks to; it connects when it is used."""
+    from producer.client import Client
+
+    up = used_up()
+    if up is None:
+        return Client()
+    prefix = os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
+    return Client(up.broker_url, up.result_backend, queue_prefix=prefix)
+
+
+def image_url(image: str) -> str:
+    """What a worker is sent for an image the user named: a URL as it is, a local file as the URL that serves it.
+
+    Raises:
+        BadParameter: neither a URL nor a file that can be served.
+    """
+    # Anything with a scheme is left to the one check that every door shares.
+    if urlsplit(image).scheme and "://" in image:
+        return image
+    from pathlib import Path
+
+    path = Path(image)
+    if not path.is_file():
+        raise typer.BadParameter(f"{image!r} is neither an http(s):// URL nor a file.")
+    up = used_up()
+    if up is None:
+        raise typer.BadParameter(
+            f"{image!r} is a local file, and a worker reads only http(s):// URLs; "
+            "run `nameshot up` in another terminal (with no NAMESHOT_BROKER_URL set here), or give a URL."
+        )
+    from producer.embedded.pictures import file_url
+
+    try:
+        with path.open("rb"):
+            return file_url(up.url, up.file_secret, path)
+    except OSError as error:
+        raise typer.BadParameter(f"{image!r} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,56 @@
+"""``nameshot doctor``: what works, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from producer.cli import options, output
+
+if TYPE_CHECKING:
+    from producer.cli.findings import Finding
+
+_STYLES: Final = {"ok": "green", "warning": "yellow", "broken": "bold red"}
+
+
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Also load torch, to ask it about the GPU.")] = False,
+    as_json: options.AsJson = False,
+) -> int:
+    """Check Redis, queues, workers, settings, model and GPU, and say what to do; exits 1 when something is broken."""
+    from producer.cli import checks_local, checks_redis
+    from producer.cli.connection import used_up
+
+    up = used_up()
+    with output.waiting("looking…"):
+        findings = [
+            *checks_local.installation(),
+            *checks_local.embedded(up),
+            *checks_local.environment(),
+            *checks_redis.redis(up),
+            *checks_local.model(up),
+            *checks_local.device(deep=deep),
+        ]
+    broken = any(finding.state == "broken" for finding in findings)
+    if as_json:
+        output.print_json({"ok": not broken, "findings": [finding.to_json() for finding in findings]})
+    else:
+        _print(findings)
+    return 1 if broken else 0
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        text = Text(finding.text)
+        if finding.advice:
+            text.append(f"\n→ {finding.advice}", style="bold")
+        table.add_row(Text(finding.state, style=_STYLES[finding.state]), Text(finding.subject), text)
+    output.console().print(table)

@@ -1,0 +1,86 @@
+"""What ``nameshot up`` does while it runs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from producer.cli import output
+from producer.demo.gallery import files_by_name, pictures
+from producer.embedded.home import UpInfo, announced, data_folder, only_one
+from producer.embedded.pictures import PictureServer
+from producer.embedded.supervise import supervise
+from producer.embedded.system import BUNDLED_MODEL, embedded_system
+from producer.embedded.worker import STOP_GRACE_S
+from producer.settings import ProducerSettings, read_settings
+
+
+def run_up(port: int, command: str, check: Callable[[], None]) -> None:
+    """Start the system, say how to use it, and keep it running until ``check`` raises.
+
+    Args:
+        port: of the picture server; 0 takes any.
+        command: how a person calls nameshot.
+        check: called a few times a second.
+    """
+    prefix = read_settings(ProducerSettings).queue_prefix
+    folder = data_folder()
+    secret = secrets.token_urlsafe(24)
+    with (
+        only_one(folder) as lock,
+        PictureServer(files_by_name(), port=port, secret=secret) as server,
+        output.Stages() as stages,
+        embedded_system(
+            folder,
+            server,
+            persistent=True,
+            inherit_settings=True,
+            inherit=[lock],
+            stop_grace_s=STOP_GRACE_S,
+            announce=stages.announce,
+            on_poll=check,
+        ) as system,
+    ):
+        info = UpInfo(
+            pid=os.getpid(),
+            broker_url=system.valkey.broker_url,
+            result_backend=system.valkey.result_backend,
+            queue_prefix=prefix,
+            model=os.environ.get("NAMESHOT_MODEL", BUNDLED_MODEL),
+            url=server.url,
+            file_secret=secret,
+        )
+        with announced(folder, info):
+            print(_welcome(info, server, folder, command), flush=True)
+            try:
+                supervise(system, _say, check)
+            finally:
+                output.notice("stopping…")
+
+
+def _welcome(info: UpInfo, server: PictureServer, folder: Path, command: str) -> str:
+    first, *others = pictures()
+    labels = " ".join(f"-l {label}" for label in first.candidate_labels)
+    lines = [
+        f"nameshot is up with the model {info.model}. Ctrl-C stops it.",
+        "",
+        "In a second terminal:",
+        f"  {command} classify {server.picture_url(first.file)} {labels}",
+        f"  {command} classify YOUR-PHOTO.jpg -l cat -l dog",
+        f"  {command} doctor",
+        "",
+        "More pictures to try:",
+        *(f"  {server.picture_url(picture.file)}" for picture in others),
+        "",
+        f"Data and logs: {folder}",
+    ]
+    if info.model == BUNDLED_MODEL:
+        lines.append("The bundled model is a toy that knows emoji; for photographs set NAMESHOT_MODEL.")
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    output.notice(f"{time.strftime('%H:%M:%S')} {text}")

@@ -1,0 +1,74 @@
+"""How results look in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from producer.cli.failures import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from producer.contract import Result, Timings
+
+#: A bar for 100 %, in character cells: beside a label of ordinary length it fits 80 columns.
+BAR_CELLS: Final = 32
+#: More rows tell a person nothing; --top-k and --json have the rest.
+MAX_ROWS: Final = 15
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+
+
+def print_result(console: Console, title: str, result: Result) -> None:
+    """A table of the ranking with bars, under a title, and below it where the time went."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print(Text(printable(title), style="bold"))
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=36)
+    table.add_column(no_wrap=True, width=BAR_CELLS)
+    table.add_column(no_wrap=True, justify="right")
+    for place, score in enumerate(result.ranking[:MAX_ROWS]):
+        style = "bold green" if place == 0 else "cyan"
+        table.add_row(
+            Text("  " + printable(score.label), style="bold" if place == 0 else ""),
+            Text(bar(score.score, unicode=console.encoding.lower().startswith("utf")), style=style),
+            Text(percent(score.score), style="bold" if place == 0 else ""),
+        )
+    console.print(table)
+    if len(result.ranking) > MAX_ROWS:
+        console.print(f"  … and {len(result.ranking) - MAX_ROWS:,} more (--json prints all)", style="dim")
+    console.print(f"  {timings(result.timings_ms)}, in a batch of {result.batch_size}", style="dim", highlight=False)
+    console.print()
+
+
+def bar(score: float, *, unicode: bool, cells: int = BAR_CELLS) -> str:
+    """A score from 0 to 1 as a bar, exact to an eighth of a cell where the terminal has the characters."""
+    if not unicode:
+        return "#" * round(score * cells)
+    full, rest = divmod(round(score * cells * 8), 8)
+    return "█" * full + (_EIGHTHS[rest] if rest else "")
+
+
+def percent(score: float) -> str:
+    """A score as a person reads it; what is not nothing is never shown as 0."""
+    return "<0.1 %" if 0 < score < 0.0005 else f"{100 * score:.1f} %"
+
+
+def timings(timings_ms: Timings) -> str:
+    """The stages of a job and their times, in order."""
+    stages = (
+        ("queued", timings_ms.queued),
+        ("fetch", timings_ms.fetch),
+        ("decode", timings_ms.decode),
+        ("wait", timings_ms.wait),
+        ("forward", timings_ms.forward),
+    )
+    return " · ".join(f"{name} {milliseconds(value)}" for name, value in stages if value is not None)
+
+
+def milliseconds(value_ms: float) -> str:
+    """Three digits at most, which is all that a single measurement is worth."""
+    if value_ms >= 1000:
+        return f"{value_ms / 1000:.1f} s"
+    return f"{value_ms:.0f} ms" if value_ms >= 10 else f"{value_ms:.1f} ms"

@@ -1,0 +1,118 @@
+"""``nameshot demo``, ``up`` and ``worker``: the commands that run parts of the system."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from producer.cli import output
+from producer.errors import NameshotError
+
+DEFAULT_PORT: Final = 8000
+
+
+def demo() -> int:
+    """Classify bundled pictures with an embedded Valkey, a real worker and a tiny model; needs nothing else.
+
+    Everything it starts is gone when it ends, and no file is left behind.
+    """
+    from producer.cli.show import print_result
+    from producer.contract import Result
+    from producer.demo.gallery import Picture
+    from producer.demo.run import run_demo
+    from producer.embedded.signals import Stopped, stop_signals
+
+    console = output.console()
+
+    def show(picture: Picture, result: Result) -> None:
+        print_result(console, f"{picture.file}: {', '.join(picture.candidate_labels)}?", result)
+
+    try:
+        with stop_signals() as signals, output.Stages() as stages:
+            _require_worker()
+            run_demo(stages.announce, show, signals.raise_if_stopped)
+    except Stopped as stopped:
+        return 128 + stopped.signal_number
+    console.print(
+        f"Every picture was named right. To try your own: `{own_command()} up`, and see what it says.",
+        markup=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def up(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="Where pictures are served; 0 takes any free port.")
+    ] = DEFAULT_PORT,
+) -> int:
+    """Run the demo's system until Ctrl-C: Valkey, one worker and a picture server, all on this machine only.
+
+    The bundled toy model is used unless NAMESHOT_MODEL names another.
+    Commands such as `nameshot classify` find it by themselves.
+    """
+    from producer.cli.running import run_up
+    from producer.embedded.signals import Stopped, stop_signals
+
+    try:
+        with stop_signals() as signals:
+            _require_worker()
+            run_up(port, own_command(), signals.raise_if_stopped)
+    except Stopped as stopped:
+        # Ctrl-C is how this command is meant to end.
+        return 0 if stopped.signal_number == signal.SIGINT else 128 + stopped.signal_number
+    return 0
+
+
+def worker(
+    processes: Annotated[int, typer.Option("--processes", help="Worker processes; 1 for now.", metavar="N")] = 1,
+    gpus: Annotated[
+        str | None, typer.Option("--gpus", help="`none` for the CPU, or the number of one GPU.", metavar="none|N")
+    ] = None,
+) -> int:
+    """Run the worker of this machine, with the settings of the environment, until it is told to stop."""
+    if processes != 1:
+        raise typer.BadParameter(
+            f"--processes {processes} is not possible yet; run this command once for each process."
+        )
+    if gpus is not None and gpus != "none" and not gpus.isdecimal():
+        raise typer.BadParameter(
+            f"--gpus {gpus} is not possible yet; run this command once for each GPU, as in --gpus 0 and --gpus 1."
+        )
+    _require_worker()
+    from importlib import import_module
+
+    # By name: this package never imports the worker's, which brings torch.
+    status: int = import_module("worker.launcher").launch(gpus=gpus)
+    return status
+
+
+def _require_worker() -> None:
+    from importlib.util import find_spec
+
+    for module in ("worker", "torch", "transformers", "PIL"):
+        if find_spec(module) is None:
+            raise NameshotError(
+                f"the worker's part is not installed ({module} is missing); install it with "
+                "`pip install 'nameshot[worker,embedded]'`."
+            )
+
+
+def own_command() -> str:
+    """How a person calls this command in another terminal of the same folder."""
+    from shutil import which
+
+    script = Path(sys.argv[0])
+    if script.name != "nameshot" or not script.is_file():
+        return "nameshot"
+    found = which("nameshot")
+    if found is not None and Path(found).resolve() == script.resolve():
+        return "nameshot"
+    try:
+        return str(script.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(script.absolute())

@@ -1,0 +1,265 @@
+"""The client for programs that block: scripts, threads, ordinary web apps."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from producer.answers import Answer
+from producer.bulk import run_bulk
+from producer.configuration import configure
+from producer.contract import DEFAULT_TEMPLATE, Queue, Result
+from producer.jobs import Job, timed_out
+from producer.operations import cancel, look_up, not_found, queue_depths, submit
+from producer.portions import BulkOutcome, BulkPlan
+from producer.submission import JobLike, Submission, Templates, check_job_id
+
+if TYPE_CHECKING:
+    from producer.background import BackgroundListener
+    from producer.connections import BlockingLink
+
+
+class Client:
+    """Sends jobs and reads their answers. Threads may share one; it connects at the first call.
+
+    ::
+
+        with Client() as client:
+            job = client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
+            print(job.result(timeout=30).best)
+
+    Every method raises `BrokerUnavailable` within 3 seconds when Redis cannot be reached; every method that takes
+    arguments of a job raises `InvalidJob` before anything is sent.
+
+    Args:
+        broker_url: where the queues are; None reads ``NAMESHOT_BROKER_URL``. The others likewise.
+        result_backend: where the answers are.
+        result_ttl: seconds for which this client's cancellations are kept, and ids beyond their longest wait.
+        queue_prefix: first part of the queues' names.
+        max_queue: waiting messages in a queue from which `QueueFull` is raised.
+
+    Raises:
+        SettingsError: a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        broker_url: str | None = None,
+        result_backend: str | None = None,
+        *,
+        result_ttl: int | None = None,
+        queue_prefix: str | None = None,
+        max_queue: int | None = None,
+    ) -> None:
+        # Here, and not above: redis-py is loaded by a program that makes a client, not by one that imports us.
+        from producer.background import BackgroundListener
+        from producer.connections import AsyncLink, BlockingLink
+
+        self._config = config = configure(
+            broker_url=broker_url,
+            result_backend=result_backend,
+            result_ttl=result_ttl,
+            queue_prefix=queue_prefix,
+            max_queue=max_queue,
+        )
+        self._desk = config.desk
+        self._link: BlockingLink = BlockingLink(config.broker, config.results)
+        # The listener must not refer to this client, whose end ends it.
+        make_link = partial(AsyncLink, config.broker, config.results)
+        self._listener: BackgroundListener = BackgroundListener(make_link, config.queue_prefix)
+
+    def submit(
+        self,
+        url: str,
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,
+        job_id: str | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "default",
+    ) -> Job:
+        """Queue the classification of one image.
+
+        Args:
+            url: http(s) URL of the image.
+            labels: 1 to 1,000 candidate labels.
+            hypothesis_template: with exactly one ``{}``; several make an ensemble.
+            top_k: keep the best k scores in the answer.
+            timeout: seconds for the image's download.
+            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``; the same id with the same payload is queued once, however often
+                it is submitted, and lives as long as its result.
+            expires_in: seconds after which a worker should no longer start it.
+            queue: ``high``, ``default`` or ``bulk``.
+
+        Raises:
+            JobConflict: ``job_id`` stands for another payload.
+            QueueFull: the queue holds ``max_queue`` waiting messages.
+        """
+        submission = self._desk.single(
+            url,
+            labels,
+            hypothesis_template=hypothesis_template,
+            top_k=top_k,
+            timeout=timeout,
+            job_id=job_id,
+            expires_in=expires_in,
+            queue=queue,
+        )
+        self._submit([submission])
+        return Job(submission.job_id, self)
+
+    def classify(
+        self,
+        url: str,
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,
+        job_id: str | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "default",
+        result_timeout: float | None = None,
+    ) -> Result:
+        """`submit`, then `Job.result` for at most ``result_timeout`` seconds."""
+        job = self.submit(
+            url,
+            labels,
+            hypothesis_template=hypothesis_template,
+            top_k=top_k,
+            timeout=timeout,
+            job_id=job_id,
+            expires_in=expires_in,
+            queue=queue,
+        )
+        return job.result(result_timeout)
+
+    def submit_many(self, jobs: Iterable[JobLike]) -> list[Job]:
+        """Queue many jobs, each a message of its own, some hundred in one round trip.
+
+        Args:
+            jobs: ``(url, labels)`` tuples, mappings of `submit`'s arguments, or `ClassifyJob`s; any iterable.
+
+        Returns:
+            The handles, in the order of ``jobs``.
+
+        Raises:
+            InvalidJob, JobConflict, QueueFull: about the first job that is refused. Those before it are queued, as
+                the message says, and those after it are not. With a ``job_id`` each, the whole call can simply be
+                repeated.
+        """
+        handles: list[Job] = []
+        for submissions, refusal in self._desk.chunks(jobs):
+            if submissions:
+                self._submit(submissions, before=len(handles))
+            if refusal is not None:
+                raise refusal
+            handles += [Job(submission.job_id, self) for submission in submissions]
+        return handles
+
+    def classify_many(
+        self,
+        urls: Iterable[str],
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "bulk",
+        images_per_message: int = 32,
+        in_flight: int = 64,
+        ordered: bool = False,
+    ) -> Generator[BulkOutcome, None, None]:
+        """Classify any number of images with one set of labels; yields outcomes as they finish.
+
+        The arguments are checked at once; the messages are sent while the outcomes are read. ``urls`` is read in the
+        caller's thread, only as far ahead as ``in_flight`` messages, so it may be endless. A bad URL is one outcome
+        with an error. A full queue or a short absence of Redis slows the stream and does not end it. Leaving early
+        (``break``, ``close()``, an exception) cancels the messages that have no answer yet.
+
+        Args:
+            images_per_message: 1 to 64; fewer are sent where the answer would hold more than 20,000 scores.
+            in_flight: messages sent and not yet yielded, which bounds memory.
+            ordered: yield in the order of ``urls``, where a slow message holds up those behind it.
+
+        Yields:
+            `BulkOutcome`: ``image``, its ``index`` in ``urls``, and ``result`` or ``error``.
+        """
+        plan = BulkPlan.checked(
+            self._desk,
+            labels,
+            hypothesis_template=hypothesis_template,
+            top_k=top_k,
+            timeout=timeout,
+            expires_in=expires_in,
+            queue=queue,
+            images_per_message=images_per_message,
+            in_flight=in_flight,
+            ordered=ordered,
+        )
+        return run_bulk(plan, urls, submit=self._submit_one, wait=self._listener.wait, cancel=self.cancel)
+
+    def job(self, job_id: str) -> Job:
+        """The handle for a known id; asks nothing yet. Raises `InvalidJob` for what cannot be an id."""
+        return Job(check_job_id(job_id), self)
+
+    def look_up(self, job_id: str) -> Answer:
+        """The job's answer as it stands, terminal or not; see `Job.status`."""
+        return self._link.run(look_up(self._config.queue_prefix, [job_id]))[job_id]
+
+    def wait_for(self, job_id: str, timeout: float | None) -> Answer:
+        """The job's terminal answer; see `Job.answer`."""
+        answer = self.look_up(job_id)
+        if not answer.is_terminal and answer.state != "unknown":
+            answer = _within(self._listener.wait(job_id), job_id, timeout)
+        if answer.state == "unknown":
+            raise not_found(job_id)
+        return answer
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job; see `Job.cancel`."""
+        return self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+
+    def queue_depths(self) -> dict[Queue, int]:
+        """The number of waiting messages of each queue."""
+        return self._link.run(queue_depths(self._config.queue_prefix))
+
+    def close(self) -> None:
+        """Close every connection. Threads that still wait get `BrokerUnavailable`."""
+        self._listener.close()
+        self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
+
+    def _submit(self, submissions: list[Submission], *, before: int = 0) -> None:
+        self._link.run(submit(submissions, max_queue=self._config.max_queue, submitted_before=before))
+
+    def _submit_one(self, submission: Submission) -> None:
+        self._submit([submission])
+
+
+def _within(waiting: Future[Answer], job_id: str, timeout: float | None) -> Answer:
+    try:
+        return waiting.result(timeout)
+    except TimeoutError:
+        if waiting.done() and not waiting.cancelled():
+            return waiting.result()
+        raise timed_out(job_id, timeout) from None
+    finally:
+        # After an answer this does nothing; after a timeout or Ctrl-C it ends the subscription.
+        waiting.cancel()

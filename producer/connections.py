@@ -1,0 +1,195 @@
+"""Redis connections with short timeouts, and every failure as one sentence.
+
+`BlockingLink` and `AsyncLink` drive the operations of `producer.operations`. Importing this module loads redis-py,
+so clients import it when they are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, TypeVar
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from producer.errors import BrokerUnavailable, SettingsError
+from producer.operations import Call, Operation
+from producer.redis_urls import Endpoint
+
+T = TypeVar("T")
+
+#: One try of connecting and one of reading stay below the 3 s in which a dead broker must be reported,
+#: even when a pooled connection was found broken first.
+CONNECT_TIMEOUT_S: Final = 1.0
+READ_TIMEOUT_S: Final = 1.5
+#: Connections of one `AsyncLink`: thousands of tasks may call at once, and Redis serves one command at a time.
+MAX_ASYNC_CONNECTIONS: Final = 32
+
+#: The server answered: it understood the command and did nothing.
+_REFUSALS: Final = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError, OutOfMemoryError)
+
+
+class BlockingLink:
+    """Runs operations in the calling thread; any number of threads may share it."""
+
+    def __init__(self, broker: Endpoint, results: Endpoint) -> None:
+        self._endpoints = {"broker": broker, "results": results}
+        self._servers = {name: _blocking(endpoint) for name, endpoint in self._endpoints.items()}
+
+    def run(self, operation: Operation[T]) -> T:
+        """The operation's result; raises `BrokerUnavailable`, and what the operation raises."""
+        try:
+            call = next(operation)
+            while True:
+                call = operation.send(self._execute(call))
+        except StopIteration as finished:
+            result: T = finished.value
+            return result
+
+    def _execute(self, call: Call) -> Any:
+        attempts = Attempts(call, self._endpoints[call.server])
+        while True:
+            try:
+                return self._servers[call.server].execute_command(*call.command)
+            except RedisError as error:
+                attempts.failed(error)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for server in self._servers.values():
+            server.close()
+
+
+class AsyncLink:
+    """Runs operations in one event loop; any number of its tasks may share it."""
+
+    def __init__(self, broker: Endpoint, results: Endpoint) -> None:
+        self._endpoints = {"broker": broker, "results": results}
+        self._servers = {name: _asynchronous(endpoint) for name, endpoint in self._endpoints.items()}
+        self._turn = asyncio.Semaphore(MAX_ASYNC_CONNECTIONS)
+
+    async def run(self, operation: Operation[T]) -> T:
+        """The operation's result; raises `BrokerUnavailable`, and what the operation raises."""
+        try:
+            call = next(operation)
+            while True:
+                call = operation.send(await self._execute(call))
+        except StopIteration as finished:
+            result: T = finished.value
+            return result
+
+    async def _execute(self, call: Call) -> Any:
+        attempts = Attempts(call, self._endpoints[call.server])
+        while True:
+            try:
+                async with self._turn:
+                    return await self._servers[call.server].execute_command(*call.command)
+            except RedisError as error:
+                attempts.failed(error)
+
+    @property
+    def shown(self) -> str:
+        """Where answers are published, for people."""
+        return self._endpoints["results"].shown
+
+    def answers_channel(self) -> redis.asyncio.client.PubSub:
+        """A new pub/sub connection to where answers are published."""
+        return self._servers["results"].pubsub()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for server in self._servers.values():
+            await server.aclose()
+
+
+class Attempts:
+    """One command's failures: a broken connection is tried once more, since every operation may be repeated."""
+
+    def __init__(self, call: Call, endpoint: Endpoint) -> None:
+        self._call = call
+        self._endpoint = endpoint
+        self._may_try_again = True
+        self._may_have_run = False
+
+    def failed(self, error: RedisError) -> None:
+        """Return when the command should be tried again; raise `BrokerUnavailable` otherwise."""
+        if not isinstance(error, _REFUSALS) and "connecting" not in str(error).lower():
+            self._may_have_run = True
+        broken = isinstance(error, redis.ConnectionError) and not isinstance(error, _REFUSALS)
+        if broken and self._may_try_again:
+            # A pooled connection that the server closed meanwhile. After a timeout there is no time for another.
+            self._may_try_again = False
+            return
+        doubt = self._call.if_unanswered if self._may_have_run else ""
+        raise BrokerUnavailable(unavailable(error, self._endpoint) + doubt + self._call.if_failed) from error
+
+
+def unavailable(error: Exception, endpoint: Endpoint) -> str:
+    """The sentence for a failure of Redis: what, where, and what to do."""
+    where = f"Redis at {endpoint.shown}"
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    match error:
+        case NoPermissionError():
+            return f"{where} does not permit this user to do that ({reason}); widen its access rules."
+        case AuthenticationError() | AuthorizationError():
+            return f"{where} refused the user name or password; correct them in {endpoint.variable}."
+        case OutOfMemoryError():
+            return f"{where} is out of memory and takes nothing new; wait until workers have caught up, or enlarge it."
+        case BusyLoadingError():
+            return f"{where} is still loading its data; try again in a moment."
+        case ReadOnlyError():
+            return f"{where} is a read-only replica; set {endpoint.variable} to the primary."
+        case MovedError() | ClusterError():
+            return f"{where} is a Redis Cluster, which Celery cannot use; set {endpoint.variable} to a single server."
+        case redis.TimeoutError() | TimeoutError():
+            return f"{where} did not answer in time; check that it runs and that {endpoint.variable} is right."
+        case ResponseError():
+            return f"{where} refused a command ({reason}); check that nothing else uses its keys."
+        case _:
+            return f"{where} cannot be reached ({reason}); start it, or correct {endpoint.variable}."
+
+
+def _blocking(endpoint: Endpoint) -> redis.Redis:
+    server = redis.Redis.from_url(endpoint.url, **_options(redis.retry.Retry))
+    _check_arguments(server.connection_pool, endpoint)
+    return server
+
+
+def _asynchronous(endpoint: Endpoint) -> redis.asyncio.Redis:
+    server = redis.asyncio.Redis.from_url(endpoint.url, **_options(redis.asyncio.retry.Retry))
+    _check_arguments(server.connection_pool, endpoint)
+    return server
+
+
+def _options(retry: Any) -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": READ_TIMEOUT_S,
+        "socket_keepalive": True,
+        "client_name": "nameshot",
+        "protocol": 2,
+        # Nothing is retried below us: a subscription is renewed as a whole, a command by `Attempts`.
+        "retry": retry(NoBackoff(), 0, supported_errors=()),
+    }
+
+
+def _check_arguments(pool: Any, endpoint: Endpoint) -> None:
+    """A misspelt query argument shows only when a connection is made, as a TypeError: make one, unconnected."""
+    try:
+        pool.make_connection()
+    except (TypeError, ValueError, RedisError) as error:
+        reason = str(error).rpartition("__init__() ")[2].rstrip(".")
+        raise SettingsError(f"{endpoint.variable} cannot be used: {reason}.") from None

@@ -1,0 +1,49 @@
+"""The contract between producers and workers: what travels, and by which names."""
+
+from producer.contract.job import (
+    MAX_IMAGES_PER_MESSAGE,
+    MAX_SCORES_PER_MESSAGE,
+    ClassifyJob,
+    ClassifyManyJob,
+    Question,
+    check_url_shape,
+)
+from producer.contract.labels import DEFAULT_TEMPLATE, fill
+from producer.contract.names import (
+    CLASSIFY,
+    CLASSIFY_MANY,
+    QUEUES,
+    SENT_AT_HEADER,
+    Queue,
+    answer_key,
+    cancel_channel,
+    claim_key,
+    queue_name,
+)
+from producer.contract.result import ImageInfo, Outcome, Result, Score, Timings, error_to_json
+
+__all__ = [
+    "CLASSIFY",
+    "CLASSIFY_MANY",
+    "DEFAULT_TEMPLATE",
+    "MAX_IMAGES_PER_MESSAGE",
+    "MAX_SCORES_PER_MESSAGE",
+    "QUEUES",
+    "SENT_AT_HEADER",
+    "ClassifyJob",
+    "ClassifyManyJob",
+    "ImageInfo",
+    "Outcome",
+    "Question",
+    "Queue",
+    "Result",
+    "Score",
+    "Timings",
+    "answer_key",
+    "cancel_channel",
+    "check_url_shape",
+    "claim_key",
+    "error_to_json",
+    "fill",
+    "queue_name",
+]

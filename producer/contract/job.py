@@ -1,0 +1,167 @@
+"""What is asked: one image, or many, and their candidate labels.
+
+`ClassifyJob` is the message of ``nameshot.classify``, `ClassifyManyJob` that of ``nameshot.classify_many``.
+Both producer and worker read a message through the same classmethod, so there is one definition of valid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from producer.contract.labels import DEFAULT_TEMPLATE, check_candidate_labels, check_templates
+from producer.errors import InvalidJob
+
+MAX_IMAGES_PER_MESSAGE: Final = 64
+#: Scores in one bulk answer: 64 images with 312 kept scores. Keeps an answer near 1 MB.
+MAX_SCORES_PER_MESSAGE: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of an image: the arguments that single and bulk jobs share, checked.
+
+    Attributes:
+        candidate_labels: 1 to 1,000 labels, as the user wrote them.
+        templates: one hypothesis template, or several for an ensemble.
+        top_k: how many of the best labels the answer keeps; None keeps all.
+        timeout_s: the download's total time in seconds; None leaves the worker's own limit.
+    """
+
+    candidate_labels: list[str]
+    templates: list[str] = field(default_factory=lambda: [DEFAULT_TEMPLATE])
+    top_k: int | None = None
+    timeout_s: float | None = None
+
+    @classmethod
+    def checked(
+        cls,
+        candidate_labels: object,
+        hypothesis_template: object = DEFAULT_TEMPLATE,
+        top_k: object = None,
+        timeout: object = None,
+    ) -> Self:
+        """Check each argument; raise `InvalidJob` with one sentence about the first that is wrong."""
+        return cls(
+            check_candidate_labels(candidate_labels),
+            check_templates(hypothesis_template),
+            _check_top_k(top_k),
+            _check_timeout(timeout),
+        )
+
+    @property
+    def kept_scores(self) -> int:
+        """How many scores the answer for one image holds."""
+        return min(self.top_k or len(self.candidate_labels), len(self.candidate_labels))
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """The message's keyword arguments; defaults are left out to keep it small."""
+        kwargs: dict[str, Any] = {"candidate_labels": self.candidate_labels}
+        if self.templates != [DEFAULT_TEMPLATE]:
+            kwargs["hypothesis_template"] = self.templates[0] if len(self.templates) == 1 else self.templates
+        if self.top_k is not None:
+            kwargs["top_k"] = self.top_k
+        if self.timeout_s is not None:
+            kwargs["timeout"] = self.timeout_s
+        return kwargs
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyJob:
+    """One image and its question: the message of ``nameshot.classify``."""
+
+    image: str
+    question: Question
+
+    @classmethod
+    def from_message(cls, args: Sequence[object], kwargs: Mapping[str, object]) -> Self:
+        """Read a message as it came from the broker; raise `InvalidJob`."""
+        shared = _shared_arguments(args, kwargs, own="image")
+        image = kwargs["image"]
+        if not isinstance(image, str):
+            raise InvalidJob(f"image must be a URL string, not {type(image).__name__}.")
+        return cls(image, Question.checked(**shared))
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """The message's keyword arguments."""
+        return {"image": self.image, **self.question.to_kwargs()}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyManyJob:
+    """1 to 64 images that share one question: the message of ``nameshot.classify_many``."""
+
+    images: list[str]
+    question: Question
+
+    @classmethod
+    def from_message(cls, args: Sequence[object], kwargs: Mapping[str, object]) -> Self:
+        """Read a message as it came from the broker; raise `InvalidJob`."""
+        shared = _shared_arguments(args, kwargs, own="images")
+        images = kwargs["images"]
+        if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+            raise InvalidJob("images must be a list of URL strings.")
+        if not 1 <= len(images) <= MAX_IMAGES_PER_MESSAGE:
+            raise InvalidJob(f"images must hold 1 to {MAX_IMAGES_PER_MESSAGE} URLs, not {len(images):,}.")
+        job = cls(images, Question.checked(**shared))
+        if (scores := len(images) * job.question.kept_scores) > MAX_SCORES_PER_MESSAGE:
+            raise InvalidJob(
+                f"{len(images)} images with {job.question.kept_scores:,} scores each make {scores:,} scores; "
+                f"set top_k so that at most {MAX_SCORES_PER_MESSAGE:,} are kept."
+            )
+        return job
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """The message's keyword arguments."""
+        return {"images": self.images, **self.question.to_kwargs()}
+
+
+def check_url_shape(url: object) -> str:
+    """The cheap check a producer makes; the worker's URL policy decides in full.
+
+    Raises:
+        InvalidJob: not a string, or plainly no http(s) URL.
+    """
+    if not isinstance(url, str):
+        raise InvalidJob(f"image must be a URL string, not {type(url).__name__}.")
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower() not in ("http", "https") or not rest or rest[0] in "/?#":
+        raise InvalidJob("image must be an absolute http:// or https:// URL; other schemes and file paths are refused.")
+    return url
+
+
+_SHARED_ARGUMENTS: Final = ("candidate_labels", "hypothesis_template", "top_k", "timeout")
+
+
+def _shared_arguments(args: Sequence[object], kwargs: Mapping[str, object], own: str) -> dict[str, object]:
+    if args:
+        raise InvalidJob(f"arguments must be given by name ({own}=…, candidate_labels=…), not by position.")
+    known = (own, *_SHARED_ARGUMENTS)
+    if unknown := sorted(str(name) for name in kwargs if name not in known):
+        raise InvalidJob(f"unknown argument {unknown[0][:50]!r}; known are {', '.join(known)}.")
+    for name in (own, "candidate_labels"):
+        if name not in kwargs:
+            raise InvalidJob(f"the argument {name} is missing.")
+    return {name: kwargs[name] for name in _SHARED_ARGUMENTS if name in kwargs}
+
+
+def _check_top_k(top_k: object) -> int | None:
+    if top_k is None:
+        return None
+    if isinstance(top_k, bool) or not isinstance(top_k, int):
+        raise InvalidJob(f"top_k must be a whole number or null, not {type(top_k).__name__}.")
+    if top_k < 1:
+        raise InvalidJob(f"top_k must be 1 or more, not {top_k}.")
+    return top_k
+
+
+def _check_timeout(timeout: object) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise InvalidJob(f"timeout must be a number of seconds or null, not {type(timeout).__name__}.")
+    if not math.isfinite(timeout) or timeout <= 0:
+        raise InvalidJob(f"timeout must be more than 0 seconds, not {timeout}.")
+    return float(timeout)

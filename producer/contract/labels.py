@@ -1,0 +1,96 @@
+"""The rules for candidate labels and hypothesis templates. Pure; no I/O."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from producer.errors import InvalidJob
+
+DEFAULT_TEMPLATE: Final = "This is a photo of {}."
+PLACEHOLDER: Final = "{}"
+
+MAX_LABELS: Final = 1_000
+MAX_LABEL_CHARACTERS: Final = 200
+#: All labels together, in UTF-8: half of the 64 KiB a message should stay under.
+MAX_LABELS_BYTES: Final = 32_768
+#: The longest published ensemble (CLIP on ImageNet) has 80 templates.
+MAX_TEMPLATES: Final = 100
+#: A template plus a label must fit 77 tokens, so a longer one could never be used.
+MAX_TEMPLATE_CHARACTERS: Final = 500
+
+# What a person cannot see, or what changes the direction of the text around it: C0/C1 controls and line
+# separators, lone surrogates, bidirectional controls, and characters without width. Allowed because real
+# words and emoji need them: ZWNJ (U+200C), ZWJ (U+200D) and the variation selectors.
+_INVISIBLE: Final = re.compile(
+    "[\u0000-\u001f\u007f-\u009f\u2028\u2029"
+    "\ud800-\udfff"
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b\u2060-\u2065\u3164\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e00ff]"
+)
+
+
+def check_candidate_labels(labels: object) -> list[str]:
+    """Return the labels, exactly as given, or raise `InvalidJob` naming the first that is refused."""
+    if not isinstance(labels, list | tuple):
+        raise InvalidJob(f"candidate_labels must be a list of strings, not {_kind(labels)}.")
+    if not 1 <= len(labels) <= MAX_LABELS:
+        raise InvalidJob(f"candidate_labels must hold 1 to {MAX_LABELS:,} labels, not {len(labels):,}.")
+    total_bytes = 0
+    seen: dict[str, int] = {}
+    for position, label in enumerate(labels):
+        name = f"candidate_labels[{position}]"
+        canonical = _check_text(name, label, MAX_LABEL_CHARACTERS)
+        total_bytes += len(label.encode())
+        first = seen.setdefault(canonical, position)
+        if first != position:
+            raise InvalidJob(f"{name} {label!r} is the same label as candidate_labels[{first}]; send each label once.")
+    if total_bytes > MAX_LABELS_BYTES:
+        raise InvalidJob(
+            f"candidate_labels have {total_bytes:,} bytes together; at most {MAX_LABELS_BYTES:,} are allowed."
+        )
+    return list(labels)
+
+
+def check_templates(template: object) -> list[str]:
+    """Return the hypothesis template, or the templates of an ensemble, as a list."""
+    if isinstance(template, list | tuple):
+        templates = list(template)
+        names = [f"hypothesis_template[{position}]" for position in range(len(templates))]
+    else:
+        templates, names = [template], ["hypothesis_template"]
+    if not 1 <= len(templates) <= MAX_TEMPLATES:
+        raise InvalidJob(f"hypothesis_template must hold 1 to {MAX_TEMPLATES} templates, not {len(templates):,}.")
+    for name, item in zip(names, templates, strict=True):
+        _check_text(name, item, MAX_TEMPLATE_CHARACTERS)
+        if (count := item.count(PLACEHOLDER)) != 1:
+            raise InvalidJob(f"{name} {item!r} must contain {{}} exactly once, not {count} times.")
+    return templates
+
+
+def fill(template: str, label: str) -> str:
+    """The prompt for one label. By replacement: a template is data, never a format string."""
+    return template.replace(PLACEHOLDER, label, 1)
+
+
+def _check_text(name: str, text: object, max_characters: int) -> str:
+    """Check one label or template; return the form in which duplicates are compared."""
+    if not isinstance(text, str):
+        raise InvalidJob(f"{name} must be a string, not {_kind(text)}.")
+    if len(text) > max_characters:
+        raise InvalidJob(f"{name} has {len(text):,} characters; at most {max_characters} are allowed.")
+    if not text.isascii() or not text.isprintable():
+        if found := _INVISIBLE.search(text):
+            raise InvalidJob(f"{name} contains the invisible character U+{ord(found[0]):04X}; remove it.")
+        canonical = unicodedata.normalize("NFC", text).strip()
+    else:
+        canonical = text.strip()
+    if not canonical:
+        raise InvalidJob(f"{name} is blank; every label and template needs visible text.")
+    return canonical
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__

@@ -1,0 +1,35 @@
+"""Every name that travels: tasks, queues, keys and headers."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+CLASSIFY: Final = "nameshot.classify"
+CLASSIFY_MANY: Final = "nameshot.classify_many"
+
+Queue = Literal["high", "default", "bulk"]
+#: In the order in which they are served when all of them wait.
+QUEUES: Final[tuple[Queue, ...]] = ("high", "default", "bulk")
+
+#: Message header: seconds since the epoch at which our client sent the job (float).
+SENT_AT_HEADER: Final = "nameshot_sent_at"
+
+
+def queue_name(prefix: str, queue: Queue) -> str:
+    """The Redis list and Celery queue behind one of ours, ``nameshot.default`` for example."""
+    return f"{prefix}.{queue}"
+
+
+def claim_key(prefix: str, job_id: str) -> str:
+    """The key that holds a submitted job's payload fingerprint for as long as its result may live."""
+    return f"{prefix}:claim:{job_id}"
+
+
+def cancel_channel(prefix: str) -> str:
+    """The pub/sub channel on which the ids of cancelled jobs are announced to running workers."""
+    return f"{prefix}:cancelled"
+
+
+def answer_key(job_id: str) -> str:
+    """Where Celery's Redis backend keeps a job's state and answer, and the channel that announces it."""
+    return f"celery-task-meta-{job_id}"

@@ -1,0 +1,117 @@
+"""What is answered: a ranking of the candidate labels, or why there is none.
+
+The JSON forms here are the contract; see ``docs/wire-format.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from producer.errors import JobFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One candidate label and its score, a finite float in [0, 1]."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """The image that was classified: its bytes' digest and its size after EXIF rotation, in pixels."""
+
+    sha256: str
+    width: int
+    height: int
+    format: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went, in milliseconds. ``queued`` is None for a message without a send time of ours."""
+
+    queued: float | None
+    fetch: float
+    decode: float
+    wait: float
+    forward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer for one image.
+
+    Attributes:
+        ranking: scores in descending order; equal scores keep the order of the labels.
+        model: the checkpoint that said so; ``revision`` is its commit, where known.
+        batch_size: how many images were in the forward pass this one rode in.
+    """
+
+    ranking: list[Score]
+    model: str
+    revision: str | None
+    image: ImageInfo
+    batch_size: int
+    timings_ms: Timings
+
+    @property
+    def best(self) -> Score:
+        """The first of the ranking."""
+        return self.ranking[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that the result backend holds."""
+        return {
+            "ranking": [{"label": score.label, "score": score.score} for score in self.ranking],
+            "model": self.model,
+            "revision": self.revision,
+            "image": asdict(self.image),
+            "batch_size": self.batch_size,
+            "timings_ms": asdict(self.timings_ms),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read the backend's JSON object; fields a newer worker may have added are ignored."""
+        image, timings = value["image"], value["timings_ms"]
+        return cls(
+            ranking=[Score(item["label"], item["score"]) for item in value["ranking"]],
+            model=value["model"],
+            revision=value["revision"],
+            image=ImageInfo(image["sha256"], image["width"], image["height"], image["format"], image["bytes"]),
+            batch_size=value["batch_size"],
+            timings_ms=Timings(
+                timings["queued"], timings["fetch"], timings["decode"], timings["wait"], timings["forward"]
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one image of a bulk: exactly one of ``result`` and ``error`` is set."""
+
+    image: str
+    result: Result | None = None
+    error: JobFailed | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a result."""
+        return self.result is not None
+
+    @classmethod
+    def from_json(cls, image: str, value: Mapping[str, Any]) -> Self:
+        """Read one element of ``outcomes``; the URL is the producer's own, it is never in an answer."""
+        if (error := value.get("error")) is not None:
+            return cls(image, error=JobFailed(error["code"], error["message"], error["retryable"]))
+        return cls(image, result=Result.from_json(value))
+
+
+def error_to_json(error: JobFailed) -> dict[str, Any]:
+    """The element of ``outcomes`` for an image that failed."""
+    return {"error": {"code": error.code, "message": error.message, "retryable": error.retryable}}

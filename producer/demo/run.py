@@ -1,0 +1,92 @@
+"""Start everything, classify the bundled pictures, stop everything."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from producer.contract import Result
+from producer.demo.gallery import Picture, files_by_name, pictures
+from producer.embedded import EmbeddedError, EmbeddedSystem, PictureServer, embedded_system
+from producer.errors import ResultTimeout
+
+if TYPE_CHECKING:
+    from producer.jobs import Job
+
+#: Six pictures take a second on two cores; a machine that is this slow has another problem.
+_ANSWER_TIMEOUT_S: Final = 120.0
+#: How soon the death of a part is noticed while an answer is awaited.
+_LOOK_EVERY_S: Final = 0.25
+#: All answers are there when the demo stops the worker by itself.
+_STOP_GRACE_S: Final = 2.0
+
+_SETTINGS: Final = {
+    # The bundled checkpoint lies in the package: nothing is asked of any hub.
+    "HF_HUB_OFFLINE": "1",
+    "NAMESHOT_METRICS_PORT": "0",
+}
+
+
+def run_demo(
+    announce: Callable[[str], None],
+    show: Callable[[Picture, Result], None],
+    check: Callable[[], None],
+) -> None:
+    """Classify every bundled picture with a system of its own, which is gone afterwards.
+
+    Args:
+        announce: told the name of each stage; an empty name when the system is ready.
+        show: told each result, in the pictures' order.
+        check: called a few times a second; raises to stop.
+
+    Raises:
+        EmbeddedError: a part did not start or died, or a picture was not named right.
+        NameshotError: a job failed.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="nameshot-demo-", ignore_cleanup_errors=True) as folder,
+        PictureServer(files_by_name()) as server,
+        embedded_system(
+            Path(folder), server, settings=_SETTINGS, stop_grace_s=_STOP_GRACE_S, announce=announce, on_poll=check
+        ) as system,
+    ):
+        _classify_all(system, show, check)
+        system.worker.raise_if_ended()
+
+
+def _classify_all(system: EmbeddedSystem, show: Callable[[Picture, Result], None], check: Callable[[], None]) -> None:
+    from producer.client import Client
+
+    with Client(system.valkey.broker_url, system.valkey.result_backend, queue_prefix="nameshot") as client:
+        gallery = pictures()
+        jobs = client.submit_many(
+            (system.pictures.picture_url(picture.file), picture.candidate_labels) for picture in gallery
+        )
+        wrong = []
+        for picture, job in zip(gallery, jobs, strict=True):
+            result = _await_result(job, system, check)
+            show(picture, result)
+            if result.best.label != picture.expect:
+                wrong.append(f"{picture.file} was taken for {result.best.label}, not {picture.expect}")
+    if wrong:
+        raise EmbeddedError(f"the model was wrong: {'; '.join(wrong)}.")
+
+
+def _await_result(job: Job, system: EmbeddedSystem, check: Callable[[], None]) -> Result:
+    deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+    while True:
+        check()
+        try:
+            return job.result(timeout=_LOOK_EVERY_S)
+        except ResultTimeout:
+            system.worker.raise_if_ended()
+            if not system.valkey.process.is_running():
+                raise EmbeddedError(f"Valkey {system.valkey.process.describe_exit()}.") from None
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"the worker gave no answer within {_ANSWER_TIMEOUT_S:.0f} s; its last words were: "
+                    f"{system.worker.process.last_log_line() or 'none'}"
+                ) from None

@@ -1,0 +1,73 @@
+"""Run a command that ends when the process that started it ends, however that ends.
+
+Run as a script, with the standard library only: ``python -I -S leash.py PARENT SIGNAL FOLDER -- COMMAND…``.
+
+On Linux the kernel keeps the leash: ``PR_SET_PDEATHSIG`` survives exec, so this file turns into the command and
+costs nothing afterwards. It is done here, after the fork, and not in a ``preexec_fn``, which may deadlock in a
+program with threads. The signal is sent when the *thread* that started us ends, so start from the main thread.
+
+Elsewhere this file stays between the two: standard input is a pipe that only the parent holds open, and its end
+of file means that the parent is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+_PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+#: The exit status shells give a command that cannot be run.
+CANNOT_RUN = 127
+
+
+def main(arguments: list[str]) -> int:
+    """Become, or watch over, the command; returns its exit status in the second case."""
+    parent, death_signal, folder = int(arguments[0]), int(arguments[1]), arguments[2]
+    command = arguments[arguments.index("--") + 1 :]
+    try:
+        os.chdir(folder)
+        if sys.platform == "linux" and "--watch" not in arguments[: arguments.index("--")]:
+            _die_with(parent, death_signal)
+            os.execv(command[0], command)  # noqa: S606 - the command is our parent's
+        return _watch(command)
+    except OSError as error:
+        print(f"{command[0]} cannot be run: {error.strerror}.", file=sys.stderr)
+        return CANNOT_RUN
+
+
+def _die_with(parent: int, death_signal: int) -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    if os.getppid() != parent:  # it ended before the leash was on
+        raise SystemExit(CANNOT_RUN)
+
+
+def _watch(command: list[str]) -> int:
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - the same
+
+    def kill_when_parent_is_gone() -> None:
+        while os.read(0, 4096):
+            pass
+        # The whole group, this process and the command's own children included.
+        os.killpg(0, signal.SIGKILL)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, lambda received, _frame: child.send_signal(received))
+    threading.Thread(target=kill_when_parent_is_gone, daemon=True).start()
+    status = child.wait()
+    if status < 0:  # die of the same signal, so that the parent sees what happened
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,184 @@
+"""A small web server on loopback: the bundled pictures, and local files for who knows the server's secret.
+
+A worker fetches over http only. To classify a file on this machine, `file_url` makes a URL that carries the
+file's path and a signature; the server gives out no other path. Nothing is stored, copied or registered.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import mimetypes
+import os
+import shutil
+import socketserver
+import stat
+import threading
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+from urllib.parse import quote, unquote
+
+from producer.embedded.failure import EmbeddedError
+
+HOST: Final = "127.0.0.1"
+#: 128 bits of HMAC-SHA256 cannot be guessed.
+_SIGNATURE_HEX_DIGITS: Final = 32
+
+
+def file_url(server_url: str, secret: str, file: Path) -> str:
+    """The URL under which a `PictureServer` with this secret serves a file; raises `OSError` if there is none."""
+    path = str(file.resolve(strict=True))
+    encoded = base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
+    return f"{server_url}/files/{_signature(secret, path)}/{encoded}/{quote(file.name)}"
+
+
+class PictureServer:
+    """Serves ``/pictures/NAME`` and signed ``/files/…`` from a thread until it is closed.
+
+    Args:
+        pictures: names and the files behind them.
+        port: 0 takes any free port.
+        secret: what `file_url` signs with; None serves no files but the pictures.
+
+    Raises:
+        EmbeddedError: the port is taken or not ours to use.
+    """
+
+    def __init__(self, pictures: Mapping[str, Path], *, port: int = 0, secret: str | None = None) -> None:
+        handler = type("Handler", (_Handler,), {"pictures": dict(pictures), "secret": secret})
+        try:
+            self._server = _Server((HOST, port), handler)
+        except OSError as error:
+            raise EmbeddedError(
+                f"port {port} on {HOST} cannot be used ({error.strerror}); choose another with --port."
+            ) from None
+        self._names = list(pictures)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="pictures", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The TCP port it listens on."""
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """Its address, without a final slash."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def fetch_allow(self) -> str:
+        """What a worker needs in ``NAMESHOT_FETCH_ALLOW`` to fetch from here."""
+        return f"{HOST}/32:{self.port}"
+
+    def picture_url(self, name: str) -> str:
+        """The URL of one of the pictures."""
+        return f"{self.url}/pictures/{quote(name)}"
+
+    def picture_urls(self) -> list[str]:
+        """The URLs of all pictures."""
+        return [self.picture_url(name) for name in self._names]
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _signature(secret: str, path: str) -> str:
+    return hmac.new(secret.encode(), path.encode(), "sha256").hexdigest()[:_SIGNATURE_HEX_DIGITS]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # http.server's own looks up this host's name, which can take seconds.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, int(self.server_address[1])
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a worker that hangs up early is no fault of this server."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    pictures: Mapping[str, Path]
+    secret: str | None
+    timeout = 30
+    server_version = "nameshot"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        parts = [unquote(part) for part in self.path.partition("?")[0].split("/")[1:]]
+        if parts == [""]:
+            self._send_index()
+            return
+        path = self._find(parts)
+        try:
+            file = path.open("rb") if path is not None else None
+        except OSError:
+            file = None
+        if path is None or file is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        with file:
+            self._send_file(file, path.name, with_body=with_body)
+
+    def _find(self, parts: list[str]) -> Path | None:
+        match parts:
+            case ["pictures", name]:
+                return self.pictures.get(name)
+            case ["files", signature, encoded, _] if self.secret is not None:
+                try:
+                    path = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+                except (binascii.Error, UnicodeError):
+                    return None
+                if not hmac.compare_digest(signature.encode(), _signature(self.secret, path).encode()):
+                    return None
+                # Opening a named pipe would wait for ever.
+                return Path(path) if Path(path).is_file() else None
+        return None
+
+    def _send_file(self, file: BinaryIO, name: str, *, with_body: bool) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", mimetypes.guess_type(name)[0] or "application/octet-stream")
+        self.send_header("Content-Length", str(_size_bytes(file)))
+        self.end_headers()
+        if with_body:
+            shutil.copyfileobj(file, self.wfile)
+
+    def _send_index(self) -> None:
+        lines = ["nameshot is running here. Pictures to classify:", *(f"/pictures/{name}" for name in self.pictures)]
+        body = "\n".join(lines).encode() + b"\n"
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        """Log nothing: a URL's path may be somebody's secret."""
+
+
+def _size_bytes(file: BinaryIO) -> int:
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0

@@ -1,0 +1,119 @@
+"""One child process on a leash: its log, its exit, and how to stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+_LEASH = Path(__file__).with_name("leash.py")
+#: Enough for the last lines of any log; a log may be gigabytes.
+_LOG_TAIL_BYTES = 8192
+
+
+class ChildProcess:
+    """A command that cannot outlive this process.
+
+    Start it from the main thread: on Linux the leash is tied to the thread that starts it.
+
+    Args:
+        name: what messages call it.
+        command: its first element is an absolute path.
+        folder: its working directory.
+        log: the file its standard output and error are appended to; its earlier content is dropped.
+        environment: all of its environment.
+        death_signal: what it gets when this process ends without stopping it (Linux; SIGKILL elsewhere).
+        inherit: file descriptors it keeps open.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        death_signal: signal.Signals = signal.SIGKILL,
+        inherit: Sequence[int] = (),
+    ) -> None:
+        self.name = name
+        self.log = log
+        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(death_signal)), str(folder)]
+        # O_APPEND, so that the file can be cut while the child writes to it.
+        with _private_file(log) as output:
+            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                [*leash, "--", *command],
+                # Held open and never written to: where there is no PR_SET_PDEATHSIG its end tells that we are gone.
+                stdin=subprocess.DEVNULL if sys.platform == "linux" else subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                # A group of its own: Ctrl-C in the terminal reaches only us, and we stop things in order.
+                start_new_session=True,
+                pass_fds=tuple(inherit),
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def describe_exit(self) -> str:
+        """How it ended, as the second half of a sentence: ``was killed by SIGKILL``."""
+        status = self._process.poll()
+        if status is None:
+            return "is running"
+        if status < 0:
+            with contextlib.suppress(ValueError):
+                return f"was killed by {signal.Signals(-status).name}"
+            return f"was killed by signal {-status}"
+        return f"ended with status {status}"
+
+    def last_log_line(self) -> str:
+        """The last line it wrote that says something, or an empty string."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it has ended; False when it has not within the time."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self, grace_s: float) -> None:
+        """End it: SIGTERM, then SIGKILL to its whole group after ``grace_s`` (0: at once)."""
+        try:
+            if grace_s > 0 and self.is_running():
+                self._process.terminate()
+                self.wait(grace_s)
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+
+
+@contextlib.contextmanager
+def _private_file(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""One Celery worker of ours as a child process: started, awaited until it is ready, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+from producer.embedded.failure import EmbeddedError
+from producer.embedded.process import ChildProcess
+
+#: A large checkpoint on a slow disk; the bundled one takes seconds. Downloads from a hub have no upper bound of ours.
+READY_TIMEOUT_S: Final = 900.0
+#: Longer than the worker's own drain (10 s by default), which it ends by itself.
+STOP_GRACE_S: Final = 15.0
+_POLL_INTERVAL_S: Final = 0.05
+#: ``12:34:56 INFO    worker.tasks  `` before the message.
+_LOG_PREFIX: Final = re.compile(r"^\d\d:\d\d:\d\d [A-Z]+ +\S+  ")
+
+
+class WorkerProcess:
+    """A ``celery -A worker worker`` that cannot outlive this process.
+
+    Args:
+        settings: all the ``NAMESHOT_…`` variables it runs with; the rest of the environment is this process's.
+        folder: a private folder: its working directory, log and ready file.
+    """
+
+    def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
+        self._folder = folder
+        self._ready_file = folder / "worker.ready"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("NAMESHOT_")}
+        self._environment = {
+            **inherited,
+            **settings,
+            "NAMESHOT_READY_FILE": str(self._ready_file),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": _python_path(inherited.get("PYTHONPATH")),
+        }
+        self.process = self._start()
+
+    def restart(self) -> None:
+        """Start it again after it ended."""
+        self.process.stop(0)
+        self.process = self._start()
+
+    def is_ready(self) -> bool:
+        """Whether it runs and takes jobs."""
+        return self.process.is_running() and self._ready_file.exists()
+
+    def raise_if_ended(self) -> None:
+        """Raise `EmbeddedError` when it is not running any more, with its last words."""
+        if self.process.is_running():
+            return
+        how = self.process.describe_exit()
+        # A killed process has no last words about it.
+        words = last_words(self.process) if how.startswith("ended") else ""
+        when = "" if self._was_ready else " before it was ready"
+        raise EmbeddedError(f"the worker {how}{when}{': ' + words.rstrip('.') if words else ''}.")
+
+    def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S, on_poll: Callable[[], None] = lambda: None) -> None:
+        """Return once it takes jobs; ``on_poll`` runs about 20 times a second meanwhile.
+
+        Raises:
+            EmbeddedError: it ended, or was not ready in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self._ready_file.exists():
+            self.raise_if_ended()
+            on_poll()
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"the worker was not ready within {timeout_s:.0f} s; its last words were: "
+                    f"{last_words(self.process) or 'none'}"
+                )
+            time.sleep(_POLL_INTERVAL_S)
+        self._was_ready = True
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Let it finish what it has (SIGTERM), then end it."""
+        self.process.stop(grace_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self) -> ChildProcess:
+        self._ready_file.unlink(missing_ok=True)
+        self._was_ready = False
+        return ChildProcess(
+            "the worker",
+            [sys.executable, "-m", "celery", "-A", "worker", "worker"],
+            # Celery puts its working directory first on the import path: a private folder holds no other `worker`.
+            folder=self._folder,
+            log=self._folder / "worker.log",
+            environment=self._environment,
+            death_signal=signal.SIGKILL,
+        )
+
+
+def last_words(process: ChildProcess) -> str:
+    """The last thing a worker logged, without time, level and logger."""
+    line = process.last_log_line()
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError, KeyError):
+            return str(json.loads(line)["message"])
+    return _LOG_PREFIX.sub("", line)
+
+
+def _python_path(inherited: str | None) -> str:
+    """The import path with this very installation first, so that both sides are of one version."""
+    here = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(part for part in (here, inherited) if part)

@@ -1,0 +1,147 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    NameshotError
+    ├── InvalidJob           the job was refused before anything was sent
+    ├── SettingsError        an environment variable or argument has an impossible value
+    ├── BrokerUnavailable    Redis could not be reached: nothing was sent
+    ├── QueueFull            too many jobs wait already; try again after ``retry_after_s``
+    ├── JobConflict          this job id was used before, with another payload
+    ├── JobNotFound          no such job, or its result has outlived its time
+    ├── ResultTimeout        no answer yet; the job goes on
+    ├── JobFailed            the worker's answer: this job cannot be done (``code``, ``retryable``)
+    ├── JobCancelled         somebody cancelled the job
+    └── JobExpired           the job waited longer than its ``expires_in``
+
+A worker answers a job it cannot do with `JobFailed`, whose positional arguments
+``(code, message, retryable)`` are what travels; a client without this package reads ``e.args``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """One row of the error table: a stable code, whether trying again can help, and what to do."""
+
+    code: str
+    retryable: bool
+    meaning: str
+    advice: str
+
+
+def _table(*rows: ErrorCode) -> dict[str, ErrorCode]:
+    return {row.code: row for row in rows}
+
+
+#: Every code a job can fail with. ``http_status`` alone decides ``retryable`` per status.
+ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
+    ErrorCode("invalid_job", False, "an argument is missing, unknown or malformed", "correct the argument that the message names"),
+    ErrorCode("invalid_url", False, "the image URL is not a plain http(s) URL", "send an absolute URL with an ordinary host name"),
+    ErrorCode("scheme_not_allowed", False, "the URL is neither http nor https", "serve the image over http(s)"),
+    ErrorCode("port_not_allowed", False, "the URL names a port outside `NAMESHOT_FETCH_PORTS`", "use port 80 or 443, or widen the setting"),
+    ErrorCode("host_not_allowed", False, "the host is outside `NAMESHOT_FETCH_HOSTS`, or redirects left https", "use an allowed host"),
+    ErrorCode("address_blocked", False, "the host is, or resolves to, an address that is not public", "use a public host, or add an exception to `NAMESHOT_FETCH_ALLOW`"),
+    ErrorCode("tls_failed", False, "the server's certificate is not valid for its name", "mend the certificate"),
+    ErrorCode("too_many_redirects", False, "more than three redirects, or a loop", "send the final URL"),
+    ErrorCode("bad_redirect", False, "a redirect without a usable target", "send the final URL"),
+    ErrorCode("bad_response", False, "the answer is not the HTTP that was asked for", "check the server, and any encoding it applies"),
+    ErrorCode("http_status", False, "the server answered with another status than 200", "check that the URL is public and has not expired"),
+    ErrorCode("too_large", False, "the body is larger than `NAMESHOT_MAX_BYTES`", "send a smaller rendition"),
+    ErrorCode("empty", False, "the body has no bytes", "check the upload"),
+    ErrorCode("unsupported_format", False, "the body is not a JPEG, PNG, WebP or GIF", "convert the image; check that the URL is not an HTML page"),
+    ErrorCode("undecodable", False, "the image is damaged", "upload the image again"),
+    ErrorCode("too_many_pixels", False, "the image has more pixels than `NAMESHOT_MAX_PIXELS`", "send a smaller rendition"),
+    ErrorCode("bad_aspect_ratio", False, "one side is over 30 times the other", "crop the image"),
+    ErrorCode("model_error", False, "the model could not process this image", "report it, with the image"),
+    ErrorCode("poisoned", False, "the job was there each time a worker died", "look at the dead letters"),
+    ErrorCode("dns_failed", True, "the host name could not be resolved", "check the name; try again"),
+    ErrorCode("connect_failed", True, "no connection could be made, or it broke off", "try again"),
+    ErrorCode("fetch_timeout", True, "the download took longer than its time", "try again, or raise `timeout`"),
+    ErrorCode("truncated", True, "the body ended before its announced length", "try again"),
+    ErrorCode("host_unavailable", True, "this host failed too often lately, or is too busy", "try again in a minute"),
+    ErrorCode("out_of_memory", True, "the device or the worker ran out of memory", "try again, or lower `NAMESHOT_MAX_BATCH`"),
+    ErrorCode("deadline_exceeded", True, "the job was not answered within `NAMESHOT_JOB_TIMEOUT`", "try again when the worker is less busy"),
+)  # fmt: skip
+
+#: HTTP statuses that say "later": Request Timeout, Too Early, Too Many Requests (5xx are added by range).
+RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
+
+
+def is_retryable_status(status: int) -> bool:
+    """Whether an HTTP status promises that the same request may succeed later."""
+    return status in RETRYABLE_STATUSES or 500 <= status <= 599
+
+
+class NameshotError(Exception):
+    """The base class of every error this project raises on purpose."""
+
+
+class InvalidJob(NameshotError, ValueError):
+    """The job was refused before anything was sent; the message names the argument and what to do."""
+
+
+class SettingsError(NameshotError, ValueError):
+    """A setting has an impossible value; the message names the variable and what it takes."""
+
+
+class BrokerUnavailable(NameshotError, ConnectionError):
+    """Redis could not be reached. Nothing was sent unless the message says otherwise."""
+
+
+class QueueFull(NameshotError):
+    """The queue holds its maximum of waiting messages; nothing was sent."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class JobConflict(NameshotError):
+    """This job id already stands for another payload; choose another id or send the same payload."""
+
+
+class JobNotFound(NameshotError, LookupError):
+    """No job with this id was seen, or its result has outlived its time."""
+
+
+class ResultTimeout(NameshotError, TimeoutError):
+    """The answer did not come within the caller's timeout. The job itself goes on."""
+
+
+class JobCancelled(NameshotError):
+    """The job was cancelled before it had an answer."""
+
+
+class JobExpired(NameshotError):
+    """The job was still waiting when its ``expires_in`` had passed."""
+
+
+class JobFailed(NameshotError):
+    """The worker's final answer to a job that cannot be done.
+
+    Attributes:
+        code: one of `ERROR_CODES`; stable, meant for programs.
+        message: one sentence for people; never holds a URL, host, address or exception text.
+        retryable: whether the same job may succeed later.
+    """
+
+    def __init__(self, code: str, message: str, retryable: bool | None = None) -> None:
+        if retryable is None:
+            known = ERROR_CODES.get(code)
+            retryable = known.retryable if known else False
+        super().__init__(code, message, retryable)
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"

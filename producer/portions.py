@@ -1,0 +1,132 @@
+"""A stream of images cut into messages, and the answers taken apart again. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Self
+
+from producer.answers import Answer
+from producer.contract import (
+    MAX_IMAGES_PER_MESSAGE,
+    MAX_SCORES_PER_MESSAGE,
+    Outcome,
+    Question,
+    Queue,
+    check_url_shape,
+)
+from producer.errors import InvalidJob, JobFailed
+from producer.submission import Desk, Submission, check_expires_in, check_queue
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOutcome(Outcome):
+    """An `Outcome` and the position of its image in what was given, from 0."""
+
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Consecutive images that travel together; ``refusals`` are those, by offset, that never leave."""
+
+    start: int
+    images: list[str]
+    refusals: dict[int, JobFailed]
+    submission: Submission | None
+
+    def outcomes(self, answer: Answer | None) -> list[BulkOutcome]:
+        """One outcome for each image, in order; the whole message's failure is each image's own."""
+        sent = [image for offset, image in enumerate(self.images) if offset not in self.refusals]
+        results: Iterator[Outcome] = iter(())
+        if answer is not None:
+            failure = _failure(answer)
+            results = iter(
+                answer.outcomes(sent) if failure is None else [Outcome(image, error=failure) for image in sent]
+            )
+        outcomes = []
+        for offset, image in enumerate(self.images):
+            refusal = self.refusals.get(offset)
+            outcome = Outcome(image, error=refusal) if refusal is not None else next(results)
+            outcomes.append(BulkOutcome(image, outcome.result, outcome.error, index=self.start + offset))
+        return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class BulkPlan:
+    """The arguments of a stream, checked before its first image is read."""
+
+    desk: Desk
+    question: Question
+    expires_in: float | None
+    queue: Queue
+    images_per_message: int
+    in_flight: int
+    ordered: bool
+
+    @classmethod
+    def checked(
+        cls,
+        desk: Desk,
+        labels: object,
+        *,
+        hypothesis_template: object,
+        top_k: object,
+        timeout: object,
+        expires_in: float | None,
+        queue: Queue,
+        images_per_message: int,
+        in_flight: int,
+        ordered: bool,
+    ) -> Self:
+        """Check each argument; raises `InvalidJob`."""
+        question = Question.checked(labels, hypothesis_template, top_k, timeout)
+        if not 1 <= images_per_message <= MAX_IMAGES_PER_MESSAGE:
+            raise InvalidJob(f"images_per_message must be 1 to {MAX_IMAGES_PER_MESSAGE}, not {images_per_message}.")
+        if in_flight < 1:
+            raise InvalidJob(f"in_flight must be 1 or more messages, not {in_flight}.")
+        if expires_in is not None:
+            check_expires_in(expires_in)
+        fitting = MAX_SCORES_PER_MESSAGE // question.kept_scores
+        return cls(desk, question, expires_in, check_queue(queue), min(images_per_message, fitting), in_flight, ordered)
+
+    def portions(self, urls: Iterable[str]) -> Iterator[Portion]:
+        """Cut the images into messages, reading no further than asked."""
+        source = iter(urls)
+        start = 0
+        while images := list(islice(source, self.images_per_message)):
+            yield self.portion(start, images)
+            start += len(images)
+
+    def portion(self, start: int, images: list[str]) -> Portion:
+        """The message of these images, without those whose URL cannot be one."""
+        refusals: dict[int, JobFailed] = {}
+        for offset, image in enumerate(images):
+            try:
+                check_url_shape(image)
+            except InvalidJob as error:
+                refusals[offset] = JobFailed(_refusal_code(image), str(error))
+        good = [image for offset, image in enumerate(images) if offset not in refusals]
+        submission = None
+        if good:
+            submission = self.desk.bulk(good, self.question, expires_in=self.expires_in, queue=self.queue)
+        return Portion(start, [str(image) for image in images], refusals, submission)
+
+
+def _failure(answer: Answer) -> JobFailed | None:
+    """Why a message has no outcomes, in the words of one image's failure."""
+    match answer.state:
+        case "expired":
+            return JobFailed("expired", "the message waited longer than its expires_in.", True)
+        case "cancelled":
+            return JobFailed("cancelled", "the message was cancelled.", False)
+        case "unknown":
+            return JobFailed("deadline_exceeded", "Redis lost the message; send the image again.", True)
+    return answer.error if isinstance(answer.error, JobFailed) else None
+
+
+def _refusal_code(image: object) -> str:
+    scheme = image.partition(":")[0].lower() if isinstance(image, str) and ":" in image else ""
+    looks_like_one = scheme.isascii() and scheme[:1].isalpha() and scheme.replace("+", "").replace("-", "").isalnum()
+    return "scheme_not_allowed" if looks_like_one and scheme not in ("http", "https") else "invalid_url"

@@ -1,0 +1,157 @@
+"""What a job may say. Producer and worker read messages through the same functions."""
+
+import pytest
+
+from producer.contract import DEFAULT_TEMPLATE, ClassifyJob, ClassifyManyJob, Question, check_url_shape, fill
+from producer.errors import InvalidJob
+
+URL = "https://images.example/owl.jpg"
+LABELS = ["fox", "bear", "seagull", "owl"]
+
+
+def refusal(**kwargs: object) -> str:
+    message: dict[str, object] = {"image": URL, "candidate_labels": LABELS, **kwargs}
+    with pytest.raises(InvalidJob) as caught:
+        ClassifyJob.from_message((), message)
+    return str(caught.value)
+
+
+def test_a_job_needs_an_image_and_labels_and_nothing_else() -> None:
+    job = ClassifyJob.from_message((), {"image": URL, "candidate_labels": LABELS})
+
+    assert job.image == URL
+    assert job.question == Question(LABELS, [DEFAULT_TEMPLATE], None, None)
+
+
+def test_a_job_survives_its_own_message() -> None:
+    job = ClassifyJob(URL, Question(["a", "b"], ["{}!", "a {}"], top_k=1, timeout_s=2.5))
+
+    assert ClassifyJob.from_message((), job.to_kwargs()) == job
+
+
+def test_defaults_are_left_out_of_the_message() -> None:
+    assert ClassifyJob(URL, Question(["a"])).to_kwargs() == {"image": URL, "candidate_labels": ["a"]}
+
+
+def test_positional_arguments_are_refused() -> None:
+    with pytest.raises(InvalidJob, match="by name"):
+        ClassifyJob.from_message((URL, LABELS), {})
+
+
+@pytest.mark.parametrize("missing", ["image", "candidate_labels"])
+def test_a_missing_argument_is_named(missing: str) -> None:
+    message = {"image": URL, "candidate_labels": LABELS}
+    del message[missing]
+
+    with pytest.raises(InvalidJob, match=f"the argument {missing} is missing"):
+        ClassifyJob.from_message((), message)
+
+
+def test_an_unknown_argument_is_named() -> None:
+    assert "'labels'" in refusal(labels=["fox"])
+
+
+@pytest.mark.parametrize("image", [None, 7, b"http://x", ["http://x"], {"url": "http://x"}])
+def test_an_image_is_a_string(image: object) -> None:
+    assert "image must be a URL string" in refusal(image=image)
+
+
+@pytest.mark.parametrize(
+    ("labels", "part"),
+    [
+        ("fox", "must be a list"),
+        (None, "must be a list"),
+        ([], "1 to 1,000"),
+        ([f"label {n}" for n in range(1001)], "not 1,001"),
+        (["fox", 3], "candidate_labels[1] must be a string, not int"),
+        (["fox", True], "not bool"),
+        (["fox", None], "not null"),
+        (["fox", "  "], "candidate_labels[1] is blank"),
+        (["fox", ""], "is blank"),
+        (["x" * 201], "201 characters"),
+        (["fox", "bear", " fox "], "the same label as candidate_labels[0]"),
+        (["caf\u00e9", "cafe\u0301"], "the same label"),
+        (["a\x00b"], "U+0000"),
+        (["a\nb"], "U+000A"),
+        (["a\u202eb"], "U+202E"),
+        (["a\u200bb"], "U+200B"),
+        (["a\ufeffb"], "U+FEFF"),
+        (["a\ud800b"], "U+D800"),
+        (["é" * 200 + str(n) for n in range(90)], "characters"),
+        ([f"{n:03d}" + "é" * 197 for n in range(90)], "bytes together"),
+    ],
+)
+def test_wrong_labels_are_refused_in_one_sentence(labels: object, part: str) -> None:
+    sentence = refusal(candidate_labels=labels)
+
+    assert part in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    "label", ["owl", " owl", "フクロウ", "🦉", "👩‍🚀", "❤️", "می‌خواهم", "naïve café", "{} {0.__class__}", "a" * 200]
+)
+def test_labels_in_any_script_are_taken_exactly_as_given(label: str) -> None:
+    job = ClassifyJob.from_message((), {"image": URL, "candidate_labels": [label]})
+
+    assert job.question.candidate_labels == [label]
+
+
+@pytest.mark.parametrize(
+    ("template", "part"),
+    [
+        ("no placeholder", "exactly once, not 0"),
+        ("{} and {}", "not 2"),
+        ("", "blank"),
+        (None, "string"),
+        ([], "1 to 100"),
+        (["{}", "nothing"], "hypothesis_template[1]"),
+        (["{}", 1], "hypothesis_template[1]"),
+    ],
+)
+def test_wrong_templates_are_refused(template: object, part: str) -> None:
+    assert part in refusal(hypothesis_template=template)
+
+
+def test_a_template_is_filled_by_replacement_never_as_a_format_string() -> None:
+    assert fill("a {} of {0.__class__} {{", "{}") == "a {} of {0.__class__} {{"
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, "3", True, [1]])
+def test_top_k_is_a_positive_whole_number(top_k: object) -> None:
+    assert "top_k" in refusal(top_k=top_k)
+
+
+def test_top_k_above_the_number_of_labels_means_all_of_them() -> None:
+    assert Question.checked(LABELS, top_k=99).kept_scores == len(LABELS)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "3", True, float("nan"), float("inf")])
+def test_timeout_is_a_positive_number_of_seconds(timeout: object) -> None:
+    assert "timeout" in refusal(timeout=timeout)
+
+
+@pytest.mark.parametrize("images", [[], "http://x", None, ["http://x", 3], [URL] * 65])
+def test_a_bulk_message_holds_1_to_64_urls(images: object) -> None:
+    with pytest.raises(InvalidJob, match="images"):
+        ClassifyManyJob.from_message((), {"images": images, "candidate_labels": LABELS})
+
+
+def test_a_bulk_answer_that_would_be_huge_asks_for_top_k() -> None:
+    message: dict[str, object] = {"images": [URL] * 64, "candidate_labels": [str(n) for n in range(1000)]}
+
+    with pytest.raises(InvalidJob, match="set top_k"):
+        ClassifyManyJob.from_message((), message)
+    assert ClassifyManyJob.from_message((), {**message, "top_k": 5}).question.kept_scores == 5
+
+
+@pytest.mark.parametrize(
+    "url", ["owl.png", "/etc/passwd", "file:///etc/passwd", "data:image/png;base64,AA", "http://", "http:///x", "", 7]
+)
+def test_a_producer_sees_at_once_that_something_is_no_url(url: object) -> None:
+    with pytest.raises(InvalidJob):
+        check_url_shape(url)
+
+
+def test_a_producer_leaves_the_full_url_policy_to_the_worker() -> None:
+    assert check_url_shape("HTTP://127.0.0.1/x") == "HTTP://127.0.0.1/x"

@@ -1,0 +1,47 @@
+"""Small checkpoints, made once a run, each loaded by the worker and by Transformers."""
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.model.checkpoints import make_checkpoint, pillow_tips_processor
+from worker.model import Model, load_model
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a small checkpoint of a family."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    return cache(lambda family: make_checkpoint(family, root / family))
+
+
+@pytest.fixture(scope="session")
+def loaded(checkpoint: Callable[[str], Path]) -> Callable[[str], Model]:
+    """The worker's model of a family; all families share it, so a test must not change it."""
+    # One thread: for towers this small, starting a second one takes longer than the work it would share.
+    return cache(lambda family: load_model(str(checkpoint(family)), torch_threads=1))
+
+
+@pytest.fixture(scope="session")
+def pipeline(checkpoint: Callable[[str], Path]) -> Callable[[str], Any]:
+    """The zero-shot pipeline of Transformers for the same checkpoint."""
+
+    def make(family: str) -> Any:
+        import torch
+
+        transformers: Any = importlib.import_module("transformers")
+        folder = str(checkpoint(family))
+        given: dict[str, Any] = {"model": folder, "tokenizer": folder, "image_processor": folder}
+        if family == "tipsv2":
+            given["image_processor"] = pillow_tips_processor()
+        if family == "vision-text-dual-encoder":
+            given["model"] = transformers.VisionTextDualEncoderModel.from_pretrained(folder)
+            given["tokenizer"] = transformers.AutoTokenizer.from_pretrained(folder)
+            given["image_processor"] = transformers.AutoImageProcessor.from_pretrained(folder)
+        return transformers.pipeline("zero-shot-image-classification", device="cpu", dtype=torch.float32, **given)
+
+    return cache(make)

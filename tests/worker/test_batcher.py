@@ -1,0 +1,204 @@
+"""Batching across jobs: who rides with whom, and what a bad item does to its neighbours."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
+
+import pytest
+
+from worker.batcher import Batcher, BatcherClosed, Lane, Ride
+
+TIMEOUT_S = 10
+
+
+class Device:
+    """A device whose batches a test can hold back, and whose rides it can read afterwards."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[object]] = []
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def run(self, items: Sequence[object]) -> list[object]:
+        self.batches.append(list(items))
+        self.entered.set()
+        assert self.gate.wait(TIMEOUT_S)
+        return [f"<{item}>" for item in items]
+
+    def hold(self) -> None:
+        self.entered.clear()
+        self.gate.clear()
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device()
+
+
+@pytest.fixture
+def batcher() -> Iterator[Batcher]:
+    batcher = Batcher(is_out_of_memory=lambda error: isinstance(error, MemoryError))
+    batcher.start()
+    yield batcher
+    batcher.close(TIMEOUT_S)
+
+
+def occupy(device: Device, lane: Lane[object, object]) -> Future[Ride[object]]:
+    """Put one item on the device and keep it there, so that what follows has to gather."""
+    device.hold()
+    future = lane.submit("first")
+    assert device.entered.wait(TIMEOUT_S)
+    return future
+
+
+def outputs(futures: Sequence[Future[Ride[object]]]) -> list[object]:
+    return [future.result(TIMEOUT_S).output for future in futures]
+
+
+def test_a_lone_item_on_an_idle_device_rides_alone_at_once(batcher: Batcher, device: Device) -> None:
+    lane = batcher.lane("images", device.run, max_batch=8)
+
+    ride = lane.submit("owl").result(TIMEOUT_S)
+
+    assert (ride.output, ride.batch_size) == ("<owl>", 1)
+
+
+def test_what_arrives_while_the_device_is_busy_rides_together_in_order(batcher: Batcher, device: Device) -> None:
+    lane = batcher.lane("images", device.run, max_batch=8)
+    occupy(device, lane)
+
+    futures = [lane.submit(n) for n in range(5)]
+    device.gate.set()
+
+    assert outputs(futures) == ["<0>", "<1>", "<2>", "<3>", "<4>"]
+    assert {future.result().batch_size for future in futures} == {5}
+
+
+def test_no_batch_is_larger_than_its_lane_allows(batcher: Batcher, device: Device) -> None:
+    lane = batcher.lane("images", device.run, max_batch=3)
+    occupy(device, lane)
+
+    futures = [lane.submit(n) for n in range(7)]
+    device.gate.set()
+    wait(futures, TIMEOUT_S)
+
+    assert [len(batch) for batch in device.batches] == [1, 3, 3, 1]
+
+
+def test_only_items_of_equal_key_share_a_batch_and_none_is_left_behind(batcher: Batcher, device: Device) -> None:
+    lane = batcher.lane("images", device.run, max_batch=8)
+    occupy(device, lane)
+
+    futures = [lane.submit(n, key=n % 2) for n in range(6)]
+    device.gate.set()
+    wait(futures, TIMEOUT_S)
+
+    assert device.batches[1:] == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_lanes_take_turns(batcher: Batcher, device: Device) -> None:
+    images = batcher.lane("images", device.run, max_batch=1)
+    prompts = batcher.lane("prompts", device.run, max_batch=1)
+    occupy(device, images)
+
+    futures = [prompts.submit(f"p{n}") for n in range(3)] + [images.submit("i0")]
+    device.gate.set()
+    wait(futures, TIMEOUT_S)
+
+    assert device.batches.index(["i0"]) <= 2, "an image waited for more than one batch of prompts"
+
+
+def test_a_cancelled_item_is_not_computed(batcher: Batcher, device: Device) -> None:
+    lane = batcher.lane("images", device.run, max_batch=8)
+    occupy(device, lane)
+    unwanted, wanted = lane.submit("unwanted"), lane.submit("wanted")
+
+    assert unwanted.cancel()
+    device.gate.set()
+
+    assert wanted.result(TIMEOUT_S).batch_size == 1
+    assert ["unwanted"] not in device.batches
+
+
+def test_one_bad_item_fails_only_itself(batcher: Batcher, device: Device) -> None:
+    def run(items: Sequence[object]) -> list[object]:
+        done = device.run(items)
+        if "bad" in items:
+            raise ValueError("bad item")
+        return done
+
+    lane = batcher.lane("images", run, max_batch=16)
+    occupy(device, lane)
+    futures = {name: lane.submit(name) for name in ["a", "b", "c", "bad", "d", "e", "f"]}
+    device.gate.set()
+
+    with pytest.raises(ValueError, match="bad item"):
+        futures.pop("bad").result(TIMEOUT_S)
+    assert outputs(list(futures.values())) == [f"<{name}>" for name in futures]
+
+
+def test_out_of_memory_halves_the_batch_and_remembers_it(batcher: Batcher, device: Device) -> None:
+    def run(items: Sequence[object]) -> list[object]:
+        done = device.run(items)
+        if len(items) > 3:
+            raise MemoryError
+        return done
+
+    lane = batcher.lane("images", run, max_batch=8)
+    occupy(device, lane)
+    futures = [lane.submit(n) for n in range(8)]
+    device.gate.set()
+
+    assert outputs(futures) == [f"<{n}>" for n in range(8)]
+    assert lane.max_batch == 2
+
+
+def test_a_function_that_loses_items_is_an_error_not_a_mix_up(batcher: Batcher) -> None:
+    lane: Lane[object, object] = batcher.lane("images", lambda items: list(items)[:-1], max_batch=8)
+
+    with pytest.raises(RuntimeError, match="1 items went in, 0 came out"):
+        lane.submit("x").result(TIMEOUT_S)
+
+
+def test_the_device_thread_outlives_every_failure(batcher: Batcher) -> None:
+    def run(items: Sequence[object]) -> list[object]:
+        if items[0] == "exit":
+            raise SystemExit(3)
+        return list(items)
+
+    lane = batcher.lane("images", run, max_batch=1)
+
+    with pytest.raises(SystemExit):
+        lane.submit("exit").result(TIMEOUT_S)
+    assert lane.submit("next").result(TIMEOUT_S).output == "next"
+
+
+def test_closing_fails_what_still_waits_and_refuses_more(device: Device) -> None:
+    batcher = Batcher()
+    lane = batcher.lane("images", device.run, max_batch=1)
+    batcher.start()
+    running = occupy(device, lane)
+    waiting = lane.submit("waiting")
+
+    closer = threading.Thread(target=batcher.close)
+    closer.start()
+    device.gate.set()
+    closer.join(TIMEOUT_S)
+
+    assert running.result(TIMEOUT_S).output == "<first>"
+    with pytest.raises(BatcherClosed):
+        waiting.result(TIMEOUT_S)
+    with pytest.raises(BatcherClosed):
+        lane.submit("late")
+
+
+def test_with_a_wait_an_idle_device_lets_a_batch_fill(device: Device) -> None:
+    batcher = Batcher(max_wait_s=TIMEOUT_S)
+    lane = batcher.lane("images", device.run, max_batch=3)
+    batcher.start()
+
+    futures = [lane.submit(n) for n in range(3)]
+
+    assert {future.result(TIMEOUT_S).batch_size for future in futures} == {3}
+    batcher.close(TIMEOUT_S)

@@ -1,0 +1,70 @@
+"""How much one worker process takes on at a time: batch size, images in flight, decoded pixels in flight."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from PIL import Image
+
+from producer.errors import JobFailed
+from worker.model.interface import Model
+
+#: A batch should not hold the device longer than this: it bounds what a lone job may have to wait.
+BATCH_BUDGET_S: Final = 2.0
+#: ViT-B/32 on a CPU is fastest at 16 images (15.4 images/s; 12.8 at 32).
+MAX_CPU_BATCH: Final = 16
+#: Beyond 64 a GPU gains little, and three times as many threads start to contend in one process.
+MAX_GPU_BATCH: Final = 64
+#: One batch on the device, one ready, one being downloaded.
+IMAGES_PER_BATCH_SLOT: Final = 3
+MIN_CONCURRENCY: Final = 4
+#: Decoded images that may stand in memory together, as a multiple of the largest one allowed.
+PIXEL_BUDGET_IMAGES: Final = 4
+
+
+def measured_max_batch(model: Model) -> int:
+    """The batch size for this model on this device: a power of two, from the time one image takes."""
+    prepared = model.prepare(Image.new("RGB", (256, 256)))
+    model.embed_images([prepared])
+    started = time.perf_counter()
+    model.embed_images([prepared])
+    affordable = BATCH_BUDGET_S / max(time.perf_counter() - started, 1e-6)
+    most = MAX_CPU_BATCH if model.device == "cpu" else MAX_GPU_BATCH
+    return 1 << (max(1, min(most, int(affordable))).bit_length() - 1)
+
+
+def default_concurrency(max_batch: int) -> int:
+    """Images in flight that keep batches of this size filled."""
+    return max(MIN_CONCURRENCY, IMAGES_PER_BATCH_SLOT * max_batch)
+
+
+class PixelBudget:
+    """A bound on the decoded pixels that stand in memory at once, whatever mixture of images arrives."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._left = max_pixels
+        self._max = max_pixels
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, pixels: int, deadline: float) -> Iterator[None]:
+        """Hold room for one image, waiting for it until the deadline on `time.monotonic`'s clock.
+
+        Raises:
+            JobFailed: ``deadline_exceeded``.
+        """
+        pixels = min(pixels, self._max)
+        with self._freed:
+            if not self._freed.wait_for(lambda: self._left >= pixels, max(0.0, deadline - time.monotonic())):
+                raise JobFailed("deadline_exceeded", "no memory for decoding came free within the job's time.")
+            self._left -= pixels
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._left += pixels
+                self._freed.notify_all()

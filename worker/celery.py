@@ -1,0 +1,167 @@
+"""The Celery app of a worker: ``celery -A worker worker``.
+
+Importing this reads nothing and loads no model. Celery asks for the configuration when it needs it, and the model
+is loaded when a worker process starts, before the first job is taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from celery import Celery, signals
+from celery.worker import state
+
+from producer.broker import celery_configuration
+from producer.errors import NameshotError
+from producer.settings import read_settings
+from worker import logs, tasks
+from worker.claims import ClaimKeeper
+from worker.consumer import ImageCredit
+from worker.model.interface import ModelError
+from worker.service import Service, build
+from worker.settings import WorkerSettings
+from worker.tasks import BULK_TIME_FACTOR
+from worker.telemetry import Probes
+
+logger = logging.getLogger(__name__)
+
+#: sysexits.h EX_CONFIG: the settings or the model cannot be used; restarting will not help.
+EXIT_CONFIGURATION: Final = 78
+
+
+class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
+    """A Celery app that knows its settings, and in a worker process the service its tasks use."""
+
+    service: Service
+    probes: Probes | None = None
+    #: True from the first moment jobs are taken until the worker is told to stop.
+    takes_jobs: bool = False
+
+    @cached_property
+    def settings(self) -> WorkerSettings:
+        """The environment, read once."""
+        try:
+            return read_settings(WorkerSettings)
+        except NameshotError as error:
+            raise _refusal(error) from None
+
+
+def configuration(settings: WorkerSettings) -> dict[str, Any]:
+    """Celery's settings for a worker process."""
+    return {
+        **celery_configuration(
+            broker_url=settings.broker_url,
+            result_backend=settings.result_backend,
+            result_ttl_s=settings.result_ttl,
+            queue_prefix=settings.queue_prefix,
+        ),
+        # Threads overlap the network with the device, and hold one model and one device context.
+        "worker_pool": "threads",
+        "worker_concurrency": settings.concurrency,
+        "worker_prefetch_multiplier": 1,
+        "worker_consumer": "worker.consumer:QuietConsumer",
+        "task_acks_late": True,
+        "task_track_started": False,  # the task says it itself, and learns whether an answer stands already
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,  # events halve the throughput; our own metrics replace them
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # One pool of connections for all threads; redis-py's is thread-safe.
+        "result_backend_thread_safe": True,
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 20,
+    }
+
+
+def _refusal(error: Exception) -> SystemExit:
+    """One sentence on stderr, and the exit status for a configuration that cannot work."""
+    logger.critical("%s", error)
+    return SystemExit(EXIT_CONFIGURATION)
+
+
+def _end_process() -> None:
+    """Ask Celery to stop: late acknowledgement returns what was in flight, and a supervisor starts a new process."""
+    logger.critical("the device stopped answering; this worker ends so that a new process can take over")
+    state.should_terminate = os.EX_SOFTWARE
+
+
+app = Nameshot("nameshot", set_as_current=True)
+app.add_defaults(lambda: configuration(app.settings))
+app.loader.override_backends = dict.fromkeys(("redis", "rediss"), "worker.results:FirstAnswerBackend")
+app.steps["consumer"].add(ImageCredit)
+tasks.register(app)
+
+
+def _keep_our_logging(**_: Any) -> None:
+    """Celery leaves logging alone when somebody listens here."""
+
+
+def _load(sender: Any, **_: Any) -> None:
+    """Load the model before anything is consumed; Celery swallows every exception here but SystemExit."""
+    logs.configure(app.settings.log_level, app.settings.log_format)
+    try:
+        app.service = build(app.settings, on_device_lost=_end_process)
+    except (NameshotError, ModelError) as error:
+        raise _refusal(error) from None
+    if not isinstance(sender.concurrency, int):
+        sender.concurrency = app.service.concurrency
+    broker = redis.Redis.from_url(app.settings.broker_url, socket_connect_timeout=1, socket_timeout=1)
+    claims = ClaimKeeper(broker, prefix=app.settings.queue_prefix, ttl_s=app.settings.result_ttl)
+    app.backend.on_answered = claims.answered
+    if app.settings.metrics_port:
+        app.probes = Probes(
+            app.service.telemetry,
+            host=app.settings.metrics_host,
+            port=app.settings.metrics_port,
+            not_ready=lambda: _not_ready(broker),
+            not_healthy=lambda: _not_healthy(app.service),
+        )
+
+
+def _not_ready(broker: redis.Redis) -> str | None:
+    if not app.takes_jobs:
+        return "starting or stopping"
+    try:
+        broker.ping()
+    except redis.RedisError:
+        return "the broker does not answer"
+    return None
+
+
+def _not_healthy(service: Service) -> str | None:
+    if (busy_s := service.engine.busy_s) > BULK_TIME_FACTOR * service.job_timeout_s:
+        return f"the device has been busy with one batch for {busy_s:.0f} s"
+    return None
+
+
+def _ready(**_: Any) -> None:
+    logger.info("ready: %s takes jobs from %s.*", app.service.model.name, app.settings.queue_prefix)
+    app.takes_jobs = True
+    if app.settings.ready_file:
+        Path(app.settings.ready_file).touch()
+
+
+def _stopping(**_: Any) -> None:
+    app.takes_jobs = False
+    if app.settings.ready_file:
+        Path(app.settings.ready_file).unlink(missing_ok=True)
+
+
+def _close(**_: Any) -> None:
+    if app.probes:
+        app.probes.close()
+    app.service.close()
+
+
+signals.setup_logging.connect(_keep_our_logging)
+signals.worker_init.connect(_load)
+signals.worker_ready.connect(_ready)
+signals.worker_shutting_down.connect(_stopping)
+signals.worker_shutdown.connect(_close)

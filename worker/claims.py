@@ -1,0 +1,63 @@
+"""Lets a job's id go when its answer goes.
+
+A producer that submits under an id of its own claims it in the broker's database, for as long as the job may wait
+plus the life of its answer. Once the answer is written, this shortens the claim to the answer's own life, so that
+both end together. Off the job's path: a thread sends what has gathered as one pipeline.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from queue import SimpleQueue
+from typing import Any, Final
+
+from producer.contract import claim_key
+
+logger = logging.getLogger(__name__)
+
+#: Commands in one pipeline; keeps a burst of answers from becoming one huge request.
+MAX_PIPELINE: Final = 500
+
+
+class ClaimKeeper:
+    """Shortens the claims of answered jobs.
+
+    Args:
+        client: a redis client on the broker's database.
+        prefix: the queue prefix.
+        ttl_s: the life of an answer, seconds.
+    """
+
+    def __init__(self, client: Any, *, prefix: str, ttl_s: int) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._ttl_s = ttl_s
+        self._answered: SimpleQueue[str | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="claims", daemon=True)
+        self._thread.start()
+
+    def answered(self, job_id: str) -> None:
+        """Note that a job's answer was just written."""
+        self._answered.put(job_id)
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Send what has gathered, then end the thread."""
+        self._answered.put(None)
+        self._thread.join(timeout_s)
+
+    def _serve(self) -> None:
+        closing = False
+        while not closing:
+            job_ids = [self._answered.get()]
+            while not self._answered.empty() and len(job_ids) < MAX_PIPELINE:
+                job_ids.append(self._answered.get())
+            closing = None in job_ids
+            try:
+                with self._client.pipeline(transaction=False) as pipe:
+                    for job_id in job_ids:
+                        if job_id is not None:
+                            pipe.expire(claim_key(self._prefix, job_id), self._ttl_s)
+                    pipe.execute()
+            except Exception as error:  # a claim that lives longer harms nobody; the thread must go on
+                logger.warning("could not shorten %d job claims: %s", len(job_ids), type(error).__name__)

@@ -1,0 +1,63 @@
+"""What this worker's consumer does differently from Celery's: no gossip, and credit counted in images.
+
+Celery has no configuration key for gossip and mingle, which only cost start-up time and chatter here, so the
+consumer class of the configuration switches them off and a plain ``celery -A worker worker`` is right.
+"""
+
+from __future__ import annotations
+
+import json
+from types import MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import bootsteps
+from celery.worker import state
+from celery.worker.consumer import Consumer
+from celery.worker.consumer.tasks import Tasks
+
+from producer.contract import CLASSIFY_MANY
+
+
+class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
+    """Celery's consumer without gossip and mingle."""
+
+    def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **options: Any) -> None:
+        quiet = {"without_gossip": True, "without_mingle": True}
+        super().__init__(*args, worker_options={**(worker_options or {}), **quiet}, **options)
+
+
+class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
+    """Takes messages only while fewer images are in hand than the worker can have in flight.
+
+    Celery counts messages; a bulk message holds up to 64 images. Counted so, one worker would hoard the bulk
+    queue while its peers idle, and the last message it took could not be answered within its time.
+    """
+
+    requires = (Tasks,)
+
+    def start(self, consumer: Any) -> None:
+        """Put the count before kombu's own, on each new channel."""
+        qos = consumer.task_consumer.channel.qos
+        kombu_can_consume = qos.can_consume
+        sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+        def can_consume(_qos: Any) -> bool:
+            images = 0
+            for request in list(state.reserved_requests):
+                if (size := sizes.get(request)) is None:
+                    size = sizes[request] = images_in(request.name, request.body)
+                images += size
+            return images < consumer.pool.num_processes and bool(kombu_can_consume())
+
+        qos.can_consume = MethodType(can_consume, qos)
+
+
+def images_in(task_name: str, body: bytes | str) -> int:
+    """How many images a message holds; 1 where that cannot be read, since it will fail at once."""
+    if task_name != CLASSIFY_MANY:
+        return 1
+    try:
+        return max(1, len(json.loads(body)[1]["images"]))
+    except (ValueError, LookupError, TypeError):
+        return 1

@@ -1,0 +1,142 @@
+"""The engine: prepared pixels and prompts in, embeddings out, batched on one device thread.
+
+A door, not a wall: the interface is small enough to be served by another process one day.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from producer.errors import JobFailed
+from worker.batcher import Batcher, BatcherClosed, Lane, Ride
+from worker.logs import place_of
+from worker.model.interface import DeviceLostError, Model, ModelOutOfMemoryError, Prepared
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+
+#: Prompts in one turn of the device. On the CPU 128 short prompts take about as long as a batch of images, so
+#: that an image behind new labels waits for one such turn.
+PROMPT_BATCH: Final = 128
+
+
+class Engine(Protocol):
+    """What the rest of the worker needs of the device."""
+
+    max_tokens: int
+
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """Tokens of each prompt, special tokens included."""
+        ...
+
+    def embed_prompt(self, prompt: str) -> Future[Array]:
+        """Queue one prompt; its embedding has shape (d,)."""
+        ...
+
+    def embed_image(self, prepared: Prepared, deadline: float) -> Ride[Array]:
+        """Ride in a batch and wait for it, until the deadline on `time.monotonic`'s clock."""
+        ...
+
+    def close(self) -> None:
+        """End the device thread."""
+        ...
+
+
+class LocalEngine:
+    """An engine in this process: the model, and the one thread that may call it.
+
+    Args:
+        max_batch: images in one forward pass.
+        max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
+        on_device_lost: called once the device no longer answers this process; only a new process helps then.
+    """
+
+    def __init__(
+        self, model: Model, *, max_batch: int, max_wait_s: float = 0.0, on_device_lost: Callable[[], None]
+    ) -> None:
+        self.max_tokens = model.max_tokens
+        self.count_tokens = model.count_tokens
+        self._batcher = Batcher(max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory)
+        self._images: Lane[Prepared, Array] = self._batcher.lane(
+            "images", lambda batch: list(model.embed_images(batch)), max_batch
+        )
+        self._prompts: Lane[str, Array] = self._batcher.lane(
+            "prompts", lambda batch: list(model.embed_texts(batch)), PROMPT_BATCH
+        )
+        self._on_device_lost = on_device_lost
+        self._batcher.start()
+
+    def embed_prompt(self, prompt: str) -> Future[Array]:
+        """Queue one prompt; the future gives its embedding, shape (d,), or raises `JobFailed`."""
+        embedding: Future[Array] = Future()
+
+        def arrived(done: Future[Ride[Array]]) -> None:
+            try:
+                embedding.set_result(done.result().output)
+            except (Exception, CancelledError) as error:
+                embedding.set_exception(self._failure(error, "a label"))
+
+        try:
+            self._prompts.submit(prompt).add_done_callback(arrived)
+        except BatcherClosed as error:
+            embedding.set_exception(self._failure(error, "a label"))
+        return embedding
+
+    def embed_image(self, prepared: Prepared, deadline: float) -> Ride[Array]:
+        """Ride in a batch; shape (d,), or (q, d) where a family has several vectors an image.
+
+        Raises:
+            JobFailed: ``deadline_exceeded``, ``out_of_memory``, ``model_error``.
+        """
+        future: Future[Ride[Array]] | None = None
+        try:
+            future = self._images.submit(prepared, prepared.key)
+            return future.result(max(0.0, deadline - time.monotonic()))
+        except FutureTimeout:
+            if future is not None:
+                future.cancel()
+            raise JobFailed(
+                "deadline_exceeded", "the device did not get to this image within the job's time."
+            ) from None
+        except Exception as error:
+            raise self._failure(error, "this image") from None
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for the device."""
+        return len(self._images)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds the running batch has taken so far; 0 when the device is idle."""
+        return self._batcher.busy_s
+
+    def close(self) -> None:
+        """End the device thread; what still waits fails."""
+        self._batcher.close(timeout_s=5)
+
+    def _failure(self, error: BaseException, subject: str) -> JobFailed:
+        if isinstance(error, JobFailed):
+            return error
+        if isinstance(error, BatcherClosed):
+            return JobFailed("deadline_exceeded", "the worker is shutting down.")
+        if isinstance(error, DeviceLostError):
+            self._on_device_lost()
+            return JobFailed("out_of_memory", "the device stopped answering; the worker restarts.")
+        if _is_out_of_memory(error):
+            return JobFailed("out_of_memory", f"the device ran out of memory on {subject} alone.")
+        logger.error("the model failed on %s with %s at %s", subject, type(error).__name__, place_of(error))
+        return JobFailed("model_error", f"the model could not process {subject}.")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, ModelOutOfMemoryError | MemoryError)

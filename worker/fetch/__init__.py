@@ -1,0 +1,45 @@
+"""Downloads from addresses that strangers chose: `Fetcher`.
+
+A URL is judged before anything is looked up or dialled; a name's addresses are judged before one of them is dialled;
+every redirect is judged like a first request. The code is that of the first rule broken, in this order:
+
+======================  ==========================================================================================
+code                    when
+======================  ==========================================================================================
+``scheme_not_allowed``  the URL begins with a scheme other than http or https (``data:``, ``file:``, …)
+``invalid_url``         no string; over 2,048 characters; a space, control character or backslash; no host; a user
+                        name or password; a port that is no number or above 65535; an IPv6 zone; a host that is not
+                        made of DNS labels, or that ends in a number without being a dotted quad (``127.1``,
+                        ``2130706433``, ``0x7f.1``)
+``invalid_url``         a name that is never a public host's: a single label (``localhost``, ``minio``), or under
+                        ``.localhost``, ``.local``, ``.internal``, ``.home.arpa``, ``.onion``, ``.svc.cluster.local``
+                        [exceptions]
+``host_not_allowed``    the host matches none of ``NAMESHOT_FETCH_HOSTS``
+``port_not_allowed``    the port is not in ``NAMESHOT_FETCH_PORTS`` [exceptions]; port 0
+``address_blocked``     the host is, or any of the addresses it resolves to is, not public [exceptions]
+``dns_failed``          the name could not be resolved
+``connect_failed``      none of at most three addresses could be connected to, or the connection broke off before an
+                        answer
+``tls_failed``          the certificate is not valid for the name, or there is no common TLS
+``bad_response``        no HTTP/1; a content encoding; contradictory or impossible lengths; too many or too long headers
+``bad_redirect``        a redirect without a target
+``too_many_redirects``  a fourth redirect, or one to a URL already seen
+``host_not_allowed``    a redirect from https to http
+``http_status``         any other status than 200
+``too_large``           more bytes than ``NAMESHOT_MAX_BYTES``, announced or counted
+``truncated``           fewer bytes than announced, or no last chunk
+``empty``               no bytes
+``fetch_timeout``       the download's time was up, whatever it was doing
+======================  ==========================================================================================
+
+An exception of ``NAMESHOT_FETCH_ALLOW`` lifts the rows marked [exceptions] for connections that end at its addresses
+and port. Whether a name's connection ends there is known only once the name is resolved: so a URL that breaks such a
+rule is looked up only if some exception has its port; and where exceptions cover some of a name's addresses, only
+those are dialled. If none does, the code is that of the rule that the URL broke.
+"""
+
+from worker.fetch.address_policy import AllowedAddress, parse_allow
+from worker.fetch.fetcher import Fetcher, mute_http_loggers
+from worker.fetch.url_policy import parse_hosts, parse_ports
+
+__all__ = ["AllowedAddress", "Fetcher", "mute_http_loggers", "parse_allow", "parse_hosts", "parse_ports"]

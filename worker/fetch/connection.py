@@ -1,0 +1,171 @@
+"""Connections that go where the policy said, and nowhere else.
+
+The seam is urllib3's ``_new_conn``: it alone decides which address a socket is dialled to. Replacing it, and nothing
+else, keeps the Host header, SNI and the certificate check on the name in the URL. The name is looked up once per
+connection, every answer is judged, and a judged address is dialled: a second look-up that could answer
+differently never happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from ipaddress import IPv6Address
+from typing import Final
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from worker.fetch.address_policy import Address, parse_address
+from worker.fetch.deadline import Watch, Watchdog
+from worker.fetch.failures import FetchFailed, blocked, timed_out
+from worker.fetch.resolver import BoundedResolver
+from worker.fetch.url_policy import Target, UrlPolicy
+
+#: A name with many dead addresses must not use up the whole download's time.
+MAX_DIALS: Final = 3
+#: A public host that has not answered a SYN after this will not: one retransmission (1 s) and one more fit in.
+CONNECT_TIMEOUT_S: Final = 3.0
+#: Silence after which a server counts as gone, so that another attempt still fits in the default 10 s.
+IDLE_TIMEOUT_S: Final = 5.0
+
+
+class Dialer:
+    """Resolves a target once, judges every answer, and connects to one that was judged."""
+
+    def __init__(self, policy: UrlPolicy, resolver: BoundedResolver) -> None:
+        self._policy = policy
+        self._resolver = resolver
+
+    def dial(self, target: Target, deadline_s: float) -> socket.socket:
+        """A connected socket; raises `FetchFailed` (a refusal is never an OSError, which some caller might retry)."""
+        if target.address is not None:
+            addresses: list[Address] = [target.address]
+        else:
+            answers = self._resolver.look_up(target.host, target.port, deadline_s)
+            addresses = self._policy.choose(target, answers)
+        for address in alternate_families(addresses)[:MAX_DIALS]:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise timed_out()
+            with contextlib.suppress(OSError):
+                return _connect(address, target.port, min(CONNECT_TIMEOUT_S, left_s))
+        if time.monotonic() >= deadline_s:
+            raise timed_out()
+        raise FetchFailed("connect_failed", "no connection could be made; try again.")
+
+
+def alternate_families(addresses: Iterable[Address]) -> list[Address]:
+    """The addresses in order, the families by turns: with broken IPv6 the second dial is IPv4 already."""
+    addresses = list(addresses)
+    first = [address for address in addresses if address.version == addresses[0].version]
+    second = [address for address in addresses if address.version != addresses[0].version]
+    turns = [address for pair in zip(first, second, strict=False) for address in pair]
+    shorter = min(len(first), len(second))
+    return turns + first[shorter:] + second[shorter:]
+
+
+def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
+    is_v6 = isinstance(address, IPv6Address)
+    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.connect((str(address), port, 0, 0) if is_v6 else (str(address), port))
+        peer = sock.getpeername()
+        if parse_address(peer[0]) != address or peer[1] != port:
+            raise blocked()
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Connection:
+    """What our two connection classes add to urllib3's: a judged target, a deadline, a dup for the watchdog.
+
+    Set up by `open_connection`; ``prepare`` comes before each exchange, on a new and on a kept connection alike.
+    """
+
+    _dialer: Dialer
+    _watchdog: Watchdog
+    target: Target
+    deadline_s: float
+    born_s: float
+    dup: socket.socket | None
+    _watch: Watch | None
+
+    def set_up(self, target: Target, dialer: Dialer, watchdog: Watchdog) -> None:
+        """Give the connection what it needs to dial."""
+        self.target = target
+        self.born_s = time.monotonic()
+        self.deadline_s = self.born_s
+        self.dup = None
+        self._dialer = dialer
+        self._watchdog = watchdog
+        self._watch = None
+
+    def begin(self, deadline_s: float) -> None:
+        """Start an exchange that ends at ``deadline_s``, whatever the server does."""
+        self.deadline_s = deadline_s
+        self._watch = None if self.dup is None else self._watchdog.watch(self.dup, deadline_s)
+
+    def end(self) -> bool:
+        """End the exchange; True when its time ran out, even if what was read looks complete."""
+        watch, self._watch = self._watch, None
+        return watch.end() if watch is not None else time.monotonic() >= self.deadline_s
+
+    def dial(self) -> socket.socket:
+        """Connect, and put the new socket under the watchdog before TLS begins."""
+        sock = self._dialer.dial(self.target, self.deadline_s)
+        # TLS takes the descriptor out of this socket object; the dup stays ours to shut down.
+        self.dup = sock.dup()
+        self._watch = self._watchdog.watch(self.dup, self.deadline_s)
+        sock.settimeout(min(IDLE_TIMEOUT_S, max(0.001, self.deadline_s - time.monotonic())))
+        return sock
+
+    def close(self) -> None:
+        """urllib3's own: closes the socket. http.client calls it for an answer without keep-alive, before its body."""
+        raise NotImplementedError  # pragma: no cover
+
+    def dispose(self) -> bool:
+        """End the exchange and close everything; True when its time ran out.
+
+        ``close`` alone must leave the dup open: the body may still be read through the socket that it closed.
+        """
+        # Not to be watched any more before the descriptor's number is free for another socket.
+        expired = self.end()
+        self.close()
+        dup, self.dup = self.dup, None
+        if dup is not None:
+            dup.close()
+        return expired
+
+
+class PlainConnection(HTTPConnection, Connection):
+    """``http``."""
+
+    def _new_conn(self) -> socket.socket:
+        return self.dial()
+
+
+class TlsConnection(HTTPSConnection, Connection):
+    """``https``, verified against the name in the URL."""
+
+    def _new_conn(self) -> socket.socket:
+        return self.dial()
+
+
+def open_connection(
+    target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl.SSLContext
+) -> PlainConnection | TlsConnection:
+    """A connection object for a target; nothing is dialled before its ``connect``."""
+    connection: PlainConnection | TlsConnection
+    if target.scheme == "https":
+        connection = TlsConnection(target.host, target.port, ssl_context=tls)
+    else:
+        connection = PlainConnection(target.host, target.port)
+    connection.set_up(target, dialer, watchdog)
+    return connection

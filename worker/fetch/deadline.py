@@ -1,0 +1,88 @@
+"""The end of a download's time, enforced from outside.
+
+A socket's timeout bounds one ``recv``; a server that sends a byte a second, or ``100 Continue`` for ever, never
+trips it. So one thread, shared by all downloads, shuts a socket down at its deadline: whatever call is blocked on
+it, in the TLS handshake, the headers or the body, then returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+
+class Watch:
+    """One socket under one deadline; made by `Watchdog.watch`."""
+
+    __slots__ = ("_fired", "_sock", "_watchdog", "deadline_s")
+
+    def __init__(self, watchdog: Watchdog, sock: socket.socket, deadline_s: float) -> None:
+        self._watchdog = watchdog
+        self._sock = sock
+        self._fired = False
+        self.deadline_s = deadline_s
+
+    def end(self) -> bool:
+        """Stop watching. True when the socket was shut down, which can look like a clean end of the body."""
+        self._watchdog._forget(self)
+        return self._fired
+
+    def _fire(self) -> None:
+        self._fired = True
+        with contextlib.suppress(OSError):  # the peer may have gone already
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+
+class Watchdog:
+    """Shuts sockets down at their deadlines. Thread-safe; its one thread starts with the first watch."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._watches: set[Watch] = set()
+        self._wakes_s = float("inf")
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def watch(self, sock: socket.socket, deadline_s: float) -> Watch:
+        """Shut ``sock`` down when ``time.monotonic()`` reaches ``deadline_s``, unless `Watch.end` is called before.
+
+        ``sock`` should be a ``dup()``: wrapping a socket in TLS detaches the original object.
+        """
+        watch = Watch(self, sock, deadline_s)
+        with self._changed:
+            if self._closed:
+                watch._fire()
+                return watch
+            self._watches.add(watch)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="fetch-deadlines", daemon=True)
+                self._thread.start()
+            elif deadline_s < self._wakes_s:
+                self._changed.notify()
+        return watch
+
+    def close(self) -> None:
+        """Shut down every socket still watched, and any to come; end the thread."""
+        with self._changed:
+            self._closed = True
+            for watch in self._watches:
+                watch._fire()
+            self._watches.clear()
+            self._changed.notify()
+
+    def _forget(self, watch: Watch) -> None:
+        # Under the lock, so that a socket which goes back to the pool can no longer be shut down for this watch.
+        with self._changed:
+            self._watches.discard(watch)
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._closed:
+                now_s = time.monotonic()
+                for watch in [watch for watch in self._watches if watch.deadline_s <= now_s]:
+                    watch._fire()
+                    self._watches.discard(watch)
+                self._wakes_s = min((watch.deadline_s for watch in self._watches), default=float("inf"))
+                self._changed.wait(None if self._wakes_s == float("inf") else self._wakes_s - now_s)

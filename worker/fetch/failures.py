@@ -1,0 +1,85 @@
+"""How one attempt at a download fails, and which exception of the network stack means what.
+
+Every message here is a fixed sentence: a URL, host, address, path or the text of an exception never enters one.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from typing import Final, Literal
+
+import urllib3.exceptions
+
+from producer.errors import JobFailed
+
+#: What the exchange was doing when an exception came.
+Phase = Literal["connecting", "asking", "reading"]
+
+
+class FetchFailed(JobFailed):
+    """A failed attempt; the fetcher retries it or turns it into a plain `JobFailed`.
+
+    Attributes:
+        again: whether another attempt within the same fetch makes sense.
+        retry_after_s: how many seconds the server asked to be left alone, if it did.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        retryable: bool | None = None,
+        *,
+        again: bool | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(code, message, retryable)
+        self.again = self.retryable if again is None else again
+        self.retry_after_s = retry_after_s
+
+
+TOOK_TOO_LONG: Final = "the download took longer than its time; try again, or raise timeout."
+#: What hostile or broken servers make the stack raise. ValueError: numbers in headers; OSError holds TimeoutError.
+NETWORK_ERRORS: Final = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError)
+
+
+def timed_out() -> FetchFailed:
+    """The failure of a download whose time is up."""
+    return FetchFailed("fetch_timeout", TOOK_TOO_LONG)
+
+
+def blocked() -> FetchFailed:
+    """The refusal of an address that is not public."""
+    return FetchFailed(
+        "address_blocked",
+        "the host is, or resolves to, an address that is not public; use a public host, "
+        "or add an exception to NAMESHOT_FETCH_ALLOW.",
+    )
+
+
+def classify(error: BaseException, phase: Phase) -> FetchFailed:
+    """The failure that an exception of sockets, TLS, ``http.client`` or urllib3 stands for."""
+    if isinstance(error, FetchFailed):
+        return error
+    while isinstance(error, urllib3.exceptions.ProtocolError) and isinstance(error.args[-1], Exception):
+        error = error.args[-1]  # urllib3 wraps what happened within a body
+    if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
+        return FetchFailed("fetch_timeout", "the server stopped answering; try again, or raise timeout.")
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return _broke_off(phase)
+    if isinstance(error, ssl.SSLError | ssl.CertificateError | urllib3.exceptions.SSLError) and phase != "reading":
+        return FetchFailed("tls_failed", "the server's certificate or TLS set-up is not valid; mend the certificate.")
+    if isinstance(error, ConnectionError):  # http.client.RemoteDisconnected is one too
+        return _broke_off(phase)
+    if isinstance(error, http.client.IncompleteRead | urllib3.exceptions.IncompleteRead):
+        return FetchFailed("truncated", "the body ended before its announced length; try again.")
+    if isinstance(error, OSError):
+        return _broke_off(phase)
+    return FetchFailed("bad_response", "the answer is not the HTTP that was asked for; check the server.")
+
+
+def _broke_off(phase: Phase) -> FetchFailed:
+    if phase == "reading":
+        return FetchFailed("truncated", "the connection broke off within the body; try again.")
+    return FetchFailed("connect_failed", "no connection could be made, or it broke off; try again.")

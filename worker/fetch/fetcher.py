@@ -1,0 +1,183 @@
+"""`Fetcher`: bytes of an image from a URL that a stranger chose."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urljoin
+
+import requests.certs
+from urllib3.util.ssl_ import create_urllib3_context
+
+from producer.errors import JobFailed
+from worker.fetch.address_policy import AddressPolicy, AllowedAddress
+from worker.fetch.body import finish_empty, read_body
+from worker.fetch.connection import Dialer
+from worker.fetch.deadline import Watchdog
+from worker.fetch.failures import FetchFailed, timed_out
+from worker.fetch.pool import MAX_AGE_S, KeptConnections
+from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
+from worker.fetch.retries import pause_before_next_s
+from worker.fetch.session import GuardedAdapter, GuardedResponse, GuardedSession
+from worker.fetch.url_policy import FORBIDDEN, Target, UrlPolicy
+
+#: Image URLs of CDNs and shorteners redirect once or twice.
+MAX_REDIRECTS: Final = 3
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+_logger = logging.getLogger(__name__)
+
+
+class Fetcher:
+    """Downloads images within limits that hold whatever the URL, the name server and the web server do.
+
+    Thread-safe; one for a whole worker. See `worker.fetch` for the codes and their order.
+
+    Args:
+        max_bytes: the largest body, in bytes.
+        timeout_s: the longest download in seconds, from the look-up to the last byte, retries included.
+        ports: the ports that may be dialled.
+        allow: exceptions to the address rule, the port rule and the rule on names.
+        hosts: globs; when there are any, only these hosts are fetched.
+        user_agent: what to tell servers; a contact address in it is good manners.
+        max_connections: how many idle connections are kept for reuse.
+        ca_file: a PEM file of certificate authorities to trust beside the public ones.
+        resolve: takes a host name and a port, returns addresses as text.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        timeout_s: float,
+        ports: frozenset[int] = frozenset({80, 443}),
+        allow: Sequence[AllowedAddress] = (),
+        hosts: Sequence[str] = (),
+        user_agent: str = "nameshot",
+        max_connections: int = 64,
+        max_connection_age_s: float = MAX_AGE_S,
+        ca_file: str | None = None,
+        resolve: Resolve = system_resolve,
+    ) -> None:
+        mute_http_loggers()
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+        self._policy = UrlPolicy(ports, AddressPolicy(allow), hosts)
+        self._watchdog = Watchdog()
+        dialer = Dialer(self._policy, BoundedResolver(resolve))
+        kept = KeptConnections(max_connections, max_connection_age_s)
+        # Bytes must come as they are: compressed ones could grow a thousandfold once decoded.
+        headers = {"User-Agent": user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
+        self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, _tls_context(ca_file)), headers)
+        self._closing = threading.Event()
+
+    def fetch(self, url: str, *, timeout_s: float | None = None, deadline: float | None = None) -> bytes:
+        """The image's bytes.
+
+        Args:
+            url: where it is.
+            timeout_s: seconds for this download; more than the fetcher's own is clamped to it.
+            deadline: a moment of ``time.monotonic()`` by which it must be over in any case.
+
+        Raises:
+            JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
+        """
+        if self._closing.is_set():
+            raise RuntimeError("the fetcher is closed")
+        ends_s = time.monotonic() + min(self._timeout_s, timeout_s if timeout_s is not None else self._timeout_s)
+        if deadline is not None:
+            ends_s = min(ends_s, deadline)
+        try:
+            return self._fetch(url, ends_s)
+        except FetchFailed as error:
+            failure = JobFailed(error.code, error.message, error.retryable)
+        except MemoryError:
+            failure = JobFailed("out_of_memory", "the worker ran out of memory during the download; try again.")
+        except Exception as error:
+            # Hostile answers find new ways to break parsers. The exception's own text may hold the URL.
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            _logger.error("unexpected %s in %s at line %s", type(error).__name__, frame.name, frame.lineno)
+            failure = JobFailed("bad_response", "the answer could not be understood; check the server.")
+        # Raised outside of the handlers, so that no exception with a URL in it is its context.
+        raise failure
+
+    def close(self) -> None:
+        """End running downloads and close every connection."""
+        self._closing.set()
+        self._session.close()
+        self._watchdog.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _fetch(self, url: str, ends_s: float) -> bytes:
+        target = self._policy.judge(url)
+        attempts = 0
+        while True:
+            attempts += 1
+            if (left_s := ends_s - time.monotonic()) <= 0:
+                raise timed_out()
+            try:
+                return self._attempt(target, ends_s, may_reuse=attempts == 1)
+            except FetchFailed as error:
+                failure = error
+            left_s = ends_s - time.monotonic()
+            pause_s = pause_before_next_s(failure, attempts, left_s)
+            if pause_s is None or self._closing.wait(pause_s):
+                raise failure
+
+    def _attempt(self, target: Target, ends_s: float, *, may_reuse: bool) -> bytes:
+        seen = {target.url}
+        while True:
+            with self._session.exchange(target, ends_s, may_reuse=may_reuse) as response:
+                if response.status_code not in REDIRECTS:
+                    return read_body(response, self._max_bytes)
+                target = self._follow(target, response)
+                finish_empty(response)
+            if target.url in seen or len(seen) > MAX_REDIRECTS:
+                raise FetchFailed(
+                    "too_many_redirects", "there are more than three redirects, or a loop; send the final URL."
+                )
+            seen.add(target.url)
+
+    def _follow(self, target: Target, response: GuardedResponse) -> Target:
+        """Where a redirect leads, judged like a first request. Its body is never read."""
+        location = response.headers.get("Location", "")
+        try:
+            # Header bytes reach us as Latin-1. Servers write UTF-8 and plain spaces there, as browsers let them.
+            location = location.encode("latin-1").decode("utf-8").replace(" ", "%20")
+            following = urljoin(target.url, location)
+        except ValueError:
+            location = following = ""
+        if not location or FORBIDDEN.search(location):
+            raise FetchFailed("bad_redirect", "a redirect has no usable target; send the final URL.")
+        judged = self._policy.judge(following)
+        if target.scheme == "https" and judged.scheme == "http":
+            raise FetchFailed("host_not_allowed", "a redirect left https for http; send the final URL.")
+        return judged
+
+
+def mute_http_loggers() -> None:
+    """Keep urllib3 quiet: its warning about malformed headers holds the URL. Errors of ours are logged by us."""
+    for name in ("urllib3", "requests"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """TLS 1.2 or later, the certificate checked against the name; made once, as loading authorities takes long."""
+    context = create_urllib3_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = True
+    context.load_verify_locations(cafile=requests.certs.where())
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context

@@ -1,0 +1,84 @@
+"""Connections kept between downloads: few, young, and quiet.
+
+A kept connection leads to an address that was judged under the same policy (the policy of a fetcher never changes),
+for the same scheme, host and port. Its age is bounded from its birth on, so that a change in DNS takes hold.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from typing import Final
+
+from worker.fetch.connection import PlainConnection, TlsConnection
+from worker.fetch.url_policy import Target
+
+AnyConnection = PlainConnection | TlsConnection
+
+#: From birth, used or not. DNS records of moving hosts seldom live shorter.
+MAX_AGE_S: Final = 60.0
+
+
+class KeptConnections:
+    """At most ``max_idle`` idle connections, each at most ``max_age_s`` seconds old. Thread-safe."""
+
+    def __init__(self, max_idle: int, max_age_s: float = MAX_AGE_S) -> None:
+        self._max_idle = max_idle
+        self._max_age_s = max_age_s
+        self._lock = threading.Lock()
+        self._idle: list[AnyConnection] = []
+        self._closed = False
+
+    def take(self, target: Target) -> AnyConnection | None:
+        """The connection to this scheme, host and port that was last used, if it still is as we left it."""
+        while (found := self._pop(target)) is not None:
+            if found.is_connected and not _has_unread_bytes(found):
+                return found
+            found.dispose()
+        return None
+
+    def give(self, connection: AnyConnection) -> None:
+        """Keep a connection whose answer was read to its end; the oldest one gives way when there are too many."""
+        with self._lock:
+            keep = not self._closed and self._max_idle > 0 and self._is_young(connection, time.monotonic())
+            surplus = connection
+            if keep:
+                self._idle.append(connection)
+                if len(self._idle) <= self._max_idle:
+                    return
+                surplus = self._idle.pop(0)
+        surplus.dispose()
+
+    def close(self) -> None:
+        """Close all of them, and keep none from now on."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.dispose()
+
+    def _pop(self, target: Target) -> AnyConnection | None:
+        now_s = time.monotonic()
+        with self._lock:
+            old = [connection for connection in self._idle if not self._is_young(connection, now_s)]
+            if old:
+                self._idle = [connection for connection in self._idle if self._is_young(connection, now_s)]
+            found = None
+            for position in range(len(self._idle) - 1, -1, -1):
+                other = self._idle[position].target
+                if other.host == target.host and other.port == target.port and other.scheme == target.scheme:
+                    found = self._idle.pop(position)
+                    break
+        for connection in old:
+            connection.dispose()
+        return found
+
+    def _is_young(self, connection: AnyConnection, now_s: float) -> bool:
+        return now_s - connection.born_s < self._max_age_s
+
+
+def _has_unread_bytes(connection: AnyConnection) -> bool:
+    """Whether TLS holds bytes that nobody asked for; ``is_connected`` sees those on the socket itself."""
+    sock = connection.sock
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0

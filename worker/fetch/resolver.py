@@ -1,0 +1,72 @@
+"""Name look-ups that end when the download's time does.
+
+``getaddrinfo`` has no timeout and cannot be interrupted, so each look-up runs in a thread of its own, of which only
+so many may exist. They are daemon threads: a look-up that hangs does not hold up the end of the process.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Final
+
+from worker.fetch.address_policy import Address, parse_address
+from worker.fetch.failures import FetchFailed, timed_out
+
+#: Takes a host name and a port, returns addresses as text; raises OSError when there are none.
+Resolve = Callable[[str, int], Sequence[str]]
+
+#: Look-ups at once. A look-up takes a thread for milliseconds; a hanging one for what resolv.conf says, often 10 s.
+MAX_LOOKUPS: Final = 32
+#: The name does not exist, or has no address: asking again a moment later will not help.
+_NO_SUCH_NAME: Final = frozenset(
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
+)
+
+
+def system_resolve(host: str, port: int) -> list[str]:
+    """Ask the operating system, in its order of preference, each address once."""
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
+
+
+class BoundedResolver:
+    """Runs ``resolve`` in at most ``max_lookups`` threads, each wait bounded by a deadline."""
+
+    def __init__(self, resolve: Resolve = system_resolve, max_lookups: int = MAX_LOOKUPS) -> None:
+        self._resolve = resolve
+        self._free = threading.BoundedSemaphore(max_lookups)
+
+    def look_up(self, host: str, port: int, deadline_s: float) -> list[Address | None]:
+        """The addresses of a name, in order; None stands for an answer that is no plain address.
+
+        Raises:
+            FetchFailed: ``dns_failed``, or ``fetch_timeout`` when ``time.monotonic()`` reaches ``deadline_s``.
+        """
+        if not self._free.acquire(timeout=max(0.0, deadline_s - time.monotonic())):
+            raise timed_out()
+        answers: Future[Sequence[str]] = Future()
+        try:
+            threading.Thread(target=self._run, args=(host, port, answers), name="fetch-dns", daemon=True).start()
+        except RuntimeError:  # no more threads
+            self._free.release()
+            raise FetchFailed("dns_failed", "the worker is too busy to resolve host names; try again.") from None
+        try:
+            return [parse_address(text) for text in answers.result(max(0.0, deadline_s - time.monotonic()))]
+        except TimeoutError:
+            raise timed_out() from None
+        except (OSError, UnicodeError) as error:
+            again = not (isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME)
+            message = "the host name could not be resolved; check the name, or try again."
+            raise FetchFailed("dns_failed", message, again=again) from None
+
+    def _run(self, host: str, port: int, answers: Future[Sequence[str]]) -> None:
+        try:
+            answers.set_result(self._resolve(host, port))
+        except BaseException as error:
+            answers.set_exception(error)
+        finally:
+            self._free.release()

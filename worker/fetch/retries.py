@@ -1,0 +1,48 @@
+"""When a failed attempt is worth another, and how long to wait for it."""
+
+from __future__ import annotations
+
+import random
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from worker.fetch.failures import FetchFailed
+
+#: A download that failed three times within seconds is not a hiccup; a slot of the worker is worth more.
+MAX_ATTEMPTS: Final = 3
+#: Doubled from one attempt to the next. Long enough for a restarted server or a failed-over DNS cache.
+FIRST_BACK_OFF_S: Final = 0.25
+
+
+def pause_before_next_s(failure: FetchFailed, attempts: int, left_s: float) -> float | None:
+    """Seconds to wait before another attempt; None when there should be none.
+
+    Args:
+        failure: how the last attempt failed.
+        attempts: how many there were.
+        left_s: what remains of the download's time.
+    """
+    if not failure.again or attempts >= MAX_ATTEMPTS:
+        return None
+    # Half of it is random, so that jobs that failed together do not come back together.
+    pause_s = FIRST_BACK_OFF_S * 2 ** (attempts - 1) * random.uniform(0.5, 1.0)
+    if failure.retry_after_s is not None:
+        pause_s = max(pause_s, failure.retry_after_s)
+    return pause_s if pause_s < left_s else None
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """A ``Retry-After`` header in seconds from now, at least 0; None when there is none or it makes no sense."""
+    if header is None:
+        return None
+    if re.fullmatch("[0-9]{1,9}", header.strip(), re.ASCII):
+        return float(header)
+    try:
+        when = parsedate_to_datetime(header)
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=UTC)
+        return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

@@ -1,0 +1,176 @@
+"""A ``requests`` session that sends judged requests only, and never acts on an answer by itself.
+
+`requests` follows redirects, and reads the whole body of every redirect even when told not to follow it; it takes
+proxies, credentials and certificates from the environment, and keeps cookies. None of that happens here:
+`GuardedSession.send` hands the request to the transport adapter and returns what that returns. The adapter owns the
+connections; a request that is not a `JudgedRequest` has no way out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Final
+
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3.response import HTTPResponse
+
+from worker.fetch.connection import IDLE_TIMEOUT_S, Dialer, open_connection
+from worker.fetch.deadline import Watchdog
+from worker.fetch.failures import NETWORK_ERRORS, Phase, classify, timed_out
+from worker.fetch.pool import AnyConnection, KeptConnections
+from worker.fetch.url_policy import Target
+
+#: The longest single wait of a socket that has less time left than this would be no wait at all.
+_SHORTEST_WAIT_S: Final = 0.001
+#: How a connection that the other side has closed shows itself before an answer.
+STALE: Final = (ConnectionError, ssl.SSLEOFError)
+
+
+class JudgedRequest(requests.PreparedRequest):
+    """A GET for a target that the URL policy passed, to be over at ``deadline_s`` of ``time.monotonic()``."""
+
+    def __init__(
+        self, target: Target, headers: CaseInsensitiveDict[str], deadline_s: float, *, may_reuse: bool = True
+    ) -> None:
+        super().__init__()
+        self.method = "GET"
+        self.url = target.url
+        self.headers = headers
+        self.target = target
+        self.deadline_s = deadline_s
+        self.may_reuse = may_reuse
+
+
+class GuardedResponse(requests.Response):
+    """An answer whose headers are read and whose body is not. A context manager: leaving it ends the exchange."""
+
+    raw: HTTPResponse
+    _exchange: AnyConnection | None
+    _kept: KeptConnections
+
+    def finish(self, keep: bool = False) -> None:
+        """End the exchange; keep the connection for another if the body was read to its end.
+
+        Raises:
+            FetchFailed: ``fetch_timeout``, when the deadline passed. The watchdog ends a body like a clean end of
+                file, so this is asked last, after everything looked well.
+        """
+        connection, self._exchange = self._exchange, None
+        if connection is None:
+            return
+        if not keep or connection.sock is None:
+            self._drop(connection)
+        elif connection.end():
+            connection.dispose()
+            raise timed_out()
+        else:
+            self._kept.give(connection)
+
+    def _drop(self, connection: AnyConnection) -> None:
+        expired = connection.dispose()
+        self.raw.close()
+        if expired:
+            raise timed_out()
+
+    def __enter__(self) -> GuardedResponse:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[1] is None:
+            self.finish()
+        elif self._exchange is not None:
+            connection, self._exchange = self._exchange, None
+            self._drop(connection)
+
+
+class GuardedAdapter(BaseAdapter):
+    """The transport: takes a kept connection or dials a judged address, asks, and reads the headers."""
+
+    def __init__(self, dialer: Dialer, watchdog: Watchdog, kept: KeptConnections, tls: ssl.SSLContext) -> None:
+        super().__init__()
+        self._dialer = dialer
+        self._watchdog = watchdog
+        self._kept = kept
+        self._tls = tls
+
+    def send(  # type: ignore[override]
+        self, request: requests.PreparedRequest, **_options: Any
+    ) -> GuardedResponse:
+        """Send a judged request; timeouts, certificates and proxies are not for the caller to choose."""
+        if not isinstance(request, JudgedRequest):
+            raise TypeError("only a JudgedRequest may be sent")
+        kept = self._kept.take(request.target) if request.may_reuse else None
+        if kept is not None:
+            # The server may close a kept connection just as it is used again. A GET may simply be repeated.
+            with contextlib.suppress(*STALE):
+                return self._respond(kept, request, fresh=False)
+        connection = open_connection(request.target, self._dialer, self._watchdog, self._tls)
+        return self._respond(connection, request, fresh=True)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._kept.close()
+
+    def _respond(self, connection: AnyConnection, request: JudgedRequest, *, fresh: bool) -> GuardedResponse:
+        phase: Phase = "connecting"
+        connection.timeout = min(IDLE_TIMEOUT_S, max(_SHORTEST_WAIT_S, request.deadline_s - time.monotonic()))
+        try:
+            connection.begin(request.deadline_s)
+            if fresh:
+                connection.connect()
+            phase = "asking"
+            connection.request(
+                "GET", request.target.path, headers=request.headers, preload_content=False, decode_content=False
+            )
+            raw = connection.getresponse()
+        except BaseException as error:
+            if connection.dispose():
+                raise timed_out() from None
+            if isinstance(error, NETWORK_ERRORS) and (fresh or not isinstance(error, STALE)):
+                raise classify(error, phase) from None
+            raise
+        return self._wrap(raw, request, connection)
+
+    def _wrap(self, raw: HTTPResponse, request: JudgedRequest, connection: AnyConnection) -> GuardedResponse:
+        response = GuardedResponse()
+        response.status_code = raw.status
+        response.headers = CaseInsensitiveDict(raw.headers)
+        response.raw = raw
+        response.request = request
+        response.url = request.target.url
+        response._exchange = connection
+        response._kept = self._kept
+        return response
+
+
+class GuardedSession(requests.Session):
+    """No redirects, no environment, no cookies, no credentials."""
+
+    def __init__(self, adapter: GuardedAdapter, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.headers.clear()
+        self._own_headers = CaseInsensitiveDict(headers)
+        self.adapters.clear()
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+        self._adapter = adapter
+
+    def send(self, request: requests.PreparedRequest, **_options: Any) -> GuardedResponse:
+        """Send a judged request and return its answer, whatever its status, with the body unread."""
+        return self._adapter.send(request)
+
+    def exchange(self, target: Target, deadline_s: float, *, may_reuse: bool) -> GuardedResponse:
+        """Ask a judged target for its image, over a kept connection where there is one and it may be used."""
+        return self.send(JudgedRequest(target, self._own_headers, deadline_s, may_reuse=may_reuse))
+
+    def resolve_redirects(self, *_args: Any, **_options: Any) -> Iterator[requests.Response]:
+        """Redirects are the fetcher's business: each hop is judged like a first request."""
+        return iter(())

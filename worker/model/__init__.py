@@ -1,0 +1,49 @@
+"""Zero-shot image models: the only package of the project that reaches PyTorch and Transformers.
+
+Importing it is cheap and loads neither; `load_model` does.
+"""
+
+from worker.model.interface import (
+    DeviceLostError,
+    Model,
+    ModelError,
+    ModelLoadError,
+    ModelOutOfMemoryError,
+    Prepared,
+)
+
+__all__ = [
+    "DeviceLostError",
+    "Model",
+    "ModelError",
+    "ModelLoadError",
+    "ModelOutOfMemoryError",
+    "Prepared",
+    "load_model",
+]
+
+
+def load_model(
+    model: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    torch_threads: int | None = None,
+) -> Model:
+    """Load a checkpoint from the Hugging Face Hub or from a folder, ready to classify.
+
+    Args:
+        model: Hub id (`openai/clip-vit-base-patch32`) or the path of a folder.
+        revision: branch, tag or commit of a Hub checkpoint.
+        device: `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:N`.
+        dtype: `auto` (float32 on a CPU, half precision on a GPU that has it), `float32`, `float16` or `bfloat16`.
+        torch_threads: threads of one forward pass on the CPU, for the whole process; None leaves PyTorch's own choice.
+
+    Raises:
+        ModelLoadError: the checkpoint cannot work here; one sentence says why and what to do.
+    """
+    # Here and not at the top: this import takes seconds, and a process that only reads `Model` must not pay for it.
+    from worker.model.loading import load
+
+    return load(model, revision=revision, device=device, dtype=dtype, torch_threads=torch_threads)

@@ -1,0 +1,170 @@
+"""A dual encoder on its device: images and texts become vectors apart from each other, and meet in a dot product."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from worker.model.families import Family, Network, scale_and_bias
+from worker.model.interface import (
+    DeviceLostError,
+    Float32,
+    ModelError,
+    ModelLoadError,
+    ModelOutOfMemoryError,
+    Prepared,
+    Scoring,
+)
+from worker.model.pixels import PIXELS, Preparation, SplitPreparation
+from worker.model.prompts import Prompts
+
+# The CPU's allocator and cuBLAS have no exception of their own for it.
+_ALLOCATION: Final = re.compile(r"DefaultCPUAllocator|ALLOC_FAILED")
+
+
+class DualEncoder:
+    """Implements `worker.model.Model`.
+
+    Args:
+        name: how the model is called in results.
+        revision: commit of a Hub checkpoint, or None.
+        network: in evaluation mode, on its device.
+        dtype: what images are given to the network in; a few layers of some families stay in float32.
+        family: how the network is run.
+        preparation: what an image goes through on the host.
+        prompts: what a prompt goes through on the host.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        revision: str | None,
+        network: Network,
+        dtype: torch.dtype,
+        family: Family,
+        preparation: Preparation,
+        prompts: Prompts,
+    ) -> None:
+        self.name: Final = name
+        self.revision: Final = revision
+        self.family: Final[str] = network.config.model_type
+        self.device: Final = str(network.device)
+        self.dtype: Final = str(dtype).removeprefix("torch.")
+        self.scoring: Final[Scoring] = family.scoring
+        self.max_tokens: Final = prompts.max_tokens
+        self._network = network
+        self._dtype = dtype
+        self._family = family
+        self._preparation = preparation
+        self._prompts = prompts
+        self._scale, self._bias = scale_and_bias(network)
+        if isinstance(preparation, SplitPreparation):
+            # The device's half of the preparation: (3,) each, last axis of the pixels.
+            self._affine = tuple(
+                torch.from_numpy(values).to(network.device)
+                for values in (preparation.affine.scale, preparation.affine.offset)
+            )
+
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """As `Model.count_tokens`."""
+        return self._prompts.count(prompts)
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """As `Model.prepare`."""
+        return self._preparation.prepare(image)
+
+    def embed_images(self, batch: Sequence[Prepared]) -> Float32:
+        """As `Model.embed_images`."""
+        with forward_pass():
+            return self._unit(self._family.image_vectors(self._network, self._images(batch)))
+
+    def embed_texts(self, prompts: Sequence[str]) -> Float32:
+        """As `Model.embed_texts`."""
+        vectors: list[Float32] = []
+        rows: list[int] = []
+        for passage in self._prompts.passages(prompts):
+            with forward_pass():
+                tokens = {name: self._upload(torch.from_numpy(ids)) for name, ids in passage.tokens.items()}
+                vectors.append(self._unit(self._family.text_vectors(self._network, tokens)))
+            rows.extend(passage.rows)
+        return np.concatenate(vectors)[np.argsort(rows)]
+
+    def logits(self, image: npt.NDArray[np.floating[Any]], texts: npt.NDArray[np.floating[Any]]) -> Float32:
+        """As `Model.logits`."""
+        # einsum and not matmul: BLAS would wake threads of its own, against those of the forward pass.
+        cosines = np.einsum("qd,kd->qk", np.atleast_2d(image), texts).max(axis=0)
+        logits: Float32 = (cosines * self._scale + self._bias).astype(np.float32)
+        return logits
+
+    def warm_up(self, max_batch: int = 1) -> None:
+        """As `Model.warm_up`."""
+        try:
+            self.embed_texts(["a photo"])
+            image = self.prepare(Image.new("RGB", (640, 480), (127, 127, 127)))
+            self.embed_images([image])
+        except ModelError as failure:
+            cause = str(failure.__cause__ or "").partition("\n")[0]
+            raise ModelLoadError(f"model {self.name!r} loads but does not run: {failure} {cause}".strip()) from failure
+        if max_batch > 1:
+            self.embed_images([image] * max_batch)
+
+    def _images(self, batch: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+        """The network's inputs for one batch, on the device, in its dtype."""
+        stacked = {name: self._upload(self._stack([image.arrays[name] for image in batch])) for name in batch[0].arrays}
+        if PIXELS in stacked:
+            scale, offset = self._affine
+            pixels = torch.addcmul(offset, stacked[PIXELS].to(torch.float32), scale)
+            stacked = {"pixel_values": pixels.permute(0, 3, 1, 2)}
+        return {
+            name: values.to(self._dtype) if values.is_floating_point() else values for name, values in stacked.items()
+        }
+
+    def _stack(self, arrays: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
+        """One tensor on the host; page-locked for a GPU, so that the copy to it runs beside other work."""
+        first = torch.from_numpy(arrays[0])
+        stacked = torch.empty((len(arrays), *first.shape), dtype=first.dtype, pin_memory=self._on_gpu)
+        np.stack(arrays, out=stacked.numpy())
+        return stacked
+
+    def _upload(self, host: torch.Tensor) -> torch.Tensor:
+        return host.to(self._network.device, non_blocking=True)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.device.startswith("cuda")
+
+    def _unit(self, vectors: torch.Tensor) -> Float32:
+        """On the host, of length 1 along the last axis."""
+        vectors = vectors.float()
+        unit: Float32 = (vectors / vectors.norm(dim=-1, keepdim=True)).cpu().numpy()
+        if not np.isfinite(unit).all():
+            raise ModelError(f"the model gave numbers that are not finite in {self.dtype}")
+        return unit
+
+
+@contextmanager
+def forward_pass() -> Iterator[None]:
+    """Run without gradients, and say in the worker's terms what went wrong.
+
+    Raises:
+        ModelOutOfMemoryError, DeviceLostError, ModelError: as `Model.embed_images`.
+    """
+    try:
+        with torch.inference_mode():
+            yield
+    except ModelError:
+        raise
+    except torch.AcceleratorError as failure:
+        raise DeviceLostError("the device failed, and this process cannot use it any longer") from failure
+    except Exception as failure:  # PyTorch raises nearly every kind
+        if isinstance(failure, torch.OutOfMemoryError | MemoryError) or _ALLOCATION.search(str(failure)):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            raise ModelOutOfMemoryError("the batch does not fit in the device's memory") from failure
+        raise ModelError("the forward pass failed") from failure

@@ -1,0 +1,124 @@
+"""What the rest of the worker knows of a model: plain Python and numpy, no PyTorch."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Float32 = npt.NDArray[np.float32]
+Scoring = Literal["softmax", "sigmoid"]
+
+
+class ModelError(Exception):
+    """The model could not answer for this input; others may still be answered."""
+
+
+class ModelLoadError(ModelError):
+    """The checkpoint cannot be used; one sentence says what failed, with which value, and what to do."""
+
+
+class ModelOutOfMemoryError(ModelError):
+    """The batch did not fit in the device's memory; what it held is free again, so a smaller one may pass."""
+
+
+class DeviceLostError(ModelError):
+    """The device no longer answers this process: every later call will fail, and only a new process helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What one image has become on the host, ready to be stacked with others of the same `key`.
+
+    `arrays` holds uint8 pixels (height, width, 3) after resize and crop, or, for a processor that does more than
+    that, the processor's own arrays without their batch axis.
+    """
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    key: Hashable
+
+
+class Model(Protocol):
+    """A loaded checkpoint.
+
+    `embed_images`, `embed_texts` and `warm_up` use the device and are called from one thread; all else may be
+    called from any number of threads at once. d is the length of the model's vectors.
+    """
+
+    @property
+    def name(self) -> str:
+        """The Hub id, or the last part of a folder's path (never the path: results travel)."""
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of a Hub checkpoint, where it is known; None for a folder."""
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda:N`."""
+
+    @property
+    def dtype(self) -> str:
+        """`float32`, `float16` or `bfloat16`: what the forward pass computes in."""
+
+    @property
+    def family(self) -> str:
+        """The checkpoint's `model_type`, such as `clip`."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest prompt the text tower reads, special tokens included."""
+
+    @property
+    def scoring(self) -> Scoring:
+        """What turns the logits of one job into its scores."""
+
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens each prompt has, special tokens included, before any padding or truncation."""
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """Resize, crop and convert one decoded image, exactly as the checkpoint's image processor does.
+
+        Raises:
+            ModelError: the processor refuses the image.
+        """
+
+    def embed_images(self, batch: Sequence[Prepared]) -> Float32:
+        """The unit vectors of one or more prepared images of equal keys.
+
+        Returns:
+            (n, d), or (n, q, d) for a family that describes one image by q vectors.
+
+        Raises:
+            ModelOutOfMemoryError: a smaller batch may pass.
+            DeviceLostError: the process has to be replaced.
+            ModelError: any other failure, vectors that are not finite among them.
+        """
+
+    def embed_texts(self, prompts: Sequence[str]) -> Float32:
+        """The unit vectors of one or more prompts, (k, d); the same whatever else is in the list, up to rounding.
+
+        Raises:
+            ModelError: a prompt is longer than `max_tokens`, or as for `embed_images`.
+        """
+
+    def logits(self, image: npt.NDArray[np.floating[Any]], texts: npt.NDArray[np.floating[Any]]) -> Float32:
+        """The logits of one image against k prompts, scale and bias included; numpy on the host only.
+
+        Args:
+            image: (d,) or (q, d), a row of `embed_images`.
+            texts: (k, d), rows of `embed_texts`.
+
+        Returns:
+            (k,), ready for softmax or sigmoid as `scoring` says.
+        """
+
+    def warm_up(self, max_batch: int = 1) -> None:
+        """Run a prompt, an image and a batch of `max_batch` images, so that the first job pays for no initialisation.
+
+        Raises:
+            ModelLoadError: the checkpoint loads but its forward pass fails.
+            ModelOutOfMemoryError: one image fits, `max_batch` do not.
+        """

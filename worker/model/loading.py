@@ -1,0 +1,138 @@
+"""From the name of a checkpoint to a model that can run, or to one sentence that says why not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+
+from worker.model.devices import pick_device, pick_dtype
+from worker.model.dual import DualEncoder
+from worker.model.families import FAMILIES, REFUSED, Family, longest_prompt
+from worker.model.interface import Model, ModelLoadError
+from worker.model.pixels import preparation
+from worker.model.prompts import Prompts
+from worker.model.refusals import explained, quiet
+
+# English words that a tokenizer of any language knows at least in part.
+_PROBE: Final = "a photo of the dog"
+
+
+def load(model: str, *, revision: str | None, device: str, dtype: str, torch_threads: int | None) -> Model:
+    """As `worker.model.load_model`."""
+    on = pick_device(device)
+    numbers = pick_dtype(dtype, on)
+    if torch_threads is not None:
+        torch.set_num_threads(torch_threads)
+    folder = Path(model).expanduser()
+    local = _is_folder(model, folder, revision)
+    source = str(folder) if local else model
+    with quiet():
+        with explained(model, revision, "configuration"):
+            config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        family = _family(model, config.model_type)
+        # From here on the commit that was found, so that all files are of one version.
+        commit: str | None = None if local else getattr(config, "_commit_hash", None)
+        pinned = commit or revision
+        with explained(model, revision, "weights"):
+            network, report = _architecture(model, family).from_pretrained(
+                source, config=config, revision=pinned, dtype=numbers, output_loading_info=True
+            )
+        _complete(model, family, report)
+        with explained(model, revision, "tokenizer"):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=pinned, trust_remote_code=False)
+        with explained(model, revision, "image processor"):
+            processor = _processor(family, source, pinned)
+        longest = longest_prompt(family, config)
+        prompts = Prompts(
+            tokenizer,
+            max_tokens=longest,
+            pad_to=None if family.pad_to is None else longest,
+            vocabulary=getattr(config, family.text_config).vocab_size,
+        )
+        _knows_words(model, tokenizer)
+        with explained(model, revision, f"move to {on}"):
+            network = network.eval().requires_grad_(False).to(on)
+    return DualEncoder(
+        name=folder.resolve().name if local else model,
+        revision=commit,
+        network=network,
+        dtype=numbers,
+        family=family,
+        preparation=preparation(processor),
+        prompts=prompts,
+    )
+
+
+def _is_folder(model: str, folder: Path, revision: str | None) -> bool:
+    """Whether the name is that of a folder here; False means a Hub id."""
+    if folder.is_dir():
+        if revision is not None:
+            raise ModelLoadError(
+                f"revision {revision!r} was asked of {model!r}, which is a folder here and has no revisions: leave it "
+                "out, or name a Hub id"
+            )
+        if not (folder / "config.json").is_file():
+            raise ModelLoadError(f"folder {model!r} holds no config.json: name the folder of a saved checkpoint")
+        return True
+    if folder.exists():
+        raise ModelLoadError(f"{model!r} is a file: name the folder of a saved checkpoint, or a Hub id")
+    if model.startswith((".", "~", "/", "\\")) or model.count("/") > 1 or "\\" in model or not model.strip():
+        raise ModelLoadError(
+            f"there is no folder {model!r}: check the path, or name a Hub id such as openai/clip-vit-base-patch32"
+        )
+    return False
+
+
+def _family(model: str, model_type: str) -> Family:
+    if model_type in REFUSED:
+        raise ModelLoadError(
+            f"model {model!r} is a {model_type} checkpoint, and {REFUSED[model_type]}: choose another model"
+        )
+    if model_type not in FAMILIES:
+        raise ModelLoadError(
+            f"model {model!r} is of the type {model_type!r}, which does not classify images zero-shot: choose one of "
+            f"{', '.join(sorted(FAMILIES))}"
+        )
+    return FAMILIES[model_type]
+
+
+def _architecture(model: str, family: Family) -> Any:
+    try:
+        return getattr(transformers, family.architecture)
+    except AttributeError as missing:
+        raise ModelLoadError(
+            f"model {model!r} needs {family.architecture}, which transformers {transformers.__version__} does not "
+            "have: install a newer transformers"
+        ) from missing
+
+
+def _complete(model: str, family: Family, report: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint some of whose weights would be random numbers: its scores would be, too."""
+    absent = sorted(report["missing_keys"]) + sorted(str(key) for key, *_ in report["mismatched_keys"])
+    if absent:
+        raise ModelLoadError(
+            f"model {model!r} lacks {len(absent)} of the weights of a {family.architecture}, {absent[0]!r} the first "
+            "of them, so its scores would be random: choose a checkpoint trained for zero-shot classification"
+        )
+
+
+def _processor(family: Family, source: str, revision: str | None) -> Any:
+    """The image processor, always the Pillow one: it is the reference, and torchvision need not be there."""
+    auto: Any = transformers.AutoImageProcessor
+    if family.processor:
+        backend: Any = transformers.image_processing_backends.PilBackend
+        pillow: Any = type("PillowProcessor", (backend,), dict(family.processor))
+        return pillow.from_pretrained(source, revision=revision)
+    return auto.from_pretrained(source, revision=revision, backend="pil", trust_remote_code=False)
+
+
+def _knows_words(model: str, tokenizer: Any) -> None:
+    """Refuse the empty tokenizer that Transformers makes up where a checkpoint has no tokenizer files."""
+    known = set(tokenizer(_PROBE, verbose=False)["input_ids"]) - set(tokenizer.all_special_ids)
+    if not known:
+        raise ModelLoadError(
+            f"the tokenizer of model {model!r} knows no words: the checkpoint lacks its tokenizer files, copy them "
+            "beside its config.json or choose another model"
+        )

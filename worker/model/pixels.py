@@ -1,0 +1,171 @@
+"""Images on the host: the checkpoint's processor, split into what Pillow does and what the device can do.
+
+Most processors resize, crop, rescale and normalise. Resize and crop are done here, on the picture as Pillow holds it,
+and give the processor's own bytes; rescale and normalise are left to the device, for a whole batch at once. So an
+image stays uint8 until then: a quarter of the bytes to move, and no float work in the threads that share a GIL.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from worker.model.interface import Float32, ModelError, Prepared
+
+PIXELS: Final = "pixels"
+# Rounding of float32 where values reach 3; one grey level is at least a thousand times as much.
+_TOLERANCE: Final = 2e-6
+
+# An image processor of Transformers; it publishes no useful types.
+Processor = Any
+
+
+class Preparation(Protocol):
+    """What one decoded image goes through on the host."""
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """As `Model.prepare`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """What a processor does to each value after resize and crop: `value * scale + offset`, (3,) each, by channel."""
+
+    scale: Float32
+    offset: Float32
+
+    def __call__(self, pixels: npt.NDArray[np.uint8]) -> Float32:
+        """float32 (3, height, width) of uint8 (height, width, 3)."""
+        return np.moveaxis(pixels * self.scale + self.offset, -1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A processor's resize and crop.
+
+    Attributes:
+        size: (height, width) after the resize, an int for the shorter side, or None where nothing is resized.
+        crop: (height, width) of a centre crop; what of it lies outside the image is black.
+    """
+
+    size: tuple[int, int] | int | None
+    resample: Image.Resampling
+    crop: tuple[int, int] | None
+
+    def apply(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """uint8 (height, width, 3) of an RGB image.
+
+        Raises:
+            ValueError: Pillow cannot make an image of the size that comes out.
+        """
+        if self.size is not None:
+            image = image.resize(self._resized(*image.size), self.resample)
+        if self.crop is not None:
+            height, width = self.crop
+            left, top = (image.width - width) // 2, (image.height - height) // 2
+            image = image.crop((left, top, left + width, top + height))
+        return np.array(image)
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after the resize; the longer side is rounded down, as the processors do it."""
+        if isinstance(self.size, tuple):
+            return self.size[1], self.size[0]
+        short = self.size or 0
+        if width <= height:
+            return short, int(short * height / width)
+        return int(short * width / height), short
+
+
+class SplitPreparation:
+    """Geometry on the host; `affine` is the device's part."""
+
+    def __init__(self, processor: Processor, geometry: Geometry, affine: Affine) -> None:
+        self.affine = affine
+        self._processor = processor
+        self._geometry = geometry
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """uint8 pixels (height, width, 3)."""
+        # Rare: an RGB image that names a transparent colour, which a processor that converts to RGB paints white.
+        if self._processor.do_convert_rgb and (image.mode != "RGB" or image.info.get("transparency") is not None):
+            image = Image.fromarray(self._processor.convert_to_rgb(image))
+        try:
+            pixels = self._geometry.apply(image)
+        except ValueError as refusal:
+            raise _refused(image) from refusal
+        return Prepared({PIXELS: pixels}, key=pixels.shape)
+
+
+class WholePreparation:
+    """The processor itself, for all that is not resize, crop, rescale and normalise."""
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """The processor's arrays, each without its batch axis."""
+        try:
+            output: Mapping[str, Any] = self._processor(images=[image], return_tensors="np")
+        except ValueError as refusal:
+            raise _refused(image) from refusal
+        arrays = {name: np.asarray(array)[0] for name, array in output.items()}
+        return Prepared(arrays, key=tuple((name, array.shape, array.dtype.str) for name, array in arrays.items()))
+
+
+def _refused(image: Image.Image) -> ModelError:
+    return ModelError(f"the model's image processor cannot use an image of {image.width}x{image.height} pixels")
+
+
+def preparation(processor: Processor) -> SplitPreparation | WholePreparation:
+    """The fast way where it gives exactly what the processor gives, otherwise the processor."""
+    try:
+        split = _split(processor)
+    except Exception:  # any failure to take it apart means the same: it is not of the simple kind
+        split = None
+    return split or WholePreparation(processor)
+
+
+def _split(processor: Processor) -> SplitPreparation | None:
+    if processor.do_pad:
+        return None
+    size = dict(processor.size) if processor.do_resize else {}
+    resized: tuple[int, int] | int | None = None
+    if set(size) == {"height", "width"}:
+        resized = (size["height"], size["width"])
+    elif set(size) == {"shortest_edge"}:
+        resized = size["shortest_edge"]
+    elif size:
+        return None
+    crop = (processor.crop_size.height, processor.crop_size.width) if processor.do_center_crop else None
+    split = SplitPreparation(
+        processor, Geometry(resized, Image.Resampling(processor.resample), crop), _affine(processor)
+    )
+    # The attributes say what the processor should do; what it does is the truth.
+    for probe in _probes():
+        prepared = split.affine(split.prepare(probe).arrays[PIXELS])
+        expected = processor(images=[probe], return_tensors="np")
+        if set(expected) != {"pixel_values"} or expected["pixel_values"][0].shape != prepared.shape:
+            return None
+        if not np.allclose(prepared, expected["pixel_values"][0], rtol=0, atol=_TOLERANCE):
+            return None
+    return split
+
+
+def _affine(processor: Processor) -> Affine:
+    """Read off the processor's answers for black and white; the probes then check all between."""
+    ends = np.zeros((2, 8, 8, 3), np.uint8)
+    ends[1] = 255
+    output = processor(images=[Image.fromarray(end) for end in ends], do_resize=False, do_center_crop=False)
+    black, white = (np.asarray(values, np.float64)[:, 0, 0] for values in output["pixel_values"])
+    return Affine(((white - black) / 255).astype(np.float32), black.astype(np.float32))
+
+
+def _probes() -> Iterator[Image.Image]:
+    """Wide, tall, tiny, one line, odd sides, and every grey level in every channel."""
+    random = np.random.default_rng(0)
+    for width, height in ((61, 40), (33, 97), (3, 2), (1, 7), (500, 333)):
+        yield Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
+    yield Image.fromarray(np.arange(256 * 256 * 3, dtype=np.uint32).reshape(256, 256, 3).astype(np.uint8))

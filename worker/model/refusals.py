@@ -1,0 +1,81 @@
+"""What Transformers and the Hub say when a checkpoint cannot be loaded, in one sentence for the operator."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import huggingface_hub
+import transformers
+from huggingface_hub import errors
+
+from worker.model.interface import ModelLoadError
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Neither progress bars nor warnings from Transformers and the Hub; what matters becomes an exception."""
+    ours: Any = transformers.utils.logging  # typed in part only, and these functions are in the other part
+    hub: Any = huggingface_hub.utils
+    verbosity, hub_verbosity = ours.get_verbosity(), hub.logging.get_verbosity()
+    bars, hub_bars = ours.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    ours.set_verbosity(ours.CRITICAL)
+    hub.logging.set_verbosity(hub.logging.CRITICAL)
+    ours.disable_progress_bar()
+    hub.disable_progress_bars()
+    try:
+        yield
+    finally:
+        ours.set_verbosity(verbosity)
+        hub.logging.set_verbosity(hub_verbosity)
+        if bars:
+            ours.enable_progress_bar()
+        if hub_bars:
+            hub.enable_progress_bars()
+
+
+@contextmanager
+def explained(model: str, revision: str | None, part: str) -> Iterator[None]:
+    """Turn any failure into a ModelLoadError about this part of the checkpoint."""
+    try:
+        yield
+    except ModelLoadError:
+        raise
+    except Exception as failure:  # Transformers raises OSError, ValueError, KeyError, RuntimeError, ImportError, …
+        raise ModelLoadError(_sentence(model, revision, part, failure)) from failure
+
+
+def _sentence(model: str, revision: str | None, part: str, failure: Exception) -> str:
+    causes = list(_causes(failure))
+    for kind, sentence in (
+        (errors.GatedRepoError, f"model {model!r} is gated: accept its terms on the Hub and set HF_TOKEN"),
+        (errors.RevisionNotFoundError, f"model {model!r} has no revision {revision!r}: name a branch, tag or commit"),
+        (errors.RepositoryNotFoundError, f"the Hub shows no model {model!r}: check the name, or set HF_TOKEN"),
+        (errors.HFValidationError, f"{model!r} is neither a folder here nor a possible Hub id: check the name"),
+        (
+            errors.LocalEntryNotFoundError,
+            f"model {model!r} is not in the local cache and the Hub cannot be reached: check the network, or name a "
+            "folder",
+        ),
+    ):
+        if any(isinstance(cause, kind) for cause in causes):
+            return sentence
+    missing = next((cause for cause in causes if isinstance(cause, ImportError)), None)
+    if missing is not None:
+        return f"the {part} of model {model!r} needs a package that is not installed: {_first_line(missing)}"
+    return (
+        f"the {part} of model {model!r} cannot be loaded ({type(failure).__name__}: {_first_line(failure)}): save the "
+        "checkpoint again with Transformers, or choose another"
+    )
+
+
+def _causes(failure: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = failure
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _first_line(failure: BaseException) -> str:
+    """What it says, short enough for one sentence."""
+    line = next((line.strip() for line in str(failure).splitlines() if line.strip()), "no details")
+    return line[:200].rstrip(".:")

@@ -1,0 +1,45 @@
+"""The result backend: Celery's own for Redis, in which the first terminal answer wins.
+
+Celery guards only SUCCESS, with a GET before the SET; here one script does both for every terminal state, in one
+round trip instead of two. Tracebacks are never stored: a `JobFailed` says all that may leave the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from celery.backends.redis import RedisBackend
+from celery.states import READY_STATES, STARTED
+
+from producer.answers import FIRST_ANSWER_WINS
+
+
+class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyped
+    """``redis://`` and ``rediss://`` result backends of a worker."""
+
+    #: Called with the id of each job whose terminal answer was written.
+    on_answered: Callable[[str], None] = staticmethod(lambda _job_id: None)
+
+    def begin(self, job_id: str, request: Any) -> bool:
+        """Say that the job runs; False when it has a terminal answer and need not run."""
+        return bool(self._ensure_retryable(self._offer, job_id, None, STARTED, request))
+
+    def _store_result(
+        self, task_id: str, result: Any, state: str, _traceback: Any = None, request: Any = None, **_: Any
+    ) -> Any:
+        """Write one state unless a terminal one stands already. Called by Celery; the traceback is dropped."""
+        if self._offer(task_id, result, state, request) and state in READY_STATES:
+            self.on_answered(task_id)
+        return result
+
+    def _offer(self, job_id: str, result: Any, state: str, request: Any) -> bool:
+        meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
+        meta["task_id"] = job_id
+        arguments = [self.encode(meta), self.expires]
+        return bool(self._script(keys=[self.get_key_for_task(job_id)], args=arguments))
+
+    @cached_property
+    def _script(self) -> Any:
+        return self.client.register_script(FIRST_ANSWER_WINS)

@@ -1,0 +1,111 @@
+"""Puts one worker process together from its settings: model, engine, fetcher, caches, classifier."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+
+from worker.capacity import PIXEL_BUDGET_IMAGES, PixelBudget, default_concurrency, measured_max_batch
+from worker.classifier import Classifier
+from worker.engine import LocalEngine
+from worker.fetch import Fetcher, parse_allow, parse_hosts, parse_ports
+from worker.images import prepare_pillow
+from worker.labels import LabelCache
+from worker.model import load_model
+from worker.model.interface import Model
+from worker.settings import WorkerSettings
+from worker.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+#: The name of the toy checkpoint that ships with the project.
+BUNDLED = "bundled"
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the tasks of a process use, and how much of it they may use.
+
+    Attributes:
+        concurrency: images in flight.
+        job_timeout_s: seconds from taking a single job to its answer.
+    """
+
+    classifier: Classifier
+    model: Model
+    engine: LocalEngine
+    telemetry: Telemetry
+    concurrency: int
+    max_batch: int
+    job_timeout_s: float
+
+    def close(self) -> None:
+        """Stop threads, device and connections."""
+        self.classifier.close()
+
+
+def build(settings: WorkerSettings, *, on_device_lost: Callable[[], None]) -> Service:
+    """Load and warm up the model, and everything around it.
+
+    Raises:
+        ModelLoadError: the checkpoint cannot be used.
+        SettingsError: a fetch setting cannot be read.
+    """
+    # The cheap and fallible first: a typo should not cost a model's loading time.
+    ports, allow, hosts = (
+        parse_ports(settings.fetch_ports),
+        parse_allow(settings.fetch_allow),
+        parse_hosts(settings.fetch_hosts),
+    )
+    prepare_pillow(settings.max_pixels)
+    started = time.monotonic()
+    logger.info("loading %s", settings.model)
+    model = load_model(
+        str(files("worker") / "bundled" / "emoji-clip") if settings.model == BUNDLED else settings.model,
+        revision=settings.revision,
+        device=settings.device,
+        dtype=settings.dtype,
+    )
+    model.warm_up()
+    max_batch = measured_max_batch(model) if settings.max_batch == "auto" else settings.max_batch
+    concurrency = default_concurrency(max_batch) if settings.concurrency == "auto" else settings.concurrency
+    engine = LocalEngine(
+        model, max_batch=max_batch, max_wait_s=settings.max_wait_ms / 1000, on_device_lost=on_device_lost
+    )
+    labels = LabelCache(engine)
+    telemetry = Telemetry()
+    telemetry.watch("waiting_images", "Prepared images that wait for the device", lambda: engine.waiting)
+    telemetry.watch("device_busy_seconds", "How long the running batch has taken so far", lambda: engine.busy_s)
+    telemetry.watch("label_cache_hits", "Prompts whose embedding was known", lambda: labels.hits)
+    telemetry.watch("label_cache_misses", "Prompts that went through the text tower", lambda: labels.misses)
+    classifier = Classifier(
+        model=model,
+        engine=engine,
+        fetcher=Fetcher(
+            max_bytes=settings.max_bytes,
+            timeout_s=settings.fetch_timeout,
+            max_connections=concurrency,
+            ports=ports,
+            allow=allow,
+            hosts=hosts,
+        ),
+        labels=labels,
+        pixels=PixelBudget(PIXEL_BUDGET_IMAGES * settings.max_pixels),
+        observer=telemetry,
+        concurrency=concurrency,
+        max_pixels=settings.max_pixels,
+    )
+    logger.info(
+        "%s (%s) on %s in %s, ready after %.1f s: batches of %d, %d images in flight",
+        model.name,
+        model.family,
+        model.device,
+        model.dtype,
+        time.monotonic() - started,
+        max_batch,
+        concurrency,
+    )
+    return Service(classifier, model, engine, telemetry, concurrency, max_batch, settings.job_timeout)

@@ -1,0 +1,51 @@
+"""The worker's settings: the shared ones, and what only a process with a model needs to know."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from producer.settings import ProducerSettings
+
+Auto = Literal["auto"]
+MaxBatch = Annotated[int, Field(ge=1, le=4096)]
+Concurrency = Annotated[int, Field(ge=1, le=4096)]
+
+
+class WorkerSettings(ProducerSettings):
+    """Every setting of a worker process; `producer.settings.read_settings` reads them."""
+
+    model: str = Field(
+        "openai/clip-vit-large-patch14", min_length=1, description="Hub id, a local folder, or `bundled`"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:1`")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="float32 on CPU; bfloat16 or float16 on GPUs that have it"
+    )
+    max_batch: MaxBatch | Auto = Field("auto", description="images in one forward pass")
+    max_wait_ms: float = Field(0, ge=0, le=1000, description="0 = never wait while the device is idle")
+    concurrency: Concurrency | Auto = Field(
+        "auto", description="images in flight in one worker process, single and bulk together"
+    )
+    job_timeout: float = Field(
+        60, gt=0, description="seconds from taking a job to its answer; a bulk message has twice that"
+    )
+    max_bytes: int = Field(20_000_000, ge=1, description="of one download")
+    max_pixels: int = Field(50_000_000, ge=1, description="of one image; decoded pixels in flight are bounded too")
+    fetch_timeout: float = Field(10, gt=0, description="seconds in all, DNS to last byte")
+    fetch_ports: str = Field("80,443", description="ports a URL may name")
+    fetch_allow: str = Field("", description="exceptions, `CIDR:PORT` or `CIDR:*`, comma-separated")
+    fetch_hosts: str = Field("", description="when set, only these hosts (globs, comma-separated) are fetched")
+    metrics_host: str = Field("127.0.0.1", description="where `/metrics`, `/healthz` and `/readyz` listen")
+    metrics_port: int = Field(
+        9808, ge=0, le=65_535, description="0 = off; a taken port is one warning, and the next free one is used"
+    )
+    ready_file: str | None = Field(None, description="a file that exists while the worker takes jobs, for supervisors")
+
+    @field_validator("max_batch", "concurrency", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: object) -> object:
+        """The environment has strings only; a union would refuse ``"16"``."""
+        return int(value) if isinstance(value, str) and value.strip().isdecimal() else value

@@ -1,0 +1,147 @@
+"""The two tasks: read the message, answer it, and turn whatever goes wrong into the contract's failures.
+
+Celery does the rest: acknowledging, storing, publishing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from celery import Celery, Task
+from celery.exceptions import Ignore
+
+from producer.contract import (
+    CLASSIFY,
+    CLASSIFY_MANY,
+    SENT_AT_HEADER,
+    ClassifyJob,
+    ClassifyManyJob,
+    Result,
+    error_to_json,
+)
+from producer.errors import InvalidJob, JobFailed
+from worker.logs import place_of
+from worker.results import FirstAnswerBackend
+from worker.service import Service
+
+logger = logging.getLogger(__name__)
+
+#: A bulk message has this many times the time of a single job.
+BULK_TIME_FACTOR: Final = 2
+
+
+class JobTask(Task):  # type: ignore[misc]  # celery is untyped
+    """What both tasks share: late acknowledgement, and failures that are answers rather than accidents."""
+
+    abstract = True
+    acks_late = True
+    # A worker that cannot store or finish a job leaves the message to another one.
+    reject_on_worker_lost = True
+    throws = (JobFailed,)
+    # The message is checked by the contract, which says what is wrong better than a signature can.
+    typing = False
+    # Celery builds this text for each result, whether or not it is logged.
+    resultrepr_maxsize = 16
+
+    def answer(self, work: Callable[[Service, float | None], dict[str, Any]]) -> dict[str, Any]:
+        """Run one job, unless it has an answer already or has expired.
+
+        Raises:
+            Ignore: the answer that stands is the answer.
+            JobFailed: the answer is that it cannot be done.
+        """
+        request = self.request
+        self._begin(request)
+        try:
+            return work(self.app.service, _queued_ms(request))
+        except JobFailed as failure:
+            logger.info("job %s failed: %s", request.id, failure)
+            raise
+        except InvalidJob as error:
+            logger.info("job %s failed: invalid_job: %s", request.id, error)
+            raise JobFailed("invalid_job", str(error)) from None
+        except MemoryError:
+            # Celery ends the whole worker when a MemoryError leaves a task.
+            logger.error("job %s failed: out of memory", request.id)
+            raise JobFailed("out_of_memory", "the worker ran out of memory on this job.") from None
+        except Exception as error:
+            logger.error("job %s failed with %s at %s", request.id, type(error).__name__, place_of(error))
+            raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
+
+    def _begin(self, request: Any) -> None:
+        if (expires := _moment(request.expires)) is not None and datetime.now(UTC) >= expires:
+            self.backend.mark_as_revoked(request.id, "expired", request=request)
+            logger.info("job %s expired while it waited", request.id)
+            raise Ignore
+        if isinstance(self.backend, FirstAnswerBackend) and not self.backend.begin(request.id, request):
+            logger.info("job %s has its answer already", request.id)
+            raise Ignore
+
+
+def classify(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any]:
+    """``nameshot.classify``: one image."""
+
+    def work(service: Service, queued_ms: float | None) -> dict[str, Any]:
+        deadline = time.monotonic() + service.job_timeout_s
+        job = ClassifyJob.from_message(args, kwargs)
+        result = service.classifier.classify(job, deadline=deadline, queued_ms=queued_ms)
+        logger.info("job %s: %s", task.request.id, _summary(result))
+        return result.to_json()
+
+    return task.answer(work)
+
+
+def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any]:
+    """``nameshot.classify_many``: up to 64 images that share one question."""
+
+    def work(service: Service, queued_ms: float | None) -> dict[str, Any]:
+        deadline = time.monotonic() + service.job_timeout_s * BULK_TIME_FACTOR
+        job = ClassifyManyJob.from_message(args, kwargs)
+        outcomes = service.classifier.classify_many(job, deadline=deadline, queued_ms=queued_ms)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, JobFailed)]
+        codes = ", ".join(sorted({failure.code for failure in failed}))
+        logger.info(
+            "job %s: %d images, %d failed%s", task.request.id, len(outcomes), len(failed), codes and f" ({codes})"
+        )
+        return {
+            "outcomes": [
+                outcome.to_json() if isinstance(outcome, Result) else error_to_json(outcome) for outcome in outcomes
+            ]
+        }
+
+    return task.answer(work)
+
+
+def register(app: Celery) -> None:
+    """Add both tasks to an app."""
+    app.task(name=CLASSIFY, base=JobTask, bind=True)(classify)
+    app.task(name=CLASSIFY_MANY, base=JobTask, bind=True)(classify_many)
+
+
+def _queued_ms(request: Any) -> float | None:
+    """How long the message waited; None when it has no send time of ours. Clocks differ: never negative."""
+    sent_at = (request.headers or {}).get(SENT_AT_HEADER) or getattr(request, SENT_AT_HEADER, None)
+    if isinstance(sent_at, bool) or not isinstance(sent_at, int | float):
+        return None
+    return round(max(0.0, time.time() - sent_at) * 1000, 3)
+
+
+def _moment(expires: object) -> datetime | None:
+    """Celery's ``expires`` header, an ISO 8601 text; what it is not, Celery has refused or ignored before."""
+    if not isinstance(expires, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(expires)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _summary(result: Result) -> str:
+    timings = result.timings_ms
+    total_ms = timings.fetch + timings.decode + timings.wait + timings.forward
+    return f"{result.best.label!r} {result.best.score:.4f} in {total_ms:.0f} ms, batch of {result.batch_size}"

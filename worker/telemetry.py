@@ -1,0 +1,142 @@
+"""What a worker tells about itself: ``/metrics`` (Prometheus), ``/healthz`` and ``/readyz`` on one small port.
+
+No URL, host or label text is ever a metric's label.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from producer.contract import Result
+
+logger = logging.getLogger(__name__)
+
+#: From a decode (1 ms) to a job's whole time (60 s).
+STAGE_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+#: How many ports to try when the first is taken by another worker of this machine.
+PORTS_TO_TRY: Final = 32
+
+
+class Telemetry:
+    """The metrics of one worker process."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.registry = registry
+        self._images = Counter(
+            "nameshot_images", "Images answered, by outcome code (ok or an error code)", ["code"], registry=registry
+        )
+        self._stages = Histogram(
+            "nameshot_stage_duration_seconds",
+            "Seconds an image spent in each stage",
+            ["stage"],
+            buckets=STAGE_BUCKETS_S,
+            registry=registry,
+        )
+        self._batches = Histogram(
+            "nameshot_batch_size", "Images in the batch each image rode in", buckets=BATCH_BUCKETS, registry=registry
+        )
+
+    def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
+        """Add a gauge that is read when somebody asks."""
+        Gauge(f"nameshot_{name}", description, registry=self.registry).set_function(read)
+
+    def succeeded(self, result: Result) -> None:
+        """Count one image and where its time went."""
+        self._images.labels("ok").inc()
+        self._batches.observe(result.batch_size)
+        timings = result.timings_ms
+        for stage, duration_ms in (
+            ("queued", timings.queued),
+            ("fetch", timings.fetch),
+            ("decode", timings.decode),
+            ("wait", timings.wait),
+            ("forward", timings.forward),
+        ):
+            if duration_ms is not None:
+                self._stages.labels(stage).observe(duration_ms / 1000)
+
+    def failed(self, code: str) -> None:
+        """Count one image that could not be answered with a ranking."""
+        self._images.labels(code).inc()
+
+
+class Probes:
+    """The HTTP server behind the three paths.
+
+    Args:
+        not_ready: says in a few words why this worker takes no jobs now; None when it does.
+        not_healthy: the same for a worker that only a restart can help.
+    """
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        host: str,
+        port: int,
+        not_ready: Callable[[], str | None],
+        not_healthy: Callable[[], str | None],
+    ) -> None:
+        pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
+            "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(telemetry.registry)),
+            "/healthz": lambda: _verdict(not_healthy()),
+            "/readyz": lambda: _verdict(not_ready() or not_healthy()),
+        }
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 5
+
+            def do_GET(self) -> None:  # the name http.server looks for
+                page = pages.get(self.path.partition("?")[0])
+                status, kind, body = page() if page else (404, "text/plain", b"not found\n")
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the parameter's inherited name
+                """Probes come every few seconds; they are not worth a line."""
+
+        self._server = _listen(host, port, Handler)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, name="probes", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """Bind the port, or with one warning the next that is free."""
+    for candidate in range(port, port + PORTS_TO_TRY):
+        try:
+            server = ThreadingHTTPServer((host, candidate), handler)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        server.daemon_threads = True
+        if candidate != port:
+            logger.warning("metrics port %d is taken, using %d", port, candidate)
+        return server
+    raise OSError(errno.EADDRINUSE, f"ports {port} to {port + PORTS_TO_TRY - 1} are all taken")
+
+
+def _verdict(reason: str | None) -> tuple[int, str, bytes]:
+    return (200, "text/plain", b"ok\n") if reason is None else (503, "text/plain", f"{reason}\n".encode())
