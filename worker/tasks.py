@@ -38,6 +38,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     """What both tasks share: late acknowledgement, and failures that are answers rather than accidents."""
 
     abstract = True
+    Strategy = "worker.messages:careful_strategy"
     acks_late = True
     # A worker that cannot store or finish a job leaves the message to another one.
     reject_on_worker_lost = True

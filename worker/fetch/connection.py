@@ -9,12 +9,13 @@ differently never happens.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import ssl
 import time
 from collections.abc import Iterable
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -96,6 +97,7 @@ class Connection:
     born_s: float
     dup: socket.socket | None
     _watch: Watch | None
+    _answer: http.client.HTTPResponse | None
 
     def set_up(self, target: Target, dialer: Dialer, watchdog: Watchdog) -> None:
         """Give the connection what it needs to dial."""
@@ -106,6 +108,12 @@ class Connection:
         self._dialer = dialer
         self._watchdog = watchdog
         self._watch = None
+        self._answer = None
+
+    def response_class(self, *arguments: Any, **options: Any) -> http.client.HTTPResponse:
+        """http.client's hook for making an answer; remembered, for urllib3 loses it when it dislikes the headers."""
+        self._answer = http.client.HTTPResponse(*arguments, **options)
+        return self._answer
 
     def begin(self, deadline_s: float) -> None:
         """Start an exchange that ends at ``deadline_s``, whatever the server does."""
@@ -138,6 +146,8 @@ class Connection:
         # Not to be watched any more before the descriptor's number is free for another socket.
         expired = self.end()
         self.close()
+        if self._answer is not None:
+            self._answer.close()
         dup, self.dup = self.dup, None
         if dup is not None:
             dup.close()
@@ -147,12 +157,16 @@ class Connection:
 class PlainConnection(HTTPConnection, Connection):
     """``http``."""
 
+    response_class = Connection.response_class
+
     def _new_conn(self) -> socket.socket:
         return self.dial()
 
 
 class TlsConnection(HTTPSConnection, Connection):
     """``https``, verified against the name in the URL."""
+
+    response_class = Connection.response_class
 
     def _new_conn(self) -> socket.socket:
         return self.dial()

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urljoin
 
-import requests.certs
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from producer.errors import JobFailed
@@ -25,7 +25,7 @@ from worker.fetch.pool import MAX_AGE_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedAdapter, GuardedResponse, GuardedSession
-from worker.fetch.url_policy import FORBIDDEN, Target, UrlPolicy
+from worker.fetch.url_policy import FORBIDDEN, SCHEME, Target, UrlPolicy
 
 #: Image URLs of CDNs and shorteners redirect once or twice.
 MAX_REDIRECTS: Final = 3
@@ -155,7 +155,8 @@ class Fetcher:
         try:
             # Header bytes reach us as Latin-1. Servers write UTF-8 and plain spaces there, as browsers let them.
             location = location.encode("latin-1").decode("utf-8").replace(" ", "%20")
-            following = urljoin(target.url, location)
+            # With a scheme it is judged as it stands: urljoin would repair http:///x.
+            following = location if SCHEME.match(location) else urljoin(target.url, location)
         except ValueError:
             location = following = ""
         if not location or FORBIDDEN.search(location):
@@ -177,7 +178,7 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     context = create_urllib3_context()
     context.verify_mode = ssl.CERT_REQUIRED
     context.check_hostname = True
-    context.load_verify_locations(cafile=requests.certs.where())
+    context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
     if ca_file is not None:
         context.load_verify_locations(cafile=ca_file)
     return context

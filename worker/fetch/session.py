@@ -9,6 +9,7 @@ connections; a request that is not a `JudgedRequest` has no way out.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -28,8 +29,8 @@ from worker.fetch.url_policy import Target
 
 #: The longest single wait of a socket that has less time left than this would be no wait at all.
 _SHORTEST_WAIT_S: Final = 0.001
-#: How a connection that the other side has closed shows itself before an answer.
-STALE: Final = (ConnectionError, ssl.SSLEOFError)
+#: How a kept connection that the other side has closed, or sent too much on, shows itself before an answer.
+STALE: Final = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
 
 
 class JudgedRequest(requests.PreparedRequest):
@@ -73,9 +74,7 @@ class GuardedResponse(requests.Response):
             self._kept.give(connection)
 
     def _drop(self, connection: AnyConnection) -> None:
-        expired = connection.dispose()
-        self.raw.close()
-        if expired:
+        if connection.dispose():
             raise timed_out()
 
     def __enter__(self) -> GuardedResponse:
@@ -107,7 +106,7 @@ class GuardedAdapter(BaseAdapter):
             raise TypeError("only a JudgedRequest may be sent")
         kept = self._kept.take(request.target) if request.may_reuse else None
         if kept is not None:
-            # The server may close a kept connection just as it is used again. A GET may simply be repeated.
+            # The server may close a kept connection just as it is used again; a GET may simply be repeated.
             with contextlib.suppress(*STALE):
                 return self._respond(kept, request, fresh=False)
         connection = open_connection(request.target, self._dialer, self._watchdog, self._tls)

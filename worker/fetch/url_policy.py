@@ -26,7 +26,7 @@ MAX_URL_CHARACTERS: Final = 2048
 MAX_HOST_CHARACTERS: Final = 253
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,63}):")
+SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,63}):")
 # Controls (C0, DEL, C1), space, the backslash that parsers disagree on, and lone surrogates.
 FORBIDDEN: Final = re.compile("[\x00-\x20\x7f-\x9f\\\\\u2028\u2029\ud800-\udfff]")
 # IDNA reads these as dots, so that one label could become four.
@@ -144,7 +144,7 @@ def _invalid(message: str = _NOT_A_URL) -> FetchFailed:
 
 
 def _scheme_of(url: str) -> str:
-    if (match := _SCHEME.match(url)) is None:
+    if (match := SCHEME.match(url)) is None:
         raise _invalid()
     scheme = match[1].lower()
     if scheme not in DEFAULT_PORTS:

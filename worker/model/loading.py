@@ -37,7 +37,12 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
         pinned = commit or revision
         with explained(model, revision, "weights"):
             network, report = _architecture(model, family).from_pretrained(
-                source, config=config, revision=pinned, dtype=numbers, output_loading_info=True
+                source,
+                config=config,
+                revision=pinned,
+                dtype=numbers,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they are reported like the missing ones
             )
         _complete(model, family, report)
         with explained(model, revision, "tokenizer"):
@@ -67,7 +72,7 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
 
 def _is_folder(model: str, folder: Path, revision: str | None) -> bool:
     """Whether the name is that of a folder here; False means a Hub id."""
-    if folder.is_dir():
+    if model.strip() and folder.is_dir():
         if revision is not None:
             raise ModelLoadError(
                 f"revision {revision!r} was asked of {model!r}, which is a folder here and has no revisions: leave it "
@@ -113,8 +118,8 @@ def _complete(model: str, family: Family, report: Mapping[str, Any]) -> None:
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key, *_ in report["mismatched_keys"])
     if absent:
         raise ModelLoadError(
-            f"model {model!r} lacks {len(absent)} of the weights of a {family.architecture}, {absent[0]!r} the first "
-            "of them, so its scores would be random: choose a checkpoint trained for zero-shot classification"
+            f"model {model!r} lacks {len(absent)} of the weights of a {family.architecture}, {absent[0]!r} the first of "
+            "them, so its scores would be random: choose a checkpoint trained for zero-shot classification"
         )
 
 

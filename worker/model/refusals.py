@@ -61,10 +61,10 @@ def _sentence(model: str, revision: str | None, part: str, failure: Exception) -
             return sentence
     missing = next((cause for cause in causes if isinstance(cause, ImportError)), None)
     if missing is not None:
-        return f"the {part} of model {model!r} needs a package that is not installed: {_first_line(missing)}"
+        return f"the {part} of model {model!r} needs a package that is not installed: {_first_sentence(missing)}"
     return (
-        f"the {part} of model {model!r} cannot be loaded ({type(failure).__name__}: {_first_line(failure)}): save the "
-        "checkpoint again with Transformers, or choose another"
+        f"the {part} of model {model!r} cannot be loaded, {type(failure).__name__}: {_first_sentence(failure)}; save "
+        "the checkpoint again with Transformers, or choose another"
     )
 
 
@@ -75,7 +75,7 @@ def _causes(failure: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__ or seen.__context__
 
 
-def _first_line(failure: BaseException) -> str:
-    """What it says, short enough for one sentence."""
+def _first_sentence(failure: BaseException) -> str:
+    """Transformers goes on with advice for its own callers."""
     line = next((line.strip() for line in str(failure).splitlines() if line.strip()), "no details")
-    return line[:200].rstrip(".:")
+    return line.partition(". ")[0][:200].rstrip(".:")

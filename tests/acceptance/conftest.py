@@ -1,0 +1,80 @@
+"""The whole system with real parts: Valkey, ``celery -A worker worker``, a picture server, a plain Celery client."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from PIL import Image
+
+from tests.acceptance.origin import Origin
+from tests.acceptance.worker_process import Worker
+from tests.model.conftest import checkpoint, pipeline
+from tests.valkey_server import ValkeyServer
+
+__all__ = ["checkpoint", "pipeline"]
+
+StartWorker = Callable[..., Worker]
+
+
+@pytest.fixture(scope="session")
+def origin() -> Iterator[Origin]:
+    """Where the pictures are, and everything else a stranger's server may answer."""
+    with Origin() as origin:
+        origin.pages["/owl.png"] = ("image/png", picture("PNG", (320, 240), "saddlebrown"))
+        origin.pages["/car.jpg"] = ("image/jpeg", picture("JPEG", (200, 300), "crimson"))
+        yield origin
+
+
+@pytest.fixture(scope="module")
+def start_worker(
+    valkey_of_this_run: ValkeyServer, origin: Origin, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartWorker]:
+    """Start workers on the shared Valkey; they end with the module."""
+    with ExitStack() as stack:
+
+        def start(model: Path | str, command: tuple[str, ...] = (), **settings: str) -> Worker:
+            folder = tmp_path_factory.mktemp("worker")
+            return stack.enter_context(
+                Worker(
+                    folder,
+                    {
+                        "NAMESHOT_BROKER_URL": valkey_of_this_run.broker_url,
+                        "NAMESHOT_RESULT_BACKEND": valkey_of_this_run.result_backend,
+                        "NAMESHOT_MODEL": str(model),
+                        "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
+                        "NAMESHOT_METRICS_PORT": "0",
+                        **settings,
+                    },
+                    command,
+                )
+            )
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def worker(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Worker:
+    """One ready worker with a small CLIP."""
+    worker = start_worker(checkpoint("clip"))
+    worker.wait_until_ready()
+    return worker
+
+
+@pytest.fixture
+def plain(valkey_of_this_run: ValkeyServer) -> Iterator[Celery]:
+    """A Celery client that knows nothing of this project but two URLs."""
+    app = Celery("somebody-else", broker=valkey_of_this_run.broker_url, backend=valkey_of_this_run.result_backend)
+    yield app
+    app.close()
+
+
+def picture(kind: str, size: tuple[int, int], colour: str) -> bytes:
+    """A picture file: a coloured disc on a gradient, so that no two look alike to a model."""
+    image = Image.radial_gradient("L").resize(size).convert("RGB")
+    image.paste(colour, (size[0] // 4, size[1] // 4, size[0] // 2, size[1] // 2))
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()

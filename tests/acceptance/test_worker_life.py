@@ -1,0 +1,170 @@
+"""A worker process from start to stop: what it refuses to start with, and what it does with jobs in hand."""
+
+import base64
+import json
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+from celery import Celery
+
+from producer import Client, JobCancelled, JobExpired
+from tests.acceptance.conftest import StartWorker
+from tests.acceptance.origin import Origin
+from tests.acceptance.worker_process import Worker
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "bear"]
+TIMEOUT_S = 60
+
+COMMANDS = {"celery": (), "nameshot": (str(Path(sys.executable).with_name("nameshot")), "worker")}
+
+
+@pytest.fixture
+def client(valkey: ValkeyServer) -> Client:
+    return Client(valkey.broker_url, valkey.result_backend)
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"NAMESHOT_MODEL": "/no/such/folder"}, "/no/such/folder"),
+        ({"NAMESHOT_MAX_BATCH": "many"}, "NAMESHOT_MAX_BATCH"),
+        ({"NAMESHOT_FETCH_PORTS": "80,http"}, "NAMESHOT_FETCH_PORTS"),
+        ({"NAMESHOT_FETCH_ALLOW": "127.0.0.1"}, "NAMESHOT_FETCH_ALLOW"),
+    ],
+)
+def test_a_worker_that_cannot_work_ends_with_one_sentence(
+    start_worker: StartWorker, checkpoint: Callable[[str], Path], settings: dict[str, str], part: str
+) -> None:
+    worker = start_worker(checkpoint("clip"), **settings)
+
+    assert worker.process.wait(TIMEOUT_S) != 0
+    assert part in worker.log
+    assert "Traceback" not in worker.log
+
+
+def test_jobs_that_come_together_ride_together_whatever_their_labels(
+    worker: Worker, client: Client, origin: Origin
+) -> None:
+    origin.hold.clear()
+    jobs = [client.submit(origin.url("/held/owl.png"), [f"label {n}", "other"]) for n in range(12)]
+    for _ in jobs:
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+    origin.hold.set()
+
+    results = [job.result(timeout=TIMEOUT_S) for job in jobs]
+
+    assert max(result.batch_size for result in results) > 1
+    assert [{score.label for score in result.ranking} for result in results] == [
+        {f"label {n}", "other"} for n in range(12)
+    ]
+
+
+def test_our_client_learns_how_long_its_job_waited(worker: Worker, client: Client, origin: Origin) -> None:
+    queued_ms = client.classify(origin.url("/owl.png"), LABELS).timings_ms.queued
+
+    assert queued_ms is not None
+    assert queued_ms >= 0
+
+
+def test_a_job_cancelled_while_it_waits_is_never_run(
+    valkey: ValkeyServer, start_worker: StartWorker, checkpoint: Callable[[str], Path], origin: Origin
+) -> None:
+    """On queues of its own, so that no other worker takes the job first."""
+    client = Client(valkey.broker_url, valkey.result_backend, queue_prefix="cancelled")
+    origin.pages["/never.png"] = origin.pages["/owl.png"]
+    job = client.submit(origin.url("/never.png"), LABELS)
+    job.cancel()
+
+    late = start_worker(checkpoint("clip"), NAMESHOT_QUEUE_PREFIX="cancelled")
+    late.wait_until_ready()
+    client.classify(origin.url("/owl.png"), LABELS)
+
+    assert f"job {job.id} has its answer already" in late.log
+    assert job.status() == "cancelled"
+    with pytest.raises(JobCancelled):
+        job.result(timeout=1)
+
+
+def test_an_expired_job_is_not_run(worker: Worker, plain: Celery, client: Client, origin: Origin) -> None:
+    result = plain.send_task(
+        "nameshot.classify",
+        kwargs={"image": origin.url("/owl.png"), "candidate_labels": LABELS},
+        queue="nameshot.default",
+        expires=-1,
+    )
+
+    job = client.job(result.id)
+    with pytest.raises(JobExpired):
+        job.result(timeout=TIMEOUT_S)
+    assert job.status() == "expired"
+
+
+@pytest.mark.parametrize("body", ["null", "[]", "{}", "[[], null, null]", "[[], {}, []]", '[[], {"image": NaN}, {}]'])
+def test_a_malformed_message_does_not_harm_its_neighbours(
+    body: str, worker: Worker, client: Client, valkey: ValkeyServer, origin: Origin
+) -> None:
+    envelope = {
+        "body": base64.b64encode(body.encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"lang": "py", "task": "nameshot.classify", "id": str(uuid.uuid4()), "root_id": None},
+        "properties": {
+            "correlation_id": str(uuid.uuid4()),
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": "nameshot.default"},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+        },
+    }
+    with valkey.connect() as broker:
+        broker.lpush("nameshot.default", json.dumps(envelope))
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert worker.process.poll() is None
+
+
+def test_probes_say_ready_and_metrics_count_outcomes(
+    valkey: ValkeyServer, start_worker: StartWorker, checkpoint: Callable[[str], Path], origin: Origin
+) -> None:
+    client = Client(valkey.broker_url, valkey.result_backend, queue_prefix="probed")
+    worker = start_worker(checkpoint("clip"), NAMESHOT_QUEUE_PREFIX="probed", NAMESHOT_METRICS_PORT="19808")
+    worker.wait_until_ready()
+    client.classify(origin.url("/owl.png"), LABELS)
+
+    assert requests.get("http://127.0.0.1:19808/readyz", timeout=5).status_code == 200
+    assert requests.get("http://127.0.0.1:19808/healthz", timeout=5).status_code == 200
+    metrics = requests.get("http://127.0.0.1:19808/metrics", timeout=5).text
+    assert 'nameshot_images_total{code="ok"} 1.0' in metrics
+    assert "owl" not in metrics
+
+
+@pytest.mark.parametrize("command", ["celery", "nameshot"])
+def test_sigterm_lets_the_running_job_finish(
+    valkey: ValkeyServer,
+    start_worker: StartWorker,
+    checkpoint: Callable[[str], Path],
+    origin: Origin,
+    command: str,
+) -> None:
+    prefix = f"stopped-{command}"
+    client = Client(valkey.broker_url, valkey.result_backend, queue_prefix=prefix)
+    worker = start_worker(checkpoint("clip"), NAMESHOT_QUEUE_PREFIX=prefix, command=COMMANDS[command])
+    worker.wait_until_ready()
+    origin.hold.clear()
+    job = client.submit(origin.url("/held/car.jpg"), LABELS)
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+
+    worker.process.send_signal(signal.SIGTERM)
+    while "Warm shutdown" not in worker.log:
+        assert worker.process.poll() is None, worker.log
+    origin.hold.set()
+
+    assert job.result(timeout=TIMEOUT_S).ranking
+    assert worker.process.wait(TIMEOUT_S) == 0

@@ -1,0 +1,68 @@
+"""``celery -A worker worker`` as a child process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parents[2]
+READY_TIMEOUT_S = 90.0
+
+
+class Worker:
+    """One worker process; a context manager that ends it.
+
+    Attributes:
+        log_file: everything it printed.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str], command: tuple[str, ...] = ()) -> None:
+        self.log_file = folder / "worker.log"
+        self._ready_file = folder / "ready"
+        self._settings = settings
+        self._command = command or (sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", f"{folder.name}@%h")
+        self.process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        self._ready_file.unlink(missing_ok=True)
+        with self.log_file.open("ab") as log:
+            return subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                env={**os.environ, "NAMESHOT_READY_FILE": str(self._ready_file), **self._settings},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it printed so far."""
+        return self.log_file.read_text(errors="replace")
+
+    def wait_until_ready(self) -> None:
+        """Return once it takes jobs."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not self._ready_file.exists():
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
+        """Send a signal and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
