@@ -43,7 +43,7 @@ class AsyncClient:
         max_queue: int | None = None,
     ) -> None:
         # As in `Client`: importing the package stays cheap.
-        from producer.connections import AsyncLink
+        from producer.connections import MAX_ASYNC_CONNECTIONS, AsyncLink
 
         self._config = config = configure(
             broker_url=broker_url,
@@ -55,6 +55,8 @@ class AsyncClient:
         self._desk = config.desk
         self._link: AsyncLink = AsyncLink(config.broker, config.results)
         self._listener = AnswerListener(self._link, config.queue_prefix)
+        # A thousand tasks that begin at once would write all their messages before the first could be sent.
+        self._writing = asyncio.Semaphore(MAX_ASYNC_CONNECTIONS)
 
     async def submit(
         self,
@@ -69,17 +71,18 @@ class AsyncClient:
         queue: Queue = "default",
     ) -> AsyncJob:
         """As `Client.submit`."""
-        submission = self._desk.single(
-            url,
-            labels,
-            hypothesis_template=hypothesis_template,
-            top_k=top_k,
-            timeout=timeout,
-            job_id=job_id,
-            expires_in=expires_in,
-            queue=queue,
-        )
-        await self._submit([submission])
+        async with self._writing:
+            submission = self._desk.single(
+                url,
+                labels,
+                hypothesis_template=hypothesis_template,
+                top_k=top_k,
+                timeout=timeout,
+                job_id=job_id,
+                expires_in=expires_in,
+                queue=queue,
+            )
+            await self._submit([submission])
         return AsyncJob(submission.job_id, self)
 
     async def classify(

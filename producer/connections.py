@@ -17,6 +17,7 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ClusterError,
+    InvalidResponse,
     MovedError,
     NoPermissionError,
     OutOfMemoryError,
@@ -31,15 +32,15 @@ from producer.redis_urls import Endpoint
 
 T = TypeVar("T")
 
-#: One try of connecting and one of reading stay below the 3 s in which a dead broker must be reported,
-#: even when a pooled connection was found broken first.
+#: Two tries of both, on a connection that proves broken or mute and on a fresh one, take less than the 3 s in which
+#: a dead broker must be reported.
 CONNECT_TIMEOUT_S: Final = 1.0
-READ_TIMEOUT_S: Final = 1.5
+READ_TIMEOUT_S: Final = 1.1
 #: Connections of one `AsyncLink`: thousands of tasks may call at once, and Redis serves one command at a time.
 MAX_ASYNC_CONNECTIONS: Final = 32
 
 #: The server answered: it understood the command and did nothing.
-_REFUSALS: Final = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError, OutOfMemoryError)
+_REFUSALS: Final = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError, InvalidResponse)
 
 
 class BlockingLink:
@@ -93,12 +94,19 @@ class AsyncLink:
 
     async def _execute(self, call: Call) -> Any:
         attempts = Attempts(call, self._endpoints[call.server])
+        task = asyncio.current_task()
+        cancellations = task.cancelling() if task else 0
         while True:
             try:
                 async with self._turn:
-                    return await self._servers[call.server].execute_command(*call.command)
+                    reply = await self._servers[call.server].execute_command(*call.command)
             except RedisError as error:
                 attempts.failed(error)
+            else:
+                if task and task.cancelling() > cancellations:
+                    # Python 3.11's wait_for, in which redis-py sends, swallows a cancellation now and then.
+                    raise asyncio.CancelledError
+                return reply
 
     @property
     def shown(self) -> str:
@@ -116,7 +124,11 @@ class AsyncLink:
 
 
 class Attempts:
-    """One command's failures: a broken connection is tried once more, since every operation may be repeated."""
+    """One command's failures. It is tried once more on a fresh connection, since every operation may be repeated.
+
+    A pooled connection may have been closed by the server meanwhile, and an event loop that was busy for a second
+    takes a reply that lies there for one that never came.
+    """
 
     def __init__(self, call: Call, endpoint: Endpoint) -> None:
         self._call = call
@@ -128,9 +140,8 @@ class Attempts:
         """Return when the command should be tried again; raise `BrokerUnavailable` otherwise."""
         if not isinstance(error, _REFUSALS) and "connecting" not in str(error).lower():
             self._may_have_run = True
-        broken = isinstance(error, redis.ConnectionError) and not isinstance(error, _REFUSALS)
+        broken = isinstance(error, redis.ConnectionError | redis.TimeoutError) and not isinstance(error, _REFUSALS)
         if broken and self._may_try_again:
-            # A pooled connection that the server closed meanwhile. After a timeout there is no time for another.
             self._may_try_again = False
             return
         doubt = self._call.if_unanswered if self._may_have_run else ""
@@ -156,6 +167,8 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
             return f"{where} is a Redis Cluster, which Celery cannot use; set {endpoint.variable} to a single server."
         case redis.TimeoutError() | TimeoutError():
             return f"{where} did not answer in time; check that it runs and that {endpoint.variable} is right."
+        case InvalidResponse():
+            return f"{where} is something else than Redis ({reason}); correct {endpoint.variable}."
         case ResponseError():
             return f"{where} refused a command ({reason}); check that nothing else uses its keys."
         case _:
@@ -163,22 +176,22 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
 
 
 def _blocking(endpoint: Endpoint) -> redis.Redis:
-    server = redis.Redis.from_url(endpoint.url, **_options(redis.retry.Retry))
+    server = redis.Redis.from_url(endpoint.url, **_options(endpoint, redis.retry.Retry))
     _check_arguments(server.connection_pool, endpoint)
     return server
 
 
 def _asynchronous(endpoint: Endpoint) -> redis.asyncio.Redis:
-    server = redis.asyncio.Redis.from_url(endpoint.url, **_options(redis.asyncio.retry.Retry))
+    server = redis.asyncio.Redis.from_url(endpoint.url, **_options(endpoint, redis.asyncio.retry.Retry))
     _check_arguments(server.connection_pool, endpoint)
     return server
 
 
-def _options(retry: Any) -> dict[str, Any]:
+def _options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
     return {
+        **({} if endpoint.url.startswith("unix:") else {"socket_keepalive": True}),
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": READ_TIMEOUT_S,
-        "socket_keepalive": True,
         "client_name": "nameshot",
         "protocol": 2,
         # Nothing is retried below us: a subscription is renewed as a whole, a command by `Attempts`.

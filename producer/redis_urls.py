@@ -58,4 +58,5 @@ def endpoint(url: str, variable: str) -> Endpoint:
     if "ssl_cert_reqs" in query:
         # Celery documents CERT_REQUIRED, redis-py takes required.
         query["ssl_cert_reqs"] = query["ssl_cert_reqs"].lower().removeprefix("cert_")
-    return Endpoint(parts._replace(scheme=scheme, query=urlencode(query)).geturl(), shown, variable)
+    rewritten = f"{scheme}://{parts.netloc}{parts.path}" + (f"?{urlencode(query)}" if query else "")
+    return Endpoint(rewritten, shown, variable)

@@ -8,7 +8,6 @@ already. That makes a restart of Redis, or a full output buffer, a delay and not
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
@@ -77,9 +76,7 @@ class AnswerListener:
     async def close(self) -> None:
         """Close the connection; whoever still waits gets `BrokerUnavailable`."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await _end([self._task])
         self._fail_all("the client was closed while a result was awaited.")
 
     def _note(self, job_id: str) -> None:
@@ -129,9 +126,7 @@ class AnswerListener:
                 for part in finished:
                     part.result()
             finally:
-                for part in parts:
-                    part.cancel()
-                await asyncio.gather(*parts, return_exceptions=True)
+                await _end(parts)
 
     async def _subscribe(self, channel: Any) -> None:
         """Make the subscriptions follow the waiters."""
@@ -209,6 +204,26 @@ class AnswerListener:
     def _fail_all(self, sentence: str) -> None:
         for job_id in list(self._waiters):
             self._resolve(job_id, BrokerUnavailable(sentence))
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: on Python 3.11 redis-py may miss a cancellation while it sends.
+
+    Being cancelled meanwhile waits until they have ended, so that nothing of a session outlives it.
+    """
+    cancelled = False
+    while left := {task for task in tasks if not task.done()}:
+        for task in left:
+            task.cancel()
+        try:
+            await asyncio.wait(left, timeout=0.05)
+        except asyncio.CancelledError:
+            cancelled = True
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen: whoever ended them knows why
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _job_id(message: dict[str, Any]) -> str:

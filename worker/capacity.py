@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -15,10 +15,13 @@ from worker.model.interface import Model
 
 #: A batch should not hold the device longer than this: it bounds what a lone job may have to wait.
 BATCH_BUDGET_S: Final = 2.0
-#: ViT-B/32 on a CPU is fastest at 16 images (15.4 images/s; 12.8 at 32).
-MAX_CPU_BATCH: Final = 16
+#: ViT-B/32 on a CPU is fastest at 16 images (15.4 images/s; 12.8 at 32). Below 4 the matrices are too small for
+#: two cores, and one slow measurement at start should not condemn a worker to single images.
+CPU_BATCHES: Final = (4, 16)
 #: Beyond 64 a GPU gains little, and three times as many threads start to contend in one process.
-MAX_GPU_BATCH: Final = 64
+GPU_BATCHES: Final = (16, 64)
+#: The quickest of so many measurements counts: other programs only ever make one slower.
+MEASUREMENTS: Final = 3
 #: One batch on the device, one ready, one being downloaded.
 IMAGES_PER_BATCH_SLOT: Final = 3
 MIN_CONCURRENCY: Final = 4
@@ -29,12 +32,16 @@ PIXEL_BUDGET_IMAGES: Final = 4
 def measured_max_batch(model: Model) -> int:
     """The batch size for this model on this device: a power of two, from the time one image takes."""
     prepared = model.prepare(Image.new("RGB", (256, 256)))
-    model.embed_images([prepared])
+    quickest_s = min(_timed(lambda: model.embed_images([prepared])) for _ in range(MEASUREMENTS))
+    least, most = CPU_BATCHES if model.device == "cpu" else GPU_BATCHES
+    affordable = max(least, min(most, int(BATCH_BUDGET_S / quickest_s)))
+    return 1 << (affordable.bit_length() - 1)
+
+
+def _timed(work: Callable[[], object]) -> float:
     started = time.perf_counter()
-    model.embed_images([prepared])
-    affordable = BATCH_BUDGET_S / max(time.perf_counter() - started, 1e-6)
-    most = MAX_CPU_BATCH if model.device == "cpu" else MAX_GPU_BATCH
-    return 1 << (max(1, min(most, int(affordable))).bit_length() - 1)
+    work()
+    return time.perf_counter() - started
 
 
 def default_concurrency(max_batch: int) -> int:

@@ -14,6 +14,9 @@ EXIT_INTERRUPTED: Final = 130
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 failed, 2 used wrongly, 128 + n ended by signal n."""
     try:
+        from producer.cli.interrupts import never_lose_an_interrupt
+
+        never_lose_an_interrupt()
         status = _run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -34,6 +37,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from typer import TyperException
 
     from producer.cli.app import app
+    from producer.cli.usage import UsageError
 
     try:
         status = app(arguments, prog_name="nameshot", standalone_mode=False)
@@ -44,7 +48,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         from producer.cli.failures import sentence
 
         print(f"nameshot: {sentence(error)}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     return status if isinstance(status, int) else 0
 
 

@@ -12,6 +12,8 @@ import typer
 from producer.cli import options, output
 from producer.cli.bulk_input import BulkInput, Format, Record
 from producer.cli.connection import connect, used_up
+from producer.cli.usage import UsageError
+from producer.contract import Question
 
 if TYPE_CHECKING:
     from producer import BulkOutcome
@@ -51,18 +53,20 @@ def bulk(
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run and may succeed now.")
     ] = False,
 ) -> int:
-    """Classify every image of a list. Run it again with the same -o, and it goes on where it stopped.
+    """Classify every image of a list, however long.
 
-    Answers come as they finish; each names its line of the input. Exits 1 when an image failed.
+    Run it again with the same -o, and it goes on where it stopped. Answers
+    come as they finish; each names its line of the input. Exits 1 when an image failed.
     """
     from producer.cli.bulk_output import BulkOutput, question_digest
     from producer.embedded.signals import Stopped, stop_signals
 
     labels = options.candidate_labels(label, labels_file)
     if retry_failed and out is None:
-        raise typer.BadParameter("--retry-failed needs the file of an earlier run; name it with -o.")
+        raise UsageError("--retry-failed needs the file of an earlier run; name it with -o.")
     if retry_failed and ordered:
-        raise typer.BadParameter("--retry-failed appends, so it cannot keep an order; leave out --ordered.")
+        raise UsageError("--retry-failed appends, so it cannot keep an order; leave out --ordered.")
+    Question.checked(labels, options.templates(template), top_k, timeout)
     source = BulkInput(file, file_format, column)
     digest = question_digest(labels, options.templates(template), top_k)
     try:

@@ -15,6 +15,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -23,6 +24,8 @@ from producer.errors import NameshotError
 
 #: What a power cut may cost; a killed process loses nothing that was written.
 _SYNC_EVERY_S: Final = 1.0
+#: Every line of ours begins so; a torn one has at least a part of it.
+_BEGINNING: Final = b'{"line": '
 
 
 class BulkOutputError(NameshotError):
@@ -50,19 +53,19 @@ class BulkOutput:
         self.codes: Counter[str] = Counter()
         self.retryable = 0
         self._synced_at_s = time.monotonic()
+        self._is_on_disk = False
         if file is None:
-            self._file: BinaryIO = sys.stdout.buffer
-            self._can_sync = False
+            self._file: RawIOBase | BinaryIO = sys.stdout.buffer
             return
         try:
             self._file = _open_locked(file)
-            self._can_sync = file.is_file()
-            if self._can_sync:
-                _cut_torn_line(self._file)
-                if retry_failed and self._drop_retryable(file):
-                    self._file.close()
-                    self._file = _open_locked(file)
-                self._read()
+            try:
+                self._is_on_disk = file.is_file()
+                if self._is_on_disk:
+                    self._take_up(file, retry_failed=retry_failed)
+            except BaseException:
+                self._file.close()
+                raise
         except OSError as error:
             raise BulkOutputError(f"{file} cannot be used: {error.strerror}.") from None
 
@@ -91,9 +94,11 @@ class BulkOutput:
         entry = {"line": record.line, "url": record.image, "question": self._question, **answer}
         try:
             # One write for the whole line, so that a kill leaves at most one torn line, at the end.
-            self._file.write(json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n")
+            rest = json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n"
+            while rest:  # a disk that is nearly full takes a part
+                rest = rest[self._file.write(rest) :]
             self._file.flush()
-            if self._can_sync and time.monotonic() - self._synced_at_s > _SYNC_EVERY_S:
+            if self._is_on_disk and time.monotonic() - self._synced_at_s > _SYNC_EVERY_S:
                 os.fsync(self._file.fileno())
                 self._synced_at_s = time.monotonic()
         except BrokenPipeError:
@@ -106,7 +111,7 @@ class BulkOutput:
         """Bring everything to the disk and give up the lock."""
         if self._file is sys.stdout.buffer:
             return
-        if self._can_sync:
+        if self._is_on_disk:
             os.fsync(self._file.fileno())
         self._file.close()
 
@@ -127,45 +132,27 @@ class BulkOutput:
             self.codes[error["code"]] += 1
             self.retryable += bool(error["retryable"])
 
-    def _read(self) -> None:
-        for entry, _ in self._entries():
+    def _take_up(self, file: Path, *, retry_failed: bool) -> None:
+        """Learn what is answered. Nothing is changed before every line has proved to be ours."""
+        length = 0
+        forget = 0
+        for entry, raw in _entries(file):
             if entry["question"] != self._question:
                 raise BulkOutputError(
                     f"{self._name} holds answers for other labels, another template or another --top-k; "
                     "write to another file with -o."
                 )
-            self._note(entry["line"], entry["url"], entry)
-
-    def _drop_retryable(self, file: Path) -> bool:
-        """Write the file anew without the errors worth trying again; False when there are none."""
-        draft = file.with_name(file.name + ".draft")
-        dropped = 0
-        try:
-            with draft.open("wb") as kept:
-                for entry, raw in self._entries():
-                    if "error" in entry and entry["error"]["retryable"]:
-                        dropped += 1
-                    else:
-                        kept.write(raw)
-                kept.flush()
-                os.fsync(kept.fileno())
-            if dropped:
-                draft.replace(file)
-        finally:
-            draft.unlink(missing_ok=True)
-        return dropped > 0
-
-    def _entries(self) -> Iterator[tuple[dict[str, Any], bytes]]:
-        self._file.seek(0)
-        for number, raw in enumerate(self._file, 1):
-            try:
-                entry = json.loads(raw)
-                _ = (entry["line"] + 0, entry["url"] + "", entry["question"], entry.get("result") or entry["error"])
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise BulkOutputError(
-                    f"line {number} of {self._name} was not written by `nameshot bulk`; write to another file with -o."
-                ) from None
-            yield entry, raw
+            length += len(raw)
+            if retry_failed and _is_worth_another_try(entry):
+                forget += 1
+            else:
+                self._note(entry["line"], entry["url"], entry)
+        # What follows the last newline: the run before this one was killed in the middle of a line.
+        os.truncate(file, length)
+        if forget:
+            _write_anew(file)
+            self._file.close()
+            self._file = _open_locked(file)
 
 
 def question_digest(labels: list[str], template: str | list[str], top_k: int | None) -> str:
@@ -179,8 +166,9 @@ def _digest(image: str) -> int:
     return int.from_bytes(hashlib.blake2b(image.encode(errors="replace"), digest_size=8).digest(), "big") or 1
 
 
-def _open_locked(file: Path) -> BinaryIO:
-    opened = file.open("a+b")
+def _open_locked(file: Path) -> RawIOBase:
+    # Unbuffered: what could not be written must not be tried again when the file is closed.
+    opened = file.open("ab", buffering=0)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -191,17 +179,34 @@ def _open_locked(file: Path) -> BinaryIO:
     return opened
 
 
-def _cut_torn_line(file: BinaryIO) -> None:
-    """Drop what follows the last newline: the run before this one was killed in the middle of a line."""
-    end = file.seek(0, os.SEEK_END)
-    position = end
-    while position > 0:
-        start = max(0, position - 65_536)
-        file.seek(start)
-        newline = file.read(position - start).rfind(b"\n")
-        if newline >= 0:
-            position = start + newline + 1
-            break
-        position = start
-    if position < end:
-        file.truncate(position)
+def _entries(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Each complete line, read and as it stands; raises `BulkOutputError` for a line that is not ours."""
+    with file.open("rb") as lines:
+        for number, raw in enumerate(lines, 1):
+            if not raw.endswith(b"\n") and raw[: len(_BEGINNING)] == _BEGINNING[: len(raw)]:
+                return
+            try:
+                entry = json.loads(raw)
+                _ = (entry["line"] + 0, entry["url"] + "", entry["question"], entry.get("result") or entry["error"])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise BulkOutputError(
+                    f"line {number} of {file} was not written by `nameshot bulk`; write to another file with -o."
+                ) from None
+            yield entry, raw
+
+
+def _is_worth_another_try(entry: dict[str, Any]) -> bool:
+    return "error" in entry and bool(entry["error"]["retryable"])
+
+
+def _write_anew(file: Path) -> None:
+    """Replace the file by one without the errors worth trying again, in one step."""
+    draft = file.with_name(file.name + ".draft")
+    try:
+        with draft.open("wb") as kept:
+            kept.writelines(raw for entry, raw in _entries(file) if not _is_worth_another_try(entry))
+            kept.flush()
+            os.fsync(kept.fileno())
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)

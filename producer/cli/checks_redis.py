@@ -69,9 +69,7 @@ def _server(subject: str, endpoint: Endpoint) -> Finding:
             took_ms = 1000 * (time.perf_counter() - began_s)
             info: dict[str, Any] = server.info("server") | server.info("replication")
     except (RedisError, OSError) as error:
-        advice = f"start Redis or Valkey there, or set {endpoint.variable}"
-        if not is_configured():
-            advice += "; without a Redis of your own run `nameshot up` in another terminal"
+        advice = "" if is_configured() else "without a Redis of your own, run `nameshot up` in another terminal"
         return Finding(subject, "broken", unavailable(error, endpoint), advice)
     if info.get("role") == "slave":
         return Finding(

@@ -10,6 +10,8 @@ import typer
 from producer.cli import options, output
 from producer.cli.connection import connect, image_url
 from producer.cli.failures import error_to_json, printable, sentence
+from producer.cli.usage import UsageError
+from producer.contract import Question
 from producer.errors import JobCancelled, JobExpired, JobFailed, ResultTimeout
 
 if TYPE_CHECKING:
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 #: After this long without an answer a person wants to know what might be missing.
 HINT_AFTER_S: Final = 10.0
 
-Images = Annotated[list[str], typer.Argument(help="URLs of images; local files too, while `nameshot up` runs.")]
+Images = Annotated[
+    list[str], typer.Argument(help="URLs of images; local files too, while `nameshot up` runs.", metavar="IMAGE...")
+]
 
 
 def classify(
@@ -68,10 +72,13 @@ def submit(
     ] = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Queue images and print their job ids, one a line, for `nameshot result`."""
+    """Queue images and print their job ids.
+
+    One id a line, for `nameshot status`, `result` and `cancel`.
+    """
     labels = options.candidate_labels(label, labels_file)
     if job_id is not None and len(images) > 1:
-        raise typer.BadParameter("--id stands for one job; give one image with it.")
+        raise UsageError("--id stands for one job; give one image with it.")
     shared = _shared(labels, template, top_k, timeout, queue)
     if job_id is not None:
         shared["job_id"] = job_id
@@ -90,6 +97,8 @@ def submit(
 def _shared(
     labels: list[str], template: list[str] | None, top_k: int | None, timeout: float | None, queue: str
 ) -> dict[str, Any]:
+    # Checked here, so that the sentence speaks of an option and not of the first of many jobs.
+    Question.checked(labels, options.templates(template), top_k, timeout)
     return {
         "labels": labels,
         "hypothesis_template": options.templates(template),

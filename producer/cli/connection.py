@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-import typer
+from producer.cli.usage import UsageError
+from producer.contract import check_url_shape
+from producer.errors import InvalidJob
 
 if TYPE_CHECKING:
     from producer.client import Client
@@ -42,19 +43,21 @@ def image_url(image: str) -> str:
     """What a worker is sent for an image the user named: a URL as it is, a local file as the URL that serves it.
 
     Raises:
-        BadParameter: neither a URL nor a file that can be served.
+        UsageError: neither an http(s) URL nor a file that can be served.
     """
-    # Anything with a scheme is left to the one check that every door shares.
-    if urlsplit(image).scheme and "://" in image:
-        return image
+    if "://" in image:
+        try:
+            return check_url_shape(image)
+        except InvalidJob as error:
+            raise UsageError(f"{image!r}: {error}") from None
     from pathlib import Path
 
     path = Path(image)
     if not path.is_file():
-        raise typer.BadParameter(f"{image!r} is neither an http(s):// URL nor a file.")
+        raise UsageError(f"{image!r} is neither an http(s):// URL nor a file.")
     up = used_up()
     if up is None:
-        raise typer.BadParameter(
+        raise UsageError(
             f"{image!r} is a local file, and a worker reads only http(s):// URLs; "
             "run `nameshot up` in another terminal (with no NAMESHOT_BROKER_URL set here), or give a URL."
         )
@@ -64,4 +67,4 @@ def image_url(image: str) -> str:
         with path.open("rb"):
             return file_url(up.url, up.file_secret, path)
     except OSError as error:
-        raise typer.BadParameter(f"{image!r} cannot be read: {error.strerror}.") from None
+        raise UsageError(f"{image!r} cannot be read: {error.strerror}.") from None

@@ -18,7 +18,10 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also load torch, to ask it about the GPU.")] = False,
     as_json: options.AsJson = False,
 ) -> int:
-    """Check Redis, queues, workers, settings, model and GPU, and say what to do; exits 1 when something is broken."""
+    """Check everything, and say what to do.
+
+    Redis, queues, workers, settings, model and GPU. Exits 1 when something is broken.
+    """
     from producer.cli import checks_local, checks_redis
     from producer.cli.connection import used_up
 
@@ -41,16 +44,12 @@ def doctor(
 
 
 def _print(findings: list[Finding]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    console = output.console()
     for finding in findings:
-        text = Text(finding.text)
+        line = Text(f"{finding.state:<9}", style=_STYLES[finding.state])
+        line.append(f"{finding.subject:<16}{finding.text}", style="default")
+        console.print(line, soft_wrap=True)
         if finding.advice:
-            text.append(f"\n→ {finding.advice}", style="bold")
-        table.add_row(Text(finding.state, style=_STYLES[finding.state]), Text(finding.subject), text)
-    output.console().print(table)
+            console.print(Text(f"{'':25}→ {finding.advice}", style="bold"), soft_wrap=True)

@@ -15,7 +15,10 @@ JobId = Annotated[str, typer.Argument(help="What `nameshot submit` printed.", me
 
 
 def status(job_id: JobId, as_json: options.AsJson = False) -> int:
-    """Print a job's state: queued, running, succeeded, failed, cancelled, expired or unknown (exit 1)."""
+    """Print a job's state.
+
+    queued, running, succeeded, failed, cancelled, expired or unknown (exit 1).
+    """
     with connect() as client:
         state = client.job(job_id).status()
     if as_json:
@@ -26,7 +29,10 @@ def status(job_id: JobId, as_json: options.AsJson = False) -> int:
 
 
 def result(job_id: JobId, wait: options.Wait = 0.0, as_json: options.AsJson = False) -> int:
-    """Print a job's answer; exits 1 when there is none, or the job failed."""
+    """Print a job's answer.
+
+    Exits 1 when there is none yet, or the job failed.
+    """
     from producer.cli.show import print_result
 
     with connect() as client:
@@ -51,7 +57,10 @@ def result(job_id: JobId, wait: options.Wait = 0.0, as_json: options.AsJson = Fa
 
 
 def cancel(job_id: JobId, as_json: options.AsJson = False) -> int:
-    """Cancel a job that has no answer yet; exits 1 when it has one, which stands."""
+    """Cancel a job that has no answer yet.
+
+    Exits 1 when it has one, which stands.
+    """
     with connect() as client:
         cancelled = client.job(job_id).cancel()
     if as_json:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from producer.cli.usage import UsageError
 from producer.contract import DEFAULT_TEMPLATE, Queue
 
 Labels = Annotated[
@@ -33,18 +34,18 @@ Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for 
 
 
 def candidate_labels(labels: list[str] | None, labels_file: Path | None) -> list[str]:
-    """The labels of both options, in order; raises `BadParameter` when there are none."""
+    """The labels of both options, in order; raises `UsageError` when there are none."""
     chosen = list(labels or [])
     if labels_file is not None:
         try:
             lines = labels_file.read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
-            raise typer.BadParameter(f"{str(labels_file)!r} cannot be read: {error.strerror}.") from None
+            raise UsageError(f"{str(labels_file)!r} cannot be read: {error.strerror}.") from None
         except UnicodeDecodeError:
-            raise typer.BadParameter(f"{str(labels_file)!r} is not UTF-8 text.") from None
+            raise UsageError(f"{str(labels_file)!r} is not UTF-8 text.") from None
         chosen += [line for line in lines if line.strip()]
     if not chosen:
-        raise typer.BadParameter("there are no candidate labels; give each with -l, as in -l fox -l bear.")
+        raise UsageError("there are no candidate labels; give each with -l, as in -l fox -l bear.")
     return chosen
 
 

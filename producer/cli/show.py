@@ -38,7 +38,7 @@ def print_result(console: Console, title: str, result: Result) -> None:
     console.print(table)
     if len(result.ranking) > MAX_ROWS:
         console.print(f"  … and {len(result.ranking) - MAX_ROWS:,} more (--json prints all)", style="dim")
-    console.print(f"  {timings(result.timings_ms)}, in a batch of {result.batch_size}", style="dim", highlight=False)
+    console.print(f"  {timings(result.timings_ms)} · batch of {result.batch_size}", style="dim", markup=False)
     console.print()
 
 
@@ -56,7 +56,7 @@ def percent(score: float) -> str:
 
 
 def timings(timings_ms: Timings) -> str:
-    """The stages of a job and their times, in order."""
+    """The stages of a job and their times in milliseconds, in order."""
     stages = (
         ("queued", timings_ms.queued),
         ("fetch", timings_ms.fetch),
@@ -64,11 +64,6 @@ def timings(timings_ms: Timings) -> str:
         ("wait", timings_ms.wait),
         ("forward", timings_ms.forward),
     )
-    return " · ".join(f"{name} {milliseconds(value)}" for name, value in stages if value is not None)
-
-
-def milliseconds(value_ms: float) -> str:
-    """Three digits at most, which is all that a single measurement is worth."""
-    if value_ms >= 1000:
-        return f"{value_ms / 1000:.1f} s"
-    return f"{value_ms:.0f} ms" if value_ms >= 10 else f"{value_ms:.1f} ms"
+    # Two or three digits are all that a single measurement is worth.
+    texts = (f"{name} {ms:,.0f}" if ms >= 10 else f"{name} {ms:.1f}" for name, ms in stages if ms is not None)
+    return f"ms: {' · '.join(texts)}"

@@ -10,15 +10,17 @@ from typing import Annotated, Final
 import typer
 
 from producer.cli import output
+from producer.cli.usage import UsageError
 from producer.errors import NameshotError
 
 DEFAULT_PORT: Final = 8000
 
 
 def demo() -> int:
-    """Classify bundled pictures with an embedded Valkey, a real worker and a tiny model; needs nothing else.
+    """See it work: start everything, classify pictures, stop.
 
-    Everything it starts is gone when it ends, and no file is left behind.
+    An embedded Valkey, a real worker with the bundled toy model, and pictures that come with it; nothing else is
+    needed, and nothing is left behind.
     """
     from producer.cli.show import print_result
     from producer.contract import Result
@@ -50,10 +52,10 @@ def up(
         int, typer.Option("--port", min=0, max=65_535, help="Where pictures are served; 0 takes any free port.")
     ] = DEFAULT_PORT,
 ) -> int:
-    """Run the demo's system until Ctrl-C: Valkey, one worker and a picture server, all on this machine only.
+    """Keep a whole system running here until Ctrl-C.
 
-    The bundled toy model is used unless NAMESHOT_MODEL names another.
-    Commands such as `nameshot classify` find it by themselves.
+    Valkey, one worker and a picture server, reachable from this machine only. Other commands, such as
+    `nameshot classify`, find it by themselves. NAMESHOT_MODEL may name another model than the bundled toy.
     """
     from producer.cli.running import run_up
     from producer.embedded.signals import Stopped, stop_signals
@@ -74,13 +76,14 @@ def worker(
         str | None, typer.Option("--gpus", help="`none` for the CPU, or the number of one GPU.", metavar="none|N")
     ] = None,
 ) -> int:
-    """Run the worker of this machine, with the settings of the environment, until it is told to stop."""
+    """Run a worker with the environment's settings.
+
+    SIGTERM lets it finish what it has.
+    """
     if processes != 1:
-        raise typer.BadParameter(
-            f"--processes {processes} is not possible yet; run this command once for each process."
-        )
+        raise UsageError(f"--processes {processes} is not possible yet; run this command once for each process.")
     if gpus is not None and gpus != "none" and not gpus.isdecimal():
-        raise typer.BadParameter(
+        raise UsageError(
             f"--gpus {gpus} is not possible yet; run this command once for each GPU, as in --gpus 0 and --gpus 1."
         )
     _require_worker()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _ANSWER_TIMEOUT_S: Final = 120.0
 #: How soon the death of a part is noticed while an answer is awaited.
 _LOOK_EVERY_S: Final = 0.25
-#: All answers are there when the demo stops the worker by itself.
-_STOP_GRACE_S: Final = 2.0
+#: When the demo ends nobody waits for an answer of this worker, and its queue goes with it.
+_STOP_GRACE_S: Final = 0.0
 
 _SETTINGS: Final = {
     # The bundled checkpoint lies in the package: nothing is asked of any hub.

@@ -7,19 +7,19 @@ file's path and a signature; the server gives out no other path. Nothing is stor
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import mimetypes
 import os
 import shutil
 import socketserver
 import stat
+import sys
 import threading
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self
 from urllib.parse import quote, unquote
 
 from producer.embedded.failure import EmbeddedError
@@ -110,8 +110,10 @@ class _Server(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, int(self.server_address[1])
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a worker that hangs up early is no fault of this server."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a worker that hangs up early; anything else is a mistake of ours, and shown."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -150,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["files", signature, encoded, _] if self.secret is not None:
                 try:
                     path = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-                except (binascii.Error, UnicodeError):
+                except ValueError:  # of base64, ASCII or UTF-8
                     return None
                 if not hmac.compare_digest(signature.encode(), _signature(self.secret, path).encode()):
                     return None

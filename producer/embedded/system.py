@@ -68,12 +68,15 @@ def embedded_system(
             },
             folder,
         )
+        grace_s = 0.0
         try:
             worker.wait_until_ready(on_poll=on_poll)
             announce("")
+            # It may have taken jobs from now on.
+            grace_s = stop_grace_s
             yield EmbeddedSystem(valkey, pictures, worker)
         finally:
-            worker.stop(stop_grace_s)
+            worker.stop(grace_s)
 
 
 def inherited_settings() -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import secrets
 import shutil
 import signal
@@ -29,7 +30,10 @@ _START_TIMEOUT_S: Final = 60.0
 #: Without replicas a shutdown is one flush of the append-only file.
 _STOP_GRACE_S: Final = 5.0
 _POLL_INTERVAL_S: Final = 0.02
-_PORT_TAKEN: Final = "Address already in use"
+#: The last line of Valkey and newer Redis servers, and of Redis before 6.2.
+_PORT_TAKEN: Final = ("Failed listening on port", "Address already in use")
+#: ``17338:M 23 Nov 2026 14:26:30.249 # `` before the message.
+_LOG_PREFIX: Final = re.compile(r"^\d+:\w .{10,30} [*#.-] ")
 
 
 def find_server() -> Path:
@@ -77,7 +81,7 @@ class RunningValkey:
                 self.process = self._start()
                 return
             except EmbeddedError as error:
-                if _PORT_TAKEN not in str(error) or attempt == _PORT_ATTEMPTS - 1:
+                if attempt == _PORT_ATTEMPTS - 1 or not any(sign in str(error) for sign in _PORT_TAKEN):
                     raise
 
     @property
@@ -143,7 +147,8 @@ class RunningValkey:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self.answers():
             if not process.is_running():
-                raise EmbeddedError(f"Valkey {process.describe_exit()}: {process.last_log_line() or 'no log'}.")
+                words = _LOG_PREFIX.sub("", process.last_log_line()).rstrip(".")
+                raise EmbeddedError(f"Valkey {process.describe_exit()}: {words or 'it said nothing'}.")
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"Valkey did not answer within {_START_TIMEOUT_S:.0f} s; see {process.log}.")
             time.sleep(_POLL_INTERVAL_S)

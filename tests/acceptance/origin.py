@@ -46,7 +46,7 @@ class Origin:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the inherited name
                 pass
 
         class Server(ThreadingHTTPServer):

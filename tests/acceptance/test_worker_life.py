@@ -21,6 +21,9 @@ from tests.valkey_server import ValkeyServer
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 
+#: A test that needs the shared worker but not its handle.
+with_a_worker = pytest.mark.usefixtures("worker")
+
 COMMANDS = {"celery": (), "nameshot": (str(Path(sys.executable).with_name("nameshot")), "worker")}
 
 
@@ -48,9 +51,8 @@ def test_a_worker_that_cannot_work_ends_with_one_sentence(
     assert "Traceback" not in worker.log
 
 
-def test_jobs_that_come_together_ride_together_whatever_their_labels(
-    worker: Worker, client: Client, origin: Origin
-) -> None:
+@with_a_worker
+def test_jobs_that_come_together_ride_together_whatever_their_labels(client: Client, origin: Origin) -> None:
     origin.hold.clear()
     jobs = [client.submit(origin.url("/held/owl.png"), [f"label {n}", "other"]) for n in range(12)]
     for _ in jobs:
@@ -65,7 +67,8 @@ def test_jobs_that_come_together_ride_together_whatever_their_labels(
     ]
 
 
-def test_our_client_learns_how_long_its_job_waited(worker: Worker, client: Client, origin: Origin) -> None:
+@with_a_worker
+def test_our_client_learns_how_long_its_job_waited(client: Client, origin: Origin) -> None:
     queued_ms = client.classify(origin.url("/owl.png"), LABELS).timings_ms.queued
 
     assert queued_ms is not None
@@ -91,7 +94,8 @@ def test_a_job_cancelled_while_it_waits_is_never_run(
         job.result(timeout=1)
 
 
-def test_an_expired_job_is_not_run(worker: Worker, plain: Celery, client: Client, origin: Origin) -> None:
+@with_a_worker
+def test_an_expired_job_is_not_run(plain: Celery, client: Client, origin: Origin) -> None:
     result = plain.send_task(
         "nameshot.classify",
         kwargs={"image": origin.url("/owl.png"), "candidate_labels": LABELS},

@@ -165,6 +165,9 @@ RECIPES: Mapping[str, Recipe] = {
     "vision-text-dual-encoder": _TwoModels("VisionTextDualEncoder", tokenizers.bert, "ViTImageProcessorPil", **_FIXED),
 }
 
+# All but the one of full size.
+SMALL = sorted(set(RECIPES) - {"clip-vit-b32"})
+
 
 def make_checkpoint(family: str, folder: Path, *, seed: int = 0) -> Path:
     """Write a random checkpoint with its tokenizer and image processor.
@@ -180,20 +183,19 @@ def make_checkpoint(family: str, folder: Path, *, seed: int = 0) -> Path:
     """
     import torch
 
-    chatter = _transformers("utils").logging
-    chatter.disable_progress_bar()
-    chatter.set_verbosity_error()
+    from worker.model.refusals import quiet
+
     recipe = RECIPES[family]
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = recipe.tokenizer(folder)
-    with torch.random.fork_rng():
+    with quiet(), torch.random.fork_rng():
+        tokenizer = recipe.tokenizer(folder)
         torch.manual_seed(seed)
         network = recipe.network(tokenizer)
         _widen(network)
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    processor = _transformers(recipe.processor)(**recipe.resize) if recipe.processor else pillow_tips_processor()
-    processor.save_pretrained(folder)
+        network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        processor = _transformers(recipe.processor)(**recipe.resize) if recipe.processor else pillow_tips_processor()
+        processor.save_pretrained(folder)
     return folder
 
 

@@ -157,7 +157,7 @@ class Connection:
 class PlainConnection(HTTPConnection, Connection):
     """``http``."""
 
-    response_class = Connection.response_class
+    response_class = Connection.response_class  # type: ignore[assignment]
 
     def _new_conn(self) -> socket.socket:
         return self.dial()
@@ -166,7 +166,7 @@ class PlainConnection(HTTPConnection, Connection):
 class TlsConnection(HTTPSConnection, Connection):
     """``https``, verified against the name in the URL."""
 
-    response_class = Connection.response_class
+    response_class = Connection.response_class  # type: ignore[assignment]
 
     def _new_conn(self) -> socket.socket:
         return self.dial()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import ssl
 import threading
@@ -73,7 +74,7 @@ class Fetcher:
         dialer = Dialer(self._policy, BoundedResolver(resolve))
         kept = KeptConnections(max_connections, max_connection_age_s)
         # Bytes must come as they are: compressed ones could grow a thousandfold once decoded.
-        headers = {"User-Agent": user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
+        headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
         self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, _tls_context(ca_file)), headers)
         self._closing = threading.Event()
 
@@ -173,8 +174,9 @@ def mute_http_loggers() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+@functools.cache
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or later, the certificate checked against the name; made once, as loading authorities takes long."""
+    """TLS 1.2 or later, the certificate checked against the name; made once, as loading authorities takes 20 ms."""
     context = create_urllib3_context()
     context.verify_mode = ssl.CERT_REQUIRED
     context.check_hostname = True

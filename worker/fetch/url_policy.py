@@ -29,8 +29,6 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,63}):")
 # Controls (C0, DEL, C1), space, the backslash that parsers disagree on, and lone surrogates.
 FORBIDDEN: Final = re.compile("[\x00-\x20\x7f-\x9f\\\\\u2028\u2029\ud800-\udfff]")
-# IDNA reads these as dots, so that one label could become four.
-_FOREIGN_DOTS: Final = re.compile("[\u3002\uff0e\uff61]")
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")  # underscore: real buckets have it
 _IPV4: Final = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -166,7 +164,7 @@ def _parse(url: str, scheme: str) -> tuple[str, int, str]:
         raise _invalid()
     if "@" in authority:
         raise _invalid("the image URL contains a user name or password; leave it out.")
-    if "%" in authority or _FOREIGN_DOTS.search(authority):  # a zone id too: [fe80::1%25eth0]
+    if "%" in authority:  # a zone id too: [fe80::1%25eth0]
         raise _invalid()
     try:
         parsed = parse_url(url)

@@ -127,8 +127,8 @@ class DualEncoder:
 
     def _stack(self, arrays: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
         """One tensor on the host; page-locked for a GPU, so that the copy to it runs beside other work."""
-        first = torch.from_numpy(arrays[0])
-        stacked = torch.empty((len(arrays), *first.shape), dtype=first.dtype, pin_memory=self._on_gpu)
+        kind = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
+        stacked = torch.empty((len(arrays), *arrays[0].shape), dtype=kind, pin_memory=self._on_gpu)
         np.stack(arrays, out=stacked.numpy())
         return stacked
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 import transformers
+from huggingface_hub import hf_hub_download
 
 from worker.model.devices import pick_device, pick_dtype
 from worker.model.dual import DualEncoder
@@ -30,25 +31,24 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
     source = str(folder) if local else model
     with quiet():
         with explained(model, revision, "configuration"):
-            config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+            # All files are then taken from one commit, and it can be named in the results.
+            commit = None if local else _commit(model, revision)
+            config = transformers.AutoConfig.from_pretrained(source, revision=commit, trust_remote_code=False)
         family = _family(model, config.model_type)
-        # From here on the commit that was found, so that all files are of one version.
-        commit: str | None = None if local else getattr(config, "_commit_hash", None)
-        pinned = commit or revision
         with explained(model, revision, "weights"):
             network, report = _architecture(model, family).from_pretrained(
                 source,
                 config=config,
-                revision=pinned,
+                revision=commit,
                 dtype=numbers,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that they are reported like the missing ones
             )
         _complete(model, family, report)
         with explained(model, revision, "tokenizer"):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=pinned, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=commit, trust_remote_code=False)
         with explained(model, revision, "image processor"):
-            processor = _processor(family, source, pinned)
+            processor = _processor(family, source, commit)
         longest = longest_prompt(family, config)
         prompts = Prompts(
             tokenizer,
@@ -72,7 +72,9 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
 
 def _is_folder(model: str, folder: Path, revision: str | None) -> bool:
     """Whether the name is that of a folder here; False means a Hub id."""
-    if model.strip() and folder.is_dir():
+    if not model.strip():
+        raise ModelLoadError("no model is named: name the folder of a saved checkpoint, or a Hub id")
+    if folder.is_dir():
         if revision is not None:
             raise ModelLoadError(
                 f"revision {revision!r} was asked of {model!r}, which is a folder here and has no revisions: leave it "
@@ -83,11 +85,17 @@ def _is_folder(model: str, folder: Path, revision: str | None) -> bool:
         return True
     if folder.exists():
         raise ModelLoadError(f"{model!r} is a file: name the folder of a saved checkpoint, or a Hub id")
-    if model.startswith((".", "~", "/", "\\")) or model.count("/") > 1 or "\\" in model or not model.strip():
+    if model.startswith((".", "~", "/", "\\")) or model.count("/") > 1 or "\\" in model:
         raise ModelLoadError(
             f"there is no folder {model!r}: check the path, or name a Hub id such as openai/clip-vit-base-patch32"
         )
     return False
+
+
+def _commit(model: str, revision: str | None) -> str:
+    """The commit that a revision of a Hub checkpoint stands for now, or, without the Hub, stood for when cached."""
+    # The cache keeps the files of each commit in a folder of its name.
+    return Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
 
 
 def _family(model: str, model_type: str) -> Family:
@@ -118,8 +126,8 @@ def _complete(model: str, family: Family, report: Mapping[str, Any]) -> None:
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key, *_ in report["mismatched_keys"])
     if absent:
         raise ModelLoadError(
-            f"model {model!r} lacks {len(absent)} of the weights of a {family.architecture}, {absent[0]!r} the first of "
-            "them, so its scores would be random: choose a checkpoint trained for zero-shot classification"
+            f"model {model!r} lacks {len(absent)} of the weights of a {family.architecture}, {absent[0]!r} the first "
+            "of them, so its scores would be random: choose a checkpoint trained for zero-shot classification"
         )
 
 

@@ -56,6 +56,10 @@ def _sentence(model: str, revision: str | None, part: str, failure: Exception) -
             f"model {model!r} is not in the local cache and the Hub cannot be reached: check the network, or name a "
             "folder",
         ),
+        (
+            errors.EntryNotFoundError,
+            f"model {model!r} lacks a file on the Hub that Transformers needs for its {part}: choose another model",
+        ),
     ):
         if any(isinstance(cause, kind) for cause in causes):
             return sentence

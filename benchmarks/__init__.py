@@ -1,0 +1,1 @@
+"""Throughput of the whole system beside the model's own limit; ``python -m benchmarks``."""

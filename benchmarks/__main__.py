@@ -1,0 +1,103 @@
+"""``make bench``: the system beside the model's own forward pass, round by round, in one run.
+
+Writes ``benchmarks/results/single_jobs.json`` and prints the same as a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.limit import BareModel
+from benchmarks.system import System, running_system
+from tests.model.checkpoints import make_checkpoint
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "single_jobs.json"
+SCRATCH = HERE / ".scratch"
+BATCH_SIZES = (4, 8, 16, 32)
+#: One forward pass of 16 images takes a second on two cores; eight of them even out the scheduler's noise.
+LIMIT_DURATION_S = 8.0
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--family", default="clip-vit-b32", help="a random checkpoint's geometry (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=200, help="jobs a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported (%(default)s)")
+    parser.add_argument("--labels", type=int, default=4, help="candidate labels a job (%(default)s)")
+    arguments = parser.parse_args()
+    folder = SCRATCH / arguments.family
+    if not (folder / "config.json").exists():
+        make_checkpoint(arguments.family, folder)
+    bare = BareModel(folder)
+    best_batch, _ = bare.best(BATCH_SIZES, LIMIT_DURATION_S / 2)
+    labels = [f"candidate label {number}" for number in range(arguments.labels)]
+    with running_system(folder) as system:
+        system.single_jobs_per_s(2 * best_batch, labels)  # connections, caches
+        rounds = [measured(bare, system, best_batch, arguments.jobs, labels) for _ in range(arguments.rounds)]
+    report = {
+        "machine": {"cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+        "model": arguments.family,
+        "labels": arguments.labels,
+        "jobs_a_round": arguments.jobs,
+        "best_batch": best_batch,
+        "rounds": rounds,
+        "median": {name: statistics.median(one[name] for one in rounds) for name in rounds[0]},
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+    show(report)
+
+
+def measured(bare: BareModel, system: System, best_batch: int, jobs: int, labels: list[str]) -> dict[str, float]:
+    """One round. The limit is measured before and after each of the two loads, since machines drift."""
+    limits = [bare.images_per_s(best_batch, LIMIT_DURATION_S)]
+    single, single_batch = system.single_jobs_per_s(jobs, labels)
+    limits.append(bare.images_per_s(best_batch, LIMIT_DURATION_S))
+    bulk, bulk_batch = system.bulk_images_per_s(jobs, labels)
+    limits.append(bare.images_per_s(best_batch, LIMIT_DURATION_S))
+    single_limit, bulk_limit = statistics.mean(limits[:2]), statistics.mean(limits[1:])
+    return {
+        "forward_images_per_s": round(statistics.mean(limits), 2),
+        "single_jobs_per_s": round(single, 2),
+        "single_mean_batch": round(single_batch, 1),
+        "single_ratio": round(single / single_limit, 3),
+        "bulk_images_per_s": round(bulk, 2),
+        "bulk_mean_batch": round(bulk_batch, 1),
+        "bulk_ratio": round(bulk / bulk_limit, 3),
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the rounds and their medians."""
+    table = Table(title=f"{report['model']}, {report['labels']} labels, {report['machine']['cpu']}")
+    for name in ("", *report["median"]):
+        table.add_column(name.replace("_", " "), justify="right")
+    for number, one in enumerate(report["rounds"], 1):
+        table.add_row(str(number), *(str(value) for value in one.values()))
+    table.add_row("median", *(str(value) for value in report["median"].values()), style="bold")
+    Console(width=140).print(table)
+
+
+def cpu_name() -> str:
+    """The processor as Linux names it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Trains, evaluates and writes the small checkpoint that ships with the worker; no part of the installed package."""

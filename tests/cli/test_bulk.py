@@ -1,0 +1,175 @@
+"""`nameshot bulk` with a real worker: any list in, JSONL out, whatever happens in between."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.demo.gallery import FOLDER
+from tests.cli.command import Home, Running
+
+#: Several starts of a worker, on a machine that has much else to do.
+pytestmark = pytest.mark.timeout(300)
+
+OWL = ("-l", "fox", "-l", "bear", "-l", "seagull", "-l", "owl")
+OTHER_QUESTION = ("-l", "fox", "-l", "owl")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where this test's files lie; commands run in the folder of `up`'s user."""
+    return tmp_path
+
+
+def pictures(up: Running) -> list[str]:
+    """Served by `up`."""
+    information = json.loads((up.home.folder / "data" / "nameshot" / "up.json").read_text())
+    return [f"{information['url']}/pictures/{name}" for name in ("owl.png", "car.jpg")]
+
+
+def write_list(folder: Path, images: list[str], name: str = "urls.txt") -> Path:
+    file = folder / name
+    file.write_text("".join(f"{image}\n" for image in images), encoding="utf-8")
+    return file
+
+
+def answers(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_line_of_the_input_has_one_line_in_the_output(up: Running, folder: Path) -> None:
+    owl, car = pictures(up)
+    images = [owl, car, owl, "not a url", str(FOLDER / "owl.png"), owl.replace("owl", "nobody")]
+    file, out = write_list(folder, images), folder / "out.jsonl"
+
+    done = up.home.run("bulk", file, *OWL, "-o", out)
+
+    assert (done.status, done.out) == (1, "")
+    found = {answer["line"]: answer for answer in answers(out)}
+    assert [found[line]["url"] for line in range(1, 7)] == images
+    assert [found[line]["result"]["ranking"][0]["label"] for line in (1, 3, 5)] == ["owl"] * 3
+    assert found[4]["error"]["code"] == "invalid_url"
+    assert found[6]["error"]["code"] == "http_status"
+    assert "6 images: 4 classified, 2 failed (" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_second_run_asks_nothing_again(up: Running, folder: Path) -> None:
+    file, out = write_list(folder, pictures(up)), folder / "out.jsonl"
+    assert up.home.run("bulk", file, *OWL, "-o", out).status == 0
+    before = out.read_bytes()
+    write_list(folder, [*pictures(up), pictures(up)[0]])
+
+    done = up.home.run("bulk", file, *OWL, "-o", out)
+
+    assert done.status == 0
+    assert "3 images: 3 classified; 1 in this run" in done.err
+    assert out.read_bytes().startswith(before)
+    assert [answer["line"] for answer in answers(out)][2:] == [3]
+
+
+def test_standard_input_and_output_make_a_filter(up: Running) -> None:
+    done = up.home.run("bulk", "-", *OWL, "--top-k", "1", input_text="\n".join(pictures(up)))
+
+    assert done.status == 0
+    assert sorted(answer["line"] for answer in done.json_lines) == [1, 2]
+    assert all(len(answer["result"]["ranking"]) == 1 for answer in done.json_lines)
+
+
+def test_with_ordered_the_output_has_the_order_of_the_input(up: Running, folder: Path) -> None:
+    owl, car = pictures(up)
+    rows = [f"{number},{owl if number % 3 else car if number % 2 else 'nonsense'}" for number in range(100)]
+    file, out = write_list(folder, ["id,url", *rows], "list.csv"), folder / "out.jsonl"
+
+    done = up.home.run("bulk", file, *OWL, "-o", out, "--ordered")
+
+    assert done.status == 1
+    assert [answer["line"] for answer in answers(out)] == list(range(2, 102))
+
+
+def test_a_killed_run_is_continued_where_it_was(up: Running, folder: Path) -> None:
+    owl, car = pictures(up)
+    images = [f"{owl if number % 2 else car}?{number}" for number in range(600)]
+    file, out = write_list(folder, images), folder / "out.jsonl"
+    out.touch()
+    with up.home.start("bulk", file, *OWL, "-o", out) as running:
+        while not out.stat().st_size:
+            assert running.process.poll() is None
+        running.send(signal.SIGKILL)
+        running.ended()
+    before = out.read_bytes().count(b"\n")
+    assert 0 < before < len(images)
+
+    done = up.home.run("bulk", file, *OWL, "-o", out)
+
+    assert done.status == 0, done.err
+    found = answers(out)
+    assert sorted(answer["line"] for answer in found) == list(range(1, len(images) + 1))
+    assert all(answer["url"] == images[answer["line"] - 1] for answer in found)
+
+
+def test_ctrl_c_takes_back_what_is_under_way_and_says_how_to_go_on(up: Running, folder: Path) -> None:
+    owl, _ = pictures(up)
+    file, out = write_list(folder, [f"{owl}?{number}" for number in range(2000)]), folder / "out.jsonl"
+    out.touch()
+    with up.home.start("bulk", file, *OWL, "-o", out) as running:
+        while not out.stat().st_size:
+            assert running.process.poll() is None
+
+        running.send(signal.SIGINT)
+
+        assert running.ended() == 130
+        assert running.err == f"nameshot: stopped; the same command goes on where it was ({out}).\n"
+    assert out.read_bytes().endswith(b"\n")
+
+
+def test_retry_failed_asks_again_what_may_succeed_now(up: Running, folder: Path) -> None:
+    """A picture that is not there yet fails for good; one whose server is down may come back."""
+    owl, _ = pictures(up)
+    file, out = write_list(folder, [owl, f"{owl}x"]), folder / "out.jsonl"
+    assert up.home.run("bulk", file, *OWL, "-o", out).status == 1
+    first, second = sorted(answers(out), key=lambda answer: answer["line"])
+    first.pop("result")
+    first["error"] = {"code": "connect_failed", "message": "down.", "retryable": True}
+    out.write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
+
+    unchanged = up.home.run("bulk", file, *OWL, "-o", out)
+    assert "--retry-failed tries 1 of them again" in unchanged.err
+
+    done = up.home.run("bulk", file, *OWL, "-o", out, "--retry-failed")
+
+    assert "2 images: 1 classified, 1 failed (1 http_status); 1 in this run" in done.err
+    assert [answer["line"] for answer in answers(out)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("nowhere.txt", *OWL), "nowhere.txt cannot be read: No such file or directory."),
+        (("list.csv", *OWL), "no column of the table is called image or url; choose one of a, b with --column."),
+        (("list.csv", "-l", "fox", "-l", "fox"), "candidate_labels[1] 'fox' is the same label"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_one_sentence(
+    arguments: tuple[str, ...], sentence: str, with_valkey: Home
+) -> None:
+    (with_valkey.folder / "list.csv").write_text("a,b\n1,2\n")
+
+    done = with_valkey.run("bulk", *arguments, "-o", "out.jsonl")
+
+    assert done.status == 1
+    assert done.sentence.startswith(sentence)
+
+
+def test_answers_to_another_question_are_not_mixed_in(with_valkey: Home) -> None:
+    (with_valkey.folder / "urls.txt").write_text("")
+    (with_valkey.folder / "out.jsonl").write_text(
+        '{"line": 1, "url": "http://a/1", "question": "other", "result": {"ranking": []}}\n'
+    )
+
+    done = with_valkey.run("bulk", "urls.txt", *OTHER_QUESTION, "-o", "out.jsonl")
+
+    assert done.status == 1
+    assert "out.jsonl holds answers for other labels" in done.sentence

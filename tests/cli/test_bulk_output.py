@@ -1,0 +1,144 @@
+"""The answers' file: continued after any kind of end, never mixed, never spoilt."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.cli.bulk_input import Record
+from producer.cli.bulk_output import BulkOutput, BulkOutputError, question_digest
+
+QUESTION = question_digest(["fox", "owl"], "This is a photo of {}.", None)
+RESULT = {"result": {"ranking": [{"label": "owl", "score": 1.0}]}}
+LATER = {"error": {"code": "fetch_timeout", "message": "too slow.", "retryable": True}}
+NEVER = {"error": {"code": "undecodable", "message": "broken.", "retryable": False}}
+
+
+def record(line: int) -> Record:
+    return Record(line, f"http://a/{line}")
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "out.jsonl"
+    with BulkOutput(file, QUESTION) as output:
+        for line, answer in ((1, RESULT), (3, LATER), (4, NEVER)):
+            output.write(record(line), answer)
+    return file
+
+
+def test_each_answer_is_a_line_that_names_its_record(file: Path) -> None:
+    assert lines(file)[0] == {"line": 1, "url": "http://a/1", "question": QUESTION, **RESULT}
+
+
+def test_a_later_run_knows_what_is_answered(file: Path) -> None:
+    with BulkOutput(file, QUESTION) as output:
+        assert [output.has(record(line)) for line in (1, 2, 3, 4, 5, 10**6)] == [True, False, True, True, False, False]
+        assert (output.succeeded, output.failed, output.retryable) == (1, 2, 1)
+        assert output.codes == {"fetch_timeout": 1, "undecodable": 1}
+
+
+def test_lines_may_come_in_any_order_and_far_apart(tmp_path: Path) -> None:
+    numbers = [70_000, 2, 500, 69_999, 1]
+    with BulkOutput(tmp_path / "out.jsonl", QUESTION) as output:
+        for number in numbers:
+            output.write(record(number), RESULT)
+        assert all(output.has(record(number)) for number in numbers)
+        assert not output.has(record(3))
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40, 60])
+def test_a_torn_last_line_is_dropped_and_asked_again(cut: int, file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-cut])
+
+    with BulkOutput(file, QUESTION) as output:
+        assert output.has(record(3))
+        assert not output.has(record(4))
+        output.write(record(4), NEVER)
+
+    assert [line["line"] for line in lines(file)] == [1, 3, 4]
+
+
+def test_a_file_torn_in_its_first_line_begins_afresh(tmp_path: Path) -> None:
+    file = tmp_path / "out.jsonl"
+    file.write_text('{"line": 1, "url": "' + "x" * 200_000)
+
+    with BulkOutput(file, QUESTION) as output:
+        assert not output.has(record(1))
+
+    assert file.read_bytes() == b""
+
+
+def test_with_retry_failed_only_errors_worth_it_are_forgotten(file: Path) -> None:
+    with BulkOutput(file, QUESTION, retry_failed=True) as output:
+        assert [output.has(record(line)) for line in (1, 3, 4)] == [True, False, True]
+        output.write(record(3), RESULT)
+        assert (output.succeeded, output.failed) == (2, 1)
+
+    assert [line["line"] for line in lines(file)] == [1, 4, 3]
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_another_question_is_not_mixed_in(file: Path) -> None:
+    other = question_digest(["owl", "fox"], "This is a photo of {}.", None)
+
+    with pytest.raises(BulkOutputError, match=r"other labels, another template or another --top-k; write to another"):
+        BulkOutput(file, other)
+
+
+def test_an_input_that_has_changed_is_noticed(file: Path) -> None:
+    with (
+        BulkOutput(file, QUESTION) as output,
+        pytest.raises(BulkOutputError, match=r"answers another image in line 3 than the input has there"),
+    ):
+        output.has(Record(3, "http://a/other"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"line": 1}\n', "http://a/1\n", "http://a/1", "{}", '{"line": "1", "url": "u", "question": "q"}\n'],
+)
+def test_a_file_of_somebody_else_is_left_alone(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "urls.txt"
+    file.write_text(content)
+
+    with pytest.raises(BulkOutputError, match=r"^line 1 of .* was not written by `nameshot bulk`"):
+        BulkOutput(file, QUESTION)
+
+    assert file.read_text() == content
+
+
+def test_two_runs_cannot_write_to_one_file(file: Path) -> None:
+    with BulkOutput(file, QUESTION), pytest.raises(BulkOutputError, match="another `nameshot bulk` writes to"):
+        BulkOutput(file, QUESTION)
+    BulkOutput(file, QUESTION).close()
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BulkOutputError, match=r"cannot be used: No such file or directory\.$"):
+        BulkOutput(tmp_path / "nowhere" / "out.jsonl", QUESTION)
+
+
+def test_a_full_disk_is_one_sentence() -> None:
+    with (
+        BulkOutput(Path("/dev/full"), QUESTION) as output,
+        pytest.raises(BulkOutputError, match=r"/dev/full cannot be written: No space left on device; run again"),
+    ):
+        output.write(record(1), RESULT)
+
+
+def test_the_digest_tells_questions_apart() -> None:
+    digests = {
+        question_digest(["fox", "owl"], "{}", None),
+        question_digest(["owl", "fox"], "{}", None),
+        question_digest(["fox", "owl"], ["{}"], None),
+        question_digest(["fox", "owl"], "{}", 1),
+        question_digest(["fox, owl"], "{}", None),
+    }
+
+    assert len(digests) == 5

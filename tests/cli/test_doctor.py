@@ -1,0 +1,115 @@
+"""The doctor: what is right, what is wrong, and what to do about it."""
+
+from pathlib import Path
+
+import pytest
+
+from producer.cli import checks_local
+from tests.cli.command import Finished, Home
+from tests.valkey_server import ValkeyServer
+
+
+def findings(done: Finished) -> dict[str, dict[str, str]]:
+    (report,) = done.json_lines
+    assert report["ok"] is (done.status == 0)
+    return {finding["subject"]: finding for finding in report["findings"]}
+
+
+def test_without_redis_it_says_so(home: Home) -> None:
+    done = home.with_settings(
+        NAMESHOT_BROKER_URL="redis://127.0.0.1:1/0", NAMESHOT_RESULT_BACKEND="redis://127.0.0.1:1/1"
+    ).run("doctor", "--json")
+
+    found = findings(done)
+    assert done.status == 1
+    assert found["broker"]["state"] == found["result backend"]["state"] == "broken"
+    assert "start it, or correct NAMESHOT_BROKER_URL" in found["broker"]["text"]
+
+
+def test_without_a_worker_it_says_how_to_start_one(with_valkey: Home) -> None:
+    with_valkey.run("submit", "http://example.com/a.png", "-l", "fox")
+
+    done = with_valkey.run("doctor", "--json")
+
+    found = findings(done)
+    assert done.status == 1
+    assert found["broker"]["state"] == "ok"
+    assert "Valkey" in found["broker"]["text"]
+    assert "default 1," in found["queues"]["text"]
+    assert found["workers"]["state"] == "broken"
+    assert "`nameshot worker`" in found["workers"]["advice"]
+
+
+def test_for_people_each_finding_is_a_line(with_valkey: Home) -> None:
+    done = with_valkey.run("doctor")
+
+    assert done.err == ""
+    assert done.out.splitlines()[0].startswith("ok       versions        Python 3.")
+    assert any(line.startswith("broken   workers ") for line in done.out.splitlines())
+    assert "→ start one: `nameshot worker`" in done.out
+
+
+def test_a_redis_that_would_drop_jobs_is_found(home: Home, own_valkey: ValkeyServer) -> None:
+    with own_valkey.connect() as connection:
+        connection.config_set("maxmemory", "64mb")
+        connection.config_set("maxmemory-policy", "allkeys-lru")
+        connection.config_set("appendonly", "no")
+    here = home.with_settings(
+        NAMESHOT_BROKER_URL=own_valkey.broker_url, NAMESHOT_RESULT_BACKEND=own_valkey.result_backend
+    )
+
+    found = findings(here.run("doctor", "--json"))
+
+    assert found["memory"]["state"] == "broken"
+    assert found["memory"]["advice"] == "set maxmemory-policy to noeviction"
+    assert found["persistence"]["state"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "state", "text"),
+    [
+        ("NAMESHOT_MAXBATCH", "8", "warning", "no setting is called NAMESHOT_MAXBATCH"),
+        ("NAMESHOT_MAX_BATCH", "many", "broken", "NAMESHOT_MAX_BATCH"),
+        ("NAMESHOT_MAX_BATCH", "8", "ok", "NAMESHOT_MAX_BATCH"),
+    ],
+)
+def test_settings_are_checked_by_name_and_value(
+    variable: str, value: str, state: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    (found,) = checks_local.environment()
+
+    assert found.state == state
+    assert text in found.text
+
+
+@pytest.mark.parametrize(
+    ("model", "state", "text"),
+    [
+        (".", "broken", "holds no config.json"),
+        ("no such/model/at all", "broken", "neither a folder nor a Hub id"),
+        ("somebody/some-model", "ok", "the worker downloads it at its start"),
+        ("bundled", "ok", "bundled"),
+    ],
+)
+def test_the_model_is_looked_for_and_not_loaded(
+    model: str, state: str, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NAMESHOT_MODEL", model)
+    monkeypatch.chdir(tmp_path)
+
+    (found,) = checks_local.model(None)
+
+    assert found.state == state
+    assert text in found.text
+
+
+def test_a_gpu_that_torch_cannot_use_is_a_problem_only_for_who_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert [found.state for found in checks_local.device(deep=True)] == ["ok"]
+    monkeypatch.setenv("NAMESHOT_DEVICE", "cuda")
+    assert [found.state for found in checks_local.device(deep=True)] == ["broken"]

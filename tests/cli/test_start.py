@@ -1,0 +1,170 @@
+"""What the command does before it talks to anybody: help, versions, mistakes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.command import NAMESHOT, Home
+
+COMMANDS = ("demo", "up", "worker", "classify", "submit", "bulk", "status", "result", "cancel", "doctor")
+
+#: What a command that only explains itself has no use for.
+HEAVY = ("celery", "kombu", "redis", "torch", "transformers", "PIL", "pydantic_settings", "worker")
+
+
+def test_help_lists_every_command(home: Home) -> None:
+    done = home.run("--help")
+
+    assert (done.status, done.err) == (0, "")
+    assert [line.split()[0] for line in done.out.partition("Commands:\n")[2].splitlines()[: len(COMMANDS)]] == list(
+        COMMANDS
+    )
+
+
+def test_the_bare_command_prints_its_help(home: Home) -> None:
+    assert home.run().out == home.run("--help").out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, home: Home) -> None:
+    done = home.run(command, "-h")
+
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: nameshot {command}")
+
+
+def test_help_costs_little(home: Home) -> None:
+    home.run("--help")  # Python writes its compiled files
+
+    assert min(home.run("--help").cpu_s for _ in range(3)) < 0.4
+
+
+def test_help_loads_no_library_it_does_not_need() -> None:
+    code = f"""
+import sys
+from producer.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stderr == "[]\n"
+
+
+def test_the_version_is_printed(home: Home) -> None:
+    assert home.run("--version").out.startswith("nameshot 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["clasify"], "No such command 'clasify'"),
+        (["classify", "--labels"], "No such option: --labels"),
+        (["classify", "-l", "fox"], "Missing argument"),
+        (["classify", "http://example.com/a.png"], "there are no candidate labels; give each with -l"),
+        (["classify", "http://example.com/a.png", "-l", "fox", "--top-k", "0"], "'--top-k'"),
+        (["classify", "owl.png", "-l", "fox"], "'owl.png' is neither an http(s):// URL nor a file"),
+        (["classify", "ftp://example.com/a.png", "-l", "fox"], "must be an absolute http:// or https:// URL"),
+        (["classify", "http://example.com/a.png", "--labels-file", "none.txt"], "'none.txt' cannot be read"),
+        (["submit", "http://a.com/a.png", "http://a.com/b.png", "-l", "fox", "--id", "x"], "--id stands for one job"),
+        (["bulk", "urls.txt", "-l", "fox", "--retry-failed"], "--retry-failed needs the file of an earlier run"),
+        (["bulk", "urls.txt", "-l", "fox", "-o", "x", "--retry-failed", "--ordered"], "leave out --ordered"),
+        (["worker", "--processes", "2"], "--processes 2 is not possible yet"),
+        (["worker", "--gpus", "0,1"], "--gpus 0,1 is not possible yet"),
+        (["up", "--port", "99999"], "'--port'"),
+    ],
+)
+def test_a_command_used_wrongly_says_so_in_one_sentence(arguments: list[str], sentence: str, home: Home) -> None:
+    done = home.run(*arguments)
+
+    assert (done.status, done.out) == (2, "")
+    assert sentence in done.sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-l", "fox", "-l", "fox"], "candidate_labels[1] 'fox' is the same label as candidate_labels[0]"),
+        (["-l", "fox", "--template", "a photo"], "must contain {} exactly once"),
+        (["-l", "fox", "--timeout", "0"], "timeout must be"),
+    ],
+)
+def test_an_impossible_question_is_refused_before_anything_is_sent(
+    arguments: list[str], sentence: str, home: Home
+) -> None:
+    """No Redis runs here: the refusal does not need one."""
+    done = home.run("classify", "http://example.com/a.png", *arguments)
+
+    assert done.status == 1
+    assert done.sentence.startswith(sentence) or sentence in done.sentence
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("classify", "http://example.com/a.png", "-l", "fox"),
+        ("submit", "http://example.com/a.png", "-l", "fox"),
+        ("status", "an-id"),
+        ("result", "an-id"),
+        ("cancel", "an-id"),
+    ],
+)
+def test_without_redis_one_sentence_says_what_to_do(arguments: tuple[str, ...], home: Home) -> None:
+    done = home.with_settings(
+        NAMESHOT_BROKER_URL="redis://127.0.0.1:1/0", NAMESHOT_RESULT_BACKEND="redis://127.0.0.1:1/1"
+    ).run(*arguments)
+
+    assert (done.status, done.out) == (1, "")
+    assert done.sentence.startswith("Redis at redis://127.0.0.1:1/")
+
+
+def test_a_newcomer_without_redis_is_told_of_the_embedded_one(home: Home) -> None:
+    """Nothing is configured: the one on localhost is only a default."""
+    settings = {"NAMESHOT_QUEUE_PREFIX": "somebody"}
+    done = home.with_settings(**settings).run("status", "an-id")
+
+    if done.status != 0 and "cannot be reached" in done.err:
+        assert "`nameshot up`" in done.sentence
+
+
+def test_an_impossible_setting_is_one_sentence(home: Home) -> None:
+    done = home.with_settings(NAMESHOT_BROKER_URL="amqp://example.com").run("status", "an-id")
+
+    assert done.status == 1
+    assert "NAMESHOT_BROKER_URL must be one redis://" in done.sentence
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete_commands(shell: str, home: Home) -> None:
+    variables = {
+        "_NAMESHOT_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "nameshot cl",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "nameshot cl",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+
+    assert "classify" in home.with_settings(**variables).run().out
+
+
+def test_a_reader_that_leaves_early_is_no_error(home: Home) -> None:
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{NAMESHOT} --help | true; exit ${{PIPESTATUS[0]}}"],
+        env=home.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode in (0, 1)
+    assert done.stderr == ""
+
+
+def test_a_terminal_that_knows_ascii_only_gets_ascii(home: Home) -> None:
+    done = home.with_settings(PYTHONIOENCODING="ascii", PYTHONUTF8="0").run("classify", "梟.png", "-l", "梟")
+
+    assert done.status == 2
+    assert "'\\u689f.png' is neither" in done.sentence

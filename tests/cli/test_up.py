@@ -1,0 +1,179 @@
+"""`nameshot up`: a whole system that stays, is found by other commands, and looks after itself."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from producer.demo.gallery import FOLDER
+from tests.cli.command import Home, Running
+
+#: Several starts of a worker, on a machine that has much else to do.
+pytestmark = pytest.mark.timeout(300)
+
+OWL = ("-l", "fox", "-l", "bear", "-l", "seagull", "-l", "owl")
+
+
+def picture_url(up: Running, name: str = "owl.png") -> str:
+    information = json.loads((up.home.folder / "data" / "nameshot" / "up.json").read_text())
+    return f"{information['url']}/pictures/{name}"
+
+
+def test_it_says_what_to_type_in_a_second_terminal(up: Running) -> None:
+    lines = [line.strip() for line in up.out.splitlines()]
+    (command,) = (line for line in lines if line.endswith("-l seagull -l owl"))
+
+    done = up.home.run(*command.split()[1:])
+
+    assert done.status == 0
+    title, first, *_ = done.out.splitlines()
+    assert title == picture_url(up)
+    assert first.split()[0] == "owl"
+
+
+def test_its_log_and_secrets_are_the_users_alone(up: Running) -> None:
+    folder = up.home.folder / "data" / "nameshot"
+
+    assert str(folder) in up.out
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert "redis://" not in up.out + up.err
+
+
+def test_local_files_can_be_classified(up: Running) -> None:
+    (up.home.folder / "my owl #1.png").write_bytes((FOLDER / "owl.png").read_bytes())
+
+    done = up.home.run("classify", "my owl #1.png", FOLDER / "car.jpg", *OWL, "--json")
+
+    assert done.status == 0
+    first, second = done.json_lines
+    assert first["url"] == "my owl #1.png"
+    assert first["result"]["ranking"][0]["label"] == "owl"
+    assert second["result"]["image"]["format"] == "JPEG"
+
+
+def test_an_image_that_fails_is_one_sentence_and_the_others_are_answered(up: Running) -> None:
+    missing = picture_url(up, "no-such.png")
+
+    done = up.home.run("classify", missing, picture_url(up), "http://127.0.0.1:22/ssh", *OWL)
+
+    assert done.status == 1
+    first, second = done.err.splitlines()
+    assert first.startswith(f"nameshot: {missing}: http_status: the server answered with status 404")
+    assert second.startswith("nameshot: http://127.0.0.1:22/ssh: ")
+    assert done.out.splitlines()[1].split()[0] == "owl"
+
+
+def test_a_failed_image_as_json_has_its_code(up: Running) -> None:
+    done = up.home.run("classify", picture_url(up, "no-such.png"), *OWL, "--json")
+
+    assert done.status == 1
+    assert done.json_lines[0]["error"]["code"] == "http_status"
+    assert done.err == ""
+
+
+def test_a_file_that_is_no_image_is_one_sentence(up: Running) -> None:
+    (up.home.folder / "page.html").write_text("<!doctype html><title>not an owl</title>")
+
+    done = up.home.run("classify", "page.html", *OWL)
+
+    assert done.status == 1
+    assert done.sentence.startswith("page.html: unsupported_format: ")
+
+
+def test_a_submitted_job_is_answered_in_its_own_time(up: Running) -> None:
+    job_id = up.home.run("submit", picture_url(up), *OWL, "--top-k", "1").out.strip()
+
+    done = up.home.run("result", job_id, "--wait", "60")
+
+    assert done.out.splitlines()[1].split()[0] == "owl"
+    assert up.home.run("status", job_id).out == "succeeded\n"
+
+
+def test_the_doctor_is_content(up: Running) -> None:
+    done = up.home.run("doctor")
+
+    assert done.status == 0, done.out
+    assert f"process {up.process.pid}" in done.out
+    assert "bundled, in `nameshot up`" in done.out
+
+
+def test_a_redis_of_the_environment_is_used_instead(up: Running) -> None:
+    elsewhere = up.home.with_settings(NAMESHOT_BROKER_URL="redis://127.0.0.1:1/0")
+
+    assert elsewhere.run("submit", picture_url(up), *OWL).sentence.startswith("Redis at redis://127.0.0.1:1/0")
+    assert "the environment names another Redis" in elsewhere.run("doctor").out
+
+
+def test_a_second_one_is_refused(up: Running) -> None:
+    done = up.home.run("up", "--port", "0")
+
+    assert done.status == 1
+    assert done.sentence.startswith(f"`nameshot up` runs already (process {up.process.pid}, http://127.0.0.1:")
+
+
+def test_a_taken_port_is_one_sentence(up: Running, home: Home) -> None:
+    port = picture_url(up).split("/")[2].split(":")[1]
+
+    done = home.run("up", "--port", port)
+
+    assert done.status == 1
+    assert done.sentence.startswith(f"port {port} on 127.0.0.1 cannot be used")
+    home.assert_nothing_runs()
+
+
+def test_a_model_that_cannot_be_loaded_is_one_sentence(home: Home) -> None:
+    (home.folder / "empty").mkdir()
+
+    done = home.with_settings(NAMESHOT_MODEL=str(home.folder / "empty")).run("up", "--port", "0")
+
+    assert done.status == 1
+    assert "holds no config.json" in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+    home.assert_nothing_runs()
+
+
+def test_it_survives_the_death_of_its_parts_and_its_data_survives_its_own(home: Home) -> None:
+    with home.start("up", "--port", "0") as first:
+        first.wait_for("Data and logs")
+        job_id = home.run("submit", FOLDER / "owl.png", *OWL).out.strip()
+        assert home.run("result", job_id, "--wait", "60").status == 0
+        first.send(signal.SIGKILL)
+        first.ended()
+    home.assert_nothing_runs()
+    assert home.run("status", job_id).status == 1
+
+    with home.start("up", "--port", "0") as second:
+        second.wait_for("Data and logs")
+        assert home.run("status", job_id).out == "succeeded\n"
+
+        os.kill(second.child("celery"), signal.SIGKILL)
+        second.wait_for("the worker was killed by SIGKILL; starting it again in 1 s.")
+        os.kill(second.child("valkey-server"), signal.SIGKILL)
+        second.wait_for("Valkey runs again.")
+        second.wait_for("the worker runs again.")
+        assert home.run("classify", FOLDER / "owl.png", *OWL).status == 0
+        assert home.run("status", job_id).out == "succeeded\n"
+
+        second.send(signal.SIGINT)
+        assert second.ended() == 0
+        assert "Traceback" not in second.err
+    home.assert_nothing_runs()
+    assert not (home.folder / "data" / "nameshot" / "up.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_starts_leaves_nothing(number: signal.Signals, home: Home) -> None:
+    with home.start("up", "--port", "0") as running:
+        running.wait_for("starting Valkey: ")
+
+        running.send(number)
+
+        assert running.ended() == (0 if number == signal.SIGINT else 128 + number)
+        assert "Traceback" not in running.err
+    home.assert_nothing_runs()
+
+
+def test_nothing_is_kept_in_the_checkout() -> None:
+    assert not list(Path(__file__).parents[2].glob("appendonlydir"))

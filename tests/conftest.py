@@ -1,0 +1,43 @@
+"""What every test may use: a real Valkey, and an environment without settings of ours."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.valkey_server import ValkeyServer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings that are not ours to mend."""
+    # Celery 5.7 stores answers with SETEX, which redis-py 8.1 calls deprecated.
+    config.addinivalue_line("filterwarnings", "ignore:Call to deprecated setex:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ``NAMESHOT_*`` variable of the person who runs the tests reaches them."""
+    for name in [name for name in os.environ if name.startswith("NAMESHOT_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def valkey_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """One server for all tests; use `valkey`."""
+    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(valkey_of_this_run: ValkeyServer) -> ValkeyServer:
+    """The shared server, empty. A test that stops or freezes a server uses `own_valkey`."""
+    with valkey_of_this_run.connect() as connection:
+        connection.flushall()
+    return valkey_of_this_run
+
+
+@pytest.fixture
+def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A server that this test may stop, freeze and start again."""
+    with ValkeyServer(tmp_path_factory.mktemp("own-valkey")) as server:
+        yield server

@@ -1,0 +1,77 @@
+"""What the README says in figures and tables, made from what it describes: ``python -m tests.docs.tables``.
+
+The tables of settings and errors come from the code; the figures from files that ``make bench`` and
+``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint itself.
+"""
+
+import json
+from pathlib import Path
+
+from producer.errors import ERROR_CODES
+from producer.settings import PREFIX
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+BENCHMARK = ROOT / "benchmarks" / "results" / "single_jobs.json"
+EVALUATION = ROOT / "worker" / "bundled" / "emoji-clip" / "evaluation.json"
+
+
+def environment() -> str:
+    """One row per setting: the variable, its default, what it means."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in WorkerSettings.model_fields.items():
+        default = "–" if field.default in (None, "") else f"`{field.default}`"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def errors() -> str:
+    """One row per error code: whether trying again can help, what it means, what to do."""
+    rows = ["| code | retry? | what happened | what to do |", "| --- | --- | --- | --- |"]
+    for row in ERROR_CODES.values():
+        retry = "408, 425, 429, 5xx" if row.code == "http_status" else "yes" if row.retryable else "no"
+        rows.append(f"| `{row.code}` | {retry} | {row.meaning} | {row.advice} |")
+    return "\n".join(rows)
+
+
+def speed() -> str:
+    """The benchmark's medians in one sentence."""
+    report = json.loads(BENCHMARK.read_text())
+    median = report["median"]
+    return (
+        f"**Speed**: a random {report['model']} on {report['machine']['threads']} CPU cores computes "
+        f"{median['forward_images_per_s']} images/s bare at its best batch size; through the whole system, from HTTP "
+        f"to result, it answers {median['single_jobs_per_s']} single jobs/s ({median['single_ratio']:.0%} of that) "
+        f"and {median['bulk_images_per_s']} images/s in bulk ({median['bulk_ratio']:.0%}). `make bench` measures it "
+        "on your machine; no GPU was measured yet."
+    )
+
+
+def checkpoint() -> str:
+    """How well the toy checkpoint names pictures of a style that it never saw."""
+    report = json.loads(EVALUATION.read_text())
+    unseen = report["styles"][report["never_seen"]]["english"]
+    return (
+        f"{report['parameters'] / 1e6:.1f} M parameters, {report['concepts']} concrete nouns, emoji only. On a style "
+        f"that it never saw it names {unseen['top_1_of_10']:.0%} of the pictures right among 10 random names, and "
+        f"{unseen['top_1_of_all']:.0%} among all of them."
+    )
+
+
+TABLES = {"environment": environment, "errors": errors, "speed": speed, "checkpoint": checkpoint}
+
+
+def updated(text: str) -> str:
+    """The README's text with every table as its source has it."""
+    for name, table in TABLES.items():
+        start, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+        before, found, rest = text.partition(start)
+        if not found:
+            raise ValueError(f"the README has no place for the table {name}")
+        text = before + start + table() + "\n" + end + rest.partition(end)[2]
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(updated(README.read_text()))

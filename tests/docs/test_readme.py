@@ -1,0 +1,115 @@
+"""The README is run: its tables are the code's, its snippets print what it says, its links lead somewhere."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from producer.demo.gallery import files_by_name
+from producer.embedded import PictureServer, WorkerProcess
+from tests.docs.tables import README, ROOT, updated
+from tests.valkey_server import ValkeyServer
+
+TEXT = README.read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+#: Where `nameshot up` serves the bundled pictures.
+UP = "http://127.0.0.1:8000"
+STOCK_BROKER, STOCK_BACKEND = "redis://localhost:6379/0", "redis://localhost:6379/1"
+
+
+@pytest.fixture(scope="module")
+def environment(valkey_of_this_run: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What `nameshot up` starts, and how to reach it."""
+    settings = {
+        "NAMESHOT_BROKER_URL": valkey_of_this_run.broker_url,
+        "NAMESHOT_RESULT_BACKEND": valkey_of_this_run.result_backend,
+    }
+    with PictureServer(files_by_name()) as server:
+        worker = WorkerProcess(
+            {
+                **settings,
+                "NAMESHOT_MODEL": "bundled",
+                "NAMESHOT_FETCH_ALLOW": server.fetch_allow,
+                "NAMESHOT_METRICS_PORT": "0",
+            },
+            tmp_path_factory.mktemp("readme"),
+        )
+        try:
+            worker.wait_until_ready()
+            yield {**settings, "PICTURES": server.url}
+        finally:
+            worker.stop()
+
+
+def run(snippet: str, environment: dict[str, str], valkey: ValkeyServer) -> str:
+    code = snippet.replace(UP, environment["PICTURES"].rstrip("/"))
+    code = code.replace(STOCK_BROKER, valkey.broker_url).replace(STOCK_BACKEND, valkey.result_backend)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_tables_and_figures_are_what_the_code_and_the_measurements_say() -> None:
+    assert updated(TEXT) == TEXT, "run: python -m tests.docs.tables"
+
+
+def test_the_first_snippet_prints_what_the_readme_shows(
+    environment: dict[str, str], valkey_of_this_run: ValkeyServer
+) -> None:
+    shown = re.search(r"<!-- output: owl -->\n```\n(.*?)```", TEXT, flags=re.DOTALL)
+
+    assert shown
+    assert run(SNIPPETS[0], environment, valkey_of_this_run) == shown[1]
+
+
+def test_the_web_app_snippet_submits_once_and_answers(
+    environment: dict[str, str], valkey_of_this_run: ValkeyServer
+) -> None:
+    calls = f"""
+first = upload_finished("{UP}/pictures/owl.png", "upload-1")
+assert upload_finished("{UP}/pictures/owl.png", "upload-1") == first == "upload-1"
+client.job("upload-1").result(timeout=30)
+print(ask("upload-1")["status"], ask("never-seen")["status"])
+"""
+
+    assert run(SNIPPETS[1] + calls, environment, valkey_of_this_run) == "succeeded unknown\n"
+
+
+def test_the_async_snippet_prints_both_outcomes(environment: dict[str, str], valkey_of_this_run: ValkeyServer) -> None:
+    assert sorted(run(SNIPPETS[2], environment, valkey_of_this_run).split()) == ["fox", "owl"]
+
+
+def test_the_plain_celery_snippet_prints_the_car(environment: dict[str, str], valkey_of_this_run: ValkeyServer) -> None:
+    assert run(SNIPPETS[3], environment, valkey_of_this_run) == "car\n"
+
+
+def test_there_is_no_snippet_that_no_test_runs() -> None:
+    assert len(SNIPPETS) == 4
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/wire-format.md", "CONTRIBUTING.md", "CHANGELOG.md", "checkpoint/README.md"])
+def test_every_local_link_leads_somewhere(document: str) -> None:
+    file = ROOT / document
+    for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):
+        assert (file.parent / target).exists(), f"{document}: {target}"
+
+
+def test_the_demo_pictures_of_the_readme_are_bundled() -> None:
+    for name in re.findall(r"/pictures/([\w.]+)", TEXT):
+        assert name in files_by_name() or name == "{name}.png", name
+
+
+def test_the_makefile_targets_of_the_documents_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", Path(ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+    assert set(re.findall(r"`make ([a-z]+)`", TEXT + Path(ROOT / "CONTRIBUTING.md").read_text())) <= targets

@@ -1,0 +1,107 @@
+"""How commands find a running `nameshot up`, and why there is only one."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from producer.embedded import EmbeddedError
+from producer.embedded.home import UpInfo, announced, data_folder, only_one, running_up
+from tests.embedded.programs import kill, numbers_of, run_python
+
+HOLDS_THE_FOLDER = """
+import json, os, subprocess, sys, time
+from pathlib import Path
+from producer.embedded.home import UpInfo, announced, only_one
+folder = Path(sys.argv[1])
+with only_one(folder) as lock, announced(folder, UpInfo(os.getpid(), "b", "r", "nameshot", "m", "http://u", "s")):
+    seconds = sys.argv[2]
+    child = subprocess.Popen(["/bin/sleep", seconds], pass_fds=[lock]) if seconds != "0" else None
+    print(json.dumps([os.getpid(), child.pid if child else 0]), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def info(pid: int) -> UpInfo:
+    return UpInfo(
+        pid=pid,
+        broker_url="redis://:secret@127.0.0.1:1/0",
+        result_backend="redis://:secret@127.0.0.1:1/1",
+        queue_prefix="nameshot",
+        model="bundled",
+        url="http://127.0.0.1:8000",
+        file_secret="signing secret",
+    )
+
+
+def test_the_data_lies_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+    assert data_folder() == tmp_path / "nameshot"
+
+
+def test_nothing_runs_where_nothing_was_started(folder: Path) -> None:
+    assert running_up(folder) is None
+
+
+def test_a_running_system_is_found_by_its_user_alone(folder: Path) -> None:
+    with only_one(folder), announced(folder, info(os.getpid())):
+        assert running_up(folder) == info(os.getpid())
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert (folder / "up.json").stat().st_mode & 0o777 == 0o600
+
+    assert running_up(folder) is None
+
+
+def test_its_secrets_are_not_in_its_repr() -> None:
+    assert "secret" not in repr(info(1))
+
+
+def test_a_second_system_is_refused_with_one_sentence(folder: Path) -> None:
+    with (
+        only_one(folder),
+        announced(folder, info(os.getpid())),
+        pytest.raises(EmbeddedError, match=rf"^`nameshot up` runs already \(process {os.getpid()}, .*\.$"),
+        only_one(folder),
+    ):
+        pass
+
+
+def test_what_a_killed_system_left_behind_is_not_believed(folder: Path) -> None:
+    owner = run_python(HOLDS_THE_FOLDER, folder, 0)
+    pid, _ = numbers_of(owner)
+    found = running_up(folder)
+    assert found is not None
+    assert found.pid == pid
+
+    kill(owner)
+
+    assert (folder / "up.json").exists()
+    assert running_up(folder) is None
+
+
+def test_a_new_system_waits_until_the_database_of_a_killed_one_is_gone(folder: Path) -> None:
+    """Two servers that append to one file would spoil it, so the server holds the lock as well."""
+    owner = run_python(HOLDS_THE_FOLDER, folder, 1)
+    _, database = numbers_of(owner)
+    kill(owner)
+
+    with only_one(folder):
+        state = subprocess.run(["/bin/ps", "-o", "stat=", "-p", str(database)], capture_output=True, text=True)
+        assert state.stdout.strip() in ("", "Z")
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+
+    with (
+        pytest.raises(EmbeddedError, match=r"^the data folder .* cannot be used: .*\.$"),
+        only_one(tmp_path / "file" / "home"),
+    ):
+        pass

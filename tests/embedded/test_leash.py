@@ -1,0 +1,125 @@
+"""A child process never outlives the one that started it, however that one ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from producer.embedded import leash
+from producer.embedded.process import ChildProcess
+from tests.embedded.programs import TIMEOUT_S, is_running, kill, numbers_of, run_python, wait_until_gone
+
+STARTS_A_SLEEPER = """
+import json, os, sys, time
+from pathlib import Path
+from producer.embedded.process import ChildProcess
+folder = Path(sys.argv[1])
+child = ChildProcess("sleeper", ["/bin/sleep", "600"], folder=folder, log=folder / "log", environment=dict(os.environ))
+print(json.dumps([child.pid]), flush=True)
+time.sleep(600)
+"""
+
+STARTS_A_WATCHED_FAMILY = """
+import json, subprocess, sys, time
+command = ["/bin/sh", "-c", "sleep 600 & echo $! ; echo $$ ; wait"]
+child = subprocess.Popen(
+    [sys.executable, sys.argv[1], "0", "9", "/", "--watch", "--", *command],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+)
+print(json.dumps([int(child.stdout.readline()), int(child.stdout.readline()), child.pid]), flush=True)
+time.sleep(600)
+"""
+
+
+def sleeper(folder: Path, *command: str) -> ChildProcess:
+    return ChildProcess(
+        "the sleeper",
+        command or ("/bin/sleep", "600"),
+        folder=folder,
+        log=folder / "log",
+        environment={"PATH": os.defpath},
+    )
+
+
+def test_a_child_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
+    starter = run_python(STARTS_A_SLEEPER, tmp_path)
+    (child,) = numbers_of(starter)
+    assert is_running(child)
+
+    kill(starter)
+
+    wait_until_gone(child)
+
+
+def test_where_the_kernel_keeps_no_leash_a_watcher_ends_the_whole_family() -> None:
+    """Other systems than Linux: the end of a pipe tells that the starter is gone."""
+    starter = run_python(STARTS_A_WATCHED_FAMILY, leash.__file__)
+    family = numbers_of(starter)
+    assert all(is_running(pid) for pid in family)
+
+    kill(starter)
+
+    wait_until_gone(*family)
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", -9), ("kill -15 $$", -15)])
+def test_a_watcher_ends_as_its_command_did(script: str, status: int) -> None:
+    command = [sys.executable, leash.__file__, "0", "9", "/", "--watch", "--", "/bin/sh", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+        assert watcher.wait(TIMEOUT_S) == status
+
+
+def test_a_child_whose_starter_is_gone_already_does_not_start(tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    nobody = 2**22 + 1  # above Linux's largest process id
+    command = [sys.executable, leash.__file__, str(nobody), "9", "/", "--", "/usr/bin/touch", str(witness)]
+
+    assert subprocess.run(command, check=False, timeout=TIMEOUT_S).returncode == leash.CANNOT_RUN
+
+    assert not witness.exists()
+
+
+def test_a_command_that_cannot_be_run_says_so_in_its_log(tmp_path: Path) -> None:
+    child = sleeper(tmp_path, "/nowhere/valkey-server")
+
+    assert child.wait(TIMEOUT_S)
+
+    assert child.describe_exit() == "ended with status 127"
+    assert child.last_log_line() == "/nowhere/valkey-server cannot be run: No such file or directory."
+
+
+def test_stopping_gives_a_child_its_time_and_no_more(tmp_path: Path) -> None:
+    child = sleeper(tmp_path, "/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
+    while child.last_log_line() != "deaf":
+        assert child.is_running()
+
+    child.stop(grace_s=0.2)
+
+    assert child.describe_exit() == "was killed by SIGKILL"
+
+
+def test_stopping_ends_the_children_of_a_child_too(tmp_path: Path) -> None:
+    child = sleeper(tmp_path, "/bin/sh", "-c", "sleep 600 & echo $!; wait")
+    while not (grandchild := child.last_log_line()):
+        assert child.is_running()
+
+    child.stop(grace_s=0)
+
+    wait_until_gone(int(grandchild))
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_a_child(tmp_path: Path) -> None:
+    """It goes to the terminal's foreground group; children have groups of their own and are stopped in order."""
+    child = sleeper(tmp_path)
+
+    assert os.getpgid(child.pid) != os.getpgid(0)
+
+    child.stop(0)
+
+
+def test_a_log_is_private(tmp_path: Path) -> None:
+    sleeper(tmp_path).stop(0)
+
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600

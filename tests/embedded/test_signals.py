@@ -1,0 +1,88 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a program in order; an impatient second one ends it at once."""
+
+import contextlib
+import signal
+import subprocess
+
+import pytest
+
+from tests.embedded.programs import TIMEOUT_S, numbers_of, run_python
+
+CLEANS_UP = """
+import os, sys, threading
+from producer.embedded.signals import Stopped, stop_signals
+try:
+    with stop_signals():
+        print("[1]", flush=True)
+        threading.Event().wait(60)
+except Stopped as stopped:
+    print(f"cleaned up after {stopped.signal_number}", flush=True)
+"""
+
+SWALLOWS = """
+import sys, time
+from producer.embedded.signals import Stopped, stop_signals
+with stop_signals() as signals:
+    try:
+        print("[1]", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        pass
+    try:
+        signals.raise_if_stopped()
+    except Stopped:
+        print("asked again", flush=True)
+"""
+
+TAKES_LONG_TO_CLEAN_UP = """
+import sys, time
+from producer.embedded.signals import Stopped, stop_signals
+with stop_signals() as signals:
+    try:
+        print("[1]", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaning", flush=True)
+        time.sleep(60)
+"""
+
+
+def output_of(program: "subprocess.Popen[str]") -> str:
+    return program.communicate(timeout=TIMEOUT_S)[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_becomes_an_exception_that_lets_cleaning_up_happen(number: signal.Signals) -> None:
+    program = run_python(CLEANS_UP)
+    numbers_of(program)
+
+    program.send_signal(number)
+
+    assert output_of(program) == f"cleaned up after {number.value}\n"
+    assert program.returncode == 0
+
+
+def test_a_request_to_stop_that_somebody_swallowed_can_be_raised_again() -> None:
+    program = run_python(SWALLOWS)
+    numbers_of(program)
+
+    program.send_signal(signal.SIGINT)
+
+    assert output_of(program) == "asked again\n"
+
+
+def test_a_second_ctrl_c_ends_a_slow_cleaning_up() -> None:
+    program = run_python(TAKES_LONG_TO_CLEAN_UP)
+    numbers_of(program)
+    program.send_signal(signal.SIGINT)
+    assert program.stdout is not None
+    assert program.stdout.readline() == "cleaning\n"
+
+    # The same key press may arrive twice; only a later one counts.
+    while program.poll() is None:
+        program.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(0.1)
+
+    assert program.returncode == 128 + signal.SIGINT
+    program.stdout.close()

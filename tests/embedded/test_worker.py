@@ -1,0 +1,84 @@
+"""A worker as a child process: what it says when it does not start."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from producer.embedded import EmbeddedError, RunningValkey, WorkerProcess
+from producer.embedded.process import ChildProcess
+from producer.embedded.worker import last_words
+from tests.embedded.programs import TIMEOUT_S
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    # Nothing listens there; a worker that refuses its settings never asks.
+    return {"NAMESHOT_BROKER_URL": "redis://127.0.0.1:1/0", "NAMESHOT_METRICS_PORT": "0"}
+
+
+def test_a_worker_that_cannot_load_its_model_is_quoted_in_one_sentence(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    with (
+        WorkerProcess({**settings, "NAMESHOT_MODEL": str(empty)}, tmp_path) as worker,
+        pytest.raises(EmbeddedError) as failure,
+    ):
+        worker.wait_until_ready()
+
+    assert str(failure.value).startswith("the worker ended with status 78 before it was ready: ")
+    assert "holds no config.json" in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_noticed_at_once(settings: dict[str, str], tmp_path: Path) -> None:
+    with WorkerProcess(settings, tmp_path) as worker:
+        worker.process.stop(0)
+
+        with pytest.raises(EmbeddedError, match=r"^the worker was killed by SIGKILL before it was ready\.$"):
+            worker.wait_until_ready()
+
+
+def test_a_worker_gets_our_settings_and_none_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAMESHOT_FETCH_HOSTS", "example.com")
+    with WorkerProcess({"NAMESHOT_MODEL": "bundled"}, tmp_path) as worker:
+        environment = Path(f"/proc/{worker.process.pid}/environ").read_text().split("\0")
+        worker.stop(0)
+
+    ours = {entry.partition("=")[0] for entry in environment if entry.startswith("NAMESHOT_")}
+    assert ours == {"NAMESHOT_MODEL", "NAMESHOT_READY_FILE"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["12:34:56 CRITICAL worker.celery  no such model.", '{"level": "CRITICAL", "message": "no such model."}'],
+)
+def test_last_words_are_the_message_of_the_last_log_line(line: str, tmp_path: Path) -> None:
+    child = ChildProcess(
+        "echo",
+        ["/bin/echo", f"12:34:55 INFO    worker.celery  starting\n{line}\n"],
+        folder=tmp_path,
+        log=tmp_path / "log",
+        environment={"PATH": os.defpath},
+    )
+    assert child.wait(TIMEOUT_S)
+
+    assert last_words(child) == "no such model."
+
+
+def test_a_folder_of_the_same_name_where_the_user_stands_is_not_taken_for_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery imports from the working directory first; a web app may well have a `worker.py`."""
+    (tmp_path / "worker.py").write_text("raise SystemExit('the wrong worker')")
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+
+    with RunningValkey(home) as valkey:
+        settings = {"NAMESHOT_BROKER_URL": valkey.broker_url, "NAMESHOT_DEVICE": "abacus"}
+        with WorkerProcess(settings, home) as worker, pytest.raises(EmbeddedError, match="NAMESHOT_DEVICE"):
+            worker.wait_until_ready()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import pytest
+
+from producer.errors import JobFailed
+from tests.fetch.servers import Script, ScriptedServer
+from worker.fetch import Fetcher, parse_allow
+
+IMAGE = b"\x89PNG and so on"
+
+
+class Serve(Protocol):
+    def __call__(self, script: Script, **options: Any) -> ScriptedServer: ...
+
+
+class MakeFetcher(Protocol):
+    def __call__(self, *servers: ScriptedServer, **options: Any) -> Fetcher: ...
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts web servers that follow a script."""
+    with contextlib.ExitStack() as servers:
+        yield lambda script, **options: servers.enter_context(ScriptedServer(script, **options))
+
+
+@pytest.fixture
+def make_fetcher() -> Iterator[MakeFetcher]:
+    """Makes fetchers that may reach these servers on 127.0.0.1, and no other address that is not public."""
+    with contextlib.ExitStack() as fetchers:
+
+        def make(*servers: ScriptedServer, **options: Any) -> Fetcher:
+            allow = parse_allow(",".join(f"127.0.0.1/32:{server.port}" for server in servers))
+            options = {"max_bytes": 1_000_000, "timeout_s": 5.0, "allow": allow, **options}
+            return fetchers.enter_context(Fetcher(**options))
+
+        yield make
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The addresses that anything tried to connect to; the attempts fail."""
+    attempts: list[Any] = []
+
+    def connect(_sock: socket.socket, address: Any) -> None:
+        attempts.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    return attempts
+
+
+def failure_of(work: Callable[[], object]) -> JobFailed:
+    """The `JobFailed` that a call ends with, after checking that it carries nothing that could be a secret."""
+    with pytest.raises(JobFailed) as caught:
+        work()
+    failure = caught.value
+    assert type(failure) is JobFailed
+    assert failure.__cause__ is None
+    assert failure.__context__ is None
+    for secret in ("127.0.0.1", "localhost", "example", "image.png", "http://", "CANARY"):
+        assert secret not in str(failure)
+    return failure
+
+
+def code_of(fetcher: Fetcher, url: Any, **options: Any) -> str:
+    """The code with which a fetch fails."""
+    return failure_of(lambda: fetcher.fetch(url, **options)).code

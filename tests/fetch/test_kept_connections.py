@@ -1,0 +1,220 @@
+"""Connections are reused for speed, and nothing of one job reaches another."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
+from tests.fetch.servers import Exchange
+
+
+def test_one_connection_serves_many_downloads(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    fetcher = make_fetcher(server)
+    for number in range(20):
+        assert fetcher.fetch(server.url(f"/{number}")) == IMAGE
+    assert server.connections == 1
+
+
+def test_chunked_answers_keep_the_connection_too(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(
+        lambda exchange: exchange.send(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+        )
+    )
+    fetcher = make_fetcher(server)
+    assert [fetcher.fetch(server.url()) for _ in range(3)] == [b"body"] * 3
+    assert server.connections == 1
+
+
+def test_a_name_is_looked_up_once_per_connection(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    lookups = []
+
+    def resolve(host: str, _port: int) -> list[str]:
+        lookups.append(host)
+        return ["127.0.0.1"]
+
+    fetcher = make_fetcher(server, resolve=resolve)
+    for _ in range(5):
+        fetcher.fetch(server.url(host="h.example"))
+    assert lookups == ["h.example"]
+    # Another name for the same address is another host: its answers are judged on their own.
+    fetcher.fetch(server.url(host="other.example"))
+    assert lookups == ["h.example", "other.example"]
+    assert server.connections == 2
+
+
+def test_an_old_connection_is_not_used_again(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    fetcher = make_fetcher(server, max_connection_age_s=0)
+    for _ in range(3):
+        fetcher.fetch(server.url())
+    assert server.connections == 3
+
+
+def test_only_so_many_idle_connections_are_kept(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    together = threading.Barrier(6)
+
+    def script(exchange: Exchange) -> None:
+        if exchange.path == "/together":
+            together.wait(10)
+        exchange.answer(IMAGE)
+
+    server = serve(script)
+    fetcher = make_fetcher(server, max_connections=2)
+    fetcher.fetch(server.url())
+    before = open_descriptors()
+    threads = [threading.Thread(target=fetcher.fetch, args=(server.url("/together"),)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # One more kept connection than before: its socket and the watchdog's duplicate. The server runs in this process:
+    # up to six ends of its own.
+    assert open_descriptors() - before <= 2 + 6
+    assert server.connections == 6
+
+
+@pytest.mark.parametrize("ending", ["hang-up", "unasked bytes"])
+def test_a_connection_that_the_server_has_spoilt_is_replaced(
+    ending: str, serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    fetched, spoilt = threading.Event(), threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.answer(IMAGE)
+        if exchange.connection == 1:
+            fetched.wait(5)
+            if ending == "hang-up":
+                exchange.hang_up()
+            else:
+                exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+            spoilt.set()
+
+    server = serve(script)
+    fetcher = make_fetcher(server)
+    assert fetcher.fetch(server.url()) == IMAGE
+    fetched.set()
+    assert spoilt.wait(5)
+    assert fetcher.fetch(server.url()) == IMAGE
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("surplus", [b"poison", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison" * 1_000])
+def test_what_comes_after_an_answer_never_becomes_part_of_the_next(
+    surplus: bytes, serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.answer(IMAGE)
+        exchange.send(surplus)
+
+    server = serve(script)
+    fetcher = make_fetcher(server)
+    assert [fetcher.fetch(server.url()) for _ in range(5)] == [IMAGE] * 5
+
+
+def test_a_connection_closed_just_as_it_is_used_costs_no_attempt(
+    serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.fetch.retries.MAX_ATTEMPTS", 1)
+
+    def script(exchange: Exchange) -> None:
+        if exchange.connection == 1 and exchange.path == "/second":
+            exchange.hang_up()
+        else:
+            exchange.answer(IMAGE)
+
+    server = serve(script)
+    fetcher = make_fetcher(server)
+    assert fetcher.fetch(server.url("/first")) == IMAGE
+    assert fetcher.fetch(server.url("/second")) == IMAGE
+    assert [request.split()[1] for request in server.requests] == ["/first", "/second", "/second"]
+
+
+@pytest.mark.parametrize(
+    "status", ["404 Not Found", "500 Oops", "204 No Content", "206 Partial Content", "103 Early Hints"]
+)
+def test_an_unread_answer_never_reaches_the_next_download(
+    status: str, serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.fetch.retries.MAX_ATTEMPTS", 1)
+
+    def script(exchange: Exchange) -> None:
+        if exchange.path == "/bad":
+            exchange.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", status)
+        else:
+            exchange.answer(IMAGE)
+
+    server = serve(script)
+    fetcher = make_fetcher(server)
+    for _ in range(3):
+        assert code_of(fetcher, server.url("/bad")) == "http_status"
+        assert fetcher.fetch(server.url("/good")) == IMAGE
+
+
+def test_cookies_are_never_kept(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE, headers=["Set-Cookie: tenant=one; Path=/"]))
+    fetcher = make_fetcher(server)
+    for _ in range(3):
+        fetcher.fetch(server.url())
+    assert all("cookie" not in request.lower() for request in server.requests)
+
+
+def test_the_environment_has_no_say(
+    serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    proxy = serve(lambda exchange: exchange.answer(b"from the proxy"))
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\ndefault login me password secret\n")
+    netrc.chmod(0o600)
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url(""))
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert make_fetcher(server).fetch(server.url()) == IMAGE
+    assert proxy.requests == []
+    assert "authorization" not in server.requests[0].lower()
+
+
+def test_fifty_threads_share_a_fetcher_without_mixing_anything_up(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(exchange.path.encode() * 1_000))
+    fetcher = make_fetcher(server, timeout_s=30)
+    wrong: list[str] = []
+
+    def work(worker: int) -> None:
+        for number in range(10):
+            path = f"/{worker}-{number}"
+            if fetcher.fetch(server.url(path)) != path.encode() * 1_000:
+                wrong.append(path)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert server.connections <= 100
+
+
+def test_a_closed_fetcher_leaves_no_descriptor_and_no_thread(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    before = open_descriptors()
+    fetcher = make_fetcher(server)
+    fetcher.fetch(server.url())
+    code_of(fetcher, "http://127.0.0.1/")
+    fetcher.close()
+    assert open_descriptors() - before <= 1  # the server's end of the connection
+    for thread in threading.enumerate():
+        if thread.name == "fetch-deadlines":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0

@@ -1,0 +1,207 @@
+"""From a name to the address that is dialled: every answer is judged, once, and a judged one is dialled."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
+from worker.fetch import parse_allow
+from worker.fetch.failures import FetchFailed
+from worker.fetch.resolver import BoundedResolver
+
+PRIVATE_ANSWERS: list[list[str]] = [
+    ["10.0.0.1"],
+    ["1.1.1.1", "10.0.0.1"],
+    ["10.0.0.1", "1.1.1.1"],
+    ["1.1.1.1", "::1"],
+    ["64:ff9b::a00:1"],
+    ["::ffff:10.0.0.1"],
+    ["fe80::1%eth0"],
+    ["2606:4700::1%eth0"],
+    ["127.1"],
+    ["1.1.1.1", "127.1"],
+    ["1.1.1.1", "nonsense"],
+    ["nonsense"],
+    [],
+]
+
+
+@pytest.mark.parametrize("answers", PRIVATE_ANSWERS, ids=str)
+def test_a_name_with_an_answer_that_is_not_public_is_refused_whole(
+    answers: list[str], make_fetcher: MakeFetcher, dialled: list[Any]
+) -> None:
+    assert code_of(make_fetcher(resolve=lambda *_: answers), "http://h.example/") == "address_blocked"
+    assert dialled == []
+
+
+def test_a_rebinding_name_gains_nothing(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE, headers=["Connection: close"]))
+    lookups: list[tuple[str, int]] = []
+
+    def resolve(host: str, port: int) -> list[str]:
+        lookups.append((host, port))
+        return ["127.0.0.1"] if len(lookups) == 1 else ["169.254.169.254"]
+
+    fetcher = make_fetcher(server, resolve=resolve)
+    url = f"http://rebind.example:{server.port}/"
+    assert fetcher.fetch(url) == IMAGE
+    assert lookups == [("rebind.example", server.port)]
+    # The exception covers 127.0.0.1 only; on this port nothing else may be dialled.
+    assert code_of(fetcher, url) == "port_not_allowed"
+    assert len(server.requests) == 1
+
+
+def test_the_address_that_was_judged_is_dialled_and_the_name_is_asked_for(
+    serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    fetcher = make_fetcher(server, resolve=lambda *_: ["127.0.0.1"])
+    assert fetcher.fetch(f"http://H.example.:{server.port}/a?b") == IMAGE
+    assert server.requests[0].startswith("GET /a?b HTTP/1.1\r\n")
+    assert f"Host: h.example:{server.port}\r\n" in server.requests[0]
+
+
+def test_a_connection_that_ended_elsewhere_is_not_used(
+    serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    fetcher = make_fetcher(server)
+    monkeypatch.setattr(socket.socket, "getpeername", lambda _sock: ("10.0.0.1", server.port))
+    assert code_of(fetcher, server.url()) == "address_blocked"
+    assert server.requests == []
+
+
+def test_at_most_three_addresses_are_dialled_the_families_by_turns(
+    make_fetcher: MakeFetcher, dialled: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.fetch.retries.MAX_ATTEMPTS", 1)
+    answers = [f"2606:4700::{number:x}" for number in range(1, 100)] + [f"1.1.1.{number}" for number in range(100)]
+    assert code_of(make_fetcher(resolve=lambda *_: answers), "http://h.example/") == "connect_failed"
+    assert [address[0] for address in dialled] == ["2606:4700::1", "1.1.1.0", "2606:4700::2"]
+
+
+def test_a_name_that_does_not_exist_is_looked_up_once(make_fetcher: MakeFetcher) -> None:
+    lookups = []
+
+    def resolve(host: str, port: int) -> list[str]:
+        lookups.append((host, port))
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    assert code_of(make_fetcher(resolve=resolve), "http://h.example/") == "dns_failed"
+    assert len(lookups) == 1
+
+
+def test_a_name_server_that_is_away_is_asked_again(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    lookups = []
+
+    def resolve(host: str, port: int) -> list[str]:
+        lookups.append((host, port))
+        if len(lookups) == 1:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return ["127.0.0.1"]
+
+    assert make_fetcher(server, resolve=resolve).fetch(server.url(host="h.example")) == IMAGE
+    assert len(lookups) == 2
+
+
+def test_hanging_look_ups_end_with_the_fetch_and_are_bounded_in_number() -> None:
+    hanging, free = threading.Semaphore(0), threading.Event()
+
+    def resolve(_host: str, _port: int) -> list[str]:
+        hanging.release()
+        free.wait()
+        return ["1.1.1.1"]
+
+    resolver = BoundedResolver(resolve, max_lookups=2)
+    for _ in range(4):
+        with pytest.raises(FetchFailed, match="fetch_timeout"):
+            resolver.look_up("h.example", 80, time.monotonic() + 0.05)
+    assert sum(hanging.acquire(blocking=False) for _ in range(4)) == 2
+    free.set()
+    assert [str(address) for address in resolver.look_up("h.example", 80, time.monotonic() + 5)] == ["1.1.1.1"]
+
+
+class TestExceptions:
+    """``NAMESHOT_FETCH_ALLOW``: what it lifts, and what it does not."""
+
+    def test_an_excepted_address_may_be_fetched_by_number_and_by_any_name(
+        self, serve: Serve, make_fetcher: MakeFetcher
+    ) -> None:
+        server = serve(lambda exchange: exchange.answer(IMAGE))
+        fetcher = make_fetcher(server, resolve=lambda *_: ["127.0.0.1"])
+        for host in ("127.0.0.1", "localhost", "minio", "metadata.google.internal", "h.example"):
+            assert fetcher.fetch(server.url(host=host)) == IMAGE
+
+    def test_localhost_is_found_by_the_systems_resolver(self, serve: Serve, make_fetcher: MakeFetcher) -> None:
+        server = serve(lambda exchange: exchange.answer(IMAGE))
+        assert make_fetcher(server).fetch(server.url(host="localhost")) == IMAGE
+
+    def test_only_the_excepted_ones_among_the_answers_are_dialled(
+        self, serve: Serve, make_fetcher: MakeFetcher
+    ) -> None:
+        server = serve(lambda exchange: exchange.answer(IMAGE))
+        fetcher = make_fetcher(server, resolve=lambda *_: ["::1", "10.0.0.1", "127.0.0.1"])
+        assert fetcher.fetch(server.url(host="localhost")) == IMAGE
+
+    @pytest.mark.parametrize(
+        ("url", "answers", "code"),
+        [
+            ("http://localhost:8099/", ["127.0.0.2"], "invalid_url"),
+            ("http://localhost:8099/", ["1.1.1.1"], "invalid_url"),
+            ("http://h.example:8099/", ["127.0.0.2"], "port_not_allowed"),
+            ("http://h.example:8099/", ["1.1.1.1"], "port_not_allowed"),
+            ("http://h.example:80/", ["127.0.0.1"], "address_blocked"),
+            ("http://h.example:8099/", ["::ffff:127.0.0.1"], "port_not_allowed"),
+        ],
+    )
+    def test_another_address_or_port_stays_refused(
+        self, url: str, answers: list[str], code: str, make_fetcher: MakeFetcher, dialled: list[Any]
+    ) -> None:
+        fetcher = make_fetcher(allow=parse_allow("127.0.0.1/32:8099"), resolve=lambda *_: answers)
+        assert code_of(fetcher, url) == code
+        assert dialled == []
+
+    @pytest.mark.parametrize(
+        ("url", "code"),
+        [
+            ("http://localhost/", "invalid_url"),
+            ("http://localhost:8100/", "invalid_url"),
+            ("http://h.example:8100/", "port_not_allowed"),
+            ("http://127.0.0.1:8100/", "port_not_allowed"),
+            ("http://127.0.0.1/", "address_blocked"),
+            ("http://127.0.0.2:8099/", "port_not_allowed"),
+            ("http://[::ffff:127.0.0.1]:8099/", "port_not_allowed"),
+            ("http://127.1:8099/", "invalid_url"),
+            ("http://u@127.0.0.1:8099/", "invalid_url"),
+            ("ftp://127.0.0.1:8099/", "scheme_not_allowed"),
+        ],
+    )
+    def test_what_no_exception_could_lift_is_not_even_looked_up(
+        self, url: str, code: str, make_fetcher: MakeFetcher, dialled: list[Any]
+    ) -> None:
+        def resolve(_host: str, _port: int) -> list[str]:
+            raise AssertionError("looked up")
+
+        fetcher = make_fetcher(allow=parse_allow("127.0.0.1/32:8099"), resolve=resolve)
+        assert code_of(fetcher, url) == code
+        assert dialled == []
+
+    def test_an_exception_does_not_widen_the_allowed_hosts(self, serve: Serve, make_fetcher: MakeFetcher) -> None:
+        server = serve(lambda exchange: exchange.answer(IMAGE))
+        fetcher = make_fetcher(server, hosts=("h.example",), resolve=lambda *_: ["127.0.0.1"])
+        assert code_of(fetcher, server.url(host="127.0.0.1")) == "host_not_allowed"
+        assert code_of(fetcher, server.url(host="localhost")) == "host_not_allowed"
+        assert fetcher.fetch(server.url(host="h.example")) == IMAGE
+
+    def test_an_allowed_host_lifts_no_other_check(self, make_fetcher: MakeFetcher, dialled: list[Any]) -> None:
+        fetcher = make_fetcher(hosts=("h.example", "localhost", "127.0.0.1"), resolve=lambda *_: ["127.0.0.1"])
+        assert code_of(fetcher, "http://h.example/") == "address_blocked"
+        assert code_of(fetcher, "http://localhost/") == "invalid_url"
+        assert code_of(fetcher, "http://127.0.0.1/") == "address_blocked"
+        assert dialled == []

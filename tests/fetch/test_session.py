@@ -1,0 +1,30 @@
+"""The ``requests`` session: what was not judged has no way out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from worker.fetch import Fetcher
+from worker.fetch.session import GuardedSession
+
+
+@pytest.fixture
+def session() -> GuardedSession:
+    return Fetcher(max_bytes=1, timeout_s=1)._session
+
+
+def test_a_request_that_was_not_judged_is_not_sent(session: GuardedSession, dialled: list[Any]) -> None:
+    for send in (session.get, session.post, session.head):
+        with pytest.raises(TypeError, match="JudgedRequest"):
+            send("http://h.example/")
+    with pytest.raises(requests.exceptions.InvalidSchema):
+        session.get_adapter("file:///etc/passwd")
+    assert dialled == []
+
+
+def test_the_session_follows_nothing_and_trusts_nothing(session: GuardedSession) -> None:
+    assert list(session.resolve_redirects(requests.Response(), requests.PreparedRequest())) == []
+    assert session.trust_env is False

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from producer.errors import JobFailed
+from worker.images import decode, prepare_pillow
+
+MAX_PIXELS = 50_000_000
+
+
+@pytest.fixture(autouse=True)
+def prepared() -> Iterator[None]:
+    """Pillow as a worker has it."""
+    before = Image.MAX_IMAGE_PIXELS
+    prepare_pillow(MAX_PIXELS)
+    yield
+    Image.MAX_IMAGE_PIXELS = before
+
+
+def code_of(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
+    """The code that decoding these bytes fails with; ``ok`` when it does not."""
+    try:
+        decode(data, max_pixels=max_pixels)
+    except JobFailed as error:
+        failure = error
+    else:
+        return "ok"
+    assert failure.__cause__ is None
+    assert failure.__context__ is None
+    return failure.code

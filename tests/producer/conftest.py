@@ -1,0 +1,31 @@
+"""Clients of the shared Valkey, and a stock Celery worker's hands."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from producer import Client
+from tests.producer.stock_worker import StockWorker
+from tests.valkey_server import ValkeyServer
+
+
+@pytest.fixture
+def client(valkey: ValkeyServer) -> Iterator[Client]:
+    with Client(valkey.broker_url, valkey.result_backend) as client:
+        yield client
+
+
+@pytest.fixture
+def worker(valkey: ValkeyServer) -> Iterator[StockWorker]:
+    worker = StockWorker(valkey)
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def closed_url() -> Iterator[str]:
+    """A Redis URL, with a password, where nobody listens and nobody else can begin to."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield f"redis://:s3cret@127.0.0.1:{reserved.getsockname()[1]}/0"

