@@ -49,7 +49,7 @@ def celery_message(
         "delivery_tag": str(uuid4()),
     }
     if expires_at is not None:
-        properties["expiration"] = str(int((expires_at.timestamp() - sent_at_s) * 1000))
+        properties["expiration"] = str(round((expires_at.timestamp() - sent_at_s) * 1000))
     return json.dumps(
         {
             "body": base64.b64encode(body.encode()).decode(),

@@ -124,16 +124,13 @@ def has_worker() -> bool:
 
 
 def _torch_device() -> Finding:
-    import torch
-
+    """What a worker would run on; asks torch, which takes seconds to load."""
     wanted = os.environ.get("NAMESHOT_DEVICE", "auto")
-    if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
-        return Finding("device", "ok", f"torch {torch.__version__} sees {names}")
-    text = f"torch {torch.__version__} sees no GPU"
-    if wanted.startswith("cuda"):
-        return Finding("device", "broken", f"{text}, and NAMESHOT_DEVICE is {wanted}", "check the driver, or set cpu")
-    return Finding("device", "ok", f"{text}: the CPU is used, {torch.get_num_threads()} threads")
+    try:
+        chosen = import_module("worker.model.devices").pick_device(wanted)
+    except import_module("worker.model.interface").ModelError as error:
+        return Finding("device", "broken", f"{error}")
+    return Finding("device", "ok", f"a worker here runs on {chosen} (NAMESHOT_DEVICE is {wanted})")
 
 
 def _driver_gpus() -> list[str]:

@@ -50,7 +50,13 @@ def run_demo(
         tempfile.TemporaryDirectory(prefix="nameshot-demo-", ignore_cleanup_errors=True) as folder,
         PictureServer(files_by_name()) as server,
         embedded_system(
-            Path(folder), server, settings=_SETTINGS, stop_grace_s=_STOP_GRACE_S, announce=announce, on_poll=check
+            Path(folder),
+            server,
+            # torch leaves an empty cache folder among the temporary files.
+            settings={**_SETTINGS, "TMPDIR": folder},
+            stop_grace_s=_STOP_GRACE_S,
+            announce=announce,
+            on_poll=check,
         ) as system,
     ):
         _classify_all(system, show, check)
@@ -83,8 +89,7 @@ def _await_result(job: Job, system: EmbeddedSystem, check: Callable[[], None]) -
             return job.result(timeout=_LOOK_EVERY_S)
         except ResultTimeout:
             system.worker.raise_if_ended()
-            if not system.valkey.process.is_running():
-                raise EmbeddedError(f"Valkey {system.valkey.process.describe_exit()}.") from None
+            system.valkey.raise_if_ended()
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"the worker gave no answer within {_ANSWER_TIMEOUT_S:.0f} s; its last words were: "

@@ -68,9 +68,15 @@ def embedded_system(
             },
             folder,
         )
+
+        def check() -> None:
+            # A worker without its broker waits for it, for ever.
+            valkey.raise_if_ended()
+            on_poll()
+
         grace_s = 0.0
         try:
-            worker.wait_until_ready(on_poll=on_poll)
+            worker.wait_until_ready(on_poll=check)
             announce("")
             # It may have taken jobs from now on.
             grace_s = stop_grace_s

@@ -107,6 +107,11 @@ class RunningValkey:
         """Whether it runs and answers."""
         return self.process.is_running() and self.answers()
 
+    def raise_if_ended(self) -> None:
+        """Raise `EmbeddedError` when it is not running any more."""
+        if not self.process.is_running():
+            raise EmbeddedError(f"Valkey {self.process.describe_exit()}.")
+
     def stop(self) -> None:
         """Stop it; the append-only file is complete afterwards."""
         self.process.stop(_STOP_GRACE_S)

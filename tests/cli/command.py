@@ -16,8 +16,8 @@ from typing import Any
 
 #: Beside the running Python, where `make install` puts it.
 NAMESHOT = Path(sys.executable).with_name("nameshot")
-#: A command that takes longer hangs; a worker's start on a busy machine takes half of this.
-TIMEOUT_S = 100.0
+#: A command that takes longer hangs; a worker's start on a busy machine has taken 70 s.
+TIMEOUT_S = 200.0
 
 
 @dataclass(frozen=True)

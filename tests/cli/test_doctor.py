@@ -110,6 +110,10 @@ def test_a_gpu_that_torch_cannot_use_is_a_problem_only_for_who_asked_for_it(monk
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    assert [found.state for found in checks_local.device(deep=True)] == ["ok"]
+    (found,) = checks_local.device(deep=True)
+    assert (found.state, found.text) == ("ok", "a worker here runs on cpu (NAMESHOT_DEVICE is auto)")
+
     monkeypatch.setenv("NAMESHOT_DEVICE", "cuda")
-    assert [found.state for found in checks_local.device(deep=True)] == ["broken"]
+    (found,) = checks_local.device(deep=True)
+    assert found.state == "broken"
+    assert "finds no CUDA device" in found.text

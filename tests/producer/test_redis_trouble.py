@@ -242,7 +242,7 @@ def wait_for_subscriptions(valkey: ValkeyServer, number: int) -> None:
 
 
 def wait_until(fact: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 30
     while not fact():
         assert time.monotonic() < deadline_s, "it never came true"
         time.sleep(0.01)

@@ -29,8 +29,9 @@ from worker.fetch.url_policy import Target, UrlPolicy
 MAX_DIALS: Final = 3
 #: A public host that has not answered a SYN after this will not: one retransmission (1 s) and one more fit in.
 CONNECT_TIMEOUT_S: Final = 3.0
-#: Silence after which a server counts as gone, so that another attempt still fits in the default 10 s.
-IDLE_TIMEOUT_S: Final = 5.0
+#: Silence after which a server counts as gone. Services that resize on demand take seconds to their first byte, so
+#: most of the default 10 s are theirs; the rest is for one more attempt on a fresh connection.
+IDLE_TIMEOUT_S: Final = 8.0
 
 
 class Dialer:
