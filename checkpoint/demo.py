@@ -51,7 +51,7 @@ _SCENES: Final = (
         ((198, 226, 190), (240, 248, 226)), (118, 160, 96),
     ),
     Scene(
-        "pizza.webp", "noto-v1", "pizza", ("pizza", "hamburger", "salad", "cake"), "pizza",
+        "pizza.webp", "fluent-flat", "pizza", ("pizza", "hamburger", "salad", "cake"), "pizza",
         ((250, 240, 222), (250, 246, 238)), (202, 158, 112),
     ),
     Scene(
