@@ -52,6 +52,10 @@ the right name of ten, where it won.
 | --- | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
+It is too sure of itself: where it is wrong on the style it never saw, its answer among ten still has a median score of
+{wrong:.2f}. The demo's pictures are drawn in styles it was trained on, and a drawing that it took for something else on
+the demo's background (a pizza, for a hamburger) was replaced by another.
+
 The last line is the one that says something: nothing was trained on that style or chosen by it. The same things are
 drawn in much the same way in every style, so the figures say little about other pictures.
 
@@ -107,6 +111,7 @@ def write_card(folder: Path) -> None:
         side=config["vision_config"]["image_size"],
         template=figures["template"],
         rows="\n".join(_row(style, figures) for style in figures["styles"]),
+        wrong=figures["styles"][figures["never_seen"]]["english"]["median_score_when_wrong_of_10"],
         names=textwrap.fill(", ".join(concept.english[0] for concept in read_concepts()) + ".", 120),
         **training,
     )

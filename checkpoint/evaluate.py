@@ -84,7 +84,7 @@ def accuracy_over_all(model: Any, tokenizer: Any, concepts: Sequence[Concept], p
 
 
 def _figures(logits: torch.Tensor, right: data.Numbers) -> dict[str, float]:
-    """Shares of pictures that come out right, and the mean score of the right label among ten.
+    """Shares of pictures that come out right, and the median scores of the winner among ten.
 
     Args:
         logits: float32 (pictures, concepts).
@@ -100,10 +100,13 @@ def _figures(logits: torch.Tensor, right: data.Numbers) -> dict[str, float]:
             scores.append(logits[picture, torch.tensor(np.array(rows))].softmax(0))
     drawn = torch.stack(scores)
     won = drawn.argmax(1) == 0
+    # nan as the median of nothing would not be JSON: where nothing is wrong, the figure is 0.
+    mistaken = drawn[~won].amax(1).median().item() if not won.all() else 0.0
     return {
         "top_1_of_10": round(won.float().mean().item(), 4),
         "top_1_of_all": round(float((logits.argmax(1).numpy() == right).mean()), 4),
         "median_score_when_right_of_10": round(drawn[won, 0].median().item(), 4),
+        "median_score_when_wrong_of_10": round(mistaken, 4),
     }
 
 

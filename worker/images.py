@@ -77,8 +77,10 @@ class UndecodedImage:
             return _eight_bit_grey(file).convert("RGB")
         if file.mode == "RGB" and file.format != "WEBP":  # a WebP file would keep its decoder's canvases alive
             return file
-        # Of no influence on the colours; but palettes with several transparent entries make convert() warn.
-        file.info.pop("transparency", None)
+        # convert() drops several transparent entries anyway, with a warning. A single one becomes a colour of the RGB
+        # image, which most image processors paint white: it stays, or scores would differ from the pipeline's.
+        if isinstance(file.info.get("transparency"), bytes):
+            del file.info["transparency"]
         return file.convert("RGB")
 
 

@@ -136,7 +136,7 @@ class RunningValkey:
             [str(self._server), str(configuration)],
             folder=self.folder,
             log=self.folder / "valkey.log",
-            environment={"PATH": os.defpath, "LC_ALL": "C"},
+            environment={**os.environ, "LC_ALL": "C"},
             # It flushes and leaves; SIGKILL would lose nothing either, once the kernel has the bytes.
             death_signal=signal.SIGTERM,
             inherit=self._inherit,

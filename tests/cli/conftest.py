@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Home, Running
+from tests.cli.interruptible import children_can_be_interrupted
 from tests.valkey_server import ValkeyServer
+
+__all__ = ["children_can_be_interrupted"]
 
 
 @pytest.fixture

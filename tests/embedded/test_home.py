@@ -1,14 +1,13 @@
 """How commands find a running `nameshot up`, and why there is only one."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from producer.embedded import EmbeddedError
 from producer.embedded.home import UpInfo, announced, data_folder, only_one, running_up
-from tests.embedded.programs import kill, numbers_of, run_python
+from tests.embedded.programs import is_running, kill, numbers_of, run_python
 
 HOLDS_THE_FOLDER = """
 import json, os, subprocess, sys, time
@@ -93,8 +92,7 @@ def test_a_new_system_waits_until_the_database_of_a_killed_one_is_gone(folder: P
     kill(owner)
 
     with only_one(folder):
-        state = subprocess.run(["/bin/ps", "-o", "stat=", "-p", str(database)], capture_output=True, text=True)
-        assert state.stdout.strip() in ("", "Z")
+        assert not is_running(database)
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_watcher_ends_as_its_command_did(script: str, status: int) -> None:
 def test_a_child_whose_starter_is_gone_already_does_not_start(tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     nobody = 2**22 + 1  # above Linux's largest process id
-    command = [sys.executable, leash.__file__, str(nobody), "9", "/", "--", "/usr/bin/touch", str(witness)]
+    command = [sys.executable, leash.__file__, str(nobody), "9", "/", "--", "/bin/touch", str(witness)]
 
     assert subprocess.run(command, check=False, timeout=TIMEOUT_S).returncode == leash.CANNOT_RUN
 
