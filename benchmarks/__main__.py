@@ -52,7 +52,7 @@ def main() -> None:
         "jobs_a_round": arguments.jobs,
         "best_batch": best_batch,
         "rounds": rounds,
-        "median": {name: statistics.median(one[name] for one in rounds) for name in rounds[0]},
+        "summary": summary(rounds),
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=2) + "\n")
@@ -60,33 +60,51 @@ def main() -> None:
 
 
 def measured(bare: BareModel, system: System, best_batch: int, jobs: int, labels: list[str]) -> dict[str, float]:
-    """One round. The limit is measured before and after each of the two loads, since machines drift."""
-    limits = [bare.images_per_s(best_batch, LIMIT_DURATION_S)]
+    """One round: the limit, the system, the limit, the system, since machines drift."""
+    before = bare.images_per_s(best_batch, LIMIT_DURATION_S)
     single, single_batch = system.single_jobs_per_s(jobs, labels)
-    limits.append(bare.images_per_s(best_batch, LIMIT_DURATION_S))
+    after = bare.images_per_s(best_batch, LIMIT_DURATION_S)
     bulk, bulk_batch = system.bulk_images_per_s(jobs, labels)
-    limits.append(bare.images_per_s(best_batch, LIMIT_DURATION_S))
-    single_limit, bulk_limit = statistics.mean(limits[:2]), statistics.mean(limits[1:])
     return {
-        "forward_images_per_s": round(statistics.mean(limits), 2),
+        "forward_images_per_s": round(max(before, after), 2),
         "single_jobs_per_s": round(single, 2),
         "single_mean_batch": round(single_batch, 1),
-        "single_ratio": round(single / single_limit, 3),
         "bulk_images_per_s": round(bulk, 2),
         "bulk_mean_batch": round(bulk_batch, 1),
-        "bulk_ratio": round(bulk / bulk_limit, 3),
+    }
+
+
+def summary(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """Medians of the system against the *fastest* forward pass seen in the run.
+
+    Anything else that runs on the machine slows the bare loop too, and would flatter the ratios.
+    """
+    limit = max(one["forward_images_per_s"] for one in rounds)
+    single = statistics.median(one["single_jobs_per_s"] for one in rounds)
+    bulk = statistics.median(one["bulk_images_per_s"] for one in rounds)
+    return {
+        "forward_images_per_s": limit,
+        "single_jobs_per_s": single,
+        "single_ratio": round(single / limit, 3),
+        "bulk_images_per_s": bulk,
+        "bulk_ratio": round(bulk / limit, 3),
     }
 
 
 def show(report: dict[str, Any]) -> None:
     """Print the rounds and their medians."""
     table = Table(title=f"{report['model']}, {report['labels']} labels, {report['machine']['cpu']}")
-    for name in ("", *report["median"]):
+    for name in ("round", *report["rounds"][0]):
         table.add_column(name.replace("_", " "), justify="right")
     for number, one in enumerate(report["rounds"], 1):
         table.add_row(str(number), *(str(value) for value in one.values()))
-    table.add_row("median", *(str(value) for value in report["median"].values()), style="bold")
-    Console(width=140).print(table)
+    console = Console(width=120)
+    console.print(table)
+    whole = report["summary"]
+    console.print(
+        f"of the fastest bare forward pass ({whole['forward_images_per_s']} images/s): "
+        f"single jobs {whole['single_ratio']:.0%}, bulk {whole['bulk_ratio']:.0%}"
+    )
 
 
 def cpu_name() -> str:

@@ -97,7 +97,9 @@ def test_there_is_no_snippet_that_no_test_runs() -> None:
     assert len(SNIPPETS) == 4
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/wire-format.md", "CONTRIBUTING.md", "CHANGELOG.md", "checkpoint/README.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/wire-format.md", "CONTRIBUTING.md", "CHANGELOG.md", "checkpoint/README.md"]
+)
 def test_every_local_link_leads_somewhere(document: str) -> None:
     file = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):

@@ -1,6 +1,7 @@
 """How commands find a running `nameshot up`, and why there is only one."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,26 @@ def test_what_a_killed_system_left_behind_is_not_believed(folder: Path) -> None:
 
     assert (folder / "up.json").exists()
     assert running_up(folder) is None
+
+
+def test_a_number_that_another_process_has_by_now_is_not_believed(folder: Path) -> None:
+    """Process ids are used again, so only the lock tells."""
+    with only_one(folder), announced(folder, info(os.getpid())):
+        left_behind = (folder / "up.json").read_text()
+    (folder / "up.json").write_text(left_behind)
+
+    assert running_up(folder) is None
+
+
+def test_a_database_that_outlives_its_system_for_a_moment_is_not_taken_for_it(folder: Path) -> None:
+    owner = run_python(HOLDS_THE_FOLDER, folder, 600)
+    _, database = numbers_of(owner)
+    kill(owner)
+
+    assert is_running(database)
+    assert running_up(folder) is None
+
+    os.kill(database, signal.SIGKILL)
 
 
 def test_a_new_system_waits_until_the_database_of_a_killed_one_is_gone(folder: Path) -> None:

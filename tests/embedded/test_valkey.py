@@ -79,7 +79,8 @@ def test_a_temporary_one_leaves_no_folder_behind() -> None:
     assert not is_running(pid)
 
 
-def test_it_ends_when_its_owner_is_killed() -> None:
+def test_it_ends_when_its_owner_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # nobody is left to remove its folder
     owner = run_python(STARTS_VALKEY)
     (pid,) = numbers_of(owner)
 

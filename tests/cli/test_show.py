@@ -1,0 +1,51 @@
+"""How scores, times and foreign texts look in a terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from producer.cli.failures import printable
+from producer.cli.show import BAR_CELLS, MAX_ROWS, bar, percent, print_result
+from producer.contract import ImageInfo, Result, Score, Timings
+
+
+def shown(*scores: Score) -> list[str]:
+    image = ImageInfo("0", 1, 1, "PNG", 9)
+    result = Result(list(scores), "m", None, image, 1, Timings(None, 1, 2, 3, 4))
+    text = io.StringIO()
+    print_result(Console(file=text, width=80), "owl.png", result)
+    return text.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("score", "text"), [(1.0, "100.0 %"), (0.1234, "12.3 %"), (0.0005, "0.1 %"), (0.0004, "<0.1 %"), (0.0, "0.0 %")]
+)
+def test_a_score_that_is_not_nothing_is_never_shown_as_nothing(score: float, text: str) -> None:
+    assert percent(score) == text
+
+
+def test_bars_are_exact_to_an_eighth_of_a_cell() -> None:
+    assert bar(1, unicode=True) == "█" * BAR_CELLS
+    assert bar(0.5 / BAR_CELLS, unicode=True) == "▌"
+    assert bar(0, unicode=True) == ""
+    assert bar(0.5, unicode=False) == "#" * (BAR_CELLS // 2)
+
+
+def test_a_long_ranking_is_cut_and_says_so() -> None:
+    lines = shown(*(Score(f"label {number}", 0.01) for number in range(100)))
+
+    assert sum("label" in line for line in lines) == MAX_ROWS
+    assert "  … and 85 more (--json prints all)" in lines
+
+
+def test_a_message_without_a_send_time_shows_no_queueing() -> None:
+    assert "  ms: fetch 1.0 · decode 2.0 · wait 3.0 · forward 4.0 · batch of 1" in shown(Score("owl", 1))
+
+
+def test_labels_are_text_and_never_markup() -> None:
+    assert any(line.startswith("  [red]owl[/red]  ") for line in shown(Score("[red]owl[/red]", 1)))
+
+
+def test_nothing_foreign_can_steer_the_terminal() -> None:
+    assert printable("a\x1b[2Jb\nc") == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}c"
