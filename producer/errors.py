@@ -12,7 +12,11 @@
     ├── ResultTimeout        no answer yet; the job goes on
     ├── JobFailed            the worker's answer: this job cannot be done (``code``, ``retryable``)
     ├── JobCancelled         somebody cancelled the job
-    └── JobExpired           the job waited longer than its ``expires_in``
+    ├── JobExpired           the job waited longer than its ``expires_in``
+    │   and, beside the code that raises them, for the command line only:
+    ├── EmbeddedError        a part of ``nameshot demo`` or ``up`` did not start or died
+    ├── UsageError           a command's options do not fit together
+    └── BulkOutputError      the output file of ``nameshot bulk`` is not one of ours
 
 A worker answers a job it cannot do with `JobFailed`, whose positional arguments
 ``(code, message, retryable)`` are what travels; a client without this package reads ``e.args``.

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("producer", "worker")
-MAX_LINES = 260
+#: One idea a file. Tests may be longer, since their length is that of a list.
+MAX_LINES = {"tests": 340}
+MAX_LINES_OF_CODE = 270
 #: Names that say nothing of what is inside.
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 
@@ -82,7 +84,7 @@ def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
 @pytest.mark.parametrize("folder", ["producer", "worker", "benchmarks", "checkpoint", "tests"])
 def test_no_file_is_too_long_or_named_after_nothing(folder: str) -> None:
     for file in sources(folder):
-        assert len(file.read_text().splitlines()) <= MAX_LINES, file
+        assert len(file.read_text().splitlines()) <= MAX_LINES.get(folder, MAX_LINES_OF_CODE), file
         assert file.stem not in NAMELESS, file
 
 

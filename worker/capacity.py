@@ -13,8 +13,9 @@ from PIL import Image
 from producer.errors import JobFailed
 from worker.model.interface import Model
 
-#: A batch should not hold the device longer than this: it bounds what a lone job may have to wait.
-BATCH_BUDGET_S: Final = 2.0
+#: A batch should not hold the device longer than this. Three batches are in flight, so that a job has its turn well
+#: within its default 60 s; and a machine that is busy while the worker starts does not make its batches small.
+BATCH_BUDGET_S: Final = 8.0
 #: ViT-B/32 on a CPU is fastest at 16 images (15.4 images/s; 12.8 at 32). Below 4 the matrices are too small for
 #: two cores, and one slow measurement at start should not condemn a worker to single images.
 CPU_BATCHES: Final = (4, 16)
