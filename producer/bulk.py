@@ -27,16 +27,24 @@ class Patience:
 
     def __init__(self) -> None:
         self._since_s: float | None = None
+        self._was_there = False
 
     def sent(self) -> None:
         """Forget earlier failures."""
         self._since_s = None
+        self._was_there = True
 
     def refused(self, error: QueueFull | BrokerUnavailable) -> None:
-        """Return when it should be tried again; raise ``error`` once Redis was away too long."""
+        """Return when it should be tried again; raise ``error`` once Redis was away too long.
+
+        A Redis that was never there is not waited for: more likely its address is wrong.
+        """
         if isinstance(error, QueueFull):
             self._since_s = None
+            self._was_there = True
             return
+        if not self._was_there:
+            raise error
         if self._since_s is None:
             self._since_s = time.monotonic()
         if time.monotonic() - self._since_s > OUTAGE_S:

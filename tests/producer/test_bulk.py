@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from producer import BrokerUnavailable, Client, InvalidJob, JobFailed
+from producer.bulk import Patience
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -259,8 +260,18 @@ def test_a_restart_of_redis_slows_the_stream_and_does_not_end_it(own_valkey: Val
     assert [outcome.ok for outcome in outcomes] == [True] * 40
 
 
-def test_a_redis_that_stays_away_ends_the_stream(closed_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer.bulk.RETRY_PAUSE_S", 0.05)
-    monkeypatch.setattr("producer.bulk.OUTAGE_S", 0.2)
+@pytest.mark.timeout(20)  # far below the minute for which a Redis that was there is waited for
+def test_a_redis_that_was_never_there_ends_the_stream_at_once(closed_url: str) -> None:
     with Client(closed_url, closed_url) as client, pytest.raises(BrokerUnavailable):
         list(client.classify_many(urls(3), LABELS))
+
+
+def test_a_redis_that_was_there_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience = Patience()
+    patience.sent()
+    patience.refused(BrokerUnavailable("away"))
+
+    monkeypatch.setattr("producer.bulk.OUTAGE_S", -1.0)
+
+    with pytest.raises(BrokerUnavailable, match="away"):
+        patience.refused(BrokerUnavailable("away"))
