@@ -43,6 +43,7 @@ def _root(
 for _name, _command in (
     ("demo", system.demo),
     ("up", system.up),
+    ("env", system.env),
     ("worker", system.worker),
     ("classify", classify.classify),
     ("submit", classify.submit),

@@ -73,7 +73,7 @@ def _welcome(info: UpInfo, server: PictureServer, folder: Path, command: str) ->
         f"  {command} doctor",
         "",
         "For programs of your own, in their shell:",
-        f"  export NAMESHOT_BROKER_URL={info.broker_url} NAMESHOT_RESULT_BACKEND={info.result_backend}",
+        f'  eval "$({command} env)"',
         "",
         "More pictures to try:",
         *(f"  {server.picture_url(picture.file)}" for picture in others),

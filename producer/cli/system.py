@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -68,6 +69,23 @@ def up(
         # Ctrl-C is how this command is meant to end.
         return 0 if stopped.signal_number == signal.SIGINT else 128 + stopped.signal_number
     return 0
+
+
+def env() -> None:
+    """Print how programs of your own reach the running `nameshot up`.
+
+    In their shell: eval "$(nameshot env)". The lines hold a password of this user's own Valkey.
+    """
+    from producer.embedded.home import running_up
+
+    if (running := running_up()) is None:
+        raise NameshotError("`nameshot up` does not run here; start it in another terminal first.")
+    for name, value in (
+        ("NAMESHOT_BROKER_URL", running.broker_url),
+        ("NAMESHOT_RESULT_BACKEND", running.result_backend),
+        ("NAMESHOT_QUEUE_PREFIX", running.queue_prefix),
+    ):
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def worker(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from producer import Client
 from producer.demo.gallery import FOLDER
 from tests.cli.command import Home, Running
 
@@ -39,6 +40,15 @@ def test_its_log_and_secrets_are_the_users_alone(up: Running) -> None:
     assert str(folder) in up.out
     assert folder.stat().st_mode & 0o777 == 0o700
     assert "redis://" not in up.out + up.err
+
+
+def test_a_program_of_the_users_own_reaches_it_with_the_lines_of_env(up: Running) -> None:
+    done = up.home.run("env")
+
+    assert done.status == 0
+    settings = dict(line.removeprefix("export ").split("=", 1) for line in done.out.splitlines())
+    with Client(settings["NAMESHOT_BROKER_URL"], settings["NAMESHOT_RESULT_BACKEND"]) as client:
+        assert client.queue_depths() == {"high": 0, "default": 0, "bulk": 0}
 
 
 def test_local_files_can_be_classified(up: Running) -> None:

@@ -105,12 +105,13 @@ def test_a_connection_that_the_server_has_spoilt_is_replaced(
 
 
 @pytest.mark.parametrize("surplus", [b"poison", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison" * 1_000])
-def test_what_comes_after_an_answer_never_becomes_part_of_the_next(
+def test_what_comes_with_an_answer_never_becomes_part_of_the_next(
     surplus: bytes, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
+    """What a server sends only once the next request is on its way cannot be told from that request's answer."""
+
     def script(exchange: Exchange) -> None:
-        exchange.answer(IMAGE)
-        exchange.send(surplus)
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(IMAGE) + IMAGE + surplus)
 
     server = serve(script)
     fetcher = make_fetcher(server)
