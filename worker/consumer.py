@@ -6,7 +6,7 @@ consumer class of the configuration switches them off and a plain ``celery -A wo
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -46,18 +46,18 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
             images = 0
             for request in list(state.reserved_requests):
                 if (size := sizes.get(request)) is None:
-                    size = sizes[request] = images_in(request.name, request.body)
+                    size = sizes[request] = images_in(request.name, request.kwargs)
                 images += size
             return images < consumer.pool.num_processes and bool(kombu_can_consume())
 
         qos.can_consume = MethodType(can_consume, qos)
 
 
-def images_in(task_name: str, body: bytes | str) -> int:
-    """How many images a message holds; 1 where that cannot be read, since it will fail at once."""
+def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:
+    """How many images a message holds; 1 where that cannot be told, since it will fail at once."""
     if task_name != CLASSIFY_MANY:
         return 1
     try:
-        return max(1, len(json.loads(body)[1]["images"]))
-    except (ValueError, LookupError, TypeError):
+        return max(1, len(kwargs["images"]))
+    except (LookupError, TypeError):
         return 1
