@@ -1,8 +1,9 @@
-"""One device thread that takes whatever has gathered: batching across jobs.
+"""Device threads that take whatever has gathered: batching across jobs.
 
 Generic: it knows nothing of images, torch or Celery. Work is put into *lanes* (images, prompts), each with its
-own function and maximal batch. The thread never waits while it is idle and something is queued; arrivals gather
-while it is busy. Lanes take turns, so that a thousand new labels delay an image by one batch of labels at most.
+own function and maximal batch. A thread never waits while it is idle and something is queued; arrivals gather
+while all are busy. A GPU has one such thread, the cores of a CPU several. Lanes take
+turns, so that a thousand new labels delay an image by one batch of labels at most.
 
 A batch that raises is halved until the culprit stands alone, so one bad item fails only itself; on
 out-of-memory the smaller size is also remembered as the lane's new maximum.
@@ -127,23 +128,31 @@ class Lane(Generic[Item, Output]):
 
 
 class Batcher:
-    """The device thread and its lanes.
+    """The device's threads and its lanes.
 
     Args:
+        threads: batches that run at once.
         max_wait_s: how long an idle thread lets a batch grow that is not full yet; 0 never waits.
         is_out_of_memory: tells a device's out-of-memory error from any other.
     """
 
     def __init__(
-        self, *, max_wait_s: float = 0.0, is_out_of_memory: Callable[[Exception], bool] = lambda _: False
+        self,
+        *,
+        threads: int = 1,
+        max_wait_s: float = 0.0,
+        is_out_of_memory: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self._max_wait_s = max_wait_s
         self._is_out_of_memory = is_out_of_memory
         self._lanes: deque[Lane[Any, Any]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._busy_since: float | None = None
-        self._thread = threading.Thread(target=self._serve, name="device", daemon=True)
+        #: When each running batch began, by its thread; in order, so that the oldest stands first.
+        self._busy_since: dict[int, float] = {}
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"device-{number}", daemon=True) for number in range(threads)
+        ]
 
     def lane(self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], max_batch: int) -> Lane[Item, Output]:
         """Add a lane; ``run`` gets 1 to ``max_batch`` items and returns as many outputs, in the same order."""
@@ -152,21 +161,31 @@ class Batcher:
         return lane
 
     def start(self) -> None:
-        """Start the device thread."""
-        self._thread.start()
+        """Start the device's threads."""
+        for thread in self._threads:
+            thread.start()
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Finish the running batch, fail what still waits with `BatcherClosed`, and end the thread."""
+        """Finish the running batches, fail what still waits with `BatcherClosed`, and end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(timeout_s)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     @property
     def busy_s(self) -> float:
-        """Seconds the running batch has taken so far; 0 when the device is idle."""
-        since = self._busy_since
+        """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
+        since = next(iter(self._busy_since.copy().values()), None)
         return time.monotonic() - since if since is not None else 0.0
+
+    @property
+    def parallel(self) -> int:
+        """Batches that run now or could be running at once: what a batch that starts should leave room for."""
+        with self._changed:
+            ready = sum(-(-len(lane) // lane.max_batch) for lane in self._lanes)
+            return max(1, min(len(self._threads), len(self._busy_since) + ready))
 
     def _enqueue(self, lane: Lane[Item, Output], item: Item, key: Hashable) -> Future[Ride[Output]]:
         future: Future[Ride[Output]] = Future()
@@ -180,7 +199,6 @@ class Batcher:
     def _serve(self) -> None:
         while (work := self._next()) is not None:
             lane, batch = work
-            self._busy_since = time.monotonic()
             try:
                 lane._ride(batch, self._is_out_of_memory)
             except BaseException as error:  # the thread serves every job: nothing may end it
@@ -189,7 +207,8 @@ class Batcher:
                     if not passenger.future.done():
                         passenger.future.set_exception(error)
             finally:
-                self._busy_since = None
+                with self._changed:
+                    del self._busy_since[threading.get_ident()]
             del batch, work
 
     def _next(self) -> tuple[Lane[Any, Any], list[_Passenger[Any, Any]]] | None:
@@ -207,6 +226,7 @@ class Batcher:
                     lane = self._lanes[0]
                     self._lanes.rotate(-1)
                     if lane and (batch := lane._take()):
+                        self._busy_since[threading.get_ident()] = time.monotonic()
                         return lane, batch
 
     def _let_it_grow(self) -> None:

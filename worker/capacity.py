@@ -16,14 +16,14 @@ from worker.model.interface import Model
 #: A batch should not hold the device longer than this. Three batches are in flight, so that a job has its turn well
 #: within its default 60 s; and a machine that is busy while the worker starts does not make its batches small.
 BATCH_BUDGET_S: Final = 8.0
-#: ViT-B/32 on a CPU is fastest at 16 images (15.4 images/s; 12.8 at 32). Below 4 the matrices are too small for
-#: two cores, and one slow measurement at start should not condemn a worker to single images.
-CPU_BATCHES: Final = (4, 16)
+#: ViT-B/32 on a core is as fast with 8 images as with 16, and beside a decoding thread faster. Below 4 the matrices
+#: are too small, and one slow measurement at start should not condemn a worker to single images.
+CPU_BATCHES: Final = (4, 8)
 #: Beyond 64 a GPU gains little, and three times as many threads start to contend in one process.
 GPU_BATCHES: Final = (16, 64)
 #: The quickest of so many measurements counts: other programs only ever make one slower.
 MEASUREMENTS: Final = 3
-#: One batch on the device, one ready, one being downloaded.
+#: For each batch on the device one ready, and one being downloaded.
 IMAGES_PER_BATCH_SLOT: Final = 3
 MIN_CONCURRENCY: Final = 4
 #: Decoded images that may stand in memory together, as a multiple of the largest one allowed.
@@ -45,9 +45,9 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def default_concurrency(max_batch: int) -> int:
-    """Images in flight that keep batches of this size filled."""
-    return max(MIN_CONCURRENCY, IMAGES_PER_BATCH_SLOT * max_batch)
+def default_concurrency(max_batch: int, parallel_batches: int) -> int:
+    """Images in flight that keep so many batches of this size filled."""
+    return max(MIN_CONCURRENCY, IMAGES_PER_BATCH_SLOT * max_batch * parallel_batches)
 
 
 class PixelBudget:

@@ -1,4 +1,4 @@
-"""The engine: prepared pixels and prompts in, embeddings out, batched on one device thread.
+"""The engine: prepared pixels and prompts in, embeddings out, batched on the device's threads.
 
 A door, not a wall: the interface is small enough to be served by another process one day.
 """
@@ -47,12 +47,12 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """End the device thread."""
+        """End the device threads."""
         ...
 
 
 class LocalEngine:
-    """An engine in this process: the model, and the one thread that may call it.
+    """An engine in this process: the model, and the threads that may call it.
 
     Args:
         max_batch: images in one forward pass.
@@ -65,12 +65,14 @@ class LocalEngine:
     ) -> None:
         self.max_tokens = model.max_tokens
         self.count_tokens = model.count_tokens
-        self._batcher = Batcher(max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory)
+        self._batcher = Batcher(
+            threads=model.parallel_batches, max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory
+        )
         self._images: Lane[Prepared, Array] = self._batcher.lane(
-            "images", lambda batch: list(model.embed_images(batch)), max_batch
+            "images", lambda batch: list(model.embed_images(batch, self._batcher.parallel)), max_batch
         )
         self._prompts: Lane[str, Array] = self._batcher.lane(
-            "prompts", lambda batch: list(model.embed_texts(batch)), PROMPT_BATCH
+            "prompts", lambda batch: list(model.embed_texts(batch, self._batcher.parallel)), PROMPT_BATCH
         )
         self._on_device_lost = on_device_lost
         self._batcher.start()
@@ -117,11 +119,11 @@ class LocalEngine:
 
     @property
     def busy_s(self) -> float:
-        """Seconds the running batch has taken so far; 0 when the device is idle."""
+        """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
         return self._batcher.busy_s
 
     def close(self) -> None:
-        """End the device thread; what still waits fails."""
+        """End the device threads; what still waits fails."""
         self._batcher.close(timeout_s=5)
 
     def _failure(self, error: BaseException, subject: str) -> JobFailed:

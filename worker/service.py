@@ -71,7 +71,11 @@ def build(settings: WorkerSettings, *, on_device_lost: Callable[[], None]) -> Se
     )
     model.warm_up()
     max_batch = measured_max_batch(model) if settings.max_batch == "auto" else settings.max_batch
-    concurrency = default_concurrency(max_batch) if settings.concurrency == "auto" else settings.concurrency
+    concurrency = (
+        default_concurrency(max_batch, model.parallel_batches)
+        if settings.concurrency == "auto"
+        else settings.concurrency
+    )
     engine = LocalEngine(
         model, max_batch=max_batch, max_wait_s=settings.max_wait_ms / 1000, on_device_lost=on_device_lost
     )

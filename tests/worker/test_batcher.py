@@ -202,3 +202,37 @@ def test_with_a_wait_an_idle_device_lets_a_batch_fill(device: Device) -> None:
 
     assert {future.result(TIMEOUT_S).batch_size for future in futures} == {3}
     batcher.close(TIMEOUT_S)
+
+
+def test_a_device_with_two_threads_runs_two_batches_at_once() -> None:
+    batcher = Batcher(threads=2)
+    together = threading.Barrier(2)
+
+    def run(items: Sequence[object]) -> list[object]:
+        together.wait(TIMEOUT_S)  # broken, and an exception, unless the other batch comes meanwhile
+        return list(items)
+
+    lane = batcher.lane("images", run, max_batch=1)
+    batcher.start()
+
+    assert outputs([lane.submit(n) for n in range(2)]) == [0, 1]
+    batcher.close(TIMEOUT_S)
+
+
+def test_a_lone_batch_may_use_the_whole_device_and_a_crowd_shares_it(device: Device) -> None:
+    batcher = Batcher(threads=2)
+    lane = batcher.lane("images", device.run, max_batch=2)
+    batcher.start()
+    running = occupy(device, lane)
+
+    assert batcher.parallel == 1
+    device.entered.clear()
+    second = lane.submit("second")
+    assert device.entered.wait(TIMEOUT_S)
+    assert batcher.parallel == 2
+    waiting = [lane.submit(n) for n in range(5)]
+    assert batcher.parallel == 2
+
+    device.gate.set()
+    outputs([running, second, *waiting])
+    batcher.close(TIMEOUT_S)

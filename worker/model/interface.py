@@ -43,8 +43,8 @@ class Prepared:
 class Model(Protocol):
     """A loaded checkpoint.
 
-    `embed_images`, `embed_texts` and `warm_up` use the device and are called from one thread; all else may be
-    called from any number of threads at once. d is the length of the model's vectors.
+    `embed_images` and `embed_texts` use the device and are called from at most `parallel_batches` threads at once,
+    `warm_up` from one; all else may be called from any number of threads. d is the length of the model's vectors.
     """
 
     @property
@@ -58,6 +58,10 @@ class Model(Protocol):
     @property
     def device(self) -> str:
         """`cpu` or `cuda:N`."""
+
+    @property
+    def parallel_batches(self) -> int:
+        """How many batches at once make the device fastest: 1 for a GPU, more for the cores of a CPU."""
 
     @property
     def dtype(self) -> str:
@@ -85,8 +89,11 @@ class Model(Protocol):
             ModelError: the processor refuses the image.
         """
 
-    def embed_images(self, batch: Sequence[Prepared]) -> Float32:
+    def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
         """The unit vectors of one or more prepared images of equal keys.
+
+        Args:
+            parallel: batches that the device works on meanwhile, this one included; it gets that share of the cores.
 
         Returns:
             (n, d), or (n, q, d) for a family that describes one image by q vectors.
@@ -97,8 +104,11 @@ class Model(Protocol):
             ModelError: any other failure, vectors that are not finite among them.
         """
 
-    def embed_texts(self, prompts: Sequence[str]) -> Float32:
+    def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:
         """The unit vectors of one or more prompts, (k, d); the same whatever else is in the list, up to rounding.
+
+        Args:
+            parallel: as for `embed_images`.
 
         Raises:
             ModelError: a prompt is longer than `max_tokens`, or as for `embed_images`.
