@@ -41,8 +41,8 @@ def speed() -> str:
     whole = report["summary"]
     return (
         f"**Speed**: a random {report['model']} on {report['machine']['threads']} CPU cores computes "
-        f"{whole['forward_images_per_s']:.1f} images/s bare at its best batch size; through the whole system, from HTTP "
-        f"to result, it answers {whole['single_jobs_per_s']:.1f} single jobs/s ({whole['single_ratio']:.0%} of that) "
+        f"{whole['forward_images_per_s']:.1f} images/s bare at its best batch size; through the whole system, from "
+        f"HTTP to result, it answers {whole['single_jobs_per_s']:.1f} single jobs/s ({whole['single_ratio']:.0%} of that) "
         f"and {whole['bulk_images_per_s']:.1f} images/s in bulk ({whole['bulk_ratio']:.0%}), since the worker runs a "
         f"batch on each core; that way the bare model does {whole['parallel_images_per_s']:.1f}. `make bench` measures "
         "it on your machine; no GPU was measured yet."
