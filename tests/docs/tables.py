@@ -42,10 +42,10 @@ def speed() -> str:
     return (
         f"**Speed**: a random {report['model']} on {report['machine']['threads']} CPU cores computes "
         f"{whole['forward_images_per_s']:.1f} images/s bare at its best batch size; through the whole system, from "
-        f"HTTP to result, it answers {whole['single_jobs_per_s']:.1f} single jobs/s ({whole['single_ratio']:.0%} of that) "
-        f"and {whole['bulk_images_per_s']:.1f} images/s in bulk ({whole['bulk_ratio']:.0%}), since the worker runs a "
-        f"batch on each core; that way the bare model does {whole['parallel_images_per_s']:.1f}. `make bench` measures "
-        "it on your machine; no GPU was measured yet."
+        f"HTTP to result, it answers {whole['single_jobs_per_s']:.1f} single jobs/s "
+        f"({whole['single_ratio']:.0%} of that) and {whole['bulk_images_per_s']:.1f} images/s in bulk "
+        f"({whole['bulk_ratio']:.0%}), since the worker runs a batch on each core; that way the bare model does "
+        f"{whole['parallel_images_per_s']:.1f}. `make bench` measures it on your machine; no GPU was measured yet."
     )
 
 
