@@ -12,9 +12,6 @@ from kombu import Queue as CeleryQueue
 
 from producer.contract.names import QUEUES, queue_name
 
-#: Longer than any job may take (a bulk message: 120 s), since nothing refreshes a message in flight yet.
-VISIBILITY_TIMEOUT_S: Final = 900
-
 CONNECT_TIMEOUT_S: Final = 2.0
 #: Must exceed kombu's BRPOP timeout of 1 s, or an idle consumer would look dead.
 SOCKET_TIMEOUT_S: Final = 15.0
@@ -54,19 +51,13 @@ def queue(prefix: str, name: Any) -> CeleryQueue:
 def transport_options(prefix: str) -> dict[str, Any]:
     """kombu's options for Redis.
 
-    The unacked hash, index and mutex have names of our own: with the stock names, our visibility timeout
-    would make another application's long jobs run again.
+    Our worker keeps its messages in flight under names of its own (`worker.delivery`). A stock Celery worker on these
+    queues would use these: with kombu's names it would share them with every other application of the database.
     """
     return {
-        "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "unacked_key": f"{prefix}:unacked",
         "unacked_index_key": f"{prefix}:unacked_index",
         "unacked_mutex_key": f"{prefix}:unacked_mutex",
-        # A worker killed inside the sweep holds its lock this long (seconds; kombu's default is 300).
-        "unacked_mutex_expire": 30,
-        # Look for timed-out messages every 5 s, each time (kombu: every 10 s, but only each tenth time).
-        "unacked_restore_interval": 5,
-        "unacked_restore_throttle": 1,
         # One list per queue, so that its length is the number of waiting messages.
         "priority_steps": [0],
         "socket_connect_timeout": CONNECT_TIMEOUT_S,

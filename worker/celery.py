@@ -7,21 +7,21 @@ is loaded when a worker process starts, before the first job is taken.
 from __future__ import annotations
 
 import logging
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import redis
 from celery import Celery, signals
-from celery.worker import state
 
 from producer.broker import celery_configuration
 from producer.errors import NameshotError
 from producer.settings import read_settings
 from worker import logs, tasks
 from worker.claims import ClaimKeeper
-from worker.consumer import ImageCredit
+from worker.consumer import ImageCredit, Pulse
+from worker.delivery.delivery import Delivery
+from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.model.interface import ModelError
 from worker.service import Service, build
 from worker.settings import WorkerSettings
@@ -38,6 +38,7 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     """A Celery app that knows its settings, and in a worker process the service its tasks use."""
 
     service: Service
+    delivery: Delivery
     probes: Probes | None = None
     #: True from the first moment jobs are taken until the worker is told to stop.
     takes_jobs: bool = False
@@ -50,16 +51,28 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
         except NameshotError as error:
             raise _refusal(error) from None
 
+    @cached_property
+    def delivery_keys(self) -> DeliveryKeys:
+        """The keys of this process, under a name that no process had before."""
+        return DeliveryKeys(self.settings.queue_prefix, new_worker_name())
 
-def configuration(settings: WorkerSettings) -> dict[str, Any]:
+
+def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
     """Celery's settings for a worker process."""
+    shared = celery_configuration(
+        broker_url=settings.broker_url,
+        result_backend=settings.result_backend,
+        result_ttl_s=settings.result_ttl,
+        queue_prefix=settings.queue_prefix,
+    )
     return {
-        **celery_configuration(
-            broker_url=settings.broker_url,
-            result_backend=settings.result_backend,
-            result_ttl_s=settings.result_ttl,
-            queue_prefix=settings.queue_prefix,
-        ),
+        **shared,
+        "broker_transport": "worker.delivery.transport:AtomicTransport",
+        "broker_transport_options": {
+            **shared["broker_transport_options"],
+            "queue_prefix": settings.queue_prefix,
+            "worker_name": worker_name,
+        },
         # Threads overlap the network with the device, and hold one model and one device context.
         "worker_pool": "threads",
         "worker_concurrency": settings.concurrency,
@@ -87,15 +100,14 @@ def _refusal(error: Exception) -> SystemExit:
 
 
 def _end_process() -> None:
-    """Ask Celery to stop: late acknowledgement returns what was in flight, and a supervisor starts a new process."""
-    logger.critical("the device stopped answering; this worker ends so that a new process can take over")
-    state.should_terminate = os.EX_SOFTWARE
+    """The device was lost: what is in flight goes back, and a supervisor starts a new process."""
+    app.delivery.end("the device stopped answering")
 
 
 app = Nameshot("nameshot", set_as_current=True)
-app.add_defaults(lambda: configuration(app.settings))
+app.add_defaults(lambda: configuration(app.settings, app.delivery_keys.worker))
 app.loader.override_backends = dict.fromkeys(("redis", "rediss"), "worker.results:FirstAnswerBackend")
-app.steps["consumer"].add(ImageCredit)
+app.steps["consumer"].update((ImageCredit, Pulse))
 tasks.register(app)
 
 
@@ -113,6 +125,14 @@ def _load(sender: Any, **_: Any) -> None:
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency
     broker = redis.Redis.from_url(app.settings.broker_url, socket_connect_timeout=1, socket_timeout=1)
+    app.delivery = Delivery(
+        broker,
+        app.delivery_keys,
+        max_attempts=app.settings.max_attempts,
+        drain_timeout_s=app.settings.drain_timeout,
+        device_busy_s=lambda: app.service.engine.busy_s,
+        device_limit_s=BULK_TIME_FACTOR * app.settings.job_timeout,
+    )
     claims = ClaimKeeper(broker, prefix=app.settings.queue_prefix, ttl_s=app.settings.result_ttl)
     app.backend.on_answered = claims.answered
     if app.settings.metrics_port:
@@ -121,13 +141,16 @@ def _load(sender: Any, **_: Any) -> None:
             host=app.settings.metrics_host,
             port=app.settings.metrics_port,
             not_ready=lambda: _not_ready(broker),
-            not_healthy=lambda: _not_healthy(app.service),
+            not_healthy=app.delivery.vitality.complaint,
         )
+    app.delivery.lease.start()
 
 
 def _not_ready(broker: redis.Redis) -> str | None:
     if not app.takes_jobs:
         return "starting or stopping"
+    if complaint := app.delivery.vitality.complaint():
+        return complaint
     try:
         broker.ping()
     except redis.RedisError:
@@ -135,13 +158,8 @@ def _not_ready(broker: redis.Redis) -> str | None:
     return None
 
 
-def _not_healthy(service: Service) -> str | None:
-    if (busy_s := service.engine.busy_s) > BULK_TIME_FACTOR * service.job_timeout_s:
-        return f"the device has been busy with one batch for {busy_s:.0f} s"
-    return None
-
-
 def _ready(**_: Any) -> None:
+    app.delivery.departure.install()
     logger.info("ready: %s takes jobs from %s.*", app.service.model.name, app.settings.queue_prefix)
     app.takes_jobs = True
     if app.settings.ready_file:
@@ -155,6 +173,8 @@ def _stopping(**_: Any) -> None:
 
 
 def _close(**_: Any) -> None:
+    app.delivery.departure.drained()
+    app.delivery.lease.leave()
     if app.probes:
         app.probes.close()
     app.service.close()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from producer.contract import ClassifyJob, ClassifyManyJob, ImageInfo, Question, Result, Timings
@@ -98,22 +99,32 @@ class Classifier:
         return self._answer(job.image, job.question, matrix, deadline, queued_ms)
 
     def classify_many(
-        self, job: ClassifyManyJob, *, deadline: float, queued_ms: float | None
+        self,
+        job: ClassifyManyJob,
+        *,
+        deadline: float,
+        queued_ms: float | None,
+        escort: Callable[[int], AbstractContextManager[None]] | None = None,
     ) -> list[Result | JobFailed]:
         """Answer a bulk job: one result or failure for each image, in order; images are fetched concurrently.
+
+        Args:
+            escort: entered with each image's number, one after the other: the images then run one by one.
 
         Raises:
             JobFailed: only for what concerns every image: the shared arguments and the message's own deadline.
         """
         matrix = self._labels.request(job.question)
 
-        def one(url: str) -> Result | JobFailed:
+        def one(number: int, url: str) -> Result | JobFailed:
             try:
-                return self._answer(url, job.question, matrix, deadline, queued_ms)
+                with escort(number) if escort else nullcontext():
+                    return self._answer(url, job.question, matrix, deadline, queued_ms)
             except JobFailed as failure:
                 return failure.with_traceback(None)
 
-        outcomes = list(self._threads.map(one, job.images))
+        spread = map if escort else self._threads.map
+        outcomes = list(spread(one, range(len(job.images)), job.images))
         if time.monotonic() > deadline:
             raise JobFailed("deadline_exceeded", "the message's images were not all answered within its time.")
         return outcomes

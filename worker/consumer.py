@@ -1,4 +1,4 @@
-"""What this worker's consumer does differently from Celery's: no gossip, and credit counted in images.
+"""What this worker's consumer does differently from Celery's: no gossip, credit counted in images, a pulse.
 
 Celery has no configuration key for gossip and mingle, which only cost start-up time and chatter here, so the
 consumer class of the configuration switches them off and a plain ``celery -A worker worker`` is right.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MethodType
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from celery import bootsteps
@@ -17,6 +17,9 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 
 from producer.contract import CLASSIFY_MANY
+
+#: The watch over the loop counts in tens of these.
+TICK_S: Final = 1.0
 
 
 class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
@@ -51,6 +54,30 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
             return images < consumer.pool.num_processes and bool(kombu_can_consume())
 
         qos.can_consume = MethodType(can_consume, qos)
+
+
+class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
+    """Shows that the event loop runs, while there is one."""
+
+    requires = (Tasks,)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        self._timer: Any = None
+        super().__init__(consumer, **options)
+
+    def start(self, consumer: Any) -> None:
+        """Tick from the loop's own timer."""
+        vitality = consumer.app.delivery.vitality
+        vitality.tick()
+        self._timer = consumer.timer.call_repeatedly(TICK_S, vitality.tick)
+
+    def stop(self, consumer: Any) -> None:
+        """The loop ends, or waits for the broker."""
+        if self._timer is not None:
+            self._timer.cancel()
+        consumer.app.delivery.vitality.pause()
+
+    shutdown = stop
 
 
 def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:

@@ -32,6 +32,8 @@ class WorkerSettings(ProducerSettings):
     job_timeout: float = Field(
         60, gt=0, description="seconds from taking a job to its answer; a bulk message has twice that"
     )
+    max_attempts: int = Field(3, ge=1, description="unclean deaths of a worker that one message may be to blame for")
+    drain_timeout: float = Field(10, ge=0, description="seconds after SIGTERM for running jobs to finish")
     max_bytes: int = Field(20_000_000, ge=1, description="of one download")
     max_pixels: int = Field(50_000_000, ge=1, description="of one image; decoded pixels in flight are bounded too")
     fetch_timeout: float = Field(10, gt=0, description="seconds in all, DNS to last byte")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from producer.contract import (
     error_to_json,
 )
 from producer.errors import InvalidJob, JobFailed
+from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
+from worker.delivery.suspects import Deaths, Escort
 from worker.logs import place_of
 from worker.results import FirstAnswerBackend
 from worker.service import Service
@@ -32,6 +35,21 @@ logger = logging.getLogger(__name__)
 
 #: A bulk message has this many times the time of a single job.
 BULK_TIME_FACTOR: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution of a message.
+
+    Attributes:
+        deadline: on `time.monotonic`'s clock.
+        queued_ms: how long the message waited, where that is known.
+        escort: for a bulk job in whose hands a worker died: runs its images one by one.
+    """
+
+    deadline: float
+    queued_ms: float | None
+    escort: Escort | None
 
 
 class JobTask(Task):  # type: ignore[misc]  # celery is untyped
@@ -47,8 +65,10 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     typing = False
     # Celery builds this text for each result, whether or not it is logged.
     resultrepr_maxsize = 16
+    #: How many times NAMESHOT_JOB_TIMEOUT a message has.
+    time_factor = 1
 
-    def answer(self, work: Callable[[Service, float | None], dict[str, Any]]) -> dict[str, Any]:
+    def answer(self, work: Callable[[Service, Attempt], dict[str, Any]]) -> dict[str, Any]:
         """Run one job, unless it has an answer already or has expired.
 
         Raises:
@@ -57,8 +77,10 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         """
         request = self.request
         self._begin(request)
+        timeout_s = self.app.service.job_timeout_s * self.time_factor
         try:
-            return work(self.app.service, _queued_ms(request))
+            with self.app.delivery.running(request.id, _deaths(request), timeout_s) as escort:
+                return work(self.app.service, Attempt(time.monotonic() + timeout_s, _queued_ms(request), escort))
         except JobFailed as failure:
             logger.info("job %s failed: %s", request.id, failure)
             raise
@@ -86,10 +108,9 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
 def classify(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any]:
     """``nameshot.classify``: one image."""
 
-    def work(service: Service, queued_ms: float | None) -> dict[str, Any]:
-        deadline = time.monotonic() + service.job_timeout_s
+    def work(service: Service, attempt: Attempt) -> dict[str, Any]:
         job = ClassifyJob.from_message(args, kwargs)
-        result = service.classifier.classify(job, deadline=deadline, queued_ms=queued_ms)
+        result = service.classifier.classify(job, deadline=attempt.deadline, queued_ms=attempt.queued_ms)
         logger.info("job %s: %s", task.request.id, _summary(result))
         return result.to_json()
 
@@ -99,10 +120,11 @@ def classify(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any
 def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any]:
     """``nameshot.classify_many``: up to 64 images that share one question."""
 
-    def work(service: Service, queued_ms: float | None) -> dict[str, Any]:
-        deadline = time.monotonic() + service.job_timeout_s * BULK_TIME_FACTOR
+    def work(service: Service, attempt: Attempt) -> dict[str, Any]:
         job = ClassifyManyJob.from_message(args, kwargs)
-        outcomes = service.classifier.classify_many(job, deadline=deadline, queued_ms=queued_ms)
+        outcomes = service.classifier.classify_many(
+            job, deadline=attempt.deadline, queued_ms=attempt.queued_ms, escort=attempt.escort
+        )
         failed = [outcome for outcome in outcomes if isinstance(outcome, JobFailed)]
         codes = ", ".join(sorted({failure.code for failure in failed}))
         logger.info(
@@ -120,7 +142,12 @@ def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str
 def register(app: Celery) -> None:
     """Add both tasks to an app."""
     app.task(name=CLASSIFY, base=JobTask, bind=True)(classify)
-    app.task(name=CLASSIFY_MANY, base=JobTask, bind=True)(classify_many)
+    app.task(name=CLASSIFY_MANY, base=JobTask, bind=True, time_factor=BULK_TIME_FACTOR)(classify_many)
+
+
+def _deaths(request: Any) -> Deaths:
+    """What the transport found about the message's past."""
+    return Deaths(getattr(request, DEATHS_HEADER, 0), getattr(request, DEATHS_ALONE_HEADER, 0))
 
 
 def _queued_ms(request: Any) -> float | None:

@@ -116,7 +116,7 @@ def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
 
 def _queues(configuration: Configuration) -> Iterator[Finding]:
     from producer.client import Client
-    from producer.contract import QUEUES
+    from producer.contract import QUEUES, in_flight_key, workers_key
 
     with (
         Client(configuration.broker.url, configuration.results.url, queue_prefix=configuration.queue_prefix) as client,
@@ -127,7 +127,9 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
         except NameshotError as error:
             yield Finding("queues", "broken", str(error))
             return
-        in_flight = server.zcard(f"{configuration.queue_prefix}:unacked_index")
+        prefix = configuration.queue_prefix
+        workers = [name.decode() for name in server.smembers(workers_key(prefix))]
+        in_flight = sum(server.hlen(in_flight_key(prefix, worker)) for worker in workers)
     waiting = ", ".join(f"{name} {depths[name]:,}" for name in QUEUES)
     full = [name for name in QUEUES if depths[name] >= configuration.max_queue]
     text = f"waiting messages: {waiting}; with workers: {in_flight:,}"

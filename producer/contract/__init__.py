@@ -18,7 +18,9 @@ from producer.contract.names import (
     answer_key,
     cancel_channel,
     claim_key,
+    in_flight_key,
     queue_name,
+    workers_key,
 )
 from producer.contract.result import ImageInfo, Outcome, Result, Score, Timings, error_to_json
 
@@ -45,5 +47,7 @@ __all__ = [
     "claim_key",
     "error_to_json",
     "fill",
+    "in_flight_key",
     "queue_name",
+    "workers_key",
 ]

@@ -33,3 +33,13 @@ def cancel_channel(prefix: str) -> str:
 def answer_key(job_id: str) -> str:
     """Where Celery's Redis backend keeps a job's state and answer, and the channel that announces it."""
     return f"celery-task-meta-{job_id}"
+
+
+def workers_key(prefix: str) -> str:
+    """The set of the names of all worker processes that may hold messages."""
+    return f"{prefix}:workers"
+
+
+def in_flight_key(prefix: str, worker: str) -> str:
+    """The hash of the messages that a worker process holds."""
+    return f"{prefix}:in-flight:{worker}"

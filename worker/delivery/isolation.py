@@ -1,0 +1,49 @@
+"""Many jobs side by side, or one alone.
+
+A process that dies takes dozens of jobs with it, and any of them may have done it. So each of them runs alone the next
+time: if the process dies again, its only job did it; if not, the job is innocent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Isolation:
+    """A lock that is shared by ordinary jobs and exclusive for suspects; suspects go first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._together = 0
+        self._suspects_waiting = 0
+        self._alone = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Run beside others, once no suspect runs or waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone and not self._suspects_waiting)
+            self._together += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._together -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Run once all others have finished, with nobody beside."""
+        with self._changed:
+            self._suspects_waiting += 1
+            self._changed.wait_for(lambda: not self._alone and not self._together)
+            self._suspects_waiting -= 1
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()

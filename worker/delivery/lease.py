@@ -1,0 +1,124 @@
+"""A worker says that it lives, and returns to the queues what the dead have held.
+
+The lease is a key that expires. It is renewed by a thread, but only while the worker is well: a process that hangs
+must not keep its jobs. Whoever finds a lease ended moves all that its worker held back to the front of the queues.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from worker.delivery.names import DeliveryKeys, is_known_dead
+from worker.delivery.scripts import RECLAIM
+
+logger = logging.getLogger(__name__)
+
+#: A killed worker's jobs wait this long at most, and one round of looking. Three renewals may fail in between.
+LEASE_S: Final = 9.0
+ROUND_S: Final = 2.5
+#: After Redis was away, every lease has ended at once: the living get this long to renew theirs.
+GRACE_S: Final = 2 * ROUND_S
+#: A job that no worker died of in this time is above suspicion, should its suspicion not have been lifted before.
+SUSPICION_S: Final = 86_400
+
+
+class Lease:
+    """Renews this worker's lease, and ends the affairs of dead ones.
+
+    Args:
+        client: a redis client on the broker's database, with timeouts well below the lease.
+        keys: names, this worker's among them.
+        complaint: what is stuck in this worker; None while it may keep its jobs.
+        on_hopeless: called with a complaint that has lasted for a whole round.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        keys: DeliveryKeys,
+        *,
+        complaint: Callable[[], str | None],
+        on_hopeless: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._complaint = complaint
+        self._on_hopeless = on_hopeless
+        self._was_stuck = False
+        self._end = threading.Event()
+        self._reclaim_from = 0.0
+        self._failing = True
+        self._thread = threading.Thread(target=self._serve, name="lease", daemon=True)
+
+    def start(self) -> None:
+        """Take the lease, then keep it from a thread of its own."""
+        self._round()
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Give up the lease and return what is still held, blaming nobody. Afterwards nothing is ours any more."""
+        self._end.set()
+        try:
+            self._reclaim(self._keys.worker, "leaving")
+        except Exception as error:  # its peers will do it once the lease has ended
+            logger.warning("could not return messages: %s; others will take them over", type(error).__name__)
+
+    def abandon(self) -> None:
+        """Return what is held like the jobs of a dead worker, which this one is about to be."""
+        self._end.set()
+        self._reclaim(self._keys.worker, "gone")
+
+    def _serve(self) -> None:
+        while not self._end.wait(ROUND_S):
+            self._round()
+
+    def _round(self) -> None:
+        complaint = self._complaint()
+        if complaint and self._was_stuck:
+            self._on_hopeless(complaint)
+        self._was_stuck = complaint is not None
+        try:
+            if not complaint:
+                self._renew()
+            if not self._end.is_set() and time.monotonic() >= self._reclaim_from:
+                self._look_after_others()
+        except Exception as error:  # the broker is away: every lease ends, and this thread must go on
+            if not self._failing:
+                logger.warning("cannot renew the lease: %s", type(error).__name__)
+            self._failing = True
+
+    def _renew(self) -> None:
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.set(self._keys.lease, 1, px=int(LEASE_S * 1000))
+            pipe.sadd(self._keys.workers, self._keys.worker)
+            pipe.execute()
+        if self._failing:
+            self._failing = False
+            self._reclaim_from = time.monotonic() + GRACE_S
+            for name in self._workers():
+                if name != self._keys.worker and is_known_dead(name):
+                    self._reclaim(name, "gone")
+
+    def _look_after_others(self) -> None:
+        for name in self._workers():
+            if name == self._keys.worker:
+                continue
+            how = "gone" if is_known_dead(name) else "dead"
+            if how == "gone" or not self._client.exists(self._keys.of(name).lease):
+                self._reclaim(name, how)
+
+    def _workers(self) -> list[str]:
+        return sorted(name.decode() for name in self._client.smembers(self._keys.workers))
+
+    def _reclaim(self, worker: str, how: str) -> None:
+        keys = self._keys.of(worker)
+        names = (keys.lease, keys.in_flight, keys.workers, keys.alone, keys.suspects)
+        returned = int(self._client.eval(RECLAIM, len(names), *names, worker, how, int(SUSPICION_S)))
+        if returned > 0 and how != "leaving":
+            logger.warning("a worker has died: %d jobs that it held are back in their queues", returned)
+        elif returned > 0:
+            logger.info("%d jobs are back in their queues", returned)

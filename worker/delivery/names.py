@@ -1,0 +1,101 @@
+"""The keys of the delivery, and the name of a worker process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from producer.contract import in_flight_key, workers_key
+
+#: Linux: which boot of which kernel, and which process namespace a process id counts in.
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = Path("/proc/self/ns/pid")
+
+#: Set on each delivered message: how many workers died with it in hand, and with it alone in hand.
+DEATHS_HEADER: Final = "nameshot_deaths"
+DEATHS_ALONE_HEADER: Final = "nameshot_deaths_alone"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryKeys:
+    """Keys in the broker's database, all under the queue prefix.
+
+    Attributes:
+        worker: the name of the process they belong to.
+    """
+
+    prefix: str
+    worker: str
+
+    @property
+    def workers(self) -> str:
+        """Set of the names of all workers that may hold messages."""
+        return workers_key(self.prefix)
+
+    @property
+    def suspects(self) -> str:
+        """Hash of how often each job was in the hands of a worker that died."""
+        return f"{self.prefix}:suspects"
+
+    @property
+    def lease(self) -> str:
+        """Exists while the worker lives."""
+        return f"{self.prefix}:lease:{self.worker}"
+
+    @property
+    def in_flight(self) -> str:
+        """Hash of the messages that the worker holds."""
+        return in_flight_key(self.prefix, self.worker)
+
+    @property
+    def alone(self) -> str:
+        """The id of the job that the worker runs with nothing beside it; for one image of many, its number too."""
+        return f"{self.prefix}:alone:{self.worker}"
+
+    def of(self, worker: str) -> DeliveryKeys:
+        """The same keys of another worker."""
+        return DeliveryKeys(self.prefix, worker)
+
+
+def new_worker_name() -> str:
+    """A name for this process, never used before: ``<place>/<process id>/<random>``."""
+    return f"{_place()}/{os.getpid()}/{secrets.token_hex(6)}"
+
+
+def is_known_dead(worker: str) -> bool:
+    """Whether the process of that name was on this machine, in this container, and is no more.
+
+    False also means: cannot be told from here.
+    """
+    place, _, rest = worker.rpartition("/")[0].rpartition("/")
+    if place != _place() or not place.startswith("linux-") or not rest.isdecimal():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return _is_zombie(int(rest))
+
+
+def _is_zombie(process_id: int) -> bool:
+    """Killed, and its parent has not asked for its status yet."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[:1] == ["Z"]
+
+
+def _place() -> str:
+    """Where a process id means one process: on Linux the boot and the namespace, elsewhere only a host's name."""
+    try:
+        namespace = str(_NAMESPACE.readlink()).strip("pid:[]")
+        return f"linux-{_BOOT.read_text().strip()}-{namespace}"
+    except OSError:
+        return f"host-{socket.gethostname()}"

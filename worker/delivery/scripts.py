@@ -1,0 +1,94 @@
+"""The scripts that move messages. Each is atomic: a message is at any moment in a queue or in somebody's hands.
+
+A hash of messages in flight maps a delivery tag to the queue's name, a line feed, and the message as it stood in
+the queue, byte by byte. Tags are made anew for each delivery, so that whoever lost a message to another can neither
+acknowledge nor return it any more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: The id in a message's header, or nil: strangers write to the queues.
+_JOB_ID: Final = """
+local function job_id(raw)
+  local readable, message = pcall(cjson.decode, raw)
+  if readable and type(message) == 'table' and type(message.headers) == 'table'
+      and type(message.headers.id) == 'string' then
+    return message.headers.id
+  end
+end
+"""
+
+#: Takes the first waiting message.
+#: KEYS: the queues in the order to look at, then the taker's messages in flight, the set of workers, the suspects.
+#: ARGV: delivery tag, name of the worker. Returns {queue, message, deaths, deaths alone}, or nil.
+TAKE: Final = (
+    _JOB_ID
+    + """
+local in_flight, workers, suspects = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+for i = 1, #KEYS - 3 do
+  local raw = redis.call('RPOP', KEYS[i])
+  if raw then
+    redis.call('HSET', in_flight, ARGV[1], KEYS[i] .. '\\n' .. raw)
+    redis.call('SADD', workers, ARGV[2])
+    if redis.call('EXISTS', suspects) == 1 then
+      local id = job_id(raw)
+      if id then
+        local deaths = redis.call('HMGET', suspects, id, 'alone ' .. id)
+        return {KEYS[i], raw, deaths[1] or 0, deaths[2] or 0}
+      end
+    end
+    return {KEYS[i], raw, 0, 0}
+  end
+end
+"""
+)
+
+#: Returns one message to its queue. KEYS: the holder's messages in flight. ARGV: delivery tag; 'next' to be taken
+#: next, 'last' to wait behind all others. Returns 1, or 0 when it is not held any more.
+GIVE_BACK: Final = """
+local record = redis.call('HGET', KEYS[1], ARGV[1])
+if not record then return 0 end
+local cut = string.find(record, '\\n', 1, true)
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call(ARGV[2] == 'next' and 'RPUSH' or 'LPUSH', string.sub(record, 1, cut - 1), string.sub(record, cut + 1))
+return 1
+"""
+
+#: Returns all that a worker holds, to be taken next, and forgets the worker.
+#: KEYS: its lease, its messages in flight, the set of workers, what it ran alone, the suspects.
+#: ARGV: its name; 'dead' when its lease has ended, 'gone' when the caller knows that its process is no more, 'leaving'
+#: when it returns them itself; how many seconds a suspicion lasts.
+#: Whoever died may have been killed by what it held: by what it ran alone, if it did, otherwise by any of them.
+#: Returns how many messages went back, or -1 when the worker lives.
+RECLAIM: Final = (
+    _JOB_ID
+    + """
+local lease, in_flight, workers, alone, suspects = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local how = ARGV[2]
+if how == 'dead' and redis.call('EXISTS', lease) == 1 then return -1 end
+if how ~= 'leaving' and redis.call('SISMEMBER', workers, ARGV[1]) == 0 then return 0 end
+local culprit = redis.call('GET', alone)
+local messages = redis.call('HGETALL', in_flight)
+for i = 2, #messages, 2 do
+  local record = messages[i]
+  local cut = string.find(record, '\\n', 1, true)
+  local raw = string.sub(record, cut + 1)
+  redis.call('RPUSH', string.sub(record, 1, cut - 1), raw)
+  if how ~= 'leaving' then
+    local id = job_id(raw)
+    if id and not culprit then
+      redis.call('HINCRBY', suspects, id, 1)
+    elseif id and (culprit == id or string.sub(culprit, 1, #id + 1) == id .. ' ') then
+      redis.call('HINCRBY', suspects, id, 1)
+      redis.call('HINCRBY', suspects, 'alone ' .. culprit, 1)
+    end
+    redis.call('EXPIRE', suspects, ARGV[3])
+  end
+end
+redis.call('DEL', in_flight, alone, lease)
+redis.call('SREM', workers, ARGV[1])
+return #messages / 2
+"""
+)

@@ -1,0 +1,66 @@
+"""How a worker ends.
+
+SIGTERM or SIGINT: no more jobs are taken, and those that run have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A
+second one, or SIGQUIT: everything goes back to the queues, at once. A supervisor's SIGKILL afterwards loses nothing
+either; the jobs then wait for the lease to end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class Departure:
+    """Ends the process in time.
+
+    Args:
+        drain_timeout_s: seconds for running jobs to finish.
+        leave: returns what is still held; called once, right before the process ends.
+    """
+
+    def __init__(self, *, drain_timeout_s: float, leave: Callable[[], None]) -> None:
+        self._drain_timeout_s = drain_timeout_s
+        self._leave = leave
+        self._leaving = False
+        self._drained = threading.Event()
+
+    def install(self) -> None:
+        """Put our handlers before Celery's. From the main thread, once Celery has its own in place."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._drain_first(signal.getsignal(number)))
+        signal.signal(signal.SIGQUIT, lambda *_: self._in_a_thread(0.0))
+
+    def drained(self) -> None:
+        """All jobs have finished: the process may end as it likes."""
+        self._drained.set()
+
+    def _drain_first(self, celerys: Any) -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self._leaving:
+                self._in_a_thread(0.0)
+                return
+            self._leaving = True
+            self._in_a_thread(self._drain_timeout_s)
+            celerys(number, frame)
+
+        return handle
+
+    def _in_a_thread(self, delay_s: float) -> None:
+        # A handler interrupts the main thread wherever it is, with whatever locks it holds.
+        threading.Thread(target=self._depart, args=(delay_s,), name="departure", daemon=True).start()
+
+    def _depart(self, delay_s: float) -> None:
+        if delay_s and self._drained.wait(delay_s):
+            return
+        logger.warning("leaving: what still runs goes back to the queues")
+        self._leave()
+        logging.shutdown()
+        os._exit(0)

@@ -1,0 +1,126 @@
+"""Jobs that were in the hands of a worker that died: run alone, cleared, or found to be poison.
+
+The scripts count the deaths; see `worker.delivery.scripts.RECLAIM`. A job is poison when at least one worker died with
+nothing but it running, and ``max_attempts`` died with it in hand; the image of a bulk job likewise, by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from producer.errors import JobFailed
+from worker.delivery.isolation import Isolation
+from worker.delivery.names import DeliveryKeys
+
+logger = logging.getLogger(__name__)
+
+#: Longer than any job runs: a mark that its writer could not take away must not blame a job for ever.
+MARK_S: Final = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class Deaths:
+    """How many workers died with a job in hand.
+
+    Attributes:
+        alone: how many of them ran nothing else.
+    """
+
+    count: int = 0
+    alone: int = 0
+
+
+#: Runs one image of a suspected bulk job, by its number; raises `JobFailed` for one that was found to be poison.
+Escort = Callable[[int], AbstractContextManager[None]]
+
+
+class Suspects:
+    """Decides how a job runs, after what happened to it before.
+
+    Args:
+        client: a redis client on the broker's database.
+        keys: names, this worker's among them.
+        max_attempts: unclean deaths that one job may be to blame for.
+    """
+
+    def __init__(self, client: Any, keys: DeliveryKeys, *, max_attempts: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._max_attempts = max_attempts
+        self._isolation = Isolation()
+
+    @contextmanager
+    def guard(self, job_id: str, deaths: Deaths) -> Iterator[Escort | None]:
+        """Run a job: beside others, or alone when it is suspected; then an escort for its images is given.
+
+        Raises:
+            JobFailed: ``poisoned``; it is not run again.
+        """
+        if not deaths.count:
+            with self._isolation.together():
+                yield None
+            return
+        if deaths.alone and deaths.count >= self._max_attempts:
+            self._clear(job_id, 0)
+            raise poisoned(deaths.count)
+        with self._isolation.alone():
+            logger.warning("job %s was in the hands of %d workers that died: it runs alone", job_id, deaths.count)
+            self._mark(job_id)
+            images = 0
+
+            @contextmanager
+            def escort(number: int) -> Iterator[None]:
+                nonlocal images
+                images = max(images, number + 1)
+                if (died := self._deaths_of_image(job_id, number)) >= max(1, self._max_attempts - 1):
+                    raise poisoned(died + 1)
+                self._mark(f"{job_id} {number}")
+                try:
+                    yield
+                finally:
+                    self._mark(job_id)
+
+            try:
+                yield escort
+            finally:
+                self._unmark()
+        self._clear(job_id, images)
+
+    def _mark(self, what: str) -> None:
+        with _unless_away("mark what runs alone"):
+            self._client.set(self._keys.alone, what, ex=MARK_S)
+
+    def _unmark(self) -> None:
+        with _unless_away("unmark what ran alone"):
+            self._client.delete(self._keys.alone)
+
+    def _deaths_of_image(self, job_id: str, number: int) -> int:
+        deaths = 0
+        with _unless_away("look up an image's past"):
+            deaths = int(self._client.hget(self._keys.suspects, f"alone {job_id} {number}") or 0)
+        return deaths
+
+    def _clear(self, job_id: str, images: int) -> None:
+        fields = [job_id, f"alone {job_id}", *(f"alone {job_id} {number}" for number in range(images))]
+        with _unless_away("clear a suspect"):
+            self._client.hdel(self._keys.suspects, *fields)
+
+
+def poisoned(deaths: int) -> JobFailed:
+    """The failure of what killed ``deaths`` workers."""
+    return JobFailed("poisoned", f"{deaths} workers died while they worked on it; it is not tried again.")
+
+
+@contextmanager
+def _unless_away(what: str) -> Iterator[None]:
+    """Without Redis the job goes on: its suspicion then lasts a little longer."""
+    try:
+        yield
+    except redis.RedisError as error:
+        logger.warning("could not %s: %s", what, type(error).__name__)

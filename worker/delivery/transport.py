@@ -1,0 +1,169 @@
+"""kombu's Redis transport, in which taking a message and recording who holds it are one step.
+
+kombu pops a message with BRPOP and records it as unacknowledged afterwards: a process killed in between loses it.
+Here one script does both (`worker.delivery.scripts`), for messages of every producer. What else kombu does stays:
+the event loop, reconnecting, remote control.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any, Final
+from uuid import uuid4
+
+from kombu.asynchronous import get_event_loop
+from kombu.transport import redis as kombu_redis
+from kombu.transport.virtual import Empty
+from kombu.transport.virtual import QoS as VirtualQoS
+from kombu.utils.encoding import bytes_to_str
+
+from producer.contract import queue_name
+from worker.delivery.doorbell import Doorbell
+from worker.delivery.fairness import FairOrder
+from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, DeliveryKeys
+from worker.delivery.scripts import GIVE_BACK, TAKE
+
+logger = logging.getLogger(__name__)
+
+#: An idle consumer looks this often by itself, should its doorbell be out of order.
+LOOK_EVERY_S: Final = 1.0
+
+
+class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
+    """Acknowledges and returns messages by their delivery tag; what is not ours any more stays as it is."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message that `TAKE` has recorded already."""
+        VirtualQoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Forget a message for good."""
+        with self.channel.conn_or_acquire() as client:
+            client.hdel(self.channel.keys.in_flight, delivery_tag)
+        VirtualQoS.ack(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Forget it, or put it behind all others of its queue."""
+        if requeue:
+            self.restore_by_tag(delivery_tag, leftmost=True)
+            VirtualQoS.ack(self, delivery_tag)
+        else:
+            self.ack(delivery_tag)
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Return a message to its queue: before all others, or behind them."""
+        with self.channel.conn_or_acquire(client) as connection:
+            connection.eval(GIVE_BACK, 1, self.channel.keys.in_flight, tag, "last" if leftmost else "next")
+
+    def restore_visible(self, *_: Any, **__: Any) -> None:
+        """Nothing times out here: leases end, and `worker.delivery.lease` sees to that."""
+
+
+class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
+    """Takes messages by script."""
+
+    QoS = AtomicQoS
+    #: From the transport options: the queue prefix, and the name of this worker process.
+    queue_prefix = ""
+    worker_name = ""
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "queue_prefix", "worker_name")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._order = FairOrder()
+        self._idle_since: float | None = None
+        self._doorbell: Doorbell | None = None
+        self._tag = ""
+        super().__init__(*args, **kwargs)
+        self.keys = DeliveryKeys(self.queue_prefix, self.worker_name)
+
+    def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
+        """Ask for a message, unless the queues were empty a moment ago and nobody rang since."""
+        if self._idle_since is not None and monotonic() - self._idle_since < LOOK_EVERY_S:
+            return
+        queues = self._queues_in_order()
+        if not queues:
+            return
+        keys = [*queues, self.keys.in_flight, self.keys.workers, self.keys.suspects]
+        self._tag = uuid4().hex
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = monotonic()
+        self.client.connection.send_command("EVAL", TAKE, len(keys), *keys, self._tag, self.worker_name)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """Read the answer to `_brpop_start` and hand the message on."""
+        try:
+            taken = self.client.parse_response(self.client.connection, "EVAL", **options)
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+        except self.ResponseError as error:
+            logger.error("the broker refuses to hand out messages: %s", error)
+            taken = None
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        if taken is None:
+            self._wait_for_the_bell()
+            raise Empty
+        self._idle_since = None
+        self._hand_on(taken)
+        return True
+
+    def _hand_on(self, taken: Sequence[Any]) -> None:
+        queue, raw = bytes_to_str(taken[0]), taken[1]
+        payload = self._readable(raw)
+        if payload is None:
+            logger.warning("took %d bytes from %s that are not a Celery message, and dropped them", len(raw), queue)
+            with self.conn_or_acquire() as client:
+                client.hdel(self.keys.in_flight, self._tag)
+            return
+        deaths, alone = int(taken[2]), int(taken[3])
+        payload["headers"].update({DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone})
+        payload["properties"]["delivery_info"]["redelivered"] = deaths > 0
+        self.connection._deliver(payload, queue)
+
+    def _readable(self, raw: bytes) -> dict[str, Any] | None:
+        """The message as kombu wants it, under our own delivery tag; None for what it would choke on."""
+        try:
+            payload = json.loads(raw)
+            payload["headers"] = dict(payload.get("headers") or {})
+            properties = payload["properties"] = dict(payload["properties"])
+            properties["delivery_info"] = dict(properties.get("delivery_info") or {})
+            properties["delivery_tag"] = self._tag
+            self.Message(payload, channel=self)
+        except Exception:  # whatever a decoder raises, RecursionError too: the bytes are a stranger's
+            return None
+        return dict(payload)
+
+    def _queues_in_order(self) -> list[str]:
+        """The lists that this worker consumes from, the one whose turn it is first."""
+        ours = [queue_name(self.queue_prefix, queue) for queue in self._order.next()]
+        active = set(self.active_queues)
+        return [name for name in ours if name in active] + sorted(active - set(ours))
+
+    def _wait_for_the_bell(self) -> None:
+        self._idle_since = monotonic()
+        if self._doorbell is None:
+            self._doorbell = Doorbell(self._create_client, sorted(self.active_queues), self._rung)
+        self._doorbell.listen()
+
+    def _rung(self) -> None:
+        """A queue holds a message: have the event loop ask for it. Called from the doorbell's threads."""
+        self._idle_since = None
+        if (loop := get_event_loop()) is not None:
+            loop.call_soon(lambda: None)
+
+    def close(self) -> None:
+        """Stop waiting, and return what was not worked on."""
+        if self._doorbell is not None:
+            self._doorbell.close()
+        super().close()
+
+
+class AtomicTransport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is untyped
+    """``redis://`` and ``rediss://``; named by the worker's ``broker_transport``."""
+
+    Channel = AtomicChannel

@@ -1,0 +1,67 @@
+"""Whether this process still does its work: a pool of threads has no time limits, so somebody has to look."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+#: The event loop ticks each second. Silent for this long, it is stuck, and so is every acknowledgement.
+LOOP_SILENT_S: Final = 15.0
+#: A job watches its own deadline; one that is still running so long after it hangs where it cannot look.
+OVERDUE_S: Final = 10.0
+
+
+class Vitality:
+    """Watches the event loop, the device and the running jobs.
+
+    Args:
+        device_busy_s: how long the oldest running batch has taken so far.
+        device_limit_s: a batch that takes longer never ends.
+    """
+
+    def __init__(self, *, device_busy_s: Callable[[], float], device_limit_s: float) -> None:
+        self._device_busy_s = device_busy_s
+        self._device_limit_s = device_limit_s
+        self._tick: float | None = None
+        self._running: dict[object, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+
+    def tick(self) -> None:
+        """The event loop runs."""
+        self._tick = time.monotonic()
+
+    def pause(self) -> None:
+        """The event loop waits for the broker to come back, or ends: silence means nothing until it ticks again."""
+        self._tick = None
+
+    @contextmanager
+    def job(self, job_id: str, timeout_s: float) -> Iterator[None]:
+        """A job runs, and means to be done in time."""
+        token = object()
+        with self._lock:
+            self._running[token] = (job_id, time.monotonic() + timeout_s)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._running[token]
+
+    def complaint(self) -> str | None:
+        """What is stuck, in a few words; None while all is well."""
+        tick = self._tick
+        if tick is not None and (silent_s := time.monotonic() - tick) > LOOP_SILENT_S:
+            return f"the event loop has not moved for {silent_s:.0f} s"
+        if (busy_s := self._device_busy_s()) > self._device_limit_s:
+            return f"the device has been busy with one batch for {busy_s:.0f} s"
+        if overdue := self.overdue():
+            return f"{len(overdue)} jobs hang"
+        return None
+
+    def overdue(self) -> list[str]:
+        """Ids of the jobs that hang."""
+        now = time.monotonic()
+        with self._lock:
+            return [job_id for job_id, deadline in self._running.values() if now > deadline + OVERDUE_S]
