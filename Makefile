@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test lint format bench chaos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ format: install ## format the code
 
 bench: install ## throughput of a real worker beside the model's own limit
 	$(BIN)/python -m benchmarks
+
+chaos: install ## 10,000 jobs while workers, producers, connections and Valkey fail: none may be lost
+	$(BIN)/python -m tests.chaos
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,6 +7,7 @@ is loaded when a worker process starts, before the first job is taken.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
 from worker.delivery.delivery import Delivery
 from worker.delivery.names import DeliveryKeys, new_worker_name
-from worker.model.interface import ModelError
+from worker.model import Model, ModelError, load_model
 from worker.service import Service, build
 from worker.settings import WorkerSettings
 from worker.tasks import BULK_TIME_FACTOR
@@ -42,6 +43,8 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     probes: Probes | None = None
     #: True from the first moment jobs are taken until the worker is told to stop.
     takes_jobs: bool = False
+    #: A program that brings a model of its own replaces this before the worker starts.
+    load_model: Callable[..., Model] = staticmethod(load_model)
 
     @cached_property
     def settings(self) -> WorkerSettings:
@@ -119,7 +122,7 @@ def _load(sender: Any, **_: Any) -> None:
     """Load the model before anything is consumed; Celery swallows every exception here but SystemExit."""
     logs.configure(app.settings.log_level, app.settings.log_format)
     try:
-        app.service = build(app.settings, on_device_lost=_end_process)
+        app.service = build(app.settings, load_model=app.load_model, on_device_lost=_end_process)
     except (NameshotError, ModelError) as error:
         raise _refusal(error) from None
     if not isinstance(sender.concurrency, int):

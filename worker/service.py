@@ -14,7 +14,6 @@ from worker.engine import LocalEngine
 from worker.fetch import Fetcher, parse_allow, parse_hosts, parse_ports
 from worker.images import prepare_pillow
 from worker.labels import LabelCache
-from worker.model import load_model
 from worker.model.interface import Model
 from worker.settings import WorkerSettings
 from worker.telemetry import Telemetry
@@ -47,8 +46,12 @@ class Service:
         self.classifier.close()
 
 
-def build(settings: WorkerSettings, *, on_device_lost: Callable[[], None]) -> Service:
+def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_device_lost: Callable[[], None]) -> Service:
     """Load and warm up the model, and everything around it.
+
+    Args:
+        load_model: called as `worker.model.load_model` is.
+        on_device_lost: as for `LocalEngine`.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.

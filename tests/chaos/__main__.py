@@ -1,0 +1,149 @@
+"""``make chaos``: thousands of jobs while workers, producers, connections and Valkey fail; nothing may be lost.
+
+Exits with 1 when an accepted job has no answer, or an answer changed or is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.faults import Kind
+from tests.chaos.run import Plan, Report, run
+from tests.chaos.whereabouts import NOWHERE
+
+FEW = 10
+LINE_EVERY_S = 10.0
+
+
+def main() -> int:
+    """Run, print, judge."""
+    defaults = Plan()
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=defaults.jobs, help="(%(default)s)")
+    parser.add_argument("--faults", type=int, default=defaults.faults, help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the schedule of faults (%(default)s)")
+    parser.add_argument("--workers", type=int, default=defaults.workers, help="(%(default)s)")
+    parser.add_argument("--gap", type=float, default=defaults.gap_s, help="seconds between faults (%(default)s)")
+    parser.add_argument("--forward-ms", type=float, default=defaults.forward_ms, help="of a batch (%(default)s)")
+    parser.add_argument(
+        "--patience", type=float, default=defaults.patience_s, help="seconds without a new answer (%(default)s)"
+    )
+    parser.add_argument("--only", nargs="+", choices=[kind.name for kind in Kind], help="kinds of faults")
+    parser.add_argument("--folder", type=Path, help="keep logs and data there, in an empty folder")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    arguments = parser.parse_args()
+    plan = Plan(
+        jobs=arguments.jobs,
+        faults=arguments.faults,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        gap_s=arguments.gap,
+        forward_ms=arguments.forward_ms,
+        patience_s=arguments.patience,
+        kinds=frozenset(Kind[name] for name in arguments.only) if arguments.only else defaults.kinds,
+    )
+    with tempfile.TemporaryDirectory(prefix="nameshot-chaos-") as temporary:
+        folder = Path(arguments.folder or temporary)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            parser.error(f"{folder} is not empty; the jobs of another run would be counted too")
+        report = run(plan, folder.absolute(), Progress())
+    numbers = summary(report)
+    if arguments.json:
+        print(json.dumps(numbers, indent=2))
+    else:
+        show(numbers)
+    verdict = report.verdict
+    return 1 if verdict.lost or verdict.changed or verdict.wrong else 0
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """The numbers as JSON has them; of lost, changed and wrong jobs the first few ids too."""
+    verdict = report.verdict
+    recoveries_s = [seconds for seconds in report.recoveries_s if seconds is not None]
+    return {
+        "seed": report.plan.seed,
+        "workers": report.plan.workers,
+        "duration_s": round(report.duration_s, 1),
+        "accepted": report.accepted,
+        "answered": report.answered,
+        "lost": len(verdict.lost),
+        "lost_messages": dict(report.lost_messages.most_common()),
+        "changed": len(verdict.changed),
+        "wrong": len(verdict.wrong),
+        "failed": dict(sorted(verdict.failed.items())),
+        "faults": {kind.value: report.faults[kind] for kind in Kind},
+        "jobs_by_executions": dict(sorted(Counter(report.runs.values()).items())),
+        "kills_with_jobs_in_hand": len(report.recoveries_s),
+        "kills_not_recovered": report.recoveries_s.count(None),
+        "slowest_recovery_s": round(max(recoveries_s), 1) if recoveries_s else None,
+        "unexpected_ends": report.unexpected_ends,
+        "stuck_stops": report.stuck_stops,
+        "examples": {
+            "lost": sorted(verdict.lost)[:FEW],
+            "changed": sorted(verdict.changed)[:FEW],
+            "wrong": sorted(verdict.wrong)[:FEW],
+        },
+    }
+
+
+def show(numbers: dict[str, Any]) -> None:
+    """Print the numbers as one table."""
+    table = Table(title=f"seed {numbers['seed']}, {numbers['workers']} workers, {numbers['duration_s']:.0f} s")
+    table.add_column("counted")
+    table.add_column("", justify="right")
+    table.add_row("jobs accepted", f"{numbers['accepted']:,}")
+    table.add_row("jobs answered", f"{numbers['answered']:,}")
+    for name in ("lost", "changed", "wrong"):
+        style = "bold red" if numbers[name] else "bold green"
+        examples = ", ".join(numbers["examples"][name][:3])
+        table.add_row(name, " ".join(filter(None, (f"{numbers[name]:,}", examples))), style=style)
+    for place, jobs in numbers["lost_messages"].items():
+        table.add_row(
+            f"lost jobs whose message lies in {place}" if place != NOWHERE else "lost jobs whose message is nowhere",
+            f"{jobs:,}",
+        )
+    for code, jobs in numbers["failed"].items():
+        table.add_row(f"answered with {code}", f"{jobs:,}")
+    table.add_section()
+    for kind, count in numbers["faults"].items():
+        table.add_row(kind, f"{count:,}")
+    table.add_section()
+    for executions, jobs in numbers["jobs_by_executions"].items():
+        table.add_row(f"jobs executed {executions} times" if executions != 1 else "jobs executed once", f"{jobs:,}")
+    slowest_s = numbers["slowest_recovery_s"]
+    table.add_row("kills of a worker with jobs in hand", f"{numbers['kills_with_jobs_in_hand']:,}")
+    table.add_row("of them not recovered", f"{numbers['kills_not_recovered']:,}")
+    table.add_row("slowest recovery of the others", "–" if slowest_s is None else f"{slowest_s} s")
+    table.add_row("processes that ended without a fault", f"{len(numbers['unexpected_ends']):,}")
+    table.add_row("workers that did not stop on SIGTERM", f"{numbers['stuck_stops']:,}")
+    Console().print(table)
+
+
+class Progress:
+    """What a run says: one line that is written over on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._next_s = 0.0
+
+    def __call__(self, progress: str) -> None:
+        if self._on_terminal:
+            print(f"\r{progress:<100}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() >= self._next_s:
+            print(progress, file=sys.stderr, flush=True)
+            self._next_s = time.monotonic() + LINE_EVERY_S
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,85 @@
+"""A model without weights: a job's answer is a function of its pixels and labels, and the forward pass is a sleep."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from worker.model import Prepared
+from worker.model.interface import Float32, Scoring
+
+SIDE_PIXELS = 8
+DIMENSIONS = 16
+#: Spreads the softmax, so that rankings have a clear first.
+LOGIT_SCALE = 10.0
+#: What a process ends with that took the poison.
+POISONED_EXIT = 9
+
+
+class NullModel:
+    """Answers after `forward_ms + image_ms * n` milliseconds for n images; every process gives the same answers.
+
+    Args:
+        poison_label: a prompt that holds it ends the process at once, as a fault in a native library would.
+        on_prepare: called in a job's own thread for each image that is about to be embedded.
+    """
+
+    name = "null"
+    revision: str | None = None
+    device = "cpu"
+    parallel_batches = 1
+    dtype = "float32"
+    family = "null"
+    max_tokens = 77
+    scoring: Scoring = "softmax"
+
+    def __init__(
+        self,
+        *,
+        forward_ms: float = 0.0,
+        image_ms: float = 0.0,
+        poison_label: str | None = None,
+        on_prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._forward_ms = forward_ms
+        self._image_ms = image_ms
+        self._poison_label = poison_label
+        self._on_prepare = on_prepare
+
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        return [min(len(prompt.split()), self.max_tokens) for prompt in prompts]
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        self._on_prepare()
+        small = image.convert("RGB").resize((SIDE_PIXELS, SIDE_PIXELS), Image.Resampling.NEAREST)
+        return Prepared({"pixels": np.asarray(small, dtype=np.uint8)}, key=None)
+
+    def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface's
+        time.sleep((self._forward_ms + self._image_ms * len(batch)) / 1000)
+        return np.stack([_unit_vector(image.arrays["pixels"].tobytes()) for image in batch])
+
+    def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface's
+        if self._poison_label is not None and any(self._poison_label in prompt for prompt in prompts):
+            os._exit(POISONED_EXIT)
+        return np.stack([_unit_vector(prompt.encode()) for prompt in prompts])
+
+    def logits(self, image: npt.NDArray[np.floating[Any]], texts: npt.NDArray[np.floating[Any]]) -> Float32:
+        return (LOGIT_SCALE * (texts @ image)).astype(np.float32)
+
+    def warm_up(self, max_batch: int = 1) -> None:
+        """Nothing is cold."""
+
+
+def _unit_vector(data: bytes) -> Float32:
+    """A direction that depends on every byte, (d,)."""
+    seed = int.from_bytes(hashlib.sha256(data).digest())
+    vector = np.random.default_rng(seed).standard_normal(DIMENSIONS).astype(np.float32)
+    unit: Float32 = vector / np.linalg.norm(vector)
+    return unit

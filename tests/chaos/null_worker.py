@@ -1,0 +1,58 @@
+"""The real worker app with a null model: ``celery -A tests.chaos.null_worker worker`` is ready in a second.
+
+Environment:
+    NULL_FORWARD_MS: what a forward pass takes, whatever its size (5).
+    NULL_IMAGE_MS: what each image adds to it (0).
+    NULL_POISON_LABEL: a prompt with this label ends the process.
+    NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
+        when its image is about to be embedded. A job that had its answer already is taken and not run.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any
+
+from celery import current_task, signals
+
+from tests.chaos.null_model import NullModel
+from worker.celery import app
+
+__all__ = ["app"]
+
+
+def _load_null_model(_model: str, **_: Any) -> NullModel:
+    return NullModel(
+        forward_ms=float(os.environ.get("NULL_FORWARD_MS", "5")),
+        image_ms=float(os.environ.get("NULL_IMAGE_MS", "0")),
+        poison_label=os.environ.get("NULL_POISON_LABEL"),
+        on_prepare=_run,
+    )
+
+
+def _write(executions: int, job_id: str, event: str) -> None:
+    # One write in append mode: lines of several processes never mix, and kill -9 loses none.
+    os.write(executions, f"{job_id} {os.getpid()} {event}\n".encode())
+
+
+def _log_executions(path: str) -> None:
+    global _run
+    executions = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    write = partial(_write, executions)
+    signals.task_prerun.connect(lambda task_id, **_: write(task_id, "taken"), weak=False)
+
+    def run() -> None:
+        if current_task:  # the images of a bulk message are prepared in threads that know no task
+            write(current_task.request.id, "run")
+
+    _run = run
+
+
+def _run() -> None:
+    """Replaced when executions are logged."""
+
+
+if "NULL_EXECUTIONS" in os.environ:
+    _log_executions(os.environ["NULL_EXECUTIONS"])
+app.load_model = _load_null_model

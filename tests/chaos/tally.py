@@ -1,0 +1,182 @@
+"""Watches a run over a connection that no fault touches: what was accepted, run and answered, and when."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from producer.answers import Answer
+from producer.contract import answer_key
+from producer.embedded import RunningValkey
+from tests.chaos.jobs import number_of, right_ranking
+
+CHUNK = 500
+READ_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerKill:
+    """A ``kill -9`` of a worker, and the jobs that it had in hand."""
+
+    at_s: float
+    in_hand: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The first terminal answer that was seen for a job."""
+
+    payload: bytes
+    at_s: float
+
+
+class Lines:
+    """The complete lines that were added to a file since the last reading."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._offset = 0
+
+    def __iter__(self) -> Iterator[str]:
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as file:
+            file.seek(self._offset)
+            added = file.read()
+        complete = added[: added.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        yield from complete.decode().splitlines()
+
+
+class Tally:
+    """Counts what happens to the jobs; `poll` it several times a second.
+
+    A terminal answer that another one replaces is noticed whenever both were there at a poll, or one at a poll and
+    the other at the end.
+
+    Args:
+        executions: the file in which null workers note what they take and run.
+        accepted: the files in which producers note what was accepted.
+
+    Attributes:
+        accepted: ids whose submission returned.
+        runs: how often each job's image was embedded.
+        kills: see `worker_killed`.
+    """
+
+    def __init__(self, valkey: RunningValkey, executions: Path, accepted: Iterable[Path]) -> None:
+        self.accepted: set[str] = set()
+        self.runs: Counter[str] = Counter()
+        self.kills: list[WorkerKill] = []
+        self._first: dict[str, Seen] = {}
+        self._waiting: set[str] = set()
+        self._taken_by: defaultdict[int, set[str]] = defaultdict(set)
+        self._executions = Lines(executions)
+        self._accepted = [Lines(file) for file in accepted]
+        self._answers = redis.Redis.from_url(
+            valkey.result_backend, retry=Retry(NoBackoff(), 0), socket_timeout=READ_TIMEOUT_S
+        )
+
+    @property
+    def answered(self) -> int:
+        """Jobs with a terminal answer."""
+        return len(self._first)
+
+    @property
+    def unanswered(self) -> int:
+        """Accepted or taken jobs without one."""
+        return len(self._waiting)
+
+    def poll(self, now_s: float) -> None:
+        """Read what is new. While Valkey is away, its part waits for the next poll."""
+        new: set[str] = set()
+        for lines in self._accepted:
+            accepted = set(lines)
+            self.accepted |= accepted
+            new |= accepted
+        for line in self._executions:
+            job_id, pid, event = line.split()
+            if event == "run":
+                self.runs[job_id] += 1
+            else:
+                self._taken_by[int(pid)].add(job_id)
+                new.add(job_id)
+        self._waiting |= new - self._first.keys()
+        try:
+            for job_id, payload in self._terminal(sorted(self._waiting)):
+                self._first[job_id] = Seen(payload, now_s)
+                self._waiting.discard(job_id)
+        except redis.RedisError:
+            return
+
+    def worker_killed(self, pid: int, now_s: float) -> None:
+        """Note what a worker that was just killed had taken and not answered."""
+        self.poll(now_s)
+        self.kills.append(WorkerKill(now_s, frozenset(self._taken_by[pid] & self._waiting)))
+
+    def recoveries_s(self) -> list[float | None]:
+        """For each kill, the time until the last job in hand was answered; None when one never was.
+
+        Kills that hit an idle worker are left out.
+        """
+        return [
+            max(self._first[job_id].at_s for job_id in kill.in_hand) - kill.at_s
+            if kill.in_hand <= self._first.keys()
+            else None
+            for kill in self.kills
+            if kill.in_hand
+        ]
+
+    def judge(self) -> Verdict:
+        """Compare the answers as they stand now with those first seen, and with those that are right.
+
+        Raises:
+            redis.RedisError: Valkey does not answer.
+        """
+        final = dict(self._terminal(sorted(self.accepted | self._first.keys())))
+        lost = [job_id for job_id in self.accepted if job_id not in final]
+        changed = [job_id for job_id, seen in self._first.items() if final.get(job_id) != seen.payload]
+        failed: Counter[str] = Counter()
+        wrong: list[str] = []
+        for job_id, payload in final.items():
+            answer = Answer.from_meta(payload, job_id)
+            if answer.state != "succeeded":
+                failed[getattr(answer.error, "code", answer.state)] += 1
+            elif [score.label for score in answer.result().ranking] != right_ranking(number_of(job_id)):
+                wrong.append(job_id)
+        return Verdict(lost, changed, wrong, failed)
+
+    def _terminal(self, job_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        for start in range(0, len(job_ids), CHUNK):
+            chunk = job_ids[start : start + CHUNK]
+            payloads: list[bytes | None] = self._answers.mget([answer_key(job_id) for job_id in chunk])  # type: ignore[assignment]
+            for job_id, payload in zip(chunk, payloads, strict=True):
+                if payload is not None and Answer.from_meta(payload, job_id).is_terminal:
+                    yield job_id, payload
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._answers.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of the jobs.
+
+    Attributes:
+        lost: accepted, and without a terminal answer.
+        changed: had another terminal answer, or one more, than stands at the end.
+        wrong: succeeded with a ranking that the picture and labels do not have.
+        failed: terminal answers that are no success, by code.
+    """
+
+    lost: list[str]
+    changed: list[str]
+    wrong: list[str]
+    failed: Counter[str]
