@@ -101,10 +101,10 @@ class Suspects:
             self._client.delete(self._keys.alone)
 
     def _deaths_of_image(self, job_id: str, number: int) -> int:
-        deaths = 0
+        deaths: bytes | None = None
         with _unless_away("look up an image's past"):
-            deaths = int(self._client.hget(self._keys.suspects, f"alone {job_id} {number}") or 0)
-        return deaths
+            deaths = self._client.hget(self._keys.suspects, f"alone {job_id} {number}")
+        return int(deaths or 0)
 
     def _clear(self, job_id: str, images: int) -> None:
         fields = [job_id, f"alone {job_id}", *(f"alone {job_id} {number}" for number in range(images))]
