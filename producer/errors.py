@@ -16,7 +16,8 @@
     │   and, beside the code that raises them, for the command line only:
     ├── EmbeddedError        a part of ``nameshot demo`` or ``up`` did not start or died
     ├── UsageError           a command's options do not fit together
-    └── BulkOutputError      the output file of ``nameshot bulk`` is not one of ours
+    ├── BulkOutputError      the output file of ``nameshot bulk`` is not one of ours
+    └── DeadLetterError      there is no such dead letter, or it cannot be replayed
 
 A worker answers a job it cannot do with `JobFailed`, whose positional arguments
 ``(code, message, retryable)`` are what travels; a client without this package reads ``e.args``.
@@ -62,7 +63,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("too_many_pixels", False, "the image has more pixels than `NAMESHOT_MAX_PIXELS`", "send a smaller rendition"),
     ErrorCode("bad_aspect_ratio", False, "one side is over 30 times the other", "crop the image"),
     ErrorCode("model_error", False, "the model could not process this image", "report it, with the image"),
-    ErrorCode("poisoned", False, "the job was there each time a worker died", "look at the dead letters"),
+    ErrorCode("poisoned", False, "the job was there each time a worker died", "see `nameshot dead-letters list`; `replay` tries it again"),
     ErrorCode("dns_failed", True, "the host name could not be resolved", "check the name; try again"),
     ErrorCode("connect_failed", True, "no connection could be made, or it broke off", "try again"),
     ErrorCode("fetch_timeout", True, "the download took longer than its time", "try again, or raise `timeout`"),

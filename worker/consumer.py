@@ -1,4 +1,4 @@
-"""What this worker's consumer does differently from Celery's: no gossip, credit counted in images, a pulse.
+"""What this worker's consumer does differently from Celery's: no gossip, no content in the log, credit, a pulse.
 
 Celery has no configuration key for gossip and mingle, which only cost start-up time and chatter here, so the
 consumer class of the configuration switches them off and a plain ``celery -A worker worker`` is right.
@@ -6,6 +6,7 @@ consumer class of the configuration switches them off and a plain ``celery -A wo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from types import MethodType
 from typing import Any, Final
@@ -17,17 +18,40 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 
 from producer.contract import CLASSIFY_MANY
+from worker.messages import refuse
+
+logger = logging.getLogger(__name__)
 
 #: The watch over the loop counts in tens of these.
 TICK_S: Final = 1.0
 
 
 class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
-    """Celery's consumer without gossip and mingle."""
+    """Celery's consumer without gossip and mingle, which never prints what it cannot use."""
 
     def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **options: Any) -> None:
         quiet = {"without_gossip": True, "without_mingle": True}
         super().__init__(*args, worker_options={**(worker_options or {}), **quiet}, **options)
+
+    def on_unknown_message(self, _body: Any, message: Any) -> None:
+        """It names no task."""
+        self._refuse(message, "it names no task")
+
+    def on_unknown_task(self, _body: Any, message: Any, _error: Any) -> None:
+        """Nothing here has the name of its task."""
+        self._refuse(message, "its task is not known here")
+
+    def on_decode_error(self, message: Any, _error: Any) -> None:
+        """It is in no encoding that is accepted here."""
+        self._refuse(message, "it cannot be decoded")
+
+    def on_invalid_task(self, _body: Any, message: Any, _error: Any) -> None:
+        """A header that Celery needs is wrong, ``eta`` or ``expires``."""
+        self._refuse(message, "a header cannot be used, eta or expires perhaps")
+
+    def _refuse(self, message: Any, fault: str) -> None:
+        refuse(self.app, message, fault)
+        message.ack_log_error(logger, self.connection_errors)
 
 
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped

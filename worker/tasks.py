@@ -78,8 +78,13 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         request = self.request
         self._begin(request)
         timeout_s = self.app.service.job_timeout_s * self.time_factor
+
+        def keep(deaths: int, image: int | None) -> None:
+            tag = request.properties["delivery_tag"]
+            self.app.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
+
         try:
-            with self.app.delivery.running(request.id, _deaths(request), timeout_s) as escort:
+            with self.app.delivery.running(request.id, _deaths(request), timeout_s, keep) as escort:
                 return work(self.app.service, Attempt(time.monotonic() + timeout_s, _queued_ms(request), escort))
         except JobFailed as failure:
             logger.info("job %s failed: %s", request.id, failure)

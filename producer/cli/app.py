@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import bulk, classify, doctor, jobs, system
+from producer.cli import bulk, classify, dead_letters, doctor, jobs, system
 
 app = typer.Typer(
     name="nameshot",
@@ -54,3 +54,4 @@ for _name, _command in (
     ("doctor", doctor.doctor),
 ):
     app.command(_name)(_command)
+app.add_typer(dead_letters.app, name="dead-letters")

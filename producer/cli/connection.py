@@ -11,6 +11,7 @@ from producer.errors import InvalidJob
 
 if TYPE_CHECKING:
     from producer.client import Client
+    from producer.configuration import Configuration
     from producer.embedded.home import UpInfo
 
 
@@ -37,6 +38,20 @@ def connect() -> Client:
         return Client()
     prefix = os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
     return Client(up.broker_url, up.result_backend, queue_prefix=prefix)
+
+
+def configuration() -> Configuration:
+    """What `connect` would use, for commands that do what no client does."""
+    from producer.configuration import configure
+
+    up = used_up()
+    return configure(
+        broker_url=up.broker_url if up else None,
+        result_backend=up.result_backend if up else None,
+        queue_prefix=os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix) if up else None,
+        result_ttl=None,
+        max_queue=None,
+    )
 
 
 def image_url(image: str) -> str:

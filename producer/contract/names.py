@@ -43,3 +43,13 @@ def workers_key(prefix: str) -> str:
 def in_flight_key(prefix: str, worker: str) -> str:
     """The hash of the messages that a worker process holds."""
     return f"{prefix}:in-flight:{worker}"
+
+
+def dead_letters_key(prefix: str) -> str:
+    """The list of what workers gave up on, one JSON record each, newest first."""
+    return f"{prefix}:dead-letters"
+
+
+def dead_letter_messages_key(prefix: str) -> str:
+    """The hash from a dead letter's own id to its message, byte by byte."""
+    return f"{prefix}:dead-letters:messages"

@@ -5,6 +5,7 @@
 ``fairness``   which queue comes next.
 ``doorbell``   waits for a message without taking it.
 ``isolation``  runs a message that may have killed a worker with nobody beside it.
+``dead_letters`` keeps what killed workers or could not be read.
 ``shutdown``   how a worker ends: finish, return, leave.
 
 Each worker process has a name and a hash ``<prefix>:in-flight:<name>`` of the messages it holds. There is no

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.lease import Lease
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.shutdown import Departure
-from worker.delivery.suspects import MARK_S, Deaths, Escort, Suspects
+from worker.delivery.suspects import MARK_S, Deaths, Escort, OnPoisoned, Suspects
 from worker.delivery.vitality import Vitality
 
 logger = logging.getLogger(__name__)
@@ -44,16 +45,19 @@ class Delivery:
         self.vitality = Vitality(device_busy_s=device_busy_s, device_limit_s=device_limit_s)
         self.lease = Lease(client, keys, complaint=self.vitality.complaint, on_hopeless=self.end)
         self.departure = Departure(drain_timeout_s=drain_timeout_s, leave=self.lease.leave)
+        self.dead_letters = DeadLetters(client, keys)
         self._suspects = Suspects(client, keys, max_attempts=max_attempts)
 
     @contextmanager
-    def running(self, job_id: str, deaths: Deaths, timeout_s: float) -> Iterator[Escort | None]:
+    def running(
+        self, job_id: str, deaths: Deaths, timeout_s: float, on_poisoned: OnPoisoned
+    ) -> Iterator[Escort | None]:
         """Run a job: watched, and alone if it is suspected; then with an escort for its images.
 
         Raises:
             JobFailed: ``poisoned``.
         """
-        with self._suspects.guard(job_id, deaths) as escort, self.vitality.job(job_id, timeout_s):
+        with self._suspects.guard(job_id, deaths, on_poisoned) as escort, self.vitality.job(job_id, timeout_s):
             yield escort
 
     def end(self, complaint: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from producer.contract import in_flight_key, workers_key
+from producer.contract import dead_letter_messages_key, dead_letters_key, in_flight_key, workers_key
 
 #: Linux: which boot of which kernel, and which process namespace a process id counts in.
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -55,6 +55,16 @@ class DeliveryKeys:
     def alone(self) -> str:
         """The id of the job that the worker runs with nothing beside it; for one image of many, its number too."""
         return f"{self.prefix}:alone:{self.worker}"
+
+    @property
+    def dead_letters(self) -> str:
+        """List of the records of what was given up, newest first."""
+        return dead_letters_key(self.prefix)
+
+    @property
+    def dead_letter_messages(self) -> str:
+        """Hash of the messages behind those records."""
+        return dead_letter_messages_key(self.prefix)
 
     def of(self, worker: str) -> DeliveryKeys:
         """The same keys of another worker."""

@@ -92,3 +92,31 @@ redis.call('SREM', workers, ARGV[1])
 return #messages / 2
 """
 )
+
+#: Keeps a message that is held as a dead letter, once: who finds the same poison again says nothing new.
+#: KEYS: the holder's messages in flight, the records, their messages. ARGV: delivery tag, the record as JSON, most
+#: records, what sets letters of one message apart; 'forget' when nobody acknowledges the message afterwards.
+#: Returns 1, or 0 when the message is not held any more or lies there already.
+BURY: Final = """
+local in_flight, records, messages = KEYS[1], KEYS[2], KEYS[3]
+local held = redis.call('HGET', in_flight, ARGV[1])
+if not held then return 0 end
+local cut = string.find(held, '\\n', 1, true)
+local raw = string.sub(held, cut + 1)
+local letter = string.sub(redis.sha1hex(ARGV[4] .. ' ' .. raw), 1, 12)
+local is_new = redis.call('HEXISTS', messages, letter) == 0
+if is_new then
+  local record = cjson.decode(ARGV[2])
+  record.letter, record.queue, record.bytes = letter, string.sub(held, 1, cut - 1), #raw
+  redis.call('LPUSH', records, cjson.encode(record))
+  redis.call('HSET', messages, letter, raw)
+  while redis.call('LLEN', records) > tonumber(ARGV[3]) do
+    local readable, oldest = pcall(cjson.decode, redis.call('RPOP', records))
+    if readable and type(oldest) == 'table' and oldest.letter then
+      redis.call('HDEL', messages, oldest.letter)
+    end
+  end
+end
+if ARGV[5] == 'forget' then redis.call('HDEL', in_flight, ARGV[1]) end
+return is_new and 1 or 0
+"""

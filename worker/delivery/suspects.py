@@ -36,6 +36,8 @@ class Deaths:
     alone: int = 0
 
 
+#: Told of what is not run again: how many workers died, and the number of the image where it is one of many.
+OnPoisoned = Callable[[int, int | None], None]
 #: Runs one image of a suspected bulk job, by its number; raises `JobFailed` for one that was found to be poison.
 Escort = Callable[[int], AbstractContextManager[None]]
 
@@ -56,7 +58,7 @@ class Suspects:
         self._isolation = Isolation()
 
     @contextmanager
-    def guard(self, job_id: str, deaths: Deaths) -> Iterator[Escort | None]:
+    def guard(self, job_id: str, deaths: Deaths, on_poisoned: OnPoisoned) -> Iterator[Escort | None]:
         """Run a job: beside others, or alone when it is suspected; then an escort for its images is given.
 
         Raises:
@@ -67,6 +69,7 @@ class Suspects:
                 yield None
             return
         if deaths.alone and deaths.count >= self._max_attempts:
+            on_poisoned(deaths.count, None)
             self._clear(job_id, 0)
             raise poisoned(deaths.count)
         with self._isolation.alone():
@@ -79,6 +82,7 @@ class Suspects:
                 nonlocal images
                 images = max(images, number + 1)
                 if (died := self._deaths_of_image(job_id, number)) >= max(1, self._max_attempts - 1):
+                    on_poisoned(died + 1, number)
                     raise poisoned(died + 1)
                 self._mark(f"{job_id} {number}")
                 try:

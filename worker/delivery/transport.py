@@ -21,10 +21,11 @@ from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.encoding import bytes_to_str
 
 from producer.contract import queue_name
+from worker.delivery.dead_letters import arguments
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.fairness import FairOrder
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, DeliveryKeys
-from worker.delivery.scripts import GIVE_BACK, TAKE
+from worker.delivery.scripts import BURY, GIVE_BACK, TAKE
 
 logger = logging.getLogger(__name__)
 
@@ -116,20 +117,30 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         queue, raw = bytes_to_str(taken[0]), taken[1]
         payload = self._readable(raw)
         if payload is None:
-            logger.warning("took %d bytes from %s that are not a Celery message, and dropped them", len(raw), queue)
-            with self.conn_or_acquire() as client:
-                client.hdel(self.keys.in_flight, self._tag)
+            logger.warning("took %d bytes from %s that are not a Celery message: a dead letter", len(raw), queue)
+            self._bury()
             return
         deaths, alone = int(taken[2]), int(taken[3])
         payload["headers"].update({DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone})
         payload["properties"]["delivery_info"]["redelivered"] = deaths > 0
         self.connection._deliver(payload, queue)
 
+    def _bury(self) -> None:
+        """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
+        about = {"id": None, "task": None, "code": "malformed", "deaths": 0}
+        with self.conn_or_acquire() as client:
+            try:
+                client.eval(BURY, *arguments(self.keys, self._tag, about, apart=self._tag, then="forget"))
+            except self.ResponseError as error:
+                logger.warning("could not keep it as a dead letter: %s", type(error).__name__)
+                client.hdel(self.keys.in_flight, self._tag)
+
     def _readable(self, raw: bytes) -> dict[str, Any] | None:
         """The message as kombu wants it, under our own delivery tag; None for what it would choke on."""
         try:
             payload = json.loads(raw)
-            payload["headers"] = dict(payload.get("headers") or {})
+            headers = payload["headers"] = dict(payload.get("headers") or {})
+            hash(headers.get("task"))  # Celery looks it up in a dictionary
             properties = payload["properties"] = dict(payload["properties"])
             properties["delivery_info"] = dict(properties.get("delivery_info") or {})
             properties["delivery_tag"] = self._tag

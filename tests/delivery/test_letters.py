@@ -1,0 +1,85 @@
+"""The list of dead letters itself, in a real Valkey."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.delivery.hands import KEYS, give_up, hold, misread
+from tests.valkey_server import ValkeyServer
+from worker.delivery import dead_letters
+from worker.delivery.dead_letters import MAX_LETTERS, DeadLetters
+
+
+@pytest.fixture
+def broker(valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    with valkey.connect() as broker:
+        yield broker
+
+
+def records(broker: redis.Redis) -> list[dict[str, object]]:
+    return [json.loads(record) for record in broker.lrange(KEYS.dead_letters, 0, -1)]
+
+
+def test_the_newest_thousand_are_kept_and_the_messages_of_the_others_are_forgotten(broker: redis.Redis) -> None:
+    for number in range(MAX_LETTERS + 5):
+        give_up(broker, f"job-{number}", f"message {number}".encode())
+
+    kept = records(broker)
+
+    assert [record["id"] for record in kept] == [f"job-{number}" for number in range(MAX_LETTERS + 4, 4, -1)]
+    messages = broker.hgetall(KEYS.dead_letter_messages)
+    assert set(messages) == {str(record["letter"]).encode() for record in kept}
+    assert set(messages.values()) == {f"message {number}".encode() for number in range(5, MAX_LETTERS + 5)}
+
+
+def test_the_message_is_kept_byte_by_byte_and_stays_in_hand_until_it_is_acknowledged(broker: redis.Redis) -> None:
+    raw = bytes(range(256)) + b"\nnameshot.high\n"
+
+    give_up(broker, "a-job", raw)
+
+    (record,) = records(broker)
+    assert record["bytes"] == len(raw)
+    assert record["queue"] == "nameshot.default"
+    assert broker.hget(KEYS.dead_letter_messages, str(record["letter"])) == raw
+    assert broker.hlen(KEYS.in_flight) == 1
+
+
+def test_the_same_poison_found_again_is_one_letter_and_each_image_is_its_own(broker: redis.Redis) -> None:
+    for image in (None, None, 0, 0, 7):
+        give_up(broker, "a-job", b"message", image=image)
+
+    assert [record.get("image", "none") for record in records(broker)] == [7, 0, "none"]
+
+
+def test_the_same_junk_sent_again_is_another_letter(broker: redis.Redis) -> None:
+    for _ in range(2):
+        misread(broker, b"null")
+
+    first, second = records(broker)
+    assert first["letter"] != second["letter"]
+
+
+def test_what_somebody_else_holds_meanwhile_is_not_buried(broker: redis.Redis) -> None:
+    DeadLetters(broker, KEYS).poisoned("a-lost-tag", job_id="a-job", task="nameshot.classify", deaths=3)
+
+    assert not records(broker)
+
+
+@pytest.mark.parametrize("trouble", ["away", "wrong type"])
+def test_trouble_with_redis_is_one_warning_without_content(
+    own_valkey: ValkeyServer, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    with own_valkey.connect() as broker, caplog.at_level(logging.DEBUG, dead_letters.__name__):
+        tag = hold(broker, b"secret")
+        broker.set(KEYS.dead_letters, "no list")
+        if trouble == "away":
+            own_valkey.stop()
+
+        DeadLetters(broker, KEYS).poisoned(tag, job_id="a-job", task="nameshot.classify", deaths=3)
+
+    (line,) = caplog.messages
+    assert line.startswith("could not keep a poisoned message as a dead letter: ")
+    assert "secret" not in line

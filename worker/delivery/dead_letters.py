@@ -1,0 +1,73 @@
+"""What was given up is kept: a redacted record for people, and the message itself for a replay.
+
+A record says which job, never what was asked: no URL, no label, no part of a body. `producer.dead_letters` reads both.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import redis
+
+from worker.delivery.names import DeliveryKeys
+from worker.delivery.scripts import BURY
+
+logger = logging.getLogger(__name__)
+
+#: Far more than anybody reads, and with messages of ordinary size a few megabytes.
+MAX_LETTERS: Final = 1_000
+
+
+class DeadLetters:
+    """Keeps messages that this worker holds and has given up.
+
+    Args:
+        client: a redis client on the broker's database.
+        keys: names, this worker's among them.
+    """
+
+    def __init__(self, client: Any, keys: DeliveryKeys) -> None:
+        self._client = client
+        self._keys = keys
+
+    def poisoned(self, tag: str, *, job_id: str, task: str, deaths: int, image: int | None = None) -> None:
+        """Keep a job that killed workers, or one image of it; once, however often that is found.
+
+        Args:
+            tag: of the delivery.
+            image: its number in a bulk job.
+        """
+        about = {"id": job_id, "task": task, "code": "poisoned", "deaths": deaths}
+        if image is None:
+            self._bury(tag, about, apart="")
+        else:
+            self._bury(tag, {**about, "image": image}, apart=str(image))
+
+    def malformed(self, tag: str, *, job_id: str | None, task: str | None) -> None:
+        """Keep a message that no task can be made of."""
+        self._bury(tag, {"id": job_id, "task": task, "code": "malformed", "deaths": 0}, apart=tag)
+
+    def _bury(self, tag: str, about: dict[str, Any], *, apart: str) -> None:
+        try:
+            self._client.eval(BURY, *arguments(self._keys, tag, about, apart=apart, then="acknowledge"))
+        except redis.RedisError as error:  # the answer matters more than the letter
+            logger.warning("could not keep a %s message as a dead letter: %s", about["code"], type(error).__name__)
+
+
+def arguments(
+    keys: DeliveryKeys, tag: str, about: dict[str, Any], *, apart: str, then: Literal["acknowledge", "forget"]
+) -> Sequence[Any]:
+    """What follows the script `BURY` in a call of it.
+
+    Args:
+        about: the record, but for what the script finds out.
+        apart: two letters of one message differ in this.
+        then: whether the caller acknowledges the message, or the script forgets it.
+    """
+    names = (keys.in_flight, keys.dead_letters, keys.dead_letter_messages)
+    record = json.dumps({**about, "at": datetime.now(UTC).isoformat(timespec="seconds")})
+    return (len(names), *names, tag, record, MAX_LETTERS, apart, then)
