@@ -16,7 +16,10 @@ OURS = DeliveryKeys("nameshot", "us")
 
 @pytest.fixture
 def broker(valkey: ValkeyServer) -> redis.Redis:
-    return valkey.connect()
+    broker = valkey.connect()
+    broker.set(OURS.lease, 1)
+    broker.sadd(OURS.workers, OURS.worker)
+    return broker
 
 
 def message(job_id: str) -> bytes:
@@ -24,8 +27,8 @@ def message(job_id: str) -> bytes:
 
 
 def take(broker: redis.Redis, tag: str, queues: tuple[str, ...] = (QUEUE,), keys: DeliveryKeys = OURS) -> Any:
-    names = (*queues, keys.in_flight, keys.workers, keys.suspects)
-    return broker.eval(TAKE, len(names), *names, tag, keys.worker)
+    names = (*queues, keys.lease, keys.in_flight, keys.suspects)
+    return broker.eval(TAKE, len(names), *names, tag)
 
 
 def give_back(broker: redis.Redis, tag: str, where: str) -> Any:
@@ -34,6 +37,8 @@ def give_back(broker: redis.Redis, tag: str, where: str) -> Any:
 
 def reclaim(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS) -> Any:
     names = (keys.lease, keys.in_flight, keys.workers, keys.alone, keys.suspects)
+    if how == "dead":
+        broker.delete(keys.lease)  # as its time does
     return broker.eval(RECLAIM, len(names), *names, keys.worker, how, 60)
 
 
@@ -47,7 +52,14 @@ def test_the_oldest_message_is_taken_byte_by_byte_and_recorded_in_the_same_step(
 
     assert take(broker, "tag") == [QUEUE.encode(), message("first"), 0, 0]
     assert broker.hgetall(OURS.in_flight) == {b"tag": QUEUE.encode() + b"\n" + message("first")}
-    assert broker.smembers(OURS.workers) == {b"us"}
+
+
+def test_without_a_lease_nothing_is_taken(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, b"job")
+    broker.delete(OURS.lease)
+
+    assert take(broker, "tag") == 0
+    assert broker.llen(QUEUE) == 1
 
 
 def test_the_first_queue_that_holds_something_is_served(broker: redis.Redis) -> None:
@@ -83,6 +95,7 @@ def test_what_was_reclaimed_can_no_longer_be_given_back_or_acknowledged_by_its_o
     broker.lpush(QUEUE, b"job")
     take(broker, "old tag")
     reclaim(broker, "dead")
+    broker.set(OURS.lease, 1)
     take(broker, "new tag")
 
     assert give_back(broker, "old tag", "next") == 0
@@ -93,9 +106,9 @@ def test_what_was_reclaimed_can_no_longer_be_given_back_or_acknowledged_by_its_o
 def test_a_worker_whose_lease_stands_keeps_what_it_holds(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"job")
     take(broker, "tag")
-    broker.set(OURS.lease, 1)
+    names = (OURS.lease, OURS.in_flight, OURS.workers, OURS.alone, OURS.suspects)
 
-    assert reclaim(broker, "dead") == -1
+    assert broker.eval(RECLAIM, len(names), *names, OURS.worker, "dead", 60) == -1
     assert broker.hexists(OURS.in_flight, "tag")
 
 
@@ -115,6 +128,7 @@ def test_all_that_a_dead_worker_held_is_suspected(broker: redis.Redis) -> None:
     reclaim(broker, "dead")
 
     assert broker.hgetall(OURS.suspects) == {b"a": b"1", b"b": b"1"}
+    broker.set(OURS.lease, 1)
     taken = [take(broker, str(number)) for number in range(3)]
     assert sorted(int(deaths) for _, _, deaths, _ in taken) == [0, 1, 1]
 
@@ -142,7 +156,6 @@ def test_of_a_bulk_job_only_the_image_that_ran_alone_is_blamed(broker: redis.Red
 def test_a_worker_that_leaves_blames_nobody(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("job"))
     take(broker, "tag")
-    broker.set(OURS.lease, 1)
 
     assert reclaim(broker, "leaving") == 1
     assert broker.keys("nameshot:*") == []
