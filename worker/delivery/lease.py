@@ -122,12 +122,19 @@ class Lease:
         self._orphans = orphans
 
     def _look_after_others(self) -> None:
-        for name in self._workers():
-            if name == self._keys.worker:
-                continue
-            how = "gone" if is_known_dead(name) else "dead"
-            if how == "gone" or not self._client.exists(self._keys.of(name).lease):
-                self._reclaim(name, how)
+        """One worker a round looks at the leases of all: what that costs grows with the workers, not their square."""
+        if not self._client.set(self._keys.looker, self._keys.worker, nx=True, px=int(ROUND_S * 800)):
+            return
+        others = [name for name in self._workers() if name != self._keys.worker]
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in others:
+                pipe.exists(self._keys.of(name).lease)
+            alive = pipe.execute()
+        for name, lives in zip(others, alive, strict=True):
+            if is_known_dead(name):
+                self._reclaim(name, "gone")
+            elif not lives:
+                self._reclaim(name, "dead")
 
     def _workers(self) -> list[str]:
         return sorted(name.decode() for name in self._client.smembers(self._keys.workers))

@@ -56,6 +56,11 @@ class DeliveryKeys:
         """The id of the job that the worker runs with nothing beside it; for one image of many, its number too."""
         return f"{self.prefix}:alone:{self.worker}"
 
+    @property
+    def looker(self) -> str:
+        """Exists while somebody has just looked after the dead."""
+        return f"{self.prefix}:looker"
+
     def of(self, worker: str) -> DeliveryKeys:
         """The same keys of another worker."""
         return DeliveryKeys(self.prefix, worker)
