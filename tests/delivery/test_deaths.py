@@ -4,9 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-import redis
-
 from producer import Client
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
@@ -16,10 +13,6 @@ LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 #: A worker measures its model at start, unless it is told what it would find.
 UNMEASURED = {"NAMESHOT_MAX_BATCH": "4"}
-
-
-def in_flight(broker: redis.Redis) -> int:
-    return sum(broker.hlen(key) for key in broker.keys("nameshot:in-flight:*"))
 
 
 def test_jobs_in_hand_of_a_killed_worker_are_answered_by_another(
@@ -101,23 +94,3 @@ def test_an_innocent_job_is_cleared_after_it_ran_alone(
     heir.stop()
     with own_valkey.connect() as broker:
         assert not broker.exists("nameshot:suspects")
-
-
-@pytest.mark.parametrize("restarts", [3])
-def test_after_each_clean_restart_of_the_broker_workers_consume_and_nothing_stays_in_hand(
-    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, restarts: int
-) -> None:
-    worker = start_worker("survivor")
-    for _ in range(restarts):
-        origin.hold.clear()
-        job = client.submit(origin.url("/held/owl.png"), LABELS)
-        assert origin.asked.acquire(timeout=TIMEOUT_S)
-        own_valkey.stop()
-        own_valkey.start()
-        origin.hold.set()
-        assert job.result(timeout=TIMEOUT_S).ranking
-
-    assert worker.stop() == 0
-    with own_valkey.connect() as broker:
-        assert not in_flight(broker)
-        assert not broker.llen("nameshot.default")
