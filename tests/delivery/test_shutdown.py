@@ -43,6 +43,23 @@ def test_a_job_that_outlasts_the_drain_timeout_goes_back_to_its_queue_and_is_ans
     assert job.result(timeout=TIMEOUT_S).ranking
 
 
+def test_a_job_that_finishes_while_the_worker_drains_is_answered_acknowledged_and_not_returned(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="60")
+    job = hold_a_job(worker, client, origin)
+    worker.process.send_signal(signal.SIGTERM)
+    while "Warm shutdown" not in worker.log:
+        assert worker.process.poll() is None, worker.log
+    origin.hold.set()
+
+    assert worker.process.wait(TIMEOUT_S) == 0
+    assert job.result(timeout=TIMEOUT_S).ranking
+    with own_valkey.connect() as broker:
+        assert not broker.llen("nameshot.default")
+        assert not broker.keys("nameshot:in-flight:*")
+
+
 def test_a_second_sigterm_returns_everything_at_once(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
