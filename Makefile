@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench chaos clean
+.PHONY: help install demo test lint format bench chaos soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ bench: install ## throughput of a real worker beside the model's own limit
 
 chaos: install ## 10,000 jobs while workers, producers, connections and Valkey fail: none may be lost
 	$(BIN)/python -m tests.chaos
+
+soak: install ## 100,000 jobs through one worker: memory, descriptors and connections stay flat
+	$(BIN)/python -m tests.chaos.soak
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -81,7 +81,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
 
 
 class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Shows that the event loop runs, while there is one."""
+    """Shows that the event loop runs, while there is one, and what is in hand."""
 
     requires = (Tasks,)
 
@@ -94,14 +94,30 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         vitality = consumer.app.delivery.vitality
         vitality.tick()
         self._timer = consumer.timer.call_repeatedly(TICK_S, vitality.tick)
+        qos = consumer.task_consumer.channel.qos
+        consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(qos)
 
     def stop(self, consumer: Any) -> None:
         """The loop ends, or waits for the broker."""
         if self._timer is not None:
             self._timer.cancel()
         consumer.app.delivery.vitality.pause()
+        consumer.app.delivery.lease.tags_in_hand = lambda: None
 
     shutdown = stop
+
+
+def tags_in_hand(qos: Any) -> set[str] | None:
+    """Delivery tags of all messages that this process knows of; None when they change while being counted.
+
+    Args:
+        qos: of the present channel. Jobs of channels before it are found among Celery's reserved requests.
+    """
+    try:
+        tags = set(qos._delivered) | {request.message.delivery_tag for request in state.reserved_requests}
+    except RuntimeError:
+        return None
+    return tags
 
 
 def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rich.table import Table
 
 from tests.chaos.faults import Kind
 from tests.chaos.run import Plan, Report, run
+from tests.chaos.tally import Recovery
 from tests.chaos.whereabouts import NOWHERE
 
 FEW = 10
@@ -70,7 +72,8 @@ def main() -> int:
 def summary(report: Report) -> dict[str, Any]:
     """The numbers as JSON has them; of lost, changed and wrong jobs the first few ids too."""
     verdict = report.verdict
-    recoveries_s = [seconds for seconds in report.recoveries_s if seconds is not None]
+    recovered = [recovery for recovery in report.recoveries if recovery.seconds is not None]
+    undisturbed = [recovery for recovery in recovered if not recovery.met(report.disturbances)]
     return {
         "seed": report.plan.seed,
         "workers": report.plan.workers,
@@ -84,9 +87,11 @@ def summary(report: Report) -> dict[str, Any]:
         "failed": dict(sorted(verdict.failed.items())),
         "faults": {kind.value: report.faults[kind] for kind in Kind},
         "jobs_by_executions": dict(sorted(Counter(report.runs.values()).items())),
-        "kills_with_jobs_in_hand": len(report.recoveries_s),
-        "kills_not_recovered": report.recoveries_s.count(None),
-        "slowest_recovery_s": round(max(recoveries_s), 1) if recoveries_s else None,
+        "kills_with_jobs_in_hand": len(report.recoveries),
+        "kills_not_recovered": len(report.recoveries) - len(recovered),
+        "kills_with_no_other_fault_meanwhile": len(undisturbed),
+        "slowest_recovery_with_no_other_fault_s": slowest(undisturbed),
+        "slowest_recovery_s": slowest(recovered),
         "unexpected_ends": report.unexpected_ends,
         "stuck_stops": report.stuck_stops,
         "examples": {
@@ -95,6 +100,11 @@ def summary(report: Report) -> dict[str, Any]:
             "wrong": sorted(verdict.wrong)[:FEW],
         },
     }
+
+
+def slowest(recoveries: Sequence[Recovery]) -> float | None:
+    """Seconds; None where there was no kill."""
+    return round(max(recovery.seconds or 0.0 for recovery in recoveries), 1) if recoveries else None
 
 
 def show(numbers: dict[str, Any]) -> None:
@@ -121,10 +131,12 @@ def show(numbers: dict[str, Any]) -> None:
     table.add_section()
     for executions, jobs in numbers["jobs_by_executions"].items():
         table.add_row(f"jobs executed {executions} times" if executions != 1 else "jobs executed once", f"{jobs:,}")
-    slowest_s = numbers["slowest_recovery_s"]
+    alone_s, slowest_s = numbers["slowest_recovery_with_no_other_fault_s"], numbers["slowest_recovery_s"]
     table.add_row("kills of a worker with jobs in hand", f"{numbers['kills_with_jobs_in_hand']:,}")
     table.add_row("of them not recovered", f"{numbers['kills_not_recovered']:,}")
-    table.add_row("slowest recovery of the others", "–" if slowest_s is None else f"{slowest_s} s")
+    table.add_row("of them with no other fault meanwhile", f"{numbers['kills_with_no_other_fault_meanwhile']:,}")
+    table.add_row("slowest recovery of these", "–" if alone_s is None else f"{alone_s} s")
+    table.add_row("slowest recovery of all", "–" if slowest_s is None else f"{slowest_s} s")
     table.add_row("processes that ended without a fault", f"{len(numbers['unexpected_ends']):,}")
     table.add_row("workers that did not stop on SIGTERM", f"{numbers['stuck_stops']:,}")
     Console().print(table)

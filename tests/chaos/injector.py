@@ -27,6 +27,7 @@ class Injector:
         done: faults so far.
         stuck: workers that did not end after SIGTERM and were killed.
         unexpected: processes that ended without a fault, and how.
+        disturbances: from and until when each fault of a worker or of Valkey lasted, seconds.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Injector:
         self.done: Counter[Kind] = Counter()
         self.stuck = 0
         self.unexpected: list[str] = []
+        self.disturbances: list[tuple[float, float]] = []
         self._coming = list(faults)
         self._valkey = valkey
         self._workers = workers
@@ -69,6 +71,8 @@ class Injector:
         for fault in [fault for fault in self._coming if fault.at_s <= now_s]:
             if self._happens(fault, now_s):
                 self.done[fault.kind] += 1
+                if fault.kind not in PRODUCER_FAULTS:
+                    self.disturbances.append((now_s, now_s + fault.length_s))
                 self._coming.remove(fault)
 
     def _replace_ended(self, now_s: float) -> None:

@@ -27,6 +27,7 @@ class NullModel:
     """Answers after `forward_ms + image_ms * n` milliseconds for n images; every process gives the same answers.
 
     Args:
+        burn_ms: CPU time that preparing an image takes in Python, under its lock, ms.
         poison_label: a prompt that holds it ends the process at once, as a fault in a native library would.
         on_prepare: called in a job's own thread for each image that is about to be embedded.
     """
@@ -45,11 +46,13 @@ class NullModel:
         *,
         forward_ms: float = 0.0,
         image_ms: float = 0.0,
+        burn_ms: float = 0.0,
         poison_label: str | None = None,
         on_prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._forward_ms = forward_ms
         self._image_ms = image_ms
+        self._burn_ms = burn_ms
         self._poison_label = poison_label
         self._on_prepare = on_prepare
 
@@ -58,6 +61,9 @@ class NullModel:
 
     def prepare(self, image: Image.Image) -> Prepared:
         self._on_prepare()
+        ends_s = time.thread_time() + self._burn_ms / 1000
+        while time.thread_time() < ends_s:
+            pass
         small = image.convert("RGB").resize((SIDE_PIXELS, SIDE_PIXELS), Image.Resampling.NEAREST)
         return Prepared({"pixels": np.asarray(small, dtype=np.uint8)}, key=None)
 

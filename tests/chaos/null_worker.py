@@ -3,6 +3,7 @@
 Environment:
     NULL_FORWARD_MS: what a forward pass takes, whatever its size (5).
     NULL_IMAGE_MS: what each image adds to it (0).
+    NULL_BURN_MS: CPU time that preparing an image takes under Python's lock (0).
     NULL_POISON_LABEL: a prompt with this label ends the process.
     NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
         when its image is about to be embedded. A job that had its answer already is taken and not run.
@@ -26,6 +27,7 @@ def _load_null_model(_model: str, **_: Any) -> NullModel:
     return NullModel(
         forward_ms=float(os.environ.get("NULL_FORWARD_MS", "5")),
         image_ms=float(os.environ.get("NULL_IMAGE_MS", "0")),
+        burn_ms=float(os.environ.get("NULL_BURN_MS", "0")),
         poison_label=os.environ.get("NULL_POISON_LABEL"),
         on_prepare=_run,
     )

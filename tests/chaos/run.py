@@ -18,7 +18,7 @@ from tests.chaos.faults import FREEZE_S, Kind, schedule
 from tests.chaos.injector import Injector
 from tests.chaos.processes import ProducerPlace, WorkerPlace
 from tests.chaos.proxy import Switchboard
-from tests.chaos.tally import Tally, Verdict
+from tests.chaos.tally import Recovery, Tally, Verdict
 from tests.chaos.whereabouts import whereabouts
 
 PRODUCERS = ("client", "client", "plain")
@@ -59,7 +59,8 @@ class Report:
         unexpected_ends: processes that ended without a fault, and how.
         stuck_stops: workers that had to be killed after SIGTERM.
         runs: executions of each job that was run at all.
-        recoveries_s: see `Tally.recoveries_s`.
+        recoveries: see `Tally.recoveries`.
+        disturbances: see `Injector.disturbances`.
     """
 
     plan: Plan
@@ -72,7 +73,8 @@ class Report:
     unexpected_ends: list[str]
     stuck_stops: int
     runs: Counter[str]
-    recoveries_s: list[float | None]
+    recoveries: list[Recovery]
+    disturbances: list[tuple[float, float]]
 
 
 def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _progress: None) -> Report:
@@ -116,7 +118,8 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _progress:
             unexpected_ends=injector.unexpected,
             stuck_stops=injector.stuck,
             runs=tally.runs,
-            recoveries_s=tally.recoveries_s(),
+            recoveries=tally.recoveries(),
+            disturbances=injector.disturbances,
         )
 
 

@@ -29,6 +29,19 @@ class WorkerKill:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """A kill of a worker with jobs in hand, and the time until the last of them was answered; None: never."""
+
+    at_s: float
+    seconds: float | None
+
+    def met(self, disturbances: Iterable[tuple[float, float]]) -> bool:
+        """Whether another fault came or lasted meanwhile: from and until when each of them did."""
+        until_s = self.at_s + (self.seconds or 0.0)
+        return any(start_s < until_s and end_s > self.at_s for start_s, end_s in disturbances if start_s != self.at_s)
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The first terminal answer that was seen for a job."""
 
@@ -120,15 +133,15 @@ class Tally:
         self.poll(now_s)
         self.kills.append(WorkerKill(now_s, frozenset(self._taken_by[pid] & self._waiting)))
 
-    def recoveries_s(self) -> list[float | None]:
-        """For each kill, the time until the last job in hand was answered; None when one never was.
-
-        Kills that hit an idle worker are left out.
-        """
+    def recoveries(self) -> list[Recovery]:
+        """One for each kill, but for those that hit an idle worker."""
         return [
-            max(self._first[job_id].at_s for job_id in kill.in_hand) - kill.at_s
-            if kill.in_hand <= self._first.keys()
-            else None
+            Recovery(
+                kill.at_s,
+                max(self._first[job_id].at_s for job_id in kill.in_hand) - kill.at_s
+                if kill.in_hand <= self._first.keys()
+                else None,
+            )
             for kill in self.kills
             if kill.in_hand
         ]

@@ -1,42 +1,81 @@
-"""A Valkey, pictures, a client, and supervised null workers."""
+"""Workers that start in a second, since their model has no weights; everything else about them is real."""
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from producer import Client
-from tests.acceptance.conftest import origin
+from tests.acceptance.conftest import picture
 from tests.acceptance.origin import Origin
+from tests.acceptance.worker_process import Worker
 from tests.cli.command import Home
 from tests.delivery.null_workers import SupervisedWorker
 from tests.valkey_server import ValkeyServer
 
-__all__ = ["origin"]
-
+StartWorker = Callable[..., Worker]
 Supervise = Callable[..., SupervisedWorker]
+COMMAND = (sys.executable, "-m", "celery", "-A", "tests.chaos.null_worker", "worker")
 
 
 @pytest.fixture
-def client(valkey: ValkeyServer) -> Iterator[Client]:
-    with Client(valkey.broker_url, valkey.result_backend) as client:
+def origin() -> Iterator[Origin]:
+    """Pictures on loopback; what is under ``/held/`` is answered once `Origin.hold` is set."""
+    with Origin() as origin:
+        origin.pages["/owl.png"] = ("image/png", picture("PNG", (320, 240), "saddlebrown"))
+        origin.pages["/car.jpg"] = ("image/jpeg", picture("JPEG", (200, 300), "crimson"))
+        yield origin
+
+
+@pytest.fixture
+def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator[StartWorker]:
+    """Start ready workers on this test's own Valkey."""
+    with ExitStack() as stack:
+
+        def start(name: str, **settings: str) -> Worker:
+            folder = tmp_path / name
+            folder.mkdir()
+            worker = Worker(
+                folder,
+                {
+                    "NAMESHOT_BROKER_URL": own_valkey.broker_url,
+                    "NAMESHOT_RESULT_BACKEND": own_valkey.result_backend,
+                    "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
+                    "NAMESHOT_METRICS_PORT": "0",
+                    **settings,
+                },
+                (*COMMAND, "-n", f"{name}@%h"),
+            )
+            stack.enter_context(worker)
+            worker.wait_until_ready()
+            return worker
+
+        yield start
+
+
+@pytest.fixture
+def client(own_valkey: ValkeyServer) -> Iterator[Client]:
+    """A producer on the same Valkey."""
+    with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
         yield client
 
 
 @pytest.fixture
-def supervise(valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Supervise:
-    """Makes a context in which null workers run."""
+def supervise(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Supervise:
+    """Makes a context in which null workers run, one after another."""
 
     def workers(name: str = "workers", *, poison_label: str | None = None) -> SupervisedWorker:
-        return SupervisedWorker(tmp_path / name, valkey, fetch_port=origin.port, poison_label=poison_label)
+        return SupervisedWorker(tmp_path / name, own_valkey, fetch_port=origin.port, poison_label=poison_label)
 
     return workers
 
 
 @pytest.fixture
-def command(valkey: ValkeyServer, tmp_path: Path) -> Home:
+def command(own_valkey: ValkeyServer, tmp_path: Path) -> Home:
     """The command line of somebody who operates the same Redis."""
     (tmp_path / "home").mkdir()
     return Home.make(
-        tmp_path / "home", NAMESHOT_BROKER_URL=valkey.broker_url, NAMESHOT_RESULT_BACKEND=valkey.result_backend
+        tmp_path / "home", NAMESHOT_BROKER_URL=own_valkey.broker_url, NAMESHOT_RESULT_BACKEND=own_valkey.result_backend
     )

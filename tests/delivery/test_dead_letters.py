@@ -27,7 +27,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 def test_a_poisoned_job_fails_alone_is_listed_and_succeeds_when_it_is_replayed_elsewhere(
-    supervise: Supervise, client: Client, command: Home, valkey: ValkeyServer, origin: Origin
+    supervise: Supervise, client: Client, command: Home, own_valkey: ValkeyServer, origin: Origin
 ) -> None:
     origin.hold.clear()
     with supervise("poisoned", poison_label=POISON) as workers:
@@ -63,7 +63,7 @@ def test_a_poisoned_job_fails_alone_is_listed_and_succeeds_when_it_is_replayed_e
     assert again.id != culprit.id
     assert again.status() == "queued"
     assert "no dead letters" in command.run("dead-letters", "list").sentence
-    with valkey.connect() as broker:
+    with own_valkey.connect() as broker:
         assert not broker.exists(LETTERS, MESSAGES)
     with supervise("harmless") as workers:
         assert {score.label for score in again.result(timeout=TIMEOUT_S).ranking} == {"fox", POISON}
@@ -73,12 +73,12 @@ def test_a_poisoned_job_fails_alone_is_listed_and_succeeds_when_it_is_replayed_e
 
 
 def test_a_poisoned_image_of_a_bulk_job_is_a_letter_of_its_own_and_is_replayed_without_the_others(
-    supervise: Supervise, command: Home, valkey: ValkeyServer, origin: Origin
+    supervise: Supervise, command: Home, own_valkey: ValkeyServer, origin: Origin
 ) -> None:
-    with valkey.connect() as broker:  # as a worker leaves it that died on the second image
+    with own_valkey.connect() as broker:  # as a worker leaves it that died on the second image
         broker.hset("nameshot:suspects", mapping={"a-bulk-job": 1, "alone a-bulk-job 1": 1})
     images = [origin.url(path) for path in ("/owl.png", "/car.jpg?secret", "/owl.png")]
-    with Celery(broker=valkey.broker_url, backend=valkey.result_backend) as plain, supervise():
+    with Celery(broker=own_valkey.broker_url, backend=own_valkey.result_backend) as plain, supervise():
         plain.send_task(
             "nameshot.classify_many",
             kwargs={"images": images, "candidate_labels": LABELS},
@@ -143,9 +143,14 @@ def junk() -> dict[str, bytes]:
 
 
 def test_junk_becomes_malformed_letters_and_the_worker_goes_on(
-    supervise: Supervise, client: Client, command: Home, valkey: ValkeyServer, origin: Origin, junk: dict[str, bytes]
+    supervise: Supervise,
+    client: Client,
+    command: Home,
+    own_valkey: ValkeyServer,
+    origin: Origin,
+    junk: dict[str, bytes],
 ) -> None:
-    with supervise() as workers, valkey.connect() as broker:
+    with supervise() as workers, own_valkey.connect() as broker:
         for raw in junk.values():
             broker.lpush("nameshot.default", raw)
 
@@ -171,9 +176,9 @@ def test_junk_becomes_malformed_letters_and_the_worker_goes_on(
 
 
 def test_junk_that_cannot_be_kept_is_dropped(
-    supervise: Supervise, client: Client, valkey: ValkeyServer, origin: Origin
+    supervise: Supervise, client: Client, own_valkey: ValkeyServer, origin: Origin
 ) -> None:
-    with supervise() as workers, valkey.connect() as broker:
+    with supervise() as workers, own_valkey.connect() as broker:
         broker.set(LETTERS, "somebody else's")
         broker.lpush("nameshot.default", b"null", envelope())
 

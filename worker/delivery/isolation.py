@@ -20,6 +20,11 @@ class Isolation:
         self._suspects_waiting = 0
         self._alone = False
 
+    @property
+    def somebody_waits_to_be_alone(self) -> bool:
+        """Whether ordinary jobs are being held back for a suspect."""
+        return self._suspects_waiting > 0
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Run beside others, once no suspect runs or waits."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from worker.delivery.names import DeliveryKeys, is_known_dead
-from worker.delivery.scripts import RECLAIM
+from worker.delivery.scripts import GIVE_BACK, RECLAIM
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,9 @@ class Lease:
         self._complaint = complaint
         self._on_hopeless = on_hopeless
         self._was_stuck = False
+        self._orphans: set[str] = set()
+        #: Delivery tags of the messages that this process knows to be in its hands; None while it cannot tell.
+        self.tags_in_hand: Callable[[], set[str] | None] = lambda: None
         self._end = threading.Event()
         self._reclaim_from = 0.0
         self._failing = True
@@ -84,6 +87,7 @@ class Lease:
         try:
             if not complaint:
                 self._renew()
+                self._return_orphans()
             if not self._end.is_set() and time.monotonic() >= self._reclaim_from:
                 self._look_after_others()
         except Exception as error:  # the broker is away: every lease ends, and this thread must go on
@@ -103,13 +107,34 @@ class Lease:
                 if name != self._keys.worker and is_known_dead(name):
                     self._reclaim(name, "gone")
 
+    def _return_orphans(self) -> None:
+        """Return what is recorded as ours, and is not in our hands for a whole round.
+
+        A connection broke: before the reply that brought the message, or after the job and before its acknowledgement.
+        """
+        if (known := self.tags_in_hand()) is None:
+            self._orphans = set()
+            return
+        orphans = {tag.decode() for tag in self._client.hkeys(self._keys.in_flight)} - known
+        for tag in orphans & self._orphans:
+            self._client.eval(GIVE_BACK, 1, self._keys.in_flight, tag, "next")
+            logger.info("a message whose delivery or acknowledgement got lost is back in its queue")
+        self._orphans = orphans
+
     def _look_after_others(self) -> None:
-        for name in self._workers():
-            if name == self._keys.worker:
-                continue
-            how = "gone" if is_known_dead(name) else "dead"
-            if how == "gone" or not self._client.exists(self._keys.of(name).lease):
-                self._reclaim(name, how)
+        """One worker a round looks at the leases of all: what that costs grows with the workers, not their square."""
+        if not self._client.set(self._keys.looker, self._keys.worker, nx=True, px=int(ROUND_S * 800)):
+            return
+        others = [name for name in self._workers() if name != self._keys.worker]
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in others:
+                pipe.exists(self._keys.of(name).lease)
+            alive = pipe.execute()
+        for name, lives in zip(others, alive, strict=True):
+            if is_known_dead(name):
+                self._reclaim(name, "gone")
+            elif not lives:
+                self._reclaim(name, "dead")
 
     def _workers(self) -> list[str]:
         return sorted(name.decode() for name in self._client.smembers(self._keys.workers))

@@ -66,6 +66,11 @@ class DeliveryKeys:
         """Hash of the messages behind those records."""
         return dead_letter_messages_key(self.prefix)
 
+    @property
+    def looker(self) -> str:
+        """Exists while somebody has just looked after the dead."""
+        return f"{self.prefix}:looker"
+
     def of(self, worker: str) -> DeliveryKeys:
         """The same keys of another worker."""
         return DeliveryKeys(self.prefix, worker)

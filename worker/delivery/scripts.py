@@ -20,18 +20,18 @@ local function job_id(raw)
 end
 """
 
-#: Takes the first waiting message.
-#: KEYS: the queues in the order to look at, then the taker's messages in flight, the set of workers, the suspects.
-#: ARGV: delivery tag, name of the worker. Returns {queue, message, deaths, deaths alone}, or nil.
+#: Takes the first waiting message, for a worker whose lease stands: what others may reclaim is not added to.
+#: KEYS: the queues in the order to look at, then the taker's lease, its messages in flight, the suspects.
+#: ARGV: delivery tag. Returns {queue, message, deaths, deaths alone}; nil when no message waits; 0 without a lease.
 TAKE: Final = (
     _JOB_ID
     + """
-local in_flight, workers, suspects = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+local lease, in_flight, suspects = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+if redis.call('EXISTS', lease) == 0 then return 0 end
 for i = 1, #KEYS - 3 do
   local raw = redis.call('RPOP', KEYS[i])
   if raw then
     redis.call('HSET', in_flight, ARGV[1], KEYS[i] .. '\\n' .. raw)
-    redis.call('SADD', workers, ARGV[2])
     if redis.call('EXISTS', suspects) == 1 then
       local id = job_id(raw)
       if id then

@@ -92,9 +92,9 @@ class Suspects:
 
             try:
                 yield escort
-            finally:
+            finally:  # it failed or it did not: it killed nobody
                 self._unmark()
-        self._clear(job_id, images)
+                self._clear(job_id, images)
 
     def _mark(self, what: str) -> None:
         with _unless_away("mark what runs alone"):

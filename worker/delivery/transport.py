@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, Final
 from uuid import uuid4
 
+import redis
 from kombu.asynchronous import get_event_loop
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Empty
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: An idle consumer looks this often by itself, should its doorbell be out of order.
 LOOK_EVERY_S: Final = 1.0
+#: What `TAKE` answers a worker that leaves, or that Redis was away from for too long.
+NO_LEASE: Final = 0
 
 
 class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
@@ -42,22 +45,22 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
 
     def ack(self, delivery_tag: str) -> None:
         """Forget a message for good."""
-        with self.channel.conn_or_acquire() as client:
-            client.hdel(self.channel.keys.in_flight, delivery_tag)
+        self.channel.holding.hdel(self.channel.keys.in_flight, delivery_tag)
         VirtualQoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Forget it, or put it behind all others of its queue."""
         if requeue:
-            self.restore_by_tag(delivery_tag, leftmost=True)
+            self.channel.holding.eval(GIVE_BACK, 1, self.channel.keys.in_flight, delivery_tag, "last")
             VirtualQoS.ack(self, delivery_tag)
         else:
             self.ack(delivery_tag)
 
-    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
-        """Return a message to its queue: before all others, or behind them."""
-        with self.channel.conn_or_acquire(client) as connection:
-            connection.eval(GIVE_BACK, 1, self.channel.keys.in_flight, tag, "last" if leftmost else "next")
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Nothing: a channel also closes when its connection breaks, and then what is in hand goes on.
+
+        The process returns what it holds when it leaves; see `worker.delivery.lease`.
+        """
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
         """Nothing times out here: leases end, and `worker.delivery.lease` sees to that."""
@@ -79,6 +82,8 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         self._tag = ""
         super().__init__(*args, **kwargs)
         self.keys = DeliveryKeys(self.queue_prefix, self.worker_name)
+        # Jobs that outlive this channel acknowledge through it all the same: its connections are not the channel's.
+        self.holding = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
 
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
         """Ask for a message, unless the queues were empty a moment ago and nobody rang since."""
@@ -87,11 +92,11 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         queues = self._queues_in_order()
         if not queues:
             return
-        keys = [*queues, self.keys.in_flight, self.keys.workers, self.keys.suspects]
+        keys = [*queues, self.keys.lease, self.keys.in_flight, self.keys.suspects]
         self._tag = uuid4().hex
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
-        self.client.connection.send_command("EVAL", TAKE, len(keys), *keys, self._tag, self.worker_name)
+        self.client.connection.send_command("EVAL", TAKE, len(keys), *keys, self._tag)
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read the answer to `_brpop_start` and hand the message on."""
@@ -102,12 +107,14 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
             raise
         except self.ResponseError as error:
             logger.error("the broker refuses to hand out messages: %s", error)
-            taken = None
+            taken = NO_LEASE
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
-        if taken is None:
-            self._wait_for_the_bell()
+        if not isinstance(taken, list):
+            self._idle_since = monotonic()
+            if taken != NO_LEASE:
+                self._wait_for_the_bell()
             raise Empty
         self._idle_since = None
         self._hand_on(taken)
@@ -128,12 +135,11 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
     def _bury(self) -> None:
         """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
         about = {"id": None, "task": None, "code": "malformed", "deaths": 0}
-        with self.conn_or_acquire() as client:
-            try:
-                client.eval(BURY, *arguments(self.keys, self._tag, about, apart=self._tag, then="forget"))
-            except self.ResponseError as error:
-                logger.warning("could not keep it as a dead letter: %s", type(error).__name__)
-                client.hdel(self.keys.in_flight, self._tag)
+        try:
+            self.holding.eval(BURY, *arguments(self.keys, self._tag, about, apart=self._tag, then="forget"))
+        except self.ResponseError as error:
+            logger.warning("could not keep it as a dead letter: %s", type(error).__name__)
+            self.holding.hdel(self.keys.in_flight, self._tag)
 
     def _readable(self, raw: bytes) -> dict[str, Any] | None:
         """The message as kombu wants it, under our own delivery tag; None for what it would choke on."""
@@ -156,7 +162,6 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         return [name for name in ours if name in active] + sorted(active - set(ours))
 
     def _wait_for_the_bell(self) -> None:
-        self._idle_since = monotonic()
         if self._doorbell is None:
             self._doorbell = Doorbell(self._create_client, sorted(self.active_queues), self._rung)
         self._doorbell.listen()

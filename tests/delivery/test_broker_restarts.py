@@ -1,0 +1,72 @@
+"""Redis goes away and comes back: workers go on by themselves, and what they finished meanwhile is answered."""
+
+import threading
+
+import pytest
+import redis
+
+from producer import Client
+from producer.errors import BrokerUnavailable
+from tests.acceptance.origin import Origin
+from tests.delivery.conftest import StartWorker
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "bear"]
+TIMEOUT_S = 90
+#: Longer than a lease, so that every worker's has ended when Redis comes back.
+OUTAGE_S = 12.0
+
+
+def in_flight(broker: redis.Redis) -> int:
+    return sum(broker.hlen(key) for key in broker.keys("nameshot:in-flight:*"))
+
+
+def test_a_job_that_spans_a_restart_runs_once_and_nothing_stays_in_hand_after_three_of_them(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    worker = start_worker("survivor")
+    for _ in range(3):
+        origin.hold.clear()
+        job = client.submit(origin.url("/held/owl.png"), LABELS)
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+        own_valkey.stop()
+        own_valkey.start()
+        origin.hold.set()
+        assert job.result(timeout=TIMEOUT_S).ranking
+        assert not origin.asked.acquire(blocking=False)
+
+    assert worker.stop() == 0
+    with own_valkey.connect() as broker:
+        assert not in_flight(broker)
+        assert not broker.llen("nameshot.default")
+
+
+def test_a_job_that_finished_while_redis_was_away_is_answered_and_acknowledged_afterwards(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    start_worker("survivor")
+    job = client.submit(origin.url("/held/owl.png"), LABELS)
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    own_valkey.stop()
+    origin.hold.set()
+    with pytest.raises(BrokerUnavailable):
+        client.submit(origin.url("/car.jpg"), LABELS)
+    threading.Event().wait(OUTAGE_S)  # the outage itself is what is tested
+    own_valkey.start()
+
+    assert job.result(timeout=TIMEOUT_S).ranking
+    with own_valkey.connect() as broker:
+        while in_flight(broker):
+            pass
+    assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+
+
+def test_workers_consume_again_after_redis_lost_everything(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    start_worker("survivor")
+    with own_valkey.connect() as broker:
+        broker.flushall()
+        broker.script_flush()
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking

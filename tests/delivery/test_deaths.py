@@ -1,0 +1,96 @@
+"""Workers that die, freeze or hang with jobs in hand: the jobs are answered elsewhere, once."""
+
+import os
+import signal
+from pathlib import Path
+
+from producer import Client
+from tests.acceptance.origin import Origin
+from tests.delivery.conftest import StartWorker
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "bear"]
+TIMEOUT_S = 60
+#: A worker measures its model at start, unless it is told what it would find.
+UNMEASURED = {"NAMESHOT_MAX_BATCH": "4"}
+
+
+def test_jobs_in_hand_of_a_killed_worker_are_answered_by_another(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
+    victim = start_worker("victim")
+    jobs = [client.submit(origin.url("/held/owl.png"), LABELS) for _ in range(5)]
+    for _ in jobs:
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+
+    victim.process.kill()
+    victim.process.wait()
+    start_worker("heir")
+    origin.hold.set()
+
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+
+
+def test_a_frozen_worker_loses_its_job_and_can_neither_take_it_back_nor_change_its_answer(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
+    frozen = start_worker("frozen")
+    job = client.submit(origin.url("/held/owl.png"), LABELS)
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    frozen.process.send_signal(signal.SIGSTOP)
+    start_worker("heir")
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    origin.hold.set()
+    answer = job.result(timeout=TIMEOUT_S)
+
+    frozen.process.send_signal(signal.SIGCONT)
+    for _ in range(20):  # the thawed worker takes its share of what comes
+        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+
+    assert job.result(timeout=TIMEOUT_S) == answer
+    assert frozen.process.poll() is None
+
+
+def test_a_job_that_takes_longer_than_a_lease_runs_once(
+    start_worker: StartWorker, client: Client, origin: Origin, tmp_path: Path
+) -> None:
+    executions = tmp_path / "executions"
+    settings = {"NULL_EXECUTIONS": str(executions), "NULL_FORWARD_MS": "12000", **UNMEASURED}
+    for name in ("one", "other"):
+        start_worker(name, **settings)
+
+    job = client.submit(origin.url("/owl.png"), LABELS)
+
+    assert job.result(timeout=TIMEOUT_S).ranking
+    assert len(executions.read_text().splitlines()) == 2  # taken and run
+
+
+def test_a_worker_whose_device_hangs_ends_itself_and_its_job_has_failed_by_its_deadline(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
+    hanging = start_worker("hanging", NULL_FORWARD_MS="600000", NAMESHOT_JOB_TIMEOUT="3", **UNMEASURED)
+    job = client.submit(origin.url("/owl.png"), LABELS)
+
+    assert hanging.process.wait(TIMEOUT_S) == os.EX_SOFTWARE
+    assert "the device has been busy with one batch" in hanging.log
+
+    assert job.status() == "failed"  # it had its deadline before the worker gave up
+
+
+def test_an_innocent_job_is_cleared_after_it_ran_alone(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    victim = start_worker("victim")
+    job = client.submit(origin.url("/held/owl.png"), LABELS)
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    victim.process.kill()
+    victim.process.wait()
+    origin.hold.set()
+
+    heir = start_worker("heir", NAMESHOT_MAX_ATTEMPTS="1")
+
+    assert job.result(timeout=TIMEOUT_S).ranking
+    assert "it runs alone" in heir.log
+    heir.stop()
+    with own_valkey.connect() as broker:
+        assert not broker.exists("nameshot:suspects")

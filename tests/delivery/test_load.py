@@ -1,0 +1,43 @@
+"""A worker under load: its threads are fed at once, and its lease does not suffer."""
+
+import time
+
+from producer import Client
+from tests.acceptance.origin import Origin
+from tests.delivery.conftest import StartWorker
+from tests.valkey_server import ValkeyServer
+from worker.delivery.lease import LEASE_S
+
+LABELS = ["fox", "bear"]
+TIMEOUT_S = 60
+JOBS = 40
+#: 40 forward passes of 50 ms, one after the other.
+IDEAL_S = 2.0
+
+
+def test_a_saturated_pool_is_fed_as_soon_as_a_thread_is_free(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
+    settings = {"NAMESHOT_CONCURRENCY": "2", "NAMESHOT_MAX_BATCH": "1", "NULL_FORWARD_MS": "50"}
+    start_worker("busy", **settings)
+    started_s = time.monotonic()
+
+    for job in list(client.submit_many([(origin.url("/owl.png"), LABELS)] * JOBS)):
+        assert job.result(timeout=TIMEOUT_S).ranking
+
+    # Celery before 5.7 let each finished job wait for the next tick of the event loop: 15 times the ideal.
+    assert time.monotonic() - started_s < 5 * IDEAL_S
+
+
+def test_a_lease_is_renewed_in_time_while_every_thread_holds_pythons_lock(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    start_worker("busy", NULL_BURN_MS="400", NAMESHOT_MAX_BATCH="8")
+    jobs = list(client.submit_many([(origin.url("/owl.png"), LABELS)] * JOBS))
+    shortest_ms = LEASE_S * 1000
+    with own_valkey.connect() as broker:
+        (worker,) = broker.smembers("nameshot:workers")
+        while not all(job.status() == "succeeded" for job in jobs):
+            shortest_ms = min(shortest_ms, broker.pttl(b"nameshot:lease:" + worker))
+
+    assert shortest_ms > LEASE_S * 1000 / 3

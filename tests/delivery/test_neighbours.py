@@ -1,0 +1,81 @@
+"""Others on the same Redis database: a plain Celery application keeps its own messages, whatever happens to ours."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from producer import Client
+from tests.acceptance.origin import Origin
+from tests.delivery.conftest import StartWorker
+from tests.valkey_server import ValkeyServer
+
+TIMEOUT_S = 60
+#: A stranger's application: its task waits until it is told to end, and counts its executions.
+APPLICATION = """
+import os
+import redis
+from celery import Celery
+
+app = Celery("stranger", broker=os.environ["URL"])
+app.conf.task_acks_late = True
+
+@app.task(name="stranger.work")
+def work():
+    with redis.Redis.from_url(os.environ["URL"]) as database:
+        database.incr("executions")
+        database.blpop("end", 60)
+"""
+
+
+@pytest.fixture
+def stranger(own_valkey: ValkeyServer, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    (tmp_path / "stranger.py").write_text(APPLICATION)
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "stranger",
+        "worker",
+        "--pool=threads",
+        "-c",
+        "2",
+        "-n",
+        "stranger",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env={"URL": own_valkey.broker_url}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.usefixtures("stranger")
+def test_another_applications_job_in_flight_runs_once_while_our_workers_die_and_reclaim(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    from celery import Celery
+
+    with own_valkey.connect() as database, Celery(broker=own_valkey.broker_url, set_as_current=False) as plain:
+        plain.send_task("stranger.work")
+        while not database.exists("executions"):
+            pass
+        victim = start_worker("victim")
+        job = client.submit(origin.url("/held/owl.png"), ["fox", "bear"])
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+        victim.process.kill()
+        victim.process.wait()
+        start_worker("heir")
+        origin.hold.set()
+        assert job.result(timeout=TIMEOUT_S).ranking
+
+        assert database.hlen("unacked") == 1
+        assert database.get("executions") == b"1"
+        database.lpush("end", "now")
+        while database.hlen("unacked"):
+            pass
+        assert database.get("executions") == b"1"

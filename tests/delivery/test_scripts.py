@@ -1,0 +1,162 @@
+"""The scripts that move messages, on a real Valkey."""
+
+import json
+from typing import Any
+
+import pytest
+import redis
+
+from tests.valkey_server import ValkeyServer
+from worker.delivery.names import DeliveryKeys
+from worker.delivery.scripts import GIVE_BACK, RECLAIM, TAKE
+
+QUEUE = "nameshot.default"
+OURS = DeliveryKeys("nameshot", "us")
+
+
+@pytest.fixture
+def broker(valkey: ValkeyServer) -> redis.Redis:
+    broker = valkey.connect()
+    broker.set(OURS.lease, 1)
+    broker.sadd(OURS.workers, OURS.worker)
+    return broker
+
+
+def message(job_id: str) -> bytes:
+    return json.dumps({"headers": {"id": job_id, "task": "nameshot.classify"}, "numbers": [1e400, []]}).encode()
+
+
+def take(broker: redis.Redis, tag: str, queues: tuple[str, ...] = (QUEUE,), keys: DeliveryKeys = OURS) -> Any:
+    names = (*queues, keys.lease, keys.in_flight, keys.suspects)
+    return broker.eval(TAKE, len(names), *names, tag)
+
+
+def give_back(broker: redis.Redis, tag: str, where: str) -> Any:
+    return broker.eval(GIVE_BACK, 1, OURS.in_flight, tag, where)
+
+
+def reclaim(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS) -> Any:
+    names = (keys.lease, keys.in_flight, keys.workers, keys.alone, keys.suspects)
+    if how == "dead":
+        broker.delete(keys.lease)  # as its time does
+    return broker.eval(RECLAIM, len(names), *names, keys.worker, how, 60)
+
+
+def test_nothing_waits_and_nothing_is_taken(broker: redis.Redis) -> None:
+    assert take(broker, "tag") is None
+    assert not broker.exists(OURS.in_flight)
+
+
+def test_the_oldest_message_is_taken_byte_by_byte_and_recorded_in_the_same_step(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("first"), message("second"))
+
+    assert take(broker, "tag") == [QUEUE.encode(), message("first"), 0, 0]
+    assert broker.hgetall(OURS.in_flight) == {b"tag": QUEUE.encode() + b"\n" + message("first")}
+
+
+def test_without_a_lease_nothing_is_taken(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, b"job")
+    broker.delete(OURS.lease)
+
+    assert take(broker, "tag") == 0
+    assert broker.llen(QUEUE) == 1
+
+
+def test_the_first_queue_that_holds_something_is_served(broker: redis.Redis) -> None:
+    broker.lpush("nameshot.bulk", b"bulk")
+    broker.lpush("nameshot.default", b"default")
+
+    assert take(broker, "1", ("nameshot.high", "nameshot.bulk", "nameshot.default"))[1] == b"bulk"
+    assert take(broker, "2", ("nameshot.high", "nameshot.bulk", "nameshot.default"))[1] == b"default"
+
+
+@pytest.mark.parametrize("body", [b"null", b"\xff\x00\n", b"[" * 50_000, b""])
+def test_junk_moves_like_any_other_message(broker: redis.Redis, body: bytes) -> None:
+    broker.hset(OURS.suspects, "somebody", 1)
+    broker.lpush(QUEUE, body)
+
+    assert take(broker, "tag")[1] == body
+    assert reclaim(broker, "dead") == 1
+    assert broker.lrange(QUEUE, 0, -1) == [body]
+
+
+def test_a_message_given_back_is_next_or_last(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, b"a", b"b", b"c")
+    take(broker, "1")
+    take(broker, "2")
+
+    assert give_back(broker, "1", "next") == 1
+    assert give_back(broker, "2", "last") == 1
+    assert broker.lrange(QUEUE, 0, -1) == [b"b", b"c", b"a"]
+    assert not broker.exists(OURS.in_flight)
+
+
+def test_what_was_reclaimed_can_no_longer_be_given_back_or_acknowledged_by_its_old_holder(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, b"job")
+    take(broker, "old tag")
+    reclaim(broker, "dead")
+    broker.set(OURS.lease, 1)
+    take(broker, "new tag")
+
+    assert give_back(broker, "old tag", "next") == 0
+    assert broker.hdel(OURS.in_flight, "old tag") == 0
+    assert broker.hkeys(OURS.in_flight) == [b"new tag"]
+
+
+def test_a_worker_whose_lease_stands_keeps_what_it_holds(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, b"job")
+    take(broker, "tag")
+    names = (OURS.lease, OURS.in_flight, OURS.workers, OURS.alone, OURS.suspects)
+
+    assert broker.eval(RECLAIM, len(names), *names, OURS.worker, "dead", 60) == -1
+    assert broker.hexists(OURS.in_flight, "tag")
+
+
+def test_a_worker_is_reclaimed_once_however_many_find_it_dead(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("job"))
+    take(broker, "tag")
+
+    assert [reclaim(broker, "dead"), reclaim(broker, "gone")] == [1, 0]
+    assert broker.llen(QUEUE) == 1
+    assert broker.hget(OURS.suspects, "job") == b"1"
+
+
+def test_all_that_a_dead_worker_held_is_suspected(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("a"), message("b"), message("c"))
+    take(broker, "1")
+    take(broker, "2")
+    reclaim(broker, "dead")
+
+    assert broker.hgetall(OURS.suspects) == {b"a": b"1", b"b": b"1"}
+    broker.set(OURS.lease, 1)
+    taken = [take(broker, str(number)) for number in range(3)]
+    assert sorted(int(deaths) for _, _, deaths, _ in taken) == [0, 1, 1]
+
+
+def test_only_the_job_that_ran_alone_is_blamed(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("culprit"), message("prefetched"))
+    take(broker, "1")
+    take(broker, "2")
+    broker.set(OURS.alone, "culprit")
+    reclaim(broker, "dead")
+
+    assert broker.hgetall(OURS.suspects) == {b"culprit": b"1", b"alone culprit": b"1"}
+    assert not broker.exists(OURS.alone)
+
+
+def test_of_a_bulk_job_only_the_image_that_ran_alone_is_blamed(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("bulk"))
+    take(broker, "1")
+    broker.set(OURS.alone, "bulk 7")
+    reclaim(broker, "dead")
+
+    assert broker.hgetall(OURS.suspects) == {b"bulk": b"1", b"alone bulk 7": b"1"}
+
+
+def test_a_worker_that_leaves_blames_nobody(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("job"))
+    take(broker, "tag")
+
+    assert reclaim(broker, "leaving") == 1
+    assert broker.keys("nameshot:*") == []
+    assert broker.llen(QUEUE) == 1
