@@ -166,7 +166,7 @@ def test_junk_becomes_malformed_letters_and_the_worker_goes_on(
         assert [letter["bytes"] for letter in letters[::-1]] == [len(raw) for raw in junk.values()]
         assert {letter["id"] for letter in letters} == {None, "half-a-job", "x"}
         assert "hush-hush" not in json.dumps(letters)
-        assert {broker.hget(MESSAGES, letter["letter"]) for letter in letters} == set(junk.values())
+        assert {broker.hget(MESSAGES, letter["letter"]) for letter in letters} == {b""}  # nothing to replay
 
     refused = command.run("dead-letters", "replay", letters[0]["letter"])
 

@@ -109,7 +109,8 @@ if is_new then
   local record = cjson.decode(ARGV[2])
   record.letter, record.queue, record.bytes = letter, string.sub(held, 1, cut - 1), #raw
   redis.call('LPUSH', records, cjson.encode(record))
-  redis.call('HSET', messages, letter, raw)
+  -- what is malformed is never replayed, and can be large
+  redis.call('HSET', messages, letter, record.code == 'malformed' and '' or raw)
   while redis.call('LLEN', records) > tonumber(ARGV[3]) do
     local readable, oldest = pcall(cjson.decode, redis.call('RPOP', records))
     if readable and type(oldest) == 'table' and oldest.letter then
