@@ -77,6 +77,12 @@ class Origin:
         """The absolute URL of one path."""
         return f"http://127.0.0.1:{self.port}{path}"
 
+    def hold_back(self) -> None:
+        """Answer no held page from now on, and forget who asked before."""
+        self.hold.clear()
+        while self.asked.acquire(blocking=False):
+            pass
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

@@ -206,7 +206,7 @@ def test_a_job_that_expires_while_it_waits_to_run_alone_is_not_run(
     expires = datetime.now(UTC) + timedelta(seconds=3)
     with valkey.connect() as broker:
         broker.hset("nameshot:suspects", suspect, 1)
-        send(plain, own_origin.url("/never.png"), task_id=suspect, expires=expires)
+        expired = send(plain, own_origin.url("/never.png"), task_id=suspect, expires=expires)
         [in_flight] = broker.keys("nameshot:in-flight:*")
         eventually(lambda: broker.hlen(in_flight) == 2, lambda: worker.log)
     assert datetime.now(UTC) < expires
@@ -215,6 +215,8 @@ def test_a_job_that_expires_while_it_waits_to_run_alone_is_not_run(
     own_origin.hold.set()
 
     assert held.get(timeout=TIMEOUT_S)["ranking"]
+    with pytest.raises(TaskRevokedError):
+        expired.get(timeout=TIMEOUT_S)
     with pytest.raises(JobExpired):
         client.job(suspect).result(timeout=TIMEOUT_S)
     assert "/never.png" not in own_origin.paths
