@@ -16,12 +16,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from worker.turns import Turns
+from worker.turns import RankedQueue, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Lane(Generic[Item, Output]):
         self.max_batch = max_batch
         self._batcher = batcher
         self._run = run
-        self._waiting: dict[Hashable, deque[_Passenger[Item, Output]]] = {rank: deque() for rank in weights}
+        self._waiting: RankedQueue[_Passenger[Item, Output]] = RankedQueue(weights)
         # Who begins a batch decides on its key: dealt by itself, so that no key starves whatever the others do.
         self._first: Turns[Hashable] = Turns(weights)
         self._following: Turns[Hashable] = Turns(weights)
@@ -91,30 +91,22 @@ class Lane(Generic[Item, Output]):
         return self._batcher._enqueue(self, item, key, rank)
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
-
-    @property
-    def _heads(self) -> Iterator[_Passenger[Item, Output]]:
-        """The oldest item of each rank."""
-        return (passengers[0] for passengers in self._waiting.values() if passengers)
+        return len(self._waiting)
 
     def _take(self) -> list[_Passenger[Item, Output]]:
         """The next batch: the oldest item of the rank whose turn it is, and by turns those with the same key."""
         batch: list[_Passenger[Item, Output]] = []
         others: list[_Passenger[Item, Output]] = []
-        while len(batch) < self.max_batch and (passenger := self._pop(self._following if batch else self._first)):
+        while len(batch) < self.max_batch and (
+            passenger := self._waiting.pop(self._following if batch else self._first)
+        ):
             if batch and passenger.key != batch[0].key:
                 others.append(passenger)
             elif passenger.future.set_running_or_notify_cancel():
                 batch.append(passenger)
         for passenger in reversed(others):
-            self._waiting[passenger.rank].appendleft(passenger)
+            self._waiting.put_back(passenger, passenger.rank)
         return batch
-
-    def _pop(self, turns: Turns[Hashable]) -> _Passenger[Item, Output] | None:
-        if not any(self._waiting.values()):
-            return None
-        return next(self._waiting[rank] for rank in turns.next() if self._waiting[rank]).popleft()
 
     def _ride(self, batch: list[_Passenger[Item, Output]], is_out_of_memory: Callable[[Exception], bool]) -> None:
         """Run one batch and answer each of its futures."""
@@ -220,7 +212,7 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise BatcherClosed("the device thread has ended")
-            lane._waiting[rank].append(_Passenger(item, key, rank, future, time.perf_counter()))
+            lane._waiting.put(_Passenger(item, key, rank, future, time.perf_counter()), rank)
             self._changed.notify()
         return future
 
@@ -259,7 +251,7 @@ class Batcher:
 
     def _let_it_grow(self) -> None:
         """Wait until a lane has a full batch or its oldest item has waited long enough."""
-        oldest = min(head.queued_at for lane in self._lanes for head in lane._heads)
+        oldest = min(head.queued_at for lane in self._lanes for head in lane._waiting.heads())
         deadline = oldest + self._max_wait_s
         while not self._closed and all(len(lane) < lane.max_batch for lane in self._lanes):
             if (left_s := deadline - time.perf_counter()) <= 0:
@@ -268,6 +260,6 @@ class Batcher:
 
     def _abandon(self) -> None:
         for lane in self._lanes:
-            while passenger := lane._pop(lane._first):
+            while passenger := lane._waiting.pop(lane._first):
                 if passenger.future.set_running_or_notify_cancel():
                     passenger.future.set_exception(BatcherClosed("the worker is shutting down"))
