@@ -3,7 +3,8 @@
 Generic: it knows nothing of images, torch or Celery. Work is put into *lanes* (images, prompts), each with its
 own function and maximal batch. A thread never waits while it is idle and something is queued; arrivals gather
 while all are busy. A GPU has one such thread, the cores of a CPU several. Lanes take
-turns, so that a thousand new labels delay an image by one batch of labels at most.
+turns, so that a thousand new labels delay an image by one batch of labels at most. Within a lane the ranks share the
+places by weight while more items wait than fit; items of one rank go in the order in which they came.
 
 A batch that raises is halved until the culprit stands alone, so one bad item fails only itself; on
 out-of-memory the smaller size is also remembered as the lane's new maximum.
@@ -15,15 +16,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+from worker.turns import RankedQueue, Turns
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
+#: The weights of a lane whose items are all alike.
+ALIKE: Final[Mapping[Hashable, int]] = {None: 1}
 
 
 class BatcherClosed(RuntimeError):
@@ -50,6 +55,7 @@ class Ride(Generic[Output]):
 class _Passenger(Generic[Item, Output]):
     item: Item
     key: Hashable
+    rank: Hashable
     future: Future[Ride[Output]]
     queued_at: float
 
@@ -58,41 +64,49 @@ class Lane(Generic[Item, Output]):
     """A queue of items for one function; made by `Batcher.lane`."""
 
     def __init__(
-        self, batcher: Batcher, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], max_batch: int
+        self,
+        batcher: Batcher,
+        name: str,
+        run: Callable[[Sequence[Item]], Sequence[Output]],
+        max_batch: int,
+        weights: Mapping[Any, int],
     ) -> None:
         self.name = name
         self.max_batch = max_batch
         self._batcher = batcher
         self._run = run
-        self._waiting: deque[_Passenger[Item, Output]] = deque()
+        self._waiting: RankedQueue[_Passenger[Item, Output]] = RankedQueue(weights)
+        # Who begins a batch decides on its key: dealt by itself, so that no key starves whatever the others do.
+        self._first: Turns[Hashable] = Turns(weights)
+        self._following: Turns[Hashable] = Turns(weights)
 
-    def submit(self, item: Item, key: Hashable = None) -> Future[Ride[Output]]:
-        """Queue one item; only items of equal key share a batch.
+    def submit(self, item: Item, key: Hashable = None, rank: Hashable = None) -> Future[Ride[Output]]:
+        """Queue one item; only items of equal key share a batch. The rank is one of the lane's weights.
 
         Cancelling the future before its batch starts takes the item out.
 
         Raises:
             BatcherClosed: the device thread has ended.
         """
-        return self._batcher._enqueue(self, item, key)
+        return self._batcher._enqueue(self, item, key, rank)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def _take(self) -> list[_Passenger[Item, Output]]:
-        """The next batch: the oldest item and those behind it with the same key, in order."""
+        """The next batch: the oldest item of the rank whose turn it is, and by turns those with the same key."""
         batch: list[_Passenger[Item, Output]] = []
         others: list[_Passenger[Item, Output]] = []
-        while self._waiting and len(batch) < self.max_batch:
-            passenger = self._waiting.popleft()
-            if passenger.future.cancelled():
-                continue
+        while len(batch) < self.max_batch and (
+            passenger := self._waiting.pop(self._following if batch else self._first)
+        ):
             if batch and passenger.key != batch[0].key:
                 others.append(passenger)
-                continue
-            batch.append(passenger)
-        self._waiting.extendleft(reversed(others))
-        return [passenger for passenger in batch if passenger.future.set_running_or_notify_cancel()]
+            elif passenger.future.set_running_or_notify_cancel():
+                batch.append(passenger)
+        for passenger in reversed(others):
+            self._waiting.put_back(passenger, passenger.rank)
+        return batch
 
     def _ride(self, batch: list[_Passenger[Item, Output]], is_out_of_memory: Callable[[Exception], bool]) -> None:
         """Run one batch and answer each of its futures."""
@@ -154,9 +168,15 @@ class Batcher:
             threading.Thread(target=self._serve, name=f"device-{number}", daemon=True) for number in range(threads)
         ]
 
-    def lane(self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], max_batch: int) -> Lane[Item, Output]:
+    def lane(
+        self,
+        name: str,
+        run: Callable[[Sequence[Item]], Sequence[Output]],
+        max_batch: int,
+        weights: Mapping[Any, int] = ALIKE,
+    ) -> Lane[Item, Output]:
         """Add a lane; ``run`` gets 1 to ``max_batch`` items and returns as many outputs, in the same order."""
-        lane = Lane(self, name, run, max_batch)
+        lane = Lane(self, name, run, max_batch, weights)
         self._lanes.append(lane)
         return lane
 
@@ -187,12 +207,12 @@ class Batcher:
             ready = sum(-(-len(lane) // lane.max_batch) for lane in self._lanes)
             return max(1, min(len(self._threads), len(self._busy_since) + ready))
 
-    def _enqueue(self, lane: Lane[Item, Output], item: Item, key: Hashable) -> Future[Ride[Output]]:
+    def _enqueue(self, lane: Lane[Item, Output], item: Item, key: Hashable, rank: Hashable) -> Future[Ride[Output]]:
         future: Future[Ride[Output]] = Future()
         with self._changed:
             if self._closed:
                 raise BatcherClosed("the device thread has ended")
-            lane._waiting.append(_Passenger(item, key, future, time.perf_counter()))
+            lane._waiting.put(_Passenger(item, key, rank, future, time.perf_counter()), rank)
             self._changed.notify()
         return future
 
@@ -231,7 +251,7 @@ class Batcher:
 
     def _let_it_grow(self) -> None:
         """Wait until a lane has a full batch or its oldest item has waited long enough."""
-        oldest = min(lane._waiting[0].queued_at for lane in self._lanes if lane)
+        oldest = min(head.queued_at for lane in self._lanes for head in lane._waiting.heads())
         deadline = oldest + self._max_wait_s
         while not self._closed and all(len(lane) < lane.max_batch for lane in self._lanes):
             if (left_s := deadline - time.perf_counter()) <= 0:
@@ -240,7 +260,6 @@ class Batcher:
 
     def _abandon(self) -> None:
         for lane in self._lanes:
-            while lane._waiting:
-                passenger = lane._waiting.popleft()
+            while passenger := lane._waiting.pop(lane._first):
                 if passenger.future.set_running_or_notify_cancel():
                     passenger.future.set_exception(BatcherClosed("the worker is shutting down"))

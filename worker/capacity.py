@@ -11,6 +11,7 @@ from typing import Final
 from PIL import Image
 
 from producer.errors import JobFailed
+from worker.cancel_scope import CancelScope
 from worker.model.interface import Model
 
 #: A batch should not hold the device longer than this. Three batches are in flight, so that a job has its turn well
@@ -50,29 +51,43 @@ def default_concurrency(max_batch: int, parallel_batches: int) -> int:
     return max(MIN_CONCURRENCY, IMAGES_PER_BATCH_SLOT * max_batch * parallel_batches)
 
 
-class PixelBudget:
-    """A bound on the decoded pixels that stand in memory at once, whatever mixture of images arrives."""
+class Budget:
+    """A bound on what many jobs share: places, or the decoded pixels that stand in memory at once.
 
-    def __init__(self, max_pixels: int) -> None:
-        self._left = max_pixels
-        self._max = max_pixels
+    Args:
+        amount: what there is to share.
+        refusal: the sentence for a job that got no share in time.
+    """
+
+    def __init__(self, amount: int, refusal: str) -> None:
+        self._left = amount
+        self._amount = amount
+        self._refusal = refusal
         self._freed = threading.Condition()
 
     @contextmanager
-    def reserve(self, pixels: int, deadline: float) -> Iterator[None]:
-        """Hold room for one image, waiting for it until the deadline on `time.monotonic`'s clock.
+    def reserve(self, share: int, scope: CancelScope) -> Iterator[None]:
+        """Hold a share (all there is, if it is larger), waiting for it while the scope lasts.
 
         Raises:
             JobFailed: ``deadline_exceeded``.
+            Cancelled: somebody has cancelled the scope.
         """
-        pixels = min(pixels, self._max)
+        share = min(share, self._amount)
+        scope.on_cancel(self._wake)
         with self._freed:
-            if not self._freed.wait_for(lambda: self._left >= pixels, max(0.0, deadline - time.monotonic())):
-                raise JobFailed("deadline_exceeded", "no memory for decoding came free within the job's time.")
-            self._left -= pixels
+            self._freed.wait_for(lambda: self._left >= share or scope.is_over, scope.left_s)
+            scope.check()
+            if self._left < share:
+                raise JobFailed("deadline_exceeded", self._refusal)
+            self._left -= share
         try:
             yield
         finally:
             with self._freed:
-                self._left += pixels
+                self._left += share
                 self._freed.notify_all()
+
+    def _wake(self) -> None:
+        with self._freed:
+            self._freed.notify_all()

@@ -16,14 +16,17 @@ import redis
 from celery import Celery, signals
 
 from producer.broker import celery_configuration
+from producer.contract import cancel_channel
 from producer.errors import NameshotError
 from producer.settings import read_settings
-from worker import logs, tasks
+from worker import logs, revoking, tasks
+from worker.cancelling import CancelListener, RunningJobs
 from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
 from worker.delivery.delivery import Delivery
 from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.model import Model, ModelError, load_model
+from worker.revoking import Revoker
 from worker.service import Service, build
 from worker.settings import WorkerSettings
 from worker.tasks import BULK_TIME_FACTOR
@@ -40,6 +43,9 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     service: Service
     delivery: Delivery
+    running: RunningJobs
+    cancel_listener: CancelListener
+    revoker: Revoker
     probes: Probes | None = None
     #: True from the first moment jobs are taken until the worker is told to stop.
     takes_jobs: bool = False
@@ -112,6 +118,7 @@ app.add_defaults(lambda: configuration(app.settings, app.delivery_keys.worker))
 app.loader.override_backends = dict.fromkeys(("redis", "rediss"), "worker.results:FirstAnswerBackend")
 app.steps["consumer"].update((ImageCredit, Pulse))
 tasks.register(app)
+revoking.register()
 
 
 def _keep_our_logging(**_: Any) -> None:
@@ -136,6 +143,14 @@ def _load(sender: Any, **_: Any) -> None:
         device_busy_s=lambda: app.service.engine.busy_s,
         device_limit_s=BULK_TIME_FACTOR * app.settings.job_timeout,
     )
+    app.running = RunningJobs()
+    channel = cancel_channel(app.settings.queue_prefix)
+    app.cancel_listener = CancelListener(broker, channel, app.running.cancel)
+    app.revoker = Revoker(
+        answer=app.backend.revoke,
+        announce=lambda job_id: broker.publish(channel, job_id),
+        stop=app.running.cancel,
+    )
     claims = ClaimKeeper(broker, prefix=app.settings.queue_prefix, ttl_s=app.settings.result_ttl)
     app.backend.on_answered = claims.answered
     if app.settings.metrics_port:
@@ -147,6 +162,7 @@ def _load(sender: Any, **_: Any) -> None:
             not_healthy=app.delivery.vitality.complaint,
         )
     app.delivery.lease.start()
+    app.cancel_listener.start()
 
 
 def _not_ready(broker: redis.Redis) -> str | None:
@@ -178,6 +194,7 @@ def _stopping(**_: Any) -> None:
 def _close(**_: Any) -> None:
     app.delivery.departure.drained()
     app.delivery.lease.leave()
+    app.cancel_listener.close()
     if app.probes:
         app.probes.close()
     app.service.close()

@@ -7,16 +7,17 @@ batch; the batch itself happens inside the engine.
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
-from producer.contract import ClassifyJob, ClassifyManyJob, ImageInfo, Question, Result, Timings
+from producer.contract import ClassifyJob, ClassifyManyJob, ImageInfo, Question, Queue, Result, Timings
 from producer.errors import JobFailed
-from worker.capacity import PixelBudget
+from worker.cancel_scope import Cancelled, CancelScope
+from worker.capacity import Budget
 from worker.engine import Engine
 from worker.images import open_image
 from worker.labels import LabelCache, Matrix
@@ -27,8 +28,8 @@ from worker.ranking import rank, scores
 class Download(Protocol):
     """What the classifier needs of a fetcher."""
 
-    def fetch(self, url: str, *, timeout_s: float | None = None, deadline: float | None = None) -> bytes:
-        """The body at a URL, within the worker's limits; raises `JobFailed`."""
+    def fetch(self, url: str, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> bytes:
+        """The body at a URL, within the worker's limits; raises `JobFailed` or `Cancelled`."""
         ...
 
     def close(self) -> None:
@@ -46,6 +47,37 @@ class Observer(Protocol):
     def failed(self, code: str) -> None:
         """One image has none."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution of a message.
+
+    Attributes:
+        scope: until when it is worked on.
+        queue: where the message waited; its images have that queue's share of the batches.
+        queued_ms: how long it waited, where that is known.
+        escort: entered with each image's number, one after the other: the images then run one by one. For a bulk job
+            in whose hands a worker died.
+    """
+
+    scope: CancelScope
+    queue: Queue = "default"
+    queued_ms: float | None = None
+    escort: Callable[[int], AbstractContextManager[None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """What the images of one message share.
+
+    Attributes:
+        matrix: waits for the labels' embeddings.
+    """
+
+    question: Question
+    matrix: Callable[[CancelScope], Matrix]
+    attempt: Attempt
 
 
 class Classifier:
@@ -69,7 +101,7 @@ class Classifier:
         engine: Engine,
         fetcher: Download,
         labels: LabelCache,
-        pixels: PixelBudget,
+        pixels: Budget,
         observer: Observer,
         concurrency: int,
         max_pixels: int,
@@ -81,51 +113,40 @@ class Classifier:
         self._pixels = pixels
         self._observer = observer
         self._max_pixels = max_pixels
-        self._slots = threading.BoundedSemaphore(concurrency)
+        self._places = Budget(concurrency, "the worker was too busy to start on this image in time.")
         # Bulk messages spread their images over these threads; a single job runs in the thread it came in.
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="bulk")
 
-    def classify(self, job: ClassifyJob, *, deadline: float, queued_ms: float | None) -> Result:
+    def classify(self, job: ClassifyJob, attempt: Attempt) -> Result:
         """Answer a single job.
-
-        Args:
-            deadline: on `time.monotonic`'s clock.
-            queued_ms: how long the message waited, where that is known.
 
         Raises:
             JobFailed: with one of the contract's codes.
+            Cancelled: somebody has cancelled the attempt's scope.
         """
-        matrix = self._labels.request(job.question)
-        return self._answer(job.image, job.question, matrix, deadline, queued_ms)
+        return self._answer(job.image, _UnderWay(job.question, self._labels.request(job.question), attempt))
 
-    def classify_many(
-        self,
-        job: ClassifyManyJob,
-        *,
-        deadline: float,
-        queued_ms: float | None,
-        escort: Callable[[int], AbstractContextManager[None]] | None = None,
-    ) -> list[Result | JobFailed]:
+    def classify_many(self, job: ClassifyManyJob, attempt: Attempt) -> list[Result | JobFailed]:
         """Answer a bulk job: one result or failure for each image, in order; images are fetched concurrently.
-
-        Args:
-            escort: entered with each image's number, one after the other: the images then run one by one.
 
         Raises:
             JobFailed: only for what concerns every image: the shared arguments and the message's own deadline.
+            Cancelled: somebody has cancelled the attempt's scope.
         """
-        matrix = self._labels.request(job.question)
+        under_way = _UnderWay(job.question, self._labels.request(job.question), attempt)
+        escort = attempt.escort
 
         def one(number: int, url: str) -> Result | JobFailed:
             try:
                 with escort(number) if escort else nullcontext():
-                    return self._answer(url, job.question, matrix, deadline, queued_ms)
+                    return self._answer(url, under_way)
             except JobFailed as failure:
                 return failure.with_traceback(None)
 
         spread = map if escort else self._threads.map
         outcomes = list(spread(one, range(len(job.images)), job.images))
-        if time.monotonic() > deadline:
+        attempt.scope.check()
+        if attempt.scope.is_over:
             raise JobFailed("deadline_exceeded", "the message's images were not all answered within its time.")
         return outcomes
 
@@ -135,38 +156,26 @@ class Classifier:
         self._engine.close()
         self._fetcher.close()
 
-    def _answer(
-        self,
-        url: str,
-        question: Question,
-        matrix: Callable[[float], Matrix],
-        deadline: float,
-        queued_ms: float | None,
-    ) -> Result:
+    def _answer(self, url: str, under_way: _UnderWay) -> Result:
         try:
-            result = self._classify(url, question, matrix, deadline, queued_ms)
+            result = self._classify(url, under_way)
         except JobFailed as failure:
             self._observer.failed(failure.code)
+            raise
+        except Cancelled:
+            self._observer.failed("cancelled")
             raise
         self._observer.succeeded(result)
         return result
 
-    def _classify(
-        self,
-        url: str,
-        question: Question,
-        matrix: Callable[[float], Matrix],
-        deadline: float,
-        queued_ms: float | None,
-    ) -> Result:
-        if not self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise JobFailed("deadline_exceeded", "the worker was too busy to start on this image in time.")
-        try:
+    def _classify(self, url: str, under_way: _UnderWay) -> Result:
+        question, attempt = under_way.question, under_way.attempt
+        with self._places.reserve(1, attempt.scope):
             started = time.perf_counter()
-            data = self._fetcher.fetch(url, timeout_s=question.timeout_s, deadline=deadline)
+            data = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=attempt.scope)
             fetched = time.perf_counter()
             opened = open_image(data, max_pixels=self._max_pixels)
-            with self._pixels.reserve(opened.pixels, deadline):
+            with self._pixels.reserve(opened.pixels, attempt.scope):
                 decoded = opened.decode()
                 try:
                     prepared = self._model.prepare(decoded.image)
@@ -174,10 +183,8 @@ class Classifier:
                     raise JobFailed("model_error", "the model's processor refused this image.") from None
                 decoded.image.close()
             ready = time.perf_counter()
-            ride = self._engine.embed_image(prepared, deadline)
-            logits = self._model.logits(ride.output, matrix(deadline))
-        finally:
-            self._slots.release()
+            ride = self._engine.embed_image(prepared, attempt.queue, attempt.scope)
+            logits = self._model.logits(ride.output, under_way.matrix(attempt.scope))
         return Result(
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,
@@ -185,7 +192,7 @@ class Classifier:
             image=ImageInfo(hashlib.sha256(data).hexdigest(), decoded.width, decoded.height, decoded.format, len(data)),
             batch_size=ride.batch_size,
             timings_ms=Timings(
-                queued=queued_ms,
+                queued=attempt.queued_ms,
                 fetch=_ms(fetched - started),
                 decode=_ms(ready - fetched),
                 wait=round(ride.wait_ms, 3),

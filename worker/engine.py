@@ -6,17 +6,17 @@ A door, not a wall: the interface is small enough to be served by another proces
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.batcher import Batcher, BatcherClosed, Lane, Ride
+from worker.cancel_scope import Cancelled, CancelScope
 from worker.logs import place_of
 from worker.model.interface import DeviceLostError, Model, ModelOutOfMemoryError, Prepared
 
@@ -42,8 +42,8 @@ class Engine(Protocol):
         """Queue one prompt; its embedding has shape (d,)."""
         ...
 
-    def embed_image(self, prepared: Prepared, deadline: float) -> Ride[Array]:
-        """Ride in a batch and wait for it, until the deadline on `time.monotonic`'s clock."""
+    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
+        """Ride in a batch and wait for it while the scope lasts."""
         ...
 
     def close(self) -> None:
@@ -56,12 +56,19 @@ class LocalEngine:
 
     Args:
         max_batch: images in one forward pass.
+        weights: each queue's share of the places in a batch, while more images wait than fit.
         max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
         on_device_lost: called once the device no longer answers this process; only a new process helps then.
     """
 
     def __init__(
-        self, model: Model, *, max_batch: int, max_wait_s: float = 0.0, on_device_lost: Callable[[], None]
+        self,
+        model: Model,
+        *,
+        max_batch: int,
+        weights: Mapping[Queue, int],
+        max_wait_s: float = 0.0,
+        on_device_lost: Callable[[], None],
     ) -> None:
         self.max_tokens = model.max_tokens
         self.count_tokens = model.count_tokens
@@ -69,7 +76,7 @@ class LocalEngine:
             threads=model.parallel_batches, max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory
         )
         self._images: Lane[Prepared, Array] = self._batcher.lane(
-            "images", lambda batch: list(model.embed_images(batch, self._batcher.parallel)), max_batch
+            "images", lambda batch: list(model.embed_images(batch, self._batcher.parallel)), max_batch, weights
         )
         self._prompts: Lane[str, Array] = self._batcher.lane(
             "prompts", lambda batch: list(model.embed_texts(batch, self._batcher.parallel)), PROMPT_BATCH
@@ -93,17 +100,22 @@ class LocalEngine:
             embedding.set_exception(self._failure(error, "a label"))
         return embedding
 
-    def embed_image(self, prepared: Prepared, deadline: float) -> Ride[Array]:
+    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
         """Ride in a batch; shape (d,), or (q, d) where a family has several vectors an image.
 
         Raises:
             JobFailed: ``deadline_exceeded``, ``out_of_memory``, ``model_error``.
+            Cancelled: somebody has cancelled the scope; a batch that runs already is not waited for.
         """
         future: Future[Ride[Array]] | None = None
         try:
-            future = self._images.submit(prepared, prepared.key)
-            return future.result(max(0.0, deadline - time.monotonic()))
-        except FutureTimeout:
+            future = self._images.submit(prepared, prepared.key, queue)
+            # Here, not once this thread wakes: the next batch may start before it does.
+            scope.on_cancel(future.cancel)
+            return scope.result_of(future)
+        except (Cancelled, CancelledError):
+            raise Cancelled from None
+        except TimeoutError:
             if future is not None:
                 future.cancel()
             raise JobFailed(

@@ -8,10 +8,9 @@ embedded while the network is being waited for.
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import partial
 from typing import Final, Protocol
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from producer.contract import Question, fill
 from producer.errors import JobFailed
+from worker.cancel_scope import CancelScope
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
@@ -87,8 +87,8 @@ class LabelCache:
         self.hits = 0
         self.misses = 0
 
-    def request(self, question: Question) -> Callable[[float], Matrix]:
-        """Start embedding what is not known yet; return a function of a deadline that gives the matrix.
+    def request(self, question: Question) -> Callable[[CancelScope], Matrix]:
+        """Start embedding what is not known yet; return a function that waits for the matrix while a scope lasts.
 
         The matrix has shape (labels, d), float32, rows in the order of the labels; with several templates each
         row is the normalised mean of the normalised embeddings (CLIP's prompt ensembling).
@@ -100,13 +100,13 @@ class LabelCache:
         with self._lock:
             if (matrix := self._matrices.recall(key)) is not None:
                 self.hits += len(question.candidate_labels)
-                return lambda _deadline: matrix
+                return lambda _scope: matrix
         prompts = [fill(template, label) for label in question.candidate_labels for template in question.templates]
         futures, known = self._look_up(prompts)
         if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in futures and prompt not in known]:
             self._check_lengths(question, missing)
             futures |= self._embed(missing)
-        return lambda deadline: self._gather(key, prompts, known, futures, len(question.templates), deadline)
+        return lambda scope: self._gather(key, prompts, known, futures, len(question.templates), scope)
 
     def _look_up(self, prompts: Sequence[str]) -> tuple[dict[str, Future[Vector]], dict[str, Vector]]:
         known: dict[str, Vector] = {}
@@ -146,12 +146,12 @@ class LabelCache:
         known: dict[str, Vector],
         futures: dict[str, Future[Vector]],
         templates: int,
-        deadline: float,
+        scope: CancelScope,
     ) -> Matrix:
-        _, unfinished = wait(futures.values(), timeout=max(0.0, deadline - time.monotonic()))
-        if unfinished:
-            raise JobFailed("deadline_exceeded", "the labels were not embedded within the job's time.")
-        rows = [known[prompt] if prompt in known else futures[prompt].result() for prompt in prompts]
+        try:
+            rows = [known[prompt] if prompt in known else scope.result_of(futures[prompt]) for prompt in prompts]
+        except TimeoutError:
+            raise JobFailed("deadline_exceeded", "the labels were not embedded within the job's time.") from None
         matrix = np.stack(rows)
         if templates > 1:
             mean = matrix.reshape(-1, templates, matrix.shape[1]).mean(axis=1)

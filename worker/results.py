@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from celery.backends.redis import RedisBackend
-from celery.states import READY_STATES, STARTED
+from celery.exceptions import TaskRevokedError
+from celery.states import PENDING, READY_STATES, RECEIVED, REJECTED, RETRY, REVOKED, STARTED
 
 from producer.answers import FIRST_ANSWER_WINS
+
+#: States of a job that nobody has begun, or that waits to be begun again.
+WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
 
 
 class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyped
@@ -25,6 +29,20 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
     def begin(self, job_id: str, request: Any) -> bool:
         """Say that the job runs; False when it has a terminal answer and need not run."""
         return bool(self._ensure_retryable(self._offer, job_id, None, STARTED, request))
+
+    def revoke(self, job_id: str) -> bool:
+        """Answer a job as revoked; False when it has a terminal answer, or another application runs it."""
+        written = bool(self._ensure_retryable(self._revoke, job_id))
+        if written:
+            self.on_answered(job_id)
+        return written
+
+    def _revoke(self, job_id: str) -> bool:
+        # Every application of a broker hears every revocation, and it may share the answers' database too.
+        standing = self.client.get(self.get_key_for_task(job_id))
+        if standing is not None and not _is_waiting_or_ours(self.decode(standing)):
+            return False
+        return self._offer(job_id, self.encode_result(TaskRevokedError("revoked"), REVOKED), REVOKED, None)
 
     def _store_result(
         self, task_id: str, result: Any, state: str, _traceback: Any = None, request: Any = None, **_: Any
@@ -43,3 +61,8 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
     @cached_property
     def _script(self) -> Any:
         return self.client.register_script(FIRST_ANSWER_WINS)
+
+
+def _is_waiting_or_ours(meta: Any) -> bool:
+    """`FirstAnswerBackend.begin` leaves the result empty; Celery's own worker writes its process id there."""
+    return meta["status"] in WAITING_STATES or (meta["status"] == STARTED and meta["result"] is None)

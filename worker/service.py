@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
-from worker.capacity import PIXEL_BUDGET_IMAGES, PixelBudget, default_concurrency, measured_max_batch
+from worker.capacity import PIXEL_BUDGET_IMAGES, Budget, default_concurrency, measured_max_batch
 from worker.classifier import Classifier
+from worker.delivery.fairness import WEIGHTS
 from worker.engine import LocalEngine
 from worker.fetch import Fetcher, parse_allow, parse_hosts, parse_ports
 from worker.images import prepare_pillow
@@ -80,7 +81,11 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         else settings.concurrency
     )
     engine = LocalEngine(
-        model, max_batch=max_batch, max_wait_s=settings.max_wait_ms / 1000, on_device_lost=on_device_lost
+        model,
+        max_batch=max_batch,
+        weights=WEIGHTS,
+        max_wait_s=settings.max_wait_ms / 1000,
+        on_device_lost=on_device_lost,
     )
     labels = LabelCache(engine)
     telemetry = Telemetry()
@@ -100,7 +105,9 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
             hosts=hosts,
         ),
         labels=labels,
-        pixels=PixelBudget(PIXEL_BUDGET_IMAGES * settings.max_pixels),
+        pixels=Budget(
+            PIXEL_BUDGET_IMAGES * settings.max_pixels, "no memory for decoding came free within the job's time."
+        ),
         observer=telemetry,
         concurrency=concurrency,
         max_pixels=settings.max_pixels,

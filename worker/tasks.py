@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,15 +17,20 @@ from celery.exceptions import Ignore
 from producer.contract import (
     CLASSIFY,
     CLASSIFY_MANY,
+    QUEUES,
     SENT_AT_HEADER,
     ClassifyJob,
     ClassifyManyJob,
+    Queue,
     Result,
     error_to_json,
+    queue_name,
 )
 from producer.errors import InvalidJob, JobFailed
+from worker.cancel_scope import Cancelled, CancelScope
+from worker.classifier import Attempt
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
-from worker.delivery.suspects import Deaths, Escort
+from worker.delivery.suspects import Deaths
 from worker.logs import place_of
 from worker.results import FirstAnswerBackend
 from worker.service import Service
@@ -35,21 +39,6 @@ logger = logging.getLogger(__name__)
 
 #: A bulk message has this many times the time of a single job.
 BULK_TIME_FACTOR: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One execution of a message.
-
-    Attributes:
-        deadline: on `time.monotonic`'s clock.
-        queued_ms: how long the message waited, where that is known.
-        escort: for a bulk job in whose hands a worker died: runs its images one by one.
-    """
-
-    deadline: float
-    queued_ms: float | None
-    escort: Escort | None
 
 
 class JobTask(Task):  # type: ignore[misc]  # celery is untyped
@@ -76,16 +65,30 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
             JobFailed: the answer is that it cannot be done.
         """
         request = self.request
-        self._begin(request)
         timeout_s = self.app.service.job_timeout_s * self.time_factor
+        deaths = _deaths(request)
+        if deaths.count:
+            self._begin_suspect(request)
 
         def keep(deaths: int, image: int | None) -> None:
             tag = request.properties["delivery_tag"]
             self.app.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
 
         try:
-            with self.app.delivery.running(request.id, _deaths(request), timeout_s, keep) as escort:
-                return work(self.app.service, Attempt(time.monotonic() + timeout_s, _queued_ms(request), escort))
+            with self.app.delivery.running(request.id, deaths, timeout_s, keep) as escort:
+                scope = CancelScope(time.monotonic() + timeout_s)
+                with self.app.running.job(request.id, scope):
+                    # Last, since a job may have waited until it could run, and so that no cancellation falls between.
+                    self._begin(request)
+                    queue = _queue(request, self.app.settings.queue_prefix)
+                    return work(self.app.service, Attempt(scope, queue, _queued_ms(request), escort))
+        except Ignore:
+            raise
+        except Cancelled:
+            # Whoever cancels has written the answer. A message without one must never be acknowledged.
+            self.backend.mark_as_revoked(request.id, "cancelled", request=request)
+            logger.info("job %s was cancelled while it ran", request.id)
+            raise Ignore from None
         except JobFailed as failure:
             logger.info("job %s failed: %s", request.id, failure)
             raise
@@ -99,6 +102,14 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         except Exception as error:
             logger.error("job %s failed with %s at %s", request.id, type(error).__name__, place_of(error))
             raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
+
+    def _begin_suspect(self, request: Any) -> None:
+        """A job that has its answer need not wait to run alone, and is above suspicion."""
+        try:
+            self._begin(request)
+        except Ignore:
+            self.app.delivery.acquit(request.id)
+            raise
 
     def _begin(self, request: Any) -> None:
         if (expires := _moment(request.expires)) is not None and datetime.now(UTC) >= expires:
@@ -115,7 +126,7 @@ def classify(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any
 
     def work(service: Service, attempt: Attempt) -> dict[str, Any]:
         job = ClassifyJob.from_message(args, kwargs)
-        result = service.classifier.classify(job, deadline=attempt.deadline, queued_ms=attempt.queued_ms)
+        result = service.classifier.classify(job, attempt)
         logger.info("job %s: %s", task.request.id, _summary(result))
         return result.to_json()
 
@@ -127,9 +138,7 @@ def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str
 
     def work(service: Service, attempt: Attempt) -> dict[str, Any]:
         job = ClassifyManyJob.from_message(args, kwargs)
-        outcomes = service.classifier.classify_many(
-            job, deadline=attempt.deadline, queued_ms=attempt.queued_ms, escort=attempt.escort
-        )
+        outcomes = service.classifier.classify_many(job, attempt)
         failed = [outcome for outcome in outcomes if isinstance(outcome, JobFailed)]
         codes = ", ".join(sorted({failure.code for failure in failed}))
         logger.info(
@@ -153,6 +162,12 @@ def register(app: Celery) -> None:
 def _deaths(request: Any) -> Deaths:
     """What the transport found about the message's past."""
     return Deaths(getattr(request, DEATHS_HEADER, 0), getattr(request, DEATHS_ALONE_HEADER, 0))
+
+
+def _queue(request: Any, prefix: str) -> Queue:
+    """Where the message waited, as its delivery says."""
+    name = (request.delivery_info or {}).get("routing_key")
+    return next((queue for queue in QUEUES if queue_name(prefix, queue) == name), "default")
 
 
 def _queued_ms(request: Any) -> float | None:

@@ -1,5 +1,7 @@
 """A real HTTP server on loopback that answers as strangers' servers do."""
 
+import contextlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -11,6 +13,8 @@ class Origin:
     Attributes:
         hold: while clear, a path under ``/held/`` is not answered.
         asked: counts requests; acquire it to wait for one.
+        left: counts clients that hung up on a held page; acquire it to wait for one.
+        paths: of all requests so far.
     """
 
     def __init__(self) -> None:
@@ -19,6 +23,8 @@ class Origin:
         self.redirects: dict[str, str] = {}
         self.hold = threading.Event()
         self.asked = threading.Semaphore(0)
+        self.left = threading.Semaphore(0)
+        self.paths: list[str] = []
         origin = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -26,8 +32,10 @@ class Origin:
 
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
+                origin.paths.append(path)
                 origin.asked.release()
                 if path.startswith("/held/"):
+                    threading.Thread(target=self._notice_the_end, daemon=True).start()
                     origin.hold.wait(30)
                     path = path.removeprefix("/held")
                 if path in origin.redirects:
@@ -46,6 +54,11 @@ class Origin:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def _notice_the_end(self) -> None:
+                with contextlib.suppress(OSError):
+                    if not self.connection.recv(1, socket.MSG_PEEK) and not origin.hold.is_set():
+                        origin.left.release()
+
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the inherited name
                 pass
 
@@ -63,6 +76,12 @@ class Origin:
     def url(self, path: str) -> str:
         """The absolute URL of one path."""
         return f"http://127.0.0.1:{self.port}{path}"
+
+    def hold_back(self) -> None:
+        """Answer no held page from now on, and forget who asked before."""
+        self.hold.clear()
+        while self.asked.acquire(blocking=False):
+            pass
 
     def __enter__(self) -> Self:
         self._thread.start()

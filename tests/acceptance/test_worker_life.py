@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 from celery import Celery
+from celery.exceptions import TaskRevokedError
 
 from producer import Client, JobCancelled, JobExpired
 from tests.acceptance.conftest import StartWorker
@@ -53,7 +54,7 @@ def test_a_worker_that_cannot_work_ends_with_one_sentence(
 
 @with_a_worker
 def test_jobs_that_come_together_ride_together_whatever_their_labels(client: Client, origin: Origin) -> None:
-    origin.hold.clear()
+    origin.hold_back()
     jobs = [client.submit(origin.url("/held/owl.png"), [f"label {n}", "other"]) for n in range(12)]
     for _ in jobs:
         assert origin.asked.acquire(timeout=TIMEOUT_S)
@@ -103,6 +104,8 @@ def test_an_expired_job_is_not_run(plain: Celery, client: Client, origin: Origin
         expires=-1,
     )
 
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=TIMEOUT_S)
     job = client.job(result.id)
     with pytest.raises(JobExpired):
         job.result(timeout=TIMEOUT_S)
@@ -161,7 +164,7 @@ def test_sigterm_lets_the_running_job_finish(
     client = Client(valkey.broker_url, valkey.result_backend, queue_prefix=prefix)
     worker = start_worker(checkpoint("clip"), NAMESHOT_QUEUE_PREFIX=prefix, command=COMMANDS[command])
     worker.wait_until_ready()
-    origin.hold.clear()
+    origin.hold_back()
     job = client.submit(origin.url("/held/car.jpg"), LABELS)
     assert origin.asked.acquire(timeout=TIMEOUT_S)
 

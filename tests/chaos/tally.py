@@ -24,15 +24,23 @@ READ_TIMEOUT_S = 5.0
 class WorkerKill:
     """A ``kill -9`` of a worker, and the jobs that it had in hand."""
 
+    pid: int
     at_s: float
     in_hand: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """A kill of a worker with jobs in hand, and the time until the last of them was answered; None: never."""
+    """What became of the jobs that a killed worker had in hand.
+
+    Attributes:
+        at_s: when it was killed.
+        elsewhere_s: seconds until the last of them was taken by another worker, or answered; None: never.
+        seconds: until the last of them was answered; other faults may have met its next workers. None: never.
+    """
 
     at_s: float
+    elsewhere_s: float | None
     seconds: float | None
 
     def met(self, disturbances: Iterable[tuple[float, float]]) -> bool:
@@ -89,7 +97,8 @@ class Tally:
         self.kills: list[WorkerKill] = []
         self._first: dict[str, Seen] = {}
         self._waiting: set[str] = set()
-        self._taken_by: defaultdict[int, set[str]] = defaultdict(set)
+        #: Who took each job, and when, in order.
+        self._takers: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         self._executions = Lines(executions)
         self._accepted = [Lines(file) for file in accepted]
         self._answers = redis.Redis.from_url(
@@ -118,7 +127,7 @@ class Tally:
             if event == "run":
                 self.runs[job_id] += 1
             else:
-                self._taken_by[int(pid)].add(job_id)
+                self._takers[job_id].append((int(pid), now_s))
                 new.add(job_id)
         self._waiting |= new - self._first.keys()
         try:
@@ -129,22 +138,31 @@ class Tally:
             return
 
     def worker_killed(self, pid: int, now_s: float) -> None:
-        """Note what a worker that was just killed had taken and not answered."""
+        """Note what a worker that was just killed was the last to take, and had not answered."""
         self.poll(now_s)
-        self.kills.append(WorkerKill(now_s, frozenset(self._taken_by[pid] & self._waiting)))
+        in_hand = {job_id for job_id in self._waiting if self._takers[job_id] and self._takers[job_id][-1][0] == pid}
+        self.kills.append(WorkerKill(pid, now_s, frozenset(in_hand)))
 
     def recoveries(self) -> list[Recovery]:
         """One for each kill, but for those that hit an idle worker."""
         return [
             Recovery(
                 kill.at_s,
-                max(self._first[job_id].at_s for job_id in kill.in_hand) - kill.at_s
-                if kill.in_hand <= self._first.keys()
-                else None,
+                _last(self._elsewhere(job_id, kill) for job_id in kill.in_hand),
+                _last(self._answered_after(job_id, kill) for job_id in kill.in_hand),
             )
             for kill in self.kills
             if kill.in_hand
         ]
+
+    def _answered_after(self, job_id: str, kill: WorkerKill) -> float | None:
+        seen = self._first.get(job_id)
+        return None if seen is None else seen.at_s - kill.at_s
+
+    def _elsewhere(self, job_id: str, kill: WorkerKill) -> float | None:
+        taken_s = [at_s - kill.at_s for pid, at_s in self._takers[job_id] if pid != kill.pid and at_s >= kill.at_s]
+        answered_s = self._answered_after(job_id, kill)
+        return min([*taken_s, *([] if answered_s is None else [answered_s])], default=None)
 
     def judge(self) -> Verdict:
         """Compare the answers as they stand now with those first seen, and with those that are right.
@@ -176,6 +194,12 @@ class Tally:
     def close(self) -> None:
         """Close the connection."""
         self._answers.close()
+
+
+def _last(seconds: Iterable[float | None]) -> float | None:
+    """The longest; None where one never ended."""
+    each = list(seconds)
+    return None if None in each else max(value for value in each if value is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of, failure_of
 from tests.fetch.servers import Exchange, Script
+from worker.cancel_scope import Cancelled, CancelScope
 from worker.fetch import parse_allow
 from worker.fetch.deadline import Watchdog
 
@@ -120,15 +121,15 @@ def test_a_jobs_own_timeout_and_deadline_only_shorten_the_time(serve: Serve, mak
     server = serve(lambda exchange: exchange.stall())
     fetcher = make_fetcher(server, timeout_s=TIME_S)
     ends_in_time(lambda: fetcher.fetch(server.url(), timeout_s=1_000.0))
-    ends_in_time(lambda: fetcher.fetch(server.url(), deadline=time.monotonic() + 1_000.0))
+    ends_in_time(lambda: fetcher.fetch(server.url(), scope=CancelScope(time.monotonic() + 1_000.0)))
     patient = make_fetcher(server, timeout_s=1_000.0)
     ends_in_time(lambda: patient.fetch(server.url(), timeout_s=TIME_S))
-    ends_in_time(lambda: patient.fetch(server.url(), deadline=time.monotonic() + TIME_S))
+    ends_in_time(lambda: patient.fetch(server.url(), scope=CancelScope(time.monotonic() + TIME_S)))
 
 
 def test_a_deadline_that_has_passed_dials_nothing(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE))
-    assert code_of(make_fetcher(server), server.url(), deadline=time.monotonic() - 1) == "fetch_timeout"
+    assert code_of(make_fetcher(server), server.url(), scope=CancelScope(time.monotonic() - 1)) == "fetch_timeout"
     assert server.connections == 0
 
 
@@ -154,13 +155,54 @@ def test_a_watch_that_ended_never_fires() -> None:
     watchdog = Watchdog()
     ours, theirs = socket.socketpair()
     with ours, theirs, theirs.dup() as dup:
-        watch = watchdog.watch(ours, time.monotonic() + 0.05)
+        watch = watchdog.watch(ours, CancelScope(time.monotonic() + 0.05))
         assert watch.end() is False
-        other = watchdog.watch(dup, time.monotonic() + 0.1)
+        other = watchdog.watch(dup, CancelScope(time.monotonic() + 0.1))
         assert ours.recv(1) == b""  # the second watch fired, the first one's time was over before
         assert other.end() is True
         assert watch.end() is False
     watchdog.close()
+
+
+def test_cancelling_ends_a_running_download_at_once(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    scope = CancelScope(time.monotonic() + 60)
+
+    def script(exchange: Exchange) -> None:
+        scope.cancel()
+        exchange.stall()
+
+    server = serve(script)
+    started_s = time.monotonic()
+    with pytest.raises(Cancelled):
+        make_fetcher(server, timeout_s=60).fetch(server.url(), scope=scope)
+    assert time.monotonic() - started_s < 5
+    assert server.connections == 1
+
+
+def test_cancelling_ends_the_pause_before_another_attempt(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    scope = CancelScope(time.monotonic() + 60)
+    timer = threading.Timer(0.2, scope.cancel)
+
+    def script(exchange: Exchange) -> None:
+        exchange.answer(status="503 Busy", headers=["Retry-After: 40"])
+        timer.start()
+
+    server = serve(script)
+    started_s = time.monotonic()
+    with pytest.raises(Cancelled):
+        make_fetcher(server, timeout_s=60).fetch(server.url(), scope=scope)
+    assert time.monotonic() - started_s < 5
+    timer.join()
+
+
+def test_a_download_that_ended_is_not_harmed_by_a_later_cancellation(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    fetcher = make_fetcher(server)
+    scope = CancelScope(time.monotonic() + 60)
+    fetcher.fetch(server.url("/first"), scope=scope)
+    scope.cancel()
+    assert fetcher.fetch(server.url("/second")) == IMAGE
+    assert server.connections == 1
 
 
 def test_closing_ends_running_downloads(serve: Serve, make_fetcher: MakeFetcher) -> None:

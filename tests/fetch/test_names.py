@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
+from worker.cancel_scope import CancelScope
 from worker.fetch import parse_allow
 from worker.fetch.failures import FetchFailed
 from worker.fetch.resolver import BoundedResolver
@@ -121,10 +122,12 @@ def test_hanging_look_ups_end_with_the_fetch_and_are_bounded_in_number() -> None
     resolver = BoundedResolver(resolve, max_lookups=2)
     for _ in range(4):
         with pytest.raises(FetchFailed, match="fetch_timeout"):
-            resolver.look_up("h.example", 80, time.monotonic() + 0.05)
+            resolver.look_up("h.example", 80, CancelScope(time.monotonic() + 0.05))
     assert sum(hanging.acquire(blocking=False) for _ in range(4)) == 2
     free.set()
-    assert [str(address) for address in resolver.look_up("h.example", 80, time.monotonic() + 5)] == ["1.1.1.1"]
+    assert [str(address) for address in resolver.look_up("h.example", 80, CancelScope(time.monotonic() + 5))] == [
+        "1.1.1.1"
+    ]
 
 
 class TestExceptions:

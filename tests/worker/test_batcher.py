@@ -97,6 +97,50 @@ def test_only_items_of_equal_key_share_a_batch_and_none_is_left_behind(batcher: 
     assert device.batches[1:] == [[0, 2, 4], [1, 3, 5]]
 
 
+WEIGHTS = {"high": 16, "default": 4, "bulk": 1}
+
+
+def test_when_more_wait_than_fit_the_ranks_share_the_places_by_weight(batcher: Batcher, device: Device) -> None:
+    lane = batcher.lane("images", device.run, max_batch=7, weights=WEIGHTS)
+    device.hold()
+    lane.submit("first", rank="high")
+    assert device.entered.wait(TIMEOUT_S)
+
+    futures = [lane.submit((rank, n), rank=rank) for rank in reversed(WEIGHTS) for n in range(63)]
+    device.gate.set()
+    wait(futures, TIMEOUT_S)
+
+    crowded = [item for batch in device.batches[1:10] for item in batch]
+    by_rank = {rank: [item for item in crowded if item in [(rank, n) for n in range(63)]] for rank in WEIGHTS}
+    assert [len(items) for items in by_rank.values()] == pytest.approx([48, 12, 3], abs=1)
+    assert all(items == [(rank, n) for n in range(len(items))] for rank, items in by_rank.items())
+    assert {len(batch) for batch in device.batches[1:]} == {7}
+
+
+@pytest.mark.parametrize("max_batch", [1, 4, 20, 21, 22])
+def test_no_rank_and_no_key_starves_however_many_of_the_others_come(
+    max_batch: int, batcher: Batcher, device: Device
+) -> None:
+    def run(items: Sequence[object]) -> list[object]:
+        if "unlike" not in items and len(device.batches) < 100:
+            for _ in items:
+                lane.submit("alike", key="a", rank="high")
+        return device.run(items)
+
+    lane: Lane[object, object] = batcher.lane("images", run, max_batch=max_batch, weights=WEIGHTS)
+    device.hold()
+    lane.submit("first", key="a", rank="high")
+    assert device.entered.wait(TIMEOUT_S)
+    for _ in range(2 * max_batch):
+        lane.submit("alike", key="a", rank="high")
+    lane.submit("unlike", key="b", rank="bulk")
+    device.gate.set()
+    lane.submit("last", key="b", rank="bulk").result(TIMEOUT_S)
+
+    first_bulk = next(number for number, batch in enumerate(device.batches) if "unlike" in batch)
+    assert first_bulk <= sum(WEIGHTS.values()) + 1
+
+
 def test_lanes_take_turns(batcher: Batcher, device: Device) -> None:
     images = batcher.lane("images", device.run, max_batch=1)
     prompts = batcher.lane("prompts", device.run, max_batch=1)

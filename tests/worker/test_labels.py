@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from producer.contract import Question
 from producer.errors import JobFailed
+from worker.cancel_scope import CancelScope
 from worker.labels import Bounded, LabelCache
 
 Vector = NDArray[np.float32]
@@ -43,8 +44,8 @@ def vector(prompt: str) -> Vector:
     return np.asarray(values / np.linalg.norm(values))
 
 
-def soon() -> float:
-    return time.monotonic() + 10
+def soon() -> CancelScope:
+    return CancelScope(time.monotonic() + 10)
 
 
 def test_the_matrix_has_one_row_per_label_in_order() -> None:
@@ -111,7 +112,7 @@ def test_labels_that_do_not_arrive_in_time_fail_the_job_not_the_cache() -> None:
     late = cache.request(Question(["owl"]))
 
     with pytest.raises(JobFailed, match="deadline_exceeded"):
-        late(time.monotonic() - 1)
+        late(CancelScope(time.monotonic() - 1))
     prompt, future = tower.held[0]
     future.set_result(vector(prompt))
 

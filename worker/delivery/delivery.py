@@ -60,6 +60,10 @@ class Delivery:
         with self._suspects.guard(job_id, deaths, on_poisoned) as escort, self.vitality.job(job_id, timeout_s):
             yield escort
 
+    def acquit(self, job_id: str) -> None:
+        """A suspected job needs no further run."""
+        self._suspects.acquit(job_id)
+
     def end(self, complaint: str) -> None:
         """End a process that hangs: its jobs go to others, and what hangs is suspected."""
         logger.critical("%s: this worker ends, so that a new process can take over", complaint)

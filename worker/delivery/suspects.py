@@ -96,6 +96,10 @@ class Suspects:
                 self._unmark()
                 self._clear(job_id, images)
 
+    def acquit(self, job_id: str) -> None:
+        """Lift the suspicion of a job that need not run again."""
+        self._clear(job_id, 0)
+
     def _mark(self, what: str) -> None:
         with _unless_away("mark what runs alone"):
             self._client.set(self._keys.alone, what, ex=MARK_S)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from worker.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.deadline import Watch, Watchdog
 from worker.fetch.failures import FetchFailed, blocked, timed_out
@@ -41,20 +42,19 @@ class Dialer:
         self._policy = policy
         self._resolver = resolver
 
-    def dial(self, target: Target, deadline_s: float) -> socket.socket:
+    def dial(self, target: Target, scope: CancelScope) -> socket.socket:
         """A connected socket; raises `FetchFailed` (a refusal is never an OSError, which some caller might retry)."""
         if target.address is not None:
             addresses: list[Address] = [target.address]
         else:
-            answers = self._resolver.look_up(target.host, target.port, deadline_s)
+            answers = self._resolver.look_up(target.host, target.port, scope)
             addresses = self._policy.choose(target, answers)
         for address in alternate_families(addresses)[:MAX_DIALS]:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
+            if not (left_s := scope.left_s):
                 raise timed_out()
             with contextlib.suppress(OSError):
                 return _connect(address, target.port, min(CONNECT_TIMEOUT_S, left_s))
-        if time.monotonic() >= deadline_s:
+        if scope.is_over:
             raise timed_out()
         raise FetchFailed("connect_failed", "no connection could be made; try again.")
 
@@ -86,7 +86,7 @@ def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
 
 
 class Connection:
-    """What our two connection classes add to urllib3's: a judged target, a deadline, a dup for the watchdog.
+    """What our two connection classes add to urllib3's: a judged target, a scope, a dup for the watchdog.
 
     Set up by `open_connection`; ``prepare`` comes before each exchange, on a new and on a kept connection alike.
     """
@@ -94,7 +94,7 @@ class Connection:
     _dialer: Dialer
     _watchdog: Watchdog
     target: Target
-    deadline_s: float
+    scope: CancelScope
     born_s: float
     dup: socket.socket | None
     _watch: Watch | None
@@ -104,7 +104,7 @@ class Connection:
         """Give the connection what it needs to dial."""
         self.target = target
         self.born_s = time.monotonic()
-        self.deadline_s = self.born_s
+        self.scope = CancelScope(self.born_s)
         self.dup = None
         self._dialer = dialer
         self._watchdog = watchdog
@@ -116,23 +116,23 @@ class Connection:
         self._answer = http.client.HTTPResponse(*arguments, **options)
         return self._answer
 
-    def begin(self, deadline_s: float) -> None:
-        """Start an exchange that ends at ``deadline_s``, whatever the server does."""
-        self.deadline_s = deadline_s
-        self._watch = None if self.dup is None else self._watchdog.watch(self.dup, deadline_s)
+    def begin(self, scope: CancelScope) -> None:
+        """Start an exchange that ends with its scope, whatever the server does."""
+        self.scope = scope
+        self._watch = None if self.dup is None else self._watchdog.watch(self.dup, scope)
 
     def end(self) -> bool:
         """End the exchange; True when its time ran out, even if what was read looks complete."""
         watch, self._watch = self._watch, None
-        return watch.end() if watch is not None else time.monotonic() >= self.deadline_s
+        return watch.end() if watch is not None else self.scope.is_over
 
     def dial(self) -> socket.socket:
         """Connect, and put the new socket under the watchdog before TLS begins."""
-        sock = self._dialer.dial(self.target, self.deadline_s)
+        sock = self._dialer.dial(self.target, self.scope)
         # TLS takes the descriptor out of this socket object; the dup stays ours to shut down.
         self.dup = sock.dup()
-        self._watch = self._watchdog.watch(self.dup, self.deadline_s)
-        sock.settimeout(min(IDLE_TIMEOUT_S, max(0.001, self.deadline_s - time.monotonic())))
+        self._watch = self._watchdog.watch(self.dup, self.scope)
+        sock.settimeout(min(IDLE_TIMEOUT_S, max(0.001, self.scope.left_s)))
         return sock
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""The end of a download's time, enforced from outside.
+"""The end of a download, enforced from outside: its time is up, or its job was cancelled.
 
 A socket's timeout bounds one ``recv``; a server that sends a byte a second, or ``100 Continue`` for ever, never
-trips it. So one thread, shared by all downloads, shuts a socket down at its deadline: whatever call is blocked on
-it, in the TLS handshake, the headers or the body, then returns.
+trips it. So one thread, shared by all downloads, shuts a socket down at its deadline, and whoever cancels shuts it
+down at once: whatever call is blocked on it, in the TLS handshake, the headers or the body, then returns.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import socket
 import threading
 import time
 
+from worker.cancel_scope import CancelScope
+
 
 class Watch:
-    """One socket under one deadline; made by `Watchdog.watch`."""
+    """One socket in one scope; made by `Watchdog.watch`."""
 
     __slots__ = ("_fired", "_sock", "_watchdog", "deadline_s")
 
@@ -36,7 +38,7 @@ class Watch:
 
 
 class Watchdog:
-    """Shuts sockets down at their deadlines. Thread-safe; its one thread starts with the first watch."""
+    """Shuts sockets down when their scopes end. Thread-safe; its one thread starts with the first watch."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -45,12 +47,12 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def watch(self, sock: socket.socket, deadline_s: float) -> Watch:
-        """Shut ``sock`` down when ``time.monotonic()`` reaches ``deadline_s``, unless `Watch.end` is called before.
+    def watch(self, sock: socket.socket, scope: CancelScope) -> Watch:
+        """Shut ``sock`` down when the scope is over, unless `Watch.end` is called before.
 
         ``sock`` should be a ``dup()``: wrapping a socket in TLS detaches the original object.
         """
-        watch = Watch(self, sock, deadline_s)
+        watch = Watch(self, sock, scope.deadline_s)
         with self._changed:
             if self._closed:
                 watch._fire()
@@ -59,8 +61,9 @@ class Watchdog:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="fetch-deadlines", daemon=True)
                 self._thread.start()
-            elif deadline_s < self._wakes_s:
+            elif scope.deadline_s < self._wakes_s:
                 self._changed.notify()
+        scope.on_cancel(lambda: self._end_early(watch))
         return watch
 
     def close(self) -> None:
@@ -71,6 +74,12 @@ class Watchdog:
                 watch._fire()
             self._watches.clear()
             self._changed.notify()
+
+    def _end_early(self, watch: Watch) -> None:
+        with self._changed:
+            if watch in self._watches:
+                watch._fire()
+                self._watches.discard(watch)
 
     def _forget(self, watch: Watch) -> None:
         # Under the lock, so that a socket which goes back to the pool can no longer be shut down for this watch.

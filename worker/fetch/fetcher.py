@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import ssl
 import threading
-import time
 import traceback
 from collections.abc import Sequence
 from types import TracebackType
@@ -17,6 +17,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from producer.errors import JobFailed
+from worker.cancel_scope import Cancelled, CancelScope
 from worker.fetch.address_policy import AddressPolicy, AllowedAddress
 from worker.fetch.body import finish_empty, read_body
 from worker.fetch.connection import Dialer
@@ -78,24 +79,26 @@ class Fetcher:
         self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, _tls_context(ca_file)), headers)
         self._closing = threading.Event()
 
-    def fetch(self, url: str, *, timeout_s: float | None = None, deadline: float | None = None) -> bytes:
+    def fetch(self, url: str, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> bytes:
         """The image's bytes.
 
         Args:
             url: where it is.
             timeout_s: seconds for this download; more than the fetcher's own is clamped to it.
-            deadline: a moment of ``time.monotonic()`` by which it must be over in any case.
+            scope: the download is over when this is, in any case.
 
         Raises:
             JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
+            Cancelled: somebody has cancelled the scope.
         """
         if self._closing.is_set():
             raise RuntimeError("the fetcher is closed")
-        ends_s = time.monotonic() + min(self._timeout_s, timeout_s if timeout_s is not None else self._timeout_s)
-        if deadline is not None:
-            ends_s = min(ends_s, deadline)
+        time_s = min(self._timeout_s, timeout_s if timeout_s is not None else self._timeout_s)
+        scope = (scope or CancelScope(math.inf)).within(time_s)
         try:
-            return self._fetch(url, ends_s)
+            return self._fetch(url, scope)
+        except Cancelled:
+            raise
         except FetchFailed as error:
             failure = JobFailed(error.code, error.message, error.retryable)
         except MemoryError:
@@ -105,6 +108,8 @@ class Fetcher:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             _logger.error("unexpected %s in %s at line %s", type(error).__name__, frame.name, frame.lineno)
             failure = JobFailed("bad_response", "the answer could not be understood; check the server.")
+        # Whatever failed, it may be the cancellation that broke it.
+        scope.check()
         # Raised outside of the handlers, so that no exception with a URL in it is its context.
         raise failure
 
@@ -120,26 +125,26 @@ class Fetcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _fetch(self, url: str, ends_s: float) -> bytes:
+    def _fetch(self, url: str, scope: CancelScope) -> bytes:
         target = self._policy.judge(url)
         attempts = 0
         while True:
             attempts += 1
-            if (left_s := ends_s - time.monotonic()) <= 0:
+            if scope.is_over:
                 raise timed_out()
             try:
-                return self._attempt(target, ends_s, may_reuse=attempts == 1)
+                return self._attempt(target, scope, may_reuse=attempts == 1)
             except FetchFailed as error:
                 failure = error
-            left_s = ends_s - time.monotonic()
-            pause_s = pause_before_next_s(failure, attempts, left_s)
-            if pause_s is None or self._closing.wait(pause_s):
+            pause_s = pause_before_next_s(failure, attempts, scope.left_s)
+            if pause_s is None or self._closing.is_set():
                 raise failure
+            scope.sleep(pause_s)
 
-    def _attempt(self, target: Target, ends_s: float, *, may_reuse: bool) -> bytes:
+    def _attempt(self, target: Target, scope: CancelScope, *, may_reuse: bool) -> bytes:
         seen = {target.url}
         while True:
-            with self._session.exchange(target, ends_s, may_reuse=may_reuse) as response:
+            with self._session.exchange(target, scope, may_reuse=may_reuse) as response:
                 if response.status_code not in REDIRECTS:
                     return read_body(response, self._max_bytes)
                 target = self._follow(target, response)

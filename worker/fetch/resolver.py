@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
+from worker.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.failures import FetchFailed, timed_out
 
@@ -34,19 +34,20 @@ def system_resolve(host: str, port: int) -> list[str]:
 
 
 class BoundedResolver:
-    """Runs ``resolve`` in at most ``max_lookups`` threads, each wait bounded by a deadline."""
+    """Runs ``resolve`` in at most ``max_lookups`` threads, each wait bounded by a scope."""
 
     def __init__(self, resolve: Resolve = system_resolve, max_lookups: int = MAX_LOOKUPS) -> None:
         self._resolve = resolve
         self._free = threading.BoundedSemaphore(max_lookups)
 
-    def look_up(self, host: str, port: int, deadline_s: float) -> list[Address | None]:
+    def look_up(self, host: str, port: int, scope: CancelScope) -> list[Address | None]:
         """The addresses of a name, in order; None stands for an answer that is no plain address.
 
         Raises:
-            FetchFailed: ``dns_failed``, or ``fetch_timeout`` when ``time.monotonic()`` reaches ``deadline_s``.
+            FetchFailed: ``dns_failed``, or ``fetch_timeout`` when the scope's deadline comes first.
+            Cancelled: somebody has cancelled the scope.
         """
-        if not self._free.acquire(timeout=max(0.0, deadline_s - time.monotonic())):
+        if not self._free.acquire(timeout=scope.left_s):
             raise timed_out()
         answers: Future[Sequence[str]] = Future()
         try:
@@ -55,7 +56,7 @@ class BoundedResolver:
             self._free.release()
             raise FetchFailed("dns_failed", "the worker is too busy to resolve host names; try again.") from None
         try:
-            return [parse_address(text) for text in answers.result(max(0.0, deadline_s - time.monotonic()))]
+            return [parse_address(text) for text in scope.result_of(answers)]
         except TimeoutError:
             raise timed_out() from None
         except (OSError, UnicodeError) as error:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ssl
-import time
 from collections.abc import Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
@@ -21,6 +20,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
 
+from worker.cancel_scope import CancelScope
 from worker.fetch.connection import IDLE_TIMEOUT_S, Dialer, open_connection
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import NETWORK_ERRORS, Phase, classify, timed_out
@@ -34,17 +34,17 @@ STALE: Final = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
 
 
 class JudgedRequest(requests.PreparedRequest):
-    """A GET for a target that the URL policy passed, to be over at ``deadline_s`` of ``time.monotonic()``."""
+    """A GET for a target that the URL policy passed, to be over when its scope is."""
 
     def __init__(
-        self, target: Target, headers: CaseInsensitiveDict[str], deadline_s: float, *, may_reuse: bool = True
+        self, target: Target, headers: CaseInsensitiveDict[str], scope: CancelScope, *, may_reuse: bool = True
     ) -> None:
         super().__init__()
         self.method = "GET"
         self.url = target.url
         self.headers = headers
         self.target = target
-        self.deadline_s = deadline_s
+        self.scope = scope
         self.may_reuse = may_reuse
 
 
@@ -118,9 +118,9 @@ class GuardedAdapter(BaseAdapter):
 
     def _respond(self, connection: AnyConnection, request: JudgedRequest, *, fresh: bool) -> GuardedResponse:
         phase: Phase = "connecting"
-        connection.timeout = min(IDLE_TIMEOUT_S, max(_SHORTEST_WAIT_S, request.deadline_s - time.monotonic()))
+        connection.timeout = min(IDLE_TIMEOUT_S, max(_SHORTEST_WAIT_S, request.scope.left_s))
         try:
-            connection.begin(request.deadline_s)
+            connection.begin(request.scope)
             if fresh:
                 connection.connect()
             phase = "asking"
@@ -166,9 +166,9 @@ class GuardedSession(requests.Session):
         """Send a judged request and return its answer, whatever its status, with the body unread."""
         return self._adapter.send(request)
 
-    def exchange(self, target: Target, deadline_s: float, *, may_reuse: bool) -> GuardedResponse:
+    def exchange(self, target: Target, scope: CancelScope, *, may_reuse: bool) -> GuardedResponse:
         """Ask a judged target for its image, over a kept connection where there is one and it may be used."""
-        return self.send(JudgedRequest(target, self._own_headers, deadline_s, may_reuse=may_reuse))
+        return self.send(JudgedRequest(target, self._own_headers, scope, may_reuse=may_reuse))
 
     def resolve_redirects(self, *_args: Any, **_options: Any) -> Iterator[requests.Response]:
         """Redirects are the fetcher's business: each hop is judged like a first request."""

@@ -1,0 +1,238 @@
+"""A job that nobody wants any more gives up its place: `Job.cancel` and Celery's own revoke beside a real worker."""
+
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from celery.exceptions import TaskRevokedError
+from celery.result import AsyncResult
+
+from producer import Client, JobExpired
+from tests.acceptance.conftest import picture
+from tests.acceptance.origin import Origin
+from tests.acceptance.worker_process import Worker
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "bear"]
+TIMEOUT_S = 30
+NULL_WORKER = (sys.executable, "-m", "celery", "-A", "tests.chaos.null_worker", "worker", "-n")
+#: Longer than a test takes.
+FOR_EVER_MS = 60_000
+
+StartNullWorker = Callable[..., Worker]
+
+
+@pytest.fixture
+def client(valkey: ValkeyServer) -> Client:
+    return Client(valkey.broker_url, valkey.result_backend)
+
+
+@pytest.fixture
+def own_origin() -> Iterator[Origin]:
+    """An origin that holds its held pages, and whose counts are those of one test."""
+    with Origin() as origin:
+        for name in ("/owl.png", "/never.png"):
+            origin.pages[name] = ("image/png", picture("PNG", (64, 64), "saddlebrown"))
+        yield origin
+
+
+@pytest.fixture
+def start(valkey: ValkeyServer, own_origin: Origin, tmp_path: Path) -> Iterator[StartNullWorker]:
+    """Start null workers, which are killed in the end: some have work for a minute."""
+    with ExitStack() as stack:
+
+        def start_one(**settings: str) -> Worker:
+            folder = tmp_path / uuid.uuid4().hex
+            folder.mkdir()
+            environment = {
+                "NAMESHOT_BROKER_URL": valkey.broker_url,
+                "NAMESHOT_RESULT_BACKEND": valkey.result_backend,
+                "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{own_origin.port}",
+                "NAMESHOT_FETCH_TIMEOUT": str(TIMEOUT_S),
+                "NAMESHOT_METRICS_PORT": "0",
+                "NAMESHOT_CONCURRENCY": "1",
+                "NAMESHOT_MAX_BATCH": "1",
+                **settings,
+            }
+            worker = Worker(folder, environment, (*NULL_WORKER, f"{folder.name}@here"))
+            stack.callback(worker.stop, signal.SIGKILL)
+            worker.wait_until_ready()
+            return worker
+
+        yield start_one
+
+
+def eventually(fact: Callable[[], bool], said: Callable[[], str]) -> None:
+    """Return once it is true; facts about other processes have no event."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while not fact():
+        assert time.monotonic() < deadline_s, said()
+        time.sleep(0.02)
+
+
+def send(plain: Celery, url: str, **options: object) -> AsyncResult:
+    return plain.send_task(
+        "nameshot.classify", kwargs={"image": url, "candidate_labels": LABELS}, queue="nameshot.default", **options
+    )
+
+
+def test_a_job_cancelled_while_it_downloads_hangs_up_and_frees_its_place(
+    start: StartNullWorker, client: Client, own_origin: Origin
+) -> None:
+    worker = start()
+    held = client.submit(own_origin.url("/held/owl.png"), LABELS)
+    assert own_origin.asked.acquire(timeout=TIMEOUT_S)
+    following = client.submit(own_origin.url("/owl.png"), LABELS)
+
+    assert held.cancel()
+
+    assert own_origin.left.acquire(timeout=TIMEOUT_S)
+    assert following.result(timeout=TIMEOUT_S).ranking
+    assert held.status() == "cancelled"
+    assert f"job {held.id} was cancelled while it ran" in worker.log
+
+
+def test_jobs_cancelled_on_their_way_through_the_device_free_their_places(
+    start: StartNullWorker, client: Client, own_origin: Origin, tmp_path: Path
+) -> None:
+    executions = tmp_path / "executions"
+    worker = start(NAMESHOT_CONCURRENCY="2", NULL_FORWARD_MS=str(FOR_EVER_MS), NULL_EXECUTIONS=str(executions))
+    jobs = [client.submit(own_origin.url("/owl.png"), LABELS) for _ in range(2)]
+    for _ in jobs:
+        assert own_origin.asked.acquire(timeout=TIMEOUT_S)
+    eventually(lambda: executions.read_text().count(" run\n") == 2, lambda: worker.log)
+    for _ in range(2):
+        client.submit(own_origin.url("/held/owl.png"), LABELS)
+
+    for job in jobs:
+        assert job.cancel()
+
+    for _ in range(2):
+        assert own_origin.asked.acquire(timeout=TIMEOUT_S), worker.log
+    assert [job.status() for job in jobs] == ["cancelled", "cancelled"]
+
+
+def test_a_job_cancelled_while_it_waits_behind_another_is_never_run(
+    start: StartNullWorker, client: Client, own_origin: Origin
+) -> None:
+    start()
+    held = client.submit(own_origin.url("/held/owl.png"), LABELS)
+    assert own_origin.asked.acquire(timeout=TIMEOUT_S)
+    waiting = client.submit(own_origin.url("/never.png"), LABELS)
+    last = client.submit(own_origin.url("/owl.png"), LABELS)
+
+    assert waiting.cancel()
+    own_origin.hold.set()
+
+    assert held.result(timeout=TIMEOUT_S).ranking
+    assert last.result(timeout=TIMEOUT_S).ranking
+    assert waiting.status() == "cancelled"
+    assert "/never.png" not in own_origin.paths
+
+
+def test_a_revoked_bulk_job_gives_up_all_its_downloads(
+    start: StartNullWorker, client: Client, plain: Celery, own_origin: Origin
+) -> None:
+    start(NAMESHOT_CONCURRENCY="2")
+    many = plain.send_task(
+        "nameshot.classify_many",
+        kwargs={"images": [own_origin.url("/held/owl.png")] * 5, "candidate_labels": LABELS},
+        queue="nameshot.bulk",
+    )
+    for _ in range(2):
+        assert own_origin.asked.acquire(timeout=TIMEOUT_S)
+
+    many.revoke()
+
+    for _ in range(2):
+        assert own_origin.left.acquire(timeout=TIMEOUT_S)
+    assert client.classify(own_origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert many.state == "REVOKED"
+    assert own_origin.paths.count("/held/owl.png") == 2
+
+
+@pytest.mark.parametrize("terminate", [False, True])
+def test_celerys_own_revoke_stops_a_running_job_and_harms_no_other(
+    start: StartNullWorker, client: Client, plain: Celery, own_origin: Origin, terminate: bool
+) -> None:
+    worker = start()
+    held = send(plain, own_origin.url("/held/owl.png"))
+    assert own_origin.asked.acquire(timeout=TIMEOUT_S)
+
+    plain.control.revoke(held.id, terminate=terminate)
+
+    assert own_origin.left.acquire(timeout=TIMEOUT_S)
+    with pytest.raises(TaskRevokedError):
+        held.get(timeout=TIMEOUT_S)
+    assert client.classify(own_origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert "Traceback" not in worker.log
+    assert worker.process.poll() is None
+
+
+def test_a_revoked_job_stays_revoked_although_the_worker_that_heard_it_was_killed(
+    start: StartNullWorker, client: Client, plain: Celery, own_origin: Origin
+) -> None:
+    busy = start()
+    held = send(plain, own_origin.url("/held/owl.png"))
+    assert own_origin.asked.acquire(timeout=TIMEOUT_S)
+    waiting = send(plain, own_origin.url("/never.png"))
+
+    plain.control.revoke(waiting.id)
+    eventually(lambda: bool(waiting.state == "REVOKED"), lambda: busy.log)
+    busy.stop(signal.SIGKILL)
+    own_origin.hold.set()
+    start()
+
+    assert held.get(timeout=TIMEOUT_S)["ranking"]
+    assert client.classify(own_origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.job(waiting.id).status() == "cancelled"
+    assert "/never.png" not in own_origin.paths
+
+
+def test_a_job_that_expires_while_it_waits_to_run_alone_is_not_run(
+    start: StartNullWorker, client: Client, plain: Celery, own_origin: Origin, valkey: ValkeyServer
+) -> None:
+    worker = start(NAMESHOT_CONCURRENCY="2")
+    held = send(plain, own_origin.url("/held/owl.png"))
+    assert own_origin.asked.acquire(timeout=TIMEOUT_S)
+    suspect = str(uuid.uuid4())
+    expires = datetime.now(UTC) + timedelta(seconds=3)
+    with valkey.connect() as broker:
+        broker.hset("nameshot:suspects", suspect, 1)
+        expired = send(plain, own_origin.url("/never.png"), task_id=suspect, expires=expires)
+        [in_flight] = broker.keys("nameshot:in-flight:*")
+        eventually(lambda: broker.hlen(in_flight) == 2, lambda: worker.log)
+    assert datetime.now(UTC) < expires
+    eventually(lambda: datetime.now(UTC) > expires, lambda: worker.log)
+
+    own_origin.hold.set()
+
+    assert held.get(timeout=TIMEOUT_S)["ranking"]
+    with pytest.raises(TaskRevokedError):
+        expired.get(timeout=TIMEOUT_S)
+    with pytest.raises(JobExpired):
+        client.job(suspect).result(timeout=TIMEOUT_S)
+    assert "/never.png" not in own_origin.paths
+
+
+def test_a_revocation_changes_no_answer_that_stands(start: StartNullWorker, plain: Celery, own_origin: Origin) -> None:
+    worker = start()
+    done = send(plain, own_origin.url("/owl.png"))
+    ranking = done.get(timeout=TIMEOUT_S)["ranking"]
+    foreign, redelivered = (AsyncResult(str(uuid.uuid4()), app=plain) for _ in range(2))
+    plain.backend.store_result(foreign.id, {"pid": 1, "hostname": "elsewhere"}, "STARTED")
+    plain.backend.store_result(redelivered.id, None, "STARTED")
+
+    plain.control.revoke([done.id, foreign.id])
+    plain.control.revoke(redelivered.id)
+    eventually(lambda: bool(redelivered.state == "REVOKED"), lambda: worker.log)
+
+    assert foreign.state == "STARTED"
+    assert AsyncResult(done.id, app=plain).get(timeout=TIMEOUT_S)["ranking"] == ranking

@@ -1,0 +1,70 @@
+"""A scope ends at its deadline or when it is cancelled, and every wait with it."""
+
+import threading
+import time
+from concurrent.futures import Future
+
+import pytest
+
+from producer.errors import JobFailed
+from worker.cancel_scope import Cancelled, CancelScope
+from worker.capacity import Budget
+
+#: No wait in these tests comes near it.
+LONG_S = 60.0
+
+
+@pytest.fixture
+def scope() -> CancelScope:
+    return CancelScope(time.monotonic() + LONG_S)
+
+
+def test_a_part_ends_with_the_whole_and_not_the_other_way_round(scope: CancelScope) -> None:
+    part = scope.within(0.0)
+
+    assert part.is_over
+    assert not scope.is_over
+    scope.cancel()
+    assert scope.within(LONG_S).left_s == 0.0
+
+
+def test_a_future_is_waited_for_until_the_deadline(scope: CancelScope) -> None:
+    done: Future[int] = Future()
+    done.set_result(3)
+
+    assert scope.result_of(done) == 3
+    with pytest.raises(TimeoutError):
+        scope.within(0.01).result_of(Future())
+
+
+def test_cancelling_wakes_who_waits_for_a_future(scope: CancelScope) -> None:
+    timer = threading.Timer(0.1, scope.cancel)
+    timer.start()
+    with pytest.raises(Cancelled):
+        scope.result_of(Future())
+    timer.join()
+
+
+def test_a_callback_comes_once_also_when_it_was_cancelled_before(scope: CancelScope) -> None:
+    calls: list[str] = []
+    scope.on_cancel(lambda: calls.append("before"))
+    scope.cancel()
+    scope.cancel()
+    scope.on_cancel(lambda: calls.append("after"))
+
+    assert calls == ["before", "after"]
+
+
+def test_a_share_that_never_comes_free_is_waited_for_until_the_end(scope: CancelScope) -> None:
+    budget = Budget(10, "no room.")
+
+    with budget.reserve(8, scope):
+        with pytest.raises(JobFailed, match="no room"), budget.reserve(3, scope.within(0.01)):
+            pass
+        timer = threading.Timer(0.1, scope.cancel)
+        timer.start()
+        with pytest.raises(Cancelled), budget.reserve(3, scope):
+            pass
+        timer.join()
+    with budget.reserve(100, CancelScope(time.monotonic() + LONG_S)):
+        pass

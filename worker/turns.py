@@ -1,0 +1,66 @@
+"""Turns dealt out by weight, so that the important go first and nobody starves."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
+
+Rank = TypeVar("Rank", bound=Hashable)
+Item = TypeVar("Item")
+
+
+class Turns(Generic[Rank]):
+    """Spreads the turns of each rank evenly (smooth weighted round robin, as nginx balances its upstreams).
+
+    Each turn is an order to look in: first the rank whose turn it is, then the others by weight, so that no turn is
+    wasted on a rank of which nobody waits.
+    """
+
+    def __init__(self, weights: Mapping[Rank, int]) -> None:
+        by_weight = sorted(weights, key=weights.__getitem__, reverse=True)
+        self._orders = {first: (first, *(rank for rank in by_weight if rank != first)) for first in by_weight}
+        self._firsts = _firsts(weights)
+
+    def next(self) -> Sequence[Rank]:
+        """The order for one turn."""
+        return self._orders[next(self._firsts)]
+
+
+class RankedQueue(Generic[Item]):
+    """Items of several ranks; those of one rank in the order in which they came."""
+
+    def __init__(self, ranks: Iterable[Hashable]) -> None:
+        self._items: dict[Hashable, deque[Item]] = {rank: deque() for rank in ranks}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._items.values()))
+
+    def heads(self) -> Iterator[Item]:
+        """The oldest item of each rank."""
+        return (items[0] for items in self._items.values() if items)
+
+    def put(self, item: Item, rank: Hashable) -> None:
+        """Add an item behind the others of its rank."""
+        self._items[rank].append(item)
+
+    def put_back(self, item: Item, rank: Hashable) -> None:
+        """Return an item before the others of its rank."""
+        self._items[rank].appendleft(item)
+
+    def pop(self, turns: Turns[Hashable]) -> Item | None:
+        """The oldest item of the rank whose turn it is; None, and no turn is taken, when there is none."""
+        if not any(self._items.values()):
+            return None
+        return next(self._items[rank] for rank in turns.next() if self._items[rank]).popleft()
+
+
+def _firsts(weights: Mapping[Rank, int]) -> Iterator[Rank]:
+    total = sum(weights.values())
+    credit = dict.fromkeys(weights, 0)
+    while True:
+        for rank, weight in weights.items():
+            credit[rank] += weight
+        chosen = max(credit, key=credit.__getitem__)
+        credit[chosen] -= total
+        yield chosen
