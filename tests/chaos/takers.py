@@ -1,0 +1,134 @@
+"""``python -m tests.chaos.takers``: processes that only take and acknowledge messages, killed at random moments.
+
+kombu's own Redis transport loses the message that a process has popped and not recorded when it is killed. Here the
+kills fall much more densely than a whole worker could be started: each taker is forked from a process that has
+imported everything. Exits 1 if a message is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from kombu import Connection, Consumer, Queue
+
+from producer.embedded import RunningValkey
+from worker.delivery.names import DeliveryKeys
+from worker.delivery.scripts import RECLAIM
+
+QUEUE = "nameshot.default"
+DONE = "done"
+#: Taking starts some 10 ms after the fork, and goes on at about 1,000 messages/s.
+LIFE_S = (0.01, 0.15)
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was counted.
+
+    Attributes:
+        in_hand: kills that hit a process with messages in its hands.
+        lost: messages that nobody worked on to the end, and that are nowhere.
+    """
+
+    kills: int
+    in_hand: int
+    messages: int
+    lost: int
+
+
+def run(kills: int, messages: int, *, seed: int, folder: Path) -> Outcome:
+    """Put ``messages`` in the queue, kill ``kills`` takers, let a last one finish, and count."""
+    source = random.Random(seed)
+    processes = multiprocessing.get_context("fork")
+    with RunningValkey(folder, persistent=False) as valkey, redis.Redis.from_url(valkey.broker_url) as broker:
+        ids = [f"message-{number}" for number in range(messages)]
+        hits: Counter[bool] = Counter()
+        for number in range(kills):
+            # As under load: the queue never runs dry.
+            first, last = (messages * at // kills for at in (number, number + 1))
+            if first < last:
+                broker.lpush(QUEUE, *(_envelope(job_id) for job_id in ids[first:last]))
+            keys = DeliveryKeys("nameshot", f"taker-{number}")
+            taker = processes.Process(target=_take, args=(valkey.broker_url, keys))
+            taker.start()
+            taker.join(source.uniform(*LIFE_S))
+            taker.kill()
+            taker.join()
+            hits[_reclaim(broker, keys) > 0] += 1
+        keys = DeliveryKeys("nameshot", "last")
+        last_taker = processes.Process(target=_take, args=(valkey.broker_url, keys))
+        last_taker.start()
+        while broker.llen(QUEUE) or broker.hlen(keys.in_flight):
+            if not last_taker.is_alive():
+                raise RuntimeError("the last taker ended before the queue was empty")
+        last_taker.kill()
+        last_taker.join()
+        done = {member.decode() for member in broker.smembers(DONE)}
+        return Outcome(kills, hits[True], messages, len(set(ids) - done))
+
+
+def _take(url: str, keys: DeliveryKeys) -> None:
+    """A worker's way with messages, and nothing else: take, note as done, acknowledge."""
+    options = {"queue_prefix": keys.prefix, "worker_name": keys.worker, "priority_steps": [0]}
+    with (
+        redis.Redis.from_url(url) as broker,
+        Connection(url, transport="worker.delivery.transport:AtomicTransport", transport_options=options) as connection,
+    ):
+        broker.sadd(keys.workers, keys.worker)
+        broker.set(keys.lease, 1, ex=int(TIMEOUT_S))
+
+        def work(_body: object, message: object) -> None:
+            broker.sadd(DONE, message.headers["id"])  # type: ignore[attr-defined] # kombu is untyped
+            message.ack()  # type: ignore[attr-defined] # kombu is untyped
+
+        with Consumer(connection, queues=[Queue(QUEUE, routing_key=QUEUE)], callbacks=[work], accept=["json"]):
+            while True:
+                try:
+                    connection.drain_events(timeout=1)
+                except TimeoutError:
+                    continue
+
+
+def _envelope(job_id: str) -> str:
+    properties = {"delivery_tag": "", "delivery_info": {"exchange": "", "routing_key": QUEUE}}
+    return json.dumps(
+        {
+            "body": "[]",
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {"id": job_id},
+            "properties": properties,
+        }
+    )
+
+
+def _reclaim(broker: redis.Redis, keys: DeliveryKeys) -> int:
+    names = (keys.lease, keys.in_flight, keys.workers, keys.alone, keys.suspects)
+    returned = broker.eval(RECLAIM, len(names), *names, keys.worker, "gone", int(TIMEOUT_S))
+    return int(returned)
+
+
+def main() -> int:
+    """Run, print, judge."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.takers", description=__doc__)
+    parser.add_argument("--kills", type=int, default=1_000, help="(%(default)s)")
+    parser.add_argument("--messages", type=int, default=50_000, help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments (%(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = run(arguments.kills, arguments.messages, seed=arguments.seed, folder=Path(folder))
+    print(outcome)
+    return 1 if outcome.lost else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
