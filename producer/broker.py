@@ -13,7 +13,7 @@ from kombu import Queue as CeleryQueue
 from producer.contract.names import QUEUES, queue_name
 
 CONNECT_TIMEOUT_S: Final = 2.0
-#: Must exceed kombu's BRPOP timeout of 1 s, or an idle consumer would look dead.
+#: Must exceed the longest blocking wait, the 5 s of a worker's doorbell, or an idle consumer would look dead.
 SOCKET_TIMEOUT_S: Final = 15.0
 
 

@@ -7,7 +7,6 @@ the message itself lies apart, byte by byte, for `replay_letter`. See `producer.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -23,9 +22,9 @@ from producer.contract import (
     dead_letters_key,
 )
 from producer.envelope import canonical_json
-from producer.errors import NameshotError, QueueFull
-from producer.operations import RETRY_AFTER_S, Call, Operation
-from producer.submission import LONGEST_WAIT_S
+from producer.errors import NameshotError
+from producer.operations import RETRY_AFTER_S, Call, Operation, queue_full
+from producer.submission import LONGEST_WAIT_S, fingerprint
 
 #: Puts a dead letter's message back, once: a reply that was lost may be asked for again.
 #: KEYS: the records, their messages, the new job's claim, the queue. ARGV: the letter, its record as it stands, the
@@ -146,17 +145,14 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
     if message is None:
         raise _no_such(letter.letter)
     job_id = str(uuid4())
-    written, fingerprint = _as_new_job(message, letter, job_id)
+    written, digest = _as_new_job(message, letter, job_id)
     keys = (records, messages, claim_key(prefix, job_id), letter.queue)
-    arguments = (letter.letter, letter.record, written, fingerprint, result_ttl_s + LONGEST_WAIT_S, max_queue)
+    arguments = (letter.letter, letter.record, written, digest, result_ttl_s + LONGEST_WAIT_S, max_queue)
     doubt = f" Letter {letter.letter} may have been replayed as job {job_id}."
     outcome = yield Call("broker", ("EVAL", _REPLAY, len(keys), *keys, *arguments), doubt)
     if outcome == b"full":
-        raise QueueFull(
-            f"the queue {letter.queue} holds {max_queue:,} waiting messages or more (NAMESHOT_MAX_QUEUE); "
-            f"letter {letter.letter} stays, try again in {RETRY_AFTER_S:g} s.",
-            RETRY_AFTER_S,
-        )
+        advice = f"letter {letter.letter} stays, try again in {RETRY_AFTER_S:g} s."
+        raise queue_full(letter.queue, max_queue, advice)
     if outcome == b"gone":
         raise _no_such(letter.letter)
     return job_id
@@ -188,8 +184,7 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str) -> tuple[str, s
     except (ValueError, LookupError, TypeError):
         # Another client's encoding, which only its worker can read: the message goes back whole.
         payload = str(envelope["body"])
-    fingerprint = hashlib.sha256(f"{letter.task}\n{payload}".encode()).hexdigest()
-    return json.dumps(envelope), fingerprint
+    return json.dumps(envelope), fingerprint(letter.task, payload)
 
 
 def _no_such(letter: str) -> DeadLetterError:

@@ -91,11 +91,7 @@ def submit(submissions: Sequence[Submission], *, max_queue: int, submitted_befor
             f"job id {refused.job_id} was used before with another payload; "
             f"send the same payload or choose another id.{before}"
         )
-    raise QueueFull(
-        f"the queue {refused.list_name} holds {max_queue:,} waiting messages or more (NAMESHOT_MAX_QUEUE); "
-        f"try again in {RETRY_AFTER_S:g} s.{before}",
-        RETRY_AFTER_S,
-    )
+    raise queue_full(refused.list_name, max_queue, f"try again in {RETRY_AFTER_S:g} s.{before}")
 
 
 def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
@@ -146,3 +142,11 @@ def queue_depths(prefix: str) -> Operation[dict[Queue, int]]:
 def not_found(job_id: str) -> JobNotFound:
     """The error for an id that is ``unknown``."""
     return JobNotFound(f"there is no job {job_id}, or its result has outlived its time; check the id.")
+
+
+def queue_full(list_name: str, max_queue: int, advice: str) -> QueueFull:
+    """The error for a queue that takes no more."""
+    return QueueFull(
+        f"the queue {list_name} holds {max_queue:,} waiting messages or more (NAMESHOT_MAX_QUEUE); {advice}",
+        RETRY_AFTER_S,
+    )

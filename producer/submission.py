@@ -71,6 +71,11 @@ class Submission:
     message: str
 
 
+def fingerprint(task: str | None, payload: str) -> str:
+    """The digest by which an id stands for one task and its arguments."""
+    return hashlib.sha256(f"{task}\n{payload}".encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """Checks arguments and writes messages; sends nothing."""
@@ -131,7 +136,7 @@ class Desk:
             queue=queue,
             list_name=list_name,
             claim_name=claim_key(self.queue_prefix, job_id),
-            fingerprint=hashlib.sha256(f"{task}\n{kwargs_json}".encode()).hexdigest(),
+            fingerprint=fingerprint(task, kwargs_json),
             claim_ttl_s=self.result_ttl_s + math.ceil(max(LONGEST_WAIT_S, expires_in or 0)),
             message=celery_message(
                 task=task,

@@ -1,4 +1,4 @@
-"""Jobs that somebody cancels while they run: who runs, and how this process hears of it.
+"""Jobs that run, and how this process hears that somebody cancels one of them.
 
 A cancelled job's answer is written by whoever cancels it. What is left to do here is to stop the work, so that its
 place is free for another job; a cancellation that is not heard costs that work and nothing else.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ class RunningJobs:
 
     @contextmanager
     def job(self, job_id: str, scope: CancelScope) -> Iterator[None]:
-        """A job runs, and can be cancelled."""
+        """A job runs within its scope, and can be cancelled."""
         with self._lock:
             self._scopes[job_id].add(scope)
         try:
@@ -52,6 +53,12 @@ class RunningJobs:
             scopes = tuple(self._scopes.get(job_id, ()))
         for scope in scopes:
             scope.cancel()
+
+    def overdue(self, grace_s: float) -> list[str]:
+        """Ids of the jobs that still run so long after their deadline."""
+        latest_s = time.monotonic() - grace_s
+        with self._lock:
+            return [job_id for job_id, scopes in self._scopes.items() if any(s.deadline_s < latest_s for s in scopes)]
 
 
 class CancelListener:

@@ -135,6 +135,7 @@ def _load(sender: Any, **_: Any) -> None:
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency
     broker = redis.Redis.from_url(app.settings.broker_url, socket_connect_timeout=1, socket_timeout=1)
+    app.running = RunningJobs()
     app.delivery = Delivery(
         broker,
         app.delivery_keys,
@@ -142,8 +143,8 @@ def _load(sender: Any, **_: Any) -> None:
         drain_timeout_s=app.settings.drain_timeout,
         device_busy_s=lambda: app.service.engine.busy_s,
         device_limit_s=BULK_TIME_FACTOR * app.settings.job_timeout,
+        overdue=app.running.overdue,
     )
-    app.running = RunningJobs()
     channel = cancel_channel(app.settings.queue_prefix)
     app.cancel_listener = CancelListener(broker, channel, app.running.cancel)
     app.revoker = Revoker(

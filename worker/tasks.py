@@ -75,7 +75,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
             self.app.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
 
         try:
-            with self.app.delivery.running(request.id, deaths, timeout_s, keep) as escort:
+            with self.app.delivery.suspects.guard(request.id, deaths, keep) as escort:
                 scope = CancelScope(time.monotonic() + timeout_s)
                 with self.app.running.job(request.id, scope):
                     # Last, since a job may have waited until it could run, and so that no cancellation falls between.
@@ -108,7 +108,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         try:
             self._begin(request)
         except Ignore:
-            self.app.delivery.acquit(request.id)
+            self.app.delivery.suspects.acquit(request.id)
             raise
 
     def _begin(self, request: Any) -> None:

@@ -33,25 +33,29 @@ def connect() -> Client:
     """A client for the Redis that this command talks to; it connects when it is used."""
     from producer.client import Client
 
-    up = used_up()
-    if up is None:
-        return Client()
-    prefix = os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
-    return Client(up.broker_url, up.result_backend, queue_prefix=prefix)
+    broker_url, result_backend, queue_prefix = _redis()
+    return Client(broker_url, result_backend, queue_prefix=queue_prefix)
 
 
 def configuration() -> Configuration:
     """What `connect` would use, for commands that do what no client does."""
     from producer.configuration import configure
 
-    up = used_up()
+    broker_url, result_backend, queue_prefix = _redis()
     return configure(
-        broker_url=up.broker_url if up else None,
-        result_backend=up.result_backend if up else None,
-        queue_prefix=os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix) if up else None,
+        broker_url=broker_url,
+        result_backend=result_backend,
+        queue_prefix=queue_prefix,
         result_ttl=None,
         max_queue=None,
     )
+
+
+def _redis() -> tuple[str | None, str | None, str | None]:
+    """Broker, result backend and queue prefix; None leaves one to the environment."""
+    if (up := used_up()) is None:
+        return None, None, None
+    return up.broker_url, up.result_backend, os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
 
 
 def image_url(image: str) -> str:

@@ -4,8 +4,9 @@
 ``lease``      says that this process lives, and returns to the queues what a dead one held.
 ``fairness``   which queue comes next.
 ``doorbell``   waits for a message without taking it.
-``isolation``  runs a message that may have killed a worker with nobody beside it.
-``dead_letters`` keeps what killed workers or could not be read.
+``suspects``   what may have killed a worker runs alone (``isolation``), and may be found to be poison.
+``dead_letters``  keeps what killed workers or could not be read.
+``vitality``   whether this process still does its work.
 ``shutdown``   how a worker ends: finish, return, leave.
 
 Each worker process has a name and a hash ``<prefix>:in-flight:<name>`` of the messages it holds. There is no

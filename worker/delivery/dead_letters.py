@@ -49,13 +49,18 @@ class DeadLetters:
 
     def malformed(self, tag: str, *, job_id: str | None, task: str | None) -> None:
         """Keep a message that no task can be made of."""
-        self._bury(tag, {"id": job_id, "task": task, "code": "malformed", "deaths": 0}, apart=tag)
+        self._bury(tag, malformed_record(job_id, task), apart=tag)
 
     def _bury(self, tag: str, about: dict[str, Any], *, apart: str) -> None:
         try:
             self._client.eval(BURY, *arguments(self._keys, tag, about, apart=apart, then="acknowledge"))
         except redis.RedisError as error:  # the answer matters more than the letter
             logger.warning("could not keep a %s message as a dead letter: %s", about["code"], type(error).__name__)
+
+
+def malformed_record(job_id: str | None = None, task: str | None = None) -> dict[str, Any]:
+    """The record of a message that no task can be made of."""
+    return {"id": job_id, "task": task, "code": "malformed", "deaths": 0}
 
 
 def arguments(

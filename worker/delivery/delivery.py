@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.lease import Lease
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.shutdown import Departure
-from worker.delivery.suspects import MARK_S, Deaths, Escort, OnPoisoned, Suspects
+from worker.delivery.suspects import MARK_S, Suspects
 from worker.delivery.vitality import Vitality
 
 logger = logging.getLogger(__name__)
@@ -28,6 +27,7 @@ class Delivery:
         drain_timeout_s: seconds for running jobs to finish after SIGTERM.
         device_busy_s: how long the oldest running batch has taken so far.
         device_limit_s: a batch that takes longer never ends.
+        overdue: ids of the jobs that still run so many seconds after their deadline.
     """
 
     def __init__(
@@ -39,30 +39,15 @@ class Delivery:
         drain_timeout_s: float,
         device_busy_s: Callable[[], float],
         device_limit_s: float,
+        overdue: Callable[[float], list[str]],
     ) -> None:
         self._client = client
         self._keys = keys
-        self.vitality = Vitality(device_busy_s=device_busy_s, device_limit_s=device_limit_s)
+        self.vitality = Vitality(device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue)
         self.lease = Lease(client, keys, complaint=self.vitality.complaint, on_hopeless=self.end)
         self.departure = Departure(drain_timeout_s=drain_timeout_s, leave=self.lease.leave)
         self.dead_letters = DeadLetters(client, keys)
-        self._suspects = Suspects(client, keys, max_attempts=max_attempts)
-
-    @contextmanager
-    def running(
-        self, job_id: str, deaths: Deaths, timeout_s: float, on_poisoned: OnPoisoned
-    ) -> Iterator[Escort | None]:
-        """Run a job: watched, and alone if it is suspected; then with an escort for its images.
-
-        Raises:
-            JobFailed: ``poisoned``.
-        """
-        with self._suspects.guard(job_id, deaths, on_poisoned) as escort, self.vitality.job(job_id, timeout_s):
-            yield escort
-
-    def acquit(self, job_id: str) -> None:
-        """A suspected job needs no further run."""
-        self._suspects.acquit(job_id)
+        self.suspects = Suspects(client, keys, max_attempts=max_attempts)
 
     def end(self, complaint: str) -> None:
         """End a process that hangs: its jobs go to others, and what hangs is suspected."""

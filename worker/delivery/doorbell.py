@@ -32,7 +32,7 @@ class Doorbell:
     def __init__(self, connect: Callable[[], Any], queues: Sequence[str], on_ring: Callable[[], None]) -> None:
         self._connect = connect
         self._on_ring = on_ring
-        self._closed = False
+        self._closed = threading.Event()
         self._wanted = [threading.Event() for _ in queues]
         for queue, wanted in zip(queues, self._wanted, strict=True):
             threading.Thread(target=self._serve, args=(queue, wanted), name=f"doorbell-{queue}", daemon=True).start()
@@ -44,21 +44,21 @@ class Doorbell:
 
     def close(self) -> None:
         """Ring no more; a thread that waits in Redis ends with its wait."""
-        self._closed = True
+        self._closed.set()
         self.listen()
 
     def _serve(self, queue: str, wanted: threading.Event) -> None:
         client: Any = None
-        while not self._closed:
+        while not self._closed.is_set():
             wanted.wait()
             try:
                 client = client or self._connect()
                 found = client.execute_command("BLMOVE", queue, queue, "RIGHT", "RIGHT", WAIT_S)
             except Exception as error:  # the consumer looks by itself each second; this thread must go on
                 logger.debug("doorbell of %s: %s", queue, type(error).__name__)
-                threading.Event().wait(PAUSE_S)
+                self._closed.wait(PAUSE_S)
                 continue
-            if found is not None and not self._closed:
+            if found is not None and not self._closed.is_set():
                 wanted.clear()
                 self._on_ring()
         if client is not None:

@@ -103,9 +103,8 @@ class Lease:
         if self._failing:
             self._failing = False
             self._reclaim_from = time.monotonic() + GRACE_S
-            for name in self._workers():
-                if name != self._keys.worker and is_known_dead(name):
-                    self._reclaim(name, "gone")
+            for name in filter(is_known_dead, self._others()):
+                self._reclaim(name, "gone")
 
     def _return_orphans(self) -> None:
         """Return what is recorded as ours, and is not in our hands for a whole round.
@@ -125,7 +124,7 @@ class Lease:
         """One worker a round looks at the leases of all: what that costs grows with the workers, not their square."""
         if not self._client.set(self._keys.looker, self._keys.worker, nx=True, px=int(ROUND_S * 800)):
             return
-        others = [name for name in self._workers() if name != self._keys.worker]
+        others = self._others()
         with self._client.pipeline(transaction=False) as pipe:
             for name in others:
                 pipe.exists(self._keys.of(name).lease)
@@ -136,8 +135,9 @@ class Lease:
             elif not lives:
                 self._reclaim(name, "dead")
 
-    def _workers(self) -> list[str]:
-        return sorted(name.decode() for name in self._client.smembers(self._keys.workers))
+    def _others(self) -> list[str]:
+        names = {name.decode() for name in self._client.smembers(self._keys.workers)}
+        return sorted(names - {self._keys.worker})
 
     def _reclaim(self, worker: str, how: str) -> None:
         keys = self._keys.of(worker)

@@ -20,6 +20,14 @@ local function job_id(raw)
 end
 """
 
+#: The queue and the message in a record of the messages in flight.
+_PARTS: Final = """
+local function parts(record)
+  local cut = string.find(record, '\\n', 1, true)
+  return string.sub(record, 1, cut - 1), string.sub(record, cut + 1)
+end
+"""
+
 #: Takes the first waiting message, for a worker whose lease stands: what others may reclaim is not added to.
 #: KEYS: the queues in the order to look at, then the taker's lease, its messages in flight, the suspects.
 #: ARGV: delivery tag. Returns {queue, message, deaths, deaths alone}; nil when no message waits; 0 without a lease.
@@ -47,14 +55,16 @@ end
 
 #: Returns one message to its queue. KEYS: the holder's messages in flight. ARGV: delivery tag; 'next' to be taken
 #: next, 'last' to wait behind all others. Returns 1, or 0 when it is not held any more.
-GIVE_BACK: Final = """
+GIVE_BACK: Final = (
+    _PARTS
+    + """
 local record = redis.call('HGET', KEYS[1], ARGV[1])
 if not record then return 0 end
-local cut = string.find(record, '\\n', 1, true)
 redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call(ARGV[2] == 'next' and 'RPUSH' or 'LPUSH', string.sub(record, 1, cut - 1), string.sub(record, cut + 1))
+redis.call(ARGV[2] == 'next' and 'RPUSH' or 'LPUSH', parts(record))
 return 1
 """
+)
 
 #: Returns all that a worker holds, to be taken next, and forgets the worker.
 #: KEYS: its lease, its messages in flight, the set of workers, what it ran alone, the suspects.
@@ -64,6 +74,7 @@ return 1
 #: Returns how many messages went back, or -1 when the worker lives.
 RECLAIM: Final = (
     _JOB_ID
+    + _PARTS
     + """
 local lease, in_flight, workers, alone, suspects = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local how = ARGV[2]
@@ -72,10 +83,8 @@ if how ~= 'leaving' and redis.call('SISMEMBER', workers, ARGV[1]) == 0 then retu
 local culprit = redis.call('GET', alone)
 local messages = redis.call('HGETALL', in_flight)
 for i = 2, #messages, 2 do
-  local record = messages[i]
-  local cut = string.find(record, '\\n', 1, true)
-  local raw = string.sub(record, cut + 1)
-  redis.call('RPUSH', string.sub(record, 1, cut - 1), raw)
+  local queue, raw = parts(messages[i])
+  redis.call('RPUSH', queue, raw)
   if how ~= 'leaving' then
     local id = job_id(raw)
     if id and not culprit then
@@ -97,17 +106,18 @@ return #messages / 2
 #: KEYS: the holder's messages in flight, the records, their messages. ARGV: delivery tag, the record as JSON, most
 #: records, what sets letters of one message apart; 'forget' when nobody acknowledges the message afterwards.
 #: Returns 1, or 0 when the message is not held any more or lies there already.
-BURY: Final = """
+BURY: Final = (
+    _PARTS
+    + """
 local in_flight, records, messages = KEYS[1], KEYS[2], KEYS[3]
 local held = redis.call('HGET', in_flight, ARGV[1])
 if not held then return 0 end
-local cut = string.find(held, '\\n', 1, true)
-local raw = string.sub(held, cut + 1)
+local queue, raw = parts(held)
 local letter = string.sub(redis.sha1hex(ARGV[4] .. ' ' .. raw), 1, 12)
 local is_new = redis.call('HEXISTS', messages, letter) == 0
 if is_new then
   local record = cjson.decode(ARGV[2])
-  record.letter, record.queue, record.bytes = letter, string.sub(held, 1, cut - 1), #raw
+  record.letter, record.queue, record.bytes = letter, queue, #raw
   redis.call('LPUSH', records, cjson.encode(record))
   -- what is malformed is never replayed, and can be large
   redis.call('HSET', messages, letter, record.code == 'malformed' and '' or raw)
@@ -121,3 +131,4 @@ end
 if ARGV[5] == 'forget' then redis.call('HDEL', in_flight, ARGV[1]) end
 return is_new and 1 or 0
 """
+)

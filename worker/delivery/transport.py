@@ -22,7 +22,7 @@ from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.encoding import bytes_to_str
 
 from producer.contract import queue_name
-from worker.delivery.dead_letters import arguments
+from worker.delivery.dead_letters import arguments, malformed_record
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.fairness import FairOrder
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, DeliveryKeys
@@ -134,9 +134,9 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
 
     def _bury(self) -> None:
         """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
-        about = {"id": None, "task": None, "code": "malformed", "deaths": 0}
+        burial = arguments(self.keys, self._tag, malformed_record(), apart=self._tag, then="forget")
         try:
-            self.holding.eval(BURY, *arguments(self.keys, self._tag, about, apart=self._tag, then="forget"))
+            self.holding.eval(BURY, *burial)
         except self.ResponseError as error:
             logger.warning("could not keep it as a dead letter: %s", type(error).__name__)
             self.holding.hdel(self.keys.in_flight, self._tag)
@@ -173,7 +173,7 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
             loop.call_soon(lambda: None)
 
     def close(self) -> None:
-        """Stop waiting, and return what was not worked on."""
+        """Stop waiting; what is in hand stays there."""
         if self._doorbell is not None:
             self._doorbell.close()
         super().close()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 #: The event loop ticks each second. Silent for this long, it is stuck, and so is every acknowledgement.
@@ -20,14 +18,16 @@ class Vitality:
     Args:
         device_busy_s: how long the oldest running batch has taken so far.
         device_limit_s: a batch that takes longer never ends.
+        overdue: ids of the jobs that still run so many seconds after their deadline.
     """
 
-    def __init__(self, *, device_busy_s: Callable[[], float], device_limit_s: float) -> None:
+    def __init__(
+        self, *, device_busy_s: Callable[[], float], device_limit_s: float, overdue: Callable[[float], list[str]]
+    ) -> None:
         self._device_busy_s = device_busy_s
         self._device_limit_s = device_limit_s
         self._tick: float | None = None
-        self._running: dict[object, tuple[str, float]] = {}
-        self._lock = threading.Lock()
+        self._overdue = overdue
 
     def tick(self) -> None:
         """The event loop runs."""
@@ -36,18 +36,6 @@ class Vitality:
     def pause(self) -> None:
         """The event loop waits for the broker to come back, or ends: silence means nothing until it ticks again."""
         self._tick = None
-
-    @contextmanager
-    def job(self, job_id: str, timeout_s: float) -> Iterator[None]:
-        """A job runs, and means to be done in time."""
-        token = object()
-        with self._lock:
-            self._running[token] = (job_id, time.monotonic() + timeout_s)
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._running[token]
 
     def complaint(self) -> str | None:
         """What is stuck, in a few words; None while all is well."""
@@ -62,6 +50,4 @@ class Vitality:
 
     def overdue(self) -> list[str]:
         """Ids of the jobs that hang."""
-        now = time.monotonic()
-        with self._lock:
-            return [job_id for job_id, deadline in self._running.values() if now > deadline + OVERDUE_S]
+        return self._overdue(OVERDUE_S)
