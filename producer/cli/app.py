@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import bulk, classify, dead_letters, doctor, jobs, system
+from producer.cli import acl, bulk, classify, dead_letters, doctor, jobs, system
 
 app = typer.Typer(
     name="nameshot",
@@ -52,6 +52,7 @@ for _name, _command in (
     ("result", jobs.result),
     ("cancel", jobs.cancel),
     ("doctor", doctor.doctor),
+    ("acl", acl.acl),
 ):
     app.command(_name)(_command)
 app.add_typer(dead_letters.app, name="dead-letters")

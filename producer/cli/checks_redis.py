@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from producer.redis_urls import Endpoint
 
 _TIMEOUT_S: Final = 2.0
-#: Workers answer in milliseconds; one that is busy decoding takes longer.
-_WORKER_PATIENCE_S: Final = 1.0
 #: From here on a spike of waiting jobs may reach the limit before anybody looks.
 _MEMORY_WARNING: Final = 0.9
 
@@ -46,7 +44,6 @@ def redis(up: UpInfo | None) -> Iterator[Finding]:
     yield _server("result backend", configuration.results)
     if broker.state == "ok":
         yield from _queues(configuration)
-        yield _workers(configuration)
 
 
 def _connect(endpoint: Endpoint) -> Redis:
@@ -115,21 +112,27 @@ def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
 
 
 def _queues(configuration: Configuration) -> Iterator[Finding]:
-    from producer.client import Client
-    from producer.contract import QUEUES, in_flight_key, workers_key
+    from redis import RedisError
 
-    with (
-        Client(configuration.broker.url, configuration.results.url, queue_prefix=configuration.queue_prefix) as client,
-        _connect(configuration.broker) as server,
-    ):
-        try:
+    from producer.client import Client
+    from producer.connections import unavailable
+    from producer.contract import QUEUES, in_flight_key
+
+    prefix = configuration.queue_prefix
+    try:
+        with (
+            Client(configuration.broker.url, configuration.results.url, queue_prefix=prefix) as client,
+            _connect(configuration.broker) as server,
+        ):
             depths = client.queue_depths()
-        except NameshotError as error:
-            yield Finding("queues", "broken", str(error))
-            return
-        prefix = configuration.queue_prefix
-        workers = [name.decode() for name in server.smembers(workers_key(prefix))]
-        in_flight = sum(server.hlen(in_flight_key(prefix, worker)) for worker in workers)
+            living = _living_workers(server, prefix)
+            in_flight = sum(server.hlen(in_flight_key(prefix, worker)) for worker in living)
+    except NameshotError as error:
+        yield Finding("queues", "broken", str(error))
+        return
+    except RedisError as error:
+        yield Finding("queues", "broken", unavailable(error, configuration.broker))
+        return
     waiting = ", ".join(f"{name} {depths[name]:,}" for name in QUEUES)
     full = [name for name in QUEUES if depths[name] >= configuration.max_queue]
     text = f"waiting messages: {waiting}; with workers: {in_flight:,}"
@@ -137,32 +140,25 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
         yield Finding("queues", "broken", text, f"{full[0]} is full (NAMESHOT_MAX_QUEUE): add workers")
     else:
         yield Finding("queues", "ok", text)
-
-
-def _workers(configuration: Configuration) -> Finding:
-    from celery import Celery
-
-    from producer.broker import celery_configuration
-    from producer.contract import QUEUES, queue_name
-
-    app = Celery(set_as_current=False)
-    app.conf.update(
-        celery_configuration(
-            broker_url=configuration.broker.url,
-            result_backend=configuration.results.url,
-            result_ttl_s=configuration.result_ttl_s,
-            queue_prefix=configuration.queue_prefix,
+    if living:
+        yield Finding("workers", "ok", f"{len(living)} running: {', '.join(sorted(living.values()))}")
+    else:
+        yield Finding(
+            "workers",
+            "broken",
+            f"no worker takes jobs from {prefix}.*",
+            "start one: `nameshot worker`, or `nameshot up` to try things out",
         )
-    )
-    try:
-        answers: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=_WORKER_PATIENCE_S).active_queues() or {}
-    finally:
-        app.close()
-    ours = {queue_name(configuration.queue_prefix, name) for name in QUEUES}
-    names = sorted(worker for worker, queues in answers.items() if ours & {queue["name"] for queue in queues})
-    if names:
-        return Finding("workers", "ok", f"{len(names)} running: {', '.join(names)}")
-    text = f"no worker takes jobs from {configuration.queue_prefix}.*"
-    if answers:
-        text += f" ({len(answers)} others are on this Redis)"
-    return Finding("workers", "broken", text, "start one: `nameshot worker`, or `nameshot up` to try things out")
+
+
+def _living_workers(server: Redis, prefix: str) -> dict[str, str]:
+    """Where each worker runs, ``<host>/<process id>``, by its name; those whose lease has ended are left out."""
+    from producer.contract import lease_key, workers_key
+
+    names = [_text(name) for name in server.smembers(workers_key(prefix))]
+    leases = server.mget([lease_key(prefix, name) for name in names]) if names else []
+    return {name: _text(where) for name, where in zip(names, leases, strict=True) if where is not None}
+
+
+def _text(value: Any) -> str:
+    return bytes(value).decode(errors="replace")

@@ -21,6 +21,7 @@ from producer.contract.names import (
     dead_letter_messages_key,
     dead_letters_key,
     in_flight_key,
+    lease_key,
     queue_name,
     workers_key,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "error_to_json",
     "fill",
     "in_flight_key",
+    "lease_key",
     "queue_name",
     "workers_key",
 ]

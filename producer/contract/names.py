@@ -40,6 +40,11 @@ def workers_key(prefix: str) -> str:
     return f"{prefix}:workers"
 
 
+def lease_key(prefix: str, worker: str) -> str:
+    """The key that exists while a worker process lives; it says where, ``<host>/<process id>``."""
+    return f"{prefix}:lease:{worker}"
+
+
 def in_flight_key(prefix: str, worker: str) -> str:
     """The hash of the messages that a worker process holds."""
     return f"{prefix}:in-flight:{worker}"

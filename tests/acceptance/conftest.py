@@ -35,14 +35,15 @@ def start_worker(
     """Start workers on the shared Valkey; they end with the module."""
     with ExitStack() as stack:
 
-        def start(model: Path | str, command: tuple[str, ...] = (), **settings: str) -> Worker:
+        def start(
+            model: Path | str, command: tuple[str, ...] = (), prefix: str = "nameshot", **settings: str
+        ) -> Worker:
             folder = tmp_path_factory.mktemp("worker")
             return stack.enter_context(
                 Worker(
                     folder,
                     {
-                        "NAMESHOT_BROKER_URL": valkey_of_this_run.broker_url,
-                        "NAMESHOT_RESULT_BACKEND": valkey_of_this_run.result_backend,
+                        **valkey_of_this_run.settings("worker", prefix),
                         "NAMESHOT_MODEL": str(model),
                         "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
                         "NAMESHOT_METRICS_PORT": "0",
@@ -69,6 +70,14 @@ def plain(valkey_of_this_run: ValkeyServer) -> Iterator[Celery]:
     app = Celery("somebody-else", broker=valkey_of_this_run.broker_url, backend=valkey_of_this_run.result_backend)
     yield app
     app.close()
+
+
+@pytest.fixture
+def operator(valkey_of_this_run: ValkeyServer) -> Iterator[Celery]:
+    """A Celery client with a worker's rights, which remote control needs."""
+    worker = {"broker": valkey_of_this_run.url(0, "worker"), "backend": valkey_of_this_run.url(1, "worker")}
+    with Celery("operator", **worker, set_as_current=False) as app:
+        yield app
 
 
 def picture(kind: str, size: tuple[int, int], colour: str) -> bytes:

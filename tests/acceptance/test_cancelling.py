@@ -52,8 +52,7 @@ def start(valkey: ValkeyServer, own_origin: Origin, tmp_path: Path) -> Iterator[
             folder = tmp_path / uuid.uuid4().hex
             folder.mkdir()
             environment = {
-                "NAMESHOT_BROKER_URL": valkey.broker_url,
-                "NAMESHOT_RESULT_BACKEND": valkey.result_backend,
+                **valkey.settings("worker"),
                 "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{own_origin.port}",
                 "NAMESHOT_FETCH_TIMEOUT": str(TIMEOUT_S),
                 "NAMESHOT_METRICS_PORT": "0",
@@ -138,7 +137,7 @@ def test_a_job_cancelled_while_it_waits_behind_another_is_never_run(
 
 
 def test_a_revoked_bulk_job_gives_up_all_its_downloads(
-    start: StartNullWorker, client: Client, plain: Celery, own_origin: Origin
+    start: StartNullWorker, client: Client, plain: Celery, operator: Celery, own_origin: Origin
 ) -> None:
     start(NAMESHOT_CONCURRENCY="2")
     many = plain.send_task(
@@ -149,7 +148,7 @@ def test_a_revoked_bulk_job_gives_up_all_its_downloads(
     for _ in range(2):
         assert own_origin.asked.acquire(timeout=TIMEOUT_S)
 
-    many.revoke()
+    operator.control.revoke(many.id)
 
     for _ in range(2):
         assert own_origin.left.acquire(timeout=TIMEOUT_S)
@@ -160,13 +159,13 @@ def test_a_revoked_bulk_job_gives_up_all_its_downloads(
 
 @pytest.mark.parametrize("terminate", [False, True])
 def test_celerys_own_revoke_stops_a_running_job_and_harms_no_other(
-    start: StartNullWorker, client: Client, plain: Celery, own_origin: Origin, terminate: bool
+    start: StartNullWorker, client: Client, plain: Celery, operator: Celery, own_origin: Origin, terminate: bool
 ) -> None:
     worker = start()
     held = send(plain, own_origin.url("/held/owl.png"))
     assert own_origin.asked.acquire(timeout=TIMEOUT_S)
 
-    plain.control.revoke(held.id, terminate=terminate)
+    operator.control.revoke(held.id, terminate=terminate)
 
     assert own_origin.left.acquire(timeout=TIMEOUT_S)
     with pytest.raises(TaskRevokedError):
@@ -177,14 +176,14 @@ def test_celerys_own_revoke_stops_a_running_job_and_harms_no_other(
 
 
 def test_a_revoked_job_stays_revoked_although_the_worker_that_heard_it_was_killed(
-    start: StartNullWorker, client: Client, plain: Celery, own_origin: Origin
+    start: StartNullWorker, client: Client, plain: Celery, operator: Celery, own_origin: Origin
 ) -> None:
     busy = start()
     held = send(plain, own_origin.url("/held/owl.png"))
     assert own_origin.asked.acquire(timeout=TIMEOUT_S)
     waiting = send(plain, own_origin.url("/never.png"))
 
-    plain.control.revoke(waiting.id)
+    operator.control.revoke(waiting.id)
     eventually(lambda: bool(waiting.state == "REVOKED"), lambda: busy.log)
     busy.stop(signal.SIGKILL)
     own_origin.hold.set()
@@ -222,16 +221,19 @@ def test_a_job_that_expires_while_it_waits_to_run_alone_is_not_run(
     assert "/never.png" not in own_origin.paths
 
 
-def test_a_revocation_changes_no_answer_that_stands(start: StartNullWorker, plain: Celery, own_origin: Origin) -> None:
+def test_a_revocation_changes_no_answer_that_stands(
+    start: StartNullWorker, plain: Celery, operator: Celery, own_origin: Origin, valkey: ValkeyServer
+) -> None:
     worker = start()
     done = send(plain, own_origin.url("/owl.png"))
     ranking = done.get(timeout=TIMEOUT_S)["ranking"]
     foreign, redelivered = (AsyncResult(str(uuid.uuid4()), app=plain) for _ in range(2))
-    plain.backend.store_result(foreign.id, {"pid": 1, "hostname": "elsewhere"}, "STARTED")
-    plain.backend.store_result(redelivered.id, None, "STARTED")
+    with Celery(backend=valkey.url(1), set_as_current=False) as another:
+        another.backend.store_result(foreign.id, {"pid": 1, "hostname": "elsewhere"}, "STARTED")
+        another.backend.store_result(redelivered.id, None, "STARTED")
 
-    plain.control.revoke([done.id, foreign.id])
-    plain.control.revoke(redelivered.id)
+    operator.control.revoke([done.id, foreign.id])
+    operator.control.revoke(redelivered.id)
     eventually(lambda: bool(redelivered.state == "REVOKED"), lambda: worker.log)
 
     assert foreign.state == "STARTED"

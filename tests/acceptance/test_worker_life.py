@@ -30,7 +30,12 @@ COMMANDS = {"celery": (), "nameshot": (str(Path(sys.executable).with_name("names
 
 @pytest.fixture
 def client(valkey: ValkeyServer) -> Client:
-    return Client(valkey.broker_url, valkey.result_backend)
+    return client_of(valkey, "nameshot")
+
+
+def client_of(valkey: ValkeyServer, prefix: str) -> Client:
+    """A producer of the queues of that prefix."""
+    return Client(valkey.url(0, "producer", prefix), valkey.url(1, "producer", prefix), queue_prefix=prefix)
 
 
 @pytest.mark.parametrize(
@@ -80,12 +85,12 @@ def test_a_job_cancelled_while_it_waits_is_never_run(
     valkey: ValkeyServer, start_worker: StartWorker, checkpoint: Callable[[str], Path], origin: Origin
 ) -> None:
     """On queues of its own, so that no other worker takes the job first."""
-    client = Client(valkey.broker_url, valkey.result_backend, queue_prefix="cancelled")
+    client = client_of(valkey, "cancelled")
     origin.pages["/never.png"] = origin.pages["/owl.png"]
     job = client.submit(origin.url("/never.png"), LABELS)
     job.cancel()
 
-    late = start_worker(checkpoint("clip"), NAMESHOT_QUEUE_PREFIX="cancelled")
+    late = start_worker(checkpoint("clip"), prefix="cancelled")
     late.wait_until_ready()
     client.classify(origin.url("/owl.png"), LABELS)
 
@@ -140,8 +145,8 @@ def test_a_malformed_message_does_not_harm_its_neighbours(
 def test_probes_say_ready_and_metrics_count_outcomes(
     valkey: ValkeyServer, start_worker: StartWorker, checkpoint: Callable[[str], Path], origin: Origin
 ) -> None:
-    client = Client(valkey.broker_url, valkey.result_backend, queue_prefix="probed")
-    worker = start_worker(checkpoint("clip"), NAMESHOT_QUEUE_PREFIX="probed", NAMESHOT_METRICS_PORT="19808")
+    client = client_of(valkey, "probed")
+    worker = start_worker(checkpoint("clip"), prefix="probed", NAMESHOT_METRICS_PORT="19808")
     worker.wait_until_ready()
     client.classify(origin.url("/owl.png"), LABELS)
 
@@ -160,9 +165,9 @@ def test_sigterm_lets_the_running_job_finish(
     origin: Origin,
     command: str,
 ) -> None:
-    prefix = f"stopped-{command}"
-    client = Client(valkey.broker_url, valkey.result_backend, queue_prefix=prefix)
-    worker = start_worker(checkpoint("clip"), NAMESHOT_QUEUE_PREFIX=prefix, command=COMMANDS[command])
+    prefix = f"drained-{command}"
+    client = client_of(valkey, prefix)
+    worker = start_worker(checkpoint("clip"), prefix=prefix, command=COMMANDS[command])
     worker.wait_until_ready()
     origin.hold_back()
     job = client.submit(origin.url("/held/car.jpg"), LABELS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
@@ -21,9 +22,10 @@ class Line:
     another program's when the line is restored.
     """
 
-    def __init__(self, switchboard: Switchboard, target_port: int) -> None:
+    def __init__(self, switchboard: Switchboard, target_port: int, tls: ssl.SSLContext | None) -> None:
         self._switchboard = switchboard
         self._target_port = target_port
+        self._tls = tls
         self._transports: set[asyncio.WriteTransport] = set()
         self._server: asyncio.Server | None = None
         self.is_cut = False
@@ -38,7 +40,7 @@ class Line:
         self.is_cut = False
 
     async def listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, HOST, 0)
+        self._server = await asyncio.start_server(self._serve, HOST, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -89,9 +91,9 @@ class Switchboard:
         self._thread = threading.Thread(target=self._loop.run_forever, name="lines", daemon=True)
         self._lines: list[Line] = []
 
-    def line(self, target_port: int) -> Line:
-        """A new line to a port of this machine."""
-        line = Line(self, target_port)
+    def line(self, target_port: int, tls: ssl.SSLContext | None = None) -> Line:
+        """A new line to a port of this machine; with a context, its near end speaks TLS."""
+        line = Line(self, target_port, tls)
         self.call(line.listen())
         self._lines.append(line)
         return line

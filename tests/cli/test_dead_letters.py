@@ -25,6 +25,12 @@ def broker(valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
+def with_valkey(home: Home, valkey: ValkeyServer) -> Home:
+    """A person with a worker's rights: replaying takes them."""
+    return home.with_settings(**valkey.settings("worker"))
+
+
+@pytest.fixture
 def client(valkey: ValkeyServer) -> Iterator[Client]:
     with Client(valkey.broker_url, valkey.result_backend) as client:
         yield client

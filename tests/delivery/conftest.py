@@ -40,8 +40,7 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
             worker = Worker(
                 folder,
                 {
-                    "NAMESHOT_BROKER_URL": own_valkey.broker_url,
-                    "NAMESHOT_RESULT_BACKEND": own_valkey.result_backend,
+                    **own_valkey.settings("worker"),
                     "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
                     "NAMESHOT_METRICS_PORT": "0",
                     **settings,
@@ -76,6 +75,4 @@ def supervise(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Super
 def command(own_valkey: ValkeyServer, tmp_path: Path) -> Home:
     """The command line of somebody who operates the same Redis."""
     (tmp_path / "home").mkdir()
-    return Home.make(
-        tmp_path / "home", NAMESHOT_BROKER_URL=own_valkey.broker_url, NAMESHOT_RESULT_BACKEND=own_valkey.result_backend
-    )
+    return Home.make(tmp_path / "home", **own_valkey.settings("worker"))

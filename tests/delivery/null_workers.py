@@ -26,8 +26,7 @@ class SupervisedWorker:
     def __init__(self, folder: Path, valkey: ValkeyServer, *, fetch_port: int, poison_label: str | None = None) -> None:
         self._folder = folder
         self._settings = {
-            "NAMESHOT_BROKER_URL": valkey.broker_url,
-            "NAMESHOT_RESULT_BACKEND": valkey.result_backend,
+            **valkey.settings("worker"),
             "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{fetch_port}",
             "NAMESHOT_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "NAMESHOT_METRICS_PORT": "0",

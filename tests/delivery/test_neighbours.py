@@ -47,7 +47,7 @@ def stranger(own_valkey: ValkeyServer, tmp_path: Path) -> Iterator["subprocess.P
         "stranger",
     ]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env={"URL": own_valkey.broker_url}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=tmp_path, env={"URL": own_valkey.url(0)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     yield process
     process.kill()
@@ -60,7 +60,7 @@ def test_another_applications_job_in_flight_runs_once_while_our_workers_die_and_
 ) -> None:
     from celery import Celery
 
-    with own_valkey.connect() as database, Celery(broker=own_valkey.broker_url, set_as_current=False) as plain:
+    with own_valkey.connect() as database, Celery(broker=own_valkey.url(0), set_as_current=False) as plain:
         plain.send_task("stranger.work")
         while not database.exists("executions"):
             pass

@@ -23,14 +23,10 @@ STOCK_BROKER, STOCK_BACKEND = "redis://localhost:6379/0", "redis://localhost:637
 @pytest.fixture(scope="module")
 def environment(valkey_of_this_run: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What `nameshot up` starts, and how to reach it."""
-    settings = {
-        "NAMESHOT_BROKER_URL": valkey_of_this_run.broker_url,
-        "NAMESHOT_RESULT_BACKEND": valkey_of_this_run.result_backend,
-    }
     with PictureServer(files_by_name()) as server:
         worker = WorkerProcess(
             {
-                **settings,
+                **valkey_of_this_run.settings("worker"),
                 "NAMESHOT_MODEL": "bundled",
                 "NAMESHOT_FETCH_ALLOW": server.fetch_allow,
                 "NAMESHOT_METRICS_PORT": "0",
@@ -39,7 +35,7 @@ def environment(valkey_of_this_run: ValkeyServer, tmp_path_factory: pytest.TempP
         )
         try:
             worker.wait_until_ready()
-            yield {**settings, "PICTURES": server.url}
+            yield {**valkey_of_this_run.settings("producer"), "PICTURES": server.url}
         finally:
             worker.stop()
 

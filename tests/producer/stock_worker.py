@@ -36,7 +36,7 @@ class StockWorker:
     """Takes messages with kombu's consumer and stores answers with Celery's backend."""
 
     def __init__(self, valkey: ValkeyServer) -> None:
-        self.app = Celery("stock", broker=valkey.broker_url, backend=valkey.result_backend, set_as_current=False)
+        self.app = Celery("stock", broker=valkey.url(0), backend=valkey.url(1), set_as_current=False)
         self.taken: list[str] = []
 
     def take(self, queue: str = "default", timeout_s: float = 5.0) -> Message:

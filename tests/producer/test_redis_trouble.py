@@ -126,9 +126,10 @@ def test_a_connection_that_breaks_in_the_midst_of_a_call_is_tried_again(own_valk
 
 
 def test_a_wrong_password_is_not_called_an_absence(tmp_path: Path) -> None:
-    with ValkeyServer(tmp_path, options=("--requirepass", "right")) as server:
+    with ValkeyServer(tmp_path) as server, server.connect() as operator:
+        operator.execute_command("ACL", "SETUSER", "default", "resetpass", ">right")
         for password in ("", ":wr0ng@"):
-            url = server.broker_url.replace("//", f"//{password}")
+            url = server.url(0).replace("//", f"//{password}")
             with Client(url, url) as client:
                 sentence = unavailable(CALLS["submit"], client)
             assert "refused the user name or password; correct them in NAMESHOT_BROKER_URL" in sentence
@@ -149,7 +150,7 @@ def test_another_server_on_the_port_is_named_as_one() -> None:
 def test_a_user_who_may_not_run_scripts_is_told_so(own_valkey: ValkeyServer) -> None:
     with own_valkey.connect() as connection:
         connection.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@read", "+client", "+select")
-    url = own_valkey.broker_url.replace("//", "//reader:pw@")
+    url = own_valkey.url(0).replace("//", "//reader:pw@")
     with Client(url, url) as client:
         assert "does not permit this user" in unavailable(CALLS["submit"], client)
 

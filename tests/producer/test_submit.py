@@ -102,7 +102,7 @@ def test_a_full_queue_refuses_new_jobs_and_says_when_to_try_again(valkey: Valkey
 
 
 def test_the_prefix_keeps_two_systems_apart(client: Client, valkey: ValkeyServer) -> None:
-    with Client(valkey.broker_url, valkey.result_backend, queue_prefix="other") as other:
+    with Client(valkey.url(0, "producer", "other"), valkey.url(1, "producer", "other"), queue_prefix="other") as other:
         other.submit(URL, LABELS, job_id="order-17")
         client.submit("https://images.example/car.jpg", LABELS, job_id="order-17")
 

@@ -7,6 +7,8 @@ must not keep its jobs. Whoever finds a lease ended moves all that its worker he
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -46,6 +48,7 @@ class Lease:
     ) -> None:
         self._client = client
         self._keys = keys
+        self._where = f"{socket.gethostname()}/{os.getpid()}"
         self._complaint = complaint
         self._on_hopeless = on_hopeless
         self._was_stuck = False
@@ -97,7 +100,7 @@ class Lease:
 
     def _renew(self) -> None:
         with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(self._keys.lease, 1, px=int(LEASE_S * 1000))
+            pipe.set(self._keys.lease, self._where, px=int(LEASE_S * 1000))
             pipe.sadd(self._keys.workers, self._keys.worker)
             pipe.execute()
         if self._failing:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from producer.contract import dead_letter_messages_key, dead_letters_key, in_flight_key, workers_key
+from producer.contract import dead_letter_messages_key, dead_letters_key, in_flight_key, lease_key, workers_key
 
 #: Linux: which boot of which kernel, and which process namespace a process id counts in.
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -44,7 +44,7 @@ class DeliveryKeys:
     @property
     def lease(self) -> str:
         """Exists while the worker lives."""
-        return f"{self.prefix}:lease:{self.worker}"
+        return lease_key(self.prefix, self.worker)
 
     @property
     def in_flight(self) -> str:

@@ -1,0 +1,87 @@
+"""``nameshot acl``: an ACL file for Redis or Valkey, and who uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from producer.cli import output
+from producer.cli.usage import UsageError
+from producer.errors import NameshotError
+
+if TYPE_CHECKING:
+    from producer.access import RoleName
+
+#: Characters of a password are a byte each: 256 bits, which nobody guesses from the hash in the ACL file.
+_PASSWORD_BYTES: Final = 32
+_ACL_FILE: Final = "users.acl"
+
+
+def acl(
+    folder: Annotated[Path, typer.Argument(help="Where to write the files; made if need be.", metavar="FOLDER")],
+    redis: Annotated[
+        str, typer.Option("--redis", help="How the programs will reach Redis.", metavar="URL")
+    ] = "redis://localhost:6379",
+) -> int:
+    """Write an ACL file with the roles producer, worker and observer, and each one's settings.
+
+    Redis or Valkey reads users.acl (--aclfile); it holds hashes only. Each program is given the lines of its role's
+    .env file, which holds new passwords. The queues' prefix is NAMESHOT_QUEUE_PREFIX.
+    """
+    import secrets
+
+    from producer.access import acl_file
+    from producer.configuration import configure
+
+    scheme, address = _where(redis)
+    prefix = configure(
+        broker_url=None, result_backend=None, result_ttl=None, queue_prefix=None, max_queue=None
+    ).queue_prefix
+    passwords: dict[RoleName, str] = {
+        role: secrets.token_urlsafe(_PASSWORD_BYTES) for role in ("producer", "worker", "observer")
+    }
+    files = {_ACL_FILE: acl_file(prefix, passwords)}
+    for role, password in passwords.items():
+        url = f"{scheme}://{prefix}-{role}:{password}@{address}"
+        lines = (f"NAMESHOT_BROKER_URL={url}/0", f"NAMESHOT_RESULT_BACKEND={url}/1", f"NAMESHOT_QUEUE_PREFIX={prefix}")
+        files[f"{role}.env"] = "\n".join(lines) + "\n"
+    _write(folder, files)
+    output.notice(f"nameshot: wrote {', '.join(files)} into {folder}.")
+    print(f"valkey-server --aclfile {folder.absolute() / _ACL_FILE}")
+    return 0
+
+
+def _where(redis: str) -> tuple[str, str]:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(redis)
+        scheme, port, path = parts.scheme, parts.port, parts.path.strip("/")
+    except ValueError:
+        scheme, port, path = "", None, ""
+    if scheme not in ("redis", "rediss") or not parts.hostname or parts.username or parts.password or path:
+        raise UsageError(
+            "--redis takes a scheme, a host and a port, like redis://localhost:6379 or rediss://r.example."
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return scheme, f"{host}:{port or 6379}"
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if standing := [name for name in files if (folder / name).exists()]:
+            raise NameshotError(
+                f"{folder / standing[0]} is there already, and programs may use its passwords; choose another folder."
+            )
+        for name, text in files.items():
+            # The ACL file is for Redis' own user to read too; the others hold passwords.
+            mode = 0o644 if name == _ACL_FILE else 0o600
+            path = folder / name
+            path.touch(mode=mode, exist_ok=False)
+            path.chmod(mode)
+            path.write_text(text)
+    except OSError as error:
+        raise NameshotError(f"{error.filename} cannot be written: {error.strerror}.") from None

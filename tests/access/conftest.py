@@ -1,0 +1,7 @@
+"""Null workers and pictures, as in the tests of delivery."""
+
+from tests.delivery.conftest import COMMAND, origin, start_worker
+
+__all__ = ["START", "origin", "start_worker"]
+
+START = (*COMMAND, "-n", "in-a-role@%h")

@@ -1,0 +1,200 @@
+"""The roles of a shared Redis: the whole suite runs under them; here is what they refuse."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from celery.exceptions import TimeoutError as CeleryTimeout
+
+from producer import AsyncClient, BrokerUnavailable, Client, ResultTimeout
+from producer.access import RoleName, roles
+from tests.acceptance.origin import Origin
+from tests.cli.command import Home
+from tests.delivery.conftest import StartWorker
+from tests.delivery.hands import give_up
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "owl"]
+URL = "http://example.com/owl.png"
+TIMEOUT_S = 60
+ROLES: tuple[RoleName, ...] = ("producer", "worker", "observer")
+
+
+def as_role(valkey: ValkeyServer, role: RoleName, database: int = 0) -> redis.Redis:
+    return redis.Redis.from_url(valkey.url(database, role))
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("FLUSHALL",),
+        ("KEYS", "*"),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+        ("SHUTDOWN",),
+        ("MONITOR",),
+        ("CLIENT", "KILL", "TYPE", "normal"),
+        ("FUNCTION", "LIST"),
+        ("MODULE", "LIST"),
+        ("REPLICAOF", "NO", "ONE"),
+        ("GET", "another-applications-key"),
+        ("SET", "another-applications-key", "1"),
+        ("EVAL", "return redis.call('KEYS', '*')", 0),
+        ("EVAL", "return redis.call('GET', 'another-applications-key')", 0),
+    ],
+    ids=lambda command: " ".join(map(str, command)),
+)
+def test_no_role_may(valkey: ValkeyServer, role: RoleName, command: tuple[str, ...]) -> None:
+    with as_role(valkey, role) as connection, pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
+        connection.execute_command(*command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("RPOP", "nameshot.default"),
+        ("LRANGE", "nameshot.default", 0, -1),
+        ("HGETALL", "nameshot:in-flight:somebody"),
+        ("DEL", "nameshot:lease:somebody"),
+        ("LRANGE", "nameshot:dead-letters", 0, -1),
+        ("PUBLISH", "/0.celery.pidbox", '{"method": "shutdown"}'),
+    ],
+    ids=lambda command: " ".join(map(str, command)),
+)
+def test_a_producer_can_neither_take_jobs_nor_read_others_messages_nor_command_workers(
+    valkey: ValkeyServer, command: tuple[str, ...]
+) -> None:
+    with as_role(valkey, "producer") as connection, pytest.raises(redis.exceptions.NoPermissionError):
+        connection.execute_command(*command)
+
+
+def test_an_observer_sees_queues_workers_answers_and_dead_letters_and_changes_nothing(
+    valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    with Client(valkey.broker_url, valkey.result_backend) as client, valkey.connect() as database:
+        job = client.submit(URL, LABELS)
+        client.submit(URL, LABELS, job_id="poison")
+        give_up(database, "poison")
+    observer = Home.make(tmp_path, **valkey.settings("observer"))
+
+    assert "default 1" in observer.run("doctor").out
+    assert observer.run("status", job.id).out.strip() == "queued"
+    assert observer.run("dead-letters", "list", "--json").json_lines[0]["id"] == "poison"
+    for command in (("submit", URL, "-l", "owl"), ("cancel", job.id), ("dead-letters", "replay", "--all")):
+        refused = observer.run(*command)
+        assert refused.status == 1
+        assert "does not permit this user" in refused.sentence
+
+
+def test_a_refused_producer_is_told_so(valkey: ValkeyServer) -> None:
+    with (
+        Client(valkey.url(0, "observer"), valkey.url(1, "observer")) as client,
+        pytest.raises(BrokerUnavailable, match="does not permit this user"),
+    ):
+        client.submit(URL, LABELS)
+
+
+class Trace:
+    """What a server was asked, the commands inside of scripts too."""
+
+    def __init__(self, valkey: ValkeyServer) -> None:
+        self._operator = valkey.connect()
+
+    def begin(self) -> None:
+        self._operator.config_resetstat()
+
+    def saw(self, command: str) -> bool:
+        """Whether anybody has used it since `begin`."""
+        return f"cmdstat_{command}" in self._operator.info("commandstats")
+
+    def unused(self, role: RoleName) -> set[str]:
+        """Commands that the role permits, and nobody has used since `begin`."""
+        (found,) = (each for each in roles("nameshot") if each.name == role)
+        used = {name.removeprefix("cmdstat_") for name in self._operator.info("commandstats")}
+        return set(found.commands) - used
+
+
+@pytest.fixture
+def trace(own_valkey: ValkeyServer) -> Trace:
+    return Trace(own_valkey)
+
+
+@pytest.mark.usefixtures("a_worker_that_lives")
+def test_a_producer_may_do_only_what_it_does(own_valkey: ValkeyServer, trace: Trace, tmp_path: Path) -> None:
+    broker_url, result_backend = own_valkey.broker_url, own_valkey.result_backend
+    trace.begin()
+    with Client(broker_url, result_backend) as client:
+        job = client.submit(URL, LABELS, job_id="mine")
+        with pytest.raises(ResultTimeout):
+            job.result(timeout=0.1)
+        job.cancel()
+
+    async def wait() -> None:
+        async with AsyncClient(broker_url, result_backend) as client:
+            job = await client.submit(URL, LABELS)
+            with pytest.raises(ResultTimeout):
+                await job.result(timeout=0.1)
+
+    asyncio.run(wait())
+    with Celery(broker=broker_url, backend=result_backend, set_as_current=False) as plain:
+        sent = plain.send_task("nameshot.classify", queue="nameshot.default")
+        with pytest.raises(CeleryTimeout):
+            sent.get(timeout=0.1)
+    Home.make(tmp_path, **own_valkey.settings("producer")).run("doctor")
+
+    assert trace.unused("producer") == set()
+
+
+@pytest.mark.usefixtures("a_worker_that_lives")
+def test_an_observer_may_do_only_what_it_does(own_valkey: ValkeyServer, trace: Trace, tmp_path: Path) -> None:
+    observer = Home.make(tmp_path, **own_valkey.settings("observer"))
+    trace.begin()
+    observer.run("doctor")
+    observer.run("status", "somebodys")
+    observer.run("dead-letters", "list")
+    with (
+        Client(own_valkey.url(0, "observer"), own_valkey.url(1, "observer")) as client,
+        pytest.raises(ResultTimeout),
+    ):
+        client.job("somebodys").result(timeout=0.1)
+
+    assert trace.unused("observer") == set()
+
+
+def test_a_worker_may_do_only_what_it_does(
+    own_valkey: ValkeyServer, origin: Origin, start_worker: StartWorker, trace: Trace, tmp_path: Path
+) -> None:
+    with Client(own_valkey.broker_url, own_valkey.result_backend) as client, own_valkey.connect() as database:
+        client.submit(URL, LABELS, job_id="poison")
+        give_up(database, "poison")
+        database.lpush("nameshot.default", "junk")
+        held = client.submit(origin.url("/held/owl.png"), LABELS)
+        waiting = client.submit(origin.url("/held/owl.png"), LABELS)
+    trace.begin()
+    victim = start_worker("victim", NAMESHOT_CONCURRENCY="1")
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    victim.process.kill()
+    victim.process.wait()
+    heir = start_worker("heir", NAMESHOT_CONCURRENCY="1")
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as operator:
+        operator.control.revoke([held.id, waiting.id])
+    while not trace.saw("blmove"):
+        assert heir.process.poll() is None, heir.log
+    heir.stop(timeout_s=TIMEOUT_S)
+    (tmp_path / "home").mkdir()
+    Home.make(tmp_path / "home", **own_valkey.settings("worker")).run("dead-letters", "replay", "--all")
+
+    assert trace.unused("worker") == set()
+
+
+@pytest.fixture
+def a_worker_that_lives(own_valkey: ValkeyServer) -> None:
+    """As far as its traces in Redis go."""
+    with own_valkey.connect() as database:
+        database.sadd("nameshot:workers", "somebody")
+        database.set("nameshot:lease:somebody", "a-machine/17")
+        database.set("nameshot:claim:somebodys", "0")
