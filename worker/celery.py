@@ -26,6 +26,7 @@ from worker.consumer import ImageCredit, Pulse
 from worker.delivery.delivery import Delivery
 from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.model import Model, ModelError, load_model
+from worker.results import MAX_PAUSE_MS, MAX_RETRIES
 from worker.revoking import Revoker
 from worker.service import Service, build
 from worker.settings import WorkerSettings
@@ -98,7 +99,8 @@ def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
         # One pool of connections for all threads; redis-py's is thread-safe.
         "result_backend_thread_safe": True,
         "result_backend_always_retry": True,
-        "result_backend_max_retries": 20,
+        "result_backend_max_retries": MAX_RETRIES,
+        "result_backend_max_sleep_between_retries_ms": MAX_PAUSE_MS,
     }
 
 

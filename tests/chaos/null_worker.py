@@ -5,6 +5,7 @@ Environment:
     NULL_IMAGE_MS: what each image adds to it (0).
     NULL_BURN_MS: CPU time that preparing an image takes under Python's lock (0).
     NULL_POISON_LABEL: a prompt with this label ends the process.
+    NULL_STORE_RETRIES: how often storing an answer is tried again, instead of for 95 s.
     NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
         when its image is about to be embedded. A job that had its answer already is taken and not run.
 """
@@ -57,4 +58,6 @@ def _run() -> None:
 
 if "NULL_EXECUTIONS" in os.environ:
     _log_executions(os.environ["NULL_EXECUTIONS"])
+if "NULL_STORE_RETRIES" in os.environ:
+    app.conf.result_backend_max_retries = int(os.environ["NULL_STORE_RETRIES"])
 app.load_model = _load_null_model
