@@ -30,26 +30,27 @@ class ValkeyServer:
 
     folder: Path
     options: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
     port: int = field(default_factory=lambda: _free_port())
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def broker_url(self) -> str:
         """Database 0, for the queues."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     @property
     def result_backend(self) -> str:
         """Database 1, for the answers."""
-        return f"redis://127.0.0.1:{self.port}/1"
+        return f"redis://{self.host}:{self.port}/1"
 
     def connect(self, database: int = 0) -> redis.Redis:
         """A plain client of redis-py, for a test's own look at the data."""
-        return redis.Redis(port=self.port, db=database, retry=Retry(NoBackoff(), 0))
+        return redis.Redis(self.host, self.port, db=database, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
-        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command = [str(get_binary_path()), "--port", str(self.port), "--bind", self.host, "--dir", str(self.folder)]
         command += ["--save", "", "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning", *self.options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline_s = time.monotonic() + START_TIMEOUT_S

@@ -7,6 +7,7 @@ is loaded when a worker process starts, before the first job is taken.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from producer.broker import celery_configuration
 from producer.contract import cancel_channel
 from producer.errors import NameshotError
 from producer.settings import read_settings
-from worker import logs, revoking, tasks
+from worker import examining, logs, revoking, tasks
 from worker.cancelling import CancelListener, RunningJobs
 from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 #: sysexits.h EX_CONFIG: the settings or the model cannot be used; restarting will not help.
 EXIT_CONFIGURATION: Final = 78
+#: After so much silence of the broker the event loop's connection is given up, at the next look, so often as well: a
+#: machine that vanishes closes no connection.
+BROKER_SILENCE_S: Final = 5
 
 
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
@@ -80,6 +84,7 @@ def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
         "broker_transport": "worker.delivery.transport:AtomicTransport",
         "broker_transport_options": {
             **shared["broker_transport_options"],
+            "health_check_interval": BROKER_SILENCE_S,
             "queue_prefix": settings.queue_prefix,
             "worker_name": worker_name,
         },
@@ -121,19 +126,27 @@ app.loader.override_backends = dict.fromkeys(("redis", "rediss"), "worker.result
 app.steps["consumer"].update((ImageCredit, Pulse))
 tasks.register(app)
 revoking.register()
+examining.register()
 
 
 def _keep_our_logging(**_: Any) -> None:
     """Celery leaves logging alone when somebody listens here."""
 
 
-def _load(sender: Any, **_: Any) -> None:
+def _start(sender: Any, **_: Any) -> None:
     """Load the model before anything is consumed; Celery swallows every exception here but SystemExit."""
     logs.configure(app.settings.log_level, app.settings.log_format)
     try:
-        app.service = build(app.settings, load_model=app.load_model, on_device_lost=_end_process)
+        _load(sender)
     except (NameshotError, ModelError) as error:
         raise _refusal(error) from None
+    except Exception as error:
+        logger.critical("this worker cannot start: %s at %s", type(error).__name__, logs.place_of(error))
+        raise SystemExit(os.EX_SOFTWARE) from None
+
+
+def _load(sender: Any) -> None:
+    app.service = build(app.settings, load_model=app.load_model, on_device_lost=_end_process)
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency
     broker = redis.Redis.from_url(app.settings.broker_url, socket_connect_timeout=1, socket_timeout=1)
@@ -204,7 +217,7 @@ def _close(**_: Any) -> None:
 
 
 signals.setup_logging.connect(_keep_our_logging)
-signals.worker_init.connect(_load)
+signals.worker_init.connect(_start)
 signals.worker_ready.connect(_ready)
 signals.worker_shutting_down.connect(_stopping)
 signals.worker_shutdown.connect(_close)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 2.0
 #: Workers answer in milliseconds; one that is busy decoding takes longer.
 _WORKER_PATIENCE_S: Final = 1.0
+#: No batch takes so long on a device that works.
+_LONG_BATCH_S: Final = 10.0
 #: From here on a spike of waiting jobs may reach the limit before anybody looks.
 _MEMORY_WARNING: Final = 0.9
 
@@ -46,7 +48,7 @@ def redis(up: UpInfo | None) -> Iterator[Finding]:
     yield _server("result backend", configuration.results)
     if broker.state == "ok":
         yield from _queues(configuration)
-        yield _workers(configuration)
+        yield from _workers(configuration)
 
 
 def _connect(endpoint: Endpoint) -> Redis:
@@ -139,11 +141,11 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
         yield Finding("queues", "ok", text)
 
 
-def _workers(configuration: Configuration) -> Finding:
+def _workers(configuration: Configuration) -> Iterator[Finding]:
     from celery import Celery
 
     from producer.broker import celery_configuration
-    from producer.contract import QUEUES, queue_name
+    from producer.contract import EXAMINE, QUEUES, queue_name
 
     app = Celery(set_as_current=False)
     app.conf.update(
@@ -156,13 +158,30 @@ def _workers(configuration: Configuration) -> Finding:
     )
     try:
         answers: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=_WORKER_PATIENCE_S).active_queues() or {}
+        ours = {queue_name(configuration.queue_prefix, name) for name in QUEUES}
+        names = sorted(worker for worker, queues in answers.items() if ours & {queue["name"] for queue in queues})
+        asked = {"destination": names, "limit": len(names), "timeout": _WORKER_PATIENCE_S, "reply": True}
+        ailments = app.control.broadcast(EXAMINE, **asked) if names else []
     finally:
         app.close()
-    ours = {queue_name(configuration.queue_prefix, name) for name in QUEUES}
-    names = sorted(worker for worker, queues in answers.items() if ours & {queue["name"] for queue in queues})
     if names:
-        return Finding("workers", "ok", f"{len(names)} running: {', '.join(names)}")
+        yield Finding("workers", "ok", f"{len(names)} running: {', '.join(names)}")
+        yield from _ailing({worker: said for reply in ailments for worker, said in reply.items()})
+        return
     text = f"no worker takes jobs from {configuration.queue_prefix}.*"
     if answers:
         text += f" ({len(answers)} others are on this Redis)"
-    return Finding("workers", "broken", text, "start one: `nameshot worker`, or `nameshot up` to try things out")
+    yield Finding("workers", "broken", text, "start one: `nameshot worker`, or `nameshot up` to try things out")
+
+
+def _ailing(workers: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+    """What workers say of themselves, where it is not all well."""
+    for worker, said in sorted(workers.items()):
+        busy_s = said.get("device_busy_s", 0.0)
+        ailment = said.get("complaint") or (
+            f"its device has been busy with one batch for {busy_s:.0f} s" if busy_s > _LONG_BATCH_S else None
+        )
+        if ailment:
+            yield Finding(
+                "workers", "broken", f"{worker}: {ailment}", "if it hangs, it ends itself in a while; see its log"
+            )

@@ -12,6 +12,7 @@ from producer.contract.labels import DEFAULT_TEMPLATE, fill
 from producer.contract.names import (
     CLASSIFY,
     CLASSIFY_MANY,
+    EXAMINE,
     QUEUES,
     SENT_AT_HEADER,
     Queue,
@@ -30,6 +31,7 @@ __all__ = [
     "CLASSIFY",
     "CLASSIFY_MANY",
     "DEFAULT_TEMPLATE",
+    "EXAMINE",
     "MAX_IMAGES_PER_MESSAGE",
     "MAX_SCORES_PER_MESSAGE",
     "QUEUES",

@@ -14,6 +14,9 @@ QUEUES: Final[tuple[Queue, ...]] = ("high", "default", "bulk")
 #: Message header: seconds since the epoch at which our client sent the job (float).
 SENT_AT_HEADER: Final = "nameshot_sent_at"
 
+#: Celery remote control: our workers answer it with what ails them; see `worker.examining`.
+EXAMINE: Final = "nameshot_examine"
+
 
 def queue_name(prefix: str, queue: Queue) -> str:
     """The Redis list and Celery queue behind one of ours, ``nameshot.default`` for example."""

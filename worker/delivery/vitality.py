@@ -24,7 +24,7 @@ class Vitality:
     def __init__(
         self, *, device_busy_s: Callable[[], float], device_limit_s: float, overdue: Callable[[float], list[str]]
     ) -> None:
-        self._device_busy_s = device_busy_s
+        self.device_busy_s = device_busy_s
         self._device_limit_s = device_limit_s
         self._tick: float | None = None
         self._overdue = overdue
@@ -42,7 +42,7 @@ class Vitality:
         tick = self._tick
         if tick is not None and (silent_s := time.monotonic() - tick) > LOOP_SILENT_S:
             return f"the event loop has not moved for {silent_s:.0f} s"
-        if (busy_s := self._device_busy_s()) > self._device_limit_s:
+        if (busy_s := self.device_busy_s()) > self._device_limit_s:
             return f"the device has been busy with one batch for {busy_s:.0f} s"
         if overdue := self.overdue():
             return f"{len(overdue)} jobs hang"
