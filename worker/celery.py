@@ -41,6 +41,8 @@ EXIT_CONFIGURATION: Final = 78
 #: After so much silence of the broker the event loop's connection is given up, at the next look, so often as well: a
 #: machine that vanishes closes no connection.
 BROKER_SILENCE_S: Final = 5
+#: Longer than a doorbell waits in Redis. The event loop may wait so long three times over before it connects anew.
+BROKER_TIMEOUT_S: Final = 8
 
 
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
@@ -85,6 +87,7 @@ def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
         "broker_transport_options": {
             **shared["broker_transport_options"],
             "health_check_interval": BROKER_SILENCE_S,
+            "socket_timeout": BROKER_TIMEOUT_S,
             "queue_prefix": settings.queue_prefix,
             "worker_name": worker_name,
         },

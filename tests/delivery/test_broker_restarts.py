@@ -1,5 +1,6 @@
 """Redis goes away and comes back: workers go on by themselves, and what they finished meanwhile is answered."""
 
+import subprocess
 import threading
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,8 @@ from producer.errors import BrokerUnavailable
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer
+from worker.delivery.lease import ROUND_S
+from worker.delivery.vitality import LOOP_SILENT_S
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 90
@@ -69,6 +72,19 @@ def test_jobs_that_finished_while_redis_was_away_are_answered_once_and_their_thr
     runs = Counter(line.split()[0] for line in executions.read_text().splitlines() if line.endswith("run"))
     assert set(runs.values()) == {1}
     assert len(runs) == 7 * THREADS
+
+
+def test_a_worker_outlives_a_redis_that_keeps_its_port_open_and_answers_nothing(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    worker = start_worker("survivor")
+    own_valkey.freeze()
+    with pytest.raises(subprocess.TimeoutExpired):  # longer than an event loop may be silent
+        worker.process.wait(LOOP_SILENT_S + 4 * ROUND_S)
+    own_valkey.stop()
+    own_valkey.start()
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
 
 
 def test_workers_consume_again_after_redis_lost_everything(

@@ -64,8 +64,10 @@ def test_workers_and_clients_follow_a_redis_whose_name_resolves_to_another_addre
     )
     spanning = client.submit(origin.url("/held/owl.png"), LABELS)
     assert origin.asked.acquire(timeout=TIMEOUT_S)
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread, own_valkey.connect() as broker:
         waiting = thread.submit(spanning.result, timeout=TIMEOUT_S)
+        while not broker.pubsub_channels(f"*{spanning.id}"):
+            pass
         goes(own_valkey)
         hosts.write_text(f"{NEW_ADDRESS} {NAME}\n")
         successor.start()

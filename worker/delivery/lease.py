@@ -34,6 +34,7 @@ class Lease:
         keys: names, this worker's among them.
         complaint: what is stuck in this worker; None while it may keep its jobs.
         on_hopeless: called with a complaint that has lasted for a whole round.
+        on_away: called after each round in which the broker did not answer.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class Lease:
         *,
         complaint: Callable[[], str | None],
         on_hopeless: Callable[[str], None],
+        on_away: Callable[[], None],
     ) -> None:
         self._client = client
         self._keys = keys
         self._complaint = complaint
         self._on_hopeless = on_hopeless
+        self._on_away = on_away
         self._was_stuck = False
         self._orphans: set[str] = set()
         #: Delivery tags of the messages that this process knows to be in its hands; None while it cannot tell.
@@ -94,6 +97,7 @@ class Lease:
             if not self._failing:
                 logger.warning("cannot renew the lease: %s", type(error).__name__)
             self._failing = True
+            self._on_away()
 
     def _renew(self) -> None:
         with self._client.pipeline(transaction=True) as pipe:
