@@ -19,6 +19,7 @@ from celery import Celery, signals
 from producer.broker import celery_configuration
 from producer.contract import cancel_channel
 from producer.errors import NameshotError
+from producer.redis_urls import endpoint
 from producer.settings import read_settings
 from worker import examining, logs, revoking, tasks
 from worker.cancelling import CancelListener, RunningJobs
@@ -198,7 +199,8 @@ def _not_ready(broker: redis.Redis) -> str | None:
 
 def _ready(**_: Any) -> None:
     app.delivery.departure.install()
-    logger.info("ready: %s takes jobs from %s.*", app.service.model.name, app.settings.queue_prefix)
+    broker = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL").shown
+    logger.info("ready: %s takes jobs from %s.* at %s", app.service.model.name, app.settings.queue_prefix, broker)
     app.takes_jobs = True
     if app.settings.ready_file:
         Path(app.settings.ready_file).touch()

@@ -19,6 +19,7 @@ QUIET: Final = (
     "requests",
     "PIL",
     "celery.worker.strategy",
+    "celery.worker.consumer.connection",  # names our transport's class; `worker.celery` names the broker
     "kombu",
     "httpx",
     "httpcore",
