@@ -36,7 +36,8 @@ format: install ## format the code
 bench: install ## throughput of a real worker beside the model's own limit
 	$(BIN)/python -m benchmarks
 
-chaos: install ## 10,000 jobs while workers, producers, connections and Valkey fail: none may be lost
+chaos: install ## a minute without Valkey, then 10,000 jobs while workers, producers, connections and Valkey fail: none may be lost
+	$(BIN)/python -m pytest tests/delivery/test_broker_restarts.py --outage-s=60
 	$(BIN)/python -m tests.chaos
 
 soak: install ## 100,000 jobs through one worker: memory, descriptors and connections stay flat

@@ -8,6 +8,12 @@ import pytest
 from tests.valkey_server import ValkeyServer
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What takes too long for every day."""
+    # Longer than a lease at least, so that every worker's has ended when Redis comes back.
+    parser.addoption("--outage-s", type=float, default=12.0, help="how long Redis is away (%(default)s)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings that are not ours to mend."""
     # Celery 5.7 stores answers with SETEX, which redis-py 8.1 calls deprecated.

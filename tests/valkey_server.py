@@ -35,6 +35,7 @@ class ValkeyServer:
 
     folder: Path
     options: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
     port: int = field(default_factory=lambda: _free_port())
     _process: subprocess.Popen[bytes] | None = None
 
@@ -59,11 +60,11 @@ class ValkeyServer:
     def url(self, database: int, role: RoleName | None = None, prefix: str = "nameshot") -> str:
         """A database as one of our roles sees it, or as the default user, who may do everything."""
         user = f"{user_name(prefix, role)}:{PASSWORDS[role]}@" if role else ""
-        return f"redis://{user}127.0.0.1:{self.port}/{database}"
+        return f"redis://{user}{self.host}:{self.port}/{database}"
 
     def connect(self, database: int = 0) -> redis.Redis:
         """A plain client of redis-py, for a test's own look at the data."""
-        return redis.Redis(port=self.port, db=database, retry=Retry(NoBackoff(), 0))
+        return redis.Redis(self.host, self.port, db=database, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
@@ -71,7 +72,7 @@ class ValkeyServer:
         # A test's own look at the data is nobody's role.
         users = "".join(acl_file(prefix, PASSWORDS).replace("user default off\n", "") for prefix in PREFIXES)
         acl.write_text("user default on nopass ~* &* +@all\n" + users)
-        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command = [str(get_binary_path()), "--port", str(self.port), "--bind", self.host, "--dir", str(self.folder)]
         command += ["--save", "", "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning"]
         command += ["--aclfile", str(acl), *self.options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -7,6 +7,7 @@ is loaded when a worker process starts, before the first job is taken.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from worker.consumer import ImageCredit, Pulse
 from worker.delivery.delivery import Delivery
 from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.model import Model, ModelError, load_model
+from worker.results import MAX_PAUSE_MS, MAX_RETRIES
 from worker.revoking import Revoker
 from worker.service import Service, build
 from worker.settings import WorkerSettings
@@ -37,6 +39,11 @@ logger = logging.getLogger(__name__)
 
 #: sysexits.h EX_CONFIG: the settings or the model cannot be used; restarting will not help.
 EXIT_CONFIGURATION: Final = 78
+#: After so much silence of the broker the event loop's connection is given up, at the next look, so often as well: a
+#: machine that vanishes closes no connection.
+BROKER_SILENCE_S: Final = 5
+#: Longer than a doorbell waits in Redis. The event loop may wait so long three times over before it connects anew.
+BROKER_TIMEOUT_S: Final = 8
 
 
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
@@ -80,6 +87,8 @@ def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
         "broker_transport": "worker.delivery.transport:AtomicTransport",
         "broker_transport_options": {
             **shared["broker_transport_options"],
+            "health_check_interval": BROKER_SILENCE_S,
+            "socket_timeout": BROKER_TIMEOUT_S,
             "queue_prefix": settings.queue_prefix,
             "worker_name": worker_name,
         },
@@ -99,7 +108,8 @@ def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
         # One pool of connections for all threads; redis-py's is thread-safe.
         "result_backend_thread_safe": True,
         "result_backend_always_retry": True,
-        "result_backend_max_retries": 20,
+        "result_backend_max_retries": MAX_RETRIES,
+        "result_backend_max_sleep_between_retries_ms": MAX_PAUSE_MS,
     }
 
 
@@ -126,14 +136,21 @@ def _keep_our_logging(**_: Any) -> None:
     """Celery leaves logging alone when somebody listens here."""
 
 
-def _load(sender: Any, **_: Any) -> None:
+def _start(sender: Any, **_: Any) -> None:
     """Load the model before anything is consumed; Celery swallows every exception here but SystemExit."""
     logs.configure(app.settings.log_level, app.settings.log_format)
     try:
-        broker_endpoint = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL")
-        app.service = build(app.settings, load_model=app.load_model, on_device_lost=_end_process)
+        _load(sender)
     except (NameshotError, ModelError) as error:
         raise _refusal(error) from None
+    except Exception as error:
+        logger.critical("this worker cannot start: %s at %s", type(error).__name__, logs.place_of(error))
+        raise SystemExit(os.EX_SOFTWARE) from None
+
+
+def _load(sender: Any) -> None:
+    broker_endpoint = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL")
+    app.service = build(app.settings, load_model=app.load_model, on_device_lost=_end_process)
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency
     broker = redis.Redis.from_url(broker_endpoint.url, socket_connect_timeout=1, socket_timeout=1)
@@ -182,7 +199,8 @@ def _not_ready(broker: redis.Redis) -> str | None:
 
 def _ready(**_: Any) -> None:
     app.delivery.departure.install()
-    logger.info("ready: %s takes jobs from %s.*", app.service.model.name, app.settings.queue_prefix)
+    broker = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL").shown
+    logger.info("ready: %s takes jobs from %s.* at %s", app.service.model.name, app.settings.queue_prefix, broker)
     app.takes_jobs = True
     if app.settings.ready_file:
         Path(app.settings.ready_file).touch()
@@ -204,7 +222,7 @@ def _close(**_: Any) -> None:
 
 
 signals.setup_logging.connect(_keep_our_logging)
-signals.worker_init.connect(_load)
+signals.worker_init.connect(_start)
 signals.worker_ready.connect(_ready)
 signals.worker_shutting_down.connect(_stopping)
 signals.worker_shutdown.connect(_close)

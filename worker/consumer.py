@@ -114,7 +114,8 @@ def tags_in_hand(qos: Any) -> set[str] | None:
         qos: of the present channel. Jobs of channels before it are found among Celery's reserved requests.
     """
     try:
-        tags = set(qos._delivered) | {request.message.delivery_tag for request in state.reserved_requests}
+        tags: set[str] = set(qos._delivered) - qos._dirty
+        tags |= {request.message.delivery_tag for request in state.reserved_requests}
     except RuntimeError:
         return None
     return tags

@@ -18,12 +18,14 @@ QUIET: Final = (
     "urllib3",
     "requests",
     "PIL",
-    "celery.app.trace",
     "celery.worker.strategy",
+    "celery.worker.consumer.connection",  # names our transport's class; `worker.celery` names the broker
     "kombu",
     "httpx",
     "httpcore",
 )
+#: Whose warnings come with a traceback, about what we say ourselves in a line.
+VERBOSE: Final = ("celery.app.trace", "celery.backends.base")
 
 _URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#@'\"]*@)?([^\s/?#'\"<>\\]*)[^\s'\"<>]*")
 _TARGET: Final = re.compile(r"(with url: |\"(?:GET|HEAD|POST) )\S+")
@@ -79,6 +81,8 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    for name in VERBOSE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     logging.captureWarnings(True)
 
 

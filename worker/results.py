@@ -6,18 +6,32 @@ round trip instead of two. Tracebacks are never stored: a `JobFailed` says all t
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Final
 
+import redis
 from celery.backends.redis import RedisBackend
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import BackendError, TaskRevokedError
 from celery.states import PENDING, READY_STATES, RECEIVED, REJECTED, RETRY, REVOKED, STARTED
 
 from producer.answers import FIRST_ANSWER_WINS
 
+logger = logging.getLogger(__name__)
+
 #: States of a job that nobody has begun, or that waits to be begun again.
 WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
+#: What this backend raises once it has tried for long enough: nothing is stored.
+NOT_STORED: Final = (BackendError, redis.RedisError)
+#: How long it tries, with pauses of a second on average: more than a minute's outage, some 95 s in all. A thread that
+#: waits for longer is worth more than the work it has done, which can be done again.
+MAX_PAUSE_MS: Final = 2_000
+MAX_RETRIES: Final = 100
+#: One line for all threads of a worker.
+SAY_EVERY_S: Final = 30.0
 
 
 class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyped
@@ -25,6 +39,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
 
     #: Called with the id of each job whose terminal answer was written.
     on_answered: Callable[[str], None] = staticmethod(lambda _job_id: None)
+    _said_at_s = -math.inf
 
     def begin(self, job_id: str, request: Any) -> bool:
         """Say that the job runs; False when it has a terminal answer and need not run."""
@@ -48,9 +63,26 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         self, task_id: str, result: Any, state: str, _traceback: Any = None, request: Any = None, **_: Any
     ) -> Any:
         """Write one state unless a terminal one stands already. Called by Celery; the traceback is dropped."""
-        if self._offer(task_id, result, state, request) and state in READY_STATES:
-            self.on_answered(task_id)
+        if getattr(request, "is_answered", False):
+            return result  # by the task itself; Celery comes a second time
+        written = self._offer(task_id, result, state, request)
+        if state in READY_STATES:
+            if request is not None:
+                request.is_answered = True
+            if written:
+                self.on_answered(task_id)
         return result
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Whatever Redis has against it now, memory or a replica's role: it may take the answer in a moment."""
+        return isinstance(exc, redis.RedisError)
+
+    def on_backend_retryable_error(self, exc: Exception) -> None:
+        """Called before each retry, in each thread; Celery's own line, with a traceback, is switched off."""
+        now_s = time.monotonic()
+        if now_s - self._said_at_s > SAY_EVERY_S:
+            self._said_at_s = now_s
+            logger.warning("the result backend does not take answers (%s): trying again", type(exc).__name__)
 
     def _offer(self, job_id: str, result: Any, state: str, request: Any) -> bool:
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)

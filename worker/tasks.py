@@ -6,13 +6,15 @@ Celery does the rest: acknowledging, storing, publishing.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from celery import Celery, Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
+from celery.states import FAILURE, SUCCESS
 
 from producer.contract import (
     CLASSIFY,
@@ -32,7 +34,7 @@ from worker.classifier import Attempt
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
 from worker.delivery.suspects import Deaths
 from worker.logs import place_of
-from worker.results import FirstAnswerBackend
+from worker.results import NOT_STORED, FirstAnswerBackend
 from worker.service import Service
 
 logger = logging.getLogger(__name__)
@@ -58,31 +60,61 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     time_factor = 1
 
     def answer(self, work: Callable[[Service, Attempt], dict[str, Any]]) -> dict[str, Any]:
-        """Run one job, unless it has an answer already or has expired.
+        """Run one job, unless it has an answer already or has expired, and store its answer.
+
+        Celery would store it afterwards, and acknowledge the message even when that was in vain.
 
         Raises:
             Ignore: the answer that stands is the answer.
             JobFailed: the answer is that it cannot be done.
+            Reject: no answer could be stored; the message goes back to its queue.
         """
         request = self.request
-        timeout_s = self.app.service.job_timeout_s * self.time_factor
         deaths = _deaths(request)
+        try:
+            try:
+                result = self._outcome(work, deaths)
+            except JobFailed as failure:
+                self.backend.store_result(request.id, failure, FAILURE, request=request)
+                raise
+            self.backend.store_result(request.id, result, SUCCESS, request=request)
+        except NOT_STORED as error:
+            logger.warning("job %s goes back to its queue: the result backend is away", request.id)
+            raise Reject(type(error).__name__, requeue=True) from None
+        except (Ignore, JobFailed):
+            self._acquit(deaths)
+            raise
+        self._acquit(deaths)
+        return result
+
+    def _acquit(self, deaths: Deaths) -> None:
+        """Only now: without its answer it would run again, and must not have all its attempts again."""
         if deaths.count:
-            self._begin_suspect(request)
+            self.app.delivery.suspects.acquit(self.request.id)
+
+    def _outcome(self, work: Callable[[Service, Attempt], dict[str, Any]], deaths: Deaths) -> dict[str, Any]:
+        request = self.request
+        timeout_s = self.app.service.job_timeout_s * self.time_factor
+        if deaths.count:
+            self._begin(request)  # a job that has its answer need not wait to run alone
 
         def keep(deaths: int, image: int | None) -> None:
             tag = request.properties["delivery_tag"]
             self.app.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
 
         try:
-            with self.app.delivery.suspects.guard(request.id, deaths, keep) as escort:
-                scope = CancelScope(time.monotonic() + timeout_s)
+            waiting = CancelScope(math.inf)
+            with (
+                self.app.running.job(request.id, waiting),
+                self.app.delivery.suspects.guard(request.id, deaths, keep, waiting) as escort,
+            ):
+                scope = waiting.within(timeout_s)
                 with self.app.running.job(request.id, scope):
                     # Last, since a job may have waited until it could run, and so that no cancellation falls between.
                     self._begin(request)
                     queue = _queue(request, self.app.settings.queue_prefix)
                     return work(self.app.service, Attempt(scope, queue, _queued_ms(request), escort))
-        except Ignore:
+        except (Ignore, *NOT_STORED):
             raise
         except Cancelled:
             # Whoever cancels has written the answer. A message without one must never be acknowledged.
@@ -102,14 +134,6 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         except Exception as error:
             logger.error("job %s failed with %s at %s", request.id, type(error).__name__, place_of(error))
             raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
-
-    def _begin_suspect(self, request: Any) -> None:
-        """A job that has its answer need not wait to run alone, and is above suspicion."""
-        try:
-            self._begin(request)
-        except Ignore:
-            self.app.delivery.suspects.acquit(request.id)
-            raise
 
     def _begin(self, request: Any) -> None:
         if (expires := _moment(request.expires)) is not None and datetime.now(UTC) >= expires:

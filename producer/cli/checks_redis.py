@@ -141,7 +141,10 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
     else:
         yield Finding("queues", "ok", text)
     if living:
-        yield Finding("workers", "ok", f"{len(living)} running: {', '.join(sorted(living.values()))}")
+        places = sorted(state.partition(": ")[0] for state in living.values())
+        yield Finding("workers", "ok", f"{len(living)} running: {', '.join(places)}")
+        for ailing in sorted(state for state in living.values() if ": " in state):
+            yield Finding("workers", "broken", ailing, "if it hangs, it ends itself in a while; see its log")
     else:
         yield Finding(
             "workers",
@@ -152,7 +155,7 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _living_workers(server: Redis, prefix: str) -> dict[str, str]:
-    """Where each worker runs, ``<host>/<process id>``, by its name; those whose lease has ended are left out."""
+    """What each worker's lease says, by its name; those whose lease has ended are left out."""
     from producer.contract import lease_key, workers_key
 
     names = [_text(name) for name in server.smembers(workers_key(prefix))]

@@ -41,7 +41,7 @@ def workers_key(prefix: str) -> str:
 
 
 def lease_key(prefix: str, worker: str) -> str:
-    """The key that exists while a worker process lives; it says where, ``<host>/<process id>``."""
+    """The key that exists while a worker process lives: ``<host>/<process id>``, and after ``: `` what ails it."""
     return f"{prefix}:lease:{worker}"
 
 

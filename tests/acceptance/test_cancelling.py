@@ -221,6 +221,28 @@ def test_a_job_that_expires_while_it_waits_to_run_alone_is_not_run(
     assert "/never.png" not in own_origin.paths
 
 
+def test_a_job_cancelled_while_it_waits_to_run_alone_gives_up_its_place(
+    start: StartNullWorker, client: Client, own_origin: Origin, valkey: ValkeyServer
+) -> None:
+    worker = start(NAMESHOT_CONCURRENCY="2")
+    held = client.submit(own_origin.url("/held/owl.png"), LABELS)
+    assert own_origin.asked.acquire(timeout=TIMEOUT_S)
+    with valkey.connect() as broker:
+        broker.hset("nameshot:suspects", "suspect", 1)
+        suspect = client.submit(own_origin.url("/never.png"), LABELS, job_id="suspect")
+        [in_flight] = broker.keys("nameshot:in-flight:*")
+        eventually(lambda: broker.hlen(in_flight) == 2, lambda: worker.log)
+
+        assert suspect.cancel()
+        eventually(lambda: broker.hlen(in_flight) == 1, lambda: worker.log)
+        eventually(lambda: not broker.exists("nameshot:suspects"), lambda: worker.log)
+
+    assert client.classify(own_origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    own_origin.hold.set()
+    assert held.result(timeout=TIMEOUT_S).ranking
+    assert "/never.png" not in own_origin.paths
+
+
 def test_a_revocation_changes_no_answer_that_stands(
     start: StartNullWorker, plain: Celery, operator: Celery, own_origin: Origin, valkey: ValkeyServer
 ) -> None:

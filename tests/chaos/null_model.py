@@ -28,6 +28,7 @@ class NullModel:
 
     Args:
         burn_ms: CPU time that preparing an image takes in Python, under its lock, ms.
+        hangs: whether a forward pass must wait, as on a device that does not answer.
         poison_label: a prompt that holds it ends the process at once, as a fault in a native library would.
         on_prepare: called in a job's own thread for each image that is about to be embedded.
     """
@@ -48,12 +49,14 @@ class NullModel:
         image_ms: float = 0.0,
         burn_ms: float = 0.0,
         poison_label: str | None = None,
+        hangs: Callable[[], bool] = lambda: False,
         on_prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._forward_ms = forward_ms
         self._image_ms = image_ms
         self._burn_ms = burn_ms
         self._poison_label = poison_label
+        self._hangs = hangs
         self._on_prepare = on_prepare
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
@@ -68,6 +71,8 @@ class NullModel:
         return Prepared({"pixels": np.asarray(small, dtype=np.uint8)}, key=None)
 
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface's
+        while self._hangs():
+            time.sleep(0.05)
         time.sleep((self._forward_ms + self._image_ms * len(batch)) / 1000)
         return np.stack([_unit_vector(image.arrays["pixels"].tobytes()) for image in batch])
 

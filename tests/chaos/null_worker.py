@@ -5,6 +5,10 @@ Environment:
     NULL_IMAGE_MS: what each image adds to it (0).
     NULL_BURN_MS: CPU time that preparing an image takes under Python's lock (0).
     NULL_POISON_LABEL: a prompt with this label ends the process.
+    NULL_HANG: a file; while it exists, every forward pass hangs.
+    NULL_LOAD_ERROR: what loading the model fails with, as a text that no log may hold.
+    NULL_HOSTS: a file of addresses and names, see `tests.chaos.hosts_file`.
+    NULL_STORE_RETRIES: how often storing an answer is tried again, instead of for 95 s.
     NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
         when its image is about to be embedded. A job that had its answer already is taken and not run.
 """
@@ -12,11 +16,14 @@ Environment:
 from __future__ import annotations
 
 import os
+import socket
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from celery import current_task, signals
 
+from tests.chaos.hosts_file import looking_into
 from tests.chaos.null_model import NullModel
 from worker.celery import app
 
@@ -24,11 +31,14 @@ __all__ = ["app"]
 
 
 def _load_null_model(_model: str, **_: Any) -> NullModel:
+    if "NULL_LOAD_ERROR" in os.environ:
+        raise RuntimeError(os.environ["NULL_LOAD_ERROR"])
     return NullModel(
         forward_ms=float(os.environ.get("NULL_FORWARD_MS", "5")),
         image_ms=float(os.environ.get("NULL_IMAGE_MS", "0")),
         burn_ms=float(os.environ.get("NULL_BURN_MS", "0")),
         poison_label=os.environ.get("NULL_POISON_LABEL"),
+        hangs=Path(os.environ["NULL_HANG"]).exists if "NULL_HANG" in os.environ else lambda: False,
         on_prepare=_run,
     )
 
@@ -57,4 +67,8 @@ def _run() -> None:
 
 if "NULL_EXECUTIONS" in os.environ:
     _log_executions(os.environ["NULL_EXECUTIONS"])
+if "NULL_HOSTS" in os.environ:
+    socket.getaddrinfo = looking_into(Path(os.environ["NULL_HOSTS"]))
+if "NULL_STORE_RETRIES" in os.environ:
+    app.conf.result_backend_max_retries = int(os.environ["NULL_STORE_RETRIES"])
 app.load_model = _load_null_model

@@ -30,6 +30,12 @@ def origin() -> Iterator[Origin]:
 
 
 @pytest.fixture
+def outage_s(request: pytest.FixtureRequest) -> float:
+    """How long Redis is away, seconds."""
+    return float(request.config.getoption("--outage-s"))
+
+
+@pytest.fixture
 def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator[StartWorker]:
     """Start ready workers on this test's own Valkey."""
     with ExitStack() as stack:

@@ -1,6 +1,9 @@
 """Redis goes away and comes back: workers go on by themselves, and what they finished meanwhile is answered."""
 
+import subprocess
 import threading
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import redis
@@ -10,11 +13,13 @@ from producer.errors import BrokerUnavailable
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer
+from worker.delivery.lease import ROUND_S
+from worker.delivery.vitality import LOOP_SILENT_S
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 90
-#: Longer than a lease, so that every worker's has ended when Redis comes back.
-OUTAGE_S = 12.0
+#: Of each worker.
+THREADS = 4
 
 
 def in_flight(broker: redis.Redis) -> int:
@@ -41,24 +46,45 @@ def test_a_job_that_spans_a_restart_runs_once_and_nothing_stays_in_hand_after_th
         assert not broker.llen("nameshot.default")
 
 
-def test_a_job_that_finished_while_redis_was_away_is_answered_and_acknowledged_afterwards(
-    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+def test_jobs_that_finished_while_redis_was_away_are_answered_once_and_their_threads_are_free_again(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, outage_s: float, tmp_path: Path
 ) -> None:
-    start_worker("survivor")
-    job = client.submit(origin.url("/held/owl.png"), LABELS)
-    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    executions = tmp_path / "executions"
+    for name in ("one", "other"):
+        start_worker(name, NAMESHOT_CONCURRENCY=str(THREADS), NULL_EXECUTIONS=str(executions))
+    jobs = [client.submit(origin.url("/held/owl.png"), LABELS) for _ in range(3 * THREADS)]
+    for _ in range(2 * THREADS):
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
     own_valkey.stop()
     origin.hold.set()
     with pytest.raises(BrokerUnavailable):
         client.submit(origin.url("/car.jpg"), LABELS)
-    threading.Event().wait(OUTAGE_S)  # the outage itself is what is tested
+    threading.Event().wait(outage_s)  # the outage itself is what is tested
     own_valkey.start()
 
-    assert job.result(timeout=TIMEOUT_S).ranking
+    for job in jobs:
+        assert job.result(timeout=TIMEOUT_S).ranking
     with own_valkey.connect() as broker:
         while in_flight(broker):
             pass
-    assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+    for job in list(client.submit_many([(origin.url("/car.jpg"), LABELS)] * 4 * THREADS)):
+        assert job.result(timeout=TIMEOUT_S).ranking
+    runs = Counter(line.split()[0] for line in executions.read_text().splitlines() if line.endswith("run"))
+    assert set(runs.values()) == {1}
+    assert len(runs) == 7 * THREADS
+
+
+def test_a_worker_outlives_a_redis_that_keeps_its_port_open_and_answers_nothing(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    worker = start_worker("survivor")
+    own_valkey.freeze()
+    with pytest.raises(subprocess.TimeoutExpired):  # longer than an event loop may be silent
+        worker.process.wait(LOOP_SILENT_S + 4 * ROUND_S)
+    own_valkey.stop()
+    own_valkey.start()
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
 
 
 def test_workers_consume_again_after_redis_lost_everything(

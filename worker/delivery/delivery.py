@@ -44,7 +44,14 @@ class Delivery:
         self._client = client
         self._keys = keys
         self.vitality = Vitality(device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue)
-        self.lease = Lease(client, keys, complaint=self.vitality.complaint, on_hopeless=self.end)
+        self.lease = Lease(
+            client,
+            keys,
+            complaint=self.vitality.complaint,
+            ailment=self.vitality.ailment,
+            on_hopeless=self.end,
+            on_away=self.vitality.pause,  # the event loop may be waiting for the broker in a socket
+        )
         self.departure = Departure(drain_timeout_s=drain_timeout_s, leave=self.lease.leave)
         self.dead_letters = DeadLetters(client, keys)
         self.suspects = Suspects(client, keys, max_attempts=max_attempts)

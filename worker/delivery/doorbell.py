@@ -14,7 +14,7 @@ from typing import Any, Final
 
 logger = logging.getLogger(__name__)
 
-#: Longest wait in one command. Below the connections' socket timeout of 15 s.
+#: Longest wait in one command. Below the connections' socket timeout, `worker.celery.BROKER_TIMEOUT_S`.
 WAIT_S: Final = 5
 #: A thread that failed waits before it tries again.
 PAUSE_S: Final = 1.0

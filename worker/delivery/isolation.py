@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from worker.cancel_scope import CancelScope
+
 
 class Isolation:
     """A lock that is shared by ordinary jobs and exclusive for suspects; suspects go first."""
@@ -26,29 +28,38 @@ class Isolation:
         return self._suspects_waiting > 0
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Run beside others, once no suspect runs or waits."""
+    def together(self, scope: CancelScope) -> Iterator[None]:
+        """Run beside others, once no suspect runs or waits; raises `Cancelled` when the scope is cancelled before."""
+        scope.on_cancel(self._notify)
         with self._changed:
-            self._changed.wait_for(lambda: not self._alone and not self._suspects_waiting)
+            self._changed.wait_for(lambda: scope.is_over or not (self._alone or self._suspects_waiting))
+            scope.check()
             self._together += 1
         try:
             yield
         finally:
             with self._changed:
                 self._together -= 1
-                self._changed.notify_all()
+            self._notify()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Run once all others have finished, with nobody beside."""
+    def alone(self, scope: CancelScope) -> Iterator[None]:
+        """Run once all others have finished, with nobody beside; raises `Cancelled` as `together` does."""
+        scope.on_cancel(self._notify)
         with self._changed:
             self._suspects_waiting += 1
-            self._changed.wait_for(lambda: not self._alone and not self._together)
+            self._changed.wait_for(lambda: scope.is_over or not (self._alone or self._together))
             self._suspects_waiting -= 1
+            self._changed.notify_all()  # others wait for suspects that wait, too
+            scope.check()
             self._alone = True
         try:
             yield
         finally:
             with self._changed:
                 self._alone = False
-                self._changed.notify_all()
+            self._notify()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()

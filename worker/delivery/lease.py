@@ -35,7 +35,9 @@ class Lease:
         client: a redis client on the broker's database, with timeouts well below the lease.
         keys: names, this worker's among them.
         complaint: what is stuck in this worker; None while it may keep its jobs.
+        ailment: what may become a complaint; the lease says it to whoever looks.
         on_hopeless: called with a complaint that has lasted for a whole round.
+        on_away: called after each round in which the broker did not answer.
     """
 
     def __init__(
@@ -44,13 +46,17 @@ class Lease:
         keys: DeliveryKeys,
         *,
         complaint: Callable[[], str | None],
+        ailment: Callable[[], str | None],
         on_hopeless: Callable[[str], None],
+        on_away: Callable[[], None],
     ) -> None:
         self._client = client
         self._keys = keys
         self._where = f"{socket.gethostname()}/{os.getpid()}"
         self._complaint = complaint
+        self._ailment = ailment
         self._on_hopeless = on_hopeless
+        self._on_away = on_away
         self._was_stuck = False
         self._orphans: set[str] = set()
         #: Delivery tags of the messages that this process knows to be in its hands; None while it cannot tell.
@@ -88,7 +94,9 @@ class Lease:
             self._on_hopeless(complaint)
         self._was_stuck = complaint is not None
         try:
-            if not complaint:
+            if complaint:  # said, but the lease ends all the same
+                self._client.set(self._keys.lease, self._state(), xx=True, keepttl=True)
+            else:
                 self._renew()
                 self._return_orphans()
             if not self._end.is_set() and time.monotonic() >= self._reclaim_from:
@@ -97,10 +105,11 @@ class Lease:
             if not self._failing:
                 logger.warning("cannot renew the lease: %s", type(error).__name__)
             self._failing = True
+            self._on_away()
 
     def _renew(self) -> None:
         with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(self._keys.lease, self._where, px=int(LEASE_S * 1000))
+            pipe.set(self._keys.lease, self._state(), px=int(LEASE_S * 1000))
             pipe.sadd(self._keys.workers, self._keys.worker)
             pipe.execute()
         if self._failing:
@@ -108,6 +117,9 @@ class Lease:
             self._reclaim_from = time.monotonic() + GRACE_S
             for name in filter(is_known_dead, self._others()):
                 self._reclaim(name, "gone")
+
+    def _state(self) -> str:
+        return f"{self._where}: {ailment}" if (ailment := self._ailment()) else self._where
 
     def _return_orphans(self) -> None:
         """Return what is recorded as ours, and is not in our hands for a whole round.

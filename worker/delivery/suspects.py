@@ -15,6 +15,7 @@ from typing import Any, Final
 import redis
 
 from producer.errors import JobFailed
+from worker.cancel_scope import CancelScope
 from worker.delivery.isolation import Isolation
 from worker.delivery.names import DeliveryKeys
 
@@ -56,31 +57,38 @@ class Suspects:
         self._keys = keys
         self._max_attempts = max_attempts
         self._isolation = Isolation()
+        #: Of each suspected bulk job: how many of its images have run.
+        self._images: dict[str, int] = {}
 
     @contextmanager
-    def guard(self, job_id: str, deaths: Deaths, on_poisoned: OnPoisoned) -> Iterator[Escort | None]:
+    def guard(
+        self, job_id: str, deaths: Deaths, on_poisoned: OnPoisoned, scope: CancelScope
+    ) -> Iterator[Escort | None]:
         """Run a job: beside others, or alone when it is suspected; then an escort for its images is given.
+
+        Its suspicion stays until somebody calls `acquit`, once its answer stands.
+
+        Args:
+            scope: ends the wait for its turn.
 
         Raises:
             JobFailed: ``poisoned``; it is not run again.
+            Cancelled: somebody has cancelled the scope before its turn came.
         """
         if not deaths.count:
-            with self._isolation.together():
+            with self._isolation.together(scope):
                 yield None
             return
         if deaths.alone and deaths.count >= self._max_attempts:
             on_poisoned(deaths.count, None)
-            self._clear(job_id, 0)
             raise poisoned(deaths.count)
-        with self._isolation.alone():
+        with self._isolation.alone(scope):
             logger.warning("job %s was in the hands of %d workers that died: it runs alone", job_id, deaths.count)
             self._mark(job_id)
-            images = 0
 
             @contextmanager
             def escort(number: int) -> Iterator[None]:
-                nonlocal images
-                images = max(images, number + 1)
+                self._images[job_id] = max(self._images.get(job_id, 0), number + 1)
                 if (died := self._deaths_of_image(job_id, number)) >= max(1, self._max_attempts - 1):
                     on_poisoned(died + 1, number)
                     raise poisoned(died + 1)
@@ -94,11 +102,13 @@ class Suspects:
                 yield escort
             finally:  # it failed or it did not: it killed nobody
                 self._unmark()
-                self._clear(job_id, images)
 
     def acquit(self, job_id: str) -> None:
-        """Lift the suspicion of a job that need not run again."""
-        self._clear(job_id, 0)
+        """Lift the suspicion of a job whose answer stands, and of its images."""
+        images = range(self._images.pop(job_id, 0))
+        fields = [job_id, f"alone {job_id}", *(f"alone {job_id} {number}" for number in images)]
+        with _unless_away("clear a suspect"):
+            self._client.hdel(self._keys.suspects, *fields)
 
     def _mark(self, what: str) -> None:
         with _unless_away("mark what runs alone"):
@@ -113,11 +123,6 @@ class Suspects:
         with _unless_away("look up an image's past"):
             deaths = self._client.hget(self._keys.suspects, f"alone {job_id} {number}")
         return int(deaths or 0)
-
-    def _clear(self, job_id: str, images: int) -> None:
-        fields = [job_id, f"alone {job_id}", *(f"alone {job_id} {number}" for number in range(images))]
-        with _unless_away("clear a suspect"):
-            self._client.hdel(self._keys.suspects, *fields)
 
 
 def poisoned(deaths: int) -> JobFailed:

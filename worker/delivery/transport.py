@@ -45,14 +45,18 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
 
     def ack(self, delivery_tag: str) -> None:
         """Forget a message for good."""
-        self.channel.holding.hdel(self.channel.keys.in_flight, delivery_tag)
-        VirtualQoS.ack(self, delivery_tag)
+        try:
+            self.channel.holding.hdel(self.channel.keys.in_flight, delivery_tag)
+        finally:  # what is still recorded, and not in hand, goes back: see `Lease`
+            VirtualQoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Forget it, or put it behind all others of its queue."""
         if requeue:
-            self.channel.holding.eval(GIVE_BACK, 1, self.channel.keys.in_flight, delivery_tag, "last")
-            VirtualQoS.ack(self, delivery_tag)
+            try:
+                self.channel.holding.eval(GIVE_BACK, 1, self.channel.keys.in_flight, delivery_tag, "last")
+            finally:
+                VirtualQoS.ack(self, delivery_tag)
         else:
             self.ack(delivery_tag)
 

@@ -10,6 +10,8 @@ from typing import Final
 LOOP_SILENT_S: Final = 15.0
 #: A job watches its own deadline; one that is still running so long after it hangs where it cannot look.
 OVERDUE_S: Final = 10.0
+#: No batch takes so long on a device that works.
+LONG_BATCH_S: Final = 10.0
 
 
 class Vitality:
@@ -47,6 +49,13 @@ class Vitality:
         if overdue := self.overdue():
             return f"{len(overdue)} jobs hang"
         return None
+
+    def ailment(self) -> str | None:
+        """The complaint, or what may become one."""
+        if complaint := self.complaint():
+            return complaint
+        busy_s = self._device_busy_s()
+        return f"its device has been busy with one batch for {busy_s:.0f} s" if busy_s > LONG_BATCH_S else None
 
     def overdue(self) -> list[str]:
         """Ids of the jobs that hang."""

@@ -1,0 +1,113 @@
+"""Who asks whether a worker is well: ``/healthz``, ``/readyz``, and `nameshot doctor`."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from producer import Client
+from tests.acceptance.origin import Origin
+from tests.acceptance.worker_process import Worker
+from tests.cli.command import Home
+from tests.delivery.conftest import StartWorker
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "bear"]
+TIMEOUT_S = 60
+OK = (200, "ok")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Asks the worker whose metrics port this is."""
+
+    port: str
+
+    def __call__(self, path: str) -> tuple[int, str]:
+        answer = requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=10)
+        return answer.status_code, answer.text.strip()
+
+
+@pytest.fixture
+def probe() -> Probe:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return Probe(str(free.getsockname()[1]))
+
+
+def wait_for(probe: Probe, path: str, expected: tuple[int, str], worker: Worker) -> None:
+    while probe(path) != expected:
+        assert worker.process.poll() is None, worker.log
+
+
+def doctor(command: Home) -> dict[str, str]:
+    """What is broken, by subject."""
+    (report,) = command.run("doctor", "--json").json_lines
+    return {each["subject"]: each["text"] for each in report["findings"] if each["state"] == "broken"}
+
+
+@pytest.mark.parametrize("trouble", [ValkeyServer.stop, ValkeyServer.freeze])
+def test_without_its_broker_a_worker_is_not_ready_and_not_dead_and_recovers(
+    trouble: Callable[[ValkeyServer], None],
+    start_worker: StartWorker,
+    probe: Probe,
+    client: Client,
+    origin: Origin,
+    own_valkey: ValkeyServer,
+    command: Home,
+) -> None:
+    worker = start_worker("probed", NAMESHOT_METRICS_PORT=probe.port)
+    assert probe("/readyz") == probe("/healthz") == OK
+
+    trouble(own_valkey)
+    wait_for(probe, "/readyz", (503, "the broker does not answer"), worker)
+    assert probe("/healthz") == OK
+    assert set(doctor(command)) == {"broker", "result backend"}
+    assert probe("/healthz") == OK
+
+    own_valkey.stop()
+    own_valkey.start()
+    wait_for(probe, "/readyz", OK, worker)
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert not doctor(command)
+
+
+def test_while_its_device_hangs_a_worker_is_neither_ready_nor_healthy(
+    start_worker: StartWorker, probe: Probe, client: Client, origin: Origin, tmp_path: Path
+) -> None:
+    hang = tmp_path / "hang"
+    settings = {"NAMESHOT_METRICS_PORT": probe.port, "NAMESHOT_JOB_TIMEOUT": "3"}
+    worker = start_worker("hanging", NULL_HANG=str(hang), **settings)
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    hang.touch()
+    client.submit(origin.url("/owl.png"), LABELS)
+
+    for path in ("/healthz", "/readyz"):
+        while (answer := probe(path)) == OK:
+            assert worker.process.poll() is None, worker.log
+        status, reason = answer
+        assert status == 503
+        assert reason.startswith("the device has been busy with one batch for ")
+
+    assert worker.process.wait(TIMEOUT_S) == os.EX_SOFTWARE
+
+
+def test_the_doctor_names_a_worker_whose_device_hangs(
+    start_worker: StartWorker, client: Client, origin: Origin, command: Home, tmp_path: Path
+) -> None:
+    hang = tmp_path / "hang"
+    start_worker("hanging", NULL_HANG=str(hang))
+    hang.touch()
+    job = client.submit(origin.url("/owl.png"), LABELS)
+    while "workers" not in (found := doctor(command)):
+        pass
+    assert found["workers"].startswith("hanging@")
+    assert "its device has been busy with one batch for " in found["workers"]
+
+    hang.unlink()
+    assert job.result(timeout=TIMEOUT_S).ranking
+    assert not doctor(command)
