@@ -7,10 +7,11 @@ is loaded when a worker process starts, before the first job is taken.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import redis
 from celery import Celery, signals
@@ -33,9 +34,6 @@ from worker.tasks import BULK_TIME_FACTOR
 from worker.telemetry import Probes
 
 logger = logging.getLogger(__name__)
-
-#: sysexits.h EX_CONFIG: the settings or the model cannot be used; restarting will not help.
-EXIT_CONFIGURATION: Final = 78
 
 
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
@@ -103,9 +101,9 @@ def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
 
 
 def _refusal(error: Exception) -> SystemExit:
-    """One sentence on stderr, and the exit status for a configuration that cannot work."""
+    """One sentence on stderr, and the exit status (78) for a configuration that no restart will help."""
     logger.critical("%s", error)
-    return SystemExit(EXIT_CONFIGURATION)
+    return SystemExit(os.EX_CONFIG)
 
 
 def _end_process() -> None:
