@@ -120,6 +120,13 @@ def test_importing_the_worker_app_loads_no_torch() -> None:
     assert not {"torch", "transformers"} & set(modules)
 
 
+def test_the_launcher_of_workers_stays_small() -> None:
+    modules = fresh_import("worker.launcher")["modules"]
+
+    assert isinstance(modules, list)
+    assert not {"torch", "transformers", "celery", "kombu", "redis"} & set(modules)
+
+
 def test_importing_either_side_starts_no_thread_and_reads_no_setting() -> None:
     code = (
         "import os, threading; os.environ.update(NAMESHOT_BROKER_URL='nonsense://', NAMESHOT_MAX_BATCH='nonsense');"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import redis
 from celery import Celery, signals
@@ -37,8 +37,6 @@ from worker.telemetry import Probes
 
 logger = logging.getLogger(__name__)
 
-#: sysexits.h EX_CONFIG: the settings or the model cannot be used; restarting will not help.
-EXIT_CONFIGURATION: Final = 78
 #: After so much silence of the broker the event loop's connection is given up, at the next look, so often as well: a
 #: machine that vanishes closes no connection.
 BROKER_SILENCE_S: Final = 5
@@ -114,9 +112,9 @@ def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
 
 
 def _refusal(error: Exception) -> SystemExit:
-    """One sentence on stderr, and the exit status for a configuration that cannot work."""
+    """One sentence on stderr, and the exit status (78) for a configuration that no restart will help."""
     logger.critical("%s", error)
-    return SystemExit(EXIT_CONFIGURATION)
+    return SystemExit(os.EX_CONFIG)
 
 
 def _end_process() -> None:

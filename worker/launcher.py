@@ -1,23 +1,160 @@
-"""``nameshot worker``: the worker of this machine, as Celery runs it."""
+"""``nameshot worker``: a small process that starts the workers of this machine, and starts again what dies.
+
+It loads neither the model's libraries nor Celery. SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, a second one
+too, SIGQUIT as it is; `worker.delivery.shutdown` says what a worker does with them. A worker whose launcher is gone
+gets SIGTERM from the kernel.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from producer.errors import SettingsError
+from producer.processes.child import LeashedProcess
+from producer.processes.keeper import POLL_INTERVAL_S, Keeper
+from producer.settings import ProducerSettings, read_settings
+from worker import logs
+from worker.stopping import StopSignals, stop_signals
+
+logger = logging.getLogger(__name__)
+
+#: -P: a folder of the same name where the user stands is not taken for the worker.
+WORKER: Final = (sys.executable, "-P", "-m", "worker")
+_COUNT_GPUS: Final = (
+    sys.executable,
+    "-P",
+    "-c",
+    "from worker.model.devices import visible_gpus; print(visible_gpus())",
+)
+#: torch loads in seconds from a slow disk; a driver that hangs never answers.
+_COUNT_TIMEOUT_S: Final = 120.0
 
 
-def launch(*, gpus: str | None = None) -> int:
-    """Run one worker in this process until it is told to stop.
+class _Refused(Exception):
+    """A worker found its configuration or its model to be unusable; it said so itself."""
+
+
+class _Worker:
+    """One worker process after another, with the same environment."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.name = name
+        self._command, self._environment = command, environment
+        self.restart()
+
+    def restart(self) -> None:
+        self.process = LeashedProcess(
+            self._command, folder=Path.cwd(), environment=self._environment, death_signal=signal.SIGTERM
+        )
+
+    def judge(self, _deaths: int, _what_happened: str) -> None:
+        """What a `Keeper` asks at each death."""
+        if ready_file := self._environment.get("NAMESHOT_READY_FILE"):
+            Path(ready_file).unlink(missing_ok=True)  # what was killed left it there
+        if self.process.status() == os.EX_CONFIG:
+            raise _Refused(self.name)
+
+
+def launch(*, gpus: str | None = None, command: Sequence[str] = WORKER) -> int:
+    """Run the workers until told to stop; from the main thread.
 
     Args:
-        gpus: ``none`` for the CPU, a device number, or None to leave ``NAMESHOT_DEVICE`` as it is.
+        gpus: ``none`` for the CPU, ``all``, or device numbers as in ``0,1``: a worker for each. None: one worker,
+            with ``NAMESHOT_DEVICE`` as it is.
+        command: what a worker process runs.
 
     Returns:
-        The process's exit status.
-    """
-    if gpus is not None:
-        os.environ["NAMESHOT_DEVICE"] = "cpu" if gpus == "none" else f"cuda:{gpus}"
-    from worker.celery import app  # the environment is complete only now
+        0 when all workers ended in order, 78 when one cannot use its configuration or model, 1 otherwise.
 
-    # A name of its own for each process, so that several workers of one machine can be told apart.
-    app.worker_main(["worker", "-n", f"nameshot-{os.getpid()}@%h", "--without-heartbeat"])
-    return 0
+    Raises:
+        SettingsError: ``all``, and there is no GPU; or the environment does not fit several workers.
+    """
+    try:
+        settings = read_settings(ProducerSettings)
+    except SettingsError as error:
+        logs.configure("INFO", "human")
+        logger.critical("%s", error)
+        return os.EX_CONFIG
+    logs.configure(settings.log_level, settings.log_format)
+    devices = _devices(gpus)
+    if len(devices) > 1 and "NAMESHOT_READY_FILE" in os.environ:
+        raise SettingsError(
+            f"NAMESHOT_READY_FILE tells of one worker, and --gpus {gpus} starts {len(devices)}: unset it and ask each "
+            "worker's /readyz, or run this command once for each GPU."
+        )
+    with stop_signals() as signals:
+        workers = [
+            _Worker(
+                f"the worker on {device}" if len(devices) > 1 else "the worker",
+                command,
+                {**os.environ, "NAMESHOT_DEVICE": device} if device else os.environ,
+            )
+            for device in devices
+        ]
+        try:
+            arrived = _keep(workers, signals)
+        except _Refused as refused:
+            if len(workers) > 1:
+                logger.error("%s cannot work: all workers are stopped.", refused)
+            _stop(workers, [signal.SIGTERM], signals)
+            return os.EX_CONFIG
+        return _stop(workers, arrived, signals)
+
+
+def _devices(gpus: str | None) -> list[str]:
+    """A value of ``NAMESHOT_DEVICE`` for each worker; empty where the environment's stands."""
+    if gpus is None:
+        return [""]
+    if gpus == "none":
+        return ["cpu"]
+    numbers = range(_visible_gpus()) if gpus == "all" else [int(number) for number in gpus.split(",")]
+    return [f"cuda:{number}" for number in numbers]
+
+
+def _visible_gpus() -> int:
+    try:
+        # Another process asks, so that this one stays small and holds nothing of a GPU.
+        answer = subprocess.run(  # noqa: S603 - nothing of it comes from a user
+            _COUNT_GPUS, stdout=subprocess.PIPE, text=True, check=True, timeout=_COUNT_TIMEOUT_S
+        )
+    except subprocess.SubprocessError as error:
+        raise SettingsError(f"--gpus all: PyTorch could not count the GPUs ({type(error).__name__}).") from None
+    if not (found := int(answer.stdout)):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
+        raise SettingsError(f"--gpus all: PyTorch sees no GPU here{why}; use --gpus none for the CPU.")
+    return found
+
+
+def _keep(workers: Sequence[_Worker], signals: StopSignals) -> list[signal.Signals]:
+    """Start again what dies, until signals arrive."""
+    keepers = [Keeper(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
+    while not (arrived := signals.wait(POLL_INTERVAL_S)):
+        for keeper in keepers:
+            keeper.tick()
+    return arrived
+
+
+def _stop(workers: Sequence[_Worker], arrived: list[signal.Signals], signals: StopSignals) -> int:
+    """Pass on the signals that arrived and those that follow, until all workers have ended."""
+    running = [worker for worker in workers if worker.process.is_running()]
+    sent = set[int]()
+    while any(worker.process.is_running() for worker in running):
+        for number in arrived:
+            forwarded = signal.SIGQUIT if number == signal.SIGQUIT else signal.SIGTERM
+            sent.add(forwarded)
+            for worker in running:
+                worker.process.send(forwarded)
+        arrived = signals.wait(POLL_INTERVAL_S)
+    # One that was still loading its model died of the signal itself.
+    unclean = [worker for worker in running if -(worker.process.status() or 0) not in {0, *sent}]
+    for worker in unclean:
+        logger.error("%s %s while it was to stop.", worker.name, worker.process.describe_exit())
+    return 1 if unclean else 0

@@ -91,19 +91,24 @@ def env() -> None:
 def worker(
     processes: Annotated[int, typer.Option("--processes", help="Worker processes; 1 for now.", metavar="N")] = 1,
     gpus: Annotated[
-        str | None, typer.Option("--gpus", help="`none` for the CPU, or the number of one GPU.", metavar="none|N")
+        str | None,
+        typer.Option(
+            "--gpus", help="A worker process for each: `all`, their numbers, or `none`.", metavar="none|N,M|all"
+        ),
     ] = None,
 ) -> int:
-    """Run a worker with the environment's settings.
+    """Run the worker with the environment's settings, and start it again when it dies.
 
-    SIGTERM lets it finish what it has.
+    SIGTERM lets it finish what it has; a second one ends it at once.
     """
     if processes != 1:
         raise UsageError(f"--processes {processes} is not possible yet; run this command once for each process.")
-    if gpus is not None and gpus != "none" and not gpus.isdecimal():
-        raise UsageError(
-            f"--gpus {gpus} is not possible yet; run this command once for each GPU, as in --gpus 0 and --gpus 1."
-        )
+    if gpus is not None and gpus not in {"none", "all"}:
+        numbers = gpus.split(",")
+        if not all(number.isdecimal() and number.isascii() for number in numbers):
+            raise UsageError(f"--gpus {gpus} is neither `none` nor `all` nor numbers such as 0 or 0,1.")
+        if len({int(number) for number in numbers}) < len(numbers):
+            raise UsageError(f"--gpus {gpus} names a GPU twice; one process drives one GPU.")
     _require_worker()
     from importlib import import_module
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from producer.embedded.failure import EmbeddedError
-from producer.embedded.process import ChildProcess
+from producer.processes.child import ChildProcess
 
 #: A free port can be taken by another program before Valkey binds it; five in a row mean something else is wrong.
 _PORT_ATTEMPTS: Final = 5

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from producer.embedded.failure import EmbeddedError
-from producer.embedded.process import ChildProcess
+from producer.processes.child import ChildProcess
 
 #: A large checkpoint on a slow disk; the bundled one takes seconds. Downloads from a hub have no upper bound of ours.
 READY_TIMEOUT_S: Final = 900.0

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from producer.embedded import RunningValkey
-from producer.embedded.process import ChildProcess
+from producer.processes.child import ChildProcess
 from tests.chaos.proxy import Line
 
 ROOT = Path(__file__).parents[2]

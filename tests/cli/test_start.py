@@ -75,7 +75,8 @@ def test_the_version_is_printed(home: Home) -> None:
         (["bulk", "urls.txt", "-l", "fox", "--retry-failed"], "--retry-failed needs the file of an earlier run"),
         (["bulk", "urls.txt", "-l", "fox", "-o", "x", "--retry-failed", "--ordered"], "leave out --ordered"),
         (["worker", "--processes", "2"], "--processes 2 is not possible yet"),
-        (["worker", "--gpus", "0,1"], "--gpus 0,1 is not possible yet"),
+        (["worker", "--gpus", "0,one"], "--gpus 0,one is neither `none` nor `all` nor numbers"),
+        (["worker", "--gpus", "0,1,0"], "--gpus 0,1,0 names a GPU twice"),
         (["up", "--port", "99999"], "'--port'"),
     ],
 )
@@ -136,6 +137,22 @@ def test_an_impossible_setting_is_one_sentence(home: Home) -> None:
 
     assert done.status == 1
     assert "NAMESHOT_BROKER_URL must be one redis://" in done.sentence
+
+
+def test_all_gpus_where_there_is_none_is_one_sentence(home: Home) -> None:
+    done = home.with_settings(CUDA_VISIBLE_DEVICES="").run("worker", "--gpus", "all")
+
+    assert done.status == 1
+    assert done.sentence == (
+        "--gpus all: PyTorch sees no GPU here (CUDA_VISIBLE_DEVICES is ''); use --gpus none for the CPU."
+    )
+
+
+def test_a_ready_file_cannot_tell_of_several_workers(home: Home) -> None:
+    done = home.with_settings(NAMESHOT_READY_FILE="ready").run("worker", "--gpus", "0,1")
+
+    assert done.status == 1
+    assert done.sentence.startswith("NAMESHOT_READY_FILE tells of one worker, and --gpus 0,1 starts 2: ")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

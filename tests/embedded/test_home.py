@@ -8,7 +8,7 @@ import pytest
 
 from producer.embedded import EmbeddedError
 from producer.embedded.home import UpInfo, announced, data_folder, only_one, running_up
-from tests.embedded.programs import is_running, kill, numbers_of, run_python
+from tests.processes.programs import is_running, kill, numbers_of, run_python
 
 HOLDS_THE_FOLDER = """
 import json, os, subprocess, sys, time

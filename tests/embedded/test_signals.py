@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.embedded.programs import TIMEOUT_S, numbers_of, run_python
+from tests.processes.programs import TIMEOUT_S, numbers_of, run_python
 
 CLEANS_UP = """
 import os, sys, threading

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from producer.embedded import EmbeddedError, embedded_valkey, find_server, valkey
-from tests.embedded.programs import is_running, kill, numbers_of, run_python, wait_until_gone
+from tests.processes.programs import is_running, kill, numbers_of, run_python, wait_until_gone
 
 STARTS_VALKEY = """
 import json, time

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from producer.embedded import EmbeddedError, RunningValkey, WorkerProcess
-from producer.embedded.process import ChildProcess
 from producer.embedded.worker import last_words
-from tests.embedded.programs import TIMEOUT_S
+from producer.processes.child import ChildProcess
+from tests.processes.programs import TIMEOUT_S
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """How a worker ends.
 
 SIGTERM or SIGINT: no more jobs are taken, and those that run have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A
-second one, or SIGQUIT: everything goes back to the queues, at once. A supervisor's SIGKILL afterwards loses nothing
-either; the jobs then wait for the lease to end.
+second one later on, or SIGQUIT: everything goes back to the queues, at once. A supervisor's SIGKILL afterwards loses
+nothing either; the jobs then wait for the lease to end.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 logger = logging.getLogger(__name__)
+
+#: One request to stop can arrive twice at once: systemd signals every process of a service, and the launcher, one of
+#: them, passes its signal on. Nobody who is impatient is so soon.
+_SAME_REQUEST_S: Final = 0.5
 
 
 class Departure:
@@ -29,7 +34,7 @@ class Departure:
     def __init__(self, *, drain_timeout_s: float, leave: Callable[[], None]) -> None:
         self._drain_timeout_s = drain_timeout_s
         self._leave = leave
-        self._leaving = False
+        self._leaving_since_s: float | None = None
         self._drained = threading.Event()
 
     def install(self) -> None:
@@ -44,10 +49,12 @@ class Departure:
 
     def _drain_first(self, celerys: Any) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, frame: FrameType | None) -> None:
-            if self._leaving:
-                self._in_a_thread(0.0)
+            now_s = time.monotonic()
+            if self._leaving_since_s is not None:
+                if now_s - self._leaving_since_s > _SAME_REQUEST_S:
+                    self._in_a_thread(0.0)
                 return
-            self._leaving = True
+            self._leaving_since_s = now_s
             self._in_a_thread(self._drain_timeout_s)
             celerys(number, frame)
 

@@ -25,7 +25,7 @@ def pick_device(wanted: str) -> torch.device:
         raise ModelLoadError(f"there is no device {wanted!r}: use auto, cpu, cuda or cuda:N")
     if wanted == "cpu":
         return torch.device("cpu")
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = visible_gpus()
     if found == 0:
         raise ModelLoadError(
             f"device {wanted!r} was asked for, but PyTorch {torch.__version__} finds no CUDA device: use cpu or auto, "
@@ -52,3 +52,8 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
     if wanted not in _DTYPES:
         raise ModelLoadError(f"there is no dtype {wanted!r}: use auto, {', '.join(_DTYPES)}")
     return _DTYPES[wanted]
+
+
+def visible_gpus() -> int:
+    """How many CUDA devices PyTorch sees, with ``CUDA_VISIBLE_DEVICES`` honoured."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from producer.embedded import leash
-from producer.embedded.process import ChildProcess
-from tests.embedded.programs import TIMEOUT_S, is_running, kill, numbers_of, run_python, wait_until_gone
+from producer.processes import leash
+from producer.processes.child import ChildProcess
+from tests.processes.programs import TIMEOUT_S, is_running, kill, numbers_of, run_python, wait_until_gone
 
 STARTS_A_SLEEPER = """
 import json, os, sys, time
 from pathlib import Path
-from producer.embedded.process import ChildProcess
+from producer.processes.child import ChildProcess
 folder = Path(sys.argv[1])
 child = ChildProcess("sleeper", ["/bin/sleep", "600"], folder=folder, log=folder / "log", environment=dict(os.environ))
 print(json.dumps([child.pid]), flush=True)

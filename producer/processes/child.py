@@ -1,4 +1,4 @@
-"""One child process on a leash: its log, its exit, and how to stop it."""
+"""One child process on a leash: its exit, how to stop it, and its log if it has one."""
 
 from __future__ import annotations
 
@@ -15,48 +15,42 @@ _LEASH = Path(__file__).with_name("leash.py")
 _LOG_TAIL_BYTES = 8192
 
 
-class ChildProcess:
+class LeashedProcess:
     """A command that cannot outlive this process.
 
     Start it from the main thread: on Linux the leash is tied to the thread that starts it.
 
     Args:
-        name: what messages call it.
         command: its first element is an absolute path.
         folder: its working directory.
-        log: the file its standard output and error are appended to; its earlier content is dropped.
         environment: all of its environment.
         death_signal: what it gets when this process ends without stopping it (Linux; SIGKILL elsewhere).
         inherit: file descriptors it keeps open.
+        output: a file descriptor for its standard output and error; None for this process's own.
     """
 
     def __init__(
         self,
-        name: str,
         command: Sequence[str],
         *,
         folder: Path,
-        log: Path,
         environment: Mapping[str, str],
         death_signal: signal.Signals = signal.SIGKILL,
         inherit: Sequence[int] = (),
+        output: int | None = None,
     ) -> None:
-        self.name = name
-        self.log = log
         leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(death_signal)), str(folder)]
-        # O_APPEND, so that the file can be cut while the child writes to it.
-        with _private_file(log) as output:
-            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                [*leash, "--", *command],
-                # Held open and never written to: where there is no PR_SET_PDEATHSIG its end tells that we are gone.
-                stdin=subprocess.DEVNULL if sys.platform == "linux" else subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=dict(environment),
-                # A group of its own: Ctrl-C in the terminal reaches only us, and we stop things in order.
-                start_new_session=True,
-                pass_fds=tuple(inherit),
-            )
+        self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+            [*leash, "--", *command],
+            # Held open and never written to: where there is no PR_SET_PDEATHSIG its end tells that we are gone.
+            stdin=subprocess.DEVNULL if sys.platform == "linux" else subprocess.PIPE,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            env=dict(environment),
+            # A group of its own: Ctrl-C in the terminal reaches only us, and we stop things in order.
+            start_new_session=True,
+            pass_fds=tuple(inherit),
+        )
 
     @property
     def pid(self) -> int:
@@ -66,6 +60,14 @@ class ChildProcess:
     def is_running(self) -> bool:
         """Whether it has not ended yet."""
         return self._process.poll() is None
+
+    def status(self) -> int | None:
+        """How it ended, as `subprocess` counts: its exit status, or minus a signal; None while it runs."""
+        return self._process.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        self._process.send_signal(number)
 
     def describe_exit(self) -> str:
         """How it ended, as the second half of a sentence: ``was killed by SIGKILL``."""
@@ -77,16 +79,6 @@ class ChildProcess:
                 return f"was killed by {signal.Signals(-status).name}"
             return f"was killed by signal {-status}"
         return f"ended with status {status}"
-
-    def last_log_line(self) -> str:
-        """The last line it wrote that says something, or an empty string."""
-        try:
-            with self.log.open("rb") as file:
-                file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until it has ended; False when it has not within the time."""
@@ -108,6 +100,51 @@ class ChildProcess:
             self._process.wait()
             if self._process.stdin is not None:
                 self._process.stdin.close()
+
+
+class ChildProcess(LeashedProcess):
+    """One that writes to a log of its own.
+
+    Args:
+        name: what messages call it.
+        log: the file its standard output and error are appended to; its earlier content is dropped.
+
+    The others are those of `LeashedProcess`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        death_signal: signal.Signals = signal.SIGKILL,
+        inherit: Sequence[int] = (),
+    ) -> None:
+        self.name = name
+        self.log = log
+        # O_APPEND, so that the file can be cut while the child writes to it.
+        with _private_file(log) as output:
+            super().__init__(
+                command,
+                folder=folder,
+                environment=environment,
+                death_signal=death_signal,
+                inherit=inherit,
+                output=output,
+            )
+
+    def last_log_line(self) -> str:
+        """The last line it wrote that says something, or an empty string."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,90 @@
+"""Keep a process running: what dies by itself is started again, ever more slowly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from producer.errors import NameshotError
+from producer.processes.child import LeashedProcess
+
+#: A person notices nothing below a quarter of a second, and an idle computer nothing above.
+POLL_INTERVAL_S: Final = 0.25
+_STEADY_AFTER_S: Final = 60.0
+_FIRST_DELAY_S: Final = 1.0
+#: What was away for minutes (a driver, a disk) is missed for half a minute more at most.
+_MAX_DELAY_S: Final = 30.0
+
+
+class Part(Protocol):
+    """What can be kept running."""
+
+    @property
+    def process(self) -> LeashedProcess:
+        """The process that runs now, or ended."""
+
+    def restart(self) -> None:
+        """Start it again; a `NameshotError` or `OSError` counts as another death."""
+
+
+class Keeper:
+    """Keeps one part running; `tick` it a few times a second.
+
+    Args:
+        name: what sentences call it.
+        part: it runs already.
+        say: told each death and return in a sentence.
+        clock: seconds.
+        is_ready: whether it does its work; without it, it is steady once it has run for a while, and its return is
+            its own to tell.
+        on_death: told the number of deaths in a row and what happened, before the sentence; what it raises ends the
+            keeping.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        part: Part,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        is_ready: Callable[[], bool] | None = None,
+        on_death: Callable[[int, str], None] = lambda _deaths, _what_happened: None,
+    ) -> None:
+        self._name, self._part, self._say, self._clock = name, part, say, clock
+        self._is_ready, self._on_death = is_ready, on_death
+        self._deaths = 0
+        self._restart_at: float | None = None
+        self._started_at = clock()
+        self._is_back = True
+
+    def tick(self) -> None:
+        """Look once; raises what ``on_death`` raises."""
+        now = self._clock()
+        if self._restart_at is not None:
+            if now >= self._restart_at:
+                self._restart(now)
+        elif not self._part.process.is_running():
+            self._plan_restart(now, self._part.process.describe_exit())
+        elif not self._is_back and self._is_ready is not None and self._is_ready():
+            self._is_back = True
+            self._say(f"{self._name} runs again.")
+        elif self._is_back and now - self._started_at > _STEADY_AFTER_S:
+            self._deaths = 0
+
+    def _plan_restart(self, now: float, what_happened: str) -> None:
+        self._deaths += 1
+        self._on_death(self._deaths, what_happened)
+        # The exponent stays small, however long it goes on.
+        delay_s = min(_FIRST_DELAY_S * 2 ** min(self._deaths - 1, 10), _MAX_DELAY_S)
+        self._is_back = self._is_ready is None
+        self._restart_at = now + delay_s
+        self._say(f"{self._name} {what_happened}; starting it again in {delay_s:.0f} s.")
+
+    def _restart(self, now: float) -> None:
+        self._restart_at, self._started_at = None, now
+        try:
+            self._part.restart()
+        except (NameshotError, OSError) as error:
+            self._plan_restart(now, f"did not start ({str(error).rstrip('.')})")

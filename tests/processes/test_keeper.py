@@ -1,0 +1,117 @@
+"""What dies is started again, ever more slowly."""
+
+from pathlib import Path
+
+import pytest
+
+from producer.errors import NameshotError
+from producer.processes.keeper import Keeper
+from tests.processes.sleeper import Clock, Sleeper
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_part_that_died_is_started_again_and_both_is_said(tmp_path: Path, clock: Clock) -> None:
+    part, said = Sleeper(tmp_path), list[str]()
+    keeper = Keeper("the sleeper", part, said.append, clock, is_ready=part.is_ready)
+    keeper.tick()
+    assert said == []
+
+    part.die()
+    keeper.tick()
+    assert said == ["the sleeper was killed by SIGKILL; starting it again in 1 s."]
+    keeper.tick()
+    assert part.starts == 1
+
+    clock.now_s = 1.0
+    keeper.tick()
+    assert part.starts == 2
+    while not part.is_ready():
+        assert part.process.is_running()
+    keeper.tick()
+    assert said[1:] == ["the sleeper runs again."]
+    part.process.stop(0)
+
+
+def test_after_a_steady_minute_old_deaths_are_forgotten(tmp_path: Path, clock: Clock) -> None:
+    part, said = Sleeper(tmp_path), list[str]()
+    keeper = Keeper("the sleeper", part, said.append, clock, is_ready=part.is_ready)
+    for _ in range(10):
+        part.die()
+        keeper.tick()
+        clock.now_s += 1
+        keeper.tick()
+        while not part.is_ready():
+            assert part.process.is_running()
+        keeper.tick()
+        clock.now_s += 61
+        keeper.tick()
+
+    assert {sentence for sentence in said if "starting" in sentence} == {
+        "the sleeper was killed by SIGKILL; starting it again in 1 s."
+    }
+    part.process.stop(0)
+
+
+def test_a_part_that_cannot_start_counts_as_dead(tmp_path: Path, clock: Clock) -> None:
+    part, said = Sleeper(tmp_path), list[str]()
+    keeper = Keeper("the sleeper", part, said.append, clock, is_ready=part.is_ready)
+    part.die()
+    keeper.tick()
+
+    def refuse() -> None:
+        raise NameshotError("there is no bed.")
+
+    part.restart = refuse  # type: ignore[method-assign]
+    clock.now_s = 1.0
+    keeper.tick()
+
+    assert said[-1] == "the sleeper did not start (there is no bed); starting it again in 2 s."
+
+
+def test_the_delay_doubles_up_to_half_a_minute_and_nothing_is_given_up(tmp_path: Path, clock: Clock) -> None:
+    part, said = Sleeper(tmp_path), list[str]()
+    keeper = Keeper("the sleeper", part, said.append, clock)
+    for _ in range(9):
+        part.die()
+        keeper.tick()
+        clock.now_s += 30
+        keeper.tick()
+
+    assert [sentence.split(" in ")[1] for sentence in said] == [
+        *("1 s.", "2 s.", "4 s.", "8 s.", "16 s."),
+        *("30 s.", "30 s.", "30 s.", "30 s."),
+    ]
+    part.process.stop(0)
+
+
+def test_a_part_that_tells_of_its_return_itself_is_steady_after_a_minute(tmp_path: Path, clock: Clock) -> None:
+    part, said = Sleeper(tmp_path), list[str]()
+    keeper = Keeper("the sleeper", part, said.append, clock)
+    for _ in range(3):
+        part.die()
+        keeper.tick()
+        clock.now_s += 1
+        keeper.tick()
+        clock.now_s += 61
+        keeper.tick()
+
+    assert said == ["the sleeper was killed by SIGKILL; starting it again in 1 s."] * 3
+    part.process.stop(0)
+
+
+def test_what_on_death_raises_ends_the_keeping(tmp_path: Path, clock: Clock) -> None:
+    part, said = Sleeper(tmp_path), list[str]()
+
+    def judge(deaths: int, what_happened: str) -> None:
+        raise NameshotError(f"{deaths}: {what_happened}")
+
+    keeper = Keeper("the sleeper", part, said.append, clock, on_death=judge)
+    part.die()
+
+    with pytest.raises(NameshotError, match="1: was killed by SIGKILL"):
+        keeper.tick()
+    assert said == []

@@ -1,0 +1,49 @@
+"""The signals that a launcher is sent, one after another, for a loop that waits for them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Iterator
+from typing import Final
+
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class StopSignals:
+    """What arrived, in order."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def wait(self, timeout_s: float) -> list[signal.Signals]:
+        """The signals that arrived since the last call; returns at the first one, and when a child ends."""
+        if not select.select([self._pipe], [], [], timeout_s)[0]:
+            return []
+        return [signal.Signals(number) for number in os.read(self._pipe, 512) if number in _STOPPING]
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """Take SIGTERM, SIGINT, SIGHUP and SIGQUIT in the main thread for a ``with`` block, after which they are ignored.
+
+    They interrupt nothing: a process that is being started when one arrives is known when it is read.
+    """
+    pipe, written = os.pipe()
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    # Under nohup SIGHUP is ignored, and stays so; a shell's background job ignores SIGINT.
+    taken = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in (*taken, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    try:
+        yield StopSignals(pipe)
+    finally:
+        for number in taken:
+            # The program ends now; one signal too many must not change how.
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+        os.close(pipe)
+        os.close(written)
