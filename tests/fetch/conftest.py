@@ -35,7 +35,7 @@ def make_fetcher() -> Iterator[MakeFetcher]:
     with contextlib.ExitStack() as fetchers:
 
         def make(*servers: ScriptedServer, **options: Any) -> Fetcher:
-            allow = parse_allow(",".join(f"127.0.0.1/32:{server.port}" for server in servers))
+            allow = parse_allow(",".join(f"{server.address}/32:{server.port}" for server in servers))
             options = {"max_bytes": 1_000_000, "timeout_s": 5.0, "allow": allow, **options}
             return fetchers.enter_context(Fetcher(**options))
 
