@@ -55,6 +55,20 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return attempts
 
 
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The addresses that anything tried to connect to; the attempts go through."""
+    attempts: list[Any] = []
+    connect = socket.socket.connect
+
+    def note(sock: socket.socket, address: Any) -> None:
+        attempts.append(address)
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", note)
+    return attempts
+
+
 def failure_of(work: Callable[[], object]) -> JobFailed:
     """The `JobFailed` that a call ends with, after checking that it carries nothing that could be a secret."""
     with pytest.raises(JobFailed) as caught:

@@ -8,6 +8,7 @@ differently never happens.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -100,6 +101,32 @@ def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
     return sock
 
 
+class Answer(http.client.HTTPResponse):
+    """http.client's, that notices what a server sends beyond its end.
+
+    Attributes:
+        has_surplus: there was more. Those bytes are dropped with the reader that had them in its buffer; but the rest
+            of a second answer may be on its way, and must not become the answer to the next job's request.
+    """
+
+    has_surplus = False
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self._sock = sock
+
+    def _close_conn(self) -> None:
+        """http.client's: called at the end of the body."""
+        if not self.will_close and not self.fp.closed:
+            timeout_s = self._sock.gettimeout()
+            self._sock.settimeout(0)  # peek may read once: what has come, and nothing that has not
+            with contextlib.suppress(OSError):  # TLS has a word of its own for nothing
+                self.has_surplus = bool(self.fp.peek(1))
+            with contextlib.suppress(OSError):
+                self._sock.settimeout(timeout_s)
+        super()._close_conn()  # type: ignore[misc]
+
+
 class Connection:
     """What our two connection classes add to urllib3's: a judged target, a scope, a dup for the watchdog.
 
@@ -115,7 +142,7 @@ class Connection:
     dup: socket.socket | None
     _watch: Watch | None
     _has_slot: bool
-    _answer: http.client.HTTPResponse | None
+    _answer: Answer | None
 
     def set_up(self, target: Target, dialer: Dialer, watchdog: Watchdog) -> None:
         """Give the connection what it needs to dial."""
@@ -130,9 +157,14 @@ class Connection:
         self._has_slot = False
         self._answer = None
 
-    def response_class(self, *arguments: Any, **options: Any) -> http.client.HTTPResponse:
+    @property
+    def has_surplus(self) -> bool:
+        """Whether the server sent more than its last answer."""
+        return self._answer is not None and self._answer.has_surplus
+
+    def response_class(self, *arguments: Any, **options: Any) -> Answer:
         """http.client's hook for making an answer; remembered, for urllib3 loses it when it dislikes the headers."""
-        self._answer = http.client.HTTPResponse(*arguments, **options)
+        self._answer = Answer(*arguments, **options)
         return self._answer
 
     def begin(self, scope: CancelScope) -> None:

@@ -75,7 +75,8 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._policy = UrlPolicy(ports, AddressPolicy(allow), hosts)
         self._watchdog = Watchdog()
-        self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s))
+        # A visit is a part of the download's time: whoever gives downloads less is to find silent hosts too.
+        self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s / 2))
         dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses)
         kept = KeptConnections(max_connections, max_connection_age_s)
         # Bytes must come as they are: compressed ones could grow a thousandfold once decoded.

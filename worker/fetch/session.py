@@ -65,7 +65,7 @@ class GuardedResponse(requests.Response):
         connection, self._exchange = self._exchange, None
         if connection is None:
             return
-        if not keep or connection.sock is None:
+        if not keep or connection.sock is None or connection.has_surplus:
             self._drop(connection)
         elif connection.end():
             connection.dispose()
