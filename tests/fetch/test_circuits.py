@@ -60,6 +60,8 @@ def test_it_takes_as_many_failures_as_there_are_answers_to_close_a_shared_host(c
 def test_what_says_nothing_of_the_host_changes_nothing(circuits: Circuits) -> None:
     tell(circuits, "bad", MIN_BAD - 1)
     tell(circuits, "none", 1_000)
+    for number in range(1_000):  # a wildcard domain that does not resolve
+        tell(circuits, "none", host=(f"{number}.example", 80))
     assert circuits.enter(HOST) == "free"
     tell(circuits, "bad")
     assert circuits.enter(HOST) == "refused"

@@ -109,7 +109,11 @@ class Circuits:
             retry_after_s: for how many seconds the host asked to be left alone.
         """
         with self._lock:
-            circuit = self._circuits.get(host) or self._add(host)
+            circuit = self._circuits.get(host)
+            if circuit is None:
+                if verdict == "none":
+                    return
+                circuit = self._add(host)
             self._circuits.move_to_end(host)
             now_s = self._clock()
             if verdict == "bad":

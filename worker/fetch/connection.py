@@ -61,11 +61,11 @@ class Dialer:
             answers = self._resolver.look_up(target.host, target.port, scope)
             addresses = self._policy.choose(target, answers)
         for address in alternate_families(addresses)[:MAX_DIALS]:
-            if not (left_s := scope.left_s):
+            if scope.is_over:
                 raise timed_out()
             self.slots.take(address, scope)
             try:
-                return _connect(address, target.port, min(CONNECT_TIMEOUT_S, left_s)), address
+                return _connect(address, target.port, min(CONNECT_TIMEOUT_S, scope.left_s)), address
             except BaseException as error:
                 self.slots.give_back(address)
                 if not isinstance(error, OSError):
