@@ -99,7 +99,9 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         fetcher=Fetcher(
             max_bytes=settings.max_bytes,
             timeout_s=settings.fetch_timeout,
-            max_connections=concurrency,
+            # One host may have half of them, and should find all that it uses at once.
+            max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
+            per_host=settings.fetch_per_host,
             ports=ports,
             allow=allow,
             hosts=hosts,

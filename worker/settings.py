@@ -40,6 +40,9 @@ class WorkerSettings(ProducerSettings):
     fetch_ports: str = Field("80,443", description="ports a URL may name")
     fetch_allow: str = Field("", description="exceptions, `CIDR:PORT` or `CIDR:*`, comma-separated")
     fetch_hosts: str = Field("", description="when set, only these hosts (globs, comma-separated) are fetched")
+    fetch_per_host: int = Field(
+        64, ge=1, description="downloads at once from one host, and from one address, in one worker process"
+    )
     metrics_host: str = Field("127.0.0.1", description="where `/metrics`, `/healthz` and `/readyz` listen")
     metrics_port: int = Field(
         9808, ge=0, le=65_535, description="0 = off; a taken port is one warning, and the next free one is used"

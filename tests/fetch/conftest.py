@@ -35,7 +35,7 @@ def make_fetcher() -> Iterator[MakeFetcher]:
     with contextlib.ExitStack() as fetchers:
 
         def make(*servers: ScriptedServer, **options: Any) -> Fetcher:
-            allow = parse_allow(",".join(f"127.0.0.1/32:{server.port}" for server in servers))
+            allow = parse_allow(",".join(f"{server.address}/32:{server.port}" for server in servers))
             options = {"max_bytes": 1_000_000, "timeout_s": 5.0, "allow": allow, **options}
             return fetchers.enter_context(Fetcher(**options))
 
@@ -52,6 +52,20 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         raise ConnectionRefusedError
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+    return attempts
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The addresses that anything tried to connect to; the attempts go through."""
+    attempts: list[Any] = []
+    connect = socket.socket.connect
+
+    def note(sock: socket.socket, address: Any) -> None:
+        attempts.append(address)
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", note)
     return attempts
 
 

@@ -68,13 +68,14 @@ class ScriptedServer:
     tls: ssl.SSLContext | None = None
     #: Called with each accepted socket before anything is read; for a server that stalls a TLS handshake, say.
     on_accept: Callable[[socket.socket, threading.Event], None] | None = None
+    address: str = "127.0.0.1"
     requests: list[str] = field(default_factory=list)
     connections: int = 0
 
     def __enter__(self) -> Self:
         self._over = threading.Event()
         self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server((self.address, 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
         return self
@@ -87,9 +88,9 @@ class ScriptedServer:
         for sock in self._sockets:
             sock.close()
 
-    def url(self, path: str = "/image.png", host: str = "127.0.0.1") -> str:
+    def url(self, path: str = "/image.png", host: str | None = None) -> str:
         scheme = "https" if self.tls else "http"
-        return f"{scheme}://{host}:{self.port}{path}"
+        return f"{scheme}://{host or self.address}:{self.port}{path}"
 
     def hang_up_all(self) -> None:
         """Close every connection there is, as a server does with idle ones."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
 from tests.fetch.servers import Exchange
@@ -116,6 +119,55 @@ def test_what_comes_with_an_answer_never_becomes_part_of_the_next(
     server = serve(script)
     fetcher = make_fetcher(server)
     assert [fetcher.fetch(server.url()) for _ in range(5)] == [IMAGE] * 5
+    assert server.connections == 5  # nor is a server that sent too much asked again on that connection
+
+
+def test_a_second_answer_sent_at_once_over_tls_is_not_the_next_ones_either(
+    serve: Serve, make_fetcher: MakeFetcher, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("h.example").configure_cert(tls)
+    resumed: list[bool | None] = []
+
+    def script(exchange: Exchange) -> None:
+        assert isinstance(exchange.sock, ssl.SSLSocket)
+        resumed.append(exchange.sock.session_reused)
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+        exchange.send(answer % len(IMAGE) + IMAGE + answer % 6 + b"poison")
+
+    server = serve(script, tls=tls)
+    fetcher = make_fetcher(server, ca_file=str(tmp_path / "ca.pem"), resolve=lambda *_: ["127.0.0.1"])
+    assert [fetcher.fetch(server.url(host="h.example")) for _ in range(4)] == [IMAGE] * 4
+    assert server.connections == 4
+    assert resumed == [False] * 4  # a new connection is new to the server: no session of another job's is resumed
+
+
+def test_a_kept_connection_is_not_used_for_another_scheme(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    fetcher = make_fetcher(server)
+    assert fetcher.fetch(server.url()) == IMAGE
+    code_of(fetcher, server.url().replace("http:", "https:"), timeout_s=0.3)
+    assert len(server.requests) == 1
+
+
+def test_no_host_pushes_out_the_connections_of_the_others(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    greedy_together = threading.Barrier(8)
+
+    def greedy_script(exchange: Exchange) -> None:
+        greedy_together.wait(10)
+        exchange.answer(IMAGE)
+
+    modest, greedy = serve(lambda exchange: exchange.answer(IMAGE)), serve(greedy_script)
+    fetcher = make_fetcher(modest, greedy, max_connections=4)
+    fetcher.fetch(modest.url())
+    for _ in range(3):
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(fetcher.fetch, [greedy.url()] * 8)) == [IMAGE] * 8
+    fetcher.fetch(modest.url())
+    assert modest.connections == 1
+    assert greedy.connections == 8 + 6 + 6  # two of eight are kept
 
 
 def test_a_connection_closed_just_as_it_is_used_costs_no_attempt(

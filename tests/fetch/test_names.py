@@ -67,6 +67,21 @@ def test_the_address_that_was_judged_is_dialled_and_the_name_is_asked_for(
     assert f"Host: h.example:{server.port}\r\n" in server.requests[0]
 
 
+def test_an_international_name_is_looked_up_and_asked_for_in_its_ascii_form(
+    serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    lookups: list[str] = []
+
+    def resolve(host: str, _port: int) -> list[str]:
+        lookups.append(host)
+        return ["127.0.0.1"]
+
+    assert make_fetcher(server, resolve=resolve).fetch(server.url(host="faß.example")) == IMAGE
+    assert lookups == ["xn--fa-hia.example"]
+    assert f"Host: xn--fa-hia.example:{server.port}\r\n" in server.requests[0]
+
+
 def test_a_connection_that_ended_elsewhere_is_not_used(
     serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -49,15 +50,20 @@ def test_a_redirect_is_followed_wherever_it_is_relative_to(
         ("//[", "bad_redirect"),
         ("http://127.0.0.1 @h.example/", "invalid_url"),
         ("http:///", "invalid_url"),
+        ("http://user@127.0.0.1:{port}/to", "invalid_url"),  # to itself: judged again, though it was just asked
+        ("http://127.1:{port}/to", "invalid_url"),
+        ("http://127.0.0.1/to", "address_blocked"),
+        ("https://127.0.0.1:22/to", "port_not_allowed"),
     ],
 )
 def test_a_redirect_that_breaks_a_rule_has_that_rules_code(
-    location: str, code: str, serve: Serve, make_fetcher: MakeFetcher
+    location: str, code: str, serve: Serve, make_fetcher: MakeFetcher, connected: list[Any]
 ) -> None:
-    server = serve(lambda exchange: exchange.redirect(location))
+    server = serve(lambda exchange: exchange.redirect(location.replace("{port}", str(server.port))))
     fetcher = make_fetcher(server, resolve=lambda *_: ["10.0.0.1"])
     assert code_of(fetcher, server.url()) == code
     assert len(server.requests) == 1
+    assert connected == [("127.0.0.1", server.port)]
 
 
 def test_a_redirect_without_a_location_is_bad(serve: Serve, make_fetcher: MakeFetcher) -> None:

@@ -17,6 +17,7 @@ code                    when
 ``host_not_allowed``    the host matches none of ``NAMESHOT_FETCH_HOSTS``
 ``port_not_allowed``    the port is not in ``NAMESHOT_FETCH_PORTS`` [exceptions]; port 0
 ``address_blocked``     the host is, or any of the addresses it resolves to is, not public [exceptions]
+``host_unavailable``    the host failed too often lately, or no slot for it came free in time (`worker.fetch.hosts`)
 ``dns_failed``          the name could not be resolved
 ``connect_failed``      none of at most three addresses could be connected to, or the connection broke off before an
                         answer

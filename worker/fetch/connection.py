@@ -24,6 +24,7 @@ from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.deadline import Watch, Watchdog
 from worker.fetch.failures import FetchFailed, blocked, timed_out
 from worker.fetch.resolver import BoundedResolver
+from worker.fetch.slots import Slots
 from worker.fetch.url_policy import Target, UrlPolicy
 
 #: A name with many dead addresses must not use up the whole download's time.
@@ -36,24 +37,39 @@ IDLE_TIMEOUT_S: Final = 8.0
 
 
 class Dialer:
-    """Resolves a target once, judges every answer, and connects to one that was judged."""
+    """Resolves a target once, judges every answer, and connects to one that was judged.
 
-    def __init__(self, policy: UrlPolicy, resolver: BoundedResolver) -> None:
+    Attributes:
+        slots: so many exchanges may be under way with one address, whatever names lead to it.
+    """
+
+    def __init__(self, policy: UrlPolicy, resolver: BoundedResolver, slots: Slots) -> None:
         self._policy = policy
         self._resolver = resolver
+        self.slots = slots
 
-    def dial(self, target: Target, scope: CancelScope) -> socket.socket:
-        """A connected socket; raises `FetchFailed` (a refusal is never an OSError, which some caller might retry)."""
+    def dial(self, target: Target, scope: CancelScope) -> tuple[socket.socket, Address]:
+        """A connected socket and its address, whose slot is taken.
+
+        Raises:
+            FetchFailed: a refusal is never an OSError, which some caller might retry.
+            Cancelled: somebody has cancelled the scope.
+        """
         if target.address is not None:
             addresses: list[Address] = [target.address]
         else:
             answers = self._resolver.look_up(target.host, target.port, scope)
             addresses = self._policy.choose(target, answers)
         for address in alternate_families(addresses)[:MAX_DIALS]:
-            if not (left_s := scope.left_s):
+            if scope.is_over:
                 raise timed_out()
-            with contextlib.suppress(OSError):
-                return _connect(address, target.port, min(CONNECT_TIMEOUT_S, left_s))
+            self.slots.take(address, scope)
+            try:
+                return _connect(address, target.port, min(CONNECT_TIMEOUT_S, scope.left_s)), address
+            except BaseException as error:
+                self.slots.give_back(address)
+                if not isinstance(error, OSError):
+                    raise
         if scope.is_over:
             raise timed_out()
         raise FetchFailed("connect_failed", "no connection could be made; try again.")
@@ -85,6 +101,32 @@ def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
     return sock
 
 
+class Answer(http.client.HTTPResponse):
+    """http.client's, that notices what a server sends beyond its end.
+
+    Attributes:
+        has_surplus: there was more. Those bytes are dropped with the reader that had them in its buffer; but the rest
+            of a second answer may be on its way, and must not become the answer to the next job's request.
+    """
+
+    has_surplus = False
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self._sock = sock
+
+    def _close_conn(self) -> None:
+        """http.client's: called at the end of the body."""
+        if not self.will_close and not self.fp.closed:
+            timeout_s = self._sock.gettimeout()
+            self._sock.settimeout(0)  # peek may read once: what has come, and nothing that has not
+            with contextlib.suppress(OSError):  # TLS has a word of its own for nothing
+                self.has_surplus = bool(self.fp.peek(1))
+            with contextlib.suppress(OSError):
+                self._sock.settimeout(timeout_s)
+        super()._close_conn()  # type: ignore[misc]
+
+
 class Connection:
     """What our two connection classes add to urllib3's: a judged target, a scope, a dup for the watchdog.
 
@@ -95,40 +137,56 @@ class Connection:
     _watchdog: Watchdog
     target: Target
     scope: CancelScope
+    address: Address | None
     born_s: float
     dup: socket.socket | None
     _watch: Watch | None
-    _answer: http.client.HTTPResponse | None
+    _has_slot: bool
+    _answer: Answer | None
 
     def set_up(self, target: Target, dialer: Dialer, watchdog: Watchdog) -> None:
         """Give the connection what it needs to dial."""
         self.target = target
         self.born_s = time.monotonic()
         self.scope = CancelScope(self.born_s)
+        self.address = None
         self.dup = None
         self._dialer = dialer
         self._watchdog = watchdog
         self._watch = None
+        self._has_slot = False
         self._answer = None
 
-    def response_class(self, *arguments: Any, **options: Any) -> http.client.HTTPResponse:
+    @property
+    def has_surplus(self) -> bool:
+        """Whether the server sent more than its last answer."""
+        return self._answer is not None and self._answer.has_surplus
+
+    def response_class(self, *arguments: Any, **options: Any) -> Answer:
         """http.client's hook for making an answer; remembered, for urllib3 loses it when it dislikes the headers."""
-        self._answer = http.client.HTTPResponse(*arguments, **options)
+        self._answer = Answer(*arguments, **options)
         return self._answer
 
     def begin(self, scope: CancelScope) -> None:
         """Start an exchange that ends with its scope, whatever the server does."""
         self.scope = scope
-        self._watch = None if self.dup is None else self._watchdog.watch(self.dup, scope)
+        if self.dup is not None and self.address is not None:  # a kept connection
+            self._dialer.slots.take(self.address, scope)
+            self._has_slot = True
+            self._watch = self._watchdog.watch(self.dup, scope)
 
     def end(self) -> bool:
         """End the exchange; True when its time ran out, even if what was read looks complete."""
+        if self._has_slot and self.address is not None:
+            self._has_slot = False
+            self._dialer.slots.give_back(self.address)
         watch, self._watch = self._watch, None
         return watch.end() if watch is not None else self.scope.is_over
 
     def dial(self) -> socket.socket:
         """Connect, and put the new socket under the watchdog before TLS begins."""
-        sock = self._dialer.dial(self.target, self.scope)
+        sock, self.address = self._dialer.dial(self.target, self.scope)
+        self._has_slot = True
         # TLS takes the descriptor out of this socket object; the dup stays ours to shut down.
         self.dup = sock.dup()
         self._watch = self._watchdog.watch(self.dup, self.scope)

@@ -23,6 +23,8 @@ class FetchFailed(JobFailed):
     Attributes:
         again: whether another attempt within the same fetch makes sense.
         retry_after_s: how many seconds the server asked to be left alone, if it did.
+        of_host: whether the host is to blame: unreachable, silent, breaking off, or answering "not now" (408, 425,
+            429, 5xx). That is what may go better later, less what this worker itself lacks: a name server, a place.
     """
 
     def __init__(
@@ -33,10 +35,12 @@ class FetchFailed(JobFailed):
         *,
         again: bool | None = None,
         retry_after_s: float | None = None,
+        of_host: bool | None = None,
     ) -> None:
         super().__init__(code, message, retryable)
         self.again = self.retryable if again is None else again
         self.retry_after_s = retry_after_s
+        self.of_host = self.retryable if of_host is None else of_host
 
 
 TOOK_TOO_LONG: Final = "the download took longer than its time; try again, or raise timeout."
@@ -44,9 +48,14 @@ TOOK_TOO_LONG: Final = "the download took longer than its time; try again, or ra
 NETWORK_ERRORS: Final = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError)
 
 
-def timed_out() -> FetchFailed:
+def timed_out(*, of_host: bool = True) -> FetchFailed:
     """The failure of a download whose time is up."""
-    return FetchFailed("fetch_timeout", TOOK_TOO_LONG)
+    return FetchFailed("fetch_timeout", TOOK_TOO_LONG, of_host=of_host)
+
+
+def unavailable(message: str) -> FetchFailed:
+    """The refusal to ask a host now."""
+    return FetchFailed("host_unavailable", message, again=False, of_host=False)
 
 
 def blocked() -> FetchFailed:

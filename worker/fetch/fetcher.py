@@ -23,6 +23,7 @@ from worker.fetch.body import finish_empty, read_body
 from worker.fetch.connection import Dialer
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import FetchFailed, timed_out
+from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
@@ -48,7 +49,8 @@ class Fetcher:
         allow: exceptions to the address rule, the port rule and the rule on names.
         hosts: globs; when there are any, only these hosts are fetched.
         user_agent: what to tell servers; a contact address in it is good manners.
-        max_connections: how many idle connections are kept for reuse.
+        per_host: downloads at once from one host and port, and from one address.
+        max_connections: how many idle connections are kept for reuse; of one host at most half of them.
         ca_file: a PEM file of certificate authorities to trust beside the public ones.
         resolve: takes a host name and a port, returns addresses as text.
     """
@@ -62,7 +64,8 @@ class Fetcher:
         allow: Sequence[AllowedAddress] = (),
         hosts: Sequence[str] = (),
         user_agent: str = "nameshot",
-        max_connections: int = 64,
+        per_host: int = 64,
+        max_connections: int = 128,
         max_connection_age_s: float = MAX_AGE_S,
         ca_file: str | None = None,
         resolve: Resolve = system_resolve,
@@ -72,7 +75,9 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._policy = UrlPolicy(ports, AddressPolicy(allow), hosts)
         self._watchdog = Watchdog()
-        dialer = Dialer(self._policy, BoundedResolver(resolve))
+        # A visit is a part of the download's time: whoever gives downloads less is to find silent hosts too.
+        self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s / 2))
+        dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses)
         kept = KeptConnections(max_connections, max_connection_age_s)
         # Bytes must come as they are: compressed ones could grow a thousandfold once decoded.
         headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
@@ -128,23 +133,30 @@ class Fetcher:
     def _fetch(self, url: str, scope: CancelScope) -> bytes:
         target = self._policy.judge(url)
         attempts = 0
+        failure: FetchFailed | None = None
         while True:
             attempts += 1
             if scope.is_over:
                 raise timed_out()
             try:
-                return self._attempt(target, scope, may_reuse=attempts == 1)
+                return self._attempt(target, scope, is_first=attempts == 1)
             except FetchFailed as error:
+                if failure is not None and error.code == "host_unavailable":
+                    raise failure from None  # what made its host unavailable says more than that it is
                 failure = error
             pause_s = pause_before_next_s(failure, attempts, scope.left_s)
             if pause_s is None or self._closing.is_set():
                 raise failure
             scope.sleep(pause_s)
 
-    def _attempt(self, target: Target, scope: CancelScope, *, may_reuse: bool) -> bytes:
+    def _attempt(self, target: Target, scope: CancelScope, *, is_first: bool) -> bytes:
         seen = {target.url}
         while True:
-            with self._session.exchange(target, scope, may_reuse=may_reuse) as response:
+            with (
+                self._hosts.visit(target, scope, is_first=is_first) as visit,
+                self._session.exchange(target, scope, may_reuse=is_first) as response,
+            ):
+                visit.answered = True
                 if response.status_code not in REDIRECTS:
                     return read_body(response, self._max_bytes)
                 target = self._follow(target, response)

@@ -1,5 +1,7 @@
 """Connections kept between downloads: few, young, and quiet.
 
+One host has at most half of the places, so that none pushes out all the others' connections.
+
 A kept connection leads to an address that was judged under the same policy (the policy of a fetcher never changes),
 for the same scheme, host and port. Its age is bounded from its birth on, so that a change in DNS takes hold.
 """
@@ -39,16 +41,16 @@ class KeptConnections:
         return None
 
     def give(self, connection: AnyConnection) -> None:
-        """Keep a connection whose answer was read to its end; the oldest one gives way when there are too many."""
+        """Keep a connection whose answer was read to its end; the longest unused gives way when there are too many."""
         with self._lock:
-            keep = not self._closed and self._max_idle > 0 and self._is_young(connection, time.monotonic())
-            surplus = connection
-            if keep:
+            surplus: AnyConnection | None = connection
+            if not self._closed and self._max_idle > 0 and self._is_young(connection, time.monotonic()):
                 self._idle.append(connection)
-                if len(self._idle) <= self._max_idle:
-                    return
-                surplus = self._idle.pop(0)
-        surplus.dispose()
+                surplus = self._surplus(connection.target)
+                if surplus is not None:
+                    self._idle.remove(surplus)
+        if surplus is not None:
+            surplus.dispose()
 
     def close(self) -> None:
         """Close all of them, and keep none from now on."""
@@ -58,6 +60,15 @@ class KeptConnections:
         for connection in idle:
             connection.dispose()
 
+    def _surplus(self, target: Target) -> AnyConnection | None:
+        """What must go after a connection to this target came."""
+        most_of_one = max(1, self._max_idle // 2)
+        if len(self._idle) > most_of_one:
+            of_same = [connection for connection in self._idle if _place_of(connection.target) == _place_of(target)]
+            if len(of_same) > most_of_one:
+                return of_same[0]
+        return self._idle[0] if len(self._idle) > self._max_idle else None
+
     def _pop(self, target: Target) -> AnyConnection | None:
         now_s = time.monotonic()
         with self._lock:
@@ -66,8 +77,7 @@ class KeptConnections:
                 self._idle = [connection for connection in self._idle if self._is_young(connection, now_s)]
             found = None
             for position in range(len(self._idle) - 1, -1, -1):
-                other = self._idle[position].target
-                if other.host == target.host and other.port == target.port and other.scheme == target.scheme:
+                if _place_of(self._idle[position].target) == _place_of(target):
                     found = self._idle.pop(position)
                     break
         for connection in old:
@@ -76,6 +86,10 @@ class KeptConnections:
 
     def _is_young(self, connection: AnyConnection, now_s: float) -> bool:
         return now_s - connection.born_s < self._max_age_s
+
+
+def _place_of(target: Target) -> tuple[str, str, int]:
+    return target.scheme, target.host, target.port
 
 
 def _has_unread_bytes(connection: AnyConnection) -> bool:

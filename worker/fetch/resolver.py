@@ -48,21 +48,22 @@ class BoundedResolver:
             Cancelled: somebody has cancelled the scope.
         """
         if not self._free.acquire(timeout=scope.left_s):
-            raise timed_out()
+            raise timed_out(of_host=False)
         answers: Future[Sequence[str]] = Future()
         try:
             threading.Thread(target=self._run, args=(host, port, answers), name="fetch-dns", daemon=True).start()
         except RuntimeError:  # no more threads
             self._free.release()
-            raise FetchFailed("dns_failed", "the worker is too busy to resolve host names; try again.") from None
+            message = "the worker is too busy to resolve host names; try again."
+            raise FetchFailed("dns_failed", message, of_host=False) from None
         try:
             return [parse_address(text) for text in scope.result_of(answers)]
         except TimeoutError:
-            raise timed_out() from None
+            raise timed_out(of_host=False) from None
         except (OSError, UnicodeError) as error:
             again = not (isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME)
             message = "the host name could not be resolved; check the name, or try again."
-            raise FetchFailed("dns_failed", message, again=again) from None
+            raise FetchFailed("dns_failed", message, again=again, of_host=False) from None
 
     def _run(self, host: str, port: int, answers: Future[Sequence[str]]) -> None:
         try:

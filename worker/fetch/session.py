@@ -23,7 +23,7 @@ from urllib3.response import HTTPResponse
 from worker.cancel_scope import CancelScope
 from worker.fetch.connection import IDLE_TIMEOUT_S, Dialer, open_connection
 from worker.fetch.deadline import Watchdog
-from worker.fetch.failures import NETWORK_ERRORS, Phase, classify, timed_out
+from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify, timed_out
 from worker.fetch.pool import AnyConnection, KeptConnections
 from worker.fetch.url_policy import Target
 
@@ -65,7 +65,7 @@ class GuardedResponse(requests.Response):
         connection, self._exchange = self._exchange, None
         if connection is None:
             return
-        if not keep or connection.sock is None:
+        if not keep or connection.sock is None or connection.has_surplus:
             self._drop(connection)
         elif connection.end():
             connection.dispose()
@@ -129,7 +129,10 @@ class GuardedAdapter(BaseAdapter):
             )
             raw = connection.getresponse()
         except BaseException as error:
-            if connection.dispose():
+            expired = connection.dispose()
+            if isinstance(error, FetchFailed):
+                raise
+            if expired:
                 raise timed_out() from None
             if isinstance(error, NETWORK_ERRORS) and (fresh or not isinstance(error, STALE)):
                 raise classify(error, phase) from None
