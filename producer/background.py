@@ -38,7 +38,8 @@ class BackgroundListener:
                 # A forked child has neither the thread nor a right to its sockets.
                 running = self._running = _Running(self._make_link, self._queue_prefix)
                 running.finalizer = weakref.finalize(self, running.stop)
-        return asyncio.run_coroutine_threadsafe(running.listener.wait(job_id), running.loop)
+            # Before the lock is free: what is scheduled after a `close` waits on a loop that has ended.
+            return asyncio.run_coroutine_threadsafe(running.listener.wait(job_id), running.loop)
 
     def close(self) -> None:
         """Stop the thread; whoever still waits gets `BrokerUnavailable`."""

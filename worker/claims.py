@@ -16,6 +16,10 @@ from producer.contract import claim_key
 
 logger = logging.getLogger(__name__)
 
+#: KEYS: the claim. ARGV: its longest life from now, seconds. An answer may be noted again later in its life.
+_SHORTEN: Final = """
+if redis.call('TTL', KEYS[1]) > tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+"""
 #: Commands in one pipeline; keeps a burst of answers from becoming one huge request.
 MAX_PIPELINE: Final = 500
 
@@ -38,7 +42,7 @@ class ClaimKeeper:
         self._thread.start()
 
     def answered(self, job_id: str) -> None:
-        """Note that a job's answer was just written."""
+        """Note that a job's answer stands."""
         self._answered.put(job_id)
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -57,7 +61,7 @@ class ClaimKeeper:
                 with self._client.pipeline(transaction=False) as pipe:
                     for job_id in job_ids:
                         if job_id is not None:
-                            pipe.expire(claim_key(self._prefix, job_id), self._ttl_s)
+                            pipe.eval(_SHORTEN, 1, claim_key(self._prefix, job_id), self._ttl_s)
                     pipe.execute()
             except Exception as error:  # a claim that lives longer harms nobody; the thread must go on
                 logger.warning("could not shorten %d job claims: %s", len(job_ids), type(error).__name__)

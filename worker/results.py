@@ -37,13 +37,16 @@ SAY_EVERY_S: Final = 30.0
 class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyped
     """``redis://`` and ``rediss://`` result backends of a worker."""
 
-    #: Called with the id of each job whose terminal answer was written.
+    #: Called with the id of each job whose terminal answer was written, or found.
     on_answered: Callable[[str], None] = staticmethod(lambda _job_id: None)
     _said_at_s = -math.inf
 
     def begin(self, job_id: str, request: Any) -> bool:
         """Say that the job runs; False when it has a terminal answer and need not run."""
-        return bool(self._ensure_retryable(self._offer, job_id, None, STARTED, request))
+        begun = bool(self._ensure_retryable(self._offer, job_id, None, STARTED, request))
+        if not begun:  # whoever wrote the answer may have died before it could tell
+            self.on_answered(job_id)
+        return begun
 
     def revoke(self, job_id: str) -> bool:
         """Answer a job as revoked; False when it has a terminal answer, or another application runs it."""

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from producer import Client
+from producer.contract import claim_key
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
+from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
@@ -29,6 +32,21 @@ def test_jobs_in_hand_of_a_killed_worker_are_answered_by_another(
     origin.hold.set()
 
     assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+
+
+def test_the_id_of_a_job_whose_worker_died_right_after_answering_lives_no_longer_than_the_answer(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    job = client.submit(origin.url("/owl.png"), LABELS)
+    dead = StockWorker(own_valkey)
+    dead.succeed(job.id, result_for(LABELS))  # and then neither acknowledged nor let go of the id
+    dead.close()
+
+    start_worker("heir", NAMESHOT_RESULT_TTL="100")
+    deadline_s = time.monotonic() + TIMEOUT_S
+    with own_valkey.connect() as broker:
+        while broker.ttl(claim_key("nameshot", job.id)) > 100:
+            assert time.monotonic() < deadline_s
 
 
 def test_a_frozen_worker_loses_its_job_and_can_neither_take_it_back_nor_change_its_answer(

@@ -2,14 +2,16 @@
 
 import gc
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
 from producer import BrokerUnavailable, Client, ResultTimeout
+from producer.answers import Answer
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -154,6 +156,32 @@ def test_closing_ends_every_wait_and_every_connection(valkey: ValkeyServer) -> N
 
     assert soon(lambda: connections_of_ours(valkey) == 0)
     assert "nameshot-answers" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_wait_that_begins_while_the_client_closes_ends_too(client: Client) -> None:
+    job = client.submit(URL, LABELS)
+    waits: list[Future[Answer]] = []
+
+    def begin_some() -> None:
+        waits.extend(client._listener.wait(job.id) for _ in range(30))
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that a thread is often interrupted where it hurts
+    try:
+        for round_ in range(200):
+            client._listener.wait(job.id)
+            threads = [threading.Thread(target=begin_some) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            time.sleep(round_ % 20 / 5000)
+            client._listener.close()
+            for thread in threads:
+                thread.join()
+            client._listener.close()  # some began afterwards, on a thread of their own
+            assert not wait(waits, timeout=5).not_done
+            waits.clear()
+    finally:
+        sys.setswitchinterval(interval_s)
 
 
 def test_closing_at_any_moment_ends_promptly(valkey: ValkeyServer) -> None:
