@@ -18,7 +18,7 @@ from worker.fetch.url_policy import MAX_URL_CHARACTERS
 from worker.messages import Malformed, TaskMessage, read_message
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-KWARGS = {"image": "http://x.example/owl.png", "candidate_labels": ["fox", "🦉"]}
+KWARGS = {"image": "http://10.0.0.1/owl.png", "candidate_labels": ["fox", "🦉"]}
 CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
