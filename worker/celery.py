@@ -18,6 +18,7 @@ from celery import Celery, signals
 from producer.broker import celery_configuration
 from producer.contract import cancel_channel
 from producer.errors import NameshotError
+from producer.redis_urls import endpoint
 from producer.settings import read_settings
 from worker import logs, revoking, tasks
 from worker.cancelling import CancelListener, RunningJobs
@@ -56,7 +57,10 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     def settings(self) -> WorkerSettings:
         """The environment, read once."""
         try:
-            return read_settings(WorkerSettings)
+            settings = read_settings(WorkerSettings)
+            for variable in ("broker_url", "result_backend"):  # Celery's complaint would quote what it cannot read
+                endpoint(getattr(settings, variable), f"NAMESHOT_{variable.upper()}")
+            return settings
         except NameshotError as error:
             raise _refusal(error) from None
 

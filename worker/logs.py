@@ -19,13 +19,15 @@ QUIET: Final = (
     "requests",
     "PIL",
     "celery.app.trace",
+    "celery.pool",
     "celery.worker.strategy",
     "kombu",
     "httpx",
     "httpcore",
 )
 
-_URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#@'\"]*@)?([^\s/?#'\"<>\\]*)[^\s'\"<>]*")
+#: To the next space, since a path may hold a quotation mark.
+_URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@)?([^\s/?#'\"<>\\]*)\S*")
 _TARGET: Final = re.compile(r"(with url: |\"(?:GET|HEAD|POST) )\S+")
 #: Longer than any line of ours; Celery prints up to 1,024 characters of a message it cannot decode.
 _MAX_CHARACTERS: Final = 2_000

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -47,8 +47,8 @@ class TaskMessage:
     """
 
     headers: dict[str, Any]
-    args: list[Any]
-    kwargs: dict[str, Any]
+    args: list[Any] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
     not_before: datetime | None
 
 

@@ -72,7 +72,7 @@ class Question:
 class ClassifyJob:
     """One image and its question: the message of ``nameshot.classify``."""
 
-    image: str
+    image: str = field(repr=False)  # it may be signed
     question: Question
 
     @classmethod
@@ -93,7 +93,7 @@ class ClassifyJob:
 class ClassifyManyJob:
     """1 to 64 images that share one question: the message of ``nameshot.classify_many``."""
 
-    images: list[str]
+    images: list[str] = field(repr=False)
     question: Question
 
     @classmethod
