@@ -30,7 +30,7 @@ from tests.worker.test_messages import headers, message
 PASSWORD = "PASS-CANARY-WORD"
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
-#: Not had here: the model fails, memory runs out, a deadline beside the download's own; nothing is host_unavailable yet.
+#: Not had here: a failing model, full memory, a deadline beside the download's; no code gives host_unavailable yet.
 ELSEWHERE = {"model_error", "out_of_memory", "host_unavailable", "deadline_exceeded"}
 
 
