@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
 
@@ -32,7 +32,7 @@ class Portion:
     """Consecutive images that travel together; ``refusals`` are those, by offset, that never leave."""
 
     start: int
-    images: list[str]
+    images: list[str] = field(repr=False)
     refusals: dict[int, JobFailed]
     submission: Submission | None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -39,7 +40,7 @@ def endpoint(url: str, variable: str) -> Endpoint:
         raise SettingsError(f"{variable} is not a URL; it should look like redis://localhost:6379/0.") from None
     if not separator or scheme not in _TCP + _SOCKET or ";" in url:
         raise SettingsError(
-            f"{variable} must be one redis://, rediss:// or redis+socket:// URL, not {scheme[:20]!r}; "
+            f"{variable} must be one redis://, rediss:// or redis+socket:// URL, not {_shown_scheme(url)}; "
             "other brokers and Sentinel are not supported."
         )
     query = dict(parse_qsl(parts.query))
@@ -60,3 +61,9 @@ def endpoint(url: str, variable: str) -> Endpoint:
         query["ssl_cert_reqs"] = query["ssl_cert_reqs"].lower().removeprefix("cert_")
     rewritten = f"{scheme}://{parts.netloc}{parts.path}" + (f"?{urlencode(query)}" if query else "")
     return Endpoint(rewritten, shown, variable)
+
+
+def _shown_scheme(url: str) -> str:
+    """What a URL begins with; where that is no scheme it may be a password."""
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,19}(?=://)", url)
+    return repr(scheme[0].lower()) if scheme else "a text without a scheme"

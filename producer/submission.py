@@ -7,7 +7,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
@@ -68,7 +68,7 @@ class Submission:
     claim_name: str
     fingerprint: str
     claim_ttl_s: int
-    message: str
+    message: str = field(repr=False)
 
 
 def fingerprint(task: str | None, payload: str) -> str:

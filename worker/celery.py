@@ -62,7 +62,10 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     def settings(self) -> WorkerSettings:
         """The environment, read once."""
         try:
-            return read_settings(WorkerSettings)
+            settings = read_settings(WorkerSettings)
+            for variable in ("broker_url", "result_backend"):  # Celery's complaint would quote what it cannot read
+                endpoint(getattr(settings, variable), f"NAMESHOT_{variable.upper()}")
+            return settings
         except NameshotError as error:
             raise _refusal(error) from None
 

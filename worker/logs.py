@@ -18,6 +18,7 @@ QUIET: Final = (
     "urllib3",
     "requests",
     "PIL",
+    "celery.pool",
     "celery.worker.strategy",
     "celery.worker.consumer.connection",  # names our transport's class; `worker.celery` names the broker
     "kombu",
@@ -27,7 +28,8 @@ QUIET: Final = (
 #: Whose warnings come with a traceback, about what we say ourselves in a line.
 VERBOSE: Final = ("celery.app.trace", "celery.backends.base")
 
-_URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#@'\"]*@)?([^\s/?#'\"<>\\]*)[^\s'\"<>]*")
+#: To the next space, since a path may hold a quotation mark.
+_URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@)?([^\s/?#'\"<>\\]*)\S*")
 _TARGET: Final = re.compile(r"(with url: |\"(?:GET|HEAD|POST) )\S+")
 #: Longer than any line of ours; Celery prints up to 1,024 characters of a message it cannot decode.
 _MAX_CHARACTERS: Final = 2_000

@@ -1,27 +1,108 @@
 """What comes in: a message that is not shaped like one of ours is refused before Celery works on it.
 
-Celery trusts its broker: a body of ``null`` ends the worker, and returns to the queue to end the next one; and what it
-cannot use it prints in full. Here each message of our tasks is looked at first; a malformed one is answered, kept as a
-dead letter, acknowledged, and logged in one line without its content.
+Celery trusts its broker: a body of ``null`` ends the worker, and returns to the queue to end the next one; a header
+named like a method of its request takes that method's place; ``callbacks`` have the worker publish what a stranger
+likes; and what it cannot use it prints in full. Here each message of our tasks is read once and strictly, and Celery
+gets only what was found good. A malformed one is answered, kept as a dead letter, acknowledged, and logged in one line
+without its content.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from celery.worker.strategy import default
 
-from producer.contract import CLASSIFY, CLASSIFY_MANY
+from producer.contract import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
+from producer.envelope import REDACTED
 from producer.errors import JobFailed
+from worker import strict_json
+from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
 
 logger = logging.getLogger(__name__)
 
-#: What Celery's own reading of headers raises for values that it does not expect; any of it would end the worker.
-UNEXPECTED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 #: Ours are 36 characters (a UUID) or at most 128; other clients may choose, within reason.
 MAX_ID_CHARACTERS: Final = 512
+#: Who wants an answer later than this has a scheduler, and a queue is none.
+LONGEST_DELAY: Final = timedelta(hours=1)
+#: What would follow a task, each published by the worker in the sender's name.
+CANVAS: Final = ("callbacks", "errbacks", "chain", "chord")
+
+
+class Malformed(ValueError):
+    """What is wrong with a message, in a few words without its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMessage:
+    """What is used of a message.
+
+    Attributes:
+        headers: those that Celery and the tasks are to see; no others of the sender.
+        not_before: when it may run; None for at once.
+    """
+
+    headers: dict[str, Any]
+    args: list[Any] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
+    not_before: datetime | None
+
+
+def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, now: datetime) -> TaskMessage:
+    """Look at a message of one of our tasks.
+
+    Of the sender's headers only ``id``, ``eta``, ``expires`` and the time of sending mean something here. Ignored are
+    ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group``, ``ignore_result`` and all others, whatever they hold:
+    ordinary clients send them, a job has the worker's time limit, and it always has an answer, by which a second
+    delivery sees that it is done.
+
+    Args:
+        headers: as `worker.delivery.envelope.read_envelope` has them.
+        now: with a time zone.
+
+    Raises:
+        Malformed: it cannot become a job.
+    """
+    if not is_id(headers.get("id")):
+        raise Malformed("the header id is not a task id")
+    if content_type != "application/json":
+        raise Malformed("the body is not announced as application/json")
+    try:
+        payload = strict_json.loads(body)
+    except strict_json.NotStrictJson as error:
+        raise Malformed(f"the body cannot be decoded as JSON, {error}") from None
+    if not isinstance(payload, list) or len(payload) != 3:
+        raise Malformed("the body is not [args, kwargs, embed]")
+    args, kwargs, embed = payload
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
+        raise Malformed("the body is not [list, object, object]")
+    if found := [name for name in CANVAS if (embed or {}).get(name)]:
+        raise Malformed(f"{found[0]} are not accepted, send what follows once the answer is there")
+    eta, expires = _moment(headers, "eta"), _moment(headers, "expires")
+    if eta is not None and eta - now > LONGEST_DELAY:
+        raise Malformed("its eta is more than an hour ahead")
+    sent_at = headers.get(SENT_AT_HEADER)
+    clean = {
+        "id": headers["id"],
+        "task": headers["task"],
+        "expires": expires and expires.isoformat(),
+        # Where Celery would put the arguments, should it ever print them.
+        "argsrepr": REDACTED,
+        "kwargsrepr": REDACTED,
+        SENT_AT_HEADER: sent_at if isinstance(sent_at, int | float) else None,
+        DEATHS_HEADER: headers.get(DEATHS_HEADER, 0),
+        DEATHS_ALONE_HEADER: headers.get(DEATHS_ALONE_HEADER, 0),
+    }
+    return TaskMessage(clean, args, kwargs, eta if eta is not None and eta > now else None)
+
+
+def is_id(value: object) -> bool:
+    """Whether a header can be the id of a job."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARACTERS and value.isprintable()
 
 
 def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -29,14 +110,19 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
     take = default(task, app, consumer, **options)
 
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **kwargs: Any) -> Any:
-        if (fault := _fault(message, body)) is None:
-            try:
-                return take(message, body, ack, reject, callbacks, **kwargs)
-            except UNEXPECTED:
-                fault = "a header cannot be used"
-        refuse(app, message, fault)
-        ack(logger, consumer.connection_errors)
-        return None
+        try:
+            found = read_message(message.headers, message.content_type, message.body, datetime.now(UTC))
+        except Malformed as fault:
+            refuse(app, message, str(fault))
+            ack(logger, consumer.connection_errors)
+            return None
+        if found.not_before is not None:
+            message.channel.postpone(message.delivery_tag, found.not_before.timestamp())
+            return None
+        message.headers = found.headers
+        # Celery's form of a message that needs no further decoding; with its arguments by name, nothing can follow it.
+        message._decoded_cache = {"args": found.args, "kwargs": found.kwargs}
+        return take(message, body, ack, reject, callbacks, **kwargs)
 
     return receive
 
@@ -51,31 +137,21 @@ def refuse(app: Any, message: Any, fault: str) -> None:
     job_id, task = message.headers.get("id"), message.headers.get("task")
     app.delivery.dead_letters.malformed(
         message.delivery_tag,
-        job_id=job_id if _is_id(job_id) else None,
+        job_id=job_id if is_id(job_id) else None,
         # A name that is not ours may be any text of a stranger.
         task=task if task in (CLASSIFY, CLASSIFY_MANY) else None,
     )
-    if _is_id(job_id):
+    if is_id(job_id):
         app.backend.mark_as_failure(job_id, JobFailed("invalid_job", f"the message is malformed: {fault}."))
 
 
-def _fault(message: Any, body: Any) -> str | None:
-    """What is wrong with a message, in a few words; None when it has the shape of task protocol 2."""
-    if body is not None:
-        return "task protocol 1 is not supported"
-    if not _is_id(message.headers.get("id")):
-        return "the header id is not a task id"
+def _moment(headers: Mapping[str, Any], name: str) -> datetime | None:
+    """A header that is a time in ISO 8601, in UTC unless it says otherwise, or that is not there."""
+    text = headers.get(name)
+    if text is None:
+        return None
     try:
-        payload = message.payload
-    except Exception:  # whatever a decoder raises: the body is a stranger's
-        return "the body cannot be decoded as JSON"
-    if not isinstance(payload, list) or len(payload) != 3:
-        return "the body is not [args, kwargs, embed]"
-    args, kwargs, embed = payload
-    if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
-        return "the body is not [list, object, object]"
-    return None
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARACTERS and value.isprintable()
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise Malformed(f"the header {name} is not a time in ISO 8601") from None

@@ -9,7 +9,7 @@ import typer
 
 from producer.cli import options, output
 from producer.cli.connection import connect, image_url
-from producer.cli.failures import error_to_json, printable, sentence
+from producer.cli.failures import error_to_json, sentence, shown_image
 from producer.cli.usage import UsageError
 from producer.contract import Question
 from producer.errors import JobCancelled, JobExpired, JobFailed, ResultTimeout
@@ -118,7 +118,7 @@ def _print_answer(console: Console, image: str, job: Job, deadline: float, *, as
         if as_json:
             output.print_json({"url": image, "id": job.id, "error": error_to_json(error)})
         else:
-            output.notice(f"nameshot: {printable(image)}: {sentence(error)}")
+            output.notice(f"nameshot: {shown_image(image)}: {sentence(error)}")
         return False
     if as_json:
         output.print_json({"url": image, "id": job.id, "result": result.to_json()})

@@ -68,7 +68,7 @@ def image_url(image: str) -> str:
         try:
             return check_url_shape(image)
         except InvalidJob as error:
-            raise UsageError(f"{image!r}: {error}") from None
+            raise UsageError(str(error)) from None
     from pathlib import Path
 
     path = Path(image)

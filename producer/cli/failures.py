@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from producer.cli.connection import is_configured
@@ -22,6 +23,13 @@ def error_to_json(error: NameshotError) -> dict[str, Any]:
         return {"code": error.code, "message": error.message, "retryable": error.retryable}
     code = {JobCancelled: "cancelled", JobExpired: "expired"}.get(type(error), type(error).__name__)
     return {"code": code, "message": str(error), "retryable": isinstance(error, TimeoutError | ConnectionError)}
+
+
+def shown_image(image: str) -> str:
+    """An image for standard error, which others may read: a file's name, or where a URL leads, which may be signed."""
+    scheme, separator, rest = image.partition("://")
+    host = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return printable(f"{scheme}://{host}/…" if separator else image)
 
 
 def printable(text: str) -> str:

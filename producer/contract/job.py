@@ -72,7 +72,7 @@ class Question:
 class ClassifyJob:
     """One image and its question: the message of ``nameshot.classify``."""
 
-    image: str
+    image: str = field(repr=False)  # it may be signed
     question: Question
 
     @classmethod
@@ -93,7 +93,7 @@ class ClassifyJob:
 class ClassifyManyJob:
     """1 to 64 images that share one question: the message of ``nameshot.classify_many``."""
 
-    images: list[str]
+    images: list[str] = field(repr=False)
     question: Question
 
     @classmethod
@@ -162,6 +162,10 @@ def _check_timeout(timeout: object) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise InvalidJob(f"timeout must be a number of seconds or null, not {type(timeout).__name__}.")
-    if not math.isfinite(timeout) or timeout <= 0:
-        raise InvalidJob(f"timeout must be more than 0 seconds, not {timeout}.")
-    return float(timeout)
+    try:
+        timeout_s = float(timeout)
+    except OverflowError:
+        timeout_s = math.inf
+    if not math.isfinite(timeout_s) or timeout_s <= 0:
+        raise InvalidJob(f"timeout must be more than 0 seconds, not {timeout_s}.")
+    return timeout_s

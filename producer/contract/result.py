@@ -6,7 +6,7 @@ The JSON forms here are the contract; see ``docs/wire-format.md``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from producer.errors import JobFailed
@@ -95,7 +95,7 @@ class Result:
 class Outcome:
     """What became of one image of a bulk: exactly one of ``result`` and ``error`` is set."""
 
-    image: str
+    image: str = field(repr=False)  # its URL may be signed
     result: Result | None = None
     error: JobFailed | None = None
 

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import pytest
@@ -98,7 +99,6 @@ def test_a_poisoned_image_of_a_bulk_job_is_a_letter_of_its_own_and_is_replayed_w
 
 
 HEADERS = {"task": "nameshot.classify", "id": "half-a-job"}
-NO_ARGUMENTS = base64.b64encode(b"[[],{},{}]").decode()
 ENVELOPE = {
     "body": base64.b64encode(b"null").decode(),
     "content-encoding": "utf-8",
@@ -112,9 +112,17 @@ def envelope(**parts: object) -> bytes:
     return json.dumps({**ENVELOPE, **parts}).encode()
 
 
+def body(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+NO_ARGUMENTS = body("[[],{},{}]")
+
+
 @pytest.fixture(scope="module")
 def junk() -> dict[str, bytes]:
     """What strangers may push: no JSON, no object, no envelope, no task, and envelopes that Celery would choke on."""
+    in_two_hours = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
     return {
         "null": b"null",
         "array": b"[]",
@@ -135,10 +143,23 @@ def junk() -> dict[str, bytes]:
         "protocol 1": envelope(headers={}, body=base64.b64encode(b'{"task": "nameshot.classify"}').decode()),
         "id is a list": envelope(headers={"task": "nameshot.classify", "id": ["hush-hush"]}),
         "eta": envelope(headers={**HEADERS, "eta": "hush-hush"}, body=NO_ARGUMENTS),
-        "time limit": envelope(headers={**HEADERS, "timelimit": 7}, body=NO_ARGUMENTS),
+        "eta in two hours": envelope(headers={**HEADERS, "eta": in_two_hours}, body=NO_ARGUMENTS),
         "expires": envelope(headers={**HEADERS, "expires": {"hush-hush": 1}}, body=NO_ARGUMENTS),
-        "stamps": envelope(headers={**HEADERS, "stamped_headers": 7, "stamps": 7}, body=NO_ARGUMENTS),
-        "encoding": envelope(**{"content-type": "application/x-hush-hush", "headers": {}}),
+        "encoding": envelope(**{"content-type": "application/x-hush-hush", "headers": HEADERS}, body=NO_ARGUMENTS),
+        "compressed": envelope(headers={**HEADERS, "compression": "application/x-gzip"}, body=NO_ARGUMENTS),
+        "no base64": envelope(body="hush-hush"),
+        "an encoding of others": envelope(body=NO_ARGUMENTS, properties={"body_encoding": "hush-hush"}),
+        "too large": envelope(headers={**HEADERS, "origin": "hush-hush" * 500_000}, body=NO_ARGUMENTS),
+        "a task that is no key": envelope(headers={}, body=body('{"task": ["hush-hush"], "id": "x"}')),
+        "lone surrogate": envelope(body=body(r'[[], {"image": "\ud800 hush-hush"}, {}]')),
+        "a name twice": envelope(body=body('[[], {"image": "", "image": "hush-hush"}, {}]')),
+        "a number without end": envelope(body=body(f'[[], {{"top_k": 1{"0" * 5_000}}}, {{}}]')),
+        "infinity": envelope(body=body('[[], {"timeout": 1e999}, {}]')),
+        "a body without end": envelope(body=body("[" * 50_000)),
+        **{
+            name: envelope(body=body(f'[[], {{}}, {{"{name}": [{{"task": "hush-hush"}}]}}]'))
+            for name in ("callbacks", "errbacks", "chain", "chord")
+        },
     }
 
 

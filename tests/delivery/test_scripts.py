@@ -7,8 +7,9 @@ import pytest
 import redis
 
 from tests.valkey_server import ValkeyServer
+from worker.delivery.envelope import MAX_MESSAGE_BYTES
 from worker.delivery.names import DeliveryKeys
-from worker.delivery.scripts import GIVE_BACK, RECLAIM, TAKE
+from worker.delivery.scripts import GIVE_BACK, POSTPONE, RECLAIM, RESUME, TAKE
 
 QUEUE = "nameshot.default"
 OURS = DeliveryKeys("nameshot", "us")
@@ -28,7 +29,7 @@ def message(job_id: str) -> bytes:
 
 def take(broker: redis.Redis, tag: str, queues: tuple[str, ...] = (QUEUE,), keys: DeliveryKeys = OURS) -> Any:
     names = (*queues, keys.lease, keys.in_flight, keys.suspects)
-    return broker.eval(TAKE, len(names), *names, tag)
+    return broker.eval(TAKE, len(names), *names, tag, MAX_MESSAGE_BYTES)
 
 
 def give_back(broker: redis.Redis, tag: str, where: str) -> Any:
@@ -50,7 +51,7 @@ def test_nothing_waits_and_nothing_is_taken(broker: redis.Redis) -> None:
 def test_the_oldest_message_is_taken_byte_by_byte_and_recorded_in_the_same_step(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("first"), message("second"))
 
-    assert take(broker, "tag") == [QUEUE.encode(), message("first"), 0, 0]
+    assert take(broker, "tag") == [QUEUE.encode(), message("first"), 0, 0, len(message("first"))]
     assert broker.hgetall(OURS.in_flight) == {b"tag": QUEUE.encode() + b"\n" + message("first")}
 
 
@@ -130,7 +131,7 @@ def test_all_that_a_dead_worker_held_is_suspected(broker: redis.Redis) -> None:
     assert broker.hgetall(OURS.suspects) == {b"a": b"1", b"b": b"1"}
     broker.set(OURS.lease, 1)
     taken = [take(broker, str(number)) for number in range(3)]
-    assert sorted(int(deaths) for _, _, deaths, _ in taken) == [0, 1, 1]
+    assert sorted(int(deaths) for _, _, deaths, *_ in taken) == [0, 1, 1]
 
 
 def test_only_the_job_that_ran_alone_is_blamed(broker: redis.Redis) -> None:
@@ -160,3 +161,28 @@ def test_a_worker_that_leaves_blames_nobody(broker: redis.Redis) -> None:
     assert reclaim(broker, "leaving") == 1
     assert broker.keys("nameshot:*") == []
     assert broker.llen(QUEUE) == 1
+
+
+def test_a_message_that_is_too_large_is_taken_and_stays_in_redis(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, b"x" * (MAX_MESSAGE_BYTES + 1))
+
+    assert take(broker, "tag") == [QUEUE.encode(), b"", 0, 0, MAX_MESSAGE_BYTES + 1]
+    assert broker.hstrlen(OURS.in_flight, "tag") > MAX_MESSAGE_BYTES
+
+
+def test_messages_that_were_put_aside_come_back_byte_by_byte_when_their_time_has_come_the_earliest_first(
+    broker: redis.Redis,
+) -> None:
+    bodies = [message("later"), message("sooner"), message("sooner"), b"\x00\n\xff"]
+    broker.lpush(QUEUE, *bodies)
+    for tag, due_s in (("a", 30), ("b", 10), ("c", 10), ("d", 99)):
+        take(broker, tag)
+        assert broker.eval(POSTPONE, 2, OURS.in_flight, OURS.postponed, tag, due_s) == 1
+    assert broker.eval(POSTPONE, 2, OURS.in_flight, OURS.postponed, "a", 30) == 0
+    assert not broker.exists(QUEUE, OURS.in_flight)
+
+    assert broker.eval(RESUME, 1, OURS.postponed, 9) == 0
+    assert broker.eval(RESUME, 1, OURS.postponed, 30) == 3
+    assert [take(broker, tag)[1] for tag in "efg"] == [message("sooner"), message("sooner"), message("later")]
+    assert broker.eval(RESUME, 1, OURS.postponed, 99.5) == 1
+    assert take(broker, "h")[1] == bodies[3]

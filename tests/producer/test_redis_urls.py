@@ -36,6 +36,7 @@ def test_celerys_forms_are_understood_and_passwords_are_masked(given: str, for_r
     [
         ("amqp://guest@h//", r"must be one redis://, rediss:// or redis\+socket:// URL, not 'amqp'"),
         ("sentinel://h:26379", "Sentinel are not supported"),
+        ("user:secret@h:6379", "not a text without a scheme"),
         ("redis://a;redis://b", "must be one"),
         ("localhost:6379", "must be one"),
         ("redis://h:port/0", "is not a URL"),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from worker.delivery.names import DeliveryKeys, is_known_dead
-from worker.delivery.scripts import GIVE_BACK, RECLAIM
+from worker.delivery.scripts import GIVE_BACK, RECLAIM, RESUME
 
 logger = logging.getLogger(__name__)
 
@@ -136,9 +136,14 @@ class Lease:
         self._orphans = orphans
 
     def _look_after_others(self) -> None:
-        """One worker a round looks at the leases of all: what that costs grows with the workers, not their square."""
+        """One worker a round looks at the leases of all, and at the messages that were put aside.
+
+        What that costs grows with the workers, not their square.
+        """
         if not self._client.set(self._keys.looker, self._keys.worker, nx=True, px=int(ROUND_S * 800)):
             return
+        while self._client.eval(RESUME, 1, self._keys.postponed, time.time()):
+            pass
         others = self._others()
         with self._client.pipeline(transaction=False) as pipe:
             for name in others:

@@ -67,6 +67,11 @@ class DeliveryKeys:
         return dead_letter_messages_key(self.prefix)
 
     @property
+    def postponed(self) -> str:
+        """Sorted set of the messages that may not run yet, by when they may."""
+        return f"{self.prefix}:postponed"
+
+    @property
     def looker(self) -> str:
         """Exists while somebody has just looked after the dead."""
         return f"{self.prefix}:looker"

@@ -30,7 +30,8 @@ end
 
 #: Takes the first waiting message, for a worker whose lease stands: what others may reclaim is not added to.
 #: KEYS: the queues in the order to look at, then the taker's lease, its messages in flight, the suspects.
-#: ARGV: delivery tag. Returns {queue, message, deaths, deaths alone}; nil when no message waits; 0 without a lease.
+#: ARGV: delivery tag; the bytes above which a message is taken and not sent.
+#: Returns {queue, message, deaths, deaths alone, bytes}; nil when no message waits; 0 without a lease.
 TAKE: Final = (
     _JOB_ID
     + """
@@ -40,14 +41,15 @@ for i = 1, #KEYS - 3 do
   local raw = redis.call('RPOP', KEYS[i])
   if raw then
     redis.call('HSET', in_flight, ARGV[1], KEYS[i] .. '\\n' .. raw)
+    if #raw > tonumber(ARGV[2]) then return {KEYS[i], '', 0, 0, #raw} end
     if redis.call('EXISTS', suspects) == 1 then
       local id = job_id(raw)
       if id then
         local deaths = redis.call('HMGET', suspects, id, 'alone ' .. id)
-        return {KEYS[i], raw, deaths[1] or 0, deaths[2] or 0}
+        return {KEYS[i], raw, deaths[1] or 0, deaths[2] or 0, #raw}
       end
     end
-    return {KEYS[i], raw, 0, 0}
+    return {KEYS[i], raw, 0, 0, #raw}
   end
 end
 """
@@ -63,6 +65,31 @@ if not record then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call(ARGV[2] == 'next' and 'RPUSH' or 'LPUSH', parts(record))
 return 1
+"""
+)
+
+#: Puts one message aside until its time. KEYS: the holder's messages in flight, the messages put aside. ARGV: delivery
+#: tag, seconds since the epoch. The tag keeps messages apart that are the same byte by byte.
+POSTPONE: Final = """
+local record = redis.call('HGET', KEYS[1], ARGV[1])
+if not record then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1] .. '\\n' .. record)
+return 1
+"""
+
+#: Returns messages whose time has come, to be taken next. KEYS: the messages put aside. ARGV: seconds since the epoch.
+#: A hundred at once, so that Redis serves the others too. Returns how many.
+RESUME: Final = (
+    _PARTS
+    + """
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 100)
+for i = #due, 1, -1 do
+  local _, record = parts(due[i])
+  redis.call('RPUSH', parts(record))
+  redis.call('ZREM', KEYS[1], due[i])
+end
+return #due
 """
 )
 

@@ -7,7 +7,6 @@ the event loop, reconnecting, remote control.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from time import monotonic
@@ -24,9 +23,10 @@ from kombu.utils.encoding import bytes_to_str
 from producer.contract import queue_name
 from worker.delivery.dead_letters import arguments, malformed_record
 from worker.delivery.doorbell import Doorbell
+from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.delivery.fairness import FairOrder
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, DeliveryKeys
-from worker.delivery.scripts import BURY, GIVE_BACK, TAKE
+from worker.delivery.scripts import BURY, GIVE_BACK, POSTPONE, TAKE
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         self._tag = uuid4().hex
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
-        self.client.connection.send_command("EVAL", TAKE, len(keys), *keys, self._tag)
+        self.client.connection.send_command("EVAL", TAKE, len(keys), *keys, self._tag, MAX_MESSAGE_BYTES)
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read the answer to `_brpop_start` and hand the message on."""
@@ -125,16 +125,20 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         return True
 
     def _hand_on(self, taken: Sequence[Any]) -> None:
-        queue, raw = bytes_to_str(taken[0]), taken[1]
-        payload = self._readable(raw)
-        if payload is None:
-            logger.warning("took %d bytes from %s that are not a Celery message: a dead letter", len(raw), queue)
+        queue, raw, size_bytes = bytes_to_str(taken[0]), taken[1], taken[4]
+        deaths, alone = int(taken[2]), int(taken[3])
+        past = {DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone}
+        if (payload := read_envelope(raw, tag=self._tag, queue=queue, headers=past)) is None:
+            logger.warning("took %d bytes from %s that are not a Celery message: a dead letter", size_bytes, queue)
             self._bury()
             return
-        deaths, alone = int(taken[2]), int(taken[3])
-        payload["headers"].update({DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone})
         payload["properties"]["delivery_info"]["redelivered"] = deaths > 0
         self.connection._deliver(payload, queue)
+
+    def postpone(self, delivery_tag: str, until_s: float) -> None:
+        """Put a message that is held aside until a time, seconds since the epoch; any worker then queues it again."""
+        self.holding.eval(POSTPONE, 2, self.keys.in_flight, self.keys.postponed, delivery_tag, until_s)
+        self.qos.ack(delivery_tag)
 
     def _bury(self) -> None:
         """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
@@ -144,20 +148,6 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         except self.ResponseError as error:
             logger.warning("could not keep it as a dead letter: %s", type(error).__name__)
             self.holding.hdel(self.keys.in_flight, self._tag)
-
-    def _readable(self, raw: bytes) -> dict[str, Any] | None:
-        """The message as kombu wants it, under our own delivery tag; None for what it would choke on."""
-        try:
-            payload = json.loads(raw)
-            headers = payload["headers"] = dict(payload.get("headers") or {})
-            hash(headers.get("task"))  # Celery looks it up in a dictionary
-            properties = payload["properties"] = dict(payload["properties"])
-            properties["delivery_info"] = dict(properties.get("delivery_info") or {})
-            properties["delivery_tag"] = self._tag
-            self.Message(payload, channel=self)
-        except Exception:  # whatever a decoder raises, RecursionError too: the bytes are a stranger's
-            return None
-        return dict(payload)
 
     def _queues_in_order(self) -> list[str]:
         """The lists that this worker consumes from, the one whose turn it is first."""

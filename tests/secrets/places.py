@@ -1,0 +1,78 @@
+"""URLs that hold a secret everywhere, and servers that make each of them fail in its own way."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import trustme
+
+from tests.acceptance.conftest import picture
+from tests.fetch.servers import Exchange, Script, ScriptedServer
+from tests.fetch.test_secrets import OK, raw
+
+CANARY = "CANARY"
+#: Behind every good scheme, host and port.
+PATH = "/CANARY.png?X-Amz-Signature=CANARY#CANARY"
+MAX_BYTES = 100_000
+MAX_PIXELS = 100_000
+
+
+def body(data: bytes) -> Script:
+    return lambda exchange: exchange.answer(data)
+
+
+def redirect(location: str) -> Script:
+    return lambda exchange: exchange.redirect(location)
+
+
+def loop(exchange: Exchange) -> None:
+    exchange.redirect(exchange.path)
+
+
+#: What a server does, and the code that comes of it; None for an answer.
+SERVERS: dict[str, tuple[Script, str | None]] = {
+    "picture": (body(picture("PNG", (320, 240), "saddlebrown")), None),
+    "redirect loop": (loop, "too_many_redirects"),
+    "redirect to nowhere": (redirect("//[CANARY"), "bad_redirect"),
+    "redirect to a secret": (redirect("http://user:CANARY@127.0.0.1/CANARY"), "invalid_url"),
+    "redirect to a host of others": (redirect("http://other.invalid/CANARY"), "host_not_allowed"),
+    "two lengths": (raw(OK + b"Content-Length: 4\r\nContent-Length: 5\r\nX: CANARY\r\n\r\n"), "bad_response"),
+    "404": (lambda exchange: exchange.answer(b"CANARY", "404 CANARY"), "http_status"),
+    "503": (lambda exchange: exchange.answer(b"CANARY", "503 CANARY"), "http_status"),
+    "too large": (body(b"CANARY" * MAX_BYTES), "too_large"),
+    "empty": (body(b""), "empty"),
+    "a page": (body(b"<!doctype html><title>CANARY</title>"), "unsupported_format"),
+    "half a picture": (body(picture("JPEG", (200, 300), "crimson")[:900]), "undecodable"),
+    "many pixels": (body(picture("PNG", (400, 400), "crimson")), "too_many_pixels"),
+    "a thin picture": (body(picture("PNG", (310, 8), "crimson")), "bad_aspect_ratio"),
+    "truncated": (raw(OK + b"Content-Length: 9\r\n\r\nCANARY"), "truncated"),
+    "hang-up": (raw(b""), "connect_failed"),
+    "stall": (lambda exchange: exchange.stall(), "fetch_timeout"),
+}
+#: What needs no server.
+REFUSED: dict[str, str | None] = {
+    f"http://user:CANARY@127.0.0.1{PATH}": "invalid_url",
+    f"ftp://user:CANARY@127.0.0.1{PATH}": "scheme_not_allowed",
+    "CANARY": "scheme_not_allowed",
+    "data:image/png;base64,CANARY": "scheme_not_allowed",
+    f"http://93.184.216.34:22{PATH}": "port_not_allowed",
+    f"http://other.invalid{PATH}": "host_not_allowed",
+    f"http://10.0.0.1{PATH}": "address_blocked",
+    f"http://no-such-host.invalid{PATH}": "dns_failed",
+}
+HOSTS = "127.0.0.1,10.0.0.1,93.184.216.34,no-such-host.invalid"
+
+
+@contextmanager
+def served() -> Iterator[dict[str, str | None]]:
+    """Every URL, and the code it fails with."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    with ExitStack() as stack:
+        urls: dict[str, str | None] = {}
+        for script, code in SERVERS.values():
+            urls[stack.enter_context(ScriptedServer(script)).url(PATH)] = code
+        urls[stack.enter_context(ScriptedServer(body(b""), tls=tls)).url(PATH)] = "tls_failed"
+        yield urls | REFUSED

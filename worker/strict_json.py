@@ -1,0 +1,93 @@
+"""JSON as RFC 8259 has it, and nothing more: what arrives was written by strangers.
+
+Python's own reader takes NaN, repeated names and lone surrogates, which then fail in whoever writes them again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final
+
+#: A task message is 4 deep: body, keyword arguments, an argument, its items. The rest is room for other clients'
+#: headers, which nobody here reads.
+MAX_DEPTH: Final = 32
+#: Any 64-bit integer has at most 20 characters; larger ones overflow a float, or take long to convert.
+MAX_INTEGER_CHARACTERS: Final = 20
+
+
+class NotStrictJson(ValueError):
+    """What it is instead, in a few words without the content."""
+
+
+def loads(data: bytes) -> Any:
+    """Read one JSON text in UTF-8.
+
+    Raises:
+        NotStrictJson: it is none; or it holds NaN, infinity, a name twice, a lone surrogate, an integer of more than
+            20 characters, or arrays and objects more than 32 deep.
+    """
+    try:
+        value = _DECODER.decode(data.decode())
+    except NotStrictJson:
+        raise
+    except UnicodeDecodeError:
+        raise NotStrictJson("it is not UTF-8") from None
+    except RecursionError:
+        raise NotStrictJson("it is nested too deeply") from None
+    except ValueError:
+        raise NotStrictJson("it is not JSON") from None
+    if not _is_shallow(value):
+        raise NotStrictJson("it is nested too deeply")
+    # Only an escape can bring a surrogate into decoded UTF-8; most messages have none and are not walked again.
+    if b"\\ud" in data or b"\\uD" in data:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise NotStrictJson("it holds half a surrogate pair") from None
+    return value
+
+
+def _constant(_name: str) -> Any:
+    raise NotStrictJson("it holds NaN or infinity")
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise NotStrictJson("it holds a number that is too large")
+    return number
+
+
+def _int(digits: str) -> int:
+    if len(digits) > MAX_INTEGER_CHARACTERS:
+        raise NotStrictJson("it holds a number that is too large")
+    return int(digits)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise NotStrictJson("it holds a name twice")
+    return value
+
+
+def _is_shallow(value: object) -> bool:
+    """Whether nothing lies deeper than `MAX_DEPTH`; level by level, since recursion is what depth is there to break."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for container in level
+            if isinstance(container, list | dict)
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, list | dict)
+        ]
+        if not level:
+            return True
+    return False
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
+)
