@@ -40,8 +40,7 @@ def launch(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator
             *, gpus: str = "", module: str = "tests.chaos.null_worker", prefix: tuple[str, ...] = (), **settings: str
         ) -> Worker:
             environment = {
-                "NAMESHOT_BROKER_URL": own_valkey.broker_url,
-                "NAMESHOT_RESULT_BACKEND": own_valkey.result_backend,
+                **own_valkey.settings("worker"),
                 "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
                 "NAMESHOT_METRICS_PORT": "0",
                 **settings,

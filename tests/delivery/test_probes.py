@@ -100,12 +100,12 @@ def test_the_doctor_names_a_worker_whose_device_hangs(
     start_worker: StartWorker, client: Client, origin: Origin, command: Home, tmp_path: Path
 ) -> None:
     hang = tmp_path / "hang"
-    start_worker("hanging", NULL_HANG=str(hang))
+    worker = start_worker("hanging", NULL_HANG=str(hang))
     hang.touch()
     job = client.submit(origin.url("/owl.png"), LABELS)
     while "workers" not in (found := doctor(command)):
         pass
-    assert found["workers"].startswith("hanging@")
+    assert found["workers"].startswith(f"{socket.gethostname()}/{worker.process.pid}: ")
     assert "its device has been busy with one batch for " in found["workers"]
 
     hang.unlink()

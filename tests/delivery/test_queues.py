@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+from celery import Celery
+
 from producer import Client
 from producer.contract import QUEUES
 from tests.acceptance.origin import Origin
@@ -46,3 +49,15 @@ def test_two_copies_of_one_message_in_one_worker_give_one_answer(
             pass
 
     assert job.result(timeout=TIMEOUT_S) == answer
+
+
+@pytest.mark.parametrize("priority", [0, 5, 9])
+def test_a_message_to_which_a_plain_client_gave_a_priority_is_answered_too(
+    start_worker: StartWorker, origin: Origin, own_valkey: ValkeyServer, priority: int
+) -> None:
+    """kombu writes it into a list of its own."""
+    start_worker("only")
+    arguments = {"image": origin.url("/owl.png"), "candidate_labels": LABELS}
+    with Celery(broker=own_valkey.broker_url, backend=own_valkey.result_backend, set_as_current=False) as plain:
+        sent = plain.send_task("nameshot.classify", kwargs=arguments, queue="nameshot.bulk", priority=priority)
+        assert sent.get(TIMEOUT_S)["ranking"]

@@ -80,7 +80,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
                 "user", enabled=True, passwords=[f"+{PASSWORD}"], keys="*", channels="*", commands=["+@all"]
             )
         broker_url, result_backend = (
-            url.replace("://", f"://user:{PASSWORD}@") for url in (valkey.broker_url, valkey.result_backend)
+            url.replace("://", f"://user:{PASSWORD}@") for url in (valkey.url(0), valkey.url(1))
         )
         redis_urls = {"NAMESHOT_BROKER_URL": broker_url, "NAMESHOT_RESULT_BACKEND": result_backend}
         (folder / "home").mkdir()

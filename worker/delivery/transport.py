@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 #: An idle consumer looks this often by itself, should its doorbell be out of order.
 LOOK_EVERY_S: Final = 1.0
+#: A plain Celery client that gives a message a priority puts it into a list of its own, behind all others as kombu
+#: serves it; 0 is the queue itself. It rings no bell: it is found at the next look.
+PRIORITY_STEPS: Final = (3, 6, 9)
 #: What `TAKE` answers a worker that leaves, or that Redis was away from for too long.
 NO_LEASE: Final = 0
 
@@ -125,7 +128,7 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         return True
 
     def _hand_on(self, taken: Sequence[Any]) -> None:
-        queue, raw, size_bytes = bytes_to_str(taken[0]), taken[1], taken[4]
+        queue, raw, size_bytes = bytes_to_str(taken[0]).partition(self.sep)[0], taken[1], taken[4]
         deaths, alone = int(taken[2]), int(taken[3])
         past = {DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone}
         if (payload := read_envelope(raw, tag=self._tag, queue=queue, headers=past)) is None:
@@ -150,10 +153,11 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
             self.holding.hdel(self.keys.in_flight, self._tag)
 
     def _queues_in_order(self) -> list[str]:
-        """The lists that this worker consumes from, the one whose turn it is first."""
+        """The lists that this worker consumes from, the one whose turn it is first; those of lesser priority last."""
         ours = [queue_name(self.queue_prefix, queue) for queue in self._order.next()]
         active = set(self.active_queues)
-        return [name for name in ours if name in active] + sorted(active - set(ours))
+        names = [name for name in ours if name in active] + sorted(active - set(ours))
+        return names + [f"{name}{self.sep}{step}" for step in PRIORITY_STEPS for name in names]
 
     def _wait_for_the_bell(self) -> None:
         if self._doorbell is None:
