@@ -29,7 +29,8 @@ class ProducerSettings(BaseSettings):
     queue_prefix: str = Field(
         "nameshot",
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
-        description="first part of every queue's name, so that two models can live side by side",
+        description="first part of every queue's name, so that two models can live side by side; ids that you choose "
+        "must differ between them, or each needs a result backend of its own",
     )
     max_queue: int = Field(100_000, ge=1, description="waiting messages per queue before `QueueFull`")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
