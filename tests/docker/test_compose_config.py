@@ -99,3 +99,22 @@ def test_the_queue_can_be_published_on_loopback_and_nowhere_else(config: Config)
     assert spelled.removesuffix("/tcp") == "127.0.0.1:6379:6379"
     assert set(services["valkey"]["networks"]) == {"queue", "internet"}
     assert "ports" not in services["worker"]
+
+
+def test_with_roles_valkey_knows_its_users_and_a_worker_is_one_of_them(config: Config) -> None:
+    files = ("docker-compose.yml", "docker/roles.yml")
+    urls = {
+        f"NAMESHOT_{name}": f"redis://nameshot-worker:pw@valkey:6379/{name}"
+        for name in ("BROKER_URL", "RESULT_BACKEND")
+    }
+
+    plain, services = config()["services"], config(files=files, **urls)["services"]
+
+    users = ["--aclfile", "/access/users.acl"]
+    assert [part for part in services["valkey"]["command"] if part not in users] == [
+        part for part in plain["valkey"]["command"] if part not in ("--protected-mode", "no")
+    ]
+    assert services["valkey"]["command"][-2:] == users
+    assert len(services["valkey"]["volumes"]) == 2, "the queue's data is still kept"
+    assert urls.items() <= services["worker"]["environment"].items()
+    assert services["worker"]["environment"].keys() == plain["worker"]["environment"].keys()
