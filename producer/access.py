@@ -98,7 +98,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                     "multi",
                 ),
                 *("psubscribe", "publish", "punsubscribe", "rpop", "rpush", "sadd", "script|exists", "script|load"),
-                *("set", "sismember", "smembers", "srem", "subscribe", "time", "zadd", "zrangebyscore", "zrem"),
+                *("set", "sismember", "smembers", "srem", "subscribe", "time", "ttl", "zadd", "zrangebyscore", "zrem"),
             ),
         ),
         Role(

@@ -50,8 +50,9 @@ def classify(
         deadline = time.monotonic() + wait
         console = output.console()
         failed = 0
-        for image, job in zip(images, jobs, strict=True):
-            failed += not _print_answer(console, image, job, deadline, as_json=as_json)
+        for number, (image, job) in enumerate(zip(images, jobs, strict=True), start=1):
+            which = shown_image(image) if len(images) == 1 else f"image {number}, {shown_image(image)}"
+            failed += not _print_answer(console, image, which, job, deadline, as_json=as_json)
     return 1 if failed else 0
 
 
@@ -108,7 +109,7 @@ def _shared(
     }
 
 
-def _print_answer(console: Console, image: str, job: Job, deadline: float, *, as_json: bool) -> bool:
+def _print_answer(console: Console, image: str, which: str, job: Job, deadline: float, *, as_json: bool) -> bool:
     """Wait for one job and print what became of it; whether it was classified."""
     from producer.cli.show import print_result
 
@@ -118,7 +119,7 @@ def _print_answer(console: Console, image: str, job: Job, deadline: float, *, as
         if as_json:
             output.print_json({"url": image, "id": job.id, "error": error_to_json(error)})
         else:
-            output.notice(f"nameshot: {shown_image(image)}: {sentence(error)}")
+            output.notice(f"nameshot: {which}: {sentence(error)}")
         return False
     if as_json:
         output.print_json({"url": image, "id": job.id, "result": result.to_json()})

@@ -10,6 +10,7 @@ from celery import Celery
 from tests.acceptance.conftest import StartWorker
 from tests.acceptance.origin import Origin
 from tests.model.checkpoints import SMALL
+from tests.valkey_server import ValkeyServer
 
 TIMEOUT_S = 60
 LABEL_SETS = [["a fox", "bear", "zebra"], ["owl"], ["bear", "a small dog running on the beach", "owl", "a fox"]]
@@ -24,25 +25,27 @@ def test_scores_are_the_pipelines_for(
     start_worker: StartWorker,
     checkpoint: Callable[[str], Path],
     pipeline: Callable[[str], Any],
-    plain: Celery,
+    valkey: ValkeyServer,
     origin: Origin,
     tmp_path: Path,
 ) -> None:
-    worker = start_worker(checkpoint(family), NAMESHOT_QUEUE_PREFIX=family)
+    worker = start_worker(checkpoint(family), prefix=family)
     files = {path: tmp_path / path[1:] for path in ("/owl.png", "/car.jpg")}
     for path, file in files.items():
         file.write_bytes(origin.pages[path][1])
     worker.wait_until_ready()
 
-    jobs = [(path, labels, ask(plain, family, origin.url(path), labels)) for path in files for labels in LABEL_SETS]
+    urls = {"broker": valkey.url(0, "producer", family), "backend": valkey.url(1, "producer", family)}
+    with Celery(**urls, set_as_current=False) as plain:
+        jobs = [(path, labels, ask(plain, family, origin.url(path), labels)) for path in files for labels in LABEL_SETS]
 
-    for path, labels, job in jobs:
-        ranking = {item["label"]: item["score"] for item in job.get(TIMEOUT_S)["ranking"]}
-        expected = {
-            item["label"]: item["score"] for item in pipeline(family)(str(files[path]), candidate_labels=labels)
-        }
-        assert ranking == pytest.approx(expected, abs=1e-5)
-        assert list(ranking) == list(expected)
+        for path, labels, job in jobs:
+            ranking = {item["label"]: item["score"] for item in job.get(TIMEOUT_S)["ranking"]}
+            expected = {
+                item["label"]: item["score"] for item in pipeline(family)(str(files[path]), candidate_labels=labels)
+            }
+            assert ranking == pytest.approx(expected, abs=1e-5)
+            assert list(ranking) == list(expected)
     assert worker.stop() == 0
 
 

@@ -128,7 +128,8 @@ def test_a_job_with_an_eta_waits_in_redis_not_in_a_worker_and_runs_in_time(
         first.process.kill()
         first.process.wait()
         start_worker("second")
-        plain.control.revoke(cancelled.id)
+        with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as operator:
+            operator.control.revoke(cancelled.id)
 
         assert later.get(TIMEOUT_S)["ranking"]
         assert datetime.now(UTC) >= due

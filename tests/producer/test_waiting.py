@@ -140,7 +140,8 @@ def test_a_connection_that_went_mute_is_given_up(
 
         assert waiting.result(timeout=20).state == "cancelled"
 
-    assert caplog.messages[0].startswith(f"answers: lost the connection to redis://127.0.0.1:{own_valkey.port}/1 ")
+    shown = f"redis://nameshot-producer:**@127.0.0.1:{own_valkey.port}/1"
+    assert caplog.messages[0].startswith(f"answers: lost the connection to {shown} ")
 
 
 def test_closing_ends_every_wait_and_every_connection(valkey: ValkeyServer) -> None:
