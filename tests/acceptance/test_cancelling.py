@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from producer import Client, JobExpired
 from tests.acceptance.conftest import picture
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
@@ -66,14 +66,6 @@ def start(valkey: ValkeyServer, own_origin: Origin, tmp_path: Path) -> Iterator[
             return worker
 
         yield start_one
-
-
-def eventually(fact: Callable[[], bool], said: Callable[[], str]) -> None:
-    """Return once it is true; facts about other processes have no event."""
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while not fact():
-        assert time.monotonic() < deadline_s, said()
-        time.sleep(0.02)
 
 
 def send(plain: Celery, url: str, **options: object) -> AsyncResult:

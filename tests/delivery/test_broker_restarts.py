@@ -12,6 +12,7 @@ from producer import Client
 from producer.errors import BrokerUnavailable
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from worker.delivery.lease import ROUND_S
 from worker.delivery.vitality import LOOP_SILENT_S
@@ -65,8 +66,7 @@ def test_jobs_that_finished_while_redis_was_away_are_answered_once_and_their_thr
     for job in jobs:
         assert job.result(timeout=TIMEOUT_S).ranking
     with own_valkey.connect() as broker:
-        while in_flight(broker):
-            pass
+        eventually(lambda: not in_flight(broker))
     for job in list(client.submit_many([(origin.url("/car.jpg"), LABELS)] * 4 * THREADS)):
         assert job.result(timeout=TIMEOUT_S).ranking
     runs = Counter(line.split()[0] for line in executions.read_text().splitlines() if line.endswith("run"))

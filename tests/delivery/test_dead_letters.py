@@ -2,9 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 
 import pytest
 from celery import Celery
@@ -14,17 +12,12 @@ from tests.acceptance.origin import Origin
 from tests.cli.command import Home
 from tests.delivery.conftest import Supervise
 from tests.delivery.null_workers import MAX_ATTEMPTS, POISON
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 TIMEOUT_S = 60
 LABELS = ["fox", "bear"]
 LETTERS, MESSAGES = "nameshot:dead-letters", "nameshot:dead-letters:messages"
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = monotonic() + TIMEOUT_S
-    while not holds():
-        assert monotonic() < deadline, what
 
 
 def test_a_poisoned_job_fails_alone_is_listed_and_succeeds_when_it_is_replayed_elsewhere(
@@ -36,7 +29,7 @@ def test_a_poisoned_job_fails_alone_is_listed_and_succeeds_when_it_is_replayed_e
         for _ in innocents:
             assert origin.asked.acquire(timeout=TIMEOUT_S)
         culprit = client.submit(origin.url("/car.jpg?signature=secret"), ["fox", POISON])
-        wait_until(lambda: workers.starts > 1, "the poison killed nobody")
+        eventually(lambda: workers.starts > 1, lambda: "the poison killed nobody")
         origin.hold.set()
 
         with pytest.raises(JobFailed) as failed:
@@ -177,9 +170,9 @@ def test_junk_becomes_malformed_letters_and_the_worker_goes_on(
 
         assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
 
-        wait_until(lambda: broker.llen(LETTERS) == len(junk), "not every message became a letter")
+        eventually(lambda: broker.llen(LETTERS) == len(junk), lambda: "not every message became a letter")
         assert workers.starts == 1
-        wait_until(lambda: not broker.keys("nameshot:in-flight:*"), "a message is still held")
+        eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "a message is still held")
         assert "hush-hush" not in workers.log
         assert "Traceback" not in workers.log
         letters = command.run("dead-letters", "list", "--json").json_lines
@@ -205,6 +198,6 @@ def test_junk_that_cannot_be_kept_is_dropped(
 
         assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
 
-        wait_until(lambda: not broker.keys("nameshot:in-flight:*"), "a message is still held")
+        eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "a message is still held")
         assert workers.starts == 1
         assert workers.log.count("as a dead letter: ") == 2

@@ -10,6 +10,7 @@ import pytest
 from producer import Client
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 TIMEOUT_S = 60
@@ -24,7 +25,7 @@ app.conf.task_acks_late = True
 
 @app.task(name="stranger.work")
 def work():
-    with redis.Redis.from_url(os.environ["URL"]) as database:
+    with redis.Redis.from_url(os.environ["URL"], socket_timeout=None) as database:
         database.incr("executions")
         database.blpop("end", 60)
 """
@@ -62,8 +63,7 @@ def test_another_applications_job_in_flight_runs_once_while_our_workers_die_and_
 
     with own_valkey.connect() as database, Celery(broker=own_valkey.url(0), set_as_current=False) as plain:
         plain.send_task("stranger.work")
-        while not database.exists("executions"):
-            pass
+        eventually(lambda: database.exists("executions"))
         victim = start_worker("victim")
         job = client.submit(origin.url("/held/owl.png"), ["fox", "bear"])
         assert origin.asked.acquire(timeout=TIMEOUT_S)
@@ -76,6 +76,5 @@ def test_another_applications_job_in_flight_runs_once_while_our_workers_die_and_
         assert database.hlen("unacked") == 1
         assert database.get("executions") == b"1"
         database.lpush("end", "now")
-        while database.hlen("unacked"):
-            pass
+        eventually(lambda: not database.hlen("unacked"))
         assert database.get("executions") == b"1"

@@ -11,6 +11,7 @@ from producer import Client, JobCancelled
 from tests.acceptance.origin import Origin
 from tests.chaos.hosts_file import looking_into
 from tests.delivery.conftest import StartWorker
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
@@ -66,8 +67,7 @@ def test_workers_and_clients_follow_a_redis_whose_name_resolves_to_another_addre
     assert origin.asked.acquire(timeout=TIMEOUT_S)
     with ThreadPoolExecutor(1) as thread, own_valkey.connect() as broker:
         waiting = thread.submit(spanning.result, timeout=TIMEOUT_S)
-        while not broker.pubsub_channels(f"*{spanning.id}"):
-            pass
+        eventually(lambda: broker.pubsub_channels(f"*{spanning.id}"))
         goes(own_valkey)
         hosts.write_text(f"{NEW_ADDRESS} {NAME}\n")
         successor.start()
@@ -79,8 +79,7 @@ def test_workers_and_clients_follow_a_redis_whose_name_resolves_to_another_addre
     unwanted = client.submit(origin.url("/held/owl.png"), LABELS)
     assert origin.asked.acquire(timeout=TIMEOUT_S)
     with successor.connect() as broker:
-        while not broker.pubsub_numsub("nameshot:cancelled")[0][1]:
-            pass
+        eventually(lambda: broker.pubsub_numsub("nameshot:cancelled")[0][1])
         unwanted.cancel()
         assert origin.left.acquire(timeout=TIMEOUT_S)
         with pytest.raises(JobCancelled):
@@ -89,5 +88,4 @@ def test_workers_and_clients_follow_a_redis_whose_name_resolves_to_another_addre
         assert broker.exists(b"nameshot:lease:" + worker)
         while sum(each["cmd"] == "blmove" for each in broker.client_list()) < 3:  # a doorbell on each queue
             pass
-        while broker.hlen(b"nameshot:in-flight:" + worker):
-            pass
+        eventually(lambda: not (broker.hlen(b"nameshot:in-flight:" + worker)))

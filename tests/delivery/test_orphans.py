@@ -4,6 +4,7 @@ from producer import Client
 from producer.contract import in_flight_key
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
@@ -34,9 +35,7 @@ def test_a_job_whose_acknowledgement_was_cut_off_is_acknowledged_and_keeps_its_a
         (worker,) = broker.smembers("nameshot:workers")
         in_flight = in_flight_key("nameshot", worker.decode())
         broker.hset(in_flight, "a tag of the past", b"nameshot.default\n" + message)
-        while broker.hlen(in_flight):
-            pass
-        while broker.llen("nameshot.default"):
-            pass
+        eventually(lambda: not broker.hlen(in_flight))
+        eventually(lambda: not broker.llen("nameshot.default"))
 
     assert job.result(timeout=TIMEOUT_S) == answer

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ def probe() -> Probe:
 def wait_for(probe: Probe, path: str, expected: tuple[int, str], worker: Worker) -> None:
     while probe(path) != expected:
         assert worker.process.poll() is None, worker.log
+        time.sleep(0.01)
 
 
 def doctor(command: Home) -> dict[str, str]:

@@ -9,6 +9,7 @@ from producer import Client
 from producer.contract import QUEUES
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
@@ -45,8 +46,7 @@ def test_two_copies_of_one_message_in_one_worker_give_one_answer(
         broker.lpush("nameshot.default", message)
         start_worker("only")
         answer = job.result(timeout=TIMEOUT_S)
-        while broker.keys("nameshot:in-flight:*") or broker.llen("nameshot.default"):
-            pass
+        eventually(lambda: not (broker.keys("nameshot:in-flight:*") or broker.llen("nameshot.default")))
 
     assert job.result(timeout=TIMEOUT_S) == answer
 

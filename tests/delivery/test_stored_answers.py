@@ -1,5 +1,6 @@
 """The result backend is away while the broker is not: no job loses its answer, and none gets a wrong one."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,7 @@ from producer import Client, JobFailed
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.delivery.conftest import StartWorker
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
@@ -33,12 +35,12 @@ def client(own_valkey: ValkeyServer, answers: ValkeyServer) -> Iterator[Client]:
 def wait_for(worker: Worker, line: str, times: int = 1) -> None:
     while worker.log.count(line) < times:
         assert worker.process.poll() is None, worker.log
+        time.sleep(0.01)
 
 
 def assert_nothing_is_left(broker: ValkeyServer) -> None:
     with broker.connect() as connection:
-        while connection.keys("nameshot:in-flight:*") or connection.llen("nameshot.default"):
-            pass
+        eventually(lambda: not (connection.keys("nameshot:in-flight:*") or connection.llen("nameshot.default")))
 
 
 def test_a_job_whose_answer_cannot_be_stored_goes_back_to_its_queue_and_is_answered_later(
@@ -105,5 +107,4 @@ def test_a_suspect_stays_one_until_its_answer_is_stored(
         answers.start()
 
         assert job.result(timeout=TIMEOUT_S).ranking
-        while broker.exists("nameshot:suspects"):
-            pass
+        eventually(lambda: not broker.exists("nameshot:suspects"))

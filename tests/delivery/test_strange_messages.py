@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from producer import Client
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
-from tests.delivery.test_dead_letters import wait_until
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from tests.worker.test_messages import headers, message, mutated
 
@@ -51,7 +51,7 @@ def test_good_jobs_among_hundreds_of_strange_messages_are_all_answered_by_the_sa
             jobs.append(client.submit(origin.url("/owl.png"), LABELS))
         for job in jobs:
             assert job.result(timeout=TIMEOUT_S).ranking
-        wait_until(lambda: not broker.keys("nameshot:in-flight:*"), "a message is still held")
+        eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "a message is still held")
         assert broker.llen("nameshot.default") == 0
         assert broker.llen("nameshot:dead-letters") > MESSAGES / 4
     assert (worker.process.pid, worker.process.poll()) == (pid, None)
@@ -123,7 +123,7 @@ def test_a_job_with_an_eta_waits_in_redis_not_in_a_worker_and_runs_in_time(
     assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
 
     with own_valkey.connect() as broker:
-        wait_until(lambda: broker.zcard("nameshot:postponed") == 3, "they are not put aside")
+        eventually(lambda: broker.zcard("nameshot:postponed") == 3, lambda: "they are not put aside")
         assert not broker.keys("nameshot:in-flight:*")
         first.process.kill()
         first.process.wait()
@@ -133,7 +133,7 @@ def test_a_job_with_an_eta_waits_in_redis_not_in_a_worker_and_runs_in_time(
 
         assert later.get(TIMEOUT_S)["ranking"]
         assert datetime.now(UTC) >= due
-        wait_until(lambda: broker.zcard("nameshot:postponed") == 1, "not every job came back")
+        eventually(lambda: broker.zcard("nameshot:postponed") == 1, lambda: "not every job came back")
         assert not broker.exists("nameshot:suspects")
     assert cancelled.state == "REVOKED"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from producer import BrokerUnavailable, Client
+from tests.eventually import eventually
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -117,7 +118,7 @@ def test_a_connection_that_breaks_in_the_midst_of_a_call_is_tried_again(own_valk
         client.queue_depths()
         connection.client_pause(timeout=10_000, all=False)  # what writes waits
         submitting = thread.submit(client.submit, URL, LABELS)
-        wait_until(lambda: any(each["cmd"] == "eval" for each in connection.client_list()))
+        eventually(lambda: any(each["cmd"] == "eval" for each in connection.client_list()))
         connection.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         connection.client_unpause()
 
@@ -239,11 +240,4 @@ def test_a_redis_that_stays_away_ends_the_wait(own_valkey: ValkeyServer, monkeyp
 
 def wait_for_subscriptions(valkey: ValkeyServer, number: int) -> None:
     with valkey.connect() as connection:
-        wait_until(lambda: len(connection.pubsub_channels("celery-task-meta-*")) >= number)
-
-
-def wait_until(fact: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 30
-    while not fact():
-        assert time.monotonic() < deadline_s, "it never came true"
-        time.sleep(0.01)
+        eventually(lambda: len(connection.pubsub_channels("celery-task-meta-*")) >= number)

@@ -5,13 +5,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
 from producer import BrokerUnavailable, Client, ResultTimeout
 from producer.answers import Answer
+from tests.eventually import eventually
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -34,26 +34,19 @@ def connections_of_ours(valkey: ValkeyServer) -> int:
         return sum(client["name"] == "nameshot" for client in connection.client_list())
 
 
-def soon(fact: Callable[[], bool]) -> bool:
-    deadline_s = time.monotonic() + 30
-    while not fact() and time.monotonic() < deadline_s:
-        time.sleep(0.01)
-    return fact()
-
-
 def test_hundreds_of_awaited_jobs_need_one_subscriber(
     client: Client, worker: StockWorker, valkey: ValkeyServer
 ) -> None:
     jobs = client.submit_many([(URL, LABELS)] * 500)
     waiting = [client._listener.wait(job.id) for job in jobs]
-    assert soon(lambda: subscriptions(valkey) == 500)
+    eventually(lambda: subscriptions(valkey) == 500)
     assert subscribers(valkey) == 1
 
     for job in jobs:
         worker.succeed(job.id, result_for(LABELS))
 
     assert {future.result(timeout=30).state for future in waiting} == {"succeeded"}
-    assert soon(lambda: subscriptions(valkey) == 0)
+    eventually(lambda: subscriptions(valkey) == 0)
 
 
 def test_threads_may_share_a_client(client: Client, worker: StockWorker, valkey: ValkeyServer) -> None:
@@ -67,7 +60,7 @@ def test_threads_may_share_a_client(client: Client, worker: StockWorker, valkey:
         best = list(threads.map(classify, range(200)))
 
     assert best == [f"label {number}" for number in range(200)]
-    assert soon(lambda: subscriptions(valkey) == 0)
+    eventually(lambda: subscriptions(valkey) == 0)
 
 
 def test_two_may_wait_for_the_same_job(client: Client, worker: StockWorker) -> None:
@@ -84,7 +77,7 @@ def test_a_timeout_ends_the_subscription(client: Client, valkey: ValkeyServer) -
     with pytest.raises(ResultTimeout):
         job.result(timeout=0.1)
 
-    assert soon(lambda: subscriptions(valkey) == 0)
+    eventually(lambda: subscriptions(valkey) == 0)
 
 
 def test_one_who_gives_up_does_not_stop_another(client: Client, worker: StockWorker) -> None:
@@ -105,7 +98,7 @@ def test_an_idle_listener_closes_its_connection_and_comes_back(
     with pytest.raises(ResultTimeout):
         job.result(timeout=0.1)
     before = connections_of_ours(valkey)
-    assert soon(lambda: connections_of_ours(valkey) < before)
+    eventually(lambda: connections_of_ours(valkey) < before)
 
     waiting = client._listener.wait(job.id)
     worker.succeed(job.id, result_for(LABELS))
@@ -131,9 +124,9 @@ def test_a_connection_that_went_mute_is_given_up(
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
         job = client.submit(URL, LABELS)
         waiting = client._listener.wait(job.id)
-        assert soon(lambda: subscriptions(own_valkey) == 1)
+        eventually(lambda: subscriptions(own_valkey) == 1)
         own_valkey.freeze()
-        assert soon(lambda: bool(caplog.records))
+        eventually(lambda: bool(caplog.records))
         own_valkey.stop()
         own_valkey.start()
         job.cancel()
@@ -149,13 +142,13 @@ def test_closing_ends_every_wait_and_every_connection(valkey: ValkeyServer) -> N
     job = client.submit(URL, LABELS)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(job.result, 30)
-        assert soon(lambda: subscriptions(valkey) == 1)
+        eventually(lambda: subscriptions(valkey) == 1)
         client.close()
 
         with pytest.raises(BrokerUnavailable, match="the client was closed"):
             waiting.result(timeout=10)
 
-    assert soon(lambda: connections_of_ours(valkey) == 0)
+    eventually(lambda: connections_of_ours(valkey) == 0)
     assert "nameshot-answers" not in {thread.name for thread in threading.enumerate()}
 
 
@@ -206,7 +199,7 @@ def test_a_forgotten_client_leaves_no_thread_and_no_connection(valkey: ValkeySer
     del client, job
     gc.collect()
 
-    assert soon(lambda: connections_of_ours(valkey) == 0)
+    eventually(lambda: connections_of_ours(valkey) == 0)
     assert "nameshot-answers" not in {thread.name for thread in threading.enumerate()}
 
 

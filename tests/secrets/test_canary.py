@@ -22,7 +22,7 @@ from producer.settings import ProducerSettings, read_settings
 from tests.acceptance.worker_process import Worker
 from tests.cli.command import Home
 from tests.delivery.conftest import COMMAND
-from tests.delivery.test_dead_letters import wait_until
+from tests.eventually import eventually
 from tests.secrets.places import CANARY, HOSTS, MAX_BYTES, MAX_PIXELS, PATH, SERVERS, served
 from tests.valkey_server import ValkeyServer
 from tests.worker.test_messages import headers, message
@@ -164,17 +164,19 @@ def _live(
         command.run("result", poisoned[0].id),
     ]
     with valkey.connect(1) as answers:
-        wait_until(lambda: all(answers.exists(answer_key(job_id)) for job_id in (*sent, many)), "a job is not begun")
+        eventually(
+            lambda: all(answers.exists(answer_key(job_id)) for job_id in (*sent, many)), lambda: "a job is not begun"
+        )
         for url, job_id in zip(urls, sent, strict=True):
             end(client.job(job_id), url)
-        wait_until(lambda: b"outcomes" in answers.get(answer_key(many)), "the bulk job has no answer")
+        eventually(lambda: b"outcomes" in answers.get(answer_key(many)), lambda: "the bulk job has no answer")
         for url, outcome in zip(urls, json.loads(answers.get(answer_key(many)))["result"]["outcomes"], strict=True):
             codes[url].add(outcome.get("error", {}).get("code", ""))
     for job in poisoned:
         end(job, "poisoned")
     end(expired, "expired")
     slow = client.submit(stall_url, LABELS, queue="high")
-    wait_until(lambda: slow.status() == "running", "the job does not run")
+    eventually(lambda: slow.status() == "running", lambda: "the job does not run")
     slow.cancel()
     end(slow, "cancelled")
     overdue = client.submit(stall_url, LABELS)
@@ -191,7 +193,7 @@ def _live(
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as answer:
         seen["metrics"] = answer.read().decode()
     with valkey.connect() as broker:
-        wait_until(lambda: not broker.keys("nameshot:in-flight:*"), "a message is still held")
+        eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "a message is still held")
     seen["answers"] = everything_in(valkey, 1)
     seen["broker"] = everything_in(valkey, 0)
     command_line = Path(f"/proc/{worker.process.pid}/cmdline")
