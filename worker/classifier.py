@@ -88,7 +88,7 @@ class Classifier:
         engine: owns the device.
         fetcher: downloads images.
         labels: embeds candidate labels, each prompt once.
-        pixels: bounds the decoded pixels in flight.
+        decoding: bounds the bytes that images take while they are decoded and prepared.
         observer: is told of every image's outcome.
         concurrency: images in flight, single and bulk together.
         max_pixels: of one image.
@@ -101,7 +101,7 @@ class Classifier:
         engine: Engine,
         fetcher: Download,
         labels: LabelCache,
-        pixels: Budget,
+        decoding: Budget,
         observer: Observer,
         concurrency: int,
         max_pixels: int,
@@ -110,7 +110,7 @@ class Classifier:
         self._engine = engine
         self._fetcher = fetcher
         self._labels = labels
-        self._pixels = pixels
+        self._decoding = decoding
         self._observer = observer
         self._max_pixels = max_pixels
         self._places = Budget(concurrency, "the worker was too busy to start on this image in time.")
@@ -175,7 +175,10 @@ class Classifier:
             data = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=attempt.scope)
             fetched = time.perf_counter()
             opened = open_image(data, max_pixels=self._max_pixels)
-            with self._pixels.reserve(opened.pixels, attempt.scope):
+            # All that outlives the file, since many images wait for the device at once.
+            size_bytes, digest = len(data), hashlib.sha256(data).hexdigest()
+            del data
+            with self._decoding.reserve(opened.memory_bytes, attempt.scope):
                 decoded = opened.decode()
                 try:
                     prepared = self._model.prepare(decoded.image)
@@ -189,7 +192,7 @@ class Classifier:
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,
             revision=self._model.revision,
-            image=ImageInfo(hashlib.sha256(data).hexdigest(), decoded.width, decoded.height, decoded.format, len(data)),
+            image=ImageInfo(digest, decoded.width, decoded.height, decoded.format, size_bytes),
             batch_size=ride.batch_size,
             timings_ms=Timings(
                 queued=attempt.queued_ms,

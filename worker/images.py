@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from producer.errors import JobFailed
 
@@ -29,8 +29,28 @@ MAX_JPEG_SCANS: Final = 60
 #: What every image may use, and how many bytes of file allow one more read.
 FREE_READS: Final = 2_000
 BYTES_PER_READ: Final = 128
+#: Pillow makes objects of EXIF's values, ten times their size, and copies all EXIF for each further JPEG segment of it:
+#: 19 s for 20 MB. Cameras write one segment of at most 64 KB; the orientation in more than this is not looked for.
+MAX_EXIF_BYTES: Final = 1_000_000
+#: How many segments of a kind Pillow gets to take apart in Python.
+MAX_PARSED_SEGMENTS: Final = 8
+#: Texts of a PNG, unpacked: Pillow allows 64 MB, which takes 256 MB as ``str`` where a character needs four bytes.
+MAX_TEXT_BYTES: Final = 4 * PngImagePlugin.MAX_TEXT_CHUNK
+#: What decoding holds at its worst, measured: a progressive CMYK JPEG has its coefficients beside its pixels, PNG and
+#: GIF are converted or turned, and a WebP file has two canvases of its own and a copy.
+BYTES_PER_PIXEL: Final = {"JPEG": 12, "MPO": 12, "PNG": 9, "GIF": 9, "WEBP": 18}
 
 _SIGNATURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
+_PARSED_SEGMENTS: Final = (b"Exif\0\0", b"Photoshop 3.0\0")
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _Returned = TypeVar("_Returned")
 
 
@@ -55,33 +75,20 @@ class UndecodedImage:
     """An image whose header was read and found within the limits, and whose pixels take no memory yet.
 
     Attributes:
-        pixels: how many pixels `decode` will hold. While it works they take 4 to 8 bytes each (17 for WebP),
-            then 4.
+        memory_bytes: what `decode` holds at most; the image that it returns takes 4 bytes a pixel.
     """
 
     def __init__(self, file: Image.Image) -> None:
-        self._file = file
-        self.pixels = file.width * file.height
+        self._files = [file]
+        self.memory_bytes = file.width * file.height * BYTES_PER_PIXEL[file.format or "WEBP"]
 
     def decode(self) -> Decoded:
         """Decode the first frame; raises `JobFailed` with ``undecodable`` or ``out_of_memory``. To be called once."""
-        image = _contained(self._load)
-        name = self._file.format or ""
+        # Taken out: the file's own pixels, and a WebP decoder's canvases, must not live as long as the caller's job.
+        file = self._files.pop()
+        name = file.format or ""
+        image = _contained(lambda: _upright_rgb(file))
         return Decoded(image, image.width, image.height, "JPEG" if name == "MPO" else name)
-
-    def _load(self) -> Image.Image:
-        file = self._file
-        file.load()
-        _turn_upright(file)
-        if file.mode.startswith("I;16"):
-            return _eight_bit_grey(file).convert("RGB")
-        if file.mode == "RGB" and file.format != "WEBP":  # a WebP file would keep its decoder's canvases alive
-            return file
-        # convert() drops several transparent entries anyway, with a warning. A single one becomes a colour of the RGB
-        # image, which most image processors paint white: it stays, or scores would differ from the pipeline's.
-        if isinstance(file.info.get("transparency"), bytes):
-            del file.info["transparency"]
-        return file.convert("RGB")
 
 
 def decode(data: bytes, *, max_pixels: int) -> Decoded:
@@ -131,6 +138,7 @@ def prepare_pillow(max_pixels: int) -> None:
         raise RuntimeError("ImageFile.LOAD_TRUNCATED_IMAGES is set; damaged images would be classified as if whole")
     # Pillow warns above this and refuses above twice this; images that only make it warn are refused by `open_image`.
     Image.MAX_IMAGE_PIXELS = max_pixels
+    PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
     # Strangers' files would otherwise write to our standard error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -151,18 +159,54 @@ class _MeteredBytes(io.BytesIO):
 
 def _open(data: bytes) -> Image.Image | None:
     try:
-        return Image.open(_MeteredBytes(data), formats=FORMATS)
+        return Image.open(_MeteredBytes(_quick_to_parse(data)), formats=FORMATS)
     except UnidentifiedImageError:
         return None
 
 
-def _turn_upright(file: Image.Image) -> None:
+def _quick_to_parse(data: bytes) -> bytes:
+    """A JPEG with too many metadata segments of a kind: all but the first few are renamed, and so ignored."""
+    if data.startswith(b"\xff\xd8"):
+        for name in _PARSED_SEGMENTS:
+            if data.count(name) > MAX_PARSED_SEGMENTS:
+                kept = 0
+                for _ in range(MAX_PARSED_SEGMENTS):
+                    kept = data.index(name, kept) + len(name)
+                data = data[:kept] + data[kept:].replace(name, name.lower())
+    return data
+
+
+def _upright_rgb(file: Image.Image) -> Image.Image:
+    file.load()
+    turn = _turn(file)
+    if file.mode == "RGB" and file.format != "WEBP":  # a WebP file would keep its decoder's canvases alive
+        image = file
+    else:
+        image = _rgb(file)
+        file.close()
+    return image if turn is None else image.transpose(turn)
+
+
+def _rgb(file: Image.Image) -> Image.Image:
+    if file.mode.startswith("I;16"):
+        return _eight_bit_grey(file).convert("RGB")
+    # convert() drops several transparent entries anyway, with a warning. A single one becomes a colour of the RGB
+    # image, which most image processors paint white: it stays, or scores would differ from the pipeline's.
+    if isinstance(file.info.get("transparency"), bytes):
+        del file.info["transparency"]
+    return file.convert("RGB")
+
+
+def _turn(file: Image.Image) -> Image.Transpose | None:
+    """As ``ImageOps.exif_transpose`` finds it, which also writes the EXIF anew: 28 s and 650 MB for 18 MB of it."""
+    if len(file.info.get("exif") or b"") > MAX_EXIF_BYTES:
+        return None
     try:
-        ImageOps.exif_transpose(file, in_place=True)
+        return _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
     except MemoryError:
         raise
-    except Exception:  # noqa: S110 - a camera's broken metadata says nothing about its picture
-        pass
+    except Exception:  # a camera's broken metadata says nothing about its picture
+        return None
 
 
 def _eight_bit_grey(file: Image.Image) -> Image.Image:

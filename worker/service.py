@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
-from worker.capacity import PIXEL_BUDGET_IMAGES, Budget, default_concurrency, measured_max_batch
+from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget, default_concurrency, limit_arenas, measured_max_batch
 from worker.classifier import Classifier
 from worker.delivery.fairness import WEIGHTS
 from worker.engine import LocalEngine
@@ -64,6 +64,7 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         parse_allow(settings.fetch_allow),
         parse_hosts(settings.fetch_hosts),
     )
+    limit_arenas()
     prepare_pillow(settings.max_pixels)
     started = time.monotonic()
     logger.info("loading %s", settings.model)
@@ -107,8 +108,8 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
             hosts=hosts,
         ),
         labels=labels,
-        pixels=Budget(
-            PIXEL_BUDGET_IMAGES * settings.max_pixels, "no memory for decoding came free within the job's time."
+        decoding=Budget(
+            DECODING_BYTES_PER_PIXEL * settings.max_pixels, "no memory for decoding came free within the job's time."
         ),
         observer=telemetry,
         concurrency=concurrency,

@@ -59,5 +59,38 @@ def jpeg_with_segments(*segments: bytes) -> bytes:
     return data[:2] + b"".join(segments) + data[2:]
 
 
+def tiff(*entries: tuple[int, int, int, bytes], behind: bytes = b"") -> bytes:
+    """EXIF without its name: entries of tag, type, count and the value or where it lies; then what they point at."""
+    packed = b"".join(struct.pack(">HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"MM\0*\0\0\0\x08" + struct.pack(">H", len(entries)) + packed + b"\0" * 4 + behind
+
+
+def gif_offset() -> bytes:
+    """A red 4x4 frame at (2, 2) of an 8x8 canvas, whose background is green."""
+    data = encoded(Image.new("RGB", (4, 4), (255, 0, 0)).quantize(2), "GIF")
+    frame = data.index(b",", 13)
+    # Background: entry 1 of a palette of two.
+    palette = bytes((255, 0, 0, 0, 255, 0))
+    header = data[:6] + struct.pack("<HHBBB", 8, 8, 0x80, 1, 0) + palette
+    return header + data[frame : frame + 1] + struct.pack("<HH", 2, 2) + data[frame + 5 :]
+
+
+def many_frames(kind: str, count: int) -> bytes:
+    """``count`` frames of 8x8, the first one red, by repeating the second one."""
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+    if kind == "WEBP":
+        second = data.rindex(b"ANMF")
+        body = data[8:second] + data[second:] * (count - 1)
+        return b"RIFF" + struct.pack("<I", len(body)) + body
+    if kind == "PNG":
+        second, end = data.rindex(b"fcTL") - 4, data.rindex(b"IEND") - 4
+        control = data.index(b"acTL") - 4
+        said = chunk(b"acTL", struct.pack(">II", count, 0))
+        return data[:control] + said + data[control + 20 : second] + data[second:end] * (count - 1) + data[end:]
+    second = data.rindex(b"!\xf9")
+    return data[:second] + data[second:-1] * (count - 1) + b";"
+
+
 def segment(marker: int, data: bytes) -> bytes:
     return bytes((0xFF, marker)) + struct.pack(">H", len(data) + 2) + data

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.images.conftest import MAX_PIXELS, code_of
-from tests.images.files import chunk, encoded, jpeg_with_segments, photo, png, segment
+from tests.images.files import chunk, encoded, gif_offset, jpeg_with_segments, photo, png, segment
 from worker.images import decode
 
 RED, TRANSPARENT_RED = (255, 0, 0), (255, 0, 0, 0)
@@ -34,12 +34,28 @@ def palette(alpha: bytes | int | None = None) -> bytes:
     return encoded(image, "PNG", **({} if alpha is None else {"transparency": alpha}))
 
 
+def inked(transform: int = 0, adobe: bool = True) -> bytes:
+    """A CMYK JPEG of full magenta and yellow; Adobe's marker says how the inks are stored."""
+    data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")
+    marker = data.index(b"Adobe") - 4
+    return (
+        data[:marker]
+        + (segment(0xEE, b"Adobe\0d\0\0\0\0" + bytes([transform])) if adobe else b"")
+        + data[marker + 16 :]
+    )
+
+
 FILES: dict[str, bytes] = {
     "JPEG": encoded(photo(), "JPEG"),
     "JPEG, progressive": encoded(photo(), "JPEG", progressive=True),
     "JPEG, 4:4:4": encoded(photo(), "JPEG", subsampling=0, quality=95),
     "JPEG, grey": encoded(photo().convert("L"), "JPEG"),
     "JPEG, CMYK": encoded(photo().convert("CMYK"), "JPEG"),
+    "JPEG, red ink": inked(),
+    "JPEG, YCCK": inked(transform=2),
+    "JPEG, red ink, no word of Adobe's": inked(adobe=False),
+    "JPEG, marked as arithmetic-coded": encoded(photo(), "JPEG").replace(b"\xff\xc0", b"\xff\xc9", 1),
+    "JPEG, EXIF in two segments": jpeg_with_segments(segment(0xE1, exif(6)), segment(0xE1, b"Exif\0\0" + b"x" * 9_000)),
     "JPEG, broken ICC profile": encoded(photo(), "JPEG", icc_profile=b"broken" * 100),
     "JPEG, huge ICC profile": encoded(photo(), "JPEG", icc_profile=b"x" * 10_000_000),
     "JPEG, no EXIF tags": encoded(photo(), "JPEG", exif=Image.Exif().tobytes()),
@@ -62,6 +78,7 @@ FILES: dict[str, bytes] = {
     "APNG": animated("PNG"),
     "GIF": encoded(photo(), "GIF"),
     "GIF, animated": animated("GIF"),
+    "GIF, first frame smaller than the canvas": gif_offset(),
     "GIF, transparent": encoded(Image.new("RGBA", (4, 4), TRANSPARENT_RED), "GIF"),
     "WebP": encoded(photo(), "WEBP"),
     "WebP, lossless": encoded(photo(), "WEBP", lossless=True),
@@ -121,6 +138,8 @@ def test_the_format_is_named_as_the_contract_names_it(name: str, format: str) ->
         ("PNG, 16-bit RGBA", (0x9C, 0xFF, 0x00)),
         ("PNG, 16-bit grey and alpha", (0x9C, 0x9C, 0x9C)),
         ("WebP, alpha", RED),
+        ("JPEG, red ink", RED),
+        ("JPEG, red ink, no word of Adobe's", RED),
         ("GIF, animated", (254, 0, 0)),
         ("WebP, animated", RED),
         ("APNG", RED),
@@ -172,8 +191,8 @@ def test_metadata_that_cannot_be_read_is_ignored_unless_memory_ran_out(
     def unreadable(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(ImageOps, "exif_transpose", unreadable)
-    assert code_of(FILES["JPEG"]) == code
+    monkeypatch.setattr(Image.Exif, "load", unreadable)
+    assert code_of(encoded(photo(), "PNG", exif=exif(6))) == code
 
 
 def test_a_decoded_image_does_not_depend_on_the_bytes_any_more() -> None:

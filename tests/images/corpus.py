@@ -1,0 +1,169 @@
+"""Hostile and damaged files, by the code that they are answered with."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import struct
+import zlib
+
+from PIL import Image
+
+from tests.images.files import (
+    PNG_SIGNATURE,
+    chunk,
+    encoded,
+    flat_png,
+    jpeg_with_segments,
+    photo,
+    png_header,
+    segment,
+    tiff,
+)
+
+FOREIGN: dict[str, bytes] = {
+    "HTML": b"<!doctype html><html><body><img src='a.png'></body></html>",
+    "JSON": b'{"error": "not found"}',
+    "text": b"Not found",
+    "zeros": b"\0" * 10_000,
+    "PDF": b"%PDF-1.7\n1 0 obj<<>>endobj\n%%EOF",
+    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+    "SVG with an entity bomb": b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY a "aaaa">]><svg>&a;</svg>',
+    "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n",
+    "EPS with a DOS header": b"\xc5\xd0\xd3\xc6" + struct.pack("<6I", 32, 99, 0, 0, 0, 0) + b"\xff\xff%!PS-Adobe-3.0",
+    "BMP": encoded(photo(), "BMP"),
+    "TIFF": encoded(photo(), "TIFF"),
+    "ICO": encoded(photo(32, 32), "ICO"),
+    "PPM": encoded(photo(), "PPM"),
+    "TGA": encoded(photo(), "TGA"),
+    "PCX": encoded(photo(), "PCX"),
+    "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 ",
+    "AVIF": b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B",
+    "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "JPEG XL": b"\xff\x0a" + b"\0" * 100,
+    "PSD": b"8BPS\0\x01" + b"\0" * 100,
+    "FITS": b"SIMPLE  =                    T" + b" " * 2_850,
+    "ICNS": b"icns" + b"\0" * 100,
+    "SVGZ": gzip.compress(b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
+    "TIFF of many pages": encoded(photo(8, 8), "TIFF", save_all=True, append_images=[photo(8, 8)] * 50),
+    "gzip of FITS": gzip.compress(b"SIMPLE  =                    T" + b" " * 1_000_000),
+    "DDS": b"DDS " + struct.pack("<I", 124) + b"\0" * 120,
+    "WMF": b"\xd7\xcd\xc6\x9a" + b"\0" * 100,
+    "JPEG XL in a box": b"\0\0\0\x0cJXL \r\n\x87\n",
+    "PNG behind spaces": b"  " + encoded(photo(), "PNG"),
+    "JPEG behind a byte order mark": b"\xef\xbb\xbf" + encoded(photo(), "JPEG"),
+    "ZIP": b"PK\x03\x04" + b"\0" * 100,
+    "RIFF that is sound": b"RIFF\x24\0\0\0WAVEfmt ",
+    "one byte": b"\xff",
+    "random": random.Random(3).randbytes(10_000),
+}
+
+JPEG, PNG, GIF, WEBP = (encoded(photo(160, 120), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP"))
+
+#: Under Pillow's own limits for a text and for a file.
+LONG_TEXT = chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(("\N{GRINNING FACE}" + "a" * 1_040_000).encode()))
+
+DAMAGED: dict[str, bytes] = {
+    "JPEG, half": JPEG[: len(JPEG) // 2],
+    "JPEG, header only": JPEG[: JPEG.index(b"\xff\xda") + 14],
+    "JPEG, start marker only": JPEG[:3],
+    "JPEG, no scan": JPEG[: JPEG.index(b"\xff\xda")],
+    "PNG, half": PNG[: len(PNG) // 2],
+    "PNG, signature only": PNG_SIGNATURE,
+    "PNG, header only": png_header(8, 8),
+    "PNG, no data": png_header(8, 8) + chunk(b"IEND"),
+    "PNG, empty data": png_header(8, 8) + chunk(b"IDAT") + chunk(b"IEND"),
+    "PNG, broken checksum": PNG_SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0), 1),
+    "PNG, flipped bit in the data": PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:],
+    "PNG, no width": png_header(0, 8) + chunk(b"IDAT", zlib.compress(b"\0" * 9)) + chunk(b"IEND"),
+    "PNG, 0x0": png_header(0, 0) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND"),
+    "PNG, impossible depth": png_header(8, 8, 7, 9) + chunk(b"IEND"),
+    "PNG, text that unpacks to 100 MB": png_header(8, 8)
+    + chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
+    + PNG[33:],
+    "GIF, HTML behind the signature": b"GIF89a<html><script>alert(1)</script></html>",
+    "JPEG, HTML behind the signature": b"\xff\xd8\xff<html></html>",
+    "JPEG, last two bytes": JPEG[:-2],
+    "JPEG, lossless": JPEG.replace(b"\xff\xc0", b"\xff\xc3", 1),
+    "PNG, profile that unpacks to 100 MB": png_header(8, 8)
+    + chunk(b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
+    + PNG[33:],
+    "PNG, 63 MB of text, four bytes a character": PNG[:33] + LONG_TEXT * 63 + PNG[33:],
+    "WebP, last byte": WEBP[:-1],
+    "GIF, half": GIF[: len(GIF) // 2],
+    "GIF, header only": GIF[:13],
+    "WebP, half": WEBP[: len(WEBP) // 2],
+    "WebP, header only": WEBP[:20],
+}  # fmt: skip
+
+
+def webp_claiming(width: int, height: int) -> bytes:
+    """An extended WebP whose canvas is said to be this large."""
+    canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + canvas + b"ANIM" + struct.pack("<I", 6) + b"\0" * 6
+    frame = b"\0" * 12 + b"\0" * 4 + WEBP[12:]
+    body += b"ANMF" + struct.pack("<I", len(frame)) + frame
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def gif_claiming(width: int, height: int) -> bytes:
+    return GIF[:6] + struct.pack("<HH", width, height) + GIF[10:]
+
+
+def jpeg_claiming(width: int, height: int) -> bytes:
+    frame = JPEG.index(b"\xff\xc0")
+    return JPEG[: frame + 5] + struct.pack(">HH", height, width) + JPEG[frame + 9 :]
+
+
+BOMBS: dict[str, bytes] = {
+    "PNG, 2^31-1 squared": png_header(2**31 - 1, 2**31 - 1) + chunk(b"IDAT") + chunk(b"IEND"),
+    "PNG, 20000x20000": flat_png(20_000, 20_000),
+    "PNG, 13000x13000": flat_png(13_000, 13_000),
+    "PNG, 9400x9400": flat_png(9_400, 9_400),
+    "PNG, one pixel too many": png_header(16_666_667, 3) + chunk(b"IDAT") + chunk(b"IEND"),
+    "GIF, 65535x65535": gif_claiming(65_535, 65_535),
+    "JPEG, 65000x65000": jpeg_claiming(65_000, 65_000),
+    "WebP, 16383x16383": webp_claiming(16_383, 16_383),
+}
+
+THIN: dict[str, bytes] = {
+    "1x20000": flat_png(1, 20_000),
+    "20000x1": flat_png(20_000, 1),
+    "65500x1 JPEG": encoded(Image.new("L", (65_500, 1)), "JPEG"),
+    "31x1": flat_png(31, 1),
+    "301x10": flat_png(301, 10),
+}
+
+_RATIONAL, _SHORT = 5, 3
+MANY_NUMBERS = tiff(
+    (0x0112, _SHORT, 1, b"\0\6\0\0"),
+    (0x011A, _RATIONAL, 100_000, b"\0\0\0\x40"),
+    (0x0128, _SHORT, 1, b"\0\2\0\0"),
+    (0x1000, _RATIONAL, 2_000_000, b"\0\0\0\x40"),
+    behind=b"\0\0\0\1" * 4_500_000,
+)
+
+SLOW: dict[str, bytes] = {
+    "PNG of empty chunks": png_header(8, 8) + chunk(b"abCd") * 400_000,
+    "PNG of text": png_header(8, 8) + chunk(b"tEXt", b"a\0b") * 300_000,
+    "JPEG of comments": jpeg_with_segments(segment(0xFE, b"") * 1_200_000),
+    "JPEG of EXIF headers": jpeg_with_segments(segment(0xE1, b"Exif\0\0") * 500_000),
+    "JPEG of fill bytes": jpeg_with_segments(b"\xff" * 5_000_000),
+    "JPEG of garbage": jpeg_with_segments(b"\0" * 5_000_000),
+    "GIF of comments": GIF[:781] + b"\x21\xfe" + b"\xffx" * 2_000_000 + GIF[781:],
+    "GIF of zeros": GIF[:781] + b"\0" * 5_000_000 + GIF[781:],
+    # What follows would take Pillow 2 to 28 seconds and up to 1.5 GB.
+    "JPEG of small EXIF segments": jpeg_with_segments(segment(0xE1, b"Exif\0\0" + b"x" * 1_000) * 19_500),
+    "JPEG of Photoshop resources": jpeg_with_segments(
+        segment(0xED, b"Photoshop 3.0\0" + (b"8BIM\0\1" + b"\0" * 6) * 5_000) * 330
+    ),
+    "JPEG of a resolution of 2 million numbers": jpeg_with_segments(
+        segment(0xE1, b"Exif\0\0" + MANY_NUMBERS[:60_000]),
+        *(segment(0xE1, b"Exif\0\0" + MANY_NUMBERS[at : at + 60_000]) for at in range(60_000, 18_000_000, 60_000)),
+    ),
+    "PNG of EXIF of 2 million numbers": PNG[:33] + chunk(b"eXIf", MANY_NUMBERS) + PNG[33:],
+    "PNG of an orientation of 100,000 numbers": PNG[:33] + chunk(b"eXIf", MANY_NUMBERS[:900_000]) + PNG[33:],
+    "WebP of EXIF": encoded(photo(), "WEBP", exif=b"Exif\0\0" + MANY_NUMBERS[:900_000]),
+    "GIF of long comments": GIF[:781] + b"\x21\xfe" + (b"\xff" + b"x" * 255) * 78_000 + b"\0" + GIF[781:],
+    "GIF of extensions": GIF[:781] + b"\x21\xf9\x04\0\0\0\0\0" * 600_000 + GIF[781:],
+}

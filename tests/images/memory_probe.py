@@ -1,0 +1,87 @@
+"""How much memory a worker's way through a folder of files takes: ``python -m tests.images.memory_probe FOLDER``.
+
+In a process of its own, since a peak is for life. Prints the growth in bytes and every outcome, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from producer.contract import ClassifyManyJob, Question, Result
+from tests.chaos.null_model import NullModel
+from worker.cancel_scope import CancelScope
+from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget, limit_arenas
+from worker.classifier import Attempt, Classifier
+from worker.engine import LocalEngine
+from worker.images import prepare_pillow
+from worker.labels import LabelCache
+
+MAX_PIXELS = 4_000_000
+CONCURRENCY = 24
+
+
+class Files:
+    """A fetcher whose URLs are paths."""
+
+    def fetch(self, url: str, **_: object) -> bytes:
+        return Path(url).read_bytes()
+
+    def close(self) -> None:
+        pass
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def succeeded(self, result: Result) -> None:
+        pass
+
+    def failed(self, code: str) -> None:
+        pass
+
+
+def peak_bytes() -> int:
+    """The most memory this process has ever had. (`ru_maxrss` is no less than that of the process it came from.)"""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
+
+
+def main(folder: Path) -> None:
+    """All files in one bulk message after another, while a slow device makes those that are ready wait."""
+    limit_arenas()
+    prepare_pillow(MAX_PIXELS)
+    engine = LocalEngine(
+        NullModel(forward_ms=100), max_batch=4, weights={"bulk": 1, "default": 1}, on_device_lost=lambda: None
+    )
+    classifier = Classifier(
+        model=NullModel(),
+        engine=engine,
+        fetcher=Files(),
+        labels=LabelCache(engine),
+        decoding=Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"),
+        observer=Nobody(),
+        concurrency=CONCURRENCY,
+        max_pixels=MAX_PIXELS,
+    )
+
+    def codes(files: list[str]) -> list[str]:
+        job = ClassifyManyJob(files, Question(["owl", "fox"]))
+        outcomes = classifier.classify_many(job, Attempt(CancelScope(time.monotonic() + 100)))
+        return ["ok" if isinstance(outcome, Result) else outcome.code for outcome in outcomes]
+
+    Image.new("RGB", (8, 8)).save(folder / "first.png")
+    codes([str(folder / "first.png")])
+    before = peak_bytes()
+    files = sorted(str(file) for file in folder.iterdir())
+    found = [code for start in range(0, len(files), 64) for code in codes(files[start : start + 64])]
+    print(json.dumps({"growth_bytes": peak_bytes() - before, "codes": found}))
+    classifier.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

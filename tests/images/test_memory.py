@@ -1,0 +1,73 @@
+"""What a worker's memory is bounded by, whatever images it is sent and however many at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
+from tests.images.files import encoded, flat_png
+from tests.images.memory_probe import CONCURRENCY, MAX_PIXELS
+from worker.capacity import DECODING_BYTES_PER_PIXEL, MALLOC_ARENAS
+
+SIDE = 2_000
+#: Freed memory that the allocator keeps, and what the threads themselves take.
+SLACK_BYTES = 64_000_000 * MALLOC_ARENAS + 20_000_000
+#: A file, as Pillow and a decoder copy it, or as it is searched for metadata.
+COPIES_OF_A_FILE = 4
+
+
+def turned() -> bytes:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    return tags.tobytes()
+
+
+def largest() -> dict[str, bytes]:
+    """As many pixels as allowed, in few bytes, the costliest ways there are."""
+    colour = Image.new("RGB", (SIDE, SIDE), (200, 30, 90))
+    return {
+        "WebP": encoded(colour, "WEBP", lossless=True, quality=0, method=0),
+        "WebP, turned": encoded(colour, "WEBP", lossless=True, quality=0, method=0, exif=turned()),
+        "JPEG, progressive CMYK, turned": encoded(colour.convert("CMYK"), "JPEG", progressive=True, exif=turned()),
+        "JPEG, progressive": encoded(colour, "JPEG", progressive=True, subsampling=0),
+        "PNG, RGBA, turned": encoded(colour.convert("RGBA"), "PNG", exif=turned()),
+        "PNG, 16-bit grey, turned": encoded(Image.new("I;16", (SIDE, SIDE), 40_000), "PNG", exif=turned()),
+        "PNG, 1 bit": flat_png(SIDE, SIDE),
+        "GIF": encoded(colour, "GIF"),
+    }
+
+
+def growth(files: Mapping[str, bytes], folder: Path, copies: int = 1) -> tuple[int, list[str]]:
+    """What the files add to a worker's peak memory, in bytes, and the codes they are answered with."""
+    for number, data in enumerate(files.values()):
+        for copy in range(copies):
+            (folder / f"{copy:02}-{number}").write_bytes(data)
+    command = [sys.executable, "-W", "ignore", "-m", "tests.images.memory_probe", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found["growth_bytes"], found["codes"]
+
+
+@pytest.mark.parametrize("name", largest())
+def test_many_of_the_largest_images_at_once_stay_within_the_memory_for_decoding(name: str, tmp_path: Path) -> None:
+    grown_bytes, codes = growth({name: largest()[name]}, tmp_path, copies=CONCURRENCY)
+    assert set(codes) == {"ok"}
+    assert grown_bytes < DECODING_BYTES_PER_PIXEL * MAX_PIXELS + SLACK_BYTES
+
+
+def test_hostile_files_take_no_more_than_decoding_may_and_their_own_size_a_few_times(tmp_path: Path) -> None:
+    corpora = FOREIGN, DAMAGED, BOMBS, THIN, SLOW, largest()
+    files = {name: data for corpus in corpora for name, data in corpus.items()}
+    grown_bytes, codes = growth(files, tmp_path)
+    # Each file is there once: the largest ones that can be in flight together.
+    in_flight_bytes = sum(sorted(map(len, files.values()))[-CONCURRENCY:])
+    assert {"ok", "undecodable", "unsupported_format", "too_many_pixels", "bad_aspect_ratio"} == set(codes)
+    assert grown_bytes < DECODING_BYTES_PER_PIXEL * MAX_PIXELS + COPIES_OF_A_FILE * in_flight_bytes + SLACK_BYTES
