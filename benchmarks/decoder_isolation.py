@@ -26,7 +26,7 @@ from typing import IO, Any, Final
 from PIL import Image
 
 from worker.images import decode, prepare_pillow
-from worker.model.pixels import Geometry
+from worker.model.geometry import Geometry
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "decoder_isolation.json"

@@ -39,6 +39,17 @@ MAX_TEXT_BYTES: Final = 4 * PngImagePlugin.MAX_TEXT_CHUNK
 #: What decoding holds at its worst, measured: a progressive CMYK JPEG has its coefficients beside its pixels, PNG and
 #: GIF are converted or turned, and a WebP file has two canvases of its own and a copy.
 BYTES_PER_PIXEL: Final = {"JPEG": 12, "MPO": 12, "PNG": 9, "GIF": 9, "WEBP": 18}
+#: What can be wrong with an image, and what its job is told.
+REFUSALS: Final = {
+    "empty": "the body has no bytes; check the upload.",
+    "unsupported_format": "the body is not a JPEG, PNG, WebP or GIF; convert the image, and check that the URL is no "
+    "HTML page.",
+    "undecodable": "the image is damaged; upload it again.",
+    "too_many_pixels": "the image has more pixels than NAMESHOT_MAX_PIXELS; send a smaller rendition.",
+    "bad_aspect_ratio": f"one side of the image is over {MAX_ASPECT_RATIO} times the other; crop the image.",
+    "out_of_memory": "the worker ran out of memory while decoding the image; try again.",
+    "model_error": "the model's processor refused this image.",
+}
 
 _SIGNATURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
 _PARSED_SEGMENTS: Final = (b"Exif\0\0", b"Photoshop 3.0\0")
@@ -91,6 +102,11 @@ class UndecodedImage:
         return Decoded(image, image.width, image.height, "JPEG" if name == "MPO" else name)
 
 
+def refusal(code: str) -> JobFailed:
+    """The failure of an image, by one of the codes of `REFUSALS`."""
+    return JobFailed(code, REFUSALS[code])
+
+
 def decode(data: bytes, *, max_pixels: int) -> Decoded:
     """Decode an image of at most ``max_pixels`` pixels.
 
@@ -104,27 +120,21 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
 def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
     """Read an image's header only, and check every limit that can be checked without its pixels; see `decode`."""
     if not data:
-        raise JobFailed("empty", "the body has no bytes; check the upload.")
+        raise refusal("empty")
     file = _contained(lambda: _open(data))
     if file is None:
         if _SIGNATURES.match(data):
-            raise _undecodable()
-        raise JobFailed(
-            "unsupported_format",
-            "the body is not a JPEG, PNG, WebP or GIF; convert the image, and check that the URL is not an HTML page.",
-        )
+            raise refusal("undecodable")
+        raise refusal("unsupported_format")
     width, height = file.size
     if width < 1 or height < 1:
-        raise _undecodable()
+        raise refusal("undecodable")
     if width * height > max_pixels:
-        raise _too_many_pixels()
+        raise refusal("too_many_pixels")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise JobFailed(
-            "bad_aspect_ratio",
-            f"one side of the image is over {MAX_ASPECT_RATIO} times the other; crop the image.",
-        )
+        raise refusal("bad_aspect_ratio")
     if file.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise _undecodable()
+        raise refusal("undecodable")
     return UndecodedImage(file)
 
 
@@ -153,7 +163,7 @@ class _MeteredBytes(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads_left -= 1
         if self._reads_left < 0:
-            raise _undecodable()
+            raise refusal("undecodable")
         return super().read(size)
 
 
@@ -223,18 +233,10 @@ def _contained(work: Callable[[], _Returned]) -> _Returned:
     except JobFailed as error:
         failure = JobFailed(error.code, error.message, error.retryable)  # without what Pillow made of it
     except MemoryError:
-        failure = JobFailed("out_of_memory", "the worker ran out of memory while decoding the image; try again.")
+        failure = refusal("out_of_memory")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        failure = _too_many_pixels()
+        failure = refusal("too_many_pixels")
     except Exception:
         # OSError, SyntaxError, ValueError, struct.error, RecursionError, …: decoders raise what they like.
-        failure = _undecodable()
+        failure = refusal("undecodable")
     raise failure
-
-
-def _undecodable() -> JobFailed:
-    return JobFailed("undecodable", "the image is damaged; upload it again.")
-
-
-def _too_many_pixels() -> JobFailed:
-    return JobFailed("too_many_pixels", "the image has more pixels than NAMESHOT_MAX_PIXELS; send a smaller rendition.")

@@ -41,6 +41,7 @@ class NullModel:
     family = "null"
     max_tokens = 77
     scoring: Scoring = "softmax"
+    geometry = None
 
     def __init__(
         self,

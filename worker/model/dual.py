@@ -71,6 +71,7 @@ class DualEncoder:
         self._image_tower = TracedTower(network, family)
         self._cores = torch.get_num_threads()
         self.parallel_batches: Final = 1 if self._on_gpu else min(self._cores, MAX_PARALLEL_BATCHES)
+        self.geometry = preparation.geometry if isinstance(preparation, SplitPreparation) else None
         self._scale, self._bias = scale_and_bias(network)
         if isinstance(preparation, SplitPreparation):
             # The device's half of the preparation: (3,) each, last axis of the pixels.

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from worker.model.geometry import Geometry
+
 Float32 = npt.NDArray[np.float32]
 Scoring = Literal["softmax", "sigmoid"]
 
@@ -78,6 +80,10 @@ class Model(Protocol):
     @property
     def scoring(self) -> Scoring:
         """What turns the logits of one job into its scores."""
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """All that `prepare` does, where that is resizing and cropping; None where only `prepare` knows."""
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         """How many tokens each prompt has, special tokens included, before any padding or truncation."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from worker.model.geometry import Geometry
 from worker.model.interface import Float32, ModelError, Prepared
 
 PIXELS: Final = "pixels"
@@ -42,61 +43,24 @@ class Affine:
         return np.moveaxis(pixels * self.scale + self.offset, -1, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """A processor's resize and crop.
-
-    Attributes:
-        size: (height, width) after the resize, an int for the shorter side, or None where nothing is resized.
-        crop: (height, width) of a centre crop; what of it lies outside the image is black.
-    """
-
-    size: tuple[int, int] | int | None
-    resample: Image.Resampling
-    crop: tuple[int, int] | None
-
-    def apply(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """uint8 (height, width, 3) of an RGB image.
-
-        Raises:
-            ValueError: Pillow cannot make an image of the size that comes out.
-        """
-        if self.size is not None:
-            image = image.resize(self._resized(*image.size), self.resample)
-        if self.crop is not None:
-            height, width = self.crop
-            left, top = (image.width - width) // 2, (image.height - height) // 2
-            image = image.crop((left, top, left + width, top + height))
-        return np.array(image)
-
-    def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) after the resize; the longer side is rounded down, as the processors do it."""
-        if isinstance(self.size, tuple):
-            return self.size[1], self.size[0]
-        short = self.size or 0
-        if width <= height:
-            return short, int(short * height / width)
-        return int(short * width / height), short
+def prepared(pixels: npt.NDArray[np.uint8]) -> Prepared:
+    """What a model with a `Geometry` takes: the uint8 (height, width, 3) that came out of it."""
+    return Prepared({PIXELS: pixels}, key=pixels.shape)
 
 
 class SplitPreparation:
     """Geometry on the host; `affine` is the device's part."""
 
-    def __init__(self, processor: Processor, geometry: Geometry, affine: Affine) -> None:
+    def __init__(self, geometry: Geometry, affine: Affine) -> None:
+        self.geometry = geometry
         self.affine = affine
-        self._processor = processor
-        self._geometry = geometry
 
     def prepare(self, image: Image.Image) -> Prepared:
         """uint8 pixels (height, width, 3)."""
-        # Rare: an RGB image that names a transparent colour, which a processor that converts to RGB paints white.
-        if self._processor.do_convert_rgb and (image.mode != "RGB" or image.info.get("transparency") is not None):
-            image = Image.fromarray(self._processor.convert_to_rgb(image))
         try:
-            pixels = self._geometry.apply(image)
+            return prepared(self.geometry.apply(image))
         except ValueError as refusal:
             raise _refused(image) from refusal
-        return Prepared({PIXELS: pixels}, key=pixels.shape)
 
 
 class WholePreparation:
@@ -140,16 +104,15 @@ def _split(processor: Processor) -> SplitPreparation | None:
     elif size:
         return None
     crop = (processor.crop_size.height, processor.crop_size.width) if processor.do_center_crop else None
-    split = SplitPreparation(
-        processor, Geometry(resized, Image.Resampling(processor.resample), crop), _affine(processor)
-    )
+    geometry = Geometry(resized, Image.Resampling(processor.resample), crop, bool(processor.do_convert_rgb))
+    split = SplitPreparation(geometry, _affine(processor))
     # The attributes say what the processor should do; what it does is the truth.
     for probe in _probes():
-        prepared = split.affine(split.prepare(probe).arrays[PIXELS])
+        found = split.affine(geometry.apply(probe))
         expected = processor(images=[probe], return_tensors="np")
-        if set(expected) != {"pixel_values"} or expected["pixel_values"][0].shape != prepared.shape:
+        if set(expected) != {"pixel_values"} or expected["pixel_values"][0].shape != found.shape:
             return None
-        if not np.allclose(prepared, expected["pixel_values"][0], rtol=0, atol=_TOLERANCE):
+        if not np.allclose(found, expected["pixel_values"][0], rtol=0, atol=_TOLERANCE):
             return None
     return split
 
@@ -164,8 +127,12 @@ def _affine(processor: Processor) -> Affine:
 
 
 def _probes() -> Iterator[Image.Image]:
-    """Wide, tall, tiny, one line, odd sides, and every grey level in every channel."""
+    """Wide, tall, tiny, one line, odd sides, a transparent colour, and every grey level in every channel."""
     random = np.random.default_rng(0)
     for width, height in ((61, 40), (33, 97), (3, 2), (1, 7), (500, 333)):
         yield Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
     yield Image.fromarray(np.arange(256 * 256 * 3, dtype=np.uint32).reshape(256, 256, 3).astype(np.uint8))
+    transparent = Image.new("RGB", (40, 30), (200, 30, 90))
+    transparent.paste((9, 8, 7), (5, 5, 30, 12))
+    transparent.info["transparency"] = (200, 30, 90)
+    yield transparent

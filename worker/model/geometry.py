@@ -1,0 +1,68 @@
+"""Resize and crop as plain data, so that a process without the model's libraries can do it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What a processor does to an image before it rescales and normalises its values.
+
+    Attributes:
+        size: (height, width) after the resize, an int for the shorter side, or None where nothing is resized.
+        crop: (height, width) of a centre crop; what of it lies outside the image is black.
+        paints_white: whether a colour that the image names as transparent becomes white.
+    """
+
+    size: tuple[int, int] | int | None
+    resample: Image.Resampling
+    crop: tuple[int, int] | None
+    paints_white: bool = True
+
+    def apply(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """uint8 (height, width, 3) of an RGB image.
+
+        Raises:
+            ValueError: Pillow cannot make an image of the size that comes out.
+        """
+        # Rare: an RGB image that names a transparent colour.
+        if self.paints_white and (image.mode != "RGB" or image.info.get("transparency") is not None):
+            image = _on_white(image)
+        if self.size is not None:
+            image = image.resize(self._resized(*image.size), self.resample)
+        if self.crop is not None:
+            height, width = self.crop
+            left, top = (image.width - width) // 2, (image.height - height) // 2
+            image = image.crop((left, top, left + width, top + height))
+        return np.array(image)
+
+    def shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """What `apply` gives for an image of this size: (height, width, 3)."""
+        if self.crop is not None:
+            return *self.crop, 3
+        if self.size is not None:
+            width, height = self._resized(width, height)
+        return height, width, 3
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after the resize; the longer side is rounded down, as the processors do it."""
+        if isinstance(self.size, tuple):
+            return self.size[1], self.size[0]
+        short = self.size or 0
+        if width <= height:
+            return short, int(short * height / width)
+        return int(short * width / height), short
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """As ``transformers.image_transforms.convert_to_rgb``."""
+    if "A" not in image.getbands() and image.info.get("transparency") is None:
+        return image.convert("RGB")
+    transparent = image.convert("RGBA")
+    white = Image.new("RGBA", transparent.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, transparent).convert("RGB")
