@@ -127,6 +127,13 @@ def test_the_launcher_of_workers_stays_small() -> None:
     assert not {"torch", "transformers", "celery", "kombu", "redis"} & set(modules)
 
 
+def test_a_decoder_process_holds_neither_the_model_s_libraries_nor_any_that_knows_the_network() -> None:
+    modules = fresh_import("worker.decoding.child")["modules"]
+
+    assert isinstance(modules, list)
+    assert not {"torch", "transformers", "celery", "kombu", "redis", "requests", "urllib3", "pydantic"} & set(modules)
+
+
 def test_importing_either_side_starts_no_thread_and_reads_no_setting() -> None:
     code = (
         "import os, threading; os.environ.update(NAMESHOT_BROKER_URL='nonsense://', NAMESHOT_MAX_BATCH='nonsense');"

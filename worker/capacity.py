@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ MEASUREMENTS: Final = 3
 #: For each batch on the device one ready, and one being downloaded.
 IMAGES_PER_BATCH_SLOT: Final = 3
 MIN_CONCURRENCY: Final = 4
+#: Each holds 40 MB when idle; beyond these a model on one device is slower than they are.
+MAX_DECODERS: Final = 32
 #: Memory in which images are decoded and prepared, in bytes per pixel that one image may have: 36 × 50,000,000 are
 #: 1.8 GB, for two WebP, three JPEG or four PNG files of the largest size at once.
 DECODING_BYTES_PER_PIXEL: Final = 36
@@ -62,6 +65,12 @@ def _timed(work: Callable[[], object]) -> float:
 def default_concurrency(max_batch: int, parallel_batches: int) -> int:
     """Images in flight that keep so many batches of this size filled."""
     return max(MIN_CONCURRENCY, IMAGES_PER_BATCH_SLOT * max_batch * parallel_batches)
+
+
+def decoder_processes(concurrency: int) -> int:
+    """How many processes may decode: one for each core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, concurrency, MAX_DECODERS))
 
 
 class Budget:

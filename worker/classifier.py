@@ -18,10 +18,10 @@ from producer.contract import ClassifyJob, ClassifyManyJob, ImageInfo, Question,
 from producer.errors import JobFailed
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.capacity import Budget
+from worker.decoding.preparing import Preparing
 from worker.engine import Engine
-from worker.images import open_image
 from worker.labels import LabelCache, Matrix
-from worker.model.interface import Model, ModelError
+from worker.model.interface import Model
 from worker.ranking import rank, scores
 
 
@@ -88,10 +88,9 @@ class Classifier:
         engine: owns the device.
         fetcher: downloads images.
         labels: embeds candidate labels, each prompt once.
-        decoding: bounds the bytes that images take while they are decoded and prepared.
+        preparing: decodes images and makes of them what the model takes.
         observer: is told of every image's outcome.
         concurrency: images in flight, single and bulk together.
-        max_pixels: of one image.
     """
 
     def __init__(
@@ -101,18 +100,16 @@ class Classifier:
         engine: Engine,
         fetcher: Download,
         labels: LabelCache,
-        decoding: Budget,
+        preparing: Preparing,
         observer: Observer,
         concurrency: int,
-        max_pixels: int,
     ) -> None:
         self._model = model
         self._engine = engine
         self._fetcher = fetcher
         self._labels = labels
-        self._decoding = decoding
+        self._preparing = preparing
         self._observer = observer
-        self._max_pixels = max_pixels
         self._places = Budget(concurrency, "the worker was too busy to start on this image in time.")
         # Bulk messages spread their images over these threads; a single job runs in the thread it came in.
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="bulk")
@@ -155,6 +152,7 @@ class Classifier:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._engine.close()
         self._fetcher.close()
+        self._preparing.close()
 
     def _answer(self, url: str, under_way: _UnderWay) -> Result:
         try:
@@ -174,25 +172,18 @@ class Classifier:
             started = time.perf_counter()
             data = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=attempt.scope)
             fetched = time.perf_counter()
-            opened = open_image(data, max_pixels=self._max_pixels)
-            # All that outlives the file, since many images wait for the device at once.
             size_bytes, digest = len(data), hashlib.sha256(data).hexdigest()
+            picture = self._preparing.prepare(data, attempt.scope)
+            # Many images wait for the device at once, and none of them holds its file.
             del data
-            with self._decoding.reserve(opened.memory_bytes, attempt.scope):
-                decoded = opened.decode()
-                try:
-                    prepared = self._model.prepare(decoded.image)
-                except ModelError:
-                    raise JobFailed("model_error", "the model's processor refused this image.") from None
-                decoded.image.close()
             ready = time.perf_counter()
-            ride = self._engine.embed_image(prepared, attempt.queue, attempt.scope)
+            ride = self._engine.embed_image(picture.prepared, attempt.queue, attempt.scope)
             logits = self._model.logits(ride.output, under_way.matrix(attempt.scope))
         return Result(
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,
             revision=self._model.revision,
-            image=ImageInfo(digest, decoded.width, decoded.height, decoded.format, size_bytes),
+            image=ImageInfo(digest, picture.width, picture.height, picture.format, size_bytes),
             batch_size=ride.batch_size,
             timings_ms=Timings(
                 queued=attempt.queued_ms,

@@ -8,8 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
-from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget, default_concurrency, limit_arenas, measured_max_batch
+from worker.capacity import (
+    DECODING_BYTES_PER_PIXEL,
+    Budget,
+    decoder_processes,
+    default_concurrency,
+    limit_arenas,
+    measured_max_batch,
+)
 from worker.classifier import Classifier
+from worker.decoding.pool import DecoderPool
+from worker.decoding.preparing import InProcesses, InThreads, Preparing
+from worker.decoding.process import Terms
 from worker.delivery.fairness import WEIGHTS
 from worker.engine import LocalEngine
 from worker.fetch import Fetcher, parse_allow, parse_hosts, parse_ports
@@ -56,7 +66,7 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
-        SettingsError: a fetch setting cannot be read.
+        SettingsError: a fetch setting cannot be read, or no decoder process can be started.
     """
     # The cheap and fallible first: a typo should not cost a model's loading time.
     ports, allow, hosts = (
@@ -108,12 +118,9 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
             hosts=hosts,
         ),
         labels=labels,
-        decoding=Budget(
-            DECODING_BYTES_PER_PIXEL * settings.max_pixels, "no memory for decoding came free within the job's time."
-        ),
+        preparing=_preparing(settings, model, concurrency),
         observer=telemetry,
         concurrency=concurrency,
-        max_pixels=settings.max_pixels,
     )
     logger.info(
         "%s (%s) on %s in %s, ready after %.1f s: batches of %d, %d images in flight",
@@ -126,3 +133,15 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         concurrency,
     )
     return Service(classifier, model, engine, telemetry, concurrency, max_batch, settings.job_timeout)
+
+
+def _preparing(settings: WorkerSettings, model: Model, concurrency: int) -> Preparing:
+    budget = Budget(
+        DECODING_BYTES_PER_PIXEL * settings.max_pixels, "no memory for decoding came free within the job's time."
+    )
+    if settings.decoder == "thread":
+        return InThreads(model, budget, max_pixels=settings.max_pixels)
+    terms = Terms(settings.max_pixels, settings.max_bytes, model.geometry)
+    pool = DecoderPool(terms, processes=decoder_processes(concurrency), budget=budget)
+    pool.start()
+    return InProcesses(model, pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -36,6 +37,11 @@ class WorkerSettings(ProducerSettings):
     drain_timeout: float = Field(10, ge=0, description="seconds after SIGTERM for running jobs to finish")
     max_bytes: int = Field(20_000_000, ge=1, description="of one download")
     max_pixels: int = Field(50_000_000, ge=1, description="of one image; decoded pixels in flight are bounded too")
+    decoder: Literal["process", "thread"] = Field(
+        "process" if sys.platform == "linux" else "thread",
+        description="where images are decoded: `process`, in confined processes (the default on Linux), or `thread`, "
+        "in the worker's own",
+    )
     fetch_timeout: float = Field(10, gt=0, description="seconds in all, DNS to last byte")
     fetch_ports: str = Field("80,443", description="ports a URL may name")
     fetch_allow: str = Field("", description="exceptions, `CIDR:PORT` or `CIDR:*`, comma-separated")

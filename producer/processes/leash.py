@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     try:
         os.chdir(folder)
         if sys.platform == "linux" and "--watch" not in arguments[: arguments.index("--")]:
-            _die_with(parent, death_signal)
+            die_with(parent, death_signal)
             os.execv(command[0], command)  # noqa: S606 - the command is our parent's
         return _watch(command)
     except OSError as error:
@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
         return CANNOT_RUN
 
 
-def _die_with(parent: int, death_signal: int) -> None:
+def die_with(parent: int, death_signal: int) -> None:
+    """Linux: this process gets the signal when the thread that started it ends."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

@@ -18,6 +18,7 @@ from tests.chaos.null_model import NullModel
 from worker.cancel_scope import CancelScope
 from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget, limit_arenas
 from worker.classifier import Attempt, Classifier
+from worker.decoding.preparing import InThreads
 from worker.engine import LocalEngine
 from worker.images import prepare_pillow
 from worker.labels import LabelCache
@@ -63,10 +64,11 @@ def main(folder: Path) -> None:
         engine=engine,
         fetcher=Files(),
         labels=LabelCache(engine),
-        decoding=Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"),
+        preparing=InThreads(
+            NullModel(), Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"), max_pixels=MAX_PIXELS
+        ),
         observer=Nobody(),
         concurrency=CONCURRENCY,
-        max_pixels=MAX_PIXELS,
     )
 
     def codes(files: list[str]) -> list[str]:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from PIL import Image
+
+from producer.errors import JobFailed
+from worker.cancel_scope import CancelScope
+from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget
+from worker.decoding.pool import DecoderPool
+from worker.decoding.process import Terms
+from worker.images import prepare_pillow
+
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 20_000_000
+TIMEOUT_S = 60.0
+
+MakePool = Callable[..., DecoderPool]
+
+
+@pytest.fixture(autouse=True)
+def prepared() -> Iterator[None]:
+    """Pillow as a worker has it."""
+    before = Image.MAX_IMAGE_PIXELS
+    prepare_pillow(MAX_PIXELS)
+    yield
+    Image.MAX_IMAGE_PIXELS = before
+
+
+@pytest.fixture
+def make_pool() -> Iterator[MakePool]:
+    """Makes pools, which end with the test."""
+    pools: list[DecoderPool] = []
+
+    def make(terms: Terms | None = None, *, processes: int = 1, start: bool = True) -> DecoderPool:
+        budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory")
+        pools.append(DecoderPool(terms or Terms(MAX_PIXELS, MAX_BYTES, None), processes=processes, budget=budget))
+        if start:
+            pools[-1].start()
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def scope(timeout_s: float = TIMEOUT_S) -> CancelScope:
+    return CancelScope(time.monotonic() + timeout_s)
+
+
+def code_of(pool: DecoderPool, data: bytes, within: CancelScope | None = None) -> str:
+    """The code that decoding these bytes fails with; ``ok`` when it does not."""
+    try:
+        pool.decode(data, within or scope())
+    except JobFailed as failure:
+        return failure.code
+    return "ok"

@@ -1,0 +1,78 @@
+"""What comes back from a decoder process is what the worker's own thread would have made of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from producer.errors import JobFailed
+from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, code_of, scope
+from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
+from tests.images.test_pixels import FILES
+from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget
+from worker.decoding.pool import DecoderPool
+from worker.decoding.process import Terms
+from worker.images import decode
+from worker.model.geometry import Geometry
+
+GEOMETRIES = {
+    "CLIP's": Geometry(224, Image.Resampling.BICUBIC, (224, 224)),
+    "a square": Geometry((35, 40), Image.Resampling.BILINEAR, None),
+    "transparency stays": Geometry(None, Image.Resampling.BICUBIC, (9, 9), paints_white=False),
+    "none": None,
+}
+HOSTILE = {name: data for corpus in (FOREIGN, DAMAGED, BOMBS, THIN, SLOW) for name, data in corpus.items()}
+
+
+@pytest.fixture(scope="module", params=GEOMETRIES)
+def pool(request: pytest.FixtureRequest) -> Iterator[DecoderPool]:
+    """One process for a whole table of files: it outlives each of them."""
+    budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory")
+    pool = DecoderPool(Terms(MAX_PIXELS, MAX_BYTES, GEOMETRIES[request.param]), processes=1, budget=budget)
+    pool.start()
+    (pid,) = pool.pids
+    yield pool
+    assert pool.pids == [pid]
+    pool.close()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_pixels_size_format_and_transparent_colour_are_the_same(pool: DecoderPool, name: str) -> None:
+    expected, geometry = decode(FILES[name], max_pixels=MAX_PIXELS), pool.terms.geometry
+
+    picture = pool.decode(FILES[name], scope())
+
+    assert (picture.width, picture.height, picture.format) == (expected.width, expected.height, expected.format)
+    assert picture.pixels.dtype == np.uint8
+    assert np.array_equal(picture.pixels, geometry.apply(expected.image) if geometry else np.asarray(expected.image))
+    if geometry is None:
+        assert picture.image().info.get("transparency") == expected.image.info.get("transparency")
+
+
+def test_a_transparent_colour_is_white_where_the_geometry_paints_it(pool: DecoderPool) -> None:
+    if pool.terms.geometry is not GEOMETRIES["CLIP's"]:
+        pytest.skip("one geometry is enough")
+    plain = pool.decode(FILES["PNG"], scope())
+    assert np.array_equal(plain.pixels, pool.decode(FILES["PNG, RGB with a transparent colour"], scope()).pixels)
+    assert (pool.decode(FILES["PNG, palette with one transparent entry"], scope()).pixels == 255).all()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_get_the_same_code_and_end_no_process(pool: DecoderPool, name: str) -> None:
+    expected = "ok"
+    try:
+        decode(HOSTILE[name], max_pixels=MAX_PIXELS)
+    except JobFailed as failure:
+        expected = failure.code
+
+    before = pool.pids
+
+    assert code_of(pool, HOSTILE[name]) == expected
+    assert pool.pids == before
+
+
+def test_no_bytes_are_empty(pool: DecoderPool) -> None:
+    assert code_of(pool, b"") == "empty"

@@ -1,0 +1,158 @@
+"""A decoder process: the only place where strangers' images meet Pillow's native code.
+
+It inherits an empty environment and one socket. Started by `worker.decoding.process`; one request after another.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, NoReturn
+
+import numpy as np
+from PIL import Image
+
+from producer.errors import JobFailed
+from producer.processes.leash import die_with
+from worker.decoding import confinement
+from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
+from worker.images import Decoded, UndecodedImage, open_image, prepare_pillow
+from worker.model.geometry import Geometry
+
+#: Rows of RGB that are packed at once, so that a large image is not in memory twice.
+_ROWS: Final = 64
+_SOCKET: Final = 0
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Serve until the socket ends.
+
+    Args:
+        arguments: the worker's process id, and a JSON object with ``max_pixels``, ``memory_bytes``, ``cpu_s`` and
+            ``geometry`` (`Geometry`'s values or null).
+    """
+    parent, told = int(arguments[0]), json.loads(arguments[1])
+    # A supervisor's SIGTERM to all processes of a service is the worker's business: jobs still run.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        die_with(parent, signal.SIGKILL)
+    warnings.simplefilter("ignore")  # to show one, Python opens files
+    prepare_pillow(told["max_pixels"])
+    geometry = geometry_of(told["geometry"])
+    warm_up(geometry)
+    filtered = confinement.confine(told["memory_bytes"])
+    _send(HELLO.pack(MAGIC, filtered))
+    serve(told["max_pixels"], told["cpu_s"], geometry)
+
+
+def geometry_of(values: Sequence[object] | None) -> Geometry | None:
+    """From what JSON makes of a `Geometry`."""
+    if values is None:
+        return None
+    size, resample, crop, paints_white = values
+    return Geometry(_pair(size), Image.Resampling(resample), _pair(crop), bool(paints_white))  # type: ignore[arg-type]
+
+
+def _pair(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:
+    """Answer requests until the socket ends."""
+    opened: UndecodedImage | None = None
+    while True:
+        kind, size = REQUEST.unpack(_receive(REQUEST.size))
+        try:
+            if kind == OPEN:
+                confinement.renew_cpu_time(cpu_s)
+                opened = None
+                opened = open_image(_receive(size), max_pixels=max_pixels)
+                _answer("ok", number=opened.memory_bytes)
+            elif kind == DECODE and opened is not None:
+                file, opened = opened, None
+                _answer_pixels(file.decode(), geometry)
+        except JobFailed as failure:
+            _answer(failure.code)
+        except MemoryError:
+            _answer("out_of_memory")
+        except ValueError:  # a Geometry's: Pillow makes no image of that size
+            _answer("model_error")
+
+
+def _answer_pixels(decoded: Decoded, geometry: Geometry | None) -> None:
+    image = decoded.image
+    format_number, width, height = FORMATS.index(decoded.format), decoded.width, decoded.height
+    if geometry is not None:
+        pixels = geometry.apply(image)
+        _answer("ok", format_number, width, height, pixels.nbytes)
+        _send(np.ascontiguousarray(pixels).data.cast("B"))
+        return
+    colour = image.info.get("transparency")
+    named = isinstance(colour, tuple) and len(colour) == 3
+    _answer("ok", format_number, width, height, width * height * 3, colour if named else None)
+    for top in range(0, height, _ROWS):
+        _send(image.crop((0, top, width, min(height, top + _ROWS))).tobytes())
+
+
+def _answer(
+    outcome: str,
+    format_number: int = 0,
+    width: int = 0,
+    height: int = 0,
+    number: int = 0,
+    colour: tuple[int, int, int] | None = None,
+) -> None:
+    known = OUTCOMES.index(outcome)
+    _send(ANSWER.pack(known, format_number, width, height, number, colour is not None, *(colour or (0, 0, 0))))
+
+
+def _send(data: bytes | memoryview) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(_SOCKET, left) :]
+
+
+def _receive(size: int) -> bytes:
+    """So many bytes; this process ends where the socket has ended."""
+    received = bytearray(size)
+    left = memoryview(received)
+    while left:
+        count = os.readv(_SOCKET, [left])
+        if not count:
+            os._exit(0)
+        left = left[count:]
+    return bytes(received)
+
+
+def warm_up(geometry: Geometry | None) -> None:
+    """Use every part of Pillow once: it imports its modules late, and soon no file can be opened any more."""
+    picture = Image.effect_noise((48, 40), 60).convert("RGB")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for image, kind, options in (
+        (picture, "JPEG", {"exif": turned.tobytes()}),
+        (picture, "JPEG", {"progressive": True}),
+        (picture.convert("CMYK"), "JPEG", {}),
+        (picture, "MPO", {"save_all": True, "append_images": [picture]}),
+        (picture, "PNG", {"exif": turned.tobytes(), "transparency": (1, 2, 3)}),
+        (picture.quantize(4), "PNG", {"transparency": 1}),
+        (Image.new("I;16", (48, 40), 40_000), "PNG", {}),
+        (picture, "GIF", {}),
+        (picture.convert("RGBA"), "WEBP", {"lossless": True}),
+        (picture, "WEBP", {"exif": turned.tobytes()}),
+    ):
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        for data in (file.getvalue(), file.getvalue()[:-40], file.getvalue()[:40], b"foreign"):
+            with suppress(JobFailed):
+                upright = open_image(data, max_pixels=10_000).decode().image
+                (geometry or Geometry(8, Image.Resampling.BICUBIC, (8, 8))).apply(upright)
+    gc.collect()

@@ -1,0 +1,190 @@
+"""Decoder processes: at most one a core, each used again and again, and replaced when it ends."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+
+from producer.errors import JobFailed, SettingsError
+from worker.cancel_scope import CancelScope
+from worker.capacity import Budget
+from worker.decoding.process import DecoderLost, DecoderProcess, Picture, Terms
+from worker.images import refusal
+
+logger = logging.getLogger(__name__)
+
+#: A decoder is ready in half a second; a machine that pages, or starts many things at once, takes longer.
+START_TIMEOUT_S: Final = 60.0
+#: Between starts that fail: the first is tried again soon, a machine out of memory is left alone.
+BACK_OFF_S: Final = (0.1, 5.0)
+#: From closing its descriptors to its end a process takes milliseconds; what ended it is worth knowing.
+DYING_S: Final = 1.0
+
+
+class DecoderPool:
+    """Prepares images in processes.
+
+    Args:
+        terms: what the processes are started with.
+        processes: how many there are at most; they are started as they are needed.
+        budget: bytes that images may take while they are decoded, all together.
+    """
+
+    def __init__(self, terms: Terms, *, processes: int, budget: Budget) -> None:
+        self.terms = terms
+        self._budget = budget
+        self._places = Budget(processes, "no decoder process came free within the job's time.")
+        self._idle = deque[DecoderProcess]()
+        self._all = set[DecoderProcess]()
+        self._lock = threading.Lock()
+        self._back_off_s = 0.0
+        self._closed = False
+        # One thread starts them all, and lives as long as the worker: they end with the thread that started them.
+        self._starter = ThreadPoolExecutor(1, "decoder-starter")
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that there are now."""
+        with self._lock:
+            return [process.pid for process in self._all]
+
+    def start(self) -> None:
+        """Start the first process.
+
+        Raises:
+            SettingsError: none can be started.
+        """
+        scope = CancelScope(time.monotonic() + START_TIMEOUT_S)
+        try:
+            process = self._started(scope)
+        except (DecoderLost, TimeoutError, OSError) as error:
+            self.close()
+            how = str(error) or type(error).__name__
+            raise SettingsError(
+                f"NAMESHOT_DECODER=process: no decoder process can be started ({how}); see docs/security.md, or set "
+                "NAMESHOT_DECODER=thread to decode in the worker's own process."
+            ) from None
+        if not process.filters_system_calls:
+            logger.info("libseccomp is not usable here: decoder processes are limited, and their system calls are not")
+        self._idle.append(process)
+
+    def decode(self, data: bytes, scope: CancelScope) -> Picture:
+        """Decode an image, and do the terms' geometry to it.
+
+        Raises:
+            JobFailed: the image is refused, or its time is over.
+            Cancelled: somebody has cancelled the scope.
+        """
+        with self._process(scope) as process, _killed_by(scope, process):
+            try:
+                memory_bytes = process.open(data, lambda: scope.left_s)
+                with self._budget.reserve(memory_bytes, scope):
+                    return process.decode(lambda: scope.left_s)
+            except TimeoutError:
+                scope.check()
+                raise JobFailed("deadline_exceeded", "the image was not decoded within the job's time.") from None
+            except DecoderLost:
+                scope.check()
+                raise refusal(self._bury(process)) from None
+
+    def close(self) -> None:
+        """End all processes; images that are being decoded fail."""
+        with self._lock:
+            self._closed = True
+            processes = list(self._all)
+            self._all.clear()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.end()
+        self._starter.shutdown(wait=False)
+
+    @contextmanager
+    def _process(self, scope: CancelScope) -> Iterator[DecoderProcess]:
+        with self._places.reserve(1, scope):
+            process = self._taken(scope)
+            try:
+                yield process
+            finally:
+                if process.is_idle:
+                    self._idle.append(process)
+                else:
+                    self._forget(process)
+
+    def _taken(self, scope: CancelScope) -> DecoderProcess:
+        """An idle process, or a new one, however often that has to be tried."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        while not scope.is_over and not self._closed:
+            try:
+                return self._started(scope)
+            except (DecoderLost, TimeoutError, OSError) as error:
+                least_s, most_s = BACK_OFF_S
+                self._back_off_s = min(most_s, max(least_s, 2 * self._back_off_s))
+                logger.warning("a decoder process did not start: %s", error or type(error).__name__)
+                scope.sleep(self._back_off_s)
+        scope.check()
+        raise JobFailed("deadline_exceeded", "no decoder process could be started within the job's time.")
+
+    def _started(self, scope: CancelScope) -> DecoderProcess:
+        process = self._starter.submit(DecoderProcess, self.terms).result()
+        with self._lock:
+            self._all.add(process)
+        try:
+            process.greet(lambda: scope.left_s)
+        except DecoderLost:
+            raise DecoderLost(_how_it_ended(self._forget(process, DYING_S))) from None
+        except BaseException:
+            self._forget(process)
+            raise
+        self._back_off_s = 0.0
+        return process
+
+    def _forget(self, process: DecoderProcess, grace_s: float = 0.0) -> int:
+        with self._lock:
+            self._all.discard(process)
+        return process.end(grace_s)
+
+    def _bury(self, process: DecoderProcess) -> str:
+        """What to tell the job whose image ended a process."""
+        status = self._forget(process, DYING_S)
+        logger.warning("a decoder process %s while it had an image; the image has failed", _how_it_ended(status))
+        # The kernel's way when memory runs out: the image may be fine.
+        return "out_of_memory" if status == -signal.SIGKILL else "undecodable"
+
+
+@contextmanager
+def _killed_by(scope: CancelScope, process: DecoderProcess) -> Iterator[None]:
+    """While this lasts, cancelling the scope kills the process."""
+    lock = threading.Lock()
+    ours = True
+
+    def kill() -> None:
+        with lock:
+            if ours:
+                process.kill()
+
+    scope.on_cancel(kill)
+    try:
+        yield
+    finally:
+        with lock:
+            ours = False
+
+
+def _how_it_ended(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"

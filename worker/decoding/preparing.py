@@ -1,0 +1,97 @@
+"""From a file's bytes to what the model takes: in the calling thread, or in a process that has nothing to lose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from worker.cancel_scope import CancelScope
+from worker.capacity import Budget
+from worker.decoding.pool import DecoderPool
+from worker.images import open_image, refusal
+from worker.model.interface import Model, ModelError, Prepared
+from worker.model.pixels import prepared
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPicture:
+    """An image that may join a batch.
+
+    Attributes:
+        width: of the decoded image, in pixels, upright.
+        height: likewise.
+        format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
+    """
+
+    prepared: Prepared
+    width: int
+    height: int
+    format: str
+
+
+class Preparing(Protocol):
+    """Decodes and prepares, for many threads at once."""
+
+    def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
+        """Make of a file what the model takes.
+
+        Raises:
+            JobFailed: one of `worker.images.REFUSALS`, or ``deadline_exceeded``.
+            Cancelled: somebody has cancelled the scope.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        ...
+
+
+class InThreads:
+    """In the thread that asks.
+
+    Args:
+        model: prepares what was decoded.
+        budget: bytes that images may take meanwhile, all together.
+        max_pixels: of one image.
+    """
+
+    def __init__(self, model: Model, budget: Budget, *, max_pixels: int) -> None:
+        self._model, self._budget, self._max_pixels = model, budget, max_pixels
+
+    def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
+        """As `Preparing.prepare`; the scope bounds the wait for memory only."""
+        opened = open_image(data, max_pixels=self._max_pixels)
+        with self._budget.reserve(opened.memory_bytes, scope):
+            decoded = opened.decode()
+            ready = _by_model(self._model, decoded.image)
+            decoded.image.close()
+        return PreparedPicture(ready, decoded.width, decoded.height, decoded.format)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class InProcesses:
+    """In the processes of a pool, whose terms have the model's geometry."""
+
+    def __init__(self, model: Model, pool: DecoderPool) -> None:
+        self._model, self._pool = model, pool
+
+    def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
+        """As `Preparing.prepare`; whatever an image does there, it is over when the scope is."""
+        picture = self._pool.decode(data, scope)
+        ready = _by_model(self._model, picture.image()) if self._model.geometry is None else prepared(picture.pixels)
+        return PreparedPicture(ready, picture.width, picture.height, picture.format)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.close()
+
+
+def _by_model(model: Model, image: Image.Image) -> Prepared:
+    try:
+        return model.prepare(image)
+    except ModelError:
+        raise refusal("model_error") from None
