@@ -24,7 +24,7 @@ from worker.images import BYTES_PER_PIXEL, refusal
 from worker.model.geometry import Geometry
 
 #: The worker's own modules, from where it has them, and nothing of the environment.
-_PROGRAM: Final = """\
+PROGRAM: Final = """\
 import sys
 sys.path[:] = sys.argv.pop().split("\\n")
 from worker.decoding.child import main
@@ -52,7 +52,7 @@ class Terms:
     max_bytes: int
     geometry: Geometry | None
     cpu_s: int = CPU_S_PER_IMAGE
-    program: str = _PROGRAM
+    program: str = PROGRAM
 
     def as_json(self) -> str:
         """What `worker.decoding.child.main` is told."""

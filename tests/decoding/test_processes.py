@@ -1,0 +1,260 @@
+"""What an image can do to the process that decodes it, and what that does to everybody else: nothing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from producer.errors import JobFailed, SettingsError
+from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, MakePool, code_of, scope
+from tests.eventually import eventually
+from tests.images.corpus import JPEG
+from tests.images.files import flat_png
+from worker.cancel_scope import Cancelled
+from worker.decoding.pool import DecoderPool
+from worker.decoding.process import PROGRAM, Terms
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
+
+LARGE = flat_png(7_000, 7_000)
+#: What an image that has taken a decoder over might try; run when it is opened.
+ATTEMPTS = {
+    "a file": "open('/etc/passwd').read()",
+    "the worker's environment": "open(f'/proc/{os.getppid()}/environ').read()",
+    "a file to write": "open('/tmp/nameshot-decoder', 'w')",
+    "a socket": "socket.socket()",
+    "a process": "os.fork()",
+    "a thread": "threading.Thread(target=print).start()",
+    "another program": "os.execv('/bin/true', ['true'])",
+    "the worker's end": "os.kill(os.getppid(), 9)",
+    "the worker's limits": "resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))",
+    "more files": "resource.setrlimit(resource.RLIMIT_NOFILE, (9, 9))",
+}
+
+
+def taken_over(code: str, cpu_s: int = 30, max_pixels: int = MAX_PIXELS) -> Terms:
+    """Decoders that run a line of Python when they open an image of fewer than 64 bytes."""
+    hook = (
+        "import os, resource, socket, threading, time\n"
+        "from worker.decoding import child\n"
+        "open_image = child.open_image\n"
+        "def hostile(data, max_pixels):\n"
+        f"    if len(data) < 64 and max_pixels != 10_000: {code}\n"
+        "    return open_image(data, max_pixels=max_pixels)\n"
+        "child.open_image = hostile\n"
+    )
+    first, second, *rest = PROGRAM.splitlines(keepends=True)
+    return Terms(max_pixels, MAX_BYTES, None, cpu_s, "".join((first, second, hook, *rest)))
+
+
+HOSTILE = b"x"
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def zombies() -> list[str]:
+    threads = Path("/proc/self/task").iterdir()
+    children = [pid for thread in threads for pid in (thread / "children").read_text().split()]
+    return [pid for pid in children if ") Z " in Path(f"/proc/{pid}/stat").read_text()]
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_a_decoder_that_was_taken_over_reaches_nothing(
+    attempt: str, make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    pool = make_pool(taken_over(ATTEMPTS[attempt]))
+    assert "libseccomp" not in caplog.text, "this machine has no libseccomp: nothing is shown here"
+
+    assert code_of(pool, HOSTILE) == "undecodable"
+    assert "was killed by SIGSYS" in caplog.text
+    assert code_of(pool, JPEG) == "ok"
+
+
+def test_a_decoder_has_an_empty_environment_no_other_descriptor_and_its_limits(make_pool: MakePool) -> None:
+    os.environ["NAMESHOT_CANARY"] = "CANARY"
+    try:
+        (pid,) = make_pool().pids
+    finally:
+        del os.environ["NAMESHOT_CANARY"]
+
+    process = Path(f"/proc/{pid}")
+    assert process.joinpath("environ").read_bytes() == b"OPENBLAS_NUM_THREADS=1\0"
+    assert {file.name for file in (process / "fd").iterdir()} == {"0", "1", "2"}
+    assert os.getsid(pid) == pid
+    for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
+        assert resource.prlimit(pid, kind) == (0, 0)
+    assert 18 * MAX_PIXELS < resource.prlimit(pid, resource.RLIMIT_AS)[1] < 18 * MAX_PIXELS + 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("os.abort()", "undecodable"),
+        ("os._exit(0)", "undecodable"),
+        ("__import__('ctypes').string_at(0)", "undecodable"),
+        ("[0 for _ in iter(int, 1)]", "out_of_memory"),
+        ("bytearray(3_000_000_000)", "out_of_memory"),
+        ("os.write(0, bytes(200))", "undecodable"),
+        ("os.write(0, bytes([255]) * 200)", "undecodable"),
+    ],
+)
+def test_a_decoder_that_dies_or_lies_fails_its_image_and_no_other(
+    code: str, expected: str, make_pool: MakePool
+) -> None:
+    pool = make_pool(taken_over(code))
+
+    assert code_of(pool, HOSTILE) == expected
+    assert code_of(pool, JPEG) == "ok"
+
+
+def test_an_endless_decode_ends_with_its_cpu_time(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
+    pool = make_pool(taken_over("exec('while True: pass')", cpu_s=1))
+
+    assert code_of(pool, HOSTILE) == "undecodable"
+    assert "SIGXCPU" in caplog.text
+    assert code_of(pool, JPEG) == "ok"
+
+
+def test_cpu_time_is_for_each_image_and_not_for_a_life(make_pool: MakePool) -> None:
+    pool = make_pool(taken_over("exec('ends = time.process_time() + 0.7\\nwhile time.process_time() < ends: pass')", 1))
+    before = pool.pids
+
+    for _ in range(4):
+        assert code_of(pool, HOSTILE) == "unsupported_format"
+    assert pool.pids == before
+
+
+def in_hand(pool: DecoderPool) -> int:
+    """The process that works on an image now."""
+    found: list[int] = []
+
+    def works() -> bool:
+        found[:] = [pid for pid in pool.pids if Path(f"/proc/{pid}/stat").read_text().split()[2] == "R"]
+        return bool(found)
+
+    eventually(works)
+    return found[0]
+
+
+ENDLESS = "exec('while True: pass')"
+
+
+def test_a_late_image_is_given_up_and_its_process_replaced(make_pool: MakePool) -> None:
+    pool = make_pool(taken_over(ENDLESS))
+    before = pool.pids
+
+    assert code_of(pool, HOSTILE, scope(0.3)) == "deadline_exceeded"
+    assert code_of(pool, JPEG) == "ok"
+    assert not set(before) & set(pool.pids)
+
+
+def test_a_cancelled_image_is_given_up_at_once(make_pool: MakePool) -> None:
+    pool, within = make_pool(taken_over(ENDLESS)), scope()
+
+    with ThreadPoolExecutor(1) as thread:
+        decoding = thread.submit(pool.decode, HOSTILE, within)
+        killed = in_hand(pool)
+        within.cancel()
+        with pytest.raises(Cancelled):
+            decoding.result(10)
+    assert killed not in pool.pids
+    assert code_of(pool, JPEG) == "ok"
+
+
+def test_cancelling_what_is_long_over_kills_nobody_else_s_process(make_pool: MakePool) -> None:
+    pool, within = make_pool(), scope()
+    assert code_of(pool, JPEG, within) == "ok"
+    before = pool.pids
+
+    within.cancel()
+
+    assert code_of(pool, JPEG) == "ok"
+    assert pool.pids == before
+
+
+def test_killed_from_outside_an_image_may_be_tried_again(make_pool: MakePool) -> None:
+    pool = make_pool(taken_over(ENDLESS))
+
+    with ThreadPoolExecutor(1) as thread:
+        decoding = thread.submit(pool.decode, HOSTILE, scope())
+        os.kill(in_hand(pool), signal.SIGKILL)
+        with pytest.raises(JobFailed) as failure:
+            decoding.result(10)
+    assert failure.value.code == "out_of_memory"
+    assert failure.value.retryable
+    assert code_of(pool, JPEG) == "ok"
+
+
+def test_a_supervisor_s_sigterm_to_all_processes_ends_no_decoder(make_pool: MakePool) -> None:
+    pool = make_pool()
+    (pid,) = pool.pids
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(pid, number)
+
+    assert code_of(pool, JPEG) == "ok"
+    assert pool.pids == [pid]
+
+
+def test_who_finds_no_free_process_waits_no_longer_than_its_job_may(make_pool: MakePool) -> None:
+    pool, endless = make_pool(taken_over(ENDLESS)), scope()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(pool.decode, HOSTILE, endless)
+        in_hand(pool)
+        assert code_of(pool, JPEG, scope(0.2)) == "deadline_exceeded"
+        endless.cancel()
+
+
+def test_processes_are_started_as_they_are_needed_and_used_again(make_pool: MakePool) -> None:
+    pool = make_pool(processes=2)
+    assert len(pool.pids) == 1
+
+    with ThreadPoolExecutor(6) as threads:
+        sizes = list(threads.map(lambda _: pool.decode(LARGE, scope()).pixels.nbytes, range(6)))
+    assert set(sizes) == {7_000 * 7_000 * 3}
+    assert len(pool.pids) == 2
+
+
+def test_two_hundred_images_and_twenty_kills_leave_neither_zombies_nor_descriptors(make_pool: MakePool) -> None:
+    pool = make_pool(taken_over("os._exit(1)"), processes=2)
+    before = descriptors()
+
+    with ThreadPoolExecutor(4) as threads:
+        files = ([JPEG] * 10 + [HOSTILE]) * 20
+        codes = list(threads.map(lambda data: code_of(pool, data), files))
+    assert codes == ["undecodable" if data == HOSTILE else "ok" for data in files]
+    assert len(pool.pids) <= 2
+    assert descriptors() <= before + 2
+    assert not zombies()
+    pids = pool.pids
+    pool.close()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert descriptors() < before
+
+
+def test_where_none_can_be_started_the_worker_says_so_in_a_sentence(make_pool: MakePool) -> None:
+    pool = make_pool(Terms(MAX_PIXELS, MAX_BYTES, None, 30, "raise SystemExit(3)"), start=False)
+
+    with pytest.raises(SettingsError, match=r"ended with status 3.*NAMESHOT_DECODER=thread"):
+        pool.start()
+    assert pool.pids == []
+
+
+def test_a_start_that_fails_is_tried_again_while_the_job_lasts(make_pool: MakePool, tmp_path: Path) -> None:
+    flag = tmp_path / "fails"
+    flag.touch()
+    program = f"import os\nif os.path.exists({str(flag)!r}): raise SystemExit(3)\n{PROGRAM}"
+    pool = make_pool(Terms(MAX_PIXELS, MAX_BYTES, None, 30, program), start=False)
+
+    assert code_of(pool, JPEG, scope(0.5)) == "deadline_exceeded"
+    threading.Timer(0.3, flag.unlink).start()
+    assert code_of(pool, JPEG) == "ok"
