@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from producer.errors import JobFailed, SettingsError
@@ -120,10 +120,12 @@ class DecoderPool:
 
     def _taken(self, scope: CancelScope) -> DecoderProcess:
         """An idle process, or a new one, however often that has to be tried."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass
+        with suppress(IndexError):
+            while True:
+                process = self._idle.pop()
+                if process.is_running():
+                    return process
+                self._forget(process)  # killed while it was idle: no image is to blame
         while not scope.is_over and not self._closed:
             try:
                 return self._started(scope)

@@ -170,6 +170,10 @@ class DecoderProcess:
         red, green, blue = colour
         return Picture(pixels, width, height, FORMATS[format_number], (red, green, blue) if named else None)
 
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End it, from any thread; whoever waits for it finds it lost."""
         self._process.kill()
