@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench chaos soak clean
+.PHONY: help install demo test lint format bench chaos soak fuzz audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -43,5 +43,9 @@ chaos: install ## a minute without Valkey, then 10,000 jobs while workers, produ
 soak: install ## 100,000 jobs through one worker: memory, descriptors and connections stay flat
 	$(BIN)/python -m tests.chaos.soak
 
+fuzz: install ## ten minutes of inputs that no one would think of: URLs, HTTP answers, images, messages
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz
+
 clean: ## remove .venv and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
