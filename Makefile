@@ -47,5 +47,11 @@ fuzz: install ## ten minutes of inputs that no one would think of: URLs, HTTP an
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz
 
+# In an environment of its own, since it needs other versions of what the worker uses.
+audit: install ## known vulnerabilities of the pinned versions, where PyPI can be asked
+	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit \
+		&& .audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
+	@$(BIN)/python -m tests.dependencies.audit .audit/bin/pip-audit
+
 clean: ## remove .venv and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
+	rm -rf .venv .audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
