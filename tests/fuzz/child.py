@@ -45,11 +45,12 @@ def main() -> None:
         limit_memory()
         attempt(target, arguments.input.read_bytes(), progress, arguments.folder)
         return
-    ends_s = time.monotonic() + arguments.seconds
     if not arguments.blind:
         with contextlib.suppress(ImportError):
+            ends_s = time.monotonic() + arguments.seconds
             guided(arguments.module, arguments.folder, progress, ends_s, arguments.seed)
     target = load(arguments.module)
+    ends_s = time.monotonic() + arguments.seconds  # loading takes seconds on a busy machine
     limit_memory()
     for data in inputs(target.seeds(), arguments.seed, target.max_bytes):
         if time.monotonic() > ends_s:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -35,8 +36,15 @@ class Finding:
 
     @property
     def headline(self) -> str:
-        """The report's last line, which names the exception or the signal."""
-        return self.report.strip().splitlines()[-1]
+        """The report's last line, which names the exception or the signal, and where it was."""
+        places = re.findall(r'File ".*?([^/"]+)", line (\d+)', self.report)
+        where = f" at {':'.join(places[-1])}" if places else ""
+        return self.report.strip().splitlines()[-1] + where
+
+    @property
+    def kind(self) -> str:
+        """The headline without its numbers: findings of one kind are one."""
+        return re.sub(r"\d+", "0", self.headline)
 
     def write(self, folder: Path) -> Path:
         """Write it where `read_finding` reads it; the file's name comes from the input."""
@@ -80,7 +88,7 @@ def fuzz(module: str, folder: Path, *, seconds: float, seed: int, blind: bool = 
         if report is None:
             break
         finding = Finding(module, progress.last_input, report)
-        if finding.headline not in {known.headline for known in run.findings}:
+        if finding.kind not in {known.kind for known in run.findings}:
             run.findings.append(finding)
         seed += 1
     run.cases = progress.cases

@@ -107,6 +107,7 @@ def seeds() -> list[bytes]:
         (BODY, b"[[], %s, null]" % KWARGS),
         (BASE64_BODY, b"[[], %s, %s]" % (MANY_KWARGS, CANVAS)),
         (HEADERS, TASK_HEADERS),
+        (HEADERS, b'{"id": "an-id", "eta": "0001-01-01T00:00:00+23:59", "expires": "9999-12-31T23:59:59-01:00"}'),
         (ARGUMENTS, KWARGS),
         (ARGUMENTS, MANY_KWARGS),
     ]
