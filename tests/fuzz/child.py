@@ -88,7 +88,13 @@ def guided(module: str, folder: Path, progress: Progress, ends_s: float, seed: i
         f"-timeout={NEVER_S}",
         "-rss_limit_mb=0",
     ]
-    atheris.Setup(["fuzz", *options, str(corpus)], lambda data: attempt(target, data, progress, folder))
+
+    def try_in_time(data: bytes) -> None:
+        if time.monotonic() > ends_s:
+            os._exit(0)  # libFuzzer tries all seeds first, however long that takes
+        attempt(target, data, progress, folder)
+
+    atheris.Setup(["fuzz", *options, str(corpus)], try_in_time)
     atheris.Fuzz()
 
 
