@@ -13,6 +13,7 @@ install: $(STAMP) ## make .venv with everything
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nameshot needs Python 3.11 or newer; say which with: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "installing PyTorch and the rest into .venv: some minutes, and gigabytes where pip chooses a build for GPUs" >&2
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[worker,embedded,dev]'
