@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
-from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget, default_concurrency, limit_arenas, measured_max_batch
+from worker.allocator import give_memory_back
+from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget, default_concurrency, measured_max_batch
 from worker.classifier import Classifier
 from worker.delivery.fairness import WEIGHTS
 from worker.engine import LocalEngine
@@ -64,7 +65,7 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         parse_allow(settings.fetch_allow),
         parse_hosts(settings.fetch_hosts),
     )
-    limit_arenas()
+    give_memory_back()
     prepare_pillow(settings.max_pixels)
     started = time.monotonic()
     logger.info("loading %s", settings.model)
