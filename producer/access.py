@@ -39,19 +39,23 @@ class Role:
         keys: rules of Redis' ACL, ``~pattern`` or ``%R~pattern``; ACLs do not tell databases apart.
         channels: patterns of pub/sub channels.
         commands: everything else is refused. `HELLO` brings user and password, so it needs no permission.
+        appends_to: keys, not among `keys`, that it may only append to and ask the length of: `SET`, `EXPIRE` or `SADD`
+            would destroy a queue. Redis wants all keys of a script in one selector: they are those of submitting.
     """
 
     name: RoleName
     keys: tuple[str, ...]
     channels: tuple[str, ...]
     commands: tuple[str, ...]
+    appends_to: tuple[str, ...] = ()
 
     def rules(self) -> str:
         """The role as the last part of a ``user`` line."""
         keys = " ".join(self.keys)
         channels = " ".join(f"&{channel}" for channel in self.channels)
         commands = " ".join(f"+{command}" for command in self.commands)
-        return f"resetkeys {keys} resetchannels {channels} -@all {commands}"
+        selector = f" ({' '.join(self.appends_to)} +eval +llen +lpush)" if self.appends_to else ""
+        return f"clearselectors resetkeys {keys} resetchannels {channels} -@all {commands}{selector}"
 
 
 def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
@@ -59,12 +63,12 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
     # With the star, since a plain Celery client asks for the length of each queue's priority steps.
     queues = tuple(f"~{queue_name(prefix, queue)}*" for queue in QUEUES)
     watched = tuple(f"%R~{key}" for key in (workers_key(prefix), lease_key(prefix, "*"), in_flight_key(prefix, "*")))
-    answers = answer_key("*")
+    answers, claims = answer_key("*"), f"~{claim_key(prefix, '*')}"
     return (
         Role(
             "producer",
             # kombu notes each queue that it sends to.
-            (*queues, f"~{claim_key(prefix, '*')}", f"~{answers}", f"~_kombu.binding*{prefix}.*", *watched),
+            (claims, f"~{answers}", f"~_kombu.binding*{prefix}.*", *watched),
             (answers, cancel_channel(prefix)),
             (
                 *_GREETING,
@@ -72,6 +76,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 *("eval", "exec", "expire", "get", "hlen", "info", "llen", "lpush", "mget", "multi"),
                 *("publish", "sadd", "set", "smembers"),
             ),
+            appends_to=(*queues, claims),
         ),
         Role(
             "worker",

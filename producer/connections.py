@@ -154,7 +154,9 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     match error:
         case NoPermissionError():
-            return f"{where} does not permit this user to do that ({reason}); widen its access rules."
+            return (
+                f"{where} does not permit this user to do that ({reason}); use another role's user, or widen its rules."
+            )
         case AuthenticationError() | AuthorizationError():
             return f"{where} refused the user name or password; correct them in {endpoint.variable}."
         case OutOfMemoryError():

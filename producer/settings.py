@@ -48,6 +48,15 @@ def read_settings(kind: type[Settings], **overrides: Any) -> Settings:
     try:
         return kind(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"{name} cannot be used: {first['msg']}.") from None
+        faults = error.errors(include_url=False)
+        field = str(faults[0]["loc"][0])
+        # Where either of two types would do, pydantic has a fault for each.
+        wanted = [
+            fault["msg"].removeprefix("Input should be ").partition(", unable")[0]
+            for fault in faults
+            if fault["loc"][0] == field
+        ]
+        # The URLs hold passwords.
+        given = f"is {faults[0]['input']!r} and " if kind.model_fields[field].repr else ""
+        name = PREFIX + field.upper()
+        raise SettingsError(f"{name} {given}cannot be used; it should be {' or '.join(wanted)}.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
@@ -34,17 +33,6 @@ MAX_DECODERS: Final = 32
 #: Memory in which images are decoded and prepared, in bytes per pixel that one image may have: 36 × 50,000,000 are
 #: 1.8 GB, for two WebP, three JPEG or four PNG files of the largest size at once.
 DECODING_BYTES_PER_PIXEL: Final = 36
-#: glibc keeps up to 64 MB of freed memory for each arena, and makes eight arenas a core for its threads: 0.5 GB more
-#: after 24 large images on two cores. Decoding allocates seldom and much, so that two arenas are not fought over.
-MALLOC_ARENAS: Final = 2
-_M_ARENA_MAX: Final = -8
-
-
-def limit_arenas() -> None:
-    """Let the C library give memory of decoded images back; once, before threads. Other libraries than glibc do so."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, MALLOC_ARENAS)
 
 
 def measured_max_batch(model: Model) -> int:

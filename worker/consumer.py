@@ -6,6 +6,7 @@ consumer class of the configuration switches them off and a plain ``celery -A wo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from types import MethodType
@@ -71,7 +72,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
 
         def can_consume(_qos: Any) -> bool:
             images = 0
-            for request in list(state.reserved_requests):
+            for request in requests_in_hand():
                 if (size := sizes.get(request)) is None:
                     size = sizes[request] = images_in(request.name, request.kwargs)
                 images += size
@@ -115,10 +116,16 @@ def tags_in_hand(qos: Any) -> set[str] | None:
     """
     try:
         tags: set[str] = set(qos._delivered) - qos._dirty
-        tags |= {request.message.delivery_tag for request in state.reserved_requests}
     except RuntimeError:
         return None
-    return tags
+    return tags | {request.message.delivery_tag for request in requests_in_hand()}
+
+
+def requests_in_hand() -> list[Any]:
+    """What Celery has taken and not finished; threads of the pool change its weak set while it is read."""
+    while True:
+        with contextlib.suppress(RuntimeError):
+            return list(state.reserved_requests)
 
 
 def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:

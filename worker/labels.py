@@ -7,6 +7,7 @@ embedded while the network is being waited for.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -45,7 +46,10 @@ class TextTower(Protocol):
 
 
 class Bounded(OrderedDict[Hashable, NDArray[np.float32]]):
-    """An LRU of arrays, bounded in bytes. Callers hold the cache's lock."""
+    """An LRU of arrays, bounded in bytes, its keys' included: strangers' texts can weigh more than their vectors.
+
+    Callers hold the cache's lock.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__()
@@ -61,11 +65,17 @@ class Bounded(OrderedDict[Hashable, NDArray[np.float32]]):
     def remember(self, key: Hashable, array: NDArray[np.float32]) -> None:
         """Keep one array, forgetting the least recently used while there are too many bytes."""
         if (old := self.pop(key, None)) is not None:
-            self._bytes -= old.nbytes
+            self._bytes -= _bytes_of(key) + old.nbytes
         self[key] = array
-        self._bytes += array.nbytes
+        self._bytes += _bytes_of(key) + array.nbytes
         while self._bytes > self._max_bytes:
-            self._bytes -= self.popitem(last=False)[1].nbytes
+            oldest, dropped = self.popitem(last=False)
+            self._bytes -= _bytes_of(oldest) + dropped.nbytes
+
+
+def _bytes_of(key: Hashable) -> int:
+    """What a text, or a tuple of such, takes in memory."""
+    return sys.getsizeof(key) + (sum(map(_bytes_of, key)) if isinstance(key, tuple) else 0)
 
 
 class LabelCache:

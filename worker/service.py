@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
+from worker.allocator import give_memory_back
 from worker.capacity import (
     DECODING_BYTES_PER_PIXEL,
     Budget,
     decoder_processes,
     default_concurrency,
-    limit_arenas,
     measured_max_batch,
 )
 from worker.classifier import Classifier
@@ -74,7 +74,7 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         parse_allow(settings.fetch_allow),
         parse_hosts(settings.fetch_hosts),
     )
-    limit_arenas()
+    give_memory_back()
     prepare_pillow(settings.max_pixels)
     started = time.monotonic()
     logger.info("loading %s", settings.model)

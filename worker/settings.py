@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from producer.settings import ProducerSettings
 
@@ -21,7 +23,7 @@ class WorkerSettings(ProducerSettings):
         "openai/clip-vit-large-patch14", min_length=1, description="Hub id, a local folder, or `bundled`"
     )
     revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:1`")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="float32 on CPU; bfloat16 or float16 on GPUs that have it"
     )
@@ -54,6 +56,13 @@ class WorkerSettings(ProducerSettings):
         9808, ge=0, le=65_535, description="0 = off; a taken port is one warning, and the next free one is used"
     )
     ready_file: str | None = Field(None, description="a file that exists while the worker takes jobs, for supervisors")
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value, re.ASCII):
+            raise PydanticCustomError("device", "auto, cpu, cuda, or one of several GPUs as in cuda:1")
+        return value
 
     @field_validator("max_batch", "concurrency", mode="before")
     @classmethod

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 #: A bulk message has this many times the time of a single job.
 BULK_TIME_FACTOR: Final = 2
+#: A job that says it waited longer, says nothing: one such number would spoil a metric's sum for good.
+LONGEST_QUEUED_MS: Final = 366 * 86_400_000.0
 
 
 class JobTask(Task):  # type: ignore[misc]  # celery is untyped
@@ -195,11 +197,12 @@ def _queue(request: Any, prefix: str) -> Queue:
 
 
 def _queued_ms(request: Any) -> float | None:
-    """How long the message waited; None when it has no send time of ours. Clocks differ: never negative."""
+    """How long the message waited; None when it has no send time that could be. Clocks differ: never negative."""
     sent_at = (request.headers or {}).get(SENT_AT_HEADER) or getattr(request, SENT_AT_HEADER, None)
     if isinstance(sent_at, bool) or not isinstance(sent_at, int | float):
         return None
-    return round(max(0.0, time.time() - sent_at) * 1000, 3)
+    queued_ms = round(max(0.0, time.time() - sent_at) * 1000, 3)
+    return queued_ms if queued_ms <= LONGEST_QUEUED_MS else None
 
 
 def _moment(expires: object) -> datetime | None:

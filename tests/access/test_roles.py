@@ -71,6 +71,21 @@ def test_a_producer_can_neither_take_jobs_nor_read_others_messages_nor_command_w
         connection.execute_command(*command)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("SET", "nameshot.default", "x"),
+        ("EXPIRE", "nameshot.default", -1),
+        ("SADD", "nameshot.bulk", "x"),
+        ("EVAL", "return redis.call('SET', KEYS[1], 'x')", 1, "nameshot.default"),
+    ],
+    ids=lambda command: " ".join(map(str, command)),
+)
+def test_a_producer_cannot_destroy_a_queue(valkey: ValkeyServer, command: tuple[str | int, ...]) -> None:
+    with as_role(valkey, "producer") as connection, pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
+        connection.execute_command(*command)
+
+
 def test_an_observer_sees_queues_workers_answers_and_dead_letters_and_changes_nothing(
     valkey: ValkeyServer, tmp_path: Path
 ) -> None:

@@ -69,7 +69,8 @@ def test_a_redis_that_would_drop_jobs_is_found(home: Home, own_valkey: ValkeySer
     ("variable", "value", "state", "text"),
     [
         ("NAMESHOT_MAXBATCH", "8", "warning", "no setting is called NAMESHOT_MAXBATCH"),
-        ("NAMESHOT_MAX_BATCH", "many", "broken", "NAMESHOT_MAX_BATCH"),
+        ("NAMESHOT_MAX_BATCH", "many", "broken", "NAMESHOT_MAX_BATCH is 'many' and cannot be used; it should be"),
+        ("NAMESHOT_DEVICE", "gpu", "broken", "it should be auto, cpu, cuda, or one of several GPUs as in cuda:1"),
         ("NAMESHOT_MAX_BATCH", "8", "ok", "NAMESHOT_MAX_BATCH"),
     ],
 )

@@ -135,14 +135,31 @@ def test_hanging_look_ups_end_with_the_fetch_and_are_bounded_in_number() -> None
         return ["1.1.1.1"]
 
     resolver = BoundedResolver(resolve, max_lookups=2)
-    for _ in range(4):
+    for number in range(4):
         with pytest.raises(FetchFailed, match="fetch_timeout"):
-            resolver.look_up("h.example", 80, CancelScope(time.monotonic() + 0.05))
+            resolver.look_up(f"h.domain{number}.example", 80, CancelScope(time.monotonic() + 0.05))
     assert sum(hanging.acquire(blocking=False) for _ in range(4)) == 2
     free.set()
     assert [str(address) for address in resolver.look_up("h.example", 80, CancelScope(time.monotonic() + 5))] == [
         "1.1.1.1"
     ]
+
+
+def test_a_domain_whose_name_servers_are_silent_does_not_halt_all_look_ups() -> None:
+    free = threading.Event()
+
+    def resolve(host: str, _port: int) -> list[str]:
+        if host.endswith("silent.example"):
+            free.wait()
+        return ["1.1.1.1"]
+
+    resolver = BoundedResolver(resolve, max_lookups=8)
+    for number in range(8):
+        with pytest.raises(FetchFailed, match="fetch_timeout" if number < 2 else "host_unavailable"):
+            resolver.look_up(f"h{number}.silent.example", 80, CancelScope(time.monotonic() + 0.05))
+    assert resolver.look_up("h.lively.example", 80, CancelScope(time.monotonic() + 5))
+    free.set()
+    assert resolver.look_up("h.silent.example", 80, CancelScope(time.monotonic() + 5))
 
 
 class TestExceptions:

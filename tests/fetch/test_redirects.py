@@ -117,3 +117,16 @@ def test_a_redirect_without_a_body_leaves_the_connection_usable(serve: Serve, ma
     server = serve(lambda exchange: exchange.answer(IMAGE) if exchange.path == "/to" else exchange.redirect("/to"))
     assert make_fetcher(server).fetch(server.url("/from")) == IMAGE
     assert server.connections == 1
+
+
+def test_a_redirect_that_says_it_has_a_body_and_has_none_is_not_kept(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    def script(exchange: Exchange) -> None:
+        if exchange.path == "/to":
+            exchange.answer(IMAGE)
+            return
+        exchange.send(b"HTTP/1.1 302 Found\r\nLocation: /to\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n")
+        exchange.send(b"5\r\nhello\r\n0\r\n\r\n")
+
+    server = serve(script)
+    assert make_fetcher(server).fetch(server.url("/from")) == IMAGE
+    assert server.connections == 2

@@ -15,16 +15,17 @@ from PIL import Image
 
 from producer.contract import ClassifyManyJob, Question, Result
 from tests.chaos.null_model import NullModel
+from worker.allocator import give_memory_back
 from worker.cancel_scope import CancelScope
-from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget, limit_arenas
+from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget
 from worker.classifier import Attempt, Classifier
 from worker.decoding.preparing import InThreads
 from worker.engine import LocalEngine
 from worker.images import prepare_pillow
 from worker.labels import LabelCache
 
-MAX_PIXELS = 4_000_000
-CONCURRENCY = 24
+MAX_PIXELS = 12_000_000
+CONCURRENCY = 12
 
 
 class Files:
@@ -54,7 +55,7 @@ def peak_bytes() -> int:
 
 def main(folder: Path) -> None:
     """All files in one bulk message after another, while a slow device makes those that are ready wait."""
-    limit_arenas()
+    give_memory_back()
     prepare_pillow(MAX_PIXELS)
     engine = LocalEngine(
         NullModel(forward_ms=100), max_batch=4, weights={"bulk": 1, "default": 1}, on_device_lost=lambda: None

@@ -15,11 +15,12 @@ from PIL import Image
 from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
 from tests.images.files import encoded, flat_png
 from tests.images.memory_probe import CONCURRENCY, MAX_PIXELS
-from worker.capacity import DECODING_BYTES_PER_PIXEL, MALLOC_ARENAS
+from worker.allocator import ARENAS, KEPT_BYTES_PER_ARENA
+from worker.capacity import DECODING_BYTES_PER_PIXEL
 
-SIDE = 2_000
+SIDE = 3_400
 #: Freed memory that the allocator keeps, and what the threads themselves take.
-SLACK_BYTES = 64_000_000 * MALLOC_ARENAS + 20_000_000
+SLACK_BYTES = KEPT_BYTES_PER_ARENA * ARENAS + 20_000_000
 #: A file, as Pillow and a decoder copy it, or as it is searched for metadata.
 COPIES_OF_A_FILE = 4
 

@@ -1,10 +1,17 @@
-"""Credit is counted in images, not in messages."""
+"""Credit is counted in images, not in messages, and while threads work."""
 
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import pytest
+from celery.worker import state
 
-from worker.consumer import images_in
+from worker.consumer import images_in, requests_in_hand
 
 
 @pytest.mark.parametrize(
@@ -21,3 +28,36 @@ def test_a_message_counts_as_the_images_it_holds_and_as_one_where_it_is_wrong(
     task: str, kwargs: dict[str, Any], images: int
 ) -> None:
     assert images_in(task, kwargs) == images
+
+
+def test_what_is_in_hand_can_be_counted_while_threads_finish_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set that changes while it is read raises, and in the event loop that ends the worker."""
+    monkeypatch.setattr(state, "reserved_requests", WeakSet())
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            requests = [Request() for _ in range(50)]
+            for request in requests:
+                state.reserved_requests.add(request)
+
+    with ThreadPoolExecutor(2) as threads, ending(over):
+        for _ in range(2):
+            threads.submit(work)
+        for _ in range(5_000):
+            assert all(isinstance(request, Request) for request in requests_in_hand())
+
+
+class Request:
+    """Celery's, as far as a weak set is concerned."""
+
+
+@contextmanager
+def ending(over: threading.Event) -> Iterator[None]:
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval_s)
+        over.set()

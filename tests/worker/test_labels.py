@@ -1,5 +1,6 @@
 """The label cache: each prompt is embedded once, whatever questions it appears in."""
 
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -134,7 +135,7 @@ def test_a_failed_embedding_is_not_remembered() -> None:
 
 
 def test_the_cache_forgets_the_least_recently_used_when_full() -> None:
-    cache = Bounded(max_bytes=3 * 32)
+    cache = Bounded(max_bytes=3 * (32 + sys.getsizeof("a")))
     for name in ("a", "b", "c"):
         cache.remember(name, np.zeros(8, np.float32))
     cache.recall("a")
@@ -142,3 +143,11 @@ def test_the_cache_forgets_the_least_recently_used_when_full() -> None:
     cache.remember("d", np.zeros(8, np.float32))
 
     assert list(cache) == ["c", "a", "d"]
+
+
+def test_the_cache_is_bounded_by_the_texts_of_strangers_too() -> None:
+    cache = Bounded(max_bytes=100_000)
+    for number in range(100):
+        cache.remember((("owl",), tuple(f"{number} {'long ' * 200}{{}}" for _ in range(10))), np.zeros(8, np.float32))
+
+    assert 1 <= len(cache) < 10  # each of some 10,000 bytes, and of 32 without its texts

@@ -87,7 +87,8 @@ def _refused_status(response: GuardedResponse) -> FetchFailed:
 
 def finish_empty(response: GuardedResponse) -> None:
     """Keep the connection of an answer that announced to have no body; others are closed with their bodies unread."""
-    if response.headers.get("Content-Length") == "0" and response.status_code not in (204, 304):
+    is_empty = response.headers.get("Content-Length") == "0" and "Transfer-Encoding" not in response.headers
+    if is_empty and response.status_code not in (204, 304):
         response.raw.read(1, decode_content=False)  # reads nothing; tells http.client that the answer is over
         response.finish(keep=True)
 

@@ -59,8 +59,9 @@ class Watchdog:
                 return watch
             self._watches.add(watch)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="fetch-deadlines", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="fetch-deadlines", daemon=True)
+                thread.start()
+                self._thread = thread  # not before: where no thread can be started now, the next watch tries again
             elif scope.deadline_s < self._wakes_s:
                 self._changed.notify()
         scope.on_cancel(lambda: self._end_early(watch))

@@ -15,12 +15,16 @@ from typing import Final
 from worker.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.failures import FetchFailed, timed_out
+from worker.fetch.slots import Slots
 
 #: Takes a host name and a port, returns addresses as text; raises OSError when there are none.
 Resolve = Callable[[str, int], Sequence[str]]
 
 #: Look-ups at once. A look-up takes a thread for milliseconds; a hanging one for what resolv.conf says, often 10 s.
 MAX_LOOKUPS: Final = 32
+#: Of which one domain, the last two labels of a name, gets one in so many: its name servers may be silent, and a
+#: look-up of theirs outlasts the job that asked for it.
+DOMAIN_SHARE: Final = 4
 #: The name does not exist, or has no address: asking again a moment later will not help.
 _NO_SUCH_NAME: Final = frozenset(
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
@@ -39,21 +43,29 @@ class BoundedResolver:
     def __init__(self, resolve: Resolve = system_resolve, max_lookups: int = MAX_LOOKUPS) -> None:
         self._resolve = resolve
         self._free = threading.BoundedSemaphore(max_lookups)
+        self._domains = Slots(max(1, max_lookups // DOMAIN_SHARE))
 
     def look_up(self, host: str, port: int, scope: CancelScope) -> list[Address | None]:
         """The addresses of a name, in order; None stands for an answer that is no plain address.
 
         Raises:
-            FetchFailed: ``dns_failed``, or ``fetch_timeout`` when the scope's deadline comes first.
+            FetchFailed: ``dns_failed``, or ``fetch_timeout`` when the scope's deadline comes first, or
+                ``host_unavailable`` when too many names of its domain are being looked up for as long.
             Cancelled: somebody has cancelled the scope.
         """
+        domain = ".".join(host.rstrip(".").split(".")[-2:])
+        self._domains.take(domain, scope)
         if not self._free.acquire(timeout=scope.left_s):
+            self._domains.give_back(domain)
             raise timed_out(of_host=False)
         answers: Future[Sequence[str]] = Future()
         try:
-            threading.Thread(target=self._run, args=(host, port, answers), name="fetch-dns", daemon=True).start()
+            look_up = threading.Thread(
+                target=self._run, args=(host, port, domain, answers), name="fetch-dns", daemon=True
+            )
+            look_up.start()
         except RuntimeError:  # no more threads
-            self._free.release()
+            self._give_back(domain)
             message = "the worker is too busy to resolve host names; try again."
             raise FetchFailed("dns_failed", message, of_host=False) from None
         try:
@@ -65,10 +77,14 @@ class BoundedResolver:
             message = "the host name could not be resolved; check the name, or try again."
             raise FetchFailed("dns_failed", message, again=again, of_host=False) from None
 
-    def _run(self, host: str, port: int, answers: Future[Sequence[str]]) -> None:
+    def _run(self, host: str, port: int, domain: str, answers: Future[Sequence[str]]) -> None:
         try:
             answers.set_result(self._resolve(host, port))
         except BaseException as error:
             answers.set_exception(error)
         finally:
-            self._free.release()
+            self._give_back(domain)
+
+    def _give_back(self, domain: str) -> None:
+        self._free.release()
+        self._domains.give_back(domain)

@@ -1,0 +1,51 @@
+"""The versions that are pinned, and the bounds for whoever installs without the pins."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+#: Below these lie known holes in what reads strangers' answers and files.
+FLOORS = {
+    "urllib3": "2.6.3",  # CVE-2025-66418, CVE-2025-66471, CVE-2026-21441: compressed bodies without bounds
+    "requests": "2.32.2",  # CVE-2024-35195, and the adapters as they are since it was mended
+    "pillow": "12.3",  # CVE-2026-40192, CVE-2026-42311, and loops in parsers: memory and time beyond the image's
+}
+
+
+def pinned() -> dict[str, Version]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if not line.startswith("#")]
+    return {canonicalize_name(pair[1]): Version(pair[2]) for pair in pairs if pair}
+
+
+def declared() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [Requirement(text) for group in groups for text in group]
+
+
+def test_every_line_of_the_constraints_pins_one_version() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+
+    assert len(pinned()) == len(lines)
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=lambda requirement: requirement.name)
+def test_what_the_project_declares_is_pinned_within_its_bounds(requirement: Requirement) -> None:
+    assert pinned()[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+@pytest.mark.parametrize(("name", "floor"), FLOORS.items())
+def test_no_version_with_known_holes_is_pinned_or_allowed(name: str, floor: str) -> None:
+    (requirement,) = [requirement for requirement in declared() if requirement.name == name]
+    bounds = [Version(bound.version) for bound in requirement.specifier if bound.operator == ">="]
+
+    assert pinned()[name] >= Version(floor)
+    assert bounds
+    assert max(bounds) >= Version(floor)

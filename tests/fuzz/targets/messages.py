@@ -1,0 +1,117 @@
+"""What strangers put into a queue: a job, or a refusal in one sentence."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+
+from producer.contract import CLASSIFY, ClassifyJob, ClassifyManyJob
+from producer.envelope import canonical_json, celery_message
+from producer.errors import InvalidJob
+from tests.fuzz.target import Target
+from worker.delivery.envelope import read_envelope
+from worker.messages import MAX_ID_CHARACTERS, Malformed, TaskMessage, read_message
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+#: Places that are reached only through layers of JSON and base64, which mutation alone would break.
+ENVELOPE, BODY, BASE64_BODY, HEADERS, ARGUMENTS = range(5)
+KWARGS = b'{"image": "http://h.example/owl.png", "candidate_labels": ["fox", "owl"]}'
+MANY_KWARGS = (
+    b'{"images": ["http://h.example/owl.png"], "candidate_labels": ["fox", "\xf0\x9f\xa6\x89"],'
+    b' "hypothesis_template": ["a {}", "the {}."], "top_k": 1, "timeout": 2.5}'
+)
+CANVAS = b'{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
+TASK_HEADERS = (
+    b'{"task": "nameshot.classify", "id": "an-id", "eta": "2026-03-01T12:10:00Z", "expires": "20260301T13+01",'
+    b' "retries": 1, "timelimit": [1, 1], "compression": null, "nameshot_sent_at": 1.5, "stamps": {"a": "b"}}'
+)
+
+
+def envelope_of(place: int, piece: bytes) -> bytes:
+    """A message in which one place holds these bytes."""
+    if place == ENVELOPE:
+        return piece
+    headers = piece if place == HEADERS else b'{"task": "nameshot.classify", "id": "an-id"}'
+    body = b"[[], %s, %s]" % (piece if place == ARGUMENTS else KWARGS, CANVAS)
+    if place == BODY:
+        written, encoding = json.dumps(piece.decode("latin-1")).encode(), b""
+    else:
+        written = b'"%s"' % base64.b64encode(piece if place == BASE64_BODY else body)
+        encoding = b'"body_encoding": "base64"'
+    return b'{"body": %s, "content-type": "application/json", "headers": %s, "properties": {%s}}' % (
+        written,
+        headers,
+        encoding,
+    )
+
+
+def run(data: bytes) -> bool:
+    if not data:
+        return False
+    raw = envelope_of(data[0] % 5, data[1:])
+    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default", headers={"nameshot_deaths": 0})
+    if envelope is None:
+        return True
+    assert set(envelope) == {"body", "content-type", "headers", "properties"}
+    assert isinstance(envelope["headers"]["task"], str)
+    assert envelope["headers"]["nameshot_deaths"] == 0
+    try:
+        message = read_message(envelope["headers"], envelope["content-type"], envelope["body"], NOW)
+        check_message(message)
+        for kind in (ClassifyJob, ClassifyManyJob):
+            try:
+                check_job(kind.from_message(message.args, message.kwargs))
+            except InvalidJob as refusal:
+                check_sentence(str(refusal))
+    except Malformed as refusal:
+        check_sentence(str(refusal))
+    return True
+
+
+def check_message(message: TaskMessage) -> None:
+    job_id = message.headers["id"]
+    assert isinstance(job_id, str)
+    assert 0 < len(job_id) <= MAX_ID_CHARACTERS
+    assert len(message.headers) == 8
+    assert message.not_before is None or message.not_before > NOW
+    json.dumps(message.headers, allow_nan=False)
+    if message.headers["expires"] is not None:
+        assert datetime.fromisoformat(message.headers["expires"]).tzinfo is not None
+
+
+def check_job(job: ClassifyJob | ClassifyManyJob) -> None:
+    """A good job is written as it is read, in UTF-8."""
+    kwargs = json.loads(json.dumps(job.to_kwargs(), ensure_ascii=False, allow_nan=False).encode())
+    assert type(job).from_message([], kwargs) == job
+
+
+def check_sentence(text: str) -> None:
+    assert text.isprintable(), text
+    assert len(text) < 2_000, len(text)
+    text.encode()
+
+
+def seeds() -> list[bytes]:
+    ours = celery_message(
+        task=CLASSIFY,
+        job_id="an-id",
+        kwargs_json=canonical_json(json.loads(KWARGS)),
+        queue="nameshot.bulk",
+        sent_at_s=1.0,
+        expires_at=NOW,
+    ).encode()
+    pieces = [
+        (ENVELOPE, ours),
+        (ENVELOPE, envelope_of(HEADERS, TASK_HEADERS)),
+        (BODY, b"[[], %s, null]" % KWARGS),
+        (BASE64_BODY, b"[[], %s, %s]" % (MANY_KWARGS, CANVAS)),
+        (HEADERS, TASK_HEADERS),
+        (HEADERS, b'{"id": "an-id", "eta": "0001-01-01T00:00:00+23:59", "expires": "9999-12-31T23:59:59-01:00"}'),
+        (ARGUMENTS, KWARGS),
+        (ARGUMENTS, MANY_KWARGS),
+    ]
+    return [bytes([place]) + piece for place, piece in pieces]
+
+
+TARGET = Target(run, seeds)

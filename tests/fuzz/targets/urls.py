@@ -1,0 +1,157 @@
+"""Hostile URLs: what is allowed is dialled where it was judged to lead, and that is public or excepted."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests_hardened.ip_filter
+import urllib3
+from hypothesis import given
+from hypothesis import strategies as st
+from ssrfguard import Policy
+
+from producer.errors import ERROR_CODES
+from tests.fuzz.target import of_hypothesis
+from worker.fetch.address_policy import Address, AddressPolicy, is_public, parse_address, parse_allow
+from worker.fetch.failures import FetchFailed
+from worker.fetch.url_policy import Target, UrlPolicy
+
+PORTS = frozenset({80, 443})
+ALLOW = parse_allow("10.0.0.0/8:8080,[fd00::]/8:*,127.0.0.1:443")
+HOSTS = ("*.example", "1?.*", "fd*")
+POLICIES = [
+    (UrlPolicy(PORTS, AddressPolicy()), AddressPolicy()),
+    (UrlPolicy(PORTS, AddressPolicy(), HOSTS), AddressPolicy()),
+    (UrlPolicy(PORTS, AddressPolicy(ALLOW)), AddressPolicy(ALLOW)),
+    (UrlPolicy(PORTS, AddressPolicy(ALLOW), HOSTS), AddressPolicy(ALLOW)),
+]
+
+NUMBER = st.integers(0, 2**33).flatmap(lambda number: st.sampled_from([str(number), hex(number), f"0{number:o}"]))
+BYTE = st.sampled_from(["0", "1", "10", "127", "169", "254", "255", "256", "01", "0x7f", "１２７", "①", ""]) | NUMBER
+ADDRESS = st.one_of(
+    st.ip_addresses().map(str),
+    st.lists(BYTE, min_size=1, max_size=5).map(".".join),
+    NUMBER,
+    st.ip_addresses(v=4).map(lambda address: f"::ffff:{address}"),
+    st.ip_addresses(v=6).map(lambda address: address.exploded.upper()),
+    st.sampled_from(["10.0.0.1", "127.0.0.1", "fd00::1", "fe80::1%25eth0", "v1.a", "1.1.1.1", "2606:4700::1111"]),
+)
+LABEL = st.one_of(
+    st.sampled_from(["example", "localhost", "internal", "xn--fa-hia", "xn--", "a_b", "🦉", "faß", "ⓛ", "%6c", ""]),
+    st.text(max_size=8),
+    BYTE,
+)
+NAME = st.builds(
+    lambda labels, dot, end: dot.join(labels) + end,
+    st.lists(LABEL, min_size=1, max_size=5),
+    st.sampled_from([".", ".", ".", "。", "．", ".."]),
+    st.sampled_from(["", "", ".", ".example", ".example.", ".localhost", ".internal"]),
+)
+BRACKETED = st.builds("{}{}{}".format, st.sampled_from(["[", "[", ""]), ADDRESS, st.sampled_from(["]", "]", "", "]x"]))
+PORT = st.sampled_from(["", "", ":", ":80", ":443", ":8080", ":0", ":080", ":65536", ":-1", ":８０", ":80:443"])
+USER = st.sampled_from(["", "", "", "", "@", "u:p@", "h.example@", "%40", "\\@", "h.example#@", "h.example?@"])
+SCHEME = st.sampled_from(["http", "http", "https", "HTTP", "hTTps", "ftp", "file", "", "http+unix", "ｈttp"])
+SLASHES = st.sampled_from(["://", "://", "://", "://", ":", ":/", ":///", ":\\\\", "//", ":// "])
+AFTER = st.one_of(
+    st.just("/"),
+    st.sampled_from(["", "/a.png", "/\r\nX: 1", "/ HTTP/1.1", "?q", "#f", "/%0d%0a", "/../..", "/🦉", "/\ud800", "\\"]),
+    st.text().map("/{}".format),
+)
+#: Likely to be allowed by some policy, so that there is something to check.
+PLAIN = st.builds(
+    "{}://{}{}{}".format,
+    st.sampled_from(["http", "https"]),
+    st.one_of(
+        st.from_regex(r"[a-z0-9_-]{1,9}(\.[A-Za-z_-]{1,9}){1,3}\.?", fullmatch=True),
+        st.ip_addresses(v=4).map(str),
+        st.ip_addresses(v=6, network="2000::/3").map("[{}]".format),
+        st.ip_addresses(network="10.0.0.0/8").map(str),
+        st.ip_addresses(network="fd00::/16").map("[{}]".format),
+    ),
+    st.sampled_from(["", ":80", ":443", ":8080"]),
+    AFTER,
+)
+URL = st.one_of(
+    PLAIN,
+    PLAIN,
+    st.builds("{}{}{}{}{}{}".format, SCHEME, SLASHES, USER, NAME | ADDRESS | BRACKETED, PORT, AFTER),
+    st.builds("http{}{}{}{}".format, st.sampled_from(["://", "s://"]), NAME | BRACKETED | ADDRESS, PORT, AFTER),
+    st.text(),
+    st.none() | st.binary() | st.integers(),
+)
+KNOWN = st.sampled_from(["1.1.1.1", "2606:4700::1111", "10.0.0.1", "127.0.0.1"]).map(ip_address)
+ANSWERS = st.lists(KNOWN | KNOWN | st.ip_addresses() | st.none(), max_size=4)
+
+
+@given(url=URL, answers=ANSWERS, policy=st.sampled_from(POLICIES))
+def judge(url: Any, answers: list[Address | None], policy: tuple[UrlPolicy, AddressPolicy]) -> None:
+    urls, addresses = policy
+    try:
+        target = urls.judge(url)
+    except FetchFailed as failure:
+        check_failure(failure, url)
+        return
+    check_where_it_leads(target, url)
+    assert urls.judge(target.url).url == target.url, "the form that redirects are resolved against is judged alike"
+    if target.address is not None:
+        check_address(target.address, target.port, addresses)
+        return
+    try:
+        chosen = urls.choose(target, answers)
+    except FetchFailed as failure:
+        check_failure(failure, url)
+        return
+    assert chosen
+    assert set(chosen) <= set(answers)
+    for address in chosen:
+        check_address(address, target.port, addresses)
+
+
+def check_failure(failure: FetchFailed, url: Any) -> None:
+    assert failure.code in ERROR_CODES
+    assert failure.message.isprintable()
+    if isinstance(url, str) and len(url) > 12:
+        assert url[8:].strip("/") not in failure.message or url[8:].strip("/").isdigit()
+
+
+def check_where_it_leads(target: Target, url: str) -> None:
+    """Two other parsers see the same place, and the resolver takes no name for an address."""
+    urllib3_sees = urllib3.PoolManager().connection_from_url(url)
+    assert (urllib3_sees.scheme, urllib3_sees.host.strip("[]").lower()) == (target.scheme, target.host)
+    assert urllib3_sees.port == target.port
+    assert target.host.isascii()
+    if url.isascii():
+        split = urlsplit(url)
+        assert (split.scheme, split.hostname, split.port or 0) == (
+            target.scheme,
+            target.host,
+            0 if split.port is None else target.port,
+        )
+    assert target.path.startswith("/")
+    assert target.path.isascii()
+    assert target.path.isprintable()
+    assert " " not in target.path
+    try:
+        numeric = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        assert target.address is None
+    else:
+        assert [parse_address(str(sockaddr[0])) for *_, sockaddr in numeric] == [target.address]
+
+
+def check_address(address: Address, port: int, addresses: AddressPolicy) -> None:
+    if addresses.excepts(address, port):
+        return
+    assert port in PORTS
+    assert is_public(address)
+    assert Policy().permits_address(address)
+    requests_hardened.ip_filter.get_ip_address(str(address), port, allow_loopback=False)
+
+
+# requests-hardened judges IPv6 only where the machine has some.
+requests_hardened.ip_filter.allowed_gai_family = lambda: socket.AF_UNSPEC
+
+TARGET = of_hypothesis(judge)
