@@ -1,18 +1,14 @@
-"""How much one worker process takes on at a time: batch size, images in flight, memory for decoding."""
+"""How much one worker process takes on at a time: batch size, images in flight, decoders, memory for decoding."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 from PIL import Image
 
-from producer.errors import JobFailed
-from worker.cancel_scope import CancelScope
 from worker.model.interface import Model
 
 #: A batch should not hold the device longer than this. Three batches are in flight, so that a job has its turn well
@@ -59,45 +55,3 @@ def decoder_processes(concurrency: int) -> int:
     """How many processes may decode: one for each core that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, concurrency, MAX_DECODERS))
-
-
-class Budget:
-    """A bound on what many jobs share: places, or the memory in which images are decoded.
-
-    Args:
-        amount: what there is to share.
-        refusal: the sentence for a job that got no share in time.
-    """
-
-    def __init__(self, amount: int, refusal: str) -> None:
-        self._left = amount
-        self._amount = amount
-        self._refusal = refusal
-        self._freed = threading.Condition()
-
-    @contextmanager
-    def reserve(self, share: int, scope: CancelScope) -> Iterator[None]:
-        """Hold a share (all there is, if it is larger), waiting for it while the scope lasts.
-
-        Raises:
-            JobFailed: ``deadline_exceeded``.
-            Cancelled: somebody has cancelled the scope.
-        """
-        share = min(share, self._amount)
-        scope.on_cancel(self._wake)
-        with self._freed:
-            self._freed.wait_for(lambda: self._left >= share or scope.is_over, scope.left_s)
-            scope.check()
-            if self._left < share:
-                raise JobFailed("deadline_exceeded", self._refusal)
-            self._left -= share
-        try:
-            yield
-        finally:
-            with self._freed:
-                self._left += share
-                self._freed.notify_all()
-
-    def _wake(self) -> None:
-        with self._freed:
-            self._freed.notify_all()

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from producer.contract import ClassifyJob, ClassifyManyJob, ImageInfo, Question, Queue, Result, Timings
 from producer.errors import JobFailed
+from worker.budget import Budget
 from worker.cancel_scope import Cancelled, CancelScope
-from worker.capacity import Budget
 from worker.decoding.preparing import Preparing
 from worker.engine import Engine
 from worker.labels import LabelCache, Matrix

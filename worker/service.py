@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from worker.allocator import give_memory_back
-from worker.capacity import (
-    DECODING_BYTES_PER_PIXEL,
-    Budget,
-    decoder_processes,
-    default_concurrency,
-    measured_max_batch,
-)
+from worker.budget import Budget
+from worker.capacity import DECODING_BYTES_PER_PIXEL, decoder_processes, default_concurrency, measured_max_batch
 from worker.classifier import Classifier
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing

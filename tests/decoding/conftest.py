@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from producer.errors import JobFailed
+from worker.budget import Budget
 from worker.cancel_scope import CancelScope
-from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget
+from worker.capacity import DECODING_BYTES_PER_PIXEL
 from worker.decoding.pool import DecoderPool
 from worker.decoding.process import Terms
 from worker.images import prepare_pillow

@@ -12,7 +12,8 @@ from producer.errors import JobFailed
 from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, code_of, scope
 from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
 from tests.images.test_pixels import FILES
-from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget
+from worker.budget import Budget
+from worker.capacity import DECODING_BYTES_PER_PIXEL
 from worker.decoding.pool import DecoderPool
 from worker.decoding.process import Terms
 from worker.images import decode

@@ -16,8 +16,9 @@ from PIL import Image
 from producer.contract import ClassifyManyJob, Question, Result
 from tests.chaos.null_model import NullModel
 from worker.allocator import give_memory_back
+from worker.budget import Budget
 from worker.cancel_scope import CancelScope
-from worker.capacity import DECODING_BYTES_PER_PIXEL, Budget
+from worker.capacity import DECODING_BYTES_PER_PIXEL
 from worker.classifier import Attempt, Classifier
 from worker.decoding.preparing import InThreads
 from worker.engine import LocalEngine

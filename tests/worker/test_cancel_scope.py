@@ -6,9 +6,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from producer.errors import JobFailed
 from worker.cancel_scope import Cancelled, CancelScope
-from worker.capacity import Budget
 
 #: No wait in these tests comes near it.
 LONG_S = 60.0
@@ -53,18 +51,3 @@ def test_a_callback_comes_once_also_when_it_was_cancelled_before(scope: CancelSc
     scope.on_cancel(lambda: calls.append("after"))
 
     assert calls == ["before", "after"]
-
-
-def test_a_share_that_never_comes_free_is_waited_for_until_the_end(scope: CancelScope) -> None:
-    budget = Budget(10, "no room.")
-
-    with budget.reserve(8, scope):
-        with pytest.raises(JobFailed, match="no room"), budget.reserve(3, scope.within(0.01)):
-            pass
-        timer = threading.Timer(0.1, scope.cancel)
-        timer.start()
-        with pytest.raises(Cancelled), budget.reserve(3, scope):
-            pass
-        timer.join()
-    with budget.reserve(100, CancelScope(time.monotonic() + LONG_S)):
-        pass

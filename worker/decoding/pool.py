@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from producer.errors import JobFailed, SettingsError
+from worker.budget import Budget
 from worker.cancel_scope import CancelScope
-from worker.capacity import Budget
 from worker.decoding.process import DecoderLost, DecoderProcess, Picture, Terms
 from worker.images import refusal
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from PIL import Image
 
+from worker.budget import Budget
 from worker.cancel_scope import CancelScope
-from worker.capacity import Budget
 from worker.decoding.pool import DecoderPool
 from worker.images import open_image, refusal
 from worker.model.interface import Model, ModelError, Prepared

@@ -1,0 +1,97 @@
+"""A budget gives each share once, in order, and only to those who still want it."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+
+import pytest
+
+from producer.errors import JobFailed
+from tests.eventually import eventually
+from worker.budget import Budget
+from worker.cancel_scope import Cancelled, CancelScope
+
+#: No wait in these tests comes near it.
+LONG_S = 60.0
+
+
+def long() -> CancelScope:
+    return CancelScope(time.monotonic() + LONG_S)
+
+
+def test_a_share_that_never_comes_free_is_waited_for_until_the_end() -> None:
+    scope = long()
+    budget = Budget(10, "no room.")
+
+    with budget.reserve(8, scope):
+        with pytest.raises(JobFailed, match="no room"), budget.reserve(3, scope.within(0.01)):
+            pass
+        timer = threading.Timer(0.1, scope.cancel)
+        timer.start()
+        with pytest.raises(Cancelled), budget.reserve(3, scope):
+            pass
+        timer.join()
+    with budget.reserve(100, CancelScope(time.monotonic() + LONG_S)):
+        pass
+
+
+def waiting(budget: Budget) -> int:
+    return len(budget._waiting)
+
+
+def asked(threads: ThreadPoolExecutor, budget: Budget, share: int, got: Callable[[], object]) -> None:
+    """Ask for a share in another thread, and return once it waits."""
+    before = waiting(budget)
+
+    def hold() -> None:
+        with budget.reserve(share, long()):
+            got()
+
+    threads.submit(hold)
+    eventually(lambda: waiting(budget) > before)
+
+
+def test_a_large_share_is_not_passed_over_for_small_ones_that_came_later() -> None:
+    budget, order = Budget(10, "no room."), list[str]()
+    with ThreadPoolExecutor(3) as threads, ExitStack() as held:
+        held.enter_context(budget.reserve(4, long()))
+        asked(threads, budget, 10, lambda: order.append("large"))
+        asked(threads, budget, 1, lambda: order.append("small"))
+        held.close()
+    assert order == ["large", "small"]
+
+
+def test_who_gives_up_makes_room_for_the_next_in_line() -> None:
+    budget, got = Budget(10, "no room."), threading.Event()
+    gives_up = long()
+    with ThreadPoolExecutor(2) as threads, budget.reserve(4, long()):
+
+        def large() -> None:
+            with pytest.raises(Cancelled), budget.reserve(10, gives_up):
+                pass
+
+        first = threads.submit(large)
+        eventually(lambda: waiting(budget) == 1)
+        asked(threads, budget, 6, got.set)
+        gives_up.cancel()
+        assert got.wait(LONG_S)
+        first.result()
+
+
+def test_shares_that_are_given_and_given_up_at_the_same_moment_are_never_lost() -> None:
+    budget = Budget(2, "no room.")
+
+    def hurried(number: int) -> None:
+        scope: AbstractContextManager[None] = budget.reserve(1, CancelScope(time.monotonic() + number % 5 / 5_000))
+        try:
+            with scope:
+                time.sleep(0.0002)
+        except JobFailed:
+            pass
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(hurried, range(4_000)))
+    with budget.reserve(2, CancelScope(time.monotonic() + 0.1)):
+        assert waiting(budget) == 0
