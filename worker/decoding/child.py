@@ -21,6 +21,7 @@ from PIL import Image
 
 from producer.errors import JobFailed
 from producer.processes.leash import die_with
+from worker.allocator import give_memory_back
 from worker.decoding import confinement
 from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.images import Decoded, UndecodedImage, open_image, prepare_pillow
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if sys.platform == "linux":
         die_with(parent, signal.SIGKILL)
     warnings.simplefilter("ignore")  # to show one, Python opens files
+    give_memory_back()
     prepare_pillow(told["max_pixels"])
     geometry = geometry_of(told["geometry"])
     warm_up(geometry)
