@@ -1,7 +1,7 @@
-"""What decoding in processes of its own would cost: ``python -m benchmarks.decoder_isolation``.
+"""What decoding in confined processes costs: ``python -m benchmarks.decoder_isolation``.
 
-A prototype, outside the worker: a pool of small, long-lived children gets bytes over a pipe and returns the resized and
-cropped uint8 pixels. Rounds in threads and in children alternate. Writes ``results/decoder_isolation.json``.
+All that a worker does with an image but its download, in threads and in processes, in alternating rounds; each round in
+a process of its own. Writes ``results/decoder_isolation.json``.
 """
 
 from __future__ import annotations
@@ -9,150 +9,127 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import math
-import queue
+import os
 import resource
 import statistics
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from PIL import Image
+from rich.console import Console
+from rich.table import Table
 
-from worker.images import decode, prepare_pillow
-from worker.model.geometry import Geometry
+from producer.contract import ClassifyManyJob, Question, Result
+from tests.model.checkpoints import make_checkpoint
+from worker.cancel_scope import CancelScope
+from worker.classifier import Attempt
+from worker.model import load_model
+from worker.service import BUNDLED, build
+from worker.settings import WorkerSettings
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "decoder_isolation.json"
-#: CLIP's.
-GEOMETRY: Final = Geometry(224, Image.Resampling.BICUBIC, (224, 224))
-MAX_PIXELS: Final = 50_000_000
-PARALLEL: Final = 2
-SIZES: Final = {"640x427": ((640, 427), 300), "4000x3000": ((4000, 3000), 16)}
-CHILD_MEMORY_BYTES: Final = 2_000_000_000
-CHILD_CPU_S: Final = 30
+VIT_B32 = HERE / ".scratch" / "clip-vit-b32"
+#: Name, model, size in pixels, images a round.
+CASES: Final = (
+    ("bundled, 640x427", BUNDLED, (640, 427), 600),
+    ("bundled, 4000x3000", BUNDLED, (4000, 3000), 24),
+    ("ViT-B/32, 640x427", str(VIT_B32), (640, 427), 160),
+)
+DISTINCT: Final = 16
+MODES: Final = ("thread", "process")
+TIMEOUT_S: Final = 1_000.0
 
 
-def work(data: bytes) -> bytes:
-    """The part that would move: uint8 pixels, 224 * 224 * 3 bytes."""
-    return GEOMETRY.apply(decode(data, max_pixels=MAX_PIXELS).image).tobytes()
+class Pictures:
+    """A fetcher whose URLs are numbers."""
 
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._pictures = [picture(size, number) for number in range(DISTINCT)]
 
-def child() -> None:
-    """Answer images until the pipe ends, under limits that are renewed for each."""
-    resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY_BYTES, CHILD_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    prepare_pillow(MAX_PIXELS)
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    while header := requests.read(4):
-        data = requests.read(*struct.unpack("<I", header))
-        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + CHILD_CPU_S, resource.RLIM_INFINITY))
-        pixels = work(data)
-        answers.write(struct.pack("<Id", len(pixels), time.process_time()) + pixels)
-        answers.flush()
+    def fetch(self, url: str, **_: object) -> bytes:
+        """A JPEG."""
+        return self._pictures[int(url) % DISTINCT]
 
-
-class Children:
-    """The pool; one thread at a time has a child."""
-
-    def __init__(self, processes: list[subprocess.Popen[bytes]]) -> None:
-        self._free: queue.Queue[int] = queue.Queue()
-        self._pipes: list[tuple[IO[bytes], IO[bytes]]] = []
-        self.pids = [process.pid for process in processes]
-        self.cpu_s = [0.0] * len(processes)
-        for number, process in enumerate(processes):
-            if process.stdin is None or process.stdout is None:
-                raise RuntimeError("a child has no pipes")
-            self._pipes.append((process.stdin, process.stdout))
-            self._free.put(number)
-
-    def work(self, data: bytes) -> bytes:
-        """As `work`, elsewhere."""
-        number = self._free.get()
-        requests, answers = self._pipes[number]
-        requests.write(struct.pack("<I", len(data)))
-        requests.write(data)
-        requests.flush()
-        size, self.cpu_s[number] = struct.unpack("<Id", answers.read(12))
-        pixels = answers.read(size)
-        self._free.put(number)
-        return pixels
-
-
-@contextmanager
-def children(count: int) -> Iterator[Children]:
-    """Start so many, with an empty environment."""
-    command = [sys.executable, "-c", "from benchmarks.decoder_isolation import child; child()"]
-    with ExitStack() as stack:
-        processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, cwd=HERE.parent)
-            for _ in range(count)
-        ]
-        for process in processes:
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-        yield Children(processes)
+    def close(self) -> None:
+        """Nothing to do."""
 
 
 def picture(size: tuple[int, int], seed: int) -> bytes:
     """A JPEG of about 0.2 bytes a pixel, like a photograph."""
-    cells = Image.effect_noise((size[0] // 5, size[1] // 5), 60 + seed % 8).convert("RGB")
+    cells = Image.effect_noise((size[0] // 5, size[1] // 5), 60 + seed).convert("RGB")
     file = io.BytesIO()
     cells.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
     return file.getvalue()
 
 
-def measured(one: Callable[[bytes], bytes], pictures: list[bytes], cpu_s: Callable[[], float]) -> dict[str, float]:
-    """Images a second and CPU milliseconds an image, all processes together."""
-    before, started = cpu_s(), time.perf_counter()
-    with ThreadPoolExecutor(PARALLEL) as threads:
-        list(threads.map(one, pictures))
-    elapsed_s = time.perf_counter() - started
-    return {
-        "images_per_s": round(len(pictures) / elapsed_s, 2),
-        "cpu_ms_per_image": round((cpu_s() - before) / len(pictures) * 1000, 3),
-    }
+def one_round(mode: str, model: str, size: tuple[int, int], images: int) -> dict[str, float]:
+    """Images a second, and CPU milliseconds an image of this process and its decoders together."""
+    nowhere = "redis://localhost/0"
+    settings = WorkerSettings.model_validate(
+        {"broker_url": nowhere, "result_backend": nowhere, "model": model, "decoder": mode}
+    )
+    classifier = build(settings, load_model=load_model, on_device_lost=lambda: None).classifier
+    classifier._fetcher = Pictures(size)
+
+    def classified(count: int) -> None:
+        job = ClassifyManyJob([str(number) for number in range(count)], Question(["owl", "fox", "cat", "dog"]))
+        outcomes = classifier.classify_many(job, Attempt(CancelScope(time.monotonic() + TIMEOUT_S)))
+        if not all(isinstance(outcome, Result) for outcome in outcomes):
+            raise RuntimeError("an image failed")
+
+    classified(2 * DISTINCT)
+    cpu_s, started = everybodys_cpu_s(), time.perf_counter()
+    classified(images)
+    elapsed_s, cpu_s = time.perf_counter() - started, everybodys_cpu_s() - cpu_s
+    classifier.close()
+    return {"images_per_s": round(images / elapsed_s, 2), "cpu_ms_per_image": round(cpu_s / images * 1000, 3)}
+
+
+def everybodys_cpu_s() -> float:
+    """CPU seconds of this process and its children so far (``/proc/PID/schedstat``: nanoseconds on a CPU)."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    pids = [pid for file in children for pid in file.read_text().split()]
+    theirs_ns = sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids)
+    return used.ru_utime + used.ru_stime + theirs_ns / 1e9
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder_isolation", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="rounds; medians are reported (%(default)s)")
-    rounds = parser.parse_args().rounds
-    prepare_pillow(MAX_PIXELS)
-    report: dict[str, Any] = {"parallel": PARALLEL, "sizes": {}}
-    with children(PARALLEL) as pool:
-        for name, (size, count) in SIZES.items():
-            pictures = [picture(size, seed) for seed in range(8)] * (count // 8)
-            if any(work(data) != pool.work(data) for data in pictures[:8]):
-                raise RuntimeError("a child's pixels differ")
-
-            def everybodys_cpu_s() -> float:
-                return time.process_time() + sum(pool.cpu_s)
-
-            found: dict[str, list[dict[str, float]]] = {"thread": [], "process": []}
-            for _ in range(rounds):
-                found["thread"].append(measured(work, pictures, everybodys_cpu_s))
-                found["process"].append(measured(pool.work, pictures, everybodys_cpu_s))
-            report["sizes"][name] = {
-                "mean_bytes": sum(map(len, pictures)) // len(pictures),
-                "median": {
-                    where: {key: statistics.median(one[key] for one in all_of) for key in all_of[0]}
-                    for where, all_of in found.items()
-                },
-                "rounds": found,
-            }
-            print(name, json.dumps(report["sizes"][name]["median"]))
-        status = Path(f"/proc/{pool.pids[0]}/status").read_text()
-        report["child_memory_kb"] = {
-            field: int(status.partition(f"{field}:")[2].split()[0]) for field in ("VmHWM", "RssAnon", "RssFile")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are reported (%(default)s)")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(one_round(*json.loads(arguments.one))))
+        return
+    if not (VIT_B32 / "config.json").exists():
+        make_checkpoint("clip-vit-b32", VIT_B32)
+    report: dict[str, Any] = {}
+    table = Table("", "CPU ms an image: thread", "process", "images/s: thread", "process")
+    for name, *case in CASES:
+        rounds: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+        for _ in range(arguments.rounds):
+            for mode in MODES:
+                told = json.dumps([mode, *case])
+                done = subprocess.run(
+                    [sys.executable, "-m", "benchmarks.decoder_isolation", "--one", told],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    check=True,
+                )
+                rounds[mode].append(json.loads(done.stdout))
+        median = {
+            mode: {key: statistics.median(one[key] for one in found) for key in found[0]}
+            for mode, found in rounds.items()
         }
+        report[name] = {"median": median, "rounds": rounds}
+        table.add_row(name, *(str(median[mode][key]) for key in ("cpu_ms_per_image", "images_per_s") for mode in MODES))
+    Console(width=120).print(table)
     RESULTS.write_text(json.dumps(report, indent=2) + "\n")
 
 
