@@ -11,51 +11,21 @@
 Importing this package loads neither torch nor Redis; a client reads its settings and connects when it is made and used.
 """
 
-from producer.aio import AsyncClient
-from producer.answers import Answer, State
-from producer.client import Client
-from producer.contract import ClassifyJob, ImageInfo, Outcome, Question, Queue, Result, Score, Timings
-from producer.errors import (
-    BrokerUnavailable,
-    InvalidJob,
-    JobCancelled,
-    JobConflict,
-    JobExpired,
-    JobFailed,
-    JobNotFound,
-    NameshotError,
-    QueueFull,
-    ResultTimeout,
-    SettingsError,
-)
-from producer.jobs import AsyncJob, Job
-from producer.portions import BulkOutcome
+# As typing's, which is not loaded for it. The command must be able to answer Ctrl-C before anything else is loaded.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from producer.public import *  # noqa: F403 - its __all__ says what
+else:
 
-__all__ = [
-    "Answer",
-    "AsyncClient",
-    "AsyncJob",
-    "BrokerUnavailable",
-    "BulkOutcome",
-    "ClassifyJob",
-    "Client",
-    "ImageInfo",
-    "InvalidJob",
-    "Job",
-    "JobCancelled",
-    "JobConflict",
-    "JobExpired",
-    "JobFailed",
-    "JobNotFound",
-    "NameshotError",
-    "Outcome",
-    "Question",
-    "Queue",
-    "QueueFull",
-    "Result",
-    "ResultTimeout",
-    "Score",
-    "SettingsError",
-    "State",
-    "Timings",
-]
+    def __getattr__(name: str) -> object:
+        """A public name, loaded when it is first used."""
+        import producer.public as public
+
+        if name == "__all__" or name in public.__all__:
+            return getattr(public, name)
+        raise AttributeError(f"module 'producer' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        import producer.public as public
+
+        return sorted({*globals(), *public.__all__})

@@ -101,14 +101,14 @@ def fresh_import(module: str) -> dict[str, object]:
 
 
 def test_a_producer_needs_neither_torch_nor_transformers_nor_pillow_nor_the_worker() -> None:
-    modules = fresh_import("producer")["modules"]
+    modules = fresh_import("producer.public")["modules"]
 
     assert isinstance(modules, list)
     assert not {"torch", "transformers", "PIL", "numpy", "worker"} & set(modules)
 
 
 def test_importing_the_producer_costs_less_than_half_a_second_of_cpu() -> None:
-    quickest = min(float(str(fresh_import("producer")["cpu_s"])) for _ in range(3))
+    quickest = min(float(str(fresh_import("producer.public")["cpu_s"])) for _ in range(3))
 
     assert quickest < 0.5
 
@@ -137,7 +137,7 @@ def test_a_decoder_process_holds_neither_the_model_s_libraries_nor_any_that_know
 def test_importing_either_side_starts_no_thread_and_reads_no_setting() -> None:
     code = (
         "import os, threading; os.environ.update(NAMESHOT_BROKER_URL='nonsense://', NAMESHOT_MAX_BATCH='nonsense');"
-        "import producer, worker.celery; print(threading.active_count())"
+        "import producer.public, worker.celery; print(threading.active_count())"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 

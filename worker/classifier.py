@@ -76,7 +76,7 @@ class _UnderWay:
     """
 
     question: Question
-    matrix: Callable[[CancelScope], Matrix]
+    matrix: Callable[[], Matrix]
     attempt: Attempt
 
 
@@ -121,7 +121,8 @@ class Classifier:
             JobFailed: with one of the contract's codes.
             Cancelled: somebody has cancelled the attempt's scope.
         """
-        return self._answer(job.image, _UnderWay(job.question, self._labels.request(job.question), attempt))
+        with self._labels.request(job.question, attempt.scope) as matrix:
+            return self._answer(job.image, _UnderWay(job.question, matrix, attempt))
 
     def classify_many(self, job: ClassifyManyJob, attempt: Attempt) -> list[Result | JobFailed]:
         """Answer a bulk job: one result or failure for each image, in order; images are fetched concurrently.
@@ -130,18 +131,19 @@ class Classifier:
             JobFailed: only for what concerns every image: the shared arguments and the message's own deadline.
             Cancelled: somebody has cancelled the attempt's scope.
         """
-        under_way = _UnderWay(job.question, self._labels.request(job.question), attempt)
         escort = attempt.escort
+        with self._labels.request(job.question, attempt.scope) as matrix:
+            under_way = _UnderWay(job.question, matrix, attempt)
 
-        def one(number: int, url: str) -> Result | JobFailed:
-            try:
-                with escort(number) if escort else nullcontext():
-                    return self._answer(url, under_way)
-            except JobFailed as failure:
-                return failure.with_traceback(None)
+            def one(number: int, url: str) -> Result | JobFailed:
+                try:
+                    with escort(number) if escort else nullcontext():
+                        return self._answer(url, under_way)
+                except JobFailed as failure:
+                    return failure.with_traceback(None)
 
-        spread = map if escort else self._threads.map
-        outcomes = list(spread(one, range(len(job.images)), job.images))
+            spread = map if escort else self._threads.map
+            outcomes = list(spread(one, range(len(job.images)), job.images))
         attempt.scope.check()
         if attempt.scope.is_over:
             raise JobFailed("deadline_exceeded", "the message's images were not all answered within its time.")
@@ -178,7 +180,7 @@ class Classifier:
             del data
             ready = time.perf_counter()
             ride = self._engine.embed_image(picture.prepared, attempt.queue, attempt.scope)
-            logits = self._model.logits(ride.output, under_way.matrix(attempt.scope))
+            logits = self._model.logits(ride.output, under_way.matrix())
         return Result(
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,

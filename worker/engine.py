@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import Final, Protocol
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +41,7 @@ class Engine(Protocol):
         ...
 
     def embed_prompt(self, prompt: str) -> Future[Array]:
-        """Queue one prompt; its embedding has shape (d,)."""
+        """Queue one prompt; its embedding has shape (d,). Cancelling the future takes it out while it waits."""
         ...
 
     def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
@@ -85,19 +87,28 @@ class LocalEngine:
         self._batcher.start()
 
     def embed_prompt(self, prompt: str) -> Future[Array]:
-        """Queue one prompt; the future gives its embedding, shape (d,), or raises `JobFailed`."""
+        """Queue one prompt; the future gives its embedding, shape (d,), or raises `JobFailed`.
+
+        Cancelling the future before its batch starts takes the prompt out.
+        """
         embedding: Future[Array] = Future()
 
         def arrived(done: Future[Ride[Array]]) -> None:
+            if not embedding.set_running_or_notify_cancel():
+                return
             try:
                 embedding.set_result(done.result().output)
             except (Exception, CancelledError) as error:
                 embedding.set_exception(self._failure(error, "a label"))
 
         try:
-            self._prompts.submit(prompt).add_done_callback(arrived)
+            ride = self._prompts.submit(prompt)
         except BatcherClosed as error:
             embedding.set_exception(self._failure(error, "a label"))
+        else:
+            # Weak, since the ride refers to the embedding already; while it waits, its lane keeps it.
+            embedding.add_done_callback(partial(_take_out, ref(ride)))
+            ride.add_done_callback(arrived)
         return embedding
 
     def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
@@ -150,6 +161,11 @@ class LocalEngine:
             return JobFailed("out_of_memory", f"the device ran out of memory on {subject} alone.")
         logger.error("the model failed on %s with %s at %s", subject, type(error).__name__, place_of(error))
         return JobFailed("model_error", f"the model could not process {subject}.")
+
+
+def _take_out(ride: ref[Future[Ride[Array]]], embedding: Future[Array]) -> None:
+    if embedding.cancelled() and (waiting := ride()) is not None:
+        waiting.cancel()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -16,6 +16,8 @@ from celery.utils.functional import maybe_list
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
 
+from worker.messages import is_id
+
 logger = logging.getLogger(__name__)
 
 
@@ -64,7 +66,8 @@ def register() -> None:
 
 def _revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
     """Revoke task by task id (or list of ids); a running one is stopped, with or without terminate."""
-    job_ids = [job_id for job_id in maybe_list(task_id) or [] if isinstance(job_id, str)]
+    # What cannot be a job's id is nobody's, and could be a line of the log in our name.
+    job_ids = [job_id for job_id in maybe_list(task_id) or [] if is_id(job_id)]
     worker_state.revoked.update(job_ids)
     state.app.revoker.revoke(job_ids)
     return {"ok": f"tasks {', '.join(job_ids)} flagged as revoked"}

@@ -17,7 +17,7 @@ from worker.decoding.preparing import InProcesses, InThreads, Preparing
 from worker.decoding.process import Terms
 from worker.delivery.fairness import WEIGHTS
 from worker.engine import LocalEngine
-from worker.fetch import Fetcher, parse_allow, parse_hosts, parse_ports
+from worker.fetch import AllowedAddress, Fetcher, parse_allow, parse_hosts, parse_ports
 from worker.images import prepare_pillow
 from worker.labels import LabelCache
 from worker.model.interface import Model
@@ -52,6 +52,17 @@ class Service:
         self.classifier.close()
 
 
+def fetch_rules(
+    settings: WorkerSettings,
+) -> tuple[frozenset[int], tuple[AllowedAddress, ...], tuple[str, ...]]:
+    """Ports, exceptions and hosts of the settings.
+
+    Raises:
+        SettingsError: one of them cannot be read.
+    """
+    return parse_ports(settings.fetch_ports), parse_allow(settings.fetch_allow), parse_hosts(settings.fetch_hosts)
+
+
 def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_device_lost: Callable[[], None]) -> Service:
     """Load and warm up the model, and everything around it.
 
@@ -64,11 +75,7 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         SettingsError: a fetch setting cannot be read, or no decoder process can be started.
     """
     # The cheap and fallible first: a typo should not cost a model's loading time.
-    ports, allow, hosts = (
-        parse_ports(settings.fetch_ports),
-        parse_allow(settings.fetch_allow),
-        parse_hosts(settings.fetch_hosts),
-    )
+    ports, allow, hosts = fetch_rules(settings)
     give_memory_back()
     prepare_pillow(settings.max_pixels)
     started = time.monotonic()

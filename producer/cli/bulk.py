@@ -13,7 +13,6 @@ from producer.cli import options, output
 from producer.cli.bulk_input import BulkInput, Format, Record
 from producer.cli.connection import connect, used_up
 from producer.cli.usage import UsageError
-from producer.contract import Question
 
 if TYPE_CHECKING:
     from producer import BulkOutcome
@@ -66,7 +65,7 @@ def bulk(
         raise UsageError("--retry-failed needs the file of an earlier run; name it with -o.")
     if retry_failed and ordered:
         raise UsageError("--retry-failed appends, so it cannot keep an order; leave out --ordered.")
-    Question.checked(labels, options.templates(template), top_k, timeout)
+    options.check_question(labels, template, top_k, timeout)
     source = BulkInput(file, file_format, column)
     digest = question_digest(labels, options.templates(template), top_k)
     try:

@@ -56,7 +56,9 @@ def environment() -> Iterator[Finding]:
     known = {PREFIX + field.upper() for field in kind.model_fields}
     unknown = [name for name in given if name not in known]
     try:
-        read_settings(kind)
+        settings = read_settings(kind)
+        if has_worker():
+            import_module("worker.service").fetch_rules(settings)
     except NameshotError as error:
         yield Finding("settings", "broken", str(error), "correct the variable")
         return

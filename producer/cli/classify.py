@@ -11,7 +11,6 @@ from producer.cli import options, output
 from producer.cli.connection import connect, image_url
 from producer.cli.failures import error_to_json, sentence, shown_image
 from producer.cli.usage import UsageError
-from producer.contract import Question
 from producer.errors import JobCancelled, JobExpired, JobFailed, ResultTimeout
 
 if TYPE_CHECKING:
@@ -44,15 +43,14 @@ def classify(
     """
     labels = options.candidate_labels(label, labels_file)
     shared = _shared(labels, template, top_k, timeout, queue)
-    urls = [image_url(image) for image in images]
+    urls = _urls(images)
     with connect() as client:
         jobs = client.submit_many({"url": url, **shared} for url in urls)
         deadline = time.monotonic() + wait
         console = output.console()
         failed = 0
         for number, (image, job) in enumerate(zip(images, jobs, strict=True), start=1):
-            which = shown_image(image) if len(images) == 1 else f"image {number}, {shown_image(image)}"
-            failed += not _print_answer(console, image, which, job, deadline, as_json=as_json)
+            failed += not _print_answer(console, image, _which(images, number), job, deadline, as_json=as_json)
     return 1 if failed else 0
 
 
@@ -85,7 +83,7 @@ def submit(
         shared["job_id"] = job_id
     if expires_in is not None:
         shared["expires_in"] = expires_in
-    urls = [image_url(image) for image in images]
+    urls = _urls(images)
     with connect() as client:
         for image, job in zip(images, client.submit_many({"url": url, **shared} for url in urls), strict=True):
             if as_json:
@@ -95,11 +93,27 @@ def submit(
     return 0
 
 
+def _urls(images: list[str]) -> list[str]:
+    """What a worker is sent for each image; raises `UsageError`, of several images with the number of the first bad."""
+    urls = []
+    for number, image in enumerate(images, start=1):
+        try:
+            urls.append(image_url(image))
+        except UsageError as error:
+            raise error if len(images) == 1 else UsageError(f"{_which(images, number)}: {error}") from None
+    return urls
+
+
+def _which(images: list[str], number: int) -> str:
+    """How one of the images is called on standard error."""
+    shown = shown_image(images[number - 1])
+    return shown if len(images) == 1 else f"image {number}, {shown}"
+
+
 def _shared(
     labels: list[str], template: list[str] | None, top_k: int | None, timeout: float | None, queue: str
 ) -> dict[str, Any]:
-    # Checked here, so that the sentence speaks of an option and not of the first of many jobs.
-    Question.checked(labels, options.templates(template), top_k, timeout)
+    options.check_question(labels, template, top_k, timeout)
     return {
         "labels": labels,
         "hypothesis_template": options.templates(template),

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from producer.cli.usage import UsageError
-from producer.contract import DEFAULT_TEMPLATE, Queue
+from producer.contract import DEFAULT_TEMPLATE, Question, Queue
+from producer.errors import InvalidJob
 
 Labels = Annotated[
     list[str] | None, typer.Option("-l", "--label", help="A candidate label; give one for each.", metavar="LABEL")
@@ -54,3 +55,15 @@ def templates(given: list[str] | None) -> str | list[str]:
     if not given:
         return DEFAULT_TEMPLATE
     return given[0] if len(given) == 1 else given
+
+
+def check_question(labels: list[str], given: list[str] | None, top_k: int | None, timeout: float | None) -> None:
+    """Check what is asked of every image, so that the sentence speaks of an option and not of the first of many jobs.
+
+    Raises:
+        UsageError: the first label, template or other option that cannot be.
+    """
+    try:
+        Question.checked(labels, templates(given), top_k, timeout)
+    except InvalidJob as error:
+        raise UsageError(str(error)) from None

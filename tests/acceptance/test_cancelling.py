@@ -252,3 +252,17 @@ def test_a_revocation_changes_no_answer_that_stands(
 
     assert foreign.state == "STARTED"
     assert AsyncResult(done.id, app=plain).get(timeout=TIMEOUT_S)["ranking"] == ranking
+
+
+def test_what_cannot_be_an_id_is_not_revoked_and_writes_no_line_of_the_log(
+    start: StartNullWorker, operator: Celery, valkey: ValkeyServer
+) -> None:
+    worker = start()
+    forged = "x\n12:00:00 INFO    worker.tasks  a line of a stranger\x1b[31m"
+
+    operator.control.revoke([forged, "an-id"])
+    eventually(lambda: "job an-id was revoked" in worker.log, lambda: worker.log)
+
+    assert "a line of a stranger" not in worker.log
+    with valkey.connect(1) as answers:
+        assert answers.keys() == [b"celery-task-meta-an-id"]

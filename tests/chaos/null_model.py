@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from worker.model import Prepared
+from worker.model import ModelError, ModelOutOfMemoryError, Prepared
 from worker.model.interface import Float32, Scoring
 
 SIDE_PIXELS = 8
 DIMENSIONS = 16
 #: Spreads the softmax, so that rankings have a clear first.
 LOGIT_SCALE = 10.0
+#: Images that fail where they are told to, by the colour of their top left corner: when prepared, or in their batch.
+REFUSED_COLOUR, BUG_COLOUR, FULL_COLOUR = (1, 0, 0), (2, 0, 0), (3, 0, 0)
 #: What a process ends with that took the poison.
 POISONED_EXIT = 9
 
@@ -31,6 +33,7 @@ class NullModel:
         hangs: whether a forward pass must wait, as on a device that does not answer.
         poison_label: a prompt that holds it ends the process at once, as a fault in a native library would.
         on_prepare: called in a job's own thread for each image that is about to be embedded.
+        error_text: what the images of the three colours fail with; without it they are like any other.
     """
 
     name = "null"
@@ -52,6 +55,7 @@ class NullModel:
         poison_label: str | None = None,
         hangs: Callable[[], bool] = lambda: False,
         on_prepare: Callable[[], None] = lambda: None,
+        error_text: str | None = None,
     ) -> None:
         self._forward_ms = forward_ms
         self._image_ms = image_ms
@@ -59,6 +63,7 @@ class NullModel:
         self._poison_label = poison_label
         self._hangs = hangs
         self._on_prepare = on_prepare
+        self._error_text = error_text
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         return [min(len(prompt.split()), self.max_tokens) for prompt in prompts]
@@ -68,6 +73,8 @@ class NullModel:
         ends_s = time.thread_time() + self._burn_ms / 1000
         while time.thread_time() < ends_s:
             pass
+        if self._error_text and image.convert("RGB").getpixel((0, 0)) == REFUSED_COLOUR:
+            raise ModelError(self._error_text)
         small = image.convert("RGB").resize((SIDE_PIXELS, SIDE_PIXELS), Image.Resampling.NEAREST)
         return Prepared({"pixels": np.asarray(small, dtype=np.uint8)}, key=None)
 
@@ -75,6 +82,11 @@ class NullModel:
         while self._hangs():
             time.sleep(0.05)
         time.sleep((self._forward_ms + self._image_ms * len(batch)) / 1000)
+        corners = [tuple(image.arrays["pixels"][0, 0]) for image in batch]
+        if self._error_text and FULL_COLOUR in corners:
+            raise ModelOutOfMemoryError(self._error_text)
+        if self._error_text and BUG_COLOUR in corners:
+            raise RuntimeError(self._error_text)
         return np.stack([_unit_vector(image.arrays["pixels"].tobytes()) for image in batch])
 
     def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface's

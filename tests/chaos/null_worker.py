@@ -7,6 +7,7 @@ Environment:
     NULL_POISON_LABEL: a prompt with this label ends the process.
     NULL_HANG: a file; while it exists, every forward pass hangs.
     NULL_LOAD_ERROR: what loading the model fails with, as a text that no log may hold.
+    NULL_ERROR_TEXT: what images of three colours fail with, see `tests.chaos.null_model`; no log may hold it either.
     NULL_HOSTS: a file of addresses and names, see `tests.chaos.hosts_file`.
     NULL_STORE_RETRIES: how often storing an answer is tried again, instead of for 95 s.
     NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
@@ -40,6 +41,7 @@ def _load_null_model(_model: str, **_: Any) -> NullModel:
         poison_label=os.environ.get("NULL_POISON_LABEL"),
         hangs=Path(os.environ["NULL_HANG"]).exists if "NULL_HANG" in os.environ else lambda: False,
         on_prepare=_run,
+        error_text=os.environ.get("NULL_ERROR_TEXT"),
     )
 
 

@@ -149,7 +149,6 @@ def test_retry_failed_asks_again_what_may_succeed_now(up: Running, folder: Path)
     [
         (("nowhere.txt", *OWL), "nowhere.txt cannot be read: No such file or directory."),
         (("list.csv", *OWL), "no column of the table is called image or url; choose one of a, b with --column."),
-        (("list.csv", "-l", "fox", "-l", "fox"), "candidate_labels[1] 'fox' is the same label"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_one_sentence(

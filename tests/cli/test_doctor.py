@@ -1,5 +1,7 @@
 """The doctor: what is right, what is wrong, and what to do about it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,9 @@ def test_a_redis_that_would_drop_jobs_is_found(home: Home, own_valkey: ValkeySer
         ("NAMESHOT_MAXBATCH", "8", "warning", "no setting is called NAMESHOT_MAXBATCH"),
         ("NAMESHOT_MAX_BATCH", "many", "broken", "NAMESHOT_MAX_BATCH is 'many' and cannot be used; it should be"),
         ("NAMESHOT_DEVICE", "gpu", "broken", "it should be auto, cpu, cuda, or one of several GPUs as in cuda:1"),
+        ("NAMESHOT_FETCH_PORTS", "http", "broken", "NAMESHOT_FETCH_PORTS has the entry 'http'; write ports from 1"),
+        ("NAMESHOT_FETCH_ALLOW", "10.0.0.1", "broken", "has the entry '10.0.0.1'; write CIDR:PORT or CIDR:*"),
+        ("NAMESHOT_FETCH_HOSTS", "http://a.com", "broken", "has the entry 'http://a.com'; write host names or globs"),
         ("NAMESHOT_MAX_BATCH", "8", "ok", "NAMESHOT_MAX_BATCH"),
     ],
 )
@@ -83,6 +88,16 @@ def test_settings_are_checked_by_name_and_value(
 
     assert found.state == state
     assert text in found.text
+
+
+def test_looking_at_the_settings_loads_no_torch() -> None:
+    code = (
+        "import sys; from producer.cli import checks_local; list(checks_local.environment());"
+        "print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,19 @@ parser = Parser()
 del parser
 """
 
+INTERRUPTED_WHILE_LOADING = """
+import signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from producer.cli import main
+main(["--help"])
+"""
+
 
 def run(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
@@ -52,3 +65,14 @@ def test_an_interrupt_that_fell_into_a_destructor_is_raised_again(hook: str, sec
 
 def test_other_lost_exceptions_are_printed_as_ever() -> None:
     assert "ValueError: a mistake of ours" in run(LOSES_ANOTHER_EXCEPTION).stderr
+
+
+@pytest.mark.parametrize(
+    "module", ["producer.cli.interrupts", "producer.errors", "producer.contract", "typer", "producer.cli.app"]
+)
+def test_ctrl_c_ends_a_command_quietly_while_it_is_still_loading(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WHILE_LOADING, module], capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -95,14 +95,34 @@ def test_a_command_used_wrongly_says_so_in_one_sentence(arguments: list[str], wo
         (["-l", "fox", "--timeout", "0"], "timeout must be"),
     ],
 )
+@pytest.mark.parametrize("command", [["classify", "http://example.com/a.png"], ["bulk", "urls.txt"]])
 def test_an_impossible_question_is_refused_before_anything_is_sent(
-    arguments: list[str], words: str, home: Home
+    command: list[str], arguments: list[str], words: str, home: Home
 ) -> None:
     """No Redis runs here: the refusal does not need one."""
-    done = home.run("classify", "http://example.com/a.png", *arguments)
+    done = home.run(*command, *arguments)
 
-    assert done.status == 1
+    assert done.status == 2
     assert words in done.sentence
+
+
+@pytest.mark.parametrize("command", ["classify", "submit"])
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (
+            "ftp://user:secret@h.example/a.png?secret",
+            "image 2, ftp://h.example/…: image must be an absolute http:// or",
+        ),
+        ("owl.png", "image 2, owl.png: 'owl.png' is neither an http(s):// URL nor a file."),
+    ],
+)
+def test_of_several_images_the_bad_one_is_named(command: str, bad: str, words: str, home: Home) -> None:
+    done = home.run(command, "http://example.com/a.png", bad, "http://example.com/c.png", "-l", "fox")
+
+    assert (done.status, done.out) == (2, "")
+    assert done.sentence.startswith(words)
+    assert "secret" not in done.err
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
-"""What `import producer` costs and offers."""
+"""What `from producer import …` costs and offers."""
 
 import json
 import subprocess
 import sys
-from types import ModuleType
+
+import pytest
 
 import producer
+from producer import public
 
 MEASURE = """
 import json, resource, sys
@@ -13,7 +15,7 @@ def cpu_s():
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 before_s = cpu_s()
-import producer
+from producer import *
 print(json.dumps({"cpu_s": cpu_s() - before_s, "modules": sorted(sys.modules)}))
 """
 HEAVY = {"torch", "transformers", "PIL", "numpy", "worker", "celery", "kombu", "redis", "pydantic", "typer", "requests"}
@@ -35,7 +37,7 @@ def test_importing_is_cheap_and_loads_nothing_heavy() -> None:
 
 
 def test_making_a_client_loads_no_celery_and_connects_to_nothing() -> None:
-    program = MEASURE.replace("print", "producer.Client('redis://127.0.0.1:1/0', 'redis://127.0.0.1:1/1')\nprint")
+    program = MEASURE.replace("print", "Client('redis://127.0.0.1:1/0', 'redis://127.0.0.1:1/1')\nprint")
     measured = in_a_fresh_interpreter(program)
 
     assert isinstance(measured["modules"], list)
@@ -43,9 +45,13 @@ def test_making_a_client_loads_no_celery_and_connects_to_nothing() -> None:
 
 
 def test_all_names_exactly_the_public_surface() -> None:
-    public = {
-        name for name, value in vars(producer).items() if not name.startswith("_") and not isinstance(value, ModuleType)
-    }
+    assert {name for name in vars(public) if not name.startswith("_")} == set(public.__all__)
+    assert public.__all__ == sorted(public.__all__)
+    assert set(dir(producer)) > set(public.__all__)
 
-    assert public == set(producer.__all__)
-    assert producer.__all__ == sorted(producer.__all__)
+
+def test_each_public_name_can_be_imported_and_others_cannot() -> None:
+    for name in public.__all__:
+        assert getattr(producer, name) is getattr(public, name)
+    with pytest.raises(AttributeError, match="module 'producer' has no attribute 'Klient'"):
+        _ = producer.Klient  # type: ignore[attr-defined]

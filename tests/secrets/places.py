@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import trustme
+from PIL import Image
 
 from tests.acceptance.conftest import picture
+from tests.chaos.null_model import BUG_COLOUR, FULL_COLOUR, REFUSED_COLOUR
 from tests.fetch.servers import Exchange, Script, ScriptedServer
 from tests.fetch.test_secrets import OK, raw
 
@@ -21,6 +24,12 @@ MAX_PIXELS = 100_000
 
 def body(data: bytes) -> Script:
     return lambda exchange: exchange.answer(data)
+
+
+def plain(colour: tuple[int, int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(file, "PNG")
+    return file.getvalue()
 
 
 def redirect(location: str) -> Script:
@@ -45,6 +54,9 @@ SERVERS: dict[str, tuple[Script, str | None]] = {
     "empty": (body(b""), "empty"),
     "a page": (body(b"<!doctype html><title>CANARY</title>"), "unsupported_format"),
     "half a picture": (body(picture("JPEG", (200, 300), "crimson")[:900]), "undecodable"),
+    "a picture the model refuses": (body(plain(REFUSED_COLOUR)), "model_error"),
+    "a picture the model fails on": (body(plain(BUG_COLOUR)), "model_error"),
+    "a picture too many for the device": (body(plain(FULL_COLOUR)), "out_of_memory"),
     "many pixels": (body(picture("PNG", (400, 400), "crimson")), "too_many_pixels"),
     "a thin picture": (body(picture("PNG", (310, 8), "crimson")), "bad_aspect_ratio"),
     "truncated": (raw(OK + b"Content-Length: 9\r\n\r\nCANARY"), "truncated"),

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from producer.contract import Question
 from producer.errors import JobFailed
-from worker.cancel_scope import CancelScope
-from worker.labels import Bounded, LabelCache
+from worker.bounded import Bounded
+from worker.cancel_scope import Cancelled, CancelScope
+from worker.labels import MAX_ASKED, LabelCache, Matrix
 
 Vector = NDArray[np.float32]
 
@@ -39,6 +41,13 @@ class Tower:
             future.set_result(vector(prompt))
         return future
 
+    def answer_from_now_on(self) -> None:
+        self.hold = False
+        while self.held:
+            prompt, future = self.held.pop()
+            if future.set_running_or_notify_cancel():
+                future.set_result(vector(prompt))
+
 
 def vector(prompt: str) -> Vector:
     values = np.random.default_rng(list(prompt.encode())).normal(size=8).astype(np.float32)
@@ -49,10 +58,14 @@ def soon() -> CancelScope:
     return CancelScope(time.monotonic() + 10)
 
 
-def test_the_matrix_has_one_row_per_label_in_order() -> None:
-    cache = LabelCache(Tower())
+def ask(cache: LabelCache, question: Question) -> Matrix:
+    """The matrix, as a job of ten seconds gets it."""
+    with cache.request(question, soon()) as matrix:
+        return matrix()
 
-    matrix = cache.request(Question(["owl", "fox"], ["a {}"]))(soon())
+
+def test_the_matrix_has_one_row_per_label_in_order() -> None:
+    matrix = ask(LabelCache(Tower()), Question(["owl", "fox"], ["a {}"]))
 
     np.testing.assert_array_equal(matrix, [vector("a owl"), vector("a fox")])
 
@@ -61,9 +74,9 @@ def test_a_prompt_is_embedded_once_for_all_questions() -> None:
     tower = Tower()
     cache = LabelCache(tower)
 
-    cache.request(Question(["owl", "fox"]))(soon())
-    cache.request(Question(["fox", "bear"]))(soon())
-    cache.request(Question(["owl", "fox"]))(soon())
+    ask(cache, Question(["owl", "fox"]))
+    ask(cache, Question(["fox", "bear"]))
+    ask(cache, Question(["owl", "fox"]))
 
     assert tower.asked == [f"This is a photo of {label}." for label in ("owl", "fox", "bear")]
 
@@ -73,15 +86,15 @@ def test_two_jobs_that_ask_at_once_share_one_embedding() -> None:
     tower.hold = True
     cache = LabelCache(tower)
 
-    first, second = cache.request(Question(["owl"])), cache.request(Question(["owl"]))
-    [(prompt, future)] = tower.held
-    future.set_result(vector(prompt))
+    with cache.request(Question(["owl"]), soon()) as first, cache.request(Question(["owl"]), soon()) as second:
+        [(prompt, future)] = tower.held
+        future.set_result(vector(prompt))
 
-    np.testing.assert_array_equal(first(soon()), second(soon()))
+        np.testing.assert_array_equal(first(), second())
 
 
 def test_a_template_ensemble_is_the_normalised_mean_of_the_normalised_embeddings() -> None:
-    matrix = LabelCache(Tower()).request(Question(["owl", "fox"], ["a {}", "the {}", "{}!"]))(soon())
+    matrix = ask(LabelCache(Tower()), Question(["owl", "fox"], ["a {}", "the {}", "{}!"]))
 
     mean = np.mean([vector("a fox"), vector("the fox"), vector("fox!")], axis=0)
     np.testing.assert_allclose(matrix[1], mean / np.linalg.norm(mean), atol=1e-6)
@@ -89,7 +102,7 @@ def test_a_template_ensemble_is_the_normalised_mean_of_the_normalised_embeddings
 
 def test_a_label_longer_than_the_model_reads_is_refused_by_name_and_numbers() -> None:
     with pytest.raises(JobFailed) as caught:
-        LabelCache(Tower()).request(Question(["owl", "a b c d e f g"], ["this is {}."]))
+        ask(LabelCache(Tower()), Question(["owl", "a b c d e f g"], ["this is {}."]))
 
     assert caught.value.code == "invalid_job"
     assert "'a b c d e f g'" in caught.value.message
@@ -101,7 +114,7 @@ def test_nothing_of_a_refused_question_reaches_the_tower() -> None:
     tower = Tower()
 
     with pytest.raises(JobFailed):
-        LabelCache(tower).request(Question(["owl", "a b c d e f g h i"]))
+        ask(LabelCache(tower), Question([*map(str, range(MAX_ASKED)), "a b c d e f g h i"]))
 
     assert tower.asked == []
 
@@ -110,28 +123,81 @@ def test_labels_that_do_not_arrive_in_time_fail_the_job_not_the_cache() -> None:
     tower = Tower()
     tower.hold = True
     cache = LabelCache(tower)
-    late = cache.request(Question(["owl"]))
+    scope = soon()
+    with cache.request(Question(["owl"]), scope) as late, cache.request(Question(["owl"]), soon()) as in_time:
+        scope.deadline_s = time.monotonic()
+        with pytest.raises(JobFailed, match="deadline_exceeded"):
+            late()
+        prompt, future = tower.held[0]
+        future.set_result(vector(prompt))
 
-    with pytest.raises(JobFailed, match="deadline_exceeded"):
-        late(CancelScope(time.monotonic() - 1))
-    prompt, future = tower.held[0]
-    future.set_result(vector(prompt))
-
-    np.testing.assert_array_equal(cache.request(Question(["owl"]))(soon()), [vector("This is a photo of owl.")])
+        np.testing.assert_array_equal(in_time(), [vector("This is a photo of owl.")])
 
 
 def test_a_failed_embedding_is_not_remembered() -> None:
     tower = Tower()
     tower.hold = True
     cache = LabelCache(tower)
-    failed = cache.request(Question(["owl"]))
-    tower.held[0][1].set_exception(JobFailed("out_of_memory", "x"))
+    with cache.request(Question(["owl"]), soon()) as failed:
+        tower.held[0][1].set_exception(JobFailed("out_of_memory", "x"))
 
-    with pytest.raises(JobFailed, match="out_of_memory"):
-        failed(soon())
-    cache.request(Question(["owl"]))
+        with pytest.raises(JobFailed, match="out_of_memory"):
+            failed()
+    with cache.request(Question(["owl"]), soon()):
+        pass
 
     assert len(tower.asked) == 2
+
+
+def test_of_a_large_ensemble_only_so_many_prompts_wait_at_a_time() -> None:
+    tower = Tower()
+    tower.hold = True
+    question = Question([str(number) for number in range(50)], [f"{number} {{}}" for number in range(50)])
+
+    with LabelCache(tower).request(question, soon()) as matrix:
+        assert len(tower.asked) == MAX_ASKED
+        tower.answer_from_now_on()
+        rows = matrix()
+
+    assert len(tower.asked) == 50 * 50
+    mean = np.mean([vector(f"{number} 49") for number in range(50)], axis=0)
+    np.testing.assert_allclose(rows[49], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "over its deadline", "without its image"])
+def test_the_waiting_prompts_of_a_job_that_ends_are_taken_back_unless_another_wants_them(end: str) -> None:
+    tower = Tower()
+    tower.hold = True
+    cache = LabelCache(tower)
+    scope = soon()
+    many = Question(["fox", *map(str, range(2 * MAX_ASKED))])
+
+    with cache.request(Question(["owl", "fox"]), soon()) as others:
+        with suppress(Cancelled, JobFailed), cache.request(many, scope) as matrix:
+            if end == "cancelled":
+                scope.cancel()
+            if end == "over its deadline":
+                scope.deadline_s = time.monotonic()
+            if end == "without its image":
+                raise JobFailed("http_status", "404")
+            matrix()
+        waiting = [prompt for prompt, future in tower.held if not future.cancelled()]
+        assert waiting[:3] == ["This is a photo of owl.", "This is a photo of fox."]
+        tower.answer_from_now_on()
+
+        assert others().shape == (2, 8)
+    assert len(tower.asked) == 1 + MAX_ASKED  # "fox" once for both
+
+
+def test_what_was_taken_back_is_asked_for_again_by_who_wants_it_later() -> None:
+    tower = Tower()
+    tower.hold = True
+    cache = LabelCache(tower)
+    with cache.request(Question(["owl"]), soon()):
+        pass
+    tower.hold = False
+
+    np.testing.assert_array_equal(ask(cache, Question(["owl"])), [vector("This is a photo of owl.")])
 
 
 def test_the_cache_forgets_the_least_recently_used_when_full() -> None:
