@@ -12,7 +12,6 @@ import socket
 from binascii import b2a_base64
 from datetime import datetime
 from typing import Final
-from uuid import uuid4
 
 from producer.contract.names import SENT_AT_HEADER
 
@@ -48,18 +47,26 @@ _PROPERTIES: Final = '"reply_to":"","delivery_mode":2,"priority":0,"body_encodin
 
 
 def celery_message(
-    *, task: str, job_id: str, kwargs_json: str, queue: str, sent_at_s: float, expires_at: datetime | None
+    *,
+    task: str,
+    job_id: str,
+    delivery_tag: str,
+    kwargs_json: str,
+    queue: str,
+    sent_at_s: float,
+    expires_at: datetime | None,
 ) -> str:
     """The message, ready for LPUSH.
 
     Args:
+        delivery_tag: as no other message has it.
         kwargs_json: the task's keyword arguments, as JSON text.
         queue: the full name of the queue, which is also its Redis list.
         sent_at_s: seconds since the epoch.
         expires_at: when a worker should no longer start the job; with a time zone.
     """
     body = b2a_base64(f"[[],{kwargs_json},{_NO_CANVAS}]".encode(), newline=False).decode()
-    own_id = canonical_json(job_id)
+    own_id, tag = canonical_json(job_id), canonical_json(delivery_tag)
     expires, expiration = "null", ""
     if expires_at is not None:
         expires = canonical_json(expires_at.isoformat())
@@ -67,10 +74,10 @@ def celery_message(
     origin = canonical_json(f"gen{os.getpid()}@{socket.gethostname()}")
     headers = (
         f'"task":{canonical_json(task)},"id":{own_id},"root_id":{own_id},"expires":{expires},"origin":{origin},'
-        f'"{SENT_AT_HEADER}":{canonical_json(sent_at_s)},{_HEADERS}'
+        f'"{SENT_AT_HEADER}":{sent_at_s!r},{_HEADERS}'
     )
     properties = (
-        f'"correlation_id":{own_id},"delivery_tag":"{uuid4()}",{expiration}'
+        f'"correlation_id":{own_id},"delivery_tag":{tag},{expiration}'
         f'"delivery_info":{{"exchange":"","routing_key":{canonical_json(queue)}}},{_PROPERTIES}'
     )
     return f'{{"body":"{body}",{_ENVELOPE},"headers":{{{headers}}},"properties":{{{properties}}}}}'

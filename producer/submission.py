@@ -121,7 +121,8 @@ class Desk:
         self, task: str, kwargs_json: str, *, job_id: str | None, expires_in: float | None, queue: Queue
     ) -> Submission:
         """The message of any task of ours; raises `InvalidJob` for what is not a task argument."""
-        job_id = str(uuid4()) if job_id is None else check_job_id(job_id)
+        unique = str(uuid4())
+        job_id = unique if job_id is None else check_job_id(job_id)
         list_name = queue_name(self.queue_prefix, check_queue(queue))
         sent_at_s = time.time()
         expires_at = None
@@ -138,6 +139,7 @@ class Desk:
             message=celery_message(
                 task=task,
                 job_id=job_id,
+                delivery_tag=unique,
                 kwargs_json=kwargs_json,
                 queue=list_name,
                 sent_at_s=sent_at_s,
