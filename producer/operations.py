@@ -42,19 +42,21 @@ Operation = Generator[Call, Any, T]
 #: Takes jobs in order until one is refused, and never leaves an id taken with nothing queued.
 #: KEYS: for each job its claim and its queue. ARGV[1]: most waiting messages; then for each job its fingerprint,
 #: its claim's life in seconds and its message. Returns how many were taken (or stood there already), and why
-#: it stopped. LLEN comes before SET so that a key of a wrong type is found before anything is written.
+#: it stopped. LLEN comes before SET so that a key of a wrong type is found before anything is written; once a queue,
+#: since LPUSH says how many there are now.
 _SUBMIT: Final = """
+local most, waiting = tonumber(ARGV[1]), {}
 for i = 1, #KEYS / 2 do
   local claim, queue = KEYS[2 * i - 1], KEYS[2 * i]
   local fingerprint, life, message = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
   local standing = redis.call('GET', claim)
   if standing then
     if standing ~= fingerprint then return {i - 1, 'conflict'} end
-  elseif redis.call('LLEN', queue) >= tonumber(ARGV[1]) then
-    return {i - 1, 'full'}
   else
+    waiting[queue] = waiting[queue] or redis.call('LLEN', queue)
+    if waiting[queue] >= most then return {i - 1, 'full'} end
     redis.call('SET', claim, fingerprint, 'EX', life)
-    redis.call('LPUSH', queue, message)
+    waiting[queue] = redis.call('LPUSH', queue, message)
   end
 end
 return {#KEYS / 2, 'taken'}

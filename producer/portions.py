@@ -17,6 +17,7 @@ from producer.contract import (
     check_url_shape,
 )
 from producer.errors import InvalidJob, JobFailed
+from producer.forms import Form
 from producer.submission import Desk, Submission, check_expires_in, check_queue
 
 
@@ -58,7 +59,7 @@ class BulkPlan:
     """The arguments of a stream, checked before its first image is read."""
 
     desk: Desk
-    question: Question
+    form: Form
     expires_in: float | None
     queue: Queue
     images_per_message: int
@@ -89,7 +90,8 @@ class BulkPlan:
         if expires_in is not None:
             check_expires_in(expires_in)
         fitting = MAX_SCORES_PER_MESSAGE // question.kept_scores
-        return cls(desk, question, expires_in, check_queue(queue), min(images_per_message, fitting), in_flight, ordered)
+        form = Form.blank(question, "images")
+        return cls(desk, form, expires_in, check_queue(queue), min(images_per_message, fitting), in_flight, ordered)
 
     def portions(self, urls: Iterable[str]) -> Iterator[Portion]:
         """Cut the images into messages, reading no further than asked."""
@@ -110,7 +112,7 @@ class BulkPlan:
         good = [image for offset, image in enumerate(images) if offset not in refusals]
         submission = None
         if good:
-            submission = self.desk.bulk(good, self.question, expires_in=self.expires_in, queue=self.queue)
+            submission = self.desk.bulk(good, self.form, expires_in=self.expires_in, queue=self.queue)
         return Portion(start, [str(image) for image in images], refusals, submission)
 
 

@@ -17,16 +17,15 @@ from producer.contract import (
     CLASSIFY_MANY,
     QUEUES,
     ClassifyJob,
-    ClassifyManyJob,
-    Question,
     Queue,
     check_url_shape,
     claim_key,
     queue_name,
 )
 from producer.contract.labels import DEFAULT_TEMPLATE
-from producer.envelope import canonical_json, celery_message
+from producer.envelope import celery_message
 from producer.errors import InvalidJob
+from producer.forms import Form, form_of_one
 
 Templates = str | Sequence[str]
 #: What `submit_many` takes: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
@@ -97,8 +96,8 @@ class Desk:
     ) -> Submission:
         """The message of one image; raises `InvalidJob`."""
         url = check_url_shape(url)
-        job = ClassifyJob(url, Question.checked(labels, hypothesis_template, top_k, timeout))
-        return self.write(CLASSIFY, job.to_kwargs(), job_id=job_id, expires_in=expires_in, queue=queue)
+        kwargs_json = form_of_one(labels, hypothesis_template, top_k, timeout).filled(url)
+        return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
 
     def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], InvalidJob | None]]:
         """The messages of many jobs, some at a time; after a bad one come those before it, and why, and the end."""
@@ -114,23 +113,22 @@ class Desk:
                 chunk = []
         yield chunk, None
 
-    def bulk(self, images: list[str], question: Question, *, expires_in: float | None, queue: Queue) -> Submission:
+    def bulk(self, images: list[str], form: Form, *, expires_in: float | None, queue: Queue) -> Submission:
         """The message of several images that share one question, all checked before."""
-        job = ClassifyManyJob(images, question)
-        return self.write(CLASSIFY_MANY, job.to_kwargs(), job_id=None, expires_in=expires_in, queue=queue)
+        return self._write(CLASSIFY_MANY, form.filled(images), job_id=None, expires_in=expires_in, queue=queue)
 
-    def write(
-        self, task: str, kwargs: dict[str, Any], *, job_id: str | None, expires_in: float | None, queue: Queue
+    def _write(
+        self, task: str, kwargs_json: str, *, job_id: str | None, expires_in: float | None, queue: Queue
     ) -> Submission:
         """The message of any task of ours; raises `InvalidJob` for what is not a task argument."""
-        job_id = str(uuid4()) if job_id is None else check_job_id(job_id)
+        unique = str(uuid4())
+        job_id = unique if job_id is None else check_job_id(job_id)
         list_name = queue_name(self.queue_prefix, check_queue(queue))
         sent_at_s = time.time()
         expires_at = None
         if expires_in is not None:
             expires_in = check_expires_in(expires_in)
             expires_at = datetime.fromtimestamp(sent_at_s, UTC) + timedelta(seconds=expires_in)
-        kwargs_json = canonical_json(kwargs)
         return Submission(
             job_id=job_id,
             queue=queue,
@@ -141,6 +139,7 @@ class Desk:
             message=celery_message(
                 task=task,
                 job_id=job_id,
+                delivery_tag=unique,
                 kwargs_json=kwargs_json,
                 queue=list_name,
                 sent_at_s=sent_at_s,

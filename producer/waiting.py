@@ -32,6 +32,8 @@ FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
 #: Ids in one command: Redis serves nobody else meanwhile.
 CHUNK: Final = 500
+#: Between two commands: the ids of a burst gather for the next one, and an id that comes alone is not held up.
+GATHERING_S: Final = 0.005
 
 _CHANNEL_PREFIX: Final = answer_key("")
 
@@ -146,6 +148,7 @@ class AnswerListener:
                 await channel.unsubscribe(*map(answer_key, chunk))
             for chunk in _chunks(joining):
                 await channel.subscribe(*map(answer_key, chunk))
+            await asyncio.sleep(GATHERING_S)
 
     async def _read(self, channel: Any) -> None:
         asked = False
@@ -191,6 +194,7 @@ class AnswerListener:
                 for job_id, answer in answers.items():
                     if answer.is_terminal or answer.state == "unknown":
                         self._resolve(job_id, answer)
+            await asyncio.sleep(GATHERING_S)
 
     def _resolve(self, job_id: str, outcome: Answer | Exception) -> None:
         for arrival in self._waiters.get(job_id, ()):

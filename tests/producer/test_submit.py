@@ -1,6 +1,8 @@
 """Sending jobs: checked first, then queued once per id, or refused with a sentence."""
 
+import hashlib
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from producer import ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
+from producer.contract import QUEUES
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -57,6 +60,17 @@ def test_an_answered_id_is_still_taken(client: Client, worker: StockWorker) -> N
 
     assert client.queue_depths()["default"] == 0
     assert again.result(timeout=1).best.label == "fox"
+
+
+def test_an_id_stands_for_the_same_payload_as_in_earlier_versions(client: Client, valkey: ValkeyServer) -> None:
+    client.submit(URL, ["fox", "フクロウ"], hypothesis_template=["a {}", "{}!"], top_k=1, timeout=2, job_id="order-17")
+
+    # Claims outlive an upgrade of the client, and two versions may submit at once.
+    written = """nameshot.classify
+{"candidate_labels":["fox","\\u30d5\\u30af\\u30ed\\u30a6"],"hypothesis_template":["a {}","{}!"],\
+"image":"https://images.example/owl.jpg","timeout":2.0,"top_k":1}"""
+    with valkey.connect() as connection:
+        assert connection.get("nameshot:claim:order-17") == hashlib.sha256(written.encode()).hexdigest().encode()
 
 
 def test_an_id_is_claimed_for_a_week_beyond_the_life_of_a_result(client: Client, valkey: ValkeyServer) -> None:
@@ -152,6 +166,45 @@ def test_many_jobs_are_single_messages_in_order(client: Client, worker: StockWor
     assert jobs[1].id == "mine"
 
 
+def test_each_job_has_the_labels_that_its_list_held_then(client: Client, worker: StockWorker) -> None:
+    labels = ["fox"]
+
+    def jobs() -> Iterator[tuple[str, list[str]]]:
+        for label in ("owl", "bear"):
+            yield URL, labels
+            labels.append(label)
+
+    client.submit_many(jobs())
+
+    assert [worker.take().payload[1]["candidate_labels"] for _ in range(2)] == [["fox"], ["fox", "owl"]]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "refused", "sentence"),
+    [
+        ({"top_k": 1}, {"top_k": True}, "top_k must be a whole number"),
+        ({"top_k": 1}, {"top_k": 1.0}, "top_k must be a whole number"),
+        ({"timeout": 1}, {"timeout": True}, "timeout must be a number"),
+        ({"labels": ["o", "w"]}, {"labels": "ow"}, "must be a list of strings, not str"),
+        ({"labels": ["fox"]}, {"labels": {"fox": 1}}, "must be a list of strings, not dict"),
+        ({"labels": ["fox"]}, {"labels": ["fox", ["fox"]]}, r"candidate_labels\[1\] must be a string, not list"),
+        ({"labels": ["fox"]}, {"labels": ["fox", "fox"]}, "same label"),
+        ({"hypothesis_template": "{}"}, {"hypothesis_template": [["{}"]]}, r"template\[0\] must be a string, not list"),
+        ({"hypothesis_template": "{}"}, {"hypothesis_template": {"{}": 1}}, "template must be a string, not dict"),
+    ],
+)
+def test_a_wrong_job_is_refused_at_its_position_however_alike_an_accepted_one(
+    client: Client, accepted: dict[str, Any], refused: dict[str, Any], sentence: str
+) -> None:
+    jobs = [{"url": URL, "labels": LABELS, **each} for each in (accepted, accepted, refused)]
+
+    for _ in range(2):
+        with pytest.raises(InvalidJob, match=rf"^jobs\[2\]: .*{sentence}"):
+            client.submit_many(jobs)
+
+    assert client.queue_depths()["default"] == 4
+
+
 def test_many_jobs_may_come_from_any_iterable(client: Client) -> None:
     jobs = client.submit_many((f"https://images.example/{number}.jpg", LABELS) for number in range(1_234))
 
@@ -177,6 +230,17 @@ def test_many_jobs_end_where_the_queue_is_full_and_can_be_repeated(valkey: Valke
     client.submit_many(jobs)
 
     assert client.queue_depths()["default"] == 300
+
+
+def test_each_queue_of_many_jobs_has_its_own_limit_and_known_ids_take_no_room(valkey: ValkeyServer) -> None:
+    jobs = [{"url": URL, "labels": LABELS, "job_id": f"a-{n}", "queue": queue} for n, queue in enumerate(QUEUES * 2)]
+    with Client(valkey.broker_url, valkey.result_backend, max_queue=2) as client:
+        client.submit_many([*jobs, *jobs])
+
+        with pytest.raises(QueueFull, match=r"nameshot\.high holds 2 .* 6 jobs before it were queued"):
+            client.submit_many([*jobs, {"url": URL, "labels": LABELS, "queue": "high"}, (URL, LABELS)])
+
+        assert client.queue_depths() == {"high": 2, "default": 2, "bulk": 2}
 
 
 def test_many_jobs_end_at_a_conflict(client: Client) -> None:

@@ -84,6 +84,16 @@ def test_a_kombu_consumer_reads_the_task_and_its_arguments(client: Client, worke
     }
 
 
+def test_no_two_messages_share_a_delivery_tag(client: Client, valkey: ValkeyServer) -> None:
+    def submit_and_forget(job_id: str | None) -> str:
+        client.submit(URL, LABELS, job_id=job_id)
+        with valkey.connect() as connection:
+            connection.delete("nameshot:claim:same-id")  # as it ends after some days
+        return str(in_queue(valkey)["properties"]["delivery_tag"])
+
+    assert len({submit_and_forget(job_id) for job_id in (None, None, "same-id", "same-id")}) == 4
+
+
 def test_the_url_is_only_in_the_arguments_not_where_logs_and_events_look(client: Client, valkey: ValkeyServer) -> None:
     client.submit(URL, LABELS)
 

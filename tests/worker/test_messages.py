@@ -185,6 +185,7 @@ def test_the_largest_message_that_the_contract_allows_is_read_however_it_is_esca
     written = celery_message(
         task="nameshot.classify_many",
         job_id="an-id",
+        delivery_tag="a-tag",
         kwargs_json=canonical_json(kwargs),
         queue="nameshot.bulk",
         sent_at_s=1.0,

@@ -96,6 +96,7 @@ def seeds() -> list[bytes]:
     ours = celery_message(
         task=CLASSIFY,
         job_id="an-id",
+        delivery_tag="a-tag",
         kwargs_json=canonical_json(json.loads(KWARGS)),
         queue="nameshot.bulk",
         sent_at_s=1.0,

@@ -1,0 +1,31 @@
+"""What jobs share is checked and written once, and each message is as if it had been written alone."""
+
+import pytest
+
+from producer import ClassifyJob, Question
+from producer.contract import ClassifyManyJob
+from producer.envelope import canonical_json
+from producer.forms import Form, form_of_one
+
+URL = 'https://images.example/a"b\\c/フクロウ.jpg?image=null'
+QUESTIONS = [
+    Question(["fox"]),
+    Question(["fox", "フクロウ", 'a "quoted" \\ label'], ["a {}", 'the "{}"'], top_k=1, timeout_s=2.5),
+    # Labels that look like the place where the image goes.
+    Question(['"image":null', '\\"image":null', '"images":null', '{"image":null,'], ['{},"image":null']),
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_filled_form_is_the_jobs_own_arguments(question: Question) -> None:
+    one, many = ClassifyJob(URL, question), ClassifyManyJob([URL, "http://x"], question)
+
+    assert Form.blank(question, "image").filled(one.image) == canonical_json(one.to_kwargs())
+    assert Form.blank(question, "images").filled(many.images) == canonical_json(many.to_kwargs())
+
+
+def test_an_equal_question_is_written_once() -> None:
+    first = form_of_one(["fox", "owl"], "a {}", 1, 2.5)
+
+    assert form_of_one(["fox", "owl"], "a {}", 1, 2.5) is first
+    assert form_of_one(["owl", "fox"], "a {}", 1, 2.5) != first
