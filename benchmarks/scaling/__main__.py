@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.machine import cpu_name
 from benchmarks.picture_server import SIZE, picture, picture_server
-from benchmarks.scaling.costs import Reading, efficiency, idle, per_image, read
+from benchmarks.scaling.costs import Reading, efficiency, idle, per_image, read, waking
 from benchmarks.scaling.device import Device
 from benchmarks.scaling.fleet import ROOT, Fleet
 from benchmarks.scaling.load import LABELS, Load, measured
@@ -39,12 +39,17 @@ PLOT = ROOT / "docs" / "scaling.svg"
 #: together some 7 ms of CPU time, an image of a bulk message some 1.5.
 SINGLE = Load("single", 1, Device(forward_ms=40, image_ms=75, max_batch=8))
 BULK = Load("bulk", 32, Device(forward_ms=20, image_ms=20, max_batch=32))
+LONE = Load("lone", 1, SINGLE.device, is_lone=True)
+LONE_TIMES = {"warm_up_s": 1.0, "window_s": 5.0}
 #: What a process does when its device takes no time, in the batches of a GPU.
 NO_TIME = Device(forward_ms=0, image_ms=0, max_batch=64)
 #: The picture server's; more than any cache below us would hold back.
 PICTURES = 64
 #: Two rounds of leases and some.
 IDLE_S = 6.0
+
+
+Say = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Scene:
             "connections_per_worker": round(connections / workers, 1),
         }
 
-    def idle(self, workers: int) -> dict[str, float]:
+    def idle(self, workers: int) -> dict[str, Any]:
         """Bring the fleet to so many workers, and give them nothing to do."""
         self.fleet.grow(workers)
         time.sleep(1)  # what starting leaves behind
@@ -111,19 +116,29 @@ def scene(device: Device, pictures: str) -> Iterator[Scene]:
         yield Scene(valkey, observer, fleet, lambda number: f"{base}/{number % PICTURES}.jpg")
 
 
-def sweep(load: Load, counts: Sequence[int], say: Callable[[dict[str, Any]], None], **times: float) -> dict[str, Any]:
+def sweep(load: Load, counts: Sequence[int], say: Say, **times: float) -> list[dict[str, Any]]:
     """Ever more workers under one load; efficiency is against the first row, of one worker."""
     rows: list[dict[str, Any]] = []
     with scene(load.device, load.pictures) as here:
         for workers in counts:
             row = here.row(load, workers, **times)
-            one = rows[0]["images_per_s"] if rows else row["images_per_s"] / workers
+            one = rows[0]["images_per_s"] if rows else row["images_per_s"]
             rows.append({**row, "efficiency": round(efficiency(row["images_per_s"], workers, one), 3)})
             say(rows[-1])
-        return {"rows": rows, "idle": here.idle(counts[-1])}
+    return rows
 
 
-def ceilings(say: Callable[[dict[str, Any]], None], **times: float) -> list[dict[str, Any]]:
+def waiting(workers: int, say: Say) -> dict[str, Any]:
+    """What workers that wait cost Valkey: so many of them, by themselves and beside a lone job."""
+    with scene(LONE.device, LONE.pictures) as here:
+        alone, among_many = (here.row(LONE, count, **LONE_TIMES) for count in (1, workers))
+        costs = here.idle(workers)
+    costs |= {"workers": workers, "waking": waking(alone, among_many, costs, workers)}
+    say(costs)
+    return costs
+
+
+def ceilings(say: Say, **times: float) -> list[dict[str, Any]]:
     """One worker whose device takes no time: what a process costs and does beside its device."""
     rows = []
     for pictures in ("ready", "fetched"):
@@ -140,13 +155,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--workers", default="1,2,4,8,16", help="numbers of workers, 1 first (%(default)s)")
     parser.add_argument("--warm-up-s", type=float, default=4.0, help="before a row is measured (%(default)s)")
-    parser.add_argument("--window-s", type=float, default=12.0, help="for which a row is measured (%(default)s)")
+    parser.add_argument("--window-s", type=float, default=10.0, help="for which a row is measured (%(default)s)")
     arguments = parser.parse_args()
     counts = [int(number) for number in arguments.workers.split(",")]
+    if counts[0] != 1 or len(counts) < 2 or counts != sorted(set(counts)):
+        parser.error(f"--workers {arguments.workers}: 1 first, then more and more")
     times = {"warm_up_s": arguments.warm_up_s, "window_s": arguments.window_s}
     console = Console(width=160)
     load_average = [os.getloadavg()]
-    sweeps = {load.name: sweep(load, counts, console.print, **times) for load in (SINGLE, BULK)}
+    rows = [row for load in (SINGLE, BULK) for row in sweep(load, counts, console.print, **times)]
+    idle_costs = waiting(counts[-1], console.print)
     one_process = ceilings(console.print, **times)
     load_average.append(os.getloadavg())
     report = {
@@ -168,9 +186,9 @@ def main() -> None:
             "mean_bytes": sum(len(picture(seed)) for seed in range(PICTURES)) // PICTURES,
         },
         **times,
-        "rows": [row for one in sweeps.values() for row in one["rows"]],
+        "rows": rows,
         "one_process": one_process,
-        "idle": sweeps["single"]["idle"],
+        "idle": idle_costs,
     }
     RESULTS.write_text(json.dumps(report, indent=2) + "\n")
     PLOT.write_text(svg(report["rows"]))

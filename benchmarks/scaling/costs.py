@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Reading:
 
     Attributes:
         valkey_bytes: in and out of Valkey.
+        valkey_commands_s: the time of Valkey's event loop inside commands, without reading, writing and waking up.
         commands: that Valkey has run, those inside scripts included.
         connections: open at this moment.
     """
@@ -45,6 +47,7 @@ class Reading:
     workers_cpu_s: float
     client_cpu_s: float
     valkey_cpu_s: float
+    valkey_commands_s: float
     valkey_bytes: int
     commands: int
     connections: int
@@ -59,6 +62,7 @@ def read(valkey: redis.Redis, *, images: int, workers_cpu_s: float) -> Reading:
         workers_cpu_s=workers_cpu_s,
         client_cpu_s=time.process_time(),
         valkey_cpu_s=info["used_cpu_user"] + info["used_cpu_sys"],
+        valkey_commands_s=info["eventloop_duration_cmd_sum"] / 1e6,
         valkey_bytes=info["total_net_input_bytes"] + info["total_net_output_bytes"],
         commands=info["total_commands_processed"],
         connections=info["connected_clients"],
@@ -76,6 +80,7 @@ def per_image(before: Reading, after: Reading) -> dict[str, float]:
         "worker_cpu_ms": round(workers_s / images * 1000, 3),
         "client_cpu_ms": round(client_s / images * 1000, 3),
         "valkey_cpu_ms": round(valkey_s / images * 1000, 4),
+        "valkey_commands_ms": round((after.valkey_commands_s - before.valkey_commands_s) / images * 1000, 4),
         "broker_limit_images_per_s": round(broker_limit(valkey_s / images * 1000)),
         "busy_cores": round((workers_s + client_s + valkey_s) / elapsed_s, 2),
         "commands": round((after.commands - before.commands) / images, 2),
@@ -89,4 +94,27 @@ def idle(before: Reading, after: Reading, workers: int) -> dict[str, float]:
     return {
         "valkey_cpu_ms_per_worker_s": round((after.valkey_cpu_s - before.valkey_cpu_s) / worker_s * 1000, 3),
         "commands_per_worker_s": round((after.commands - before.commands) / worker_s, 1),
+    }
+
+
+def waking(
+    alone: Mapping[str, float], among_many: Mapping[str, float], idle: Mapping[str, float], workers: int
+) -> dict[str, float]:
+    """What a lone job costs Valkey for each worker that waits beside the one that answers it.
+
+    Args:
+        alone: what it costs where there is one worker, and ``among_many`` where there are ``workers``.
+        idle: what all of them cost in the meantime anyway.
+    """
+
+    def each(of_job: str, of_idle: str) -> float:
+        own, all_of_them = (
+            row[of_job] - idle[of_idle] * count / row["images_per_s"]
+            for row, count in ((alone, 1), (among_many, workers))
+        )
+        return (all_of_them - own) / (workers - 1)
+
+    return {
+        "commands": round(each("commands", "commands_per_worker_s"), 1),
+        "valkey_cpu_ms": round(each("valkey_cpu_ms", "valkey_cpu_ms_per_worker_s"), 4),
     }

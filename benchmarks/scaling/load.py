@@ -1,4 +1,4 @@
-"""Asks for images without a pause, and measures while all workers are busy."""
+"""Asks for images without a pause, and measures meanwhile."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from benchmarks.scaling.device import Device
 from producer import AsyncClient
 
 LABELS = ["fox", "bear", "seagull", "owl"]
-#: Images under way for each place in a batch: a worker holds three (on the device, ready, being downloaded), and one
-#: waits in the queue, so that no worker finds it empty.
-IMAGES_PER_PLACE = 4
+#: Images under way for each place in a batch: a worker holds three (on the device, ready, being downloaded), and as
+#: many wait in the queue, so that no worker finds it empty.
+IMAGES_PER_PLACE = 6
 TIMEOUT_S = 120.0
+#: The answers of one batch, at a few milliseconds each.
+BATCH_ARRIVES_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,18 @@ class Load:
     Attributes:
         images_per_message: 1 for single jobs, each awaited by a caller of its own.
         pictures: as in `benchmarks.scaling.worker`.
+        is_lone: one image at a time, while all other workers wait.
     """
 
     name: str
     images_per_message: int
     device: Device
     pictures: str = "ready"
+    is_lone: bool = False
 
     def images_under_way(self, workers: int) -> int:
         """How many the client has asked for and not got yet, at any moment."""
-        return workers * IMAGES_PER_PLACE * self.device.max_batch
+        return 1 if self.is_lone else workers * IMAGES_PER_PLACE * self.device.max_batch
 
 
 class Answers:
@@ -49,10 +53,11 @@ class Answers:
         self.count += 1
         self._arrived.set()
 
-    async def next(self) -> None:
-        """Wait for one."""
+    async def next_batch(self) -> None:
+        """Wait until one has arrived, and those that come with it."""
         self._arrived.clear()
         await self._arrived.wait()
+        await asyncio.sleep(BATCH_ARRIVES_S)
 
 
 async def measured(
@@ -65,9 +70,9 @@ async def measured(
     warm_up_s: float,
     window_s: float,
 ) -> tuple[Reading, Reading]:
-    """Readings at the beginning and the end of a time in which every worker is busy.
+    """Readings at the beginning and the end of a time of steady work.
 
-    Both are taken as an answer arrives, since the answers of a batch come together. Returns once nothing is under way.
+    Both are taken after a batch, since answers come in batches. Returns once nothing is under way.
 
     Args:
         url_of: the URL of the picture with a number.
@@ -107,10 +112,10 @@ async def measured(
         else:
             asking.create_task(bulk_messages())
         await asyncio.sleep(warm_up_s)
-        await answers.next()
+        await answers.next_batch()
         before = read(answers.count)
         await asyncio.sleep(window_s)
-        await answers.next()
+        await answers.next_batch()
         after = read(answers.count)
         over.set()
     return before, after

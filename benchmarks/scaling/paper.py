@@ -32,6 +32,7 @@ class Measured:
         process_images_per_s: what one worker process did of that at least.
         broker_limits: images/s at which Valkey fills a core, by load.
         connections: of one worker to Valkey.
+        idle_ms_per_s: CPU time of Valkey for one worker that waits.
     """
 
     worker_cpu_ms: float
@@ -40,6 +41,7 @@ class Measured:
     picture_bytes: int
     broker_limits: Mapping[str, float]
     connections: float
+    idle_ms_per_s: float
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> Self:
@@ -53,6 +55,7 @@ class Measured:
             picture_bytes=report["fetched_picture"]["mean_bytes"],
             broker_limits={load: row["broker_limit_images_per_s"] for load, row in largest.items()},
             connections=max(row["connections_per_worker"] for row in report["one_process"]),
+            idle_ms_per_s=report["idle"]["valkey_cpu_ms_per_worker_s"],
         )
 
 
@@ -78,7 +81,10 @@ def plan(measured: Measured, gpus: int, gpu_images_per_s: float) -> Plan:
     """Every GPU at its published rate; each figure is a product or a quotient."""
     images_per_s = gpus * gpu_images_per_s
     processes = gpus * math.ceil(gpu_images_per_s / measured.process_images_per_s)
-    by_connections = math.ceil(processes * measured.connections / MAX_CONNECTIONS)
+    for_workers = max(
+        math.ceil(processes * measured.connections / MAX_CONNECTIONS),
+        math.ceil(processes * measured.idle_ms_per_s / 1000 / BROKER_SHARE),
+    )
     return Plan(
         gpus=gpus,
         images_per_s=images_per_s,
@@ -87,7 +93,7 @@ def plan(measured: Measured, gpus: int, gpu_images_per_s: float) -> Plan:
         producer_cores=images_per_s * measured.client_cpu_ms / 1000,
         processes=processes,
         brokers={
-            load: max(by_connections, math.ceil(images_per_s / (limit * BROKER_SHARE)))
+            load: max(for_workers, math.ceil(images_per_s / (limit * BROKER_SHARE)))
             for load, limit in measured.broker_limits.items()
         },
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.scaling.__main__ import scene
-from benchmarks.scaling.costs import Reading, broker_limit, efficiency, idle, per_image, process_cpu_s
+from benchmarks.scaling.costs import Reading, broker_limit, efficiency, idle, per_image, process_cpu_s, waking
 from benchmarks.scaling.device import Device
 from benchmarks.scaling.load import Load
 from benchmarks.scaling.paper import Measured, plan, usd_per_million
@@ -54,7 +54,15 @@ def test_the_brokers_limit_is_where_it_fills_a_core() -> None:
 
 
 BEFORE = Reading(
-    at_s=10, images=100, workers_cpu_s=1, client_cpu_s=2, valkey_cpu_s=3, valkey_bytes=5000, commands=70, connections=9
+    at_s=10,
+    images=100,
+    workers_cpu_s=1,
+    client_cpu_s=2,
+    valkey_cpu_s=3,
+    valkey_commands_s=1,
+    valkey_bytes=5000,
+    commands=70,
+    connections=9,
 )
 AFTER = Reading(
     at_s=14,
@@ -62,9 +70,10 @@ AFTER = Reading(
     workers_cpu_s=3,
     client_cpu_s=3,
     valkey_cpu_s=3.1,
+    valkey_commands_s=1.04,
     valkey_bytes=9000,
     commands=1070,
-    connections=9,
+    connections=1,
 )
 
 
@@ -74,6 +83,7 @@ def test_costs_are_differences_by_image() -> None:
         "worker_cpu_ms": 5,
         "client_cpu_ms": 2.5,
         "valkey_cpu_ms": 0.25,
+        "valkey_commands_ms": 0.1,
         "broker_limit_images_per_s": 4000,
         "busy_cores": 0.78,
         "commands": 2.5,
@@ -83,6 +93,15 @@ def test_costs_are_differences_by_image() -> None:
 
 def test_what_idle_workers_cost_is_by_worker_and_second() -> None:
     assert idle(BEFORE, AFTER, workers=5) == {"valkey_cpu_ms_per_worker_s": 5, "commands_per_worker_s": 50}
+
+
+def test_what_waking_costs_is_by_waiting_worker_and_beside_what_idling_costs() -> None:
+    alone = {"images_per_s": 10, "commands": 22, "valkey_cpu_ms": 1.1}
+    among_five = {"images_per_s": 10, "commands": 70, "valkey_cpu_ms": 2.3}
+    idle_costs = {"commands_per_worker_s": 20, "valkey_cpu_ms_per_worker_s": 1}
+
+    # 20 commands and 1 ms alone, 60 and 1.8 ms among five
+    assert waking(alone, among_five, idle_costs, workers=5) == {"commands": 10, "valkey_cpu_ms": 0.2}
 
 
 def test_a_processes_cpu_time_counts_all_its_threads() -> None:
@@ -108,6 +127,7 @@ MEASURED = Measured(
     picture_bytes=100_000,
     broker_limits={"bulk": 20_000, "single": 2_000},
     connections=200,
+    idle_ms_per_s=1,
 )
 
 
@@ -123,6 +143,12 @@ def test_a_plan_follows_from_its_formulas() -> None:
         "processes": 60,  # six for each GPU
         "brokers": {"bulk": 2, "single": 6},  # bulk by its 12,000 connections, single jobs by their messages
     }
+
+
+def test_workers_that_wait_need_brokers_too() -> None:
+    few_connections = dataclasses.replace(MEASURED, connections=1, idle_ms_per_s=2)
+
+    assert plan(few_connections, gpus=1000, gpu_images_per_s=1).brokers == {"bulk": 4, "single": 4}
 
 
 def test_a_millions_cost_is_the_gpus_time_and_the_cores() -> None:
@@ -145,7 +171,7 @@ def test_a_second_with_one_worker_measures_no_more_than_its_device_can_do(images
     with scene(QUICK, "ready") as here:
         row = here.row(Load("some", images_per_message, QUICK), 1, warm_up_s=0.5, window_s=1)
 
-    # Both readings are taken while a batch arrives, of which some answers may count that came before.
+    # A reading may fall into a batch, of which some answers then count that were computed before.
     assert 0 < row["images_per_s"] < 2 * QUICK.images_per_s
     assert row["worker_cpu_ms"] > 0
     assert row["valkey_cpu_ms"] > 0

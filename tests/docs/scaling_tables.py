@@ -41,8 +41,8 @@ def devices() -> str:
 
 def rows() -> str:
     """The sweep."""
-    heads = ["load, workers", "images/s", "of n × one", "worker ms", "client ms", "Valkey ms", "commands", "KB"]
-    heads += ["cores busy", "broker's limit, images/s"]
+    heads = ["load, workers", "images/s", "of n × one", "worker ms", "client ms", "Valkey ms", "of that in commands"]
+    heads += ["commands", "KB", "cores busy", "broker's limit, images/s"]
     return _table(
         heads,
         [
@@ -53,6 +53,7 @@ def rows() -> str:
                 f"{row['worker_cpu_ms']:.2f}",
                 f"{row['client_cpu_ms']:.2f}",
                 f"{row['valkey_cpu_ms']:.3f}",
+                f"{row['valkey_commands_ms']:.3f}",
                 f"{row['commands']:.1f}",
                 f"{row['valkey_kb']:.1f}",
                 f"{row['busy_cores']:.1f}",
@@ -83,9 +84,14 @@ def one_process() -> str:
 def idle() -> str:
     """What Valkey does for workers that wait."""
     idle = _report()["idle"]
+    waking, most = idle["waking"], idle["workers"]
     return (
-        f"An idle worker costs Valkey {idle['commands_per_worker_s']:g} commands and "
-        f"{idle['valkey_cpu_ms_per_worker_s']:g} ms of CPU time a second."
+        f"A worker that waits costs Valkey {idle['commands_per_worker_s']:.0f} commands and "
+        f"{idle['valkey_cpu_ms_per_worker_s']:.2f} ms of CPU time a second. A message also wakes every worker that "
+        f"waits: for each of them {waking['commands']:.0f} commands and {waking['valkey_cpu_ms']:.3f} ms, measured "
+        f"with {most}. Where 100 wait that makes {100 * waking['valkey_cpu_ms']:.1f} ms a message, so that some "
+        f"{10 / waking['valkey_cpu_ms']:,.0f} messages a second would fill a core; where 1,000 wait, "
+        f"{1 / waking['valkey_cpu_ms']:,.0f}. Workers with no room for another image are not woken."
     )
 
 
@@ -103,6 +109,7 @@ def inputs() -> str:
         "p": (f"{measured.process_images_per_s:.0f} images/s, fetched, bulk", "measured"),
         "b": (f"{limits['bulk']:,} images/s in bulk, {limits['single']:,} as single jobs", "measured"),
         "n": (f"{measured.connections:.0f} connections", "measured"),
+        "i": (f"{measured.idle_ms_per_s:g} ms", "measured"),
         "share": (f"{paper.BROKER_SHARE:g}", "assumed"),
         "most": (f"{paper.MAX_CONNECTIONS:,} connections", "Valkey's default"),
         "prices": (f"${paper.GPU_USD_PER_H:.2f} a GPU, ${paper.CORE_USD_PER_H:.2f} a core, an hour", "assumed"),
@@ -115,6 +122,7 @@ def inputs() -> str:
         "p": "images/s of one worker process, at least",
         "b": "images/s at which one Valkey fills a core",
         "n": "one worker's connections to Valkey",
+        "i": "CPU time of Valkey for a worker that waits, a second",
         "share": "of a Valkey's core that is planned for",
         "most": "that one Valkey accepts",
         "prices": "of machines",
