@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""What a report says of the machine it was made on."""
 
 from __future__ import annotations
 

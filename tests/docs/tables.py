@@ -1,7 +1,8 @@
-"""What the README says in figures and tables, made from what it describes: ``python -m tests.docs.tables``.
+"""What the documents say in figures and tables, made from what they describe: ``python -m tests.docs.tables``.
 
-The tables of settings and errors come from the code; the figures from files that ``make bench`` and
-``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint itself.
+The README's tables of settings and errors come from the code; the figures from files that ``make bench`` and
+``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint itself. Those of
+docs/scaling.md are in `tests.docs.scaling_tables`.
 """
 
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from producer.errors import ERROR_CODES
 from producer.settings import PREFIX
+from tests.docs import scaling_tables
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -60,19 +62,24 @@ def checkpoint() -> str:
     )
 
 
-TABLES = {"environment": environment, "errors": errors, "speed": speed, "checkpoint": checkpoint}
+PAGES = {
+    README: {"environment": environment, "errors": errors, "speed": speed, "checkpoint": checkpoint},
+    ROOT / "docs" / "scaling.md": scaling_tables.TABLES,
+}
 
 
-def updated(text: str) -> str:
-    """The README's text with every table as its source has it."""
-    for name, table in TABLES.items():
+def updated(page: Path) -> str:
+    """The page's text with every table as its source has it."""
+    text = page.read_text()
+    for name, table in PAGES[page].items():
         start, end = f"<!-- table: {name} -->\n", "<!-- end -->"
         before, found, rest = text.partition(start)
         if not found:
-            raise ValueError(f"the README has no place for the table {name}")
+            raise ValueError(f"{page.name} has no place for the table {name}")
         text = before + start + table() + "\n" + end + rest.partition(end)[2]
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(updated(README.read_text()))
+    for page in PAGES:
+        page.write_text(updated(page))

@@ -1,0 +1,1 @@
+"""Several workers on simulated devices against one Valkey; ``python -m benchmarks.scaling``."""
