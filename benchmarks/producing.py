@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are reported (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the file to write (%(default)s)")
     arguments = parser.parse_args()
+    load_before, _, _ = os.getloadavg()
     rounds: dict[tuple[Way, int], list[dict[str, float]]] = {(way, labels): [] for labels in LABELS for way in WAYS}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -137,6 +138,7 @@ def main() -> None:
                     measured.append(one)
     report = {
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "load_before": round(load_before, 1),
         "ways": [summary(way, labels, measured) for (way, labels), measured in rounds.items()],
     }
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")
@@ -172,7 +174,8 @@ def summary(way: Way, labels: int, rounds: list[dict[str, float]]) -> dict[str, 
 
 def show(report: dict[str, Any]) -> None:
     """Print one line a way."""
-    table = Table(title=f"one producer process, {report['machine']['cores']} cores of {report['machine']['cpu']}")
+    machine = f"{report['machine']['cores']} cores of {report['machine']['cpu']}"
+    table = Table(title=f"one producer process, {machine}, {report['load_before']} other processes ready to run")
     for name in ("method", "labels", "images/message", "images/s", "slowest … fastest round", "at least"):
         table.add_column(name, justify="left" if name == "method" else "right")
     for name in ("producer", "Valkey"):
