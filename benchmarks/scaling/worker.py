@@ -19,7 +19,7 @@ from worker import service
 from worker.celery import app
 from worker.fetch import Fetcher
 from worker.model import Prepared
-from worker.model.pixels import Geometry
+from worker.model.geometry import Geometry
 
 __all__ = ["app"]
 
