@@ -76,10 +76,10 @@ class LocalEngine:
             threads=model.parallel_batches, max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory
         )
         self._images: Lane[Prepared, Array] = self._batcher.lane(
-            "images", lambda batch: list(model.embed_images(batch, self._batcher.parallel)), max_batch, weights
+            "images", lambda batch: _rows(model.embed_images(batch, self._batcher.parallel)), max_batch, weights
         )
         self._prompts: Lane[str, Array] = self._batcher.lane(
-            "prompts", lambda batch: list(model.embed_texts(batch, self._batcher.parallel)), PROMPT_BATCH
+            "prompts", lambda batch: _rows(model.embed_texts(batch, self._batcher.parallel)), PROMPT_BATCH
         )
         self._on_device_lost = on_device_lost
         self._batcher.start()
@@ -150,6 +150,11 @@ class LocalEngine:
             return JobFailed("out_of_memory", f"the device ran out of memory on {subject} alone.")
         logger.error("the model failed on %s with %s at %s", subject, type(error).__name__, place_of(error))
         return JobFailed("model_error", f"the model could not process {subject}.")
+
+
+def _rows(vectors: Array) -> list[Array]:
+    """Each a copy: as a view, one that is kept would keep the whole batch."""
+    return [row.copy() for row in vectors]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

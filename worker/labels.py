@@ -7,9 +7,7 @@ embedded while the network is being waited for.
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from producer.contract import Question, fill
 from producer.errors import JobFailed
+from worker.bounded import Bounded
 from worker.cancel_scope import CancelScope
 
 Vector = NDArray[np.float32]
@@ -45,39 +44,6 @@ class TextTower(Protocol):
         ...
 
 
-class Bounded(OrderedDict[Hashable, NDArray[np.float32]]):
-    """An LRU of arrays, bounded in bytes, its keys' included: strangers' texts can weigh more than their vectors.
-
-    Callers hold the cache's lock.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__()
-        self._max_bytes = max_bytes
-        self._bytes = 0
-
-    def recall(self, key: Hashable) -> NDArray[np.float32] | None:
-        """The array, now the most recently used; None when it is not here."""
-        if (found := self.get(key)) is not None:
-            self.move_to_end(key)
-        return found
-
-    def remember(self, key: Hashable, array: NDArray[np.float32]) -> None:
-        """Keep one array, forgetting the least recently used while there are too many bytes."""
-        if (old := self.pop(key, None)) is not None:
-            self._bytes -= _bytes_of(key) + old.nbytes
-        self[key] = array
-        self._bytes += _bytes_of(key) + array.nbytes
-        while self._bytes > self._max_bytes:
-            oldest, dropped = self.popitem(last=False)
-            self._bytes -= _bytes_of(oldest) + dropped.nbytes
-
-
-def _bytes_of(key: Hashable) -> int:
-    """What a text, or a tuple of such, takes in memory."""
-    return sys.getsizeof(key) + (sum(map(_bytes_of, key)) if isinstance(key, tuple) else 0)
-
-
 class LabelCache:
     """Answers questions with a matrix of label embeddings.
 
@@ -91,8 +57,8 @@ class LabelCache:
     ) -> None:
         self._tower = tower
         self._lock = threading.Lock()
-        self._vectors = Bounded(max_vector_bytes)
-        self._matrices = Bounded(max_matrix_bytes)
+        self._vectors: Bounded[Vector] = Bounded(max_vector_bytes)
+        self._matrices: Bounded[Matrix] = Bounded(max_matrix_bytes)
         self._pending: dict[str, Future[Vector]] = {}
         self.hits = 0
         self.misses = 0
