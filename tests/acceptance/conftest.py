@@ -59,7 +59,8 @@ def start_worker(
 @pytest.fixture(scope="module")
 def worker(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Worker:
     """One ready worker with a small CLIP."""
-    worker = start_worker(checkpoint("clip"))
+    # A batch has a moment to grow: whether jobs ride together is not to depend on how fast this machine decodes.
+    worker = start_worker(checkpoint("clip"), NAMESHOT_MAX_WAIT_MS="200")
     worker.wait_until_ready()
     return worker
 
