@@ -70,7 +70,13 @@ def one_round(mode: str, model: str, size: tuple[int, int], images: int) -> dict
     """Images a second, and CPU milliseconds an image of this process and its decoders together."""
     nowhere = "redis://localhost/0"
     settings = WorkerSettings.model_validate(
-        {"broker_url": nowhere, "result_backend": nowhere, "model": model, "decoder": mode}
+        {
+            "broker_url": nowhere,
+            "result_backend": nowhere,
+            "model": model,
+            "decoder": mode,
+            "embedding_cache_bytes": 0,
+        }
     )
     classifier = build(settings, load_model=load_model, on_device_lost=lambda: None).classifier
     classifier._fetcher = Pictures(size)

@@ -63,6 +63,9 @@ def running_system(model: Path) -> Iterator[System]:
             "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{port}",
             "NAMESHOT_DEVICE": "cpu",
             "NAMESHOT_METRICS_PORT": "0",
+            # There are fewer pictures than jobs, and every job is to do all of its work.
+            "NAMESHOT_EMBEDDING_CACHE_BYTES": "0",
+            "NAMESHOT_FETCH_COALESCE": "false",
         }
         worker = WorkerProcess(settings, Path(folder))
         try:

@@ -1,19 +1,28 @@
-"""A cache of arrays with a bound in bytes."""
+"""What is kept between jobs: least recently used goes first, and the bytes are counted."""
 
 from __future__ import annotations
 
 import sys
 from collections import OrderedDict
 from collections.abc import Hashable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol, TypeVar
 
 
-class Bounded(OrderedDict[Hashable, NDArray[np.float32]]):
-    """An LRU of arrays, bounded in bytes, its keys' included: strangers' texts can weigh more than their vectors.
+class Weighed(Protocol):
+    """What knows how many bytes it takes: a numpy array, for one."""
 
-    Callers hold the cache's lock.
+    @property
+    def nbytes(self) -> int:
+        """How many."""
+
+
+V = TypeVar("V", bound=Weighed)
+
+
+class Bounded(OrderedDict[Hashable, V]):
+    """An LRU, bounded in bytes, its keys' included: strangers' texts can weigh more than their vectors.
+
+    Callers hold a lock of theirs.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -21,18 +30,23 @@ class Bounded(OrderedDict[Hashable, NDArray[np.float32]]):
         self._max_bytes = max_bytes
         self._bytes = 0
 
-    def recall(self, key: Hashable) -> NDArray[np.float32] | None:
-        """The array, now the most recently used; None when it is not here."""
+    @property
+    def nbytes(self) -> int:
+        """What is kept now, keys included."""
+        return self._bytes
+
+    def recall(self, key: Hashable) -> V | None:
+        """The value, now the most recently used; None when it is not here."""
         if (found := self.get(key)) is not None:
             self.move_to_end(key)
         return found
 
-    def remember(self, key: Hashable, array: NDArray[np.float32]) -> None:
-        """Keep one array, forgetting the least recently used while there are too many bytes."""
+    def remember(self, key: Hashable, value: V) -> None:
+        """Keep one value, forgetting the least recently used while there are too many bytes."""
         if (old := self.pop(key, None)) is not None:
             self._bytes -= _bytes_of(key) + old.nbytes
-        self[key] = array
-        self._bytes += _bytes_of(key) + array.nbytes
+        self[key] = value
+        self._bytes += _bytes_of(key) + value.nbytes
         while self._bytes > self._max_bytes:
             oldest, dropped = self.popitem(last=False)
             self._bytes -= _bytes_of(oldest) + dropped.nbytes

@@ -1,4 +1,4 @@
-"""A job's way through the worker: fetch, decode, prepare, embed, rank.
+"""A job's way through the worker: fetch, embed (which decodes and prepares first), rank.
 
 Called from one thread per image in flight. Everything that can be wrong with an image is found before it joins a
 batch; the batch itself happens inside the engine.
@@ -6,7 +6,6 @@ batch; the batch itself happens inside the engine.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +17,7 @@ from producer.contract import ClassifyJob, ClassifyManyJob, ImageInfo, Question,
 from producer.errors import JobFailed
 from worker.budget import Budget
 from worker.cancel_scope import Cancelled, CancelScope
-from worker.decoding.preparing import Preparing
-from worker.engine import Engine
+from worker.embeddings import File, ImageEmbeddings
 from worker.labels import LabelCache, Matrix
 from worker.model.interface import Model
 from worker.ranking import rank, scores
@@ -84,11 +82,10 @@ class Classifier:
     """Everything one worker process holds to answer jobs.
 
     Args:
-        model: prepares images and turns vectors into logits, in any thread.
-        engine: owns the device.
+        model: turns vectors into logits, in any thread.
         fetcher: downloads images.
+        images: embeds images, each once.
         labels: embeds candidate labels, each prompt once.
-        preparing: decodes images and makes of them what the model takes.
         observer: is told of every image's outcome.
         concurrency: images in flight, single and bulk together.
     """
@@ -97,18 +94,16 @@ class Classifier:
         self,
         *,
         model: Model,
-        engine: Engine,
         fetcher: Download,
+        images: ImageEmbeddings,
         labels: LabelCache,
-        preparing: Preparing,
         observer: Observer,
         concurrency: int,
     ) -> None:
         self._model = model
-        self._engine = engine
         self._fetcher = fetcher
+        self._images = images
         self._labels = labels
-        self._preparing = preparing
         self._observer = observer
         self._places = Budget(concurrency, "the worker was too busy to start on this image in time.")
         # Bulk messages spread their images over these threads; a single job runs in the thread it came in.
@@ -152,9 +147,8 @@ class Classifier:
     def close(self) -> None:
         """Stop the threads, the device and the connections; jobs that still wait fail."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._engine.close()
+        self._images.close()
         self._fetcher.close()
-        self._preparing.close()
 
     def _answer(self, url: str, under_way: _UnderWay) -> Result:
         try:
@@ -171,31 +165,25 @@ class Classifier:
     def _classify(self, url: str, under_way: _UnderWay) -> Result:
         question, attempt = under_way.question, under_way.attempt
         with self._places.reserve(1, attempt.scope):
-            started = time.perf_counter()
+            started_s = time.perf_counter()
             data = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=attempt.scope)
-            fetched = time.perf_counter()
-            size_bytes, digest = len(data), hashlib.sha256(data).hexdigest()
-            picture = self._preparing.prepare(data, attempt.scope)
-            # Many images wait for the device at once, and none of them holds its file.
-            del data
-            ready = time.perf_counter()
-            ride = self._engine.embed_image(picture.prepared, attempt.queue, attempt.scope)
-            logits = self._model.logits(ride.output, under_way.matrix())
+            fetch_ms = (time.perf_counter() - started_s) * 1000
+            file = File(data)
+            del data  # or it would be held for as long as this image waits for the device
+            embedded = self._images.embed(file, attempt.queue, attempt.scope)
+            image = embedded.embedding
+            logits = self._model.logits(image.vector, under_way.matrix())
         return Result(
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,
             revision=self._model.revision,
-            image=ImageInfo(digest, picture.width, picture.height, picture.format, size_bytes),
-            batch_size=ride.batch_size,
+            image=ImageInfo(file.sha256, image.width, image.height, image.format, file.size_bytes),
+            batch_size=embedded.batch_size,
             timings_ms=Timings(
                 queued=attempt.queued_ms,
-                fetch=_ms(fetched - started),
-                decode=_ms(ready - fetched),
-                wait=round(ride.wait_ms, 3),
-                forward=round(ride.run_ms, 3),
+                fetch=round(fetch_ms, 3),
+                decode=round(embedded.decode_ms, 3),
+                wait=round(embedded.wait_ms, 3),
+                forward=round(embedded.forward_ms, 3),
             ),
         )
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

@@ -78,10 +78,10 @@ class LocalEngine:
             threads=model.parallel_batches, max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory
         )
         self._images: Lane[Prepared, Array] = self._batcher.lane(
-            "images", lambda batch: list(model.embed_images(batch, self._batcher.parallel)), max_batch, weights
+            "images", lambda batch: _rows(model.embed_images(batch, self._batcher.parallel)), max_batch, weights
         )
         self._prompts: Lane[str, Array] = self._batcher.lane(
-            "prompts", lambda batch: list(model.embed_texts(batch, self._batcher.parallel)), PROMPT_BATCH
+            "prompts", lambda batch: _rows(model.embed_texts(batch, self._batcher.parallel)), PROMPT_BATCH
         )
         self._on_device_lost = on_device_lost
         self._batcher.start()
@@ -166,6 +166,11 @@ class LocalEngine:
 def _take_out(ride: ref[Future[Ride[Array]]], embedding: Future[Array]) -> None:
     if embedding.cancelled() and (waiting := ride()) is not None:
         waiting.cancel()
+
+
+def _rows(vectors: Array) -> list[Array]:
+    """Each a copy: as a view, one that is kept would keep the whole batch."""
+    return [row.copy() for row in vectors]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

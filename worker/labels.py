@@ -65,8 +65,8 @@ class LabelCache:
     ) -> None:
         self._tower = tower
         self._lock = threading.Lock()
-        self._vectors = Bounded(max_vector_bytes)
-        self._matrices = Bounded(max_matrix_bytes)
+        self._vectors: Bounded[Vector] = Bounded(max_vector_bytes)
+        self._matrices: Bounded[Matrix] = Bounded(max_matrix_bytes)
         self._pending: dict[str, _Pending] = {}
         self.hits = 0
         self.misses = 0

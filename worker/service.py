@@ -16,8 +16,9 @@ from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
 from worker.decoding.process import Terms
 from worker.delivery.fairness import WEIGHTS
+from worker.embeddings import ImageEmbeddings
 from worker.engine import LocalEngine
-from worker.fetch import AllowedAddress, Fetcher, parse_allow, parse_hosts, parse_ports
+from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
 from worker.images import prepare_pillow
 from worker.labels import LabelCache
 from worker.model.interface import Model
@@ -101,26 +102,32 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         on_device_lost=on_device_lost,
     )
     labels = LabelCache(engine)
+    images = ImageEmbeddings(_preparing(settings, model, concurrency), engine, max_bytes=settings.embedding_cache_bytes)
+    fetcher = Fetcher(
+        max_bytes=settings.max_bytes,
+        timeout_s=settings.fetch_timeout,
+        # One host may have half of them, and should find all that it uses at once.
+        max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
+        per_host=settings.fetch_per_host,
+        ports=ports,
+        allow=allow,
+        hosts=hosts,
+    )
+    coalescing = CoalescingFetcher(fetcher, settings.fetch_timeout)
     telemetry = Telemetry()
     telemetry.watch("waiting_images", "Prepared images that wait for the device", lambda: engine.waiting)
     telemetry.watch("device_busy_seconds", "How long the running batch has taken so far", lambda: engine.busy_s)
-    telemetry.watch("label_cache_hits", "Prompts whose embedding was known", lambda: labels.hits)
-    telemetry.watch("label_cache_misses", "Prompts that went through the text tower", lambda: labels.misses)
+    telemetry.count("label_cache_hits", "Prompts whose embedding was known", lambda: labels.hits)
+    telemetry.count("label_cache_misses", "Prompts that went through the text tower", lambda: labels.misses)
+    telemetry.count("image_cache_hits", "Images that needed no forward pass of their own", lambda: images.hits)
+    telemetry.count("image_cache_misses", "Images that did", lambda: images.misses)
+    telemetry.watch("image_cache_bytes", "What the image embeddings take that are kept", lambda: images.kept_bytes)
+    telemetry.count("shared_downloads", "Images that came with another job's download", lambda: coalescing.shared)
     classifier = Classifier(
         model=model,
-        engine=engine,
-        fetcher=Fetcher(
-            max_bytes=settings.max_bytes,
-            timeout_s=settings.fetch_timeout,
-            # One host may have half of them, and should find all that it uses at once.
-            max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
-            per_host=settings.fetch_per_host,
-            ports=ports,
-            allow=allow,
-            hosts=hosts,
-        ),
+        fetcher=coalescing if settings.fetch_coalesce else fetcher,
+        images=images,
         labels=labels,
-        preparing=_preparing(settings, model, concurrency),
         observer=telemetry,
         concurrency=concurrency,
     )

@@ -32,6 +32,12 @@ class WorkerSettings(ProducerSettings):
     concurrency: Concurrency | Auto = Field(
         "auto", description="images in flight in one worker process, single and bulk together"
     )
+    embedding_cache_bytes: int = Field(
+        67_108_864,
+        ge=0,
+        description="of image embeddings kept in one worker process, so that a picture seen before needs neither "
+        "decoding nor a forward pass; 0 = off",
+    )
     job_timeout: float = Field(
         60, gt=0, description="seconds from taking a job to its answer; a bulk message has twice that"
     )
@@ -50,6 +56,9 @@ class WorkerSettings(ProducerSettings):
     fetch_hosts: str = Field("", description="when set, only these hosts (globs, comma-separated) are fetched")
     fetch_per_host: int = Field(
         64, ge=1, description="downloads at once from one host, and from one address, in one worker process"
+    )
+    fetch_coalesce: bool = Field(
+        True, description="jobs of one worker process that want the same URL at the same moment share one download"
     )
     metrics_host: str = Field("127.0.0.1", description="where `/metrics`, `/healthz` and `/readyz` listen")
     metrics_port: int = Field(

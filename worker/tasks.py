@@ -219,4 +219,5 @@ def _moment(expires: object) -> datetime | None:
 def _summary(result: Result) -> str:
     timings = result.timings_ms
     total_ms = timings.fetch + timings.decode + timings.wait + timings.forward
-    return f"{result.best.label!r} {result.best.score:.4f} in {total_ms:.0f} ms, batch of {result.batch_size}"
+    how = f"batch of {result.batch_size}" if result.batch_size else "known picture"
+    return f"{result.best.label!r} {result.best.score:.4f} in {total_ms:.0f} ms, {how}"

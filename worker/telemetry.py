@@ -8,14 +8,16 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from producer.contract import Result
 
@@ -54,24 +56,35 @@ class Telemetry:
         """Add a gauge that is read when somebody asks."""
         Gauge(f"nameshot_{name}", description, registry=self.registry).set_function(read)
 
+    def count(self, name: str, description: str, read: Callable[[], int]) -> None:
+        """Add a counter that is read when somebody asks."""
+        self.registry.register(_Count(f"nameshot_{name}", description, read))
+
     def succeeded(self, result: Result) -> None:
         """Count one image and where its time went."""
         self._images.labels("ok").inc()
-        self._batches.observe(result.batch_size)
         timings = result.timings_ms
-        for stage, duration_ms in (
-            ("queued", timings.queued),
-            ("fetch", timings.fetch),
-            ("decode", timings.decode),
-            ("wait", timings.wait),
-            ("forward", timings.forward),
-        ):
+        stages = [("queued", timings.queued), ("fetch", timings.fetch), ("wait", timings.wait)]
+        if result.batch_size:  # else it went through neither of these
+            self._batches.observe(result.batch_size)
+            stages += [("decode", timings.decode), ("forward", timings.forward)]
+        for stage, duration_ms in stages:
             if duration_ms is not None:
                 self._stages.labels(stage).observe(duration_ms / 1000)
 
     def failed(self, code: str) -> None:
         """Count one image that could not be answered with a ranking."""
         self._images.labels(code).inc()
+
+
+class _Count(Collector):
+    """A counter that somebody else keeps."""
+
+    def __init__(self, name: str, description: str, read: Callable[[], int]) -> None:
+        self._name, self._description, self._read = name, description, read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self._name, self._description, value=self._read())
 
 
 class Probes:

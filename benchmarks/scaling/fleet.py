@@ -29,7 +29,9 @@ class Fleet:
 
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("NAMESHOT_")}
-        self._environment = {**inherited, "NAMESHOT_METRICS_PORT": "0", **settings}
+        # The picture is always the same, and every job is to do all of its work.
+        every_time = {"NAMESHOT_EMBEDDING_CACHE_BYTES": "0", "NAMESHOT_FETCH_COALESCE": "false"}
+        self._environment = {**inherited, "NAMESHOT_METRICS_PORT": "0", **every_time, **settings}
         self._folder = folder
         self._workers: list[ChildProcess] = []
 

@@ -38,9 +38,8 @@ def print_result(console: Console, title: str, result: Result) -> None:
     console.print(table)
     if len(result.ranking) > MAX_ROWS:
         console.print(f"  … and {len(result.ranking) - MAX_ROWS:,} more (--json prints all)", style="dim")
-    console.print(
-        f"  {timings(result.timings_ms)} · batch of {result.batch_size}", style="dim", markup=False, soft_wrap=True
-    )
+    how = f"batch of {result.batch_size}" if result.batch_size else "known picture"
+    console.print(f"  {timings(result.timings_ms)} · {how}", style="dim", markup=False, soft_wrap=True)
     console.print()
 
 

@@ -49,7 +49,8 @@ class Result:
     Attributes:
         ranking: scores in descending order; equal scores keep the order of the labels.
         model: the checkpoint that said so; ``revision`` is its commit, where known.
-        batch_size: how many images were in the forward pass this one rode in.
+        batch_size: how many images were in the forward pass this one rode in; 0 when it needed none, since a picture
+            of the same bytes had been embedded, or was just then, for another job.
     """
 
     ranking: list[Score]

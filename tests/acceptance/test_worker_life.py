@@ -14,9 +14,10 @@ from celery import Celery
 from celery.exceptions import TaskRevokedError
 
 from producer import Client, JobCancelled, JobExpired
-from tests.acceptance.conftest import StartWorker
+from tests.acceptance.conftest import StartWorker, picture
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
@@ -59,8 +60,10 @@ def test_a_worker_that_cannot_work_ends_with_one_sentence(
 
 @with_a_worker
 def test_jobs_that_come_together_ride_together_whatever_their_labels(client: Client, origin: Origin) -> None:
+    for n in range(12):
+        origin.pages[f"/{n}.png"] = ("image/png", picture("PNG", (100 + n, 100), "seagreen"))
     origin.hold_back()
-    jobs = [client.submit(origin.url("/held/owl.png"), [f"label {n}", "other"]) for n in range(12)]
+    jobs = [client.submit(origin.url(f"/held/{n}.png"), [f"label {n}", "other"]) for n in range(12)]
     for _ in jobs:
         assert origin.asked.acquire(timeout=TIMEOUT_S)
     origin.hold.set()
@@ -71,6 +74,23 @@ def test_jobs_that_come_together_ride_together_whatever_their_labels(client: Cli
     assert [{score.label for score in result.ranking} for result in results] == [
         {f"label {n}", "other"} for n in range(12)
     ]
+
+
+@with_a_worker
+def test_a_picture_is_downloaded_once_for_all_who_want_it_at_once_and_run_once_whatever_the_labels(
+    client: Client, origin: Origin
+) -> None:
+    origin.pages["/wanted.png"] = ("image/png", picture("PNG", (90, 90), "gold"))
+    origin.hold_back()
+    jobs = [client.submit(origin.url("/held/wanted.png"), [f"label {n}", "other"]) for n in range(4)]
+    eventually(lambda: [job.status() for job in jobs] == ["running"] * 4)
+    origin.hold.set()
+
+    results = [*(job.result(timeout=TIMEOUT_S) for job in jobs), client.classify(origin.url("/wanted.png"), LABELS)]
+
+    assert sorted(result.batch_size for result in results) == [0, 0, 0, 0, 1]
+    assert len({result.image.sha256 for result in results}) == 1
+    assert origin.paths.count("/held/wanted.png") < len(jobs)
 
 
 @with_a_worker
@@ -148,12 +168,19 @@ def test_probes_say_ready_and_metrics_count_outcomes(
     client = client_of(valkey, "probed")
     worker = start_worker(checkpoint("clip"), prefix="probed", NAMESHOT_METRICS_PORT="19808")
     worker.wait_until_ready()
-    client.classify(origin.url("/owl.png"), LABELS)
+    for labels in (LABELS, ["new", "labels"]):
+        client.classify(origin.url("/owl.png"), labels)
 
     assert requests.get("http://127.0.0.1:19808/readyz", timeout=5).status_code == 200
     assert requests.get("http://127.0.0.1:19808/healthz", timeout=5).status_code == 200
     metrics = requests.get("http://127.0.0.1:19808/metrics", timeout=5).text
-    assert 'nameshot_images_total{code="ok"} 1.0' in metrics
+    assert 'nameshot_images_total{code="ok"} 2.0' in metrics
+    assert "nameshot_image_cache_hits_total 1.0" in metrics
+    assert "nameshot_image_cache_misses_total 1.0" in metrics
+    assert "nameshot_label_cache_misses_total 4.0" in metrics
+    assert "nameshot_shared_downloads_total 0.0" in metrics
+    assert 'nameshot_stage_duration_seconds_count{stage="fetch"} 2.0' in metrics
+    assert 'nameshot_stage_duration_seconds_count{stage="forward"} 1.0' in metrics
     assert "owl" not in metrics
 
 

@@ -1,5 +1,7 @@
 """The real worker app with a null model: ``celery -A tests.chaos.null_worker worker`` is ready in a second.
 
+Unless its settings say otherwise, every job fetches and runs its image, whatever others do: that is what tests count.
+
 Environment:
     NULL_FORWARD_MS: what a forward pass takes, whatever its size (5).
     NULL_IMAGE_MS: what each image adds to it (0).
@@ -67,6 +69,8 @@ def _run() -> None:
     """Replaced when executions are logged."""
 
 
+for setting, off in (("NAMESHOT_EMBEDDING_CACHE_BYTES", "0"), ("NAMESHOT_FETCH_COALESCE", "false")):
+    os.environ.setdefault(setting, off)
 if "NULL_EXECUTIONS" in os.environ:
     _log_executions(os.environ["NULL_EXECUTIONS"])
 if "NULL_HOSTS" in os.environ:

@@ -10,9 +10,9 @@ from producer.cli.show import BAR_CELLS, MAX_ROWS, bar, percent, print_result
 from producer.contract import ImageInfo, Result, Score, Timings
 
 
-def shown(*scores: Score) -> list[str]:
+def shown(*scores: Score, batch_size: int = 1) -> list[str]:
     image = ImageInfo("0", 1, 1, "PNG", 9)
-    result = Result(list(scores), "m", None, image, 1, Timings(None, 1, 2, 3, 4))
+    result = Result(list(scores), "m", None, image, batch_size, Timings(None, 1, 2, 3, 4))
     text = io.StringIO()
     print_result(Console(file=text, width=80), "owl.png", result)
     return text.getvalue().splitlines()
@@ -41,6 +41,10 @@ def test_a_long_ranking_is_cut_and_says_so() -> None:
 
 def test_a_message_without_a_send_time_shows_no_queueing() -> None:
     assert "  ms: fetch 1.0 · decode 2.0 · wait 3.0 · forward 4.0 · batch of 1" in shown(Score("owl", 1))
+
+
+def test_an_answer_without_a_forward_pass_says_that_the_picture_was_known() -> None:
+    assert shown(Score("owl", 1), batch_size=0)[-2].endswith(" · known picture")
 
 
 def test_labels_are_text_and_never_markup() -> None:

@@ -21,6 +21,7 @@ from worker.cancel_scope import CancelScope
 from worker.capacity import DECODING_BYTES_PER_PIXEL
 from worker.classifier import Attempt, Classifier
 from worker.decoding.preparing import InThreads
+from worker.embeddings import ImageEmbeddings
 from worker.engine import LocalEngine
 from worker.images import prepare_pillow
 from worker.labels import LabelCache
@@ -61,14 +62,14 @@ def main(folder: Path) -> None:
     engine = LocalEngine(
         NullModel(forward_ms=100), max_batch=4, weights={"bulk": 1, "default": 1}, on_device_lost=lambda: None
     )
+    preparing = InThreads(
+        NullModel(), Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"), max_pixels=MAX_PIXELS
+    )
     classifier = Classifier(
         model=NullModel(),
-        engine=engine,
         fetcher=Files(),
+        images=ImageEmbeddings(preparing, engine, max_bytes=0),
         labels=LabelCache(engine),
-        preparing=InThreads(
-            NullModel(), Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"), max_pixels=MAX_PIXELS
-        ),
         observer=Nobody(),
         concurrency=CONCURRENCY,
     )

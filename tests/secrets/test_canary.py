@@ -92,6 +92,8 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
             "NAMESHOT_FETCH_ALLOW": "127.0.0.1/32:*",
             "NAMESHOT_FETCH_HOSTS": HOSTS,
             "NAMESHOT_FETCH_TIMEOUT": "30",
+            "NAMESHOT_FETCH_COALESCE": "true",
+            "NAMESHOT_EMBEDDING_CACHE_BYTES": "1000000",
             "NAMESHOT_JOB_TIMEOUT": "4",
             "NAMESHOT_MAX_BYTES": str(MAX_BYTES),
             "NAMESHOT_MAX_PIXELS": str(MAX_PIXELS),

@@ -1,6 +1,5 @@
 """The label cache: each prompt is embedded once, whatever questions it appears in."""
 
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 
 from producer.contract import Question
 from producer.errors import JobFailed
-from worker.bounded import Bounded
+from tests.chaos.null_model import NullModel
 from worker.cancel_scope import Cancelled, CancelScope
+from worker.delivery.fairness import WEIGHTS
+from worker.engine import LocalEngine
 from worker.labels import MAX_ASKED, LabelCache, Matrix
 
 Vector = NDArray[np.float32]
@@ -200,20 +201,8 @@ def test_what_was_taken_back_is_asked_for_again_by_who_wants_it_later() -> None:
     np.testing.assert_array_equal(ask(cache, Question(["owl"])), [vector("This is a photo of owl.")])
 
 
-def test_the_cache_forgets_the_least_recently_used_when_full() -> None:
-    cache = Bounded(max_bytes=3 * (32 + sys.getsizeof("a")))
-    for name in ("a", "b", "c"):
-        cache.remember(name, np.zeros(8, np.float32))
-    cache.recall("a")
+def test_an_embedding_that_is_kept_does_not_keep_those_it_was_computed_with() -> None:
+    engine = LocalEngine(NullModel(), max_batch=8, weights=WEIGHTS, on_device_lost=lambda: None)
 
-    cache.remember("d", np.zeros(8, np.float32))
-
-    assert list(cache) == ["c", "a", "d"]
-
-
-def test_the_cache_is_bounded_by_the_texts_of_strangers_too() -> None:
-    cache = Bounded(max_bytes=100_000)
-    for number in range(100):
-        cache.remember((("owl",), tuple(f"{number} {'long ' * 200}{{}}" for _ in range(10))), np.zeros(8, np.float32))
-
-    assert 1 <= len(cache) < 10  # each of some 10,000 bytes, and of 32 without its texts
+    assert engine.embed_prompt("owl").result(10).base is None
+    engine.close()

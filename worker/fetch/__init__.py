@@ -40,7 +40,16 @@ those are dialled. If none does, the code is that of the rule that the URL broke
 """
 
 from worker.fetch.address_policy import AllowedAddress, parse_allow
+from worker.fetch.coalescing import CoalescingFetcher
 from worker.fetch.fetcher import Fetcher, mute_http_loggers
 from worker.fetch.url_policy import parse_hosts, parse_ports
 
-__all__ = ["AllowedAddress", "Fetcher", "mute_http_loggers", "parse_allow", "parse_hosts", "parse_ports"]
+__all__ = [
+    "AllowedAddress",
+    "CoalescingFetcher",
+    "Fetcher",
+    "mute_http_loggers",
+    "parse_allow",
+    "parse_hosts",
+    "parse_ports",
+]

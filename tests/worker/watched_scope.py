@@ -1,0 +1,32 @@
+"""A scope that tells when its job begins to wait for another's work."""
+
+import threading
+import time
+from concurrent.futures import Future
+from typing import TypeVar
+
+from worker.cancel_scope import CancelScope
+
+T = TypeVar("T")
+LONG_S = 600.0
+
+
+class WatchedScope(CancelScope):
+    """Ends later than any test, unless a deadline is given.
+
+    Attributes:
+        waits: set once it has to wait for a future.
+    """
+
+    def __init__(self, deadline_s: float | None = None) -> None:
+        super().__init__(time.monotonic() + LONG_S if deadline_s is None else deadline_s)
+        self.waits = threading.Event()
+
+    def within(self, timeout_s: float) -> CancelScope:
+        part = WatchedScope(super().within(timeout_s).deadline_s)
+        part._cancellation, part.waits = self._cancellation, self.waits
+        return part
+
+    def result_of(self, future: Future[T]) -> T:
+        self.waits.set()
+        return super().result_of(future)
