@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.limit import BareModel
+from benchmarks.machine import cpu_name
 from benchmarks.system import System, running_system
 from tests.model.checkpoints import make_checkpoint
 
@@ -116,16 +116,6 @@ def show(report: dict[str, Any]) -> None:
         f"of the fastest with a batch on each core ({whole['parallel_images_per_s']} images/s): "
         f"single jobs {whole['single_parallel_ratio']:.0%}, bulk {whole['bulk_parallel_ratio']:.0%}"
     )
-
-
-def cpu_name() -> str:
-    """The processor as Linux names it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
