@@ -21,24 +21,25 @@ OURS = "zz_benchmark.pth"
 STAMP = "installed.txt"
 
 
-def environment(name: str, folder: Path) -> Path:
+def environment(name: str, folder: Path, requirements: Path = REQUIREMENTS) -> Path:
     """The Python that has the peer; made first where it is missing or of other requirements.
 
     Args:
-        name: of the file in ``requirements``.
+        name: of its requirements file, without ``.txt``.
         folder: where environments lie; this one becomes ``folder/name``.
+        requirements: where the requirements files lie.
 
     Raises:
         PeerFailed: it cannot be installed here.
     """
-    requirements = REQUIREMENTS / f"{name}.txt"
-    home, wanted = folder / name, requirements.read_text()
+    pins = requirements / f"{name}.txt"
+    home, wanted = folder / name, pins.read_text()
     python, stamp = home / "bin" / "python", home / STAMP
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     _run([sys.executable, "-m", "venv", "--clear", str(home)])
     # Before the .pth file, or pip would count our packages as installed.
-    _run([str(python), "-m", "pip", "install", "--disable-pip-version-check", "--requirement", str(requirements)])
+    _run([str(python), "-m", "pip", "install", "--disable-pip-version-check", "--requirement", str(pins)])
     share_ours(python)
     stamp.write_text(wanted)
     return python

@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from benchmarks.peers.contenders import Ask, Contender, Running, Site
+from benchmarks.peers.contenders import Contender, Running, Site
 from benchmarks.peers.failure import PeerFailed
 from benchmarks.peers.load import Clients, percentile
 from benchmarks.peers.memory import resident_bytes
@@ -105,23 +105,24 @@ def summary(rounds: Sequence[tuple[float, Sequence[float]]]) -> Row:
 
 
 def _first_answer(running: Running, clients: Clients, url: str, labels: list[str]) -> None:
-    clients.run(lambda _number: patiently(running.ask, url, labels, START_TIMEOUT_S), 1, running.check)
+    """Ask until a server that is still starting answers; queues need no such patience."""
+    deadline = time.monotonic() + START_TIMEOUT_S
 
+    def ask(_number: int) -> None:
+        while True:
+            try:
+                running.ask(url, labels)
+                return
+            except requests.RequestException as error:
+                starting = isinstance(error, requests.ConnectionError) or (
+                    error.response is not None and error.response.status_code in _NOT_YET
+                )
+                running.check()
+                if not starting or time.monotonic() > deadline:
+                    raise
+            time.sleep(_RETRY_INTERVAL_S)
 
-def patiently(ask: Ask, url: str, labels: list[str], timeout_s: float) -> None:
-    """Ask until a server that is still starting answers; queues need no patience."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            ask(url, labels)
-            return
-        except requests.RequestException as error:
-            response = error.response
-            if response is None and not isinstance(error, requests.ConnectionError):
-                raise
-            if (response is not None and response.status_code not in _NOT_YET) or time.monotonic() > deadline:
-                raise
-        time.sleep(_RETRY_INTERVAL_S)
+    clients.run(ask, 1, running.check)
 
 
 def _warm_up(running: Running, clients: Clients, plan: Plan, labels: list[str], expected: Sequence[Answer]) -> None:
