@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench chaos soak fuzz audit clean
+.PHONY: help install demo test lint format bench peers chaos soak fuzz audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ format: install ## format the code
 
 bench: install ## throughput of a real worker beside the model's own limit
 	$(BIN)/python -m benchmarks
+
+peers: install ## throughput beside Celery with a pipeline, celery-batches, LitServe, Ray Serve and BentoML; installs them
+	$(BIN)/python -m benchmarks.peers
 
 chaos: install ## a minute without Valkey, then 10,000 jobs while workers, producers, connections and Valkey fail: none may be lost
 	$(BIN)/python -m pytest tests/delivery/test_broker_restarts.py --outage-s=60

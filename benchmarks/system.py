@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.picture_server import picture_server
 from producer import Client
-from producer.embedded import WorkerProcess, embedded_valkey
+from producer.embedded import RunningValkey, WorkerProcess, embedded_valkey
 
 #: Distinct pictures; enough that no cache below us could hide the work.
 PICTURES = 64
@@ -47,6 +47,21 @@ class System:
         return images / elapsed_s, sum(result.batch_size for result in results) / images
 
 
+def worker_settings(valkey: RunningValkey, model: Path, picture_port: int) -> dict[str, str]:
+    """The measured worker's whole environment of ours."""
+    return {
+        "NAMESHOT_BROKER_URL": valkey.broker_url,
+        "NAMESHOT_RESULT_BACKEND": valkey.result_backend,
+        "NAMESHOT_MODEL": str(model),
+        "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{picture_port}",
+        "NAMESHOT_DEVICE": "cpu",
+        "NAMESHOT_METRICS_PORT": "0",
+        # There are fewer pictures than jobs, and every job is to do all of its work.
+        "NAMESHOT_EMBEDDING_CACHE_BYTES": "0",
+        "NAMESHOT_FETCH_COALESCE": "false",
+    }
+
+
 @contextmanager
 def running_system(model: Path) -> Iterator[System]:
     """Start everything, wait until the worker takes jobs, and stop everything."""
@@ -56,18 +71,7 @@ def running_system(model: Path) -> Iterator[System]:
         picture_server(PICTURES) as port,
         Client(valkey.broker_url, valkey.result_backend) as client,
     ):
-        settings = {
-            "NAMESHOT_BROKER_URL": valkey.broker_url,
-            "NAMESHOT_RESULT_BACKEND": valkey.result_backend,
-            "NAMESHOT_MODEL": str(model),
-            "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{port}",
-            "NAMESHOT_DEVICE": "cpu",
-            "NAMESHOT_METRICS_PORT": "0",
-            # There are fewer pictures than jobs, and every job is to do all of its work.
-            "NAMESHOT_EMBEDDING_CACHE_BYTES": "0",
-            "NAMESHOT_FETCH_COALESCE": "false",
-        }
-        worker = WorkerProcess(settings, Path(folder))
+        worker = WorkerProcess(worker_settings(valkey, model, port), Path(folder))
         try:
             worker.wait_until_ready()
             yield System(client, port)

@@ -20,7 +20,9 @@ NAMELESS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 
 
 def sources(*folders: str) -> list[Path]:
-    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+    """Ours: what is in hidden folders was made by a run (environments of the benchmark's peers, for one)."""
+    found = [file.relative_to(ROOT) for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+    return [ROOT / file for file in found if not any(part.startswith(".") for part in file.parts)]
 
 
 def module_of(file: Path) -> str:

@@ -1,0 +1,87 @@
+"""A closed loop of clients: each asks, waits for the answer, and asks again."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+#: How often a waiting run looks whether the peer still lives.
+_CHECK_INTERVAL_S = 1.0
+
+
+class Clients:
+    """Threads that live as long as this, so that what a client keeps a thread (connections) is kept between runs."""
+
+    def __init__(self, count: int) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # Daemons: one may be waiting for a peer that will never answer.
+        self._threads = [threading.Thread(target=self._loop, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for _ in self._threads:
+            self._work.put(None)
+
+    def run(self, ask: Callable[[int], None], jobs: int, check: Callable[[], None]) -> tuple[float, list[float]]:
+        """Ask for jobs 0 to ``jobs - 1``.
+
+        Args:
+            ask: returns when the job's answer has come.
+            check: called every second; raises when there is nobody left to answer.
+
+        Returns:
+            Seconds from the first question to the last answer, and each job's seconds.
+
+        Raises:
+            Exception: the first that ``ask`` or ``check`` raised.
+        """
+        outcomes: queue.SimpleQueue[float | Exception] = queue.SimpleQueue()
+        cancelled = threading.Event()
+
+        def timed(number: int) -> None:
+            if cancelled.is_set():
+                return
+            started = time.perf_counter()
+            try:
+                ask(number)
+            except Exception as error:  # the thread that reads it raises it
+                outcomes.put(error)
+            else:
+                outcomes.put(time.perf_counter() - started)
+
+        started = time.perf_counter()
+        for number in range(jobs):
+            self._work.put(partial(timed, number))
+        latencies_s: list[float] = []
+        try:
+            while len(latencies_s) < jobs:
+                try:
+                    outcome = outcomes.get(timeout=_CHECK_INTERVAL_S)
+                except queue.Empty:
+                    check()
+                    continue
+                if isinstance(outcome, Exception):
+                    raise outcome
+                latencies_s.append(outcome)
+        finally:
+            cancelled.set()
+        return time.perf_counter() - started, latencies_s
+
+    def _loop(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least so many percent of them do not exceed (nearest rank)."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]

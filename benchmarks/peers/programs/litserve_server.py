@@ -1,0 +1,31 @@
+"""LitServe: one worker process, dynamic batches."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import litserve
+
+from benchmarks.peers.model import MAX_BATCH, Classifier, Job, Ranking
+
+
+class ZeroShot(litserve.LitAPI):
+    """A request is ``{"url": …, "labels": […]}``; the answer a ranking."""
+
+    def setup(self, device: str) -> None:  # noqa: ARG002  # its interface
+        """Load in the worker process."""
+        self.model = Classifier()
+
+    def decode_request(self, request: dict[str, Any]) -> Job:
+        """Keep what the model wants."""
+        return request["url"], request["labels"]
+
+    def predict(self, jobs: Sequence[Job]) -> list[Ranking]:
+        """A batch."""
+        return self.model.classify(jobs)
+
+
+if __name__ == "__main__":
+    api = ZeroShot(max_batch_size=MAX_BATCH, batch_timeout=0.05)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=False)
+    server.run(host="127.0.0.1", port=int(os.environ["PEER_PORT"]), generate_client_file=False, log_level="warning")

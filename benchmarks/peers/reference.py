@@ -1,0 +1,47 @@
+"""What every row must answer: the pipeline's own scores, so that all rows are known to do the same work."""
+
+from __future__ import annotations
+
+import gc
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.peers.failure import PeerFailed
+from benchmarks.picture_server import picture
+
+#: Pictures that are compared, by number; several, so that answers given to the wrong job of a batch are noticed.
+COMPARED = 4
+TOLERANCE = 1e-3
+
+#: Score by label, in the order of the answer.
+Answer = Mapping[str, float]
+
+
+def references(model: Path, label_sets: Sequence[Sequence[str]]) -> Iterator[list[Answer]]:
+    """For each label set, the pipeline's answers for the first pictures."""
+    from transformers import pipeline
+
+    from worker.model.refusals import quiet
+
+    with quiet():
+        classifier = pipeline("zero-shot-image-classification", model=str(model))
+    images = [Image.open(io.BytesIO(picture(number))) for number in range(COMPARED)]
+    for labels in label_sets:
+        yield [
+            {one["label"]: one["score"] for one in classifier(image, candidate_labels=list(labels))} for image in images
+        ]
+    del classifier
+    gc.collect()
+
+
+def compare(answer: Answer, expected: Answer) -> None:
+    """Raise `PeerFailed` unless it is the same ranking: every score within `TOLERANCE`, best first."""
+    scores = list(answer.values())
+    if answer.keys() != expected.keys() or scores != sorted(scores, reverse=True):
+        raise PeerFailed("it does not answer every label once, best first")
+    distance = max(abs(answer[label] - score) for label, score in expected.items())
+    if distance > TOLERANCE:
+        raise PeerFailed(f"a score differs by {distance:.4f} from the pipeline's")
