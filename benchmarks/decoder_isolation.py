@@ -7,7 +7,6 @@ a process of its own. Writes ``results/decoder_isolation.json``.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import resource
@@ -18,10 +17,10 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.picture_server import picture
 from producer.contract import ClassifyManyJob, Question, Result
 from tests.model.checkpoints import make_checkpoint
 from worker.cancel_scope import CancelScope
@@ -35,9 +34,9 @@ RESULTS = HERE / "results" / "decoder_isolation.json"
 VIT_B32 = HERE / ".scratch" / "clip-vit-b32"
 #: Name, model, size in pixels, images a round.
 CASES: Final = (
-    ("bundled, 640x427", BUNDLED, (640, 427), 600),
+    ("bundled, 640x480", BUNDLED, (640, 480), 600),
     ("bundled, 4000x3000", BUNDLED, (4000, 3000), 24),
-    ("ViT-B/32, 640x427", str(VIT_B32), (640, 427), 160),
+    ("ViT-B/32, 640x480", str(VIT_B32), (640, 480), 160),
 )
 DISTINCT: Final = 16
 MODES: Final = ("thread", "process")
@@ -48,7 +47,7 @@ class Pictures:
     """A fetcher whose URLs are numbers."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        self._pictures = [picture(size, number) for number in range(DISTINCT)]
+        self._pictures = [picture(number, size) for number in range(DISTINCT)]
 
     def fetch(self, url: str, **_: object) -> bytes:
         """A JPEG."""
@@ -56,14 +55,6 @@ class Pictures:
 
     def close(self) -> None:
         """Nothing to do."""
-
-
-def picture(size: tuple[int, int], seed: int) -> bytes:
-    """A JPEG of about 0.2 bytes a pixel, like a photograph."""
-    cells = Image.effect_noise((size[0] // 5, size[1] // 5), 60 + seed).convert("RGB")
-    file = io.BytesIO()
-    cells.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
-    return file.getvalue()
 
 
 def one_round(mode: str, model: str, size: tuple[int, int], images: int) -> dict[str, float]:

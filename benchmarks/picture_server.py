@@ -16,16 +16,17 @@ from PIL import Image
 
 #: What a phone's gallery or a web shop serves after its own resize.
 SIZE = (640, 480)
-#: Cells of random colour, scaled up: compresses to about 100 KB, like a photograph of this size.
-CELLS = (120, 90)
+#: Pixels that a cell of random colour is wide, scaled up: 640x480 compress to about 100 KB, like a photograph.
+CELL_PX = 16 / 3
 JPEG_QUALITY = 90
 
 
-def picture(seed: int) -> bytes:
-    """A JPEG of 640x480, about 100 KB, different for each seed."""
-    cells = np.random.default_rng(seed).integers(0, 256, (CELLS[1], CELLS[0], 3), dtype=np.uint8)
+def picture(seed: int, size: tuple[int, int] = SIZE) -> bytes:
+    """A JPEG of so many pixels across and down, about 0.4 bytes each, different for each seed."""
+    width, height = (round(pixels / CELL_PX) for pixels in size)
+    cells = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
-    Image.fromarray(cells).resize(SIZE, Image.Resampling.BICUBIC).save(file, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
 
 

@@ -24,7 +24,7 @@ MEASUREMENTS: Final = 3
 #: For each batch on the device one ready, and one being downloaded.
 IMAGES_PER_BATCH_SLOT: Final = 3
 MIN_CONCURRENCY: Final = 4
-#: Each holds 40 MB when idle; beyond these a model on one device is slower than they are.
+#: Each holds 20 MB of its own when idle; beyond these a model on one device is slower than they are.
 MAX_DECODERS: Final = 32
 #: Memory in which images are decoded and prepared, in bytes per pixel that one image may have: 36 × 50,000,000 are
 #: 1.8 GB, for two WebP, three JPEG or four PNG files of the largest size at once.

@@ -4,30 +4,21 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from PIL import Image
 
 from producer.errors import JobFailed
+from tests.images.conftest import MAX_PIXELS, prepared
 from worker.budget import Budget
 from worker.cancel_scope import CancelScope
 from worker.capacity import DECODING_BYTES_PER_PIXEL
 from worker.decoding.pool import DecoderPool
 from worker.decoding.process import Terms
-from worker.images import prepare_pillow
 
-MAX_PIXELS = 50_000_000
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "code_of", "make_pool", "prepared", "scope"]
+
 MAX_BYTES = 20_000_000
 TIMEOUT_S = 60.0
 
 MakePool = Callable[..., DecoderPool]
-
-
-@pytest.fixture(autouse=True)
-def prepared() -> Iterator[None]:
-    """Pillow as a worker has it."""
-    before = Image.MAX_IMAGE_PIXELS
-    prepare_pillow(MAX_PIXELS)
-    yield
-    Image.MAX_IMAGE_PIXELS = before
 
 
 @pytest.fixture

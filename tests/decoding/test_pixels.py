@@ -53,9 +53,8 @@ def test_pixels_size_format_and_transparent_colour_are_the_same(pool: DecoderPoo
         assert picture.image().info.get("transparency") == expected.image.info.get("transparency")
 
 
+@pytest.mark.parametrize("pool", ["CLIP's"], indirect=True)
 def test_a_transparent_colour_is_white_where_the_geometry_paints_it(pool: DecoderPool) -> None:
-    if pool.terms.geometry is not GEOMETRIES["CLIP's"]:
-        pytest.skip("one geometry is enough")
     plain = pool.decode(FILES["PNG"], scope())
     assert np.array_equal(plain.pixels, pool.decode(FILES["PNG, RGB with a transparent colour"], scope()).pixels)
     assert (pool.decode(FILES["PNG, palette with one transparent entry"], scope()).pixels == 255).all()

@@ -54,4 +54,4 @@ def test_each_public_name_can_be_imported_and_others_cannot() -> None:
     for name in public.__all__:
         assert getattr(producer, name) is getattr(public, name)
     with pytest.raises(AttributeError, match="module 'producer' has no attribute 'Klient'"):
-        _ = producer.Klient  # type: ignore[attr-defined]
+        _ = producer.Klient  # type: ignore[attr-defined]  # that is the point

@@ -60,6 +60,7 @@ def geometry_of(values: Sequence[object] | None) -> Geometry | None:
     if values is None:
         return None
     size, resample, crop, paints_white = values
+    # JSON has no tuples; the parent wrote these values from a Geometry.
     return Geometry(_pair(size), Image.Resampling(resample), _pair(crop), bool(paints_white))  # type: ignore[arg-type]
 
 
