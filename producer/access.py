@@ -97,7 +97,6 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                     "hset",
                     "info",
                     "llen",
-                    "lmove",
                     "lpush",
                     "lrange",
                     "lrem",

@@ -59,6 +59,12 @@ end
 """
 )
 
+#: Returns what has rung longest to its queue, to be taken next. KEYS: the list of what has rung, the queue.
+PASS_ON: Final = """
+local raw = redis.call('RPOP', KEYS[1])
+if raw then redis.call('RPUSH', KEYS[2], raw) end
+"""
+
 #: Returns one message to its queue. KEYS: the holder's messages in flight. ARGV: delivery tag; 'next' to be taken
 #: next, 'last' to wait behind all others. Returns 1, or 0 when it is not held any more.
 GIVE_BACK: Final = (
