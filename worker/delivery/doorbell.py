@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from producer.contract import rung_name
-from worker.delivery.scripts import PASS_ON
+from worker.delivery.scripts import HAND_ON
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Doorbell:
                 moved = ("BLMOVE", queue, rung_name(queue), "RIGHT", "LEFT", WAIT_S)
                 if self._client.execute_command(*moved) is not None and not self._wakes(queue, wanted):
                     # Whichever has rung longest, to be taken next: that wakes another one who waits.
-                    self._client.eval(PASS_ON, 2, rung_name(queue), queue)
+                    self._client.eval(HAND_ON, 2, rung_name(queue), queue)
             except Exception as error:  # the consumer looks by itself each second; this thread must go on
                 logger.debug("doorbell of %s: %s", queue, type(error).__name__)
                 self._closed.wait(PAUSE_S)

@@ -60,7 +60,7 @@ end
 )
 
 #: Returns what has rung longest to its queue, to be taken next. KEYS: the list of what has rung, the queue.
-PASS_ON: Final = """
+HAND_ON: Final = """
 local raw = redis.call('RPOP', KEYS[1])
 if raw then redis.call('RPUSH', KEYS[2], raw) end
 """
