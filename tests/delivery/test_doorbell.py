@@ -129,7 +129,9 @@ def test_two_messages_in_two_queues_wake_a_worker_once_and_the_second_goes_on(br
     await_waiting(broker, 2)
 
     with broker.pipeline(transaction=True) as both:
-        both.lpush(QUEUE, "job").lpush(OTHER, "job").execute()
+        both.lpush(QUEUE, "job")
+        both.lpush(OTHER, "job")
+        both.execute()
 
     rings.get(timeout=TIMEOUT_S)
     await_waiting(broker, 0)
