@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 from worker.allocator import give_memory_back
@@ -148,9 +148,14 @@ def _preparing(settings: WorkerSettings, model: Model, concurrency: int) -> Prep
     budget = Budget(
         DECODING_BYTES_PER_PIXEL * settings.max_pixels, "no memory for decoding came free within the job's time."
     )
+    geometry = model.geometry
+    if geometry is not None:
+        geometry = replace(geometry, reducing_gap=settings.reducing_gap)
+    elif settings.reducing_gap is not None:
+        logger.warning("NAMESHOT_REDUCING_GAP has no effect: %s has a processor of its own", model.name)
     if settings.decoder == "thread":
-        return InThreads(model, budget, max_pixels=settings.max_pixels)
-    terms = Terms(settings.max_pixels, settings.max_bytes, model.geometry)
+        return InThreads(model, budget, geometry=geometry, max_pixels=settings.max_pixels)
+    terms = Terms(settings.max_pixels, settings.max_bytes, geometry)
     pool = DecoderPool(terms, processes=decoder_processes(concurrency), budget=budget)
     pool.start()
     return InProcesses(model, pool)

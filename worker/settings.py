@@ -50,6 +50,12 @@ class WorkerSettings(ProducerSettings):
         description="where images are decoded: `process`, in confined processes (the default on Linux), or `thread`, "
         "in the worker's own",
     )
+    reducing_gap: float | None = Field(
+        None,
+        ge=1,
+        description="off: scores are the pipeline's. A number as in Pillow, 2 or 3, shrinks large images in two steps: "
+        "faster, and scores differ a little (see benchmarks/README.md)",
+    )
     fetch_timeout: float = Field(10, gt=0, description="seconds in all, DNS to last byte")
     fetch_ports: str = Field("80,443", description="ports a URL may name")
     fetch_allow: str = Field("", description="exceptions, `CIDR:PORT` or `CIDR:*`, comma-separated")

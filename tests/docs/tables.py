@@ -10,7 +10,7 @@ from pathlib import Path
 
 from producer.errors import ERROR_CODES
 from producer.settings import PREFIX
-from tests.docs import scaling_tables
+from tests.docs import reducing_gap_table, scaling_tables
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +65,7 @@ def checkpoint() -> str:
 PAGES = {
     README: {"environment": environment, "errors": errors, "speed": speed, "checkpoint": checkpoint},
     ROOT / "docs" / "scaling.md": scaling_tables.TABLES,
+    ROOT / "benchmarks" / "README.md": {"reducing_gap": reducing_gap_table.rows},
 }
 
 
