@@ -99,6 +99,7 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         max_batch=max_batch,
         weights=WEIGHTS,
         max_wait_s=settings.max_wait_ms / 1000,
+        latency_target_s=settings.latency_target_ms / 1000 or None,
         on_device_lost=on_device_lost,
     )
     labels = LabelCache(engine)
@@ -117,6 +118,9 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
     telemetry = Telemetry()
     telemetry.watch("waiting_images", "Prepared images that wait for the device", lambda: engine.waiting)
     telemetry.watch("device_busy_seconds", "How long the running batch has taken so far", lambda: engine.busy_s)
+    telemetry.watch("batch_limit", "Images that a batch may have", lambda: engine.batch_limit)
+    telemetry.watch("batch_fixed_seconds", "What a batch under load takes, as learned", lambda: engine.batch_cost_s[0])
+    telemetry.watch("batch_image_seconds", "What each image adds to it, as learned", lambda: engine.batch_cost_s[1])
     telemetry.count("label_cache_hits", "Prompts whose embedding was known", lambda: labels.hits)
     telemetry.count("label_cache_misses", "Prompts that went through the text tower", lambda: labels.misses)
     telemetry.count("image_cache_hits", "Images that needed no forward pass of their own", lambda: images.hits)

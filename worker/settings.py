@@ -29,6 +29,13 @@ class WorkerSettings(ProducerSettings):
     )
     max_batch: MaxBatch | Auto = Field("auto", description="images in one forward pass")
     max_wait_ms: float = Field(0, ge=0, le=1000, description="0 = never wait while the device is idle")
+    latency_target_ms: float = Field(
+        0,
+        ge=0,
+        le=60_000,
+        description="from joining the device's queue to the embedding, for images of `high` and `default`: batches are "
+        "as large as keeps it; 0 = off",
+    )
     concurrency: Concurrency | Auto = Field(
         "auto", description="images in flight in one worker process, single and bulk together"
     )

@@ -2,7 +2,7 @@
 
 The README's tables of settings and errors come from the code; the figures from files that ``make bench`` and
 ``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint itself. Those of
-docs/scaling.md are in `tests.docs.scaling_tables`.
+docs/scaling.md are in `tests.docs.scaling_tables`, those of benchmarks/README.md in `tests.docs.adaptive_table`.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from producer.errors import ERROR_CODES
 from producer.settings import PREFIX
-from tests.docs import reducing_gap_table, scaling_tables
+from tests.docs import adaptive_table, reducing_gap_table, scaling_tables
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def checkpoint() -> str:
 PAGES = {
     README: {"environment": environment, "errors": errors, "speed": speed, "checkpoint": checkpoint},
     ROOT / "docs" / "scaling.md": scaling_tables.TABLES,
-    ROOT / "benchmarks" / "README.md": {"reducing_gap": reducing_gap_table.rows},
+    ROOT / "benchmarks" / "README.md": {**adaptive_table.TABLES, "reducing_gap": reducing_gap_table.rows},
 }
 
 
