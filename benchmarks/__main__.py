@@ -84,7 +84,7 @@ def main() -> None:
                 "ways": {"forward": asdict(comparison.forward_way), "loop": asdict(comparison.loop_way)},
                 "rows": report.rows(comparison.samples),
                 "latencies": report.latencies(comparison.latencies_ms, comparison.loop_per_s),
-                "lone": report.lone(comparison.lone_ms),
+                "lone": report.lone(comparison.lone_ms, comparison.direct_ms),
                 "contenders": comparison.contenders,
                 "stages": by_stage,
                 "samples": comparison.samples,

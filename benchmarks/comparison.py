@@ -88,6 +88,7 @@ class Comparison:
     Attributes:
         samples: a contender's (or limit's) figures in one round.
         latencies_ms: by name and offered share of the loop's rate.
+        lone_ms: of jobs that are alone; `direct_ms` of the same image without a queue, by share of the cores.
         contenders: by name what concerns the whole of one: start, memory, or its error.
     """
 
@@ -103,7 +104,8 @@ class Comparison:
         self.samples: list[Sample] = []
         self.latencies_ms: defaultdict[tuple[str, float], list[float]] = defaultdict(list)
         self.contenders: defaultdict[str, Sample] = defaultdict(dict)
-        self.lone_ms: list[tuple[float, float]] = []
+        self.lone_ms: list[float] = []
+        self.direct_ms: defaultdict[int, list[float]] = defaultdict(list)
         announce("the limits' best ways")
         try_s = plan.window_s / 4
         alone = [
@@ -238,12 +240,13 @@ class Comparison:
     def _lone(self, ours: Session) -> None:
         labels = self._usual.next_set()
         for number in range(LONE_JOBS):
+            for share in self._bare.shares:
+                time.sleep(PAUSE_S)
+                started = time.perf_counter()
+                self._bare.answer(number, labels, share)
+                self.direct_ms[share].append((time.perf_counter() - started) * 1000)
             time.sleep(PAUSE_S)
-            started = time.perf_counter()
-            self._bare.answer(number, labels)
-            direct_s = time.perf_counter() - started
-            time.sleep(PAUSE_S)
-            self.lone_ms.append((direct_s * 1000, ours.lone_s(number, labels) * 1000))
+            self.lone_ms.append(ours.lone_s(number, labels) * 1000)
 
     def _offer(self, name: str, contender: Session, share: float, number: int) -> None:
         self._announce(f"{name}: {share:.0%} of the loop's rate offered")

@@ -114,9 +114,14 @@ class BareModel:
 
             return steady_rate(passes, way.parallel, duration_s, is_warm=shared_by is not None)
 
-    def answer(self, number: int, labels: Sequence[str]) -> Ranking:
+    @property
+    def shares(self) -> list[int]:
+        """Into how many parts the cores are divided, of which a lone image has one: none, or one a batch."""
+        return sorted({1, self._model.parallel_batches})
+
+    def answer(self, number: int, labels: Sequence[str], parallel: int = 1) -> Ranking:
         """One image alone, from its file to its scores, with labels that are known: the direct call."""
-        vector = self._model.embed_images([self._prepare(number)])[0]
+        vector = self._model.embed_images([self._prepare(number)], parallel)[0]
         return self._ranked(vector, *self._shared(labels))
 
     def _prepare(self, number: int) -> Prepared:
