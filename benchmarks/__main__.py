@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks import plot, report, table
+from benchmarks import plot, report, scratch, table
 from benchmarks.comparison import Comparison, Plan
 from benchmarks.labels import Labels
 from benchmarks.limit import BareModel
@@ -29,14 +29,11 @@ from benchmarks.picture_server import picture, picture_server
 from benchmarks.session import CLIENTS, Place
 from benchmarks.stages.measure import stages
 from benchmarks.system import PICTURES
-from tests.model.checkpoints import make_checkpoint
 from worker.service import BUNDLED
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "table.json"
 PLOTS = HERE.parent / "docs"
-SCRATCH = HERE / ".scratch"
-FAMILY = "clip-vit-b32"
 SAME, DIFFERENT, PEERS_LABELS = (4, 100, 1000), (4, 100, 1000), (4, 100)
 
 
@@ -54,17 +51,15 @@ def main() -> None:
     def announce(what: str) -> None:
         console.print(f"{time.monotonic() - began:5.0f} s  {what} …")
 
-    model = SCRATCH / arguments.family
-    if not (model / "config.json").exists():
-        announce("a random checkpoint")
-        make_checkpoint(arguments.family, model)
+    announce("the checkpoint")
+    model = scratch.checkpoint(arguments.family)
     announce("the pipeline's own answers")
     expected = dict(
         zip(peers_labels, references(model, [Labels(count).next_set() for count in peers_labels]), strict=True)
     )
     by_stage: list[dict[str, Any]] = []
     with picture_server(PICTURES) as port:
-        place = Place(model.resolve(), port, SCRATCH / "venvs")
+        place = Place(model.resolve(), port, scratch.FOLDER / "venvs")
         bare = BareModel(model, [picture(number) for number in range(PICTURES)])
         comparison = Comparison(plan, bare, place, expected, announce)
 
@@ -89,7 +84,7 @@ def main() -> None:
                 "stages": by_stage,
                 "samples": comparison.samples,
             }
-            (SCRATCH / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+            (scratch.FOLDER / "table.json").write_text(json.dumps(found, indent=1) + "\n")
             return found
 
         comparison.measure(peers, written)
@@ -101,19 +96,19 @@ def main() -> None:
     for title, columns, cells in table.tables(found):
         console.print(table.for_terminal(title, columns, cells))
     console.print(table.in_words(found, NAMESHOT.name))
-    is_usual = (arguments.family, plan.same, plan.different) == (FAMILY, SAME, DIFFERENT)
+    is_usual = (arguments.family, plan.same, plan.different) == (scratch.VIT_B32, SAME, DIFFERENT)
     is_whole = is_usual and not arguments.quick and len(peers) == len(PEERS)
     if is_whole:
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
         (PLOTS / "throughput.svg").write_text(plot.throughput(table.in_order(found["rows"])))
         (PLOTS / "latency.svg").write_text(plot.latency(found["latencies"]))
-    announce(f"written to {RESULTS if is_whole else SCRATCH / 'table.json'}")
+    announce(f"written to {RESULTS if is_whole else scratch.FOLDER / 'table.json'}")
 
 
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--family", default=FAMILY, help="a random checkpoint's geometry (%(default)s)")
+    parser.add_argument("--family", default=scratch.VIT_B32, help="a random checkpoint's geometry (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported (%(default)s)")
     parser.add_argument(
         "--labels", type=counts, default=SAME, help="label counts of jobs with the same labels (4,100,1000)"
