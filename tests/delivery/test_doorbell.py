@@ -168,6 +168,7 @@ class Taker:
         )
         self._hub = Hub()
         self._over = threading.Event()
+        stack.callback(self._hub.close)
         set_event_loop(self._hub)
         stack.callback(set_event_loop, None)
         stack.enter_context(connection)
