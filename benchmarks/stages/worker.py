@@ -33,7 +33,7 @@ STAGES = (
     ("decode", InThreads, "prepare"),
     ("digest", embeddings.File, "__init__"),
     ("batching", Lane, "submit"),
-    ("batching", Lane, "_ride"),
+    ("batching", Lane, "ride"),
     ("model", DualEncoder, "embed_images"),
     ("model", DualEncoder, "embed_texts"),
     ("rank", LabelCache, "_keep"),
