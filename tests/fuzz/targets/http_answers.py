@@ -200,6 +200,7 @@ ANSWER = st.one_of(
     st.builds(Answer, REDIRECT | ODD | st.binary(), PIECES, THEN),
 )
 ANSWERS = st.lists(ANSWER, min_size=1, max_size=4)
+ANSWERS |= st.lists(st.builds(Answer, KEPT, st.just(1), st.just("stay")), min_size=2, max_size=4)
 
 
 def resolve(host: str, _port: int) -> list[str]:
