@@ -43,13 +43,17 @@ class Bounded(OrderedDict[Hashable, V]):
 
     def remember(self, key: Hashable, value: V) -> None:
         """Keep one value, forgetting the least recently used while there are too many bytes."""
-        if (old := self.pop(key, None)) is not None:
-            self._bytes -= _bytes_of(key) + old.nbytes
+        self.forget(key)
         self[key] = value
         self._bytes += _bytes_of(key) + value.nbytes
         while self._bytes > self._max_bytes:
             oldest, dropped = self.popitem(last=False)
             self._bytes -= _bytes_of(oldest) + dropped.nbytes
+
+    def forget(self, key: Hashable) -> None:
+        """Keep no value for this key."""
+        if (old := self.pop(key, None)) is not None:
+            self._bytes -= _bytes_of(key) + old.nbytes
 
 
 def _bytes_of(key: Hashable) -> int:

@@ -17,22 +17,11 @@ from producer.contract import ClassifyJob, ClassifyManyJob, ImageInfo, Question,
 from producer.errors import JobFailed
 from worker.budget import Budget
 from worker.cancel_scope import Cancelled, CancelScope
-from worker.embeddings import File, ImageEmbeddings
+from worker.embeddings import File, ImageEmbeddings, KnownFile
+from worker.fetch import Downloads
 from worker.labels import LabelCache, Matrix
 from worker.model.interface import Model
 from worker.ranking import rank, scores
-
-
-class Download(Protocol):
-    """What the classifier needs of a fetcher."""
-
-    def fetch(self, url: str, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> bytes:
-        """The body at a URL, within the worker's limits; raises `JobFailed` or `Cancelled`."""
-        ...
-
-    def close(self) -> None:
-        """Close every connection."""
-        ...
 
 
 class Observer(Protocol):
@@ -94,7 +83,7 @@ class Classifier:
         self,
         *,
         model: Model,
-        fetcher: Download,
+        fetcher: Downloads[bytes | KnownFile],
         images: ImageEmbeddings,
         labels: LabelCache,
         observer: Observer,
@@ -166,10 +155,10 @@ class Classifier:
         question, attempt = under_way.question, under_way.attempt
         with self._places.reserve(1, attempt.scope):
             started_s = time.perf_counter()
-            data = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=attempt.scope)
+            fetched = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=attempt.scope)
             fetch_ms = (time.perf_counter() - started_s) * 1000
-            file = File(data)
-            del data  # or it would be held for as long as this image waits for the device
+            file = File(fetched) if isinstance(fetched, bytes) else fetched
+            del fetched  # or it would be held for as long as this image waits for the device
             embedded = self._images.embed(file, attempt.queue, attempt.scope)
             image = embedded.embedding
             logits = self._model.logits(image.vector, under_way.matrix())

@@ -65,6 +65,15 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file that was not downloaded, since the embedding it would make is at hand."""
+
+    sha256: str
+    size_bytes: int
+    embedding: Embedding
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """One image's embedding, and what was done for it.
 
@@ -108,13 +117,22 @@ class ImageEmbeddings:
         """What the embeddings take that are kept now."""
         return self._known.nbytes
 
-    def embed(self, file: File, queue: Queue, scope: CancelScope) -> Embedded:
+    def recall(self, sha256: str) -> Embedding | None:
+        """The embedding of the file with this digest, while it is kept."""
+        with self._lock:
+            return self._known.recall(sha256)
+
+    def embed(self, file: File | KnownFile, queue: Queue, scope: CancelScope) -> Embedded:
         """Recall a file's embedding, or wait for the one that another job makes of it, or make it.
 
         Raises:
             JobFailed: the image is refused, or as `Engine.embed_image`.
             Cancelled: somebody has cancelled the scope.
         """
+        if isinstance(file, KnownFile):
+            with self._lock:
+                self.hits += 1
+            return Embedded(file.embedding)
         if not self._max_bytes:
             return self._embed(file, queue, scope)
         asked_s = time.perf_counter()
@@ -138,8 +156,7 @@ class ImageEmbeddings:
         self._preparing.close()
 
     def _recall_or_embed(self, file: File, queue: Queue, scope: CancelScope) -> Embedded:
-        with self._lock:
-            known = self._known.recall(file.sha256)
+        known = self.recall(file.sha256)
         if known is not None:
             file.take()
             return Embedded(known)

@@ -16,9 +16,10 @@ from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
 from worker.decoding.process import Terms
 from worker.delivery.fairness import WEIGHTS
-from worker.embeddings import ImageEmbeddings
+from worker.embeddings import ImageEmbeddings, KnownFile
 from worker.engine import LocalEngine
 from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
+from worker.http_cache import CachingFetcher
 from worker.images import prepare_pillow
 from worker.labels import LabelCache
 from worker.model.interface import Model
@@ -114,7 +115,9 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         allow=allow,
         hosts=hosts,
     )
-    coalescing = CoalescingFetcher(fetcher, settings.fetch_timeout)
+    caching = CachingFetcher(fetcher, images.recall, max_bytes=settings.http_cache_bytes)
+    downloads = caching if settings.http_cache_bytes else fetcher
+    coalescing = CoalescingFetcher[bytes | KnownFile](downloads, settings.fetch_timeout)
     telemetry = Telemetry()
     telemetry.watch("waiting_images", "Prepared images that wait for the device", lambda: engine.waiting)
     telemetry.watch("device_busy_seconds", "How long the running batch has taken so far", lambda: engine.busy_s)
@@ -127,9 +130,13 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
     telemetry.count("image_cache_misses", "Images that did", lambda: images.misses)
     telemetry.watch("image_cache_bytes", "What the image embeddings take that are kept", lambda: images.kept_bytes)
     telemetry.count("shared_downloads", "Images that came with another job's download", lambda: coalescing.shared)
+    telemetry.count("http_cache_hits", "Images for which no server was asked", lambda: caching.hits)
+    telemetry.count("http_cache_revalidated", "Images that a server called unchanged", lambda: caching.revalidated)
+    telemetry.count("http_cache_misses", "Images downloaded while URLs are kept", lambda: caching.misses)
+    telemetry.watch("http_cache_bytes", "What is kept of URLs", lambda: caching.kept_bytes)
     classifier = Classifier(
         model=model,
-        fetcher=coalescing if settings.fetch_coalesce else fetcher,
+        fetcher=coalescing if settings.fetch_coalesce else downloads,
         images=images,
         labels=labels,
         observer=telemetry,

@@ -73,6 +73,12 @@ class WorkerSettings(ProducerSettings):
     fetch_coalesce: bool = Field(
         True, description="jobs of one worker process that want the same URL at the same moment share one download"
     )
+    http_cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="kept of URLs in one worker process, some 600 each, so that servers are asked for a known picture "
+        "only as `Cache-Control` and `ETag` demand; nothing without the embeddings' cache; 0 = off",
+    )
     metrics_host: str = Field("127.0.0.1", description="where `/metrics`, `/healthz` and `/readyz` listen")
     metrics_port: int = Field(
         9808, ge=0, le=65_535, description="0 = off; a taken port is one warning, and the next free one is used"

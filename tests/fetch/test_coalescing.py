@@ -36,7 +36,7 @@ class Gate:
 class Jobs:
     """Jobs that download from one server, each in a thread of its own."""
 
-    def __init__(self, fetcher: CoalescingFetcher, server: ScriptedServer, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, fetcher: CoalescingFetcher[bytes], server: ScriptedServer, threads: ThreadPoolExecutor) -> None:
         self.fetcher = fetcher
         self.server = server
         self._threads = threads

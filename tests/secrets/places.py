@@ -42,11 +42,20 @@ def loop(exchange: Exchange) -> None:
     exchange.redirect(exchange.path)
 
 
+def unchanging(exchange: Exchange) -> None:
+    exchange.answer(PICTURE, "304 CANARY" if "if-none-match" in exchange.headers else "200 OK", ['ETag: "CANARY"'])
+
+
 #: What a server does, and the code that comes of it; None for an answer.
 SERVERS: dict[str, tuple[Script, str | None]] = {
     "picture": (body(PICTURE), None),
     # What a worker has embedded it does not run again.
     "a picture that is new each time": (lambda exchange: exchange.answer(PICTURE + os.urandom(8)), None),
+    "a picture that may be kept": (
+        lambda exchange: exchange.answer(PICTURE, headers=["Cache-Control: max-age=600, x=CANARY", 'ETag: "CANARY"']),
+        None,
+    ),
+    "a picture that does not change": (unchanging, None),
     "redirect loop": (loop, "too_many_redirects"),
     "redirect to nowhere": (redirect("//[CANARY"), "bad_redirect"),
     "redirect to a secret": (redirect("http://user:CANARY@127.0.0.1/CANARY"), "invalid_url"),

@@ -5,6 +5,7 @@ While a job waits or runs, its message naturally holds the URL; so does the user
 
 import asyncio
 import json
+import re
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -94,6 +95,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
             "NAMESHOT_FETCH_TIMEOUT": "30",
             "NAMESHOT_FETCH_COALESCE": "true",
             "NAMESHOT_EMBEDDING_CACHE_BYTES": "1000000",
+            "NAMESHOT_HTTP_CACHE_BYTES": "100000",
             "NAMESHOT_JOB_TIMEOUT": "4",
             "NAMESHOT_MAX_BYTES": str(MAX_BYTES),
             "NAMESHOT_MAX_PIXELS": str(MAX_PIXELS),
@@ -249,6 +251,11 @@ async def _asynchronously(urls: list[str], redis_urls: tuple[str, str], note: Ca
 @pytest.mark.parametrize("place", ["log", "exceptions", "reprs", "answers", "broker", "metrics", "commands", "ps"])
 def test_no_secret_is_left(aftermath: Aftermath, place: str) -> None:
     show_nothing_of(aftermath.seen[place], CANARY, PASSWORD)
+
+
+@pytest.mark.parametrize("count", ["http_cache_hits", "http_cache_revalidated", "http_cache_misses"])
+def test_caches_were_used_meanwhile(aftermath: Aftermath, count: str) -> None:
+    assert re.search(rf"^nameshot_{count}_total [1-9]", aftermath.seen["metrics"], re.MULTILINE)
 
 
 def test_every_code_that_can_be_had_from_outside_was_had(aftermath: Aftermath) -> None:

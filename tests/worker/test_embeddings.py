@@ -17,6 +17,8 @@ from PIL import Image
 from producer.contract import ClassifyJob, Question, Queue, Result
 from producer.errors import JobFailed
 from tests.acceptance.origin import Origin
+from tests.fetch.cached_pictures import says
+from tests.fetch.servers import ScriptedServer
 from tests.images.files import encoded
 from tests.model.conftest import checkpoint, loaded
 from tests.worker.watched_scope import WatchedScope
@@ -25,9 +27,10 @@ from worker.cancel_scope import Cancelled, CancelScope
 from worker.classifier import Attempt, Classifier
 from worker.decoding.preparing import InThreads
 from worker.delivery.fairness import WEIGHTS
-from worker.embeddings import OVERHEAD_BYTES, Embedded, File, ImageEmbeddings
+from worker.embeddings import OVERHEAD_BYTES, Embedded, File, ImageEmbeddings, KnownFile
 from worker.engine import LocalEngine
 from worker.fetch import CoalescingFetcher, Fetcher, parse_allow
+from worker.http_cache import CachingFetcher
 from worker.labels import LabelCache
 from worker.model.interface import Float32, Model, ModelError, Prepared
 from worker.telemetry import Telemetry
@@ -253,19 +256,20 @@ def test_a_file_is_let_go_before_its_image_waits_for_the_device(images: Images) 
     assert file.size_bytes == len(picture())
 
 
-def answers(images: Images, origin: Origin, *questions: tuple[str, list[str]]) -> list[Result]:
-    """What a worker's classifier says of pictures that it downloads."""
-    fetcher = Fetcher(max_bytes=10**6, timeout_s=TIMEOUT_S, allow=parse_allow(f"127.0.0.1/32:{origin.port}"))
+def answers(images: Images, port: int, *questions: tuple[str, list[str]]) -> list[Result]:
+    """What a worker's classifier says of pictures that it downloads, or knows."""
+    fetcher = Fetcher(max_bytes=10**6, timeout_s=TIMEOUT_S, allow=parse_allow(f"127.0.0.1/32:{port}"))
+    caching = CachingFetcher(fetcher, images.embeddings.recall, max_bytes=MAX_BYTES)
     classifier = Classifier(
         model=images.model,
-        fetcher=CoalescingFetcher(fetcher, TIMEOUT_S),
+        fetcher=CoalescingFetcher[bytes | KnownFile](caching, TIMEOUT_S),
         images=images.embeddings,
         labels=LabelCache(images.engine),
         observer=Telemetry(),
         concurrency=2,
     )
     results = [
-        classifier.classify(ClassifyJob(origin.url(path), Question(labels)), Attempt(soon()))
+        classifier.classify(ClassifyJob(f"http://127.0.0.1:{port}{path}", Question(labels)), Attempt(soon()))
         for path, labels in questions
     ]
     classifier.close()
@@ -281,7 +285,10 @@ def test_new_labels_for_a_known_picture_get_the_scores_they_get_without_the_cach
         questions = [("/owl.png", ["fox", "bear"]), ("/copy-of-owl", ["an owl", "a fox", "two cats"])]
         cached, uncached = make_images(family), make_images(family, max_bytes=0)
 
-        (_, with_cache), (_, without) = answers(cached, origin, *questions), answers(uncached, origin, *questions)
+        (_, with_cache), (_, without) = (
+            answers(cached, origin.port, *questions),
+            answers(uncached, origin.port, *questions),
+        )
 
     assert (cached.watched.runs, uncached.watched.runs) == ([1], [1, 1])
     assert [score.label for score in with_cache.ranking] == [score.label for score in without.ranking]
@@ -290,3 +297,23 @@ def test_new_labels_for_a_known_picture_get_the_scores_they_get_without_the_cach
     )
     assert (with_cache.batch_size, without.batch_size) == (0, 1)
     assert with_cache.image == without.image
+
+
+@pytest.mark.parametrize("headers", [["Cache-Control: max-age=600"], ['ETag: "v1"']])
+def test_a_picture_that_need_not_be_downloaded_again_is_answered_as_if_it_had_been(
+    headers: list[str], make_images: MakeImages
+) -> None:
+    questions = [("/owl.png", ["fox", "bear"]), ("/owl.png", ["an owl", "a fox", "two cats"])]
+    with ScriptedServer(says(*headers, body=picture())) as server:
+        cached, uncached = make_images(), make_images(max_bytes=0)
+
+        (_, known), (_, downloaded) = (
+            answers(cached, server.port, *questions),
+            answers(uncached, server.port, *questions),
+        )
+
+    assert (cached.embeddings.hits, known.batch_size) == (1, 0)
+    assert known.image == downloaded.image
+    assert [score.score for score in known.ranking] == pytest.approx(
+        [score.score for score in downloaded.ranking], rel=0, abs=1e-6
+    )

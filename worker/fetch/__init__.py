@@ -40,13 +40,14 @@ those are dialled. If none does, the code is that of the rule that the URL broke
 """
 
 from worker.fetch.address_policy import AllowedAddress, parse_allow
-from worker.fetch.coalescing import CoalescingFetcher
+from worker.fetch.coalescing import CoalescingFetcher, Downloads
 from worker.fetch.fetcher import Fetcher, mute_http_loggers
 from worker.fetch.url_policy import parse_hosts, parse_ports
 
 __all__ = [
     "AllowedAddress",
     "CoalescingFetcher",
+    "Downloads",
     "Fetcher",
     "mute_http_loggers",
     "parse_allow",

@@ -87,8 +87,18 @@ def _refused_status(response: GuardedResponse) -> FetchFailed:
 
 def finish_empty(response: GuardedResponse) -> None:
     """Keep the connection of an answer that announced to have no body; others are closed with their bodies unread."""
-    is_empty = response.headers.get("Content-Length") == "0" and "Transfer-Encoding" not in response.headers
-    if is_empty and response.status_code not in (204, 304):
+    if response.headers.get("Content-Length") == "0" and response.status_code not in (204, 304):
+        _finish(response)
+
+
+def finish_unchanged(response: GuardedResponse) -> None:
+    """Keep the connection of a 304, which has no body; one that announces any may be about to send it."""
+    if response.headers.get("Content-Length", "0") == "0":
+        _finish(response)
+
+
+def _finish(response: GuardedResponse) -> None:
+    if "Transfer-Encoding" not in response.headers:
         response.raw.read(1, decode_content=False)  # reads nothing; tells http.client that the answer is over
         response.finish(keep=True)
 

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import Generic, Protocol, TypeVar
 
 from producer.errors import JobFailed
 from worker.cancel_scope import CancelScope
 from worker.fetch.failures import TOOK_TOO_LONG
-from worker.fetch.fetcher import Fetcher
 from worker.single_flight import SingleFlight
 
+T_co = TypeVar("T_co", covariant=True)
 
-class CoalescingFetcher:
+
+class Downloads(Protocol[T_co]):
+    """What is asked for images: a `Fetcher`, or what stands before one."""
+
+    def fetch(self, url: str, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> T_co:
+        """What is at a URL, within the worker's limits; raises `JobFailed` or `Cancelled`."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class CoalescingFetcher(Generic[T_co]):
     """A `Fetcher` that asks for a URL once while several want it. Thread-safe.
 
     Each asker has its own time and its own cancellation, and what is wrong with the URL or with its server's answer is
@@ -26,14 +40,14 @@ class CoalescingFetcher:
         shared: images that came with another's download.
     """
 
-    def __init__(self, fetcher: Fetcher, timeout_s: float) -> None:
+    def __init__(self, fetcher: Downloads[T_co], timeout_s: float) -> None:
         self._fetcher = fetcher
         self._timeout_s = timeout_s
-        self._flights: SingleFlight[bytes] = SingleFlight()
+        self._flights: SingleFlight[T_co] = SingleFlight()
         self._lock = threading.Lock()
         self.shared = 0
 
-    def fetch(self, url: str, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> bytes:
+    def fetch(self, url: str, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> T_co:
         """As `Fetcher.fetch`, from a download that may have begun before this call."""
         time_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         within = (scope or CancelScope(math.inf)).within(time_s)

@@ -7,10 +7,12 @@ import logging
 import math
 import ssl
 import threading
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 from urllib.parse import urljoin
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -19,10 +21,11 @@ from urllib3.util.ssl_ import create_urllib3_context
 from producer.errors import JobFailed
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.fetch.address_policy import AddressPolicy, AllowedAddress
-from worker.fetch.body import finish_empty, read_body
+from worker.fetch.body import finish_empty, finish_unchanged, read_body
 from worker.fetch.connection import Dialer
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import FetchFailed, timed_out
+from worker.fetch.freshness import Moment, Terms, is_about, renewed, terms_of
 from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
@@ -34,7 +37,24 @@ from worker.fetch.url_policy import FORBIDDEN, SCHEME, Target, UrlPolicy
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
+T = TypeVar("T")
+
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Fetched:
+    """What a server answered.
+
+    Attributes:
+        body: the image's bytes; none where nothing has changed.
+        terms: on which the answer may be used again; None: it may not.
+        is_unchanged: the answer that was asked about still holds.
+    """
+
+    body: bytes
+    terms: Terms | None
+    is_unchanged: bool = False
 
 
 class Fetcher:
@@ -96,27 +116,34 @@ class Fetcher:
             JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
             Cancelled: somebody has cancelled the scope.
         """
+        return self.ask(self.judge(url), timeout_s=timeout_s, scope=scope).body
+
+    def judge(self, url: str) -> Target:
+        """What a URL leads to, if it may be asked at all.
+
+        Raises:
+            JobFailed: it may not.
+        """
+        return _contained(lambda: self._policy.judge(url), CancelScope(math.inf))
+
+    def ask(
+        self,
+        target: Target,
+        known: Terms | None = None,
+        *,
+        timeout_s: float | None = None,
+        scope: CancelScope | None = None,
+    ) -> Fetched:
+        """As `fetch`, with what its server says of using the answer again.
+
+        Args:
+            known: of an answer that is at hand; the server is asked whether it still holds.
+        """
         if self._closing.is_set():
             raise RuntimeError("the fetcher is closed")
         time_s = min(self._timeout_s, timeout_s if timeout_s is not None else self._timeout_s)
-        scope = (scope or CancelScope(math.inf)).within(time_s)
-        try:
-            return self._fetch(url, scope)
-        except Cancelled:
-            raise
-        except FetchFailed as error:
-            failure = JobFailed(error.code, error.message, error.retryable)
-        except MemoryError:
-            failure = JobFailed("out_of_memory", "the worker ran out of memory during the download; try again.")
-        except Exception as error:
-            # Hostile answers find new ways to break parsers. The exception's own text may hold the URL.
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            _logger.error("unexpected %s in %s at line %s", type(error).__name__, frame.name, frame.lineno)
-            failure = JobFailed("bad_response", "the answer could not be understood; check the server.")
-        # Whatever failed, it may be the cancellation that broke it.
-        scope.check()
-        # Raised outside of the handlers, so that no exception with a URL in it is its context.
-        raise failure
+        within = (scope or CancelScope(math.inf)).within(time_s)
+        return _contained(lambda: self._fetch(target, known, within), within)
 
     def close(self) -> None:
         """End running downloads and close every connection."""
@@ -130,8 +157,7 @@ class Fetcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _fetch(self, url: str, scope: CancelScope) -> bytes:
-        target = self._policy.judge(url)
+    def _fetch(self, target: Target, known: Terms | None, scope: CancelScope) -> Fetched:
         attempts = 0
         failure: FetchFailed | None = None
         while True:
@@ -139,7 +165,7 @@ class Fetcher:
             if scope.is_over:
                 raise timed_out()
             try:
-                return self._attempt(target, scope, is_first=attempts == 1)
+                return self._attempt(target, known, scope, is_first=attempts == 1)
             except FetchFailed as error:
                 if failure is not None and error.code == "host_unavailable":
                     raise failure from None  # what made its host unavailable says more than that it is
@@ -149,17 +175,29 @@ class Fetcher:
                 raise failure
             scope.sleep(pause_s)
 
-    def _attempt(self, target: Target, scope: CancelScope, *, is_first: bool) -> bytes:
+    def _attempt(self, target: Target, known: Terms | None, scope: CancelScope, *, is_first: bool) -> Fetched:
         seen = {target.url}
         while True:
+            conditions = known.conditions() if known is not None else {}
+            asked_s = time.monotonic()
             with (
                 self._hosts.visit(target, scope, is_first=is_first) as visit,
-                self._session.exchange(target, scope, may_reuse=is_first) as response,
+                self._session.exchange(target, scope, may_reuse=is_first, conditions=conditions) as response,
             ):
                 visit.answered = True
+                headers, now_s = response.raw.headers, time.monotonic()
+                came = Moment(time.time(), now_s, now_s - asked_s)
+                if conditions and known is not None and response.status_code == 304:
+                    finish_unchanged(response)
+                    if is_about(known, headers):
+                        return Fetched(b"", renewed(known, headers, came), is_unchanged=True)
+                    known = None  # it speaks of an answer that is not ours: ask for its own
+                    continue
                 if response.status_code not in REDIRECTS:
-                    return read_body(response, self._max_bytes)
-                target = self._follow(target, response)
+                    body = read_body(response, self._max_bytes)
+                    # Where a redirect leads is for the servers on the way to say, each time.
+                    return Fetched(body, terms_of(headers, came) if len(seen) == 1 else None)
+                target, known = self._follow(target, response), None
                 finish_empty(response)
             if target.url in seen or len(seen) > MAX_REDIRECTS:
                 raise FetchFailed(
@@ -183,6 +221,27 @@ class Fetcher:
         if target.scheme == "https" and judged.scheme == "http":
             raise FetchFailed("host_not_allowed", "a redirect left https for http; send the final URL.")
         return judged
+
+
+def _contained(work: Callable[[], T], scope: CancelScope) -> T:
+    """What the work gives; it fails as `Fetcher.fetch` does, whatever strangers make of it."""
+    try:
+        return work()
+    except Cancelled:
+        raise
+    except FetchFailed as error:
+        failure = JobFailed(error.code, error.message, error.retryable)
+    except MemoryError:
+        failure = JobFailed("out_of_memory", "the worker ran out of memory during the download; try again.")
+    except Exception as error:
+        # Hostile answers find new ways to break parsers. The exception's own text may hold the URL.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        _logger.error("unexpected %s in %s at line %s", type(error).__name__, frame.name, frame.lineno)
+        failure = JobFailed("bad_response", "the answer could not be understood; check the server.")
+    # Whatever failed, it may be the cancellation that broke it.
+    scope.check()
+    # Raised outside of the handlers, so that no exception with a URL in it is its context.
+    raise failure
 
 
 def mute_http_loggers() -> None:

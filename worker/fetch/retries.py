@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import time
 from typing import Final
 
+from worker.fetch.dates import http_date_s
 from worker.fetch.failures import FetchFailed
 
 #: A download that failed three times within seconds is not a hiccup; a slot of the worker is worth more.
@@ -39,10 +39,5 @@ def retry_after_s(header: str | None) -> float | None:
         return None
     if re.fullmatch("[0-9]{1,9}", header.strip(), re.ASCII):
         return float(header)
-    try:
-        when = parsedate_to_datetime(header)
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        return max(0.0, (when - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
+    when_s = http_date_s(header)
+    return None if when_s is None else max(0.0, when_s - time.time())

@@ -169,9 +169,12 @@ class GuardedSession(requests.Session):
         """Send a judged request and return its answer, whatever its status, with the body unread."""
         return self._adapter.send(request)
 
-    def exchange(self, target: Target, scope: CancelScope, *, may_reuse: bool) -> GuardedResponse:
+    def exchange(
+        self, target: Target, scope: CancelScope, *, may_reuse: bool, conditions: Mapping[str, str]
+    ) -> GuardedResponse:
         """Ask a judged target for its image, over a kept connection where there is one and it may be used."""
-        return self.send(JudgedRequest(target, self._own_headers, scope, may_reuse=may_reuse))
+        headers = CaseInsensitiveDict({**self._own_headers, **conditions})
+        return self.send(JudgedRequest(target, headers, scope, may_reuse=may_reuse))
 
     def resolve_redirects(self, *_args: Any, **_options: Any) -> Iterator[requests.Response]:
         """Redirects are the fetcher's business: each hop is judged like a first request."""

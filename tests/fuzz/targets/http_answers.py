@@ -5,6 +5,7 @@ What the fetcher dials is seen by the interpreter's own audit events, whatever c
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import sys
@@ -15,18 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.errors import ERROR_CODES, JobFailed
 from tests.fetch.servers import Exchange, ScriptedServer
 from tests.fuzz.target import of_hypothesis
+from worker.embeddings import Embedding, KnownFile
 from worker.fetch import Fetcher, parse_allow
+from worker.http_cache import CachingFetcher
 
 TIMEOUT_S = 0.3
 #: Beyond the deadline, for a machine that is busy with other things.
 PATIENCE_S = 5.0
 MAX_BODY_BYTES = 2_000
+EMBEDDING = Embedding(np.zeros(1, np.float32), 1, 1, "PNG")
 BODY = b"\x89PNG and so on"
 SECRET = "CANARY"
 
@@ -117,6 +122,9 @@ PATH |= LATIN
 URL = st.builds("{}{}{}".format, st.sampled_from(["http://", "http://", "https://", "//", "http:", ""]), HOST, PATH)
 ODD_LOCATION = PATH | st.sampled_from(["file:///etc/passwd", "data:,x", "http://", "ftp://127.0.0.1:PORT/", "\xff"])
 LOCATION = st.one_of(URL, URL, URL, URL, ODD_LOCATION)
+DATE = st.sampled_from(["Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "0"]) | LATIN
+DIRECTIVE = st.builds("max-age={}".format, NUMBER) | LATIN
+DIRECTIVE |= st.sampled_from(["max-age=60", "s-maxage=60", "no-cache", "no-store", "private", 'x="', "must-revalidate"])
 HEADER = st.one_of(
     st.builds("Content-Length:{}".format, NUMBER),
     st.builds("Transfer-Encoding: {}".format, st.sampled_from(["chunked", "Chunked", "gzip, chunked", "x", ""])),
@@ -124,6 +132,13 @@ HEADER = st.one_of(
     st.builds("Connection: {}".format, st.sampled_from(["close", "keep-alive", "upgrade", ""])),
     st.builds("Content-Encoding: {}".format, st.sampled_from(["gzip", "identity", "br, gzip", "x", ""])),
     st.builds("Retry-After: {}".format, NUMBER | st.sampled_from(["Wed, 21 Oct 2015 07:28:00 GMT", "9" * 30])),
+    st.builds("ETag: {}".format, st.sampled_from(['"v1"', 'W/"v1"', '"v2"', "v1", '"', "*"]) | LATIN),
+    st.builds("Last-Modified: {}".format, DATE),
+    st.builds("Date: {}".format, DATE),
+    st.builds("Expires: {}".format, DATE),
+    st.builds("Age: {}".format, NUMBER),
+    st.builds("Vary: {}".format, st.sampled_from(["*", "Accept", "If-None-Match", ""]) | LATIN),
+    st.builds("Cache-Control: {}".format, st.lists(DIRECTIVE, max_size=3).map(", ".join)),
     st.builds("Set-Cookie: {}".format, LATIN),
     st.builds("{}:{}".format, LATIN, LATIN),
     st.builds("X: {}".format, st.integers(1, 70_000).map("x".__mul__)),
@@ -163,6 +178,15 @@ SOUND = st.one_of(
         )
     ),
 )
+#: May be kept, and asked about.
+KEPT = st.builds(
+    lambda status, lines: "\r\n".join([f"HTTP/1.1 {status} X", *lines, "", ""]).encode("utf-8"),
+    st.sampled_from(["304", "304", "200"]),
+    st.lists(HEADER, max_size=3).map(lambda lines: ['ETag: "v1"', *lines]),
+)
+KEPT |= st.sampled_from(['ETag: "v1"', "Cache-Control: max-age=60"]).map(
+    lambda line: f"HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+)
 #: Followed to the end, three of them lead to an image.
 REDIRECT = LOCATION.map(
     lambda location: f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
@@ -172,10 +196,11 @@ PIECES = st.sampled_from([1, 1, 1, 2, 7, 40])
 THEN = st.sampled_from(["stay"] * 12 + ["close"] * 12 + ["reset"] * 3 + ["stall"])
 ANSWER = st.one_of(
     st.builds(Answer, SOUND, PIECES, st.sampled_from(["stay", "close", "stall"]), st.just(True)),
-    st.builds(Answer, REDIRECT | ODD, PIECES, THEN),
+    st.builds(Answer, KEPT | REDIRECT | ODD, PIECES, THEN),
     st.builds(Answer, REDIRECT | ODD | st.binary(), PIECES, THEN),
 )
 ANSWERS = st.lists(ANSWER, min_size=1, max_size=4)
+ANSWERS |= st.lists(st.builds(Answer, KEPT, st.just(1), st.just("stay")), min_size=2, max_size=4)
 
 
 def resolve(host: str, _port: int) -> list[str]:
@@ -200,8 +225,12 @@ def fetch(answers: list[Answer]) -> None:
         allow = parse_allow(f"127.0.0.1/32:{server.port}")
         options: dict[str, Any] = {"max_bytes": MAX_BODY_BYTES, "timeout_s": TIMEOUT_S, "allow": allow}
         with Fetcher(**options, ports=frozenset({server.port}), resolve=resolve) as fetcher:
+            files: dict[str, Embedding] = {}
+            caching = CachingFetcher(fetcher, files.get, max_bytes=2_000)
             for number in range(len(answers)):
-                outcome = download(fetcher, server.url(f"/{SECRET}"))
+                outcome = download(caching, server.url(f"/{SECRET}"))
+                if isinstance(outcome, bytes):
+                    files[hashlib.sha256(outcome).hexdigest()] = EMBEDDING
                 # A busy machine may need longer than there is.
                 assert number > 0 or not answers[0].is_sound or outcome in (BODY, "fetch_timeout")
     for thread in set(threading.enumerate()) - before:
@@ -212,10 +241,10 @@ def fetch(answers: list[Answer]) -> None:
     assert count_descriptors() == descriptors, "a descriptor is left"
 
 
-def download(fetcher: Fetcher, url: str) -> bytes | str:
-    """The body, or the code of the failure."""
+def download(fetcher: CachingFetcher, url: str) -> bytes | KnownFile | str:
+    """The body, what is known of it, or the code of the failure."""
     started_s = time.monotonic()
-    outcome: bytes | str
+    outcome: bytes | KnownFile | str
     try:
         outcome = fetcher.fetch(url)
     except JobFailed as failure:
@@ -226,7 +255,8 @@ def download(fetcher: Fetcher, url: str) -> bytes | str:
         assert failure.__context__ is None
         assert not re.search(f"{SECRET}|127\\.0|example|http://", str(failure))
     else:
-        assert 0 < len(outcome) <= MAX_BODY_BYTES
+        assert 0 < (len(outcome) if isinstance(outcome, bytes) else outcome.size_bytes) <= MAX_BODY_BYTES
+        assert fetcher.kept_bytes <= 2_000
     duration_s = time.monotonic() - started_s
     assert duration_s < TIMEOUT_S + PATIENCE_S, f"{duration_s:.1f} s"
     return outcome
