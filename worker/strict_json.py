@@ -37,7 +37,8 @@ def loads(data: bytes) -> Any:
         raise NotStrictJson("it is nested too deeply") from None
     except ValueError:
         raise NotStrictJson("it is not JSON") from None
-    if not _is_shallow(value):
+    # Most messages have too few brackets to be deep, and are not walked.
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and not _is_shallow(value):
         raise NotStrictJson("it is nested too deeply")
     # Only an escape can bring a surrogate into decoded UTF-8; most messages have none and are not walked again.
     if b"\\ud" in data or b"\\uD" in data:

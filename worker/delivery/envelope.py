@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from typing import Any, Final
 
@@ -60,6 +59,6 @@ def _body(envelope: dict[str, Any], headers: dict[str, Any]) -> bytes:
     if encoding != "base64":
         return b"" if encoding else body.encode()
     try:
-        return base64.b64decode(body, validate=True)
+        return binascii.a2b_base64(body, strict_mode=True)
     except (binascii.Error, ValueError):
         return b""
