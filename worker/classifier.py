@@ -19,7 +19,7 @@ from worker.budget import Budget
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.embeddings import File, ImageEmbeddings
 from worker.labels import LabelCache, Matrix
-from worker.model.interface import Model
+from worker.model.interface import HostModel
 from worker.ranking import rank, scores
 
 
@@ -93,7 +93,7 @@ class Classifier:
     def __init__(
         self,
         *,
-        model: Model,
+        model: HostModel,
         fetcher: Download,
         images: ImageEmbeddings,
         labels: LabelCache,

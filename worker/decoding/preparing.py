@@ -11,7 +11,7 @@ from worker.budget import Budget
 from worker.cancel_scope import CancelScope
 from worker.decoding.pool import DecoderPool
 from worker.images import open_image, refusal
-from worker.model.interface import Model, ModelError, Prepared
+from worker.model.interface import HostModel, ModelError, Prepared
 from worker.model.pixels import prepared
 
 
@@ -57,7 +57,7 @@ class InThreads:
         max_pixels: of one image.
     """
 
-    def __init__(self, model: Model, budget: Budget, *, max_pixels: int) -> None:
+    def __init__(self, model: HostModel, budget: Budget, *, max_pixels: int) -> None:
         self._model, self._budget, self._max_pixels = model, budget, max_pixels
 
     def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
@@ -76,7 +76,7 @@ class InThreads:
 class InProcesses:
     """In the processes of a pool, whose terms have the model's geometry."""
 
-    def __init__(self, model: Model, pool: DecoderPool) -> None:
+    def __init__(self, model: HostModel, pool: DecoderPool) -> None:
         self._model, self._pool = model, pool
 
     def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
@@ -90,7 +90,7 @@ class InProcesses:
         self._pool.close()
 
 
-def _by_model(model: Model, image: Image.Image) -> Prepared:
+def _by_model(model: HostModel, image: Image.Image) -> Prepared:
     try:
         return model.prepare(image)
     except ModelError:

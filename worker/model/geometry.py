@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,10 @@ class Geometry:
             image = image.crop((left, top, left + width, top + height))
         return np.array(image)
 
+    def values(self) -> tuple[object, ...]:
+        """Plain values for JSON; `geometry_of` reads them."""
+        return astuple(self)
+
     def shape(self, width: int, height: int) -> tuple[int, int, int]:
         """What `apply` gives for an image of this size: (height, width, 3)."""
         if self.crop is not None:
@@ -57,6 +62,19 @@ class Geometry:
         if width <= height:
             return short, int(short * height / width)
         return int(short * width / height), short
+
+
+def geometry_of(values: Sequence[object] | None) -> Geometry | None:
+    """From what JSON makes of `Geometry.values`; None stays None."""
+    if values is None:
+        return None
+    size, resample, crop, paints_white = values
+    # JSON has no tuples; whoever wrote these values had a Geometry.
+    return Geometry(_pair(size), Image.Resampling(resample), _pair(crop), bool(paints_white))  # type: ignore[arg-type]
+
+
+def _pair(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _on_white(image: Image.Image) -> Image.Image:

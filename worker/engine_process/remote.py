@@ -1,0 +1,207 @@
+"""A front's engine: what is asked of it is done by an engine process, by its successor if it dies."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from producer.contract import QUEUES, Queue
+from producer.errors import JobFailed
+from worker.batcher import Ride
+from worker.cancel_scope import Cancelled, CancelScope
+from worker.engine import too_late
+from worker.engine_process import frames
+from worker.engine_process.frames import Array, Nonsense
+from worker.engine_process.link import Link
+from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
+from worker.engine_process.terms import Terms
+from worker.logs import place_of
+from worker.model.interface import Prepared
+
+logger = logging.getLogger(__name__)
+
+#: Between attempts to connect: an engine that was killed is started again within seconds, and takes some to load.
+RETRY_S = 0.2
+
+
+class RemoteEngine:
+    """Implements `worker.engine.Engine`.
+
+    While no engine runs everything waits. What a dead engine had not answered is asked of the next one, but for
+    requests that were in hand at too many deaths, see `worker.engine_process.requests`.
+
+    Args:
+        path: of the engine's socket.
+        terms: what the engine said of its model.
+        slots: images that it may have in hand at a time.
+        on_other_model: called when an engine comes with other terms: what this process keeps is of another model.
+    """
+
+    def __init__(self, path: Path, terms: Terms, *, slots: int, on_other_model: Callable[[], None]) -> None:
+        self.max_tokens = terms.max_tokens
+        self._path, self._terms, self._slots = path, terms, slots
+        self._on_other_model = on_other_model
+        self._lock = threading.Lock()
+        self._link: Link | None = None
+        self._closed = threading.Event()
+        #: By number, in the order in which they were asked.
+        self._requests: dict[int, Request] = {}
+        self._last_number = 0
+        #: Images that wait, and seconds of the oldest batch.
+        self._state: tuple[int, float] = (0, 0.0)
+        self._here = threading.Event()
+        threading.Thread(target=self._serve, name="engine-link", daemon=True).start()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether an engine is connected."""
+        return self._here.is_set()
+
+    @property
+    def waiting(self) -> int:
+        """Images of all fronts that waited for the device when the engine last said so."""
+        return self._state[0]
+
+    @property
+    def busy_s(self) -> float:
+        """What the engine's oldest batch had taken when it last said so; it watches over that itself."""
+        return self._state[1]
+
+    def wait_until_here(self, timeout_s: float) -> bool:
+        """Whether an engine was connected in time."""
+        return self._here.wait(timeout_s)
+
+    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
+        """As `Engine.count_tokens`."""
+        if not prompts:
+            return []
+        request = CountRequest(list(prompts))
+        self._ask(request)
+        counts: list[int] = self._awaited(request.future, scope)
+        return counts
+
+    def embed_prompt(self, prompt: str) -> Future[Array]:
+        """As `Engine.embed_prompt`."""
+        request = PromptRequest(prompt)
+        self._ask(request)
+        return request.future
+
+    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
+        """As `Engine.embed_image`."""
+        request = ImageRequest(prepared, QUEUES.index(queue))
+        self._ask(request)
+        ride: Ride[Array] = self._awaited(request.future, scope)
+        return ride
+
+    def close(self) -> None:
+        """End the connection; what still waits fails."""
+        self._closed.set()
+        with self._lock:
+            link, requests = self._link, list(self._requests.values())
+            self._requests.clear()
+        if link is not None:
+            link.end()
+        for request in requests:
+            request.fail(_ending())
+
+    def _awaited(self, future: Future[Any], scope: CancelScope) -> Any:
+        try:
+            scope.on_cancel(future.cancel)
+            return scope.result_of(future)
+        except (Cancelled, CancelledError):
+            raise Cancelled from None
+        except TimeoutError:
+            future.cancel()
+            raise too_late() from None
+
+    def _ask(self, request: Request) -> None:
+        with self._lock:
+            self._last_number += 1
+            request.number = self._last_number
+            if not (closed := self._closed.is_set()):
+                self._requests[request.number] = request
+                if self._link is not None:
+                    self._link.send(request)
+        if closed:
+            request.fail(_ending())
+        # By number, since a future that refers to its request, and so to itself, would keep its pixels for long.
+        request.future.add_done_callback(partial(self._done, request.number))
+
+    def _done(self, number: int, future: Future[Any]) -> None:
+        """Somebody may have cancelled it."""
+        if not future.cancelled():
+            return
+        with self._lock:
+            request = self._requests.get(number)
+            if request is not None and (self._link is None or not self._link.cancel(request)):
+                del self._requests[number]
+
+    def _serve(self) -> None:
+        """Connect, ask for what waits, read answers until the engine ends; then again."""
+        while not self._closed.is_set():
+            try:
+                link = Link(self._path, self._slots)
+            except (OSError, Nonsense):
+                self._closed.wait(RETRY_S)
+                continue
+            if link.terms != self._terms:
+                link.close()
+                logger.critical("the engine has come back with another model")
+                self._on_other_model()
+                self._closed.wait(RETRY_S)
+                continue
+            self._adopt(link)
+            try:
+                for kind, number, payload in link.answers():
+                    self._take(link, kind, number, payload)
+            except (OSError, Nonsense):
+                pass
+            except Exception as error:
+                logger.error("the engine's answer cannot be read: %s at %s", type(error).__name__, place_of(error))
+            self._lose(link)
+
+    def _adopt(self, link: Link) -> None:
+        with self._lock:
+            self._link = link
+            for request in self._requests.values():
+                link.send(request)
+            waiting = len(self._requests)
+        self._here.set()
+        if waiting:
+            logger.info("the engine is here: %d requests are asked again", waiting)
+
+    def _lose(self, link: Link) -> None:
+        link.close()
+        self._here.clear()
+        given_up = []
+        with self._lock:
+            self._link, self._state = None, (0, 0.0)
+            for request in list(self._requests.values()):
+                if request.future.done():
+                    del self._requests[request.number]
+                elif link.blames(request):
+                    del self._requests[request.number]
+                    given_up.append(request)
+        for request in given_up:
+            request.give_up()
+        if not self._closed.is_set():
+            logger.warning("the engine has ended: %d requests wait for the next one", len(self._requests))
+
+    def _take(self, link: Link, kind: int, number: int, payload: bytes) -> None:
+        if kind == frames.STATE:
+            self._state = frames.STATE_FRAME.unpack(payload)
+            return
+        with self._lock:
+            request = self._requests.pop(number, None)
+            link.answered(number)
+        if request is not None:
+            request.resolve(kind, payload)
+
+
+def _ending() -> JobFailed:
+    return JobFailed("deadline_exceeded", "the worker is shutting down.")
