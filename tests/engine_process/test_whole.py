@@ -1,10 +1,9 @@
 """``nameshot worker --processes 2`` from start to stop, with a real client: what a user sees of engine and fronts."""
 
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ from producer import Client
 from tests.acceptance.conftest import StartWorker, picture
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
-from tests.eventually import eventually
-from tests.processes.programs import wait_until_gone
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear", "owl"]
