@@ -139,7 +139,7 @@ class Outbox:
     """Sends frames from a thread of its own, so that nobody else waits for the other side to read; in order.
 
     Args:
-        sent: told, after the fact, how many frames were sent that were put in with `counts`.
+        sent: told how many frames were sent, or lost with the connection, that were put in with `counts`.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Outbox:
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def put(self, data: bytes, *, counts: bool = False) -> None:
-        """Send it soon; nothing is said where the connection has ended."""
+        """Send it soon; where the connection has ended it is lost, which whoever reads from it finds out."""
         self._frames.put((data, counts))
 
     def close(self) -> None:
@@ -170,8 +170,6 @@ class Outbox:
                         break
                     batch.append(more)
                     size += len(more[0])
-            try:
+            with suppress(OSError):
                 self._connection.sendall(b"".join(data for data, _ in batch))
-            except OSError:  # whoever reads from it finds out
-                return
             self._sent(sum(counts for _, counts in batch))

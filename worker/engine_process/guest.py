@@ -73,7 +73,6 @@ class Guest:
     def __init__(self, host: Host, connection: socket.socket) -> None:
         self._host = host
         self._connection = connection
-        self._memory: SlotMemory
         self._outbox: Outbox | None = None
         self._lock = threading.Lock()
         #: What was asked and not answered, by the front's number; and the slots of the images among it.
@@ -85,11 +84,12 @@ class Guest:
         """Answer until the front is gone; what it still waits for is taken back then."""
         try:
             self._connection.settimeout(GREETING_S)
-            self._greet()
+            # In this frame only: it is given back with the front's last image, and waits for no collector of garbage.
+            memory = self._greet()
             self._connection.settimeout(None)
             self._outbox = Outbox(self._connection, "front-answers", self._sent)
             for kind, number, payload in frames.frames(self._connection, frames.MAX_REQUEST_BYTES):
-                self._take(kind, number, payload)
+                self._take(memory, kind, number, payload)
         except Nonsense as nonsense:
             logger.error("a front spoke nonsense (%s): its connection is closed", nonsense)
         except OSError:
@@ -109,7 +109,7 @@ class Guest:
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
-    def _greet(self) -> None:
+    def _greet(self) -> SlotMemory:
         self._connection.sendall(json_frame(frames.WELCOME, 0, self._host.terms.values()))
         kind, _, payload = frames.receive(self._connection, frames.MAX_REQUEST_BYTES)
         slots = frames.from_json(payload) if kind == frames.FURNISH else None
@@ -117,10 +117,11 @@ class Guest:
             raise Nonsense("no number of slots")
         descriptor = new_memory(slots, self._host.terms.slot_bytes)
         with open(descriptor, "rb", buffering=0):  # closes it  # noqa: PTH123 - it has no path
-            self._memory = SlotMemory(descriptor, slots, self._host.terms.slot_bytes)
+            memory = SlotMemory(descriptor, slots, self._host.terms.slot_bytes)
             socket.send_fds(self._connection, [frame(frames.MEMORY)], [descriptor])
+        return memory
 
-    def _take(self, kind: int, number: int, payload: bytes) -> None:
+    def _take(self, memory: SlotMemory, kind: int, number: int, payload: bytes) -> None:
         if kind == frames.CANCEL:
             with self._lock:
                 future = self._asked.get(number)
@@ -132,7 +133,7 @@ class Guest:
                 raise Nonsense("a number that is asked for already")
         self._unanswered.acquire()
         if kind == frames.IMAGE:
-            self._image(number, payload)
+            self._image(memory, number, payload)
         elif kind == frames.PROMPT:
             self._prompt(number, payload)
         elif kind == frames.COUNT:
@@ -140,21 +141,21 @@ class Guest:
         else:
             raise Nonsense(f"a frame of kind {kind}")
 
-    def _image(self, number: int, payload: bytes) -> None:
+    def _image(self, memory: SlotMemory, number: int, payload: bytes) -> None:
         if len(payload) <= frames.IMAGE_HEAD.size:
             raise Nonsense("an image without a head")
         slot, rank, alone = frames.IMAGE_HEAD.unpack_from(payload)
         description = payload[frames.IMAGE_HEAD.size :]
-        if slot >= self._memory.slots or rank >= len(QUEUES):
+        if slot >= memory.slots or rank >= len(QUEUES):
             raise Nonsense("no such slot or queue")
         with self._lock:
             if slot in self._taken:
                 raise Nonsense("a slot that is in use")
             self._taken.add(slot)
-        arrays = self._memory.read(slot, self._host.layout(description))
+        arrays = memory.read(slot, self._host.layout(description))
         # Images of one layout ride together; a suspect with nobody.
         key = object() if alone else description
-        image = ImageInSlot(arrays, key, partial(self._memory.mark, slot))
+        image = ImageInSlot(arrays, key, partial(memory.mark, slot))
         try:
             future = self._host.queue_image(image, QUEUES[rank], alone)
         except BatcherClosed as error:

@@ -164,6 +164,7 @@ class RemoteEngine:
             except Exception as error:
                 logger.error("the engine's answer cannot be read: %s at %s", type(error).__name__, place_of(error))
             self._lose(link)
+            del link  # and with it its memory, before the next one comes
 
     def _adopt(self, link: Link) -> None:
         with self._lock:
