@@ -21,8 +21,8 @@ class BareModel:
         folder: the checkpoint.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._model = load_model(str(folder), device="cpu")
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self._model = load_model(str(folder), device=device)
         self._model.warm_up()
         self._prepared = self._model.prepare(Image.open(io.BytesIO(picture(0))).convert("RGB"))
 

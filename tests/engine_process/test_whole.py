@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from producer import Client
 from tests.acceptance.conftest import StartWorker, picture
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
+from tests.eventually import eventually
+from tests.processes.programs import wait_until_gone
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear", "owl"]
@@ -78,3 +81,92 @@ def test_jobs_in_flight_when_the_engine_is_killed_are_answered_right_by_the_next
         assert {score.label: score.score for score in result.ranking} == pytest.approx(expected, abs=1e-5)
     assert len(children(launcher)["fronts"]) == 2
     assert launcher.stop() == 0
+
+
+def test_no_front_loads_torch_or_sees_a_gpu_and_the_engine_does_both(
+    start: Start, valkey: ValkeyServer, origin: Origin
+) -> None:
+    launcher = start("light", CUDA_VISIBLE_DEVICES="0")
+    assert client_of(valkey, "light").classify(origin.url("/owl.png"), LABELS).ranking
+    processes = children(launcher)
+
+    for front in processes["fronts"]:
+        assert "libtorch" not in Path(f"/proc/{front}/maps").read_text()
+        assert "CUDA_VISIBLE_DEVICES=" in Path(f"/proc/{front}/environ").read_text().split("\0")
+    (engine,) = processes["engine"]
+    assert "libtorch" in Path(f"/proc/{engine}/maps").read_text()
+    assert "CUDA_VISIBLE_DEVICES=0" in Path(f"/proc/{engine}/environ").read_text().split("\0")
+
+
+def test_a_front_that_is_killed_is_started_again_and_its_jobs_are_answered(
+    start: Start, valkey: ValkeyServer, origin: Origin
+) -> None:
+    launcher = start("front-killed", NAMESHOT_FETCH_PER_HOST="4")
+    client = client_of(valkey, "front-killed")
+    origin.hold_back()
+    for n in range(8):
+        origin.pages[f"/f{n}.png"] = ("image/png", picture("PNG", (70 + n, 70), "teal"))
+    jobs = [client.submit(origin.url(f"/held/f{n}.png"), LABELS) for n in range(8)]
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    before = children(launcher)
+    os.kill(before["fronts"][0], signal.SIGKILL)
+    origin.hold.set()
+
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+    eventually(lambda: len(children(launcher)["fronts"]) == 2, lambda: launcher.log)
+    assert children(launcher)["engine"] == before["engine"]
+
+
+def test_while_its_engine_is_away_a_front_says_that_it_is_not_ready_and_takes_no_job(
+    start: Start, valkey: ValkeyServer, origin: Origin
+) -> None:
+    launcher = start("away", NAMESHOT_METRICS_PORT="19850")
+    client = client_of(valkey, "away")
+    (engine,) = children(launcher)["engine"]
+    os.kill(engine, signal.SIGKILL)
+    eventually(lambda: readiness(19850) == (503, "the engine is away\n"))
+    job = client.submit(origin.url("/owl.png"), LABELS)
+
+    assert job.result(timeout=TIMEOUT_S).ranking
+    eventually(lambda: readiness(19850) == (200, "ok\n"))
+
+
+@pytest.mark.parametrize("ends", ["told", "killed"])
+def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
+    ends: str, start: Start, valkey: ValkeyServer, origin: Origin, tmp_path: Path
+) -> None:
+    """Told by SIGTERM to stop; or by the kernel, since the launcher was killed."""
+    prefix = f"whole-{ends}"
+    launcher = start(prefix, NAMESHOT_DRAIN_TIMEOUT="600", TMPDIR=str(tmp_path))
+    client = client_of(valkey, prefix)
+    origin.pages[f"/{ends}.png"] = ("image/png", picture("PNG", (75, 75), "plum"))
+    origin.hold_back()
+    job = client.submit(origin.url(f"/held/{ends}.png"), LABELS)
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    processes = [pid for pids in children(launcher).values() for pid in pids]
+
+    launcher.process.send_signal(signal.SIGTERM if ends == "told" else signal.SIGKILL)
+    eventually(lambda: launcher.log.count("Warm shutdown") == 2, lambda: launcher.log)
+    origin.hold.set()
+
+    assert job.result(timeout=TIMEOUT_S).ranking
+    assert launcher.process.wait(TIMEOUT_S) == (0 if ends == "told" else -signal.SIGKILL)
+    wait_until_gone(*processes)
+    assert "ERROR" not in launcher.log
+    assert "WARNING" not in launcher.log
+    assert list(tmp_path.glob("nameshot-*")) == []
+
+
+def test_a_model_that_cannot_be_used_is_one_sentence_and_ends_all(start_worker: StartWorker) -> None:
+    launcher = start_worker("/no/such/folder", COMMAND)
+
+    assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG
+    assert launcher.log.count("there is no folder '/no/such/folder'") == 1
+    assert "the engine cannot work: all workers are stopped." in launcher.log
+    assert "Traceback" not in launcher.log
+
+
+def readiness(port: int) -> tuple[int, str]:
+    """What a front's /readyz says."""
+    answer = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+    return answer.status_code, answer.text
