@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from worker.allocator import give_memory_back
 from worker.capacity import measured_max_batch
@@ -15,9 +15,7 @@ from worker.delivery.fairness import WEIGHTS
 from worker.engine import LocalEngine
 from worker.images import prepare_pillow
 from worker.model.interface import Model, Prepared
-
-if TYPE_CHECKING:
-    from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
