@@ -135,6 +135,17 @@ def test_an_engine_whose_device_hangs_ends_itself_and_says_so_to_its_fronts(
     assert "the device has been busy with one batch for" in engine.log
 
 
+def test_a_frozen_engine_is_none_until_it_speaks_again(engines: Engines, engine: KeptEngine) -> None:
+    front = engines.front()
+    engine.process.send_signal(signal.SIGSTOP)
+    eventually(lambda: not front.is_here)
+    asked = engines.ask(front, image(1))
+    engine.process.send_signal(signal.SIGCONT)
+
+    assert asked.result(TIMEOUT_S).batch_size == 1
+    eventually(lambda: front.is_here)
+
+
 def test_an_engine_ends_in_order_once_its_last_front_has_left(engines: Engines, engine: KeptEngine) -> None:
     front = engines.front()
     engine.process.send_signal(signal.SIGTERM)

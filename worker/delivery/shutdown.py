@@ -49,7 +49,9 @@ class Departure:
 
     def leave_now(self) -> None:
         """End the process; what it holds goes back to the queues, and blames nobody."""
-        self._in_a_thread(0.0)
+        if self._leaving_since_s is None:
+            self._leaving_since_s = time.monotonic()
+            self._in_a_thread(0.0)
 
     def _drain_first(self, celerys: Any) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, frame: FrameType | None) -> None:

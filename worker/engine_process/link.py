@@ -12,7 +12,7 @@ from typing import Final
 
 from worker.engine_process import frames
 from worker.engine_process.frames import Frame, Nonsense, Outbox, frame, json_frame
-from worker.engine_process.memory import SlotMemory, described, layout
+from worker.engine_process.memory import SlotMemory
 from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
 from worker.engine_process.terms import Terms, terms_of
 
@@ -59,11 +59,10 @@ class Link:
             if not self._free:
                 self._without_slot.append(request)
                 return
-            slot = request.slot = self._slots[request.number] = self._free.pop()
-            description = described(request.prepared.arrays)
-            self._memory.write(slot, layout(description), request.prepared.arrays)
+            slot = self._slots[request.number] = self._free.pop()
+            self._memory.write(slot, request.layout, request.arrays)
             head = frames.IMAGE_HEAD.pack(slot, request.rank, request.deaths > 0)
-            data = frame(frames.IMAGE, request.number, head + description)
+            data = frame(frames.IMAGE, request.number, head + request.description)
         elif isinstance(request, PromptRequest):
             data = frame(frames.PROMPT, request.number, request.prompt.encode())
         elif isinstance(request, CountRequest):

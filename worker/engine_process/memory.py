@@ -15,6 +15,7 @@ import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +26,8 @@ from worker.engine_process.frames import Nonsense, from_json
 #: Of arrays in a slot: a cache line, which is enough for any number.
 _ALIGNMENT: Final = 64
 _MAX_AXES: Final = 8
+#: That are remembered: most models have one.
+_LAYOUTS: Final = 1024
 _MAX_ARRAYS: Final = 16
 #: Numbers and truth values: a NumPy array of objects would be pointers.
 _KINDS: Final = "buif"
@@ -58,6 +61,7 @@ def described(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return json.dumps([[name, array.dtype.str, array.shape] for name, array in arrays.items()]).encode()
 
 
+@lru_cache(_LAYOUTS)
 def layout(description: bytes) -> Layout:
     """Where arrays of this description lie; raises `Nonsense`."""
     places, offset = [], 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
@@ -26,7 +27,9 @@ from worker.model.interface import Prepared
 logger = logging.getLogger(__name__)
 
 #: Between attempts to connect: an engine that was killed is started again within seconds, and takes some to load.
-RETRY_S = 0.2
+RETRY_S: Final = 0.2
+#: An engine says how it is each second; one that has not for so long is frozen.
+SILENT_S: Final = 10.0
 
 
 class RemoteEngine:
@@ -55,12 +58,13 @@ class RemoteEngine:
         #: Images that wait, and seconds of the oldest batch.
         self._state: tuple[int, float] = (0, 0.0)
         self._here = threading.Event()
+        self._heard_s = 0.0
         threading.Thread(target=self._serve, name="engine-link", daemon=True).start()
 
     @property
     def is_here(self) -> bool:
-        """Whether an engine is connected."""
-        return self._here.is_set()
+        """Whether an engine is connected, and not silent."""
+        return self._here.is_set() and time.monotonic() - self._heard_s < SILENT_S
 
     @property
     def waiting(self) -> int:
@@ -94,6 +98,8 @@ class RemoteEngine:
     def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
         """As `Engine.embed_image`."""
         request = ImageRequest(prepared, QUEUES.index(queue))
+        if request.layout.size_bytes > self._terms.slot_bytes:
+            raise JobFailed("model_error", "this image takes more memory than any that the engine knows.")
         self._ask(request)
         ride: Ride[Array] = self._awaited(request.future, scope)
         return ride
@@ -145,26 +151,27 @@ class RemoteEngine:
         """Connect, ask for what waits, read answers until the engine ends; then again."""
         while not self._closed.is_set():
             try:
-                link = Link(self._path, self._slots)
-            except (OSError, Nonsense):
-                self._closed.wait(RETRY_S)
-                continue
+                self._meet_an_engine()
+            except OSError:
+                pass  # none is there
+            except Nonsense as nonsense:
+                logger.error("the engine spoke nonsense: %s", nonsense)
+            except Exception as error:  # this thread must go on
+                logger.error("what the engine said cannot be used: %s at %s", type(error).__name__, place_of(error))
+            self._closed.wait(RETRY_S)
+
+    def _meet_an_engine(self) -> None:
+        link = Link(self._path, self._slots)
+        try:
             if link.terms != self._terms:
-                link.close()
-                logger.critical("the engine has come back with another model")
+                logger.critical("the engine has come back with another model: this front begins anew")
                 self._on_other_model()
-                self._closed.wait(RETRY_S)
-                continue
+                return
             self._adopt(link)
-            try:
-                for kind, number, payload in link.answers():
-                    self._take(link, kind, number, payload)
-            except (OSError, Nonsense):
-                pass
-            except Exception as error:
-                logger.error("the engine's answer cannot be read: %s at %s", type(error).__name__, place_of(error))
+            for kind, number, payload in link.answers():
+                self._take(link, kind, number, payload)
+        finally:
             self._lose(link)
-            del link  # and with it its memory, before the next one comes
 
     def _adopt(self, link: Link) -> None:
         with self._lock:
@@ -172,15 +179,16 @@ class RemoteEngine:
             for request in self._requests.values():
                 link.send(request)
             waiting = len(self._requests)
+        self._heard_s = time.monotonic()
         self._here.set()
         if waiting:
             logger.info("the engine is here: %d requests are asked again", waiting)
 
     def _lose(self, link: Link) -> None:
         link.close()
-        self._here.clear()
         given_up = []
         with self._lock:
+            was_ours = self._link is link
             self._link, self._state = None, (0, 0.0)
             for request in list(self._requests.values()):
                 if request.future.done():
@@ -190,11 +198,13 @@ class RemoteEngine:
                     given_up.append(request)
         for request in given_up:
             request.give_up()
-        if not self._closed.is_set():
+        self._here.clear()
+        if was_ours and not self._closed.is_set():
             logger.warning("the engine has ended: %d requests wait for the next one", len(self._requests))
 
     def _take(self, link: Link, kind: int, number: int, payload: bytes) -> None:
         if kind == frames.STATE:
+            self._heard_s = time.monotonic()
             self._state = frames.STATE_FRAME.unpack(payload)
             return
         with self._lock:

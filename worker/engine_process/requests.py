@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from producer.errors import JobFailed
 from worker.engine_process import frames
+from worker.engine_process.memory import described, layout
 from worker.model.interface import Prepared
 
 #: Engines that may die over one request. An image counts when it was in a batch, and rides alone the second time, so
@@ -92,7 +93,8 @@ class ImageRequest(Request):
 
     Attributes:
         rank: its queue, by its place in `producer.contract.QUEUES`.
-        slot: where its pixels lie; None while it waits for one.
+        description: of its arrays, see `worker.engine_process.memory`.
+        layout: how they lie in a slot.
     """
 
     max_deaths = DEATHS_OF_AN_IMAGE
@@ -100,9 +102,10 @@ class ImageRequest(Request):
 
     def __init__(self, prepared: Prepared, rank: int) -> None:
         super().__init__()
-        self.prepared = prepared
+        self.arrays = prepared.arrays
         self.rank = rank
-        self.slot: int | None = None
+        self.description = described(prepared.arrays)
+        self.layout = layout(self.description)
 
     def result_in(self, payload: bytes) -> Any:
         """A `Ride`."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: Fronts of one engine, and those that were replaced and are not gone yet.
 MAX_GUESTS: Final = 128
-#: Layouts that are remembered; a model whose images have all the same has one.
-_LAYOUTS: Final = 1024
+#: Out of descriptors: fronts go on trying, and so does this.
+_PAUSE_S: Final = 0.1
 
 
 def mark(batch: Sequence[Prepared]) -> None:
@@ -58,7 +58,6 @@ class Server:
         self._alone = OneByOne(engine.queue_image)
         self._lock = threading.Lock()
         self._guests: set[Guest] = set()
-        self._layout = lru_cache(_LAYOUTS)(layout)
         self._forever = CancelScope(float("inf"))
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -99,7 +98,7 @@ class Server:
         Raises:
             Nonsense: they are not what this model takes, or larger than a slot.
         """
-        found = self._layout(description)
+        found = layout(description)
         if found.kinds != self._sample.kinds or found.size_bytes > self.terms.slot_bytes:
             raise Nonsense("arrays that this model does not take")
         return found
@@ -120,9 +119,10 @@ class Server:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:  # closed; or out of descriptors, and then fronts try again
+            except OSError:
                 if self._listener.fileno() < 0:
                     return
+                time.sleep(_PAUSE_S)
                 continue
             guest = Guest(self, connection)
             with self._lock:
