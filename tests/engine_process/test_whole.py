@@ -1,6 +1,7 @@
 """``nameshot worker --processes 2`` from start to stop, with a real client: what a user sees of engine and fronts."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear", "owl"]
 TIMEOUT_S = 60
+#: What two fronts have at once at least, in batches of 8 on one core: 24 images together.
+IN_FLIGHT = 20
 #: As a user starts it.
 COMMAND = (str(Path(sys.executable).with_name("nameshot")), "worker", "--processes", "2")
 
@@ -65,14 +68,18 @@ def test_jobs_in_flight_when_the_engine_is_killed_are_answered_right_by_the_next
     launcher = start("killed")
     client = client_of(valkey, "killed")
     urls = pictures(origin, 60)
-    jobs = [client.submit(url, LABELS) for url in urls]
-    first = jobs[0].result(timeout=TIMEOUT_S)
+    assert client.classify(origin.url("/owl.png"), LABELS).ranking
     (engine,) = children(launcher)["engine"]
+    os.kill(engine, signal.SIGSTOP)  # so that nothing is answered before it dies
+    jobs = [client.submit(url, LABELS) for url in urls]
+    eventually(lambda: sum(path.startswith("/p") for path in origin.paths) >= IN_FLIGHT)
     os.kill(engine, signal.SIGKILL)
 
     results = [job.result(timeout=TIMEOUT_S) for job in jobs]
 
-    assert first.ranking
+    waited = re.findall(r"the engine has ended: (\d+) requests wait", launcher.log)
+    assert len(waited) == 2
+    assert sum(map(int, waited)) > 0, launcher.log
     assert "the engine was killed by SIGKILL; starting it again in 1 s." in launcher.log
     for url, result in zip(urls, results, strict=True):
         file = tmp_path / "picture.png"
