@@ -110,7 +110,12 @@ def private_folder() -> Iterator[Path]:
     """
     if not hasattr(os, "memfd_create"):
         raise SettingsError("--processes needs Linux, whose shared memory has no names; leave it out.")
-    folder = Path(tempfile.mkdtemp(prefix="nameshot-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="nameshot-"))
+    except OSError as error:
+        raise SettingsError(
+            f"--processes needs a folder for sockets, and none can be made ({error.strerror}); name one by TMPDIR."
+        ) from None
     try:
         if len(os.fsencode(folder / "engine-999")) > _MAX_PATH_BYTES:
             raise SettingsError(f"TMPDIR {tempfile.gettempdir()!r} is too long for a socket in it; name a shorter one.")

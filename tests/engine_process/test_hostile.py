@@ -13,7 +13,7 @@ import pytest
 from tests.engine_process.engines import TIMEOUT_S, Engines, GatedModel, image, soon
 from tests.eventually import eventually
 from tests.processes.programs import kill, run_python
-from worker.engine_process import frames
+from worker.engine_process import frames, guest
 from worker.engine_process.frames import HEAD, IMAGE_HEAD, frame, json_frame
 from worker.model import Model
 
@@ -115,6 +115,7 @@ NONSENSE = {
     "a prompt of a megabyte": frame(frames.PROMPT, 1, b"x" * 1_000_000),
     "prompts that are none": json_frame(frames.COUNT, 1, {"a": 1}),
     "prompts that are numbers": json_frame(frames.COUNT, 1, [1]),
+    "one of them of a megabyte": json_frame(frames.COUNT, 1, ["x" * 1_000_000]),
 }
 
 
@@ -191,7 +192,10 @@ def test_nothing_is_left_of_a_front_that_was_killed(model: GatedModel, engines: 
     eventually(lambda: (descriptors(), memories()) <= before)
 
 
-def test_a_front_that_reads_no_answer_holds_up_nobody(model: GatedModel, engines: Engines) -> None:
+def test_a_front_that_reads_no_answer_holds_up_nobody(
+    model: GatedModel, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest, "MAX_UNANSWERED", 64)
     server = engines.serve(model)
     neighbour = engines.front()
     connection, descriptor = furnished(engines.path)

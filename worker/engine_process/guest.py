@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 MAX_SLOTS: Final = 4096
 #: Twice a template with a label in it (`producer.contract.labels`), of the widest characters.
 MAX_PROMPT_BYTES: Final = 8192
-#: Requests of one front that are not answered; it is not read from while it has more. Sixteen jobs that each ask for
-#: `worker.labels.MAX_ASKED` labels at once.
-MAX_UNANSWERED: Final = 8192
+#: Requests of one front that are not answered; it is not read from while it has more, and its images then wait behind
+#: its prompts: so this is more than a hundred jobs of `worker.labels.MAX_ASKED` new labels at once.
+MAX_UNANSWERED: Final = 65_536
 #: From a front's connection to its first request; what connects and says nothing is let go.
 GREETING_S: Final = 10.0
 
@@ -173,6 +173,8 @@ class Guest:
         prompts = frames.from_json(payload)
         if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
             raise Nonsense("no list of prompts")
+        if any(len(prompt) > MAX_PROMPT_BYTES for prompt in prompts):
+            raise Nonsense("a prompt that is too long")
         try:
             answer = json_frame(frames.COUNTS, number, self._host.count_tokens(prompts))
         except Exception as error:  # a tokenizer's
