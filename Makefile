@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench peers chaos soak fuzz audit clean
+.PHONY: help install demo test lint format bench chaos soak fuzz audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -34,11 +34,8 @@ format: install ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## throughput of a real worker beside the model's own limit
+bench: install ## the model's limit, a real worker, and what one would run instead, side by side; installs the peers
 	$(BIN)/python -m benchmarks
-
-peers: install ## throughput beside Celery with a pipeline, celery-batches, LitServe, Ray Serve and BentoML; installs them
-	$(BIN)/python -m benchmarks.peers
 
 chaos: install ## a minute without Valkey, then 10,000 jobs while workers, producers, connections and Valkey fail: none may be lost
 	$(BIN)/python -m pytest tests/delivery/test_broker_restarts.py --outage-s=60

@@ -1,121 +1,133 @@
-"""``make bench``: the system beside the model's own forward pass, round by round, in one run.
+"""``make bench``: the limits, nameshot, and what one would run instead, side by side in one run.
 
-Writes ``benchmarks/results/single_jobs.json`` and prints the same as a table.
+Prints tables. A whole run (all peers, the default labels, not ``--quick``) writes ``benchmarks/results/table.json``,
+``docs/throughput.svg`` and ``docs/latency.svg``; any other writes ``benchmarks/.scratch/table.json`` only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import os
+import platform
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks import plot, report, scratch, table
+from benchmarks.comparison import Comparison, Plan
+from benchmarks.labels import Labels
 from benchmarks.limit import BareModel
 from benchmarks.machine import cpu_name
-from benchmarks.system import System, running_system
-from tests.model.checkpoints import make_checkpoint
+from benchmarks.peers.contenders import NAMESHOT, PEERS
+from benchmarks.peers.reference import references
+from benchmarks.picture_server import picture, picture_server
+from benchmarks.session import CLIENTS, Place
+from benchmarks.stages.measure import stages
+from benchmarks.system import PICTURES
+from worker.device import BUNDLED
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "single_jobs.json"
-SCRATCH = HERE / ".scratch"
-BATCH_SIZES = (4, 8, 16, 32)
-#: One forward pass of 16 images takes a second on two cores; eight of them even out the scheduler's noise.
-LIMIT_DURATION_S = 8.0
-#: What the worker chooses for itself on a CPU, where it runs a batch on each core.
-PARALLEL_BATCH = 8
+RESULTS = HERE / "results" / "table.json"
+PLOTS = HERE.parent / "docs"
+SAME, DIFFERENT, PEERS_LABELS = (4, 100, 1000), (4, 100, 1000), (4, 100)
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--family", default="clip-vit-b32", help="a random checkpoint's geometry (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=200, help="jobs a round (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported (%(default)s)")
-    parser.add_argument("--labels", type=int, default=4, help="candidate labels a job (%(default)s)")
-    arguments = parser.parse_args()
-    folder = SCRATCH / arguments.family
-    if not (folder / "config.json").exists():
-        make_checkpoint(arguments.family, folder)
-    bare = BareModel(folder)
-    best_batch, _ = bare.best(BATCH_SIZES, LIMIT_DURATION_S / 2)
-    labels = [f"candidate label {number}" for number in range(arguments.labels)]
-    with running_system(folder) as system:
-        system.single_jobs_per_s(2 * best_batch, labels)  # connections, caches
-        rounds = [measured(bare, system, best_batch, arguments.jobs, labels) for _ in range(arguments.rounds)]
-    report = {
-        "machine": {"cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__},
-        "model": arguments.family,
-        "labels": arguments.labels,
-        "jobs_a_round": arguments.jobs,
-        "best_batch": best_batch,
-        "rounds": rounds,
-        "summary": summary(rounds),
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
-    show(report)
+    arguments = parsed()
+    peers = [] if arguments.without_peers else [one for one in PEERS if one.name in (arguments.only or names())]
+    peers_labels = [count for count in PEERS_LABELS if count in arguments.labels] or arguments.labels[:1]
+    # Where rounds are short and few, only that everything runs can be seen.
+    rounds, window_s, offered_s = (1, 2.0, 4.0) if arguments.quick else (arguments.rounds, 10.0, 10.0)
+    plan = Plan(arguments.labels, arguments.different, peers_labels, rounds, window_s, offered_s)
+    console = Console(width=180)
+    began, load_average = time.monotonic(), os.getloadavg()
 
+    def announce(what: str) -> None:
+        console.print(f"{time.monotonic() - began:5.0f} s  {what} …")
 
-def measured(bare: BareModel, system: System, best_batch: int, jobs: int, labels: list[str]) -> dict[str, float]:
-    """One round: the limit, the system, the limit, the system, since machines drift."""
-    forward = bare.images_per_s(best_batch, LIMIT_DURATION_S)
-    single, single_batch = system.single_jobs_per_s(jobs, labels)
-    parallel = bare.images_per_s(PARALLEL_BATCH, LIMIT_DURATION_S, bare.parallel_batches)
-    bulk, bulk_batch = system.bulk_images_per_s(jobs, labels)
-    return {
-        "forward_images_per_s": round(forward, 2),
-        "parallel_images_per_s": round(parallel, 2),
-        "single_jobs_per_s": round(single, 2),
-        "single_mean_batch": round(single_batch, 1),
-        "bulk_images_per_s": round(bulk, 2),
-        "bulk_mean_batch": round(bulk_batch, 1),
-    }
-
-
-def summary(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """Medians of the system against the *fastest* forward passes seen in the run.
-
-    Anything else that runs on the machine slows the bare loop too, and would flatter the ratios. ``forward`` is the
-    model as anybody calls it, one batch at a time on all cores; ``parallel`` is a batch on each core, as the worker
-    does it, and the stricter limit.
-    """
-    forward = max(one["forward_images_per_s"] for one in rounds)
-    parallel = max(one["parallel_images_per_s"] for one in rounds)
-    single = statistics.median(one["single_jobs_per_s"] for one in rounds)
-    bulk = statistics.median(one["bulk_images_per_s"] for one in rounds)
-    return {
-        "forward_images_per_s": forward,
-        "parallel_images_per_s": parallel,
-        "single_jobs_per_s": single,
-        "single_ratio": round(single / forward, 3),
-        "single_parallel_ratio": round(single / parallel, 3),
-        "bulk_images_per_s": bulk,
-        "bulk_ratio": round(bulk / forward, 3),
-        "bulk_parallel_ratio": round(bulk / parallel, 3),
-    }
-
-
-def show(report: dict[str, Any]) -> None:
-    """Print the rounds and their medians."""
-    table = Table(title=f"{report['model']}, {report['labels']} labels, {report['machine']['cpu']}")
-    for name in ("round", *report["rounds"][0]):
-        table.add_column(name.replace("_", " "), justify="right")
-    for number, one in enumerate(report["rounds"], 1):
-        table.add_row(str(number), *(str(value) for value in one.values()))
-    console = Console(width=120)
-    console.print(table)
-    whole = report["summary"]
-    console.print(
-        f"of the fastest bare forward pass ({whole['forward_images_per_s']} images/s): "
-        f"single jobs {whole['single_ratio']:.0%}, bulk {whole['bulk_ratio']:.0%}\n"
-        f"of the fastest with a batch on each core ({whole['parallel_images_per_s']} images/s): "
-        f"single jobs {whole['single_parallel_ratio']:.0%}, bulk {whole['bulk_parallel_ratio']:.0%}"
+    announce("the checkpoint")
+    model = scratch.checkpoint(arguments.family)
+    announce("the pipeline's own answers")
+    expected = dict(
+        zip(peers_labels, references(model, [Labels(count).next_set() for count in peers_labels]), strict=True)
     )
+    by_stage: list[dict[str, Any]] = []
+    with picture_server(PICTURES) as port:
+        place = Place(model.resolve(), port, scratch.FOLDER / "venvs")
+        bare = BareModel(model, [picture(number) for number in range(PICTURES)])
+        comparison = Comparison(plan, bare, place, expected, announce)
+
+        def written() -> dict[str, Any]:
+            found = {
+                "machine": {
+                    "cpu": cpu_name(),
+                    "cores": os.cpu_count(),
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "load_average_before": load_average,
+                },
+                "model": arguments.family,
+                "clients": CLIENTS,
+                "plan": asdict(plan),
+                "minutes": round((time.monotonic() - began) / 60, 1),
+                "ways": {"forward": asdict(comparison.forward_way), "loop": asdict(comparison.loop_way)},
+                "rows": report.rows(comparison.samples),
+                "latencies": report.latencies(comparison.latencies_ms, comparison.loop_per_s),
+                "lone": report.lone(comparison.lone_ms, comparison.direct_ms),
+                "contenders": comparison.contenders,
+                "stages": by_stage,
+                "samples": comparison.samples,
+            }
+            (scratch.FOLDER / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+            return found
+
+        comparison.measure(peers, written)
+        jobs = 32 if arguments.quick else 128
+        for name, one, count in ((arguments.family, place.model, jobs), (BUNDLED, BUNDLED, 4 * jobs)):
+            announce(f"{name}: by stage")
+            by_stage += [{"model_name": name, **row} for row in stages(one, port, count, Labels(plan.same[0]))]
+    found = written()
+    for title, columns, cells in table.tables(found):
+        console.print(table.for_terminal(title, columns, cells))
+    console.print(table.in_words(found, NAMESHOT.name))
+    is_usual = (arguments.family, plan.same, plan.different) == (scratch.VIT_B32, SAME, DIFFERENT)
+    is_whole = is_usual and not arguments.quick and len(peers) == len(PEERS)
+    if is_whole:
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        (PLOTS / "throughput.svg").write_text(plot.throughput(table.in_order(found["rows"])))
+        (PLOTS / "latency.svg").write_text(plot.latency(found["latencies"]))
+    announce(f"written to {RESULTS if is_whole else scratch.FOLDER / 'table.json'}")
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--family", default=scratch.VIT_B32, help="a random checkpoint's geometry (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported (%(default)s)")
+    parser.add_argument(
+        "--labels", type=counts, default=SAME, help="label counts of jobs with the same labels (4,100,1000)"
+    )
+    parser.add_argument("--different", type=counts, default=DIFFERENT, help="and with labels of their own; '' for none")
+    parser.add_argument("--without-peers", action="store_true", help="the limits and nameshot only")
+    parser.add_argument("--only", action="append", choices=names(), help="of the peers; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs")
+    return parser.parse_args()
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Numbers with commas between them."""
+    return tuple(int(number) for number in text.split(",") if number)
+
+
+def names() -> list[str]:
+    """Of the peers."""
+    return [peer.name for peer in PEERS]
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import scratch
 from benchmarks.picture_server import picture
 from producer.contract import ClassifyManyJob, Question, Result
-from tests.model.checkpoints import make_checkpoint
 from worker.cancel_scope import CancelScope
 from worker.classifier import Attempt
 from worker.device import BUNDLED
@@ -32,12 +32,11 @@ from worker.settings import WorkerSettings
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "decoder_isolation.json"
-VIT_B32 = HERE / ".scratch" / "clip-vit-b32"
 #: Name, model, size in pixels, images a round.
 CASES: Final = (
     ("bundled, 640x480", BUNDLED, (640, 480), 600),
     ("bundled, 4000x3000", BUNDLED, (4000, 3000), 24),
-    ("ViT-B/32, 640x480", str(VIT_B32), (640, 480), 160),
+    ("ViT-B/32, 640x480", str(scratch.FOLDER / scratch.VIT_B32), (640, 480), 160),
 )
 DISTINCT: Final = 16
 MODES: Final = ("thread", "process")
@@ -105,8 +104,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one_round(*json.loads(arguments.one))))
         return
-    if not (VIT_B32 / "config.json").exists():
-        make_checkpoint("clip-vit-b32", VIT_B32)
+    scratch.checkpoint()
     report: dict[str, Any] = {}
     table = Table("", "CPU ms an image: thread", "process", "images/s: thread", "process")
     for name, *case in CASES:

@@ -1,53 +1,54 @@
-"""The whole system under load: Valkey, one real worker, real HTTP, the real client."""
+"""Nameshot under load: many jobs at once, single or in bulk messages."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.picture_server import picture_server
+from benchmarks.labels import Labels, images_per_message
 from producer import Client
-from producer.embedded import RunningValkey, WorkerProcess, embedded_valkey
+from producer.embedded import RunningValkey
 
 #: Distinct pictures; enough that no cache below us could hide the work.
 PICTURES = 64
 TIMEOUT_S = 600.0
+#: Bulk messages that each have labels of their own, under way at once; with the same labels the client's own default.
+MESSAGES_AT_ONCE = 4
+
+Url = Callable[[int], str]
 
 
-@dataclass(frozen=True)
-class System:
-    """A running system and a client of it."""
-
-    client: Client
-    picture_port: int
-
-    def _url(self, number: int) -> str:
-        return f"http://127.0.0.1:{self.picture_port}/{number % PICTURES}.jpg"
-
-    def single_jobs_per_s(self, jobs: int, labels: list[str]) -> tuple[float, float]:
-        """Submit single jobs at once; jobs a second from the first submission to the last answer, and mean batch."""
-        started = time.perf_counter()
-        handles = list(self.client.submit_many([(self._url(number), labels) for number in range(jobs)]))
-        results = [handle.result(timeout=TIMEOUT_S) for handle in handles]
-        elapsed_s = time.perf_counter() - started
-        return jobs / elapsed_s, sum(result.batch_size for result in results) / jobs
-
-    def bulk_images_per_s(self, images: int, labels: list[str]) -> tuple[float, float]:
-        """The same images in bulk messages."""
-        started = time.perf_counter()
-        urls = [self._url(number) for number in range(images)]
-        results = [outcome.result for outcome in self.client.classify_many(urls, labels) if outcome.result]
-        elapsed_s = time.perf_counter() - started
-        if len(results) != images:
-            raise RuntimeError(f"{images - len(results)} of {images} images failed")
-        return images / elapsed_s, sum(result.batch_size for result in results) / images
+def single_jobs_s(client: Client, url: Url, jobs: int, labels: Labels) -> float:
+    """Submit single jobs at once; seconds from the first submission to the last answer."""
+    questions = [(url(number), labels.next_set()) for number in range(jobs)]
+    started = time.perf_counter()
+    for handle in client.submit_many(questions):
+        handle.result(timeout=TIMEOUT_S)
+    return time.perf_counter() - started
 
 
-def worker_settings(valkey: RunningValkey, model: Path, picture_port: int) -> dict[str, str]:
+def bulk_images_s(client: Client, url: Url, images: int, labels: Labels) -> float:
+    """The same images in bulk messages; different labels are a message's, since its images share them."""
+    urls = [url(number) for number in range(images)]
+    size = images_per_message(labels.count)
+
+    def ask(urls: list[str]) -> None:
+        for outcome in client.classify_many(urls, labels.next_set(), images_per_message=size):
+            if outcome.error is not None:
+                raise outcome.error
+
+    started = time.perf_counter()
+    if labels.shared_by is None:
+        ask(urls)
+    else:
+        with ThreadPoolExecutor(MESSAGES_AT_ONCE) as threads:
+            list(threads.map(ask, [urls[first : first + size] for first in range(0, images, size)]))
+    return time.perf_counter() - started
+
+
+def worker_settings(valkey: RunningValkey, model: Path | str, picture_port: int) -> dict[str, str]:
     """The measured worker's whole environment of ours."""
     return {
         "NAMESHOT_BROKER_URL": valkey.broker_url,
@@ -60,20 +61,3 @@ def worker_settings(valkey: RunningValkey, model: Path, picture_port: int) -> di
         "NAMESHOT_EMBEDDING_CACHE_BYTES": "0",
         "NAMESHOT_FETCH_COALESCE": "false",
     }
-
-
-@contextmanager
-def running_system(model: Path) -> Iterator[System]:
-    """Start everything, wait until the worker takes jobs, and stop everything."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        embedded_valkey() as valkey,
-        picture_server(PICTURES) as port,
-        Client(valkey.broker_url, valkey.result_backend) as client,
-    ):
-        worker = WorkerProcess(worker_settings(valkey, model, port), Path(folder))
-        try:
-            worker.wait_until_ready()
-            yield System(client, port)
-        finally:
-            worker.stop()

@@ -60,7 +60,8 @@ class Role:
 
 def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
     """Producer, worker and observer of one queue prefix, whose queues are in that database."""
-    # With the star, since a plain Celery client asks for the length of each queue's priority steps.
+    # With the star, since a plain Celery client asks for the length of each queue's priority steps, and ours for that
+    # of `rung_name`.
     queues = tuple(f"~{queue_name(prefix, queue)}*" for queue in QUEUES)
     watched = tuple(f"%R~{key}" for key in (workers_key(prefix), lease_key(prefix, "*"), in_flight_key(prefix, "*")))
     answers, claims = answer_key("*"), f"~{claim_key(prefix, '*')}"

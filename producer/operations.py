@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from producer.answers import FIRST_ANSWER_WINS, Answer, cancelled_meta
-from producer.contract import QUEUES, Queue, answer_key, cancel_channel, claim_key, queue_name
+from producer.contract import QUEUES, Queue, answer_key, cancel_channel, claim_key, queue_name, rung_name
 from producer.errors import JobConflict, JobNotFound, QueueFull
 from producer.submission import Submission
 
@@ -137,7 +137,8 @@ def queue_depths(prefix: str) -> Operation[dict[Queue, int]]:
     """The number of waiting messages of each queue."""
     depths: dict[Queue, int] = {}
     for queue in QUEUES:
-        depths[queue] = yield Call("broker", ("LLEN", queue_name(prefix, queue)))
+        name = queue_name(prefix, queue)
+        depths[queue] = (yield Call("broker", ("LLEN", name))) + (yield Call("broker", ("LLEN", rung_name(name))))
     return depths
 
 

@@ -97,8 +97,9 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         vitality = consumer.app.delivery.vitality
         vitality.tick()
         self._timer = consumer.timer.call_repeatedly(TICK_S, vitality.tick)
-        qos = consumer.task_consumer.channel.qos
-        consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(qos)
+        channel = consumer.task_consumer.channel
+        consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel.qos)
+        consumer.app.delivery.lease.stop_waiting = channel.stop_waiting
 
     def stop(self, consumer: Any) -> None:
         """The loop ends, or waits for the broker."""

@@ -67,6 +67,7 @@ def load_engine(
         max_batch=max_batch,
         weights=WEIGHTS,
         max_wait_s=settings.max_wait_ms / 1000,
+        latency_target_s=settings.latency_target_ms / 1000 or None,
         on_device_lost=on_device_lost,
         on_batch=on_batch,
     )

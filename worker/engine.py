@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from producer.contract import Queue
 from producer.errors import JobFailed
+from worker.batch_size import BatchSize
 from worker.batcher import Batcher, BatcherClosed, Lane, Ride
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.logs import place_of
@@ -29,6 +30,8 @@ Array = NDArray[np.float32]
 #: Prompts in one turn of the device. On the CPU 128 short prompts take about as long as a batch of images, so
 #: that an image behind new labels waits for one such turn.
 PROMPT_BATCH: Final = 128
+#: Whose latency a target is for; bulk fills what they leave.
+PROMISED: Final[tuple[Queue, ...]] = ("high", "default")
 
 
 class Engine(Protocol):
@@ -49,6 +52,16 @@ class Engine(Protocol):
     @property
     def busy_s(self) -> float:
         """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
+        ...
+
+    @property
+    def batch_cost_s(self) -> tuple[float, float]:
+        """What a batch of n images takes under load, as learned: a and b of a + b·n; 0 and 0 before the first."""
+        ...
+
+    @property
+    def batch_limit(self) -> int:
+        """Images that a batch may have while nobody waits too long."""
         ...
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
@@ -80,6 +93,7 @@ class LocalEngine:
         max_batch: images in one forward pass.
         weights: each queue's share of the places in a batch, while more images wait than fit.
         max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
+        latency_target_s: from here to the embedding, for images of the queues high and default; None has no target.
         on_device_lost: called once the device no longer answers this process; only a new process helps then.
         on_batch: told the images of each batch before it runs.
     """
@@ -93,6 +107,7 @@ class LocalEngine:
         max_batch: int,
         weights: Mapping[Queue, int],
         max_wait_s: float = 0.0,
+        latency_target_s: float | None = None,
         on_device_lost: Callable[[], None],
         on_batch: Callable[[Sequence[Prepared]], object] = lambda _: None,
     ) -> None:
@@ -102,7 +117,13 @@ class LocalEngine:
         self._batcher = Batcher(
             threads=model.parallel_batches, max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory
         )
-        self._images: Lane[Prepared, Array] = self._batcher.lane("images", self._run_images, max_batch, weights)
+        self._images: Lane[Prepared, Array] = self._batcher.lane(
+            "images",
+            self._run_images,
+            max_batch,
+            weights,
+            BatchSize(latency_target_s, PROMISED),
+        )
         self._prompts: Lane[str, Array] = self._batcher.lane(
             "prompts", lambda batch: _rows(model.embed_texts(batch, self._batcher.parallel)), PROMPT_BATCH
         )
@@ -177,6 +198,17 @@ class LocalEngine:
     def busy_s(self) -> float:
         """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
         return self._batcher.busy_s
+
+    @property
+    def batch_cost_s(self) -> tuple[float, float]:
+        """What a batch of n images takes under load, as learned: a and b of a + b·n; 0 and 0 before the first."""
+        line = self._images.size.line
+        return line.fixed_s, line.item_s
+
+    @property
+    def batch_limit(self) -> int:
+        """Images that a batch may have while nobody waits too long."""
+        return self._images.size.choose(self._images.max_batch)
 
     def close(self) -> None:
         """End the device threads; what still waits fails."""

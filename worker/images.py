@@ -62,6 +62,8 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+#: Those of them that exchange width and height.
+_QUARTER_TURNS: Final = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 _Returned = TypeVar("_Returned")
 
 
@@ -70,9 +72,9 @@ class Decoded:
     """A decoded image.
 
     Attributes:
-        image: mode RGB, upright.
-        width: of ``image``, in pixels.
-        height: of ``image``, in pixels.
+        image: mode RGB, upright; smaller than the picture where it was asked to be.
+        width: of the picture, upright, in pixels.
+        height: likewise.
         format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
     """
 
@@ -86,20 +88,30 @@ class UndecodedImage:
     """An image whose header was read and found within the limits, and whose pixels take no memory yet.
 
     Attributes:
-        memory_bytes: what `decode` holds at most; the image that it returns takes 4 bytes a pixel.
+        memory_bytes: what `decode` holds at most; the image that it returns takes 4 bytes a pixel at most.
     """
 
     def __init__(self, file: Image.Image) -> None:
         self._files = [file]
         self.memory_bytes = file.width * file.height * BYTES_PER_PIXEL[file.format or "WEBP"]
 
-    def decode(self) -> Decoded:
-        """Decode the first frame; raises `JobFailed` with ``undecodable`` or ``out_of_memory``. To be called once."""
+    def decode(self, least_side: int | None = None) -> Decoded:
+        """Decode the first frame. To be called once.
+
+        Args:
+            least_side: a JPEG may come out at a half, a quarter or an eighth of its size, which costs less, as long as
+                both sides keep so many pixels.
+
+        Raises:
+            JobFailed: ``undecodable`` or ``out_of_memory``.
+        """
         # Taken out: the file's own pixels, and a WebP decoder's canvases, must not live as long as the caller's job.
         file = self._files.pop()
-        name = file.format or ""
-        image = _contained(lambda: _upright_rgb(file))
-        return Decoded(image, image.width, image.height, "JPEG" if name == "MPO" else name)
+        name, (width, height) = file.format or "", file.size
+        image, turn = _contained(lambda: _upright_rgb(file, least_side))
+        if turn in _QUARTER_TURNS:
+            width, height = height, width
+        return Decoded(image, width, height, "JPEG" if name == "MPO" else name)
 
 
 def refusal(code: str) -> JobFailed:
@@ -186,7 +198,10 @@ def _quick_to_parse(data: bytes) -> bytes:
     return data
 
 
-def _upright_rgb(file: Image.Image) -> Image.Image:
+def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image, Image.Transpose | None]:
+    """The image, and how it was turned."""
+    if least_side is not None:
+        file.draft(None, (least_side, least_side))
     file.load()
     turn = _turn(file)
     if file.mode == "RGB" and file.format != "WEBP":  # a WebP file would keep its decoder's canvases alive
@@ -194,7 +209,7 @@ def _upright_rgb(file: Image.Image) -> Image.Image:
     else:
         image = _rgb(file)
         file.close()
-    return image if turn is None else image.transpose(turn)
+    return image if turn is None else image.transpose(turn), turn
 
 
 def _rgb(file: Image.Image) -> Image.Image:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -150,6 +150,9 @@ def build(
     telemetry = Telemetry()
     telemetry.watch("waiting_images", "Prepared images that wait for the device", lambda: engine.waiting)
     telemetry.watch("device_busy_seconds", "How long the running batch has taken so far", lambda: engine.busy_s)
+    telemetry.watch("batch_limit", "Images that a batch may have", lambda: engine.batch_limit)
+    telemetry.watch("batch_fixed_seconds", "What a batch under load takes, as learned", lambda: engine.batch_cost_s[0])
+    telemetry.watch("batch_image_seconds", "What each image adds to it, as learned", lambda: engine.batch_cost_s[1])
     telemetry.count("label_cache_hits", "Prompts whose embedding was known", lambda: labels.hits)
     telemetry.count("label_cache_misses", "Prompts that went through the text tower", lambda: labels.misses)
     telemetry.count("image_cache_hits", "Images that needed no forward pass of their own", lambda: images.hits)
@@ -215,9 +218,14 @@ def _preparing(settings: WorkerSettings, device: Device, processes: int) -> Prep
         DECODING_BYTES_PER_PIXEL * settings.max_pixels, "no memory for decoding came free within the job's time."
     )
     model = device.model
+    geometry = model.geometry
+    if geometry is not None:
+        geometry = replace(geometry, reducing_gap=settings.reducing_gap)
+    elif settings.reducing_gap is not None:
+        logger.warning("NAMESHOT_REDUCING_GAP has no effect: %s has a processor of its own", model.name)
     if settings.decoder == "thread":
-        return InThreads(model, budget, max_pixels=settings.max_pixels)
-    terms = DecoderTerms(settings.max_pixels, settings.max_bytes, model.geometry)
+        return InThreads(model, budget, geometry=geometry, max_pixels=settings.max_pixels)
+    terms = DecoderTerms(settings.max_pixels, settings.max_bytes, geometry)
     pool = DecoderPool(terms, processes=decoder_processes(device.concurrency, processes), budget=budget)
     pool.start()
     return InProcesses(model, pool)

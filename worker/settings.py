@@ -29,6 +29,13 @@ class WorkerSettings(ProducerSettings):
     )
     max_batch: MaxBatch | Auto = Field("auto", description="images in one forward pass")
     max_wait_ms: float = Field(0, ge=0, le=1000, description="0 = never wait while the device is idle")
+    latency_target_ms: float = Field(
+        0,
+        ge=0,
+        le=60_000,
+        description="from joining the device's queue to the embedding, for images of `high` and `default`: batches are "
+        "as large as keeps it; 0 = off",
+    )
     concurrency: Concurrency | Auto = Field(
         "auto", description="images in flight in one worker process, single and bulk together"
     )
@@ -49,6 +56,12 @@ class WorkerSettings(ProducerSettings):
         "process" if sys.platform == "linux" else "thread",
         description="where images are decoded: `process`, in confined processes (the default on Linux), or `thread`, "
         "in the worker's own",
+    )
+    reducing_gap: float | None = Field(
+        None,
+        ge=1,
+        description="off: scores are the pipeline's. A number as in Pillow, 2 or 3, shrinks large images in two steps: "
+        "faster, and scores differ a little (see benchmarks/README.md)",
     )
     fetch_timeout: float = Field(10, gt=0, description="seconds in all, DNS to last byte")
     fetch_ports: str = Field("80,443", description="ports a URL may name")

@@ -36,6 +36,10 @@ class RankedQueue(Generic[Item]):
     def __len__(self) -> int:
         return sum(map(len, self._items.values()))
 
+    def count(self, ranks: Iterable[Hashable]) -> int:
+        """How many items of these ranks there are."""
+        return sum(len(self._items[rank]) for rank in ranks)
+
     def heads(self) -> Iterator[Item]:
         """The oldest item of each rank."""
         return (items[0] for items in self._items.values() if items)

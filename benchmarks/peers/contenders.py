@@ -49,10 +49,14 @@ class Site:
 
 @dataclass(frozen=True)
 class Running:
-    """A contender that was started, and perhaps answers already. Threads may share `ask`."""
+    """A contender that was started, and perhaps answers already. Threads may share `ask`.
+
+    Nameshot's own client can ask for many jobs in one call.
+    """
 
     process: ChildProcess
     ask: Ask
+    client: Client | None = None
 
     def check(self) -> None:
         """Raise `PeerFailed` when it has ended."""
@@ -95,7 +99,7 @@ class Nameshot(Contender):
                     result = client.classify(url, labels, result_timeout=ANSWER_TIMEOUT_S)
                     return {score.label: score.score for score in result.ranking}
 
-                yield Running(worker.process, ask)
+                yield Running(worker.process, ask, client)
         finally:
             worker.stop()
 
@@ -119,7 +123,7 @@ class Peer(Contender):
     @contextmanager
     def running(self, site: Site, python: Path, folder: Path) -> Iterator[Running]:
         """Its program, with everything it may write in that folder."""
-        port = _free_port()
+        port = free_port()
         process = ChildProcess(
             self.name,
             [str(python), "-m", *(part.format(port=port) for part in self.command)],
@@ -196,7 +200,8 @@ def _answer(ranking: list[dict[str, Any]]) -> Answer:
     return {one["label"]: one["score"] for one in ranking}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -23,6 +23,7 @@ from producer.contract.names import (
     in_flight_key,
     lease_key,
     queue_name,
+    rung_name,
     workers_key,
 )
 from producer.contract.result import ImageInfo, Outcome, Result, Score, Timings, error_to_json
@@ -55,5 +56,6 @@ __all__ = [
     "in_flight_key",
     "lease_key",
     "queue_name",
+    "rung_name",
     "workers_key",
 ]

@@ -20,6 +20,11 @@ def queue_name(prefix: str, queue: Queue) -> str:
     return f"{prefix}.{queue}"
 
 
+def rung_name(queue: str) -> str:
+    """The list of the messages of a queue that have woken a worker, a moment before one takes them."""
+    return f"{queue}:rung"
+
+
 def claim_key(prefix: str, job_id: str) -> str:
     """The key that holds a submitted job's payload fingerprint for as long as its result may live."""
     return f"{prefix}:claim:{job_id}"

@@ -19,6 +19,7 @@ from pathlib import Path
 import redis
 from kombu import Connection, Consumer, Queue
 
+from producer.contract import rung_name
 from producer.embedded import RunningValkey
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.scripts import RECLAIM
@@ -67,7 +68,7 @@ def run(kills: int, messages: int, *, seed: int, folder: Path) -> Outcome:
         keys = DeliveryKeys("nameshot", "last")
         last_taker = processes.Process(target=_take, args=(valkey.broker_url, keys))
         last_taker.start()
-        while broker.llen(QUEUE) or broker.hlen(keys.in_flight):
+        while broker.llen(QUEUE) or broker.llen(rung_name(QUEUE)) or broker.hlen(keys.in_flight):
             if not last_taker.is_alive():
                 raise RuntimeError("the last taker ended before the queue was empty")
         last_taker.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -16,13 +17,14 @@ from worker.budget import Budget
 from worker.capacity import DECODING_BYTES_PER_PIXEL
 from worker.decoding.pool import DecoderPool
 from worker.decoding.process import Terms
-from worker.images import decode
+from worker.images import Decoded, decode, open_image
 from worker.model.geometry import Geometry
 
 GEOMETRIES = {
     "CLIP's": Geometry(224, Image.Resampling.BICUBIC, (224, 224)),
     "a square": Geometry((35, 40), Image.Resampling.BILINEAR, None),
     "transparency stays": Geometry(None, Image.Resampling.BICUBIC, (9, 9), paints_white=False),
+    "in two steps": Geometry(12, Image.Resampling.BICUBIC, (12, 12), reducing_gap=2.0),
     "none": None,
 }
 HOSTILE = {name: data for corpus in (FOREIGN, DAMAGED, BOMBS, THIN, SLOW) for name, data in corpus.items()}
@@ -40,15 +42,22 @@ def pool(request: pytest.FixtureRequest) -> Iterator[DecoderPool]:
     pool.close()
 
 
+def as_prepared(decoded: Decoded, geometry: Geometry | None) -> npt.NDArray[np.uint8]:
+    if geometry is None:
+        return np.asarray(decoded.image)
+    return geometry.apply(decoded.image, decoded.width, decoded.height)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_pixels_size_format_and_transparent_colour_are_the_same(pool: DecoderPool, name: str) -> None:
-    expected, geometry = decode(FILES[name], max_pixels=MAX_PIXELS), pool.terms.geometry
+    geometry = pool.terms.geometry
+    expected = open_image(FILES[name], max_pixels=MAX_PIXELS).decode(geometry.least_side if geometry else None)
 
     picture = pool.decode(FILES[name], scope())
 
     assert (picture.width, picture.height, picture.format) == (expected.width, expected.height, expected.format)
     assert picture.pixels.dtype == np.uint8
-    assert np.array_equal(picture.pixels, geometry.apply(expected.image) if geometry else np.asarray(expected.image))
+    assert np.array_equal(picture.pixels, as_prepared(expected, geometry))
     if geometry is None:
         assert picture.image().info.get("transparency") == expected.image.info.get("transparency")
 

@@ -21,11 +21,14 @@ LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 #: A null worker with a name of its own.
 WORKER = "import os; from {module} import app; app.worker_main(['worker', '-n', f'{{os.getpid()}}@%h'])"
-#: The launcher itself, told to start that. A session of its own is what a terminal gives a command.
+#: The launcher itself, told to start that, with what a terminal gives a command: a session of its own, and no signal
+#: ignored, as they are where the tests run in the background.
 LAUNCHER = """
-import os, sys
+import os, signal, sys
 from worker.launcher import launch
 os.setsid()
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
 sys.exit(launch(gpus=sys.argv[1] or None, command=(sys.executable, "-c", sys.argv[2])))
 """
 WITHOUT_READY_FILE = ("/usr/bin/env", "--unset=NAMESHOT_READY_FILE")

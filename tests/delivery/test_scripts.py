@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import redis
 
+from producer.contract import rung_name
 from tests.valkey_server import ValkeyServer
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 from worker.delivery.names import DeliveryKeys
@@ -28,8 +29,8 @@ def message(job_id: str) -> bytes:
 
 
 def take(broker: redis.Redis, tag: str, queues: tuple[str, ...] = (QUEUE,), keys: DeliveryKeys = OURS) -> Any:
-    names = (*queues, keys.lease, keys.in_flight, keys.suspects)
-    return broker.eval(TAKE, len(names), *names, tag, MAX_MESSAGE_BYTES)
+    names = (*queues, *map(rung_name, queues), keys.lease, keys.in_flight, keys.suspects)
+    return broker.eval(TAKE, len(names), *names, tag, MAX_MESSAGE_BYTES, len(queues))
 
 
 def give_back(broker: redis.Redis, tag: str, where: str) -> Any:
@@ -69,6 +70,17 @@ def test_the_first_queue_that_holds_something_is_served(broker: redis.Redis) -> 
 
     assert take(broker, "1", ("nameshot.high", "nameshot.bulk", "nameshot.default"))[1] == b"bulk"
     assert take(broker, "2", ("nameshot.high", "nameshot.bulk", "nameshot.default"))[1] == b"default"
+
+
+def test_what_has_rung_is_older_than_what_waits_and_goes_back_to_its_queue(broker: redis.Redis) -> None:
+    broker.lpush(rung_name(QUEUE), b"older", b"newer")
+    broker.lpush(QUEUE, b"last")
+
+    assert [take(broker, tag)[:2] for tag in "abc"] == [
+        [QUEUE.encode(), each] for each in (b"older", b"newer", b"last")
+    ]
+    assert [give_back(broker, tag, "next") for tag in "cba"] == [1, 1, 1]
+    assert broker.lrange(QUEUE, 0, -1) == [b"last", b"newer", b"older"]
 
 
 @pytest.mark.parametrize("body", [b"null", b"\xff\x00\n", b"[" * 50_000, b""])

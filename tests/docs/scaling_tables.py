@@ -87,11 +87,9 @@ def idle() -> str:
     waking, most = idle["waking"], idle["workers"]
     return (
         f"A worker that waits costs Valkey {idle['commands_per_worker_s']:.0f} commands and "
-        f"{idle['valkey_cpu_ms_per_worker_s']:.2f} ms of CPU time a second. A message also wakes every worker that "
-        f"waits: for each of them {waking['commands']:.0f} commands and {waking['valkey_cpu_ms']:.3f} ms, measured "
-        f"with {most}. Where 100 wait that makes {100 * waking['valkey_cpu_ms']:.1f} ms a message, so that some "
-        f"{10 / waking['valkey_cpu_ms']:,.0f} messages a second would fill a core; where 1,000 wait, "
-        f"{1 / waking['valkey_cpu_ms']:,.0f}. Workers with no room for another image are not woken."
+        f"{idle['valkey_cpu_ms_per_worker_s']:.2f} ms of CPU time a second. A message wakes one of those who "
+        f"wait: measured with {most}, it costs {waking['commands']:.1f} commands and {waking['valkey_cpu_ms']:.3f} ms "
+        "more for each worker that waits beside the one that answers."
     )
 
 

@@ -1,5 +1,6 @@
 """The README is run: its tables are the code's, its snippets print what it says, its links lead somewhere."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.plot import latency, throughput
+from benchmarks.table import in_order
 from producer.demo.gallery import files_by_name
 from producer.embedded import PictureServer, WorkerProcess
-from tests.docs.tables import README, ROOT, updated
+from tests.docs.tables import BENCHMARK, BENCHMARKS, README, ROOT, updated
 from tests.valkey_server import ValkeyServer
 
 TEXT = README.read_text()
@@ -57,6 +60,15 @@ def run(snippet: str, environment: dict[str, str], valkey: ValkeyServer) -> str:
 
 def test_the_tables_and_figures_are_what_the_code_and_the_measurements_say() -> None:
     assert updated(README) == TEXT, "run: python -m tests.docs.tables"
+    assert updated(BENCHMARKS) == BENCHMARKS.read_text(), "run: python -m tests.docs.tables"
+
+
+@pytest.mark.skipif(not BENCHMARK.exists(), reason="no whole run was recorded yet")
+def test_the_plots_show_what_was_measured() -> None:
+    report = json.loads(BENCHMARK.read_text())
+
+    assert (ROOT / "docs" / "throughput.svg").read_text() == throughput(in_order(report["rows"]))
+    assert (ROOT / "docs" / "latency.svg").read_text() == latency(report["latencies"])
 
 
 def test_the_first_snippet_prints_what_the_readme_shows(

@@ -63,7 +63,7 @@ def main(folder: Path) -> None:
         NullModel(forward_ms=100), max_batch=4, weights={"bulk": 1, "default": 1}, on_device_lost=lambda: None
     )
     preparing = InThreads(
-        NullModel(), Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"), max_pixels=MAX_PIXELS
+        NullModel(), Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"), geometry=None, max_pixels=MAX_PIXELS
     )
     classifier = Classifier(
         model=NullModel(),

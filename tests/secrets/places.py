@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from tests.fetch.test_secrets import OK, raw
 CANARY = "CANARY"
 #: Behind every good scheme, host and port.
 PATH = "/CANARY.png?X-Amz-Signature=CANARY#CANARY"
+PICTURE = picture("PNG", (320, 240), "saddlebrown")
 MAX_BYTES = 100_000
 MAX_PIXELS = 100_000
 
@@ -42,7 +44,9 @@ def loop(exchange: Exchange) -> None:
 
 #: What a server does, and the code that comes of it; None for an answer.
 SERVERS: dict[str, tuple[Script, str | None]] = {
-    "picture": (body(picture("PNG", (320, 240), "saddlebrown")), None),
+    "picture": (body(PICTURE), None),
+    # What a worker has embedded it does not run again.
+    "a picture that is new each time": (lambda exchange: exchange.answer(PICTURE + os.urandom(8)), None),
     "redirect loop": (loop, "too_many_redirects"),
     "redirect to nowhere": (redirect("//[CANARY"), "bad_redirect"),
     "redirect to a secret": (redirect("http://user:CANARY@127.0.0.1/CANARY"), "invalid_url"),

@@ -195,7 +195,7 @@ def _live(scene: Scene) -> Aftermath:
     overdue = client.submit(stall_url, LABELS)
     end(overdue, "overdue")
     scene.hang.touch()
-    end(client.submit(picture_url, LABELS), "behind a device that hangs")
+    end(client.submit(scene.url("a picture that is new each time"), LABELS), "behind a device that hangs")
     scene.hang.unlink()
     for job in client.submit_many([(scene.url("hang-up"), LABELS)] * TOO_OFTEN):
         with suppress(NameshotError):

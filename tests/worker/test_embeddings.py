@@ -79,7 +79,7 @@ class Images:
     def __init__(self, model: Model, threads: ThreadPoolExecutor, max_bytes: int) -> None:
         self.watched = WatchedModel(model)
         self.model = cast(Model, self.watched)
-        preparing = InThreads(self.model, Budget(10**9, "no memory"), max_pixels=10**6)
+        preparing = InThreads(self.model, Budget(10**9, "no memory"), geometry=None, max_pixels=10**6)
         self.engine = LocalEngine(self.model, max_batch=8, weights=WEIGHTS, on_device_lost=lambda: None)
         self.embeddings = ImageEmbeddings(preparing, self.engine, max_bytes=max_bytes)
         self._threads = threads

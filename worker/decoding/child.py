@@ -68,7 +68,7 @@ def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:
                 _answer("ok", number=opened.memory_bytes)
             elif kind == DECODE and opened is not None:
                 file, opened = opened, None
-                _answer_pixels(file.decode(), geometry)
+                _answer_pixels(file.decode(geometry.least_side if geometry else None), geometry)
         except JobFailed as failure:
             _answer(failure.code)
         except MemoryError:
@@ -81,7 +81,7 @@ def _answer_pixels(decoded: Decoded, geometry: Geometry | None) -> None:
     image = decoded.image
     format_number, width, height = FORMATS.index(decoded.format), decoded.width, decoded.height
     if geometry is not None:
-        pixels = geometry.apply(image)
+        pixels = geometry.apply(image, width, height)
         _answer("ok", format_number, width, height, pixels.nbytes)
         _send(np.ascontiguousarray(pixels).data.cast("B"))
         return
@@ -143,6 +143,6 @@ def warm_up(geometry: Geometry | None) -> None:
         image.save(file, kind, **options)
         for data in (file.getvalue(), file.getvalue()[:-40], file.getvalue()[:40], b"foreign"):
             with suppress(JobFailed):
-                upright = open_image(data, max_pixels=10_000).decode().image
+                upright = open_image(data, max_pixels=10_000).decode(8).image
                 (geometry or Geometry(8, Image.Resampling.BICUBIC, (8, 8))).apply(upright)
     gc.collect()

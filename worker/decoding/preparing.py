@@ -10,7 +10,8 @@ from PIL import Image
 from worker.budget import Budget
 from worker.cancel_scope import CancelScope
 from worker.decoding.pool import DecoderPool
-from worker.images import open_image, refusal
+from worker.images import Decoded, open_image, refusal
+from worker.model.geometry import Geometry
 from worker.model.interface import HostModel, ModelError, Prepared
 from worker.model.pixels import prepared
 
@@ -52,29 +53,38 @@ class InThreads:
     """In the thread that asks.
 
     Args:
-        model: prepares what was decoded.
+        model: prepares what was decoded, where there is no geometry.
         budget: bytes that images may take meanwhile, all together.
+        geometry: all that is done to an image; None where only the model knows.
         max_pixels: of one image.
     """
 
-    def __init__(self, model: HostModel, budget: Budget, *, max_pixels: int) -> None:
-        self._model, self._budget, self._max_pixels = model, budget, max_pixels
+    def __init__(self, model: HostModel, budget: Budget, *, geometry: Geometry | None, max_pixels: int) -> None:
+        self._model, self._budget, self._geometry, self._max_pixels = model, budget, geometry, max_pixels
 
     def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
         """As `Preparing.prepare`; the scope bounds the wait for memory only."""
         opened = open_image(data, max_pixels=self._max_pixels)
         with self._budget.reserve(opened.memory_bytes, scope):
-            decoded = opened.decode()
-            ready = _by_model(self._model, decoded.image)
+            decoded = opened.decode(self._geometry.least_side if self._geometry else None)
+            ready = self._ready(decoded)
             decoded.image.close()
         return PreparedPicture(ready, decoded.width, decoded.height, decoded.format)
 
     def close(self) -> None:
         """Nothing to do."""
 
+    def _ready(self, decoded: Decoded) -> Prepared:
+        if self._geometry is None:
+            return _by_model(self._model, decoded.image)
+        try:
+            return prepared(self._geometry.apply(decoded.image, decoded.width, decoded.height))
+        except ValueError:  # Pillow makes no image of that size
+            raise refusal("model_error") from None
+
 
 class InProcesses:
-    """In the processes of a pool, whose terms have the model's geometry."""
+    """In the processes of a pool, which does the geometry of its terms; without one, the model prepares."""
 
     def __init__(self, model: HostModel, pool: DecoderPool) -> None:
         self._model, self._pool = model, pool
@@ -82,7 +92,8 @@ class InProcesses:
     def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
         """As `Preparing.prepare`; whatever an image does there, it is over when the scope is."""
         picture = self._pool.decode(data, scope)
-        ready = _by_model(self._model, picture.image()) if self._model.geometry is None else prepared(picture.pixels)
+        is_prepared = self._pool.terms.geometry is not None
+        ready = prepared(picture.pixels) if is_prepared else _by_model(self._model, picture.image())
         return PreparedPicture(ready, picture.width, picture.height, picture.format)
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 ``transport``  takes a message and records who holds it in one atomic step.
 ``lease``      says that this process lives, and returns to the queues what a dead one held.
 ``fairness``   which queue comes next.
-``doorbell``   waits for a message without taking it.
+``doorbell``   waits for a message, which wakes one of those who wait.
 ``suspects``   what may have killed a worker runs alone (``isolation``), and may be found to be poison.
 ``dead_letters``  keeps what killed workers or could not be read.
 ``vitality``   whether this process still does its work.

@@ -1,8 +1,10 @@
-"""Waits for a message without taking it.
+"""Waits for a message, wakes one of those who wait, and loses none.
 
-Redis can wait on several lists, but only by popping, and a popped message is lost with the process that popped it.
-It can also move the tail of a list to the tail of the same list (``BLMOVE q q RIGHT RIGHT``), which changes nothing,
-but blocks until there is something to move. One connection per queue does that while the worker is idle.
+Redis can wait on several lists, but only by popping, and a popped message is lost with the process that popped it. So a
+waiting worker has Redis move the message that wakes it to a second list of the same queue, which belongs to nobody
+(`producer.contract.rung_name`): one message wakes one worker. Every worker looks into both lists whenever it takes
+(`worker.delivery.scripts.TAKE`), so whatever becomes of the one that was woken, the next that looks finds the message.
+One connection per queue waits while the worker is idle.
 """
 
 from __future__ import annotations
@@ -12,54 +14,84 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from producer.contract import rung_name
+from worker.delivery.scripts import HAND_ON
+
 logger = logging.getLogger(__name__)
 
 #: Longest wait in one command. Below the connections' socket timeout, `worker.celery.BROKER_TIMEOUT_S`.
 WAIT_S: Final = 5
 #: A thread that failed waits before it tries again.
 PAUSE_S: Final = 1.0
+#: Whoever has not come to the door by then is busy: let another one be woken. An idle worker needs 1 ms.
+ANSWER_S: Final = 0.1
 
 
 class Doorbell:
-    """Rings once after each `listen`, as soon as one of the queues holds a message.
+    """Rings at most once after each `listen`, for a queue that held a message.
 
     Args:
-        connect: makes a redis client; called once for each queue, in that queue's thread.
+        client: a redis client with connections of its own, which `close` cuts; it must not try again by itself.
         queues: names of the lists.
-        on_ring: called from another thread.
+        on_ring: called from another thread; `answer` is to follow.
     """
 
-    def __init__(self, connect: Callable[[], Any], queues: Sequence[str], on_ring: Callable[[], None]) -> None:
-        self._connect = connect
+    def __init__(self, client: Any, queues: Sequence[str], on_ring: Callable[[], None]) -> None:
+        self._client = client
         self._on_ring = on_ring
         self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._is_idle = False
+        self._rung: str | None = None
+        self._answered = threading.Event()
         self._wanted = [threading.Event() for _ in queues]
         for queue, wanted in zip(queues, self._wanted, strict=True):
             threading.Thread(target=self._serve, args=(queue, wanted), name=f"doorbell-{queue}", daemon=True).start()
 
     def listen(self) -> None:
         """The queues were empty: ring when one no longer is."""
-        for wanted in self._wanted:
-            wanted.set()
+        with self._lock:
+            self._is_idle = True
+            for wanted in self._wanted:
+                wanted.set()
+
+    def answer(self) -> str | None:
+        """The worker is about to look: do not ring. Returns the queue for which it rang, to be looked into first."""
+        with self._lock:
+            self._is_idle = False
+            rung, self._rung = self._rung, None
+            self._answered.set()
+        return rung
 
     def close(self) -> None:
-        """Ring no more; a thread that waits in Redis ends with its wait."""
+        """Ring no more. Redis sees at once that nobody waits here."""
         self._closed.set()
-        self.listen()
+        for wanted in self._wanted:
+            wanted.set()
+        self._client.connection_pool.disconnect()
 
     def _serve(self, queue: str, wanted: threading.Event) -> None:
-        client: Any = None
-        while not self._closed.is_set():
+        while True:
             wanted.wait()
+            if self._closed.is_set():
+                return
             try:
-                client = client or self._connect()
-                found = client.execute_command("BLMOVE", queue, queue, "RIGHT", "RIGHT", WAIT_S)
+                moved = ("BLMOVE", queue, rung_name(queue), "RIGHT", "LEFT", WAIT_S)
+                if self._client.execute_command(*moved) is not None and not self._wakes(queue, wanted):
+                    # Whichever has rung longest, to be taken next: that wakes another one who waits.
+                    self._client.eval(HAND_ON, 2, rung_name(queue), queue)
             except Exception as error:  # the consumer looks by itself each second; this thread must go on
                 logger.debug("doorbell of %s: %s", queue, type(error).__name__)
                 self._closed.wait(PAUSE_S)
-                continue
-            if found is not None and not self._closed.is_set():
-                wanted.clear()
-                self._on_ring()
-        if client is not None:
-            client.close()
+
+    def _wakes(self, queue: str, wanted: threading.Event) -> bool:
+        """Ring, if the worker is idle; returns whether it then came."""
+        with self._lock:
+            wanted.clear()
+            if not self._is_idle or self._closed.is_set():
+                return False
+            self._is_idle = False
+            self._rung = queue
+            self._answered.clear()
+        self._on_ring()
+        return self._answered.wait(ANSWER_S)

@@ -61,6 +61,8 @@ class Lease:
         self._orphans: set[str] = set()
         #: Delivery tags of the messages that this process knows to be in its hands; None while it cannot tell.
         self.tags_in_hand: Callable[[], set[str] | None] = lambda: None
+        #: Called before what is held is returned: the messages must not wake this process.
+        self.stop_waiting: Callable[[], None] = lambda: None
         self._end = threading.Event()
         self._reclaim_from = 0.0
         self._failing = True
@@ -75,6 +77,7 @@ class Lease:
         """Give up the lease and return what is still held, blaming nobody. Afterwards nothing is ours any more."""
         self._end.set()
         try:
+            self.stop_waiting()
             self._reclaim(self._keys.worker, "leaving")
         except Exception as error:  # its peers will do it once the lease has ended
             logger.warning("could not return messages: %s; others will take them over", type(error).__name__)
@@ -82,6 +85,7 @@ class Lease:
     def abandon(self) -> None:
         """Return what is held like the jobs of a dead worker, which this one is about to be."""
         self._end.set()
+        self.stop_waiting()
         self._reclaim(self._keys.worker, "gone")
 
     def _serve(self) -> None:

@@ -29,16 +29,20 @@ end
 """
 
 #: Takes the first waiting message, for a worker whose lease stands: what others may reclaim is not added to.
-#: KEYS: the queues in the order to look at, then the taker's lease, its messages in flight, the suspects.
-#: ARGV: delivery tag; the bytes above which a message is taken and not sent.
+#: KEYS: the queues in the order to look at; for the first of them, in the same order, the lists of what has rung
+#: (`worker.delivery.doorbell`), which is older than what waits; then the taker's lease, its messages in flight, the
+#: suspects. ARGV: delivery tag; the bytes above which a message is taken and not sent; how many lists of what has rung.
 #: Returns {queue, message, deaths, deaths alone, bytes}; nil when no message waits; 0 without a lease.
 TAKE: Final = (
     _JOB_ID
     + """
 local lease, in_flight, suspects = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
 if redis.call('EXISTS', lease) == 0 then return 0 end
-for i = 1, #KEYS - 3 do
-  local raw = redis.call('RPOP', KEYS[i])
+local rung = tonumber(ARGV[3])
+local queues = #KEYS - 3 - rung
+if redis.call('EXISTS', unpack(KEYS, 1, queues + rung)) == 0 then return end
+for i = 1, queues do
+  local raw = i <= rung and redis.call('RPOP', KEYS[queues + i]) or redis.call('RPOP', KEYS[i])
   if raw then
     redis.call('HSET', in_flight, ARGV[1], KEYS[i] .. '\\n' .. raw)
     if #raw > tonumber(ARGV[2]) then return {KEYS[i], '', 0, 0, #raw} end
@@ -54,6 +58,12 @@ for i = 1, #KEYS - 3 do
 end
 """
 )
+
+#: Returns what has rung longest to its queue, to be taken next. KEYS: the list of what has rung, the queue.
+HAND_ON: Final = """
+local raw = redis.call('RPOP', KEYS[1])
+if raw then redis.call('RPUSH', KEYS[2], raw) end
+"""
 
 #: Returns one message to its queue. KEYS: the holder's messages in flight. ARGV: delivery tag; 'next' to be taken
 #: next, 'last' to wait behind all others. Returns 1, or 0 when it is not held any more.

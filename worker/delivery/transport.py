@@ -20,7 +20,7 @@ from kombu.transport.virtual import Empty
 from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.encoding import bytes_to_str
 
-from producer.contract import queue_name
+from producer.contract import queue_name, rung_name
 from worker.delivery.dead_letters import arguments, malformed_record
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
@@ -96,14 +96,16 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         """Ask for a message, unless the queues were empty a moment ago and nobody rang since."""
         if self._idle_since is not None and monotonic() - self._idle_since < LOOK_EVERY_S:
             return
-        queues = self._queues_in_order()
-        if not queues:
+        if not self.active_queues:
             return
-        keys = [*queues, self.keys.lease, self.keys.in_flight, self.keys.suspects]
+        queues = self._queues_in_order(first=self._doorbell.answer() if self._doorbell else None)
+        # Priority steps ring no bell.
+        rung = [rung_name(name) for name in queues[: len(self.active_queues)]]
+        keys = [*queues, *rung, self.keys.lease, self.keys.in_flight, self.keys.suspects]
         self._tag = uuid4().hex
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
-        self.client.connection.send_command("EVAL", TAKE, len(keys), *keys, self._tag, MAX_MESSAGE_BYTES)
+        self.client.connection.send_command("EVAL", TAKE, len(keys), *keys, self._tag, MAX_MESSAGE_BYTES, len(rung))
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read the answer to `_brpop_start` and hand the message on."""
@@ -152,19 +154,30 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
             logger.warning("could not keep it as a dead letter: %s", type(error).__name__)
             self.holding.hdel(self.keys.in_flight, self._tag)
 
-    def _queues_in_order(self) -> list[str]:
-        """The lists that this worker consumes from, the one whose turn it is first; those of lesser priority last."""
+    def _queues_in_order(self, first: str | None) -> list[str]:
+        """The lists that this worker consumes from, the one whose turn it is first; those of lesser priority last.
+
+        Args:
+            first: the queue whose message woke this worker, before all others: nobody else is on the way to it.
+        """
         ours = [queue_name(self.queue_prefix, queue) for queue in self._order.next()]
         active = set(self.active_queues)
         names = [name for name in ours if name in active] + sorted(active - set(ours))
+        names.sort(key=lambda name: name != first)
         return names + [f"{name}{self.sep}{step}" for step in PRIORITY_STEPS for name in names]
 
     def _wait_for_the_bell(self) -> None:
         if self._doorbell is None:
-            self._doorbell = Doorbell(self._create_client, sorted(self.active_queues), self._rung)
+            client = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
+            self._doorbell = Doorbell(client, sorted(self.active_queues), self._wake)
         self._doorbell.listen()
 
-    def _rung(self) -> None:
+    def stop_waiting(self) -> None:
+        """Be woken no more, from any thread: what the process gives back as it ends is for others."""
+        if self._doorbell is not None:
+            self._doorbell.close()
+
+    def _wake(self) -> None:
         """A queue holds a message: have the event loop ask for it. Called from the doorbell's threads."""
         self._idle_since = None
         if (loop := get_event_loop()) is not None:
@@ -172,8 +185,7 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
 
     def close(self) -> None:
         """Stop waiting; what is in hand stays there."""
-        if self._doorbell is not None:
-            self._doorbell.close()
+        self.stop_waiting()
         super().close()
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,8 @@ WELCOME, MEMORY, VECTOR, COUNTS, FAILED, DROPPED, STATE = range(17, 24)
 IMAGE_HEAD: Final = struct.Struct("<HB?")
 #: Batch size, ms of waiting, ms of running, number of axes; their lengths and float32 values follow.
 VECTOR_HEAD: Final = struct.Struct("<IddB")
-#: Images that wait for the device, seconds that its oldest batch has taken.
-STATE_FRAME: Final = struct.Struct("<Id")
+#: The fields of `State`.
+STATE_FRAME: Final = struct.Struct("<IdIdd")
 
 #: 512 prompts (`worker.labels.MAX_ASKED`) of 700 characters have 1.4 MB; whatever else is sent is small.
 MAX_REQUEST_BYTES: Final = 4 << 20
@@ -45,6 +45,16 @@ _CHUNK_BYTES: Final = 1 << 18
 
 Array = NDArray[np.float32]
 Frame = tuple[int, int, bytes]
+
+
+class State(NamedTuple):
+    """How an engine's device is; see the properties of `worker.engine.Engine`."""
+
+    waiting: int = 0
+    busy_s: float = 0.0
+    batch_limit: int = 0
+    fixed_s: float = 0.0
+    item_s: float = 0.0
 
 
 class Nonsense(Exception):

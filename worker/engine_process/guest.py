@@ -99,10 +99,10 @@ class Guest:
         finally:
             self._leave()
 
-    def tell_state(self, waiting: int, busy_s: float) -> None:
+    def tell_state(self, state: frames.State) -> None:
         """Let the front know how the device is."""
         if self._outbox is not None:
-            self._outbox.put(frame(frames.STATE, payload=frames.STATE_FRAME.pack(waiting, busy_s)))
+            self._outbox.put(frame(frames.STATE, payload=frames.STATE_FRAME.pack(*state)))
 
     def disconnect(self) -> None:
         """End it, from any thread."""

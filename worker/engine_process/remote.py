@@ -17,7 +17,7 @@ from worker.batcher import Ride
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.engine import too_late
 from worker.engine_process import frames
-from worker.engine_process.frames import Array, Nonsense
+from worker.engine_process.frames import Array, Nonsense, State
 from worker.engine_process.link import Link
 from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
 from worker.engine_process.terms import Terms
@@ -55,8 +55,7 @@ class RemoteEngine:
         #: By number, in the order in which they were asked.
         self._requests: dict[int, Request] = {}
         self._last_number = 0
-        #: Images that wait, and seconds of the oldest batch.
-        self._state: tuple[int, float] = (0, 0.0)
+        self._state = State()
         self._here = threading.Event()
         self._heard_s = 0.0
         threading.Thread(target=self._serve, name="engine-link", daemon=True).start()
@@ -69,12 +68,22 @@ class RemoteEngine:
     @property
     def waiting(self) -> int:
         """Images of all fronts that waited for the device when the engine last said so."""
-        return self._state[0]
+        return self._state.waiting
 
     @property
     def busy_s(self) -> float:
         """What the engine's oldest batch had taken when it last said so; it watches over that itself."""
-        return self._state[1]
+        return self._state.busy_s
+
+    @property
+    def batch_cost_s(self) -> tuple[float, float]:
+        """As `Engine.batch_cost_s`, when the engine last said so."""
+        return self._state.fixed_s, self._state.item_s
+
+    @property
+    def batch_limit(self) -> int:
+        """As `Engine.batch_limit`, when the engine last said so."""
+        return self._state.batch_limit
 
     def wait_until_here(self, timeout_s: float) -> bool:
         """Whether an engine was connected in time."""
@@ -189,7 +198,7 @@ class RemoteEngine:
         given_up = []
         with self._lock:
             was_ours = self._link is link
-            self._link, self._state = None, (0, 0.0)
+            self._link, self._state = None, State()
             for request in list(self._requests.values()):
                 if request.future.done():
                     del self._requests[request.number]
@@ -205,7 +214,7 @@ class RemoteEngine:
     def _take(self, link: Link, kind: int, number: int, payload: bytes) -> None:
         if kind == frames.STATE:
             self._heard_s = time.monotonic()
-            self._state = frames.STATE_FRAME.unpack(payload)
+            self._state = State(*frames.STATE_FRAME.unpack(payload))
             return
         with self._lock:
             request = self._requests.pop(number, None)

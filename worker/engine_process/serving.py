@@ -17,7 +17,7 @@ from producer.errors import JobFailed
 from worker.batcher import Ride
 from worker.cancel_scope import CancelScope
 from worker.engine import LocalEngine
-from worker.engine_process.frames import Array, Nonsense
+from worker.engine_process.frames import Array, Nonsense, State
 from worker.engine_process.guest import Guest, ImageInSlot
 from worker.engine_process.memory import Layout, layout
 from worker.engine_process.suspects import OneByOne
@@ -78,8 +78,10 @@ class Server:
         """Let all fronts know how the device is."""
         with self._lock:
             guests = list(self._guests)
+        engine = self._engine
+        state = State(engine.waiting, engine.busy_s, engine.batch_limit, *engine.batch_cost_s)
         for guest in guests:
-            guest.tell_state(self._engine.waiting, self._engine.busy_s)
+            guest.tell_state(state)
 
     def close(self) -> None:
         """Take no more connections and end those there are."""

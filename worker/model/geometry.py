@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
@@ -18,15 +19,29 @@ class Geometry:
         size: (height, width) after the resize, an int for the shorter side, or None where nothing is resized.
         crop: (height, width) of a centre crop; what of it lies outside the image is black.
         paints_white: whether a colour that the image names as transparent becomes white.
+        reducing_gap: so many times larger than needed an image must still be after a coarse first step, which a JPEG
+            decoder takes by itself and ``Image.resize`` by whole factors; None: no such step, as in the processors.
     """
 
     size: tuple[int, int] | int | None
     resample: Image.Resampling
     crop: tuple[int, int] | None
     paints_white: bool = True
+    reducing_gap: float | None = None
 
-    def apply(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+    @property
+    def least_side(self) -> int | None:
+        """Pixels that both sides of an image must keep if it is shrunk before `apply`; None: it must not be."""
+        if self.reducing_gap is None or self.size is None:
+            return None
+        return math.ceil(self.reducing_gap * (self.size if isinstance(self.size, int) else max(self.size)))
+
+    def apply(self, image: Image.Image, width: int | None = None, height: int | None = None) -> npt.NDArray[np.uint8]:
         """uint8 (height, width, 3) of an RGB image.
+
+        Args:
+            width: of the whole image, where this one was shrunk.
+            height: likewise.
 
         Raises:
             ValueError: Pillow cannot make an image of the size that comes out.
@@ -35,7 +50,8 @@ class Geometry:
         if self.paints_white and (image.mode != "RGB" or image.info.get("transparency") is not None):
             image = _on_white(image)
         if self.size is not None:
-            image = image.resize(self._resized(*image.size), self.resample)
+            resized = self._resized(width or image.width, height or image.height)
+            image = image.resize(resized, self.resample, reducing_gap=self.reducing_gap)
         if self.crop is not None:
             height, width = self.crop
             left, top = (image.width - width) // 2, (image.height - height) // 2
@@ -68,9 +84,9 @@ def geometry_of(values: Sequence[object] | None) -> Geometry | None:
     """From what JSON makes of `Geometry.values`; None stays None."""
     if values is None:
         return None
-    size, resample, crop, paints_white = values
+    size, resample, crop, *others = values
     # JSON has no tuples; whoever wrote these values had a Geometry.
-    return Geometry(_pair(size), Image.Resampling(resample), _pair(crop), bool(paints_white))  # type: ignore[arg-type]
+    return Geometry(_pair(size), Image.Resampling(resample), _pair(crop), *others)  # type: ignore[arg-type]
 
 
 def _pair(value: object) -> object:

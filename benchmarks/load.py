@@ -1,9 +1,10 @@
-"""A closed loop of clients: each asks, waits for the answer, and asks again."""
+"""Clients that ask: in a closed loop, each again once it has its answer, or at fixed times whatever is answered."""
 
 from __future__ import annotations
 
 import math
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -45,26 +46,45 @@ class Clients:
         Raises:
             Exception: the first that ``ask`` or ``check`` raised.
         """
+        return self._run(ask, [None] * jobs, check)
+
+    def run_at(
+        self, ask: Callable[[int], None], times_s: Sequence[float], check: Callable[[], None]
+    ) -> tuple[float, list[float]]:
+        """Ask for job n at ``times_s[n]`` seconds from now, whether or not those before have been answered.
+
+        A job's seconds run from the time it was meant to be asked for: one that no client was free to ask for in time
+        has waited none the less.
+        """
+        return self._run(ask, times_s, check)
+
+    def _run(
+        self, ask: Callable[[int], None], times_s: Sequence[float | None], check: Callable[[], None]
+    ) -> tuple[float, list[float]]:
         outcomes: queue.SimpleQueue[float | Exception] = queue.SimpleQueue()
         cancelled = threading.Event()
 
-        def timed(number: int) -> None:
+        def timed(number: int, due: float | None) -> None:
             if cancelled.is_set():
                 return
-            started = time.perf_counter()
+            begun = time.perf_counter() if due is None else due
             try:
                 ask(number)
             except Exception as error:  # the thread that reads it raises it
                 outcomes.put(error)
             else:
-                outcomes.put(time.perf_counter() - started)
+                outcomes.put(time.perf_counter() - begun)
 
         started = time.perf_counter()
-        for number in range(jobs):
-            self._work.put(partial(timed, number))
         latencies_s: list[float] = []
         try:
-            while len(latencies_s) < jobs:
+            for number, time_s in enumerate(times_s):
+                if time_s is None:
+                    self._work.put(partial(timed, number, None))
+                    continue
+                time.sleep(max(0.0, started + time_s - time.perf_counter()))
+                self._work.put(partial(timed, number, started + time_s))
+            while len(latencies_s) < len(times_s):
                 try:
                     outcome = outcomes.get(timeout=_CHECK_INTERVAL_S)
                 except queue.Empty:
@@ -85,3 +105,14 @@ class Clients:
 def percentile(values: Sequence[float], percent: float) -> float:
     """The smallest value that at least so many percent of them do not exceed (nearest rank)."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
+
+
+def poisson_times_s(rate_per_s: float, duration_s: float, seed: int) -> list[float]:
+    """When jobs of so many users who know nothing of each other come; the same for the same seed."""
+    random_ = random.Random(seed)
+    times_s: list[float] = []
+    now_s = random_.expovariate(rate_per_s)
+    while now_s < duration_s:
+        times_s.append(now_s)
+        now_s += random_.expovariate(rate_per_s)
+    return times_s

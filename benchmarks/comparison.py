@@ -1,0 +1,265 @@
+"""Limits, nameshot and peers in turns, round by round, so that whatever else a machine does strikes them alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from benchmarks.labels import Labels, images_per_message
+from benchmarks.limit import BareModel, Rate, Way
+from benchmarks.peers.contenders import NAMESHOT, Contender
+from benchmarks.peers.reference import COMPARED, Answer, compare
+from benchmarks.session import Place, Session, session, why
+from benchmarks.system import bulk_images_s, single_jobs_s
+
+#: Of what the bare loop does; asked for at Poisson's times, whatever is answered.
+OFFERED = (0.25, 0.5, 0.8)
+#: Offered more than this share of what it can do, a contender is not timed: its backlog would only grow.
+BEARABLE = 0.9
+#: Two batches on each of two cores; with fewer a round would measure how a run begins and ends.
+JOBS_UNIT = 32
+#: Two batches of a peer.
+PEER_JOBS_UNIT = 16
+#: Jobs whose labels are all their own (a hundred labels are most of a second's work); in bulk two messages, for the
+#: images of one wait for its labels.
+LEAST_DIFFERENT = 4
+#: So many labels of a job's own take seconds: they are measured in the first round only.
+EXPENSIVE_LABELS = 500
+LONE_JOBS = 10
+#: Between a direct call and a lone job, so that PyTorch's threads of the one do not spin beside the other.
+PAUSE_S = 0.1
+SEED = 20
+
+Sample = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and for how long.
+
+    Attributes:
+        same: label counts of jobs that all have the same labels.
+        different: label counts of jobs that each have labels of their own.
+        peers_labels: label counts that the peers get, the same for all jobs.
+        window_s: about how long nameshot works in a round beside the limits; these a third of it, and half of it
+            what is beside a peer or has labels of its own.
+        offered_s: how long a load is offered in a round.
+    """
+
+    same: Sequence[int]
+    different: Sequence[int]
+    peers_labels: Sequence[int]
+    rounds: int
+    window_s: float
+    offered_s: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """What rounds are the same measurement of.
+
+    Attributes:
+        load: ``single`` jobs or ``bulk`` messages, all asked for at once; ``clients`` who each wait; a ``limit``.
+        labels: None: none are needed.
+    """
+
+    name: str
+    load: str
+    labels: Labels | None
+
+    def data(self) -> Sample:
+        """As it stands in a sample."""
+        count, images = (self.labels.count, self.labels.shared_by) if self.labels else (None, None)
+        return {"name": self.name, "load": self.load, "labels": count, "images_of_own_labels": images}
+
+
+class Comparison:
+    """Measures; what it finds gathers in its attributes, as data.
+
+    Args:
+        expected: the pipeline's answers, by label count; all that answer are compared with them.
+        announce: is told what is measured now.
+
+    Attributes:
+        samples: a contender's (or limit's) figures in one round.
+        latencies_ms: by name and offered share of the loop's rate.
+        lone_ms: of jobs that are alone; `direct_ms` of the same image without a queue, by share of the cores.
+        contenders: by name what concerns the whole of one: start, memory, or its error.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        bare: BareModel,
+        place: Place,
+        expected: Mapping[int, Sequence[Answer]],
+        announce: Callable[[str], None],
+    ) -> None:
+        self._plan, self._bare, self._place, self._expected, self._announce = plan, bare, place, expected, announce
+        self.samples: list[Sample] = []
+        self.latencies_ms: defaultdict[tuple[str, float], list[float]] = defaultdict(list)
+        self.contenders: defaultdict[str, Sample] = defaultdict(dict)
+        self.lone_ms: list[float] = []
+        self.direct_ms: defaultdict[int, list[float]] = defaultdict(list)
+        announce("the limits' best ways")
+        try_s = plan.window_s / 4
+        alone = [
+            way for way in bare.ways if way.ahead == (way.parallel == 1)
+        ]  # nothing is decoded: ahead means nothing
+        self.forward_way, _ = _best({way: bare.forward(way, try_s).per_s for way in alone})
+        self.loop_way, self.loop_per_s = _best({way: bare.loop(way, try_s, self._usual).per_s for way in bare.ways})
+        for count, answers in expected.items():
+            for number in range(COMPARED):
+                compare(bare.answer(number, Labels(count).next_set()), answers[number])
+
+    @property
+    def _usual(self) -> Labels:
+        """The labels of all that is measured with one label set only."""
+        return Labels(self._plan.same[0])
+
+    def measure(self, peers: Sequence[Contender], save: Callable[[], object]) -> None:
+        """Everything; a peer that fails says why, and the next one begins. ``save`` is called after each part."""
+        first, *_ = self._plan.peers_labels
+        with session(NAMESHOT, self._place, Labels(first).next_set(), self._announce) as ours:
+            self._begin(NAMESHOT.name, ours)
+            for number in range(self._plan.rounds):
+                self._announce(f"round {number + 1} of {self._plan.rounds}")
+                self._round(ours, number)
+            save()
+            for peer in peers:
+                self.contenders[peer.name]["what"] = peer.what
+                try:
+                    with session(peer, self._place, Labels(first).next_set(), self._announce) as theirs:
+                        self._begin(peer.name, theirs)
+                        self._beside(peer.name, theirs, ours)
+                        self.contenders[peer.name]["memory_mb"] = theirs.memory_mb()
+                except Exception as error:  # somebody else's program: whatever happens is its row
+                    self.contenders[peer.name]["error"] = why(error)
+                save()
+            self.contenders[NAMESHOT.name]["memory_mb"] = ours.memory_mb()
+
+    def _begin(self, name: str, contender: Session) -> None:
+        self.contenders[name]["start_s"] = round(contender.start_s, 1)
+        for count, answers in self._expected.items():
+            contender.verify(Labels(count).next_set(), answers, PEER_JOBS_UNIT)
+
+    def _round(self, ours: Session, number: int) -> None:
+        """Nameshot beside the limits."""
+        plan, client = self._plan, ours.running.client
+        if client is None:
+            raise ValueError("nameshot is asked by its own client")
+        forward = self._forward(number)
+        for count in plan.same:
+            labels = Labels(count)
+            loop = self._loop(labels, number)
+            jobs = jobs_for(plan.window_s, loop.per_s, JOBS_UNIT)
+            for load, ask in (("single", single_jobs_s), ("bulk", bulk_images_s)):
+                work = partial(ask, client, self._place.url, jobs, labels)
+                self._sample(Row(NAMESHOT.name, load, labels), ours, number, jobs, work, forward, loop)
+        for count in plan.different:
+            if number and count >= EXPENSIVE_LABELS:
+                continue
+            # A bulk message's images share its labels, which is less work: it has a limit of its own.
+            for load, ask, images in (("single", single_jobs_s, 1), ("bulk", bulk_images_s, images_per_message(count))):
+                labels = Labels(count, images)
+                loop = self._loop(labels, number)
+                jobs = jobs_for(plan.window_s / 2, loop.per_s, max(LEAST_DIFFERENT, 2 * images))
+                work = partial(ask, client, self._place.url, jobs, labels)
+                self._sample(Row(NAMESHOT.name, load, labels), ours, number, jobs, work, forward, loop)
+        self._lone(ours)
+        for share in OFFERED:
+            self._offer(NAMESHOT.name, ours, share, number)
+
+    def _beside(self, name: str, theirs: Session, ours: Session) -> None:
+        """A peer beside nameshot and the limits, each asked by clients who wait for their answer."""
+        theirs_per_s: list[float] = []
+        for number in range(self._plan.rounds):
+            forward = self._forward(number)
+            for count in self._plan.peers_labels:
+                self._announce(f"{name}: {count} labels, round {number + 1}")
+                labels = Labels(count)
+                loop = self._loop(labels, number)
+                rates = {}
+                for who, contender, unit in ((NAMESHOT.name, ours, JOBS_UNIT), (name, theirs, PEER_JOBS_UNIT)):
+                    expected_per_s = loop.per_s if contender is ours else self._rate_so_far(name, count)
+                    jobs = jobs_for(self._plan.window_s / 2, expected_per_s, unit)
+                    work = partial(contender.closed_loop_s, labels.next_set(), jobs)
+                    row = Row(who, "clients", labels)
+                    rates[who] = self._sample(row, contender, number, jobs, work, forward, loop)
+                self.samples[-1]["ahead"] = round(rates[NAMESHOT.name] / rates[name], 3)
+                if count == self._usual.count:
+                    theirs_per_s.append(rates[name])
+        for share in OFFERED:
+            if theirs_per_s and share * self.loop_per_s < BEARABLE * statistics.median(theirs_per_s):
+                self._offer(name, theirs, share, 0)
+
+    def _rate_so_far(self, name: str, labels: int) -> float:
+        """A peer's last jobs a second with so many labels; 0: not known, and it gets the least."""
+        rates = [one["jobs_per_s"] for one in self.samples if (one["name"], one["labels"]) == (name, labels)]
+        return float(rates[-1]) if rates else 0.0
+
+    def _forward(self, number: int) -> Rate:
+        return self._limit(Row("forward", "limit", None), number, partial(self._bare.forward, self.forward_way))
+
+    def _loop(self, labels: Labels, number: int) -> Rate:
+        measure = partial(self._bare.loop, self.loop_way, labels=labels)
+        return self._limit(Row("loop", "limit", labels), number, measure)
+
+    def _limit(self, row: Row, number: int, measure: Callable[[float], Rate]) -> Rate:
+        rate = measure(self._plan.window_s / 3)
+        figures = {"jobs_per_s": round(rate.per_s, 3), "cpu_ms": round(rate.cpu_ms, 1)}
+        self.samples.append({**row.data(), "round": number, **figures})
+        return rate
+
+    def _sample(
+        self,
+        row: Row,
+        contender: Session,
+        number: int,
+        jobs: int,
+        work: Callable[[], float],
+        forward: Rate,
+        loop: Rate,
+    ) -> float:
+        before_s = contender.cpu_s()
+        per_s = jobs / work()
+        figures = {
+            "jobs_per_s": round(per_s, 3),
+            "cpu_ms": round((contender.cpu_s() - before_s) / jobs * 1000, 1),
+            "of_forward": round(per_s / forward.per_s, 4),
+            "of_loop": round(per_s / loop.per_s, 4),
+        }
+        self.samples.append({**row.data(), "round": number, "jobs": jobs, **figures})
+        return per_s
+
+    def _lone(self, ours: Session) -> None:
+        labels = self._usual.next_set()
+        for number in range(LONE_JOBS):
+            for share in self._bare.shares:
+                time.sleep(PAUSE_S)
+                started = time.perf_counter()
+                self._bare.answer(number, labels, share)
+                self.direct_ms[share].append((time.perf_counter() - started) * 1000)
+            time.sleep(PAUSE_S)
+            self.lone_ms.append(ours.lone_s(number, labels) * 1000)
+
+    def _offer(self, name: str, contender: Session, share: float, number: int) -> None:
+        self._announce(f"{name}: {share:.0%} of the loop's rate offered")
+        rate_per_s = share * self.loop_per_s
+        latencies_s = contender.open_loop(self._usual.next_set(), rate_per_s, self._plan.offered_s, SEED + number)
+        self.latencies_ms[name, share] += [one * 1000 for one in latencies_s]
+
+
+def jobs_for(seconds: float, per_s: float, unit: int) -> int:
+    """Jobs that take about so long at that rate: a multiple of the unit, and one at least."""
+    return unit * max(1, round(seconds * per_s / unit))
+
+
+def _best(rates: Mapping[Way, float]) -> tuple[Way, float]:
+    way = max(rates, key=rates.__getitem__)
+    return way, rates[way]

@@ -1,0 +1,74 @@
+"""From samples to rows: medians of the rounds, and how they compare."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.load import percentile
+
+#: What makes samples one row.
+KEYS = ("name", "load", "labels", "images_of_own_labels")
+FIGURES = ("jobs_per_s", "cpu_ms", "of_forward", "of_loop", "ahead")
+
+Row = dict[str, Any]
+
+
+def rows(samples: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A row for each kind of sample, in the order in which they first came.
+
+    Each figure is the median of its rounds; ratios are taken within a round, then their median. ``spread`` is the
+    slowest and the quickest round; ``beyond_ms`` the CPU time beyond that of the bare forward pass.
+    """
+    kinds: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for sample in samples:
+        kinds.setdefault(tuple(sample[key] for key in KEYS), []).append(sample)
+    found = []
+    for kind, rounds in kinds.items():
+        medians = {
+            figure: round(statistics.median(values), 3)
+            for figure in FIGURES
+            if (values := [one[figure] for one in rounds if figure in one])
+        }
+        rates = [one["jobs_per_s"] for one in rounds]
+        found.append({**dict(zip(KEYS, kind, strict=True)), **medians, "spread": [min(rates), max(rates)]})
+    forward = next((row["cpu_ms"] for row in found if row["name"] == "forward"), None)
+    if forward is not None:
+        found = [{**row, "beyond_ms": round(row["cpu_ms"] - forward, 1)} for row in found]
+    return found
+
+
+def best_peer(found: Sequence[Row], ours: str) -> dict[int, Row]:
+    """By label count the fastest row of those that are somebody else's."""
+    peers = [row for row in found if row["load"] == "clients" and row["name"] != ours]
+    return {
+        labels: max((row for row in peers if row["labels"] == labels), key=lambda row: row["jobs_per_s"])
+        for labels in dict.fromkeys(row["labels"] for row in peers)
+    }
+
+
+def latencies(latencies_ms: Mapping[tuple[str, float], Sequence[float]], loop_per_s: float) -> list[Row]:
+    """A row for each contender and offered share of the bare loop's rate, all rounds together."""
+    return [
+        {
+            "name": name,
+            "share": share,
+            "offered_per_s": round(share * loop_per_s, 2),
+            "jobs": len(values),
+            **{f"p{percent}_ms": round(percentile(values, percent)) for percent in (50, 95, 99)},
+        }
+        for (name, share), values in latencies_ms.items()
+        if values
+    ]
+
+
+def lone(jobs_ms: Sequence[float], direct_ms: Mapping[int, Sequence[float]]) -> Row:
+    """A lone job beside a direct call of the model: medians, of the direct calls those of the faster kind."""
+    direct, job = min(statistics.median(values) for values in direct_ms.values()), statistics.median(jobs_ms)
+    return {
+        "jobs": len(jobs_ms),
+        "direct_ms": round(direct, 1),
+        "job_ms": round(job, 1),
+        "longer_ms": round(job - direct, 1),
+    }

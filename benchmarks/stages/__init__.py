@@ -1,0 +1,1 @@
+"""Where a worker's processor time goes, stage by stage."""

@@ -1,0 +1,32 @@
+"""From two readings of a worker's clocks to what a job costs, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: In the order in which a job goes through them; `celery` is all that is none of the others.
+STAGES = ("celery", "fetch", "digest", "decode", "batching", "rank", "job", "answer", "valkey")
+
+
+def by_stage(before: Mapping[str, float], after: Mapping[str, float], jobs: int) -> dict[str, float]:
+    """CPU milliseconds a job by stage, and the model's, from two readings of CPU seconds.
+
+    Args:
+        before, after: ``process``, ``native`` (threads that compute for the model), ``decoders``, ``valkey``, and the
+            worker's stages.
+
+    Returns:
+        Each of `STAGES`; ``model``; ``outside``, all but the model; ``queue_share``, what the queue takes of that:
+        Celery, storing answers, and Valkey.
+    """
+    used = {name: (after[name] - before.get(name, 0.0)) / jobs * 1000 for name in after}
+    process_ms, native_ms, decoders_ms = (used.pop(name) for name in ("process", "native", "decoders"))
+    valkey_ms = used.pop("valkey")
+    celery_ms = process_ms - native_ms - sum(used.values())
+    used["decode"] = used.get("decode", 0.0) + decoders_ms
+    used["model"] = used.get("model", 0.0) + native_ms
+    used |= {"celery": celery_ms, "valkey": valkey_ms}
+    outside_ms = sum(used.get(stage, 0.0) for stage in STAGES)
+    queue_ms = celery_ms + used.get("answer", 0.0) + valkey_ms
+    row = {stage: round(used.get(stage, 0.0), 3) for stage in (*STAGES, "model")}
+    return {**row, "outside": round(outside_ms, 3), "queue_share": round(queue_ms / outside_ms, 3)}

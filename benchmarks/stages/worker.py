@@ -1,0 +1,68 @@
+"""The real worker with clocks around its stages: ``celery -A benchmarks.stages.worker worker``.
+
+Nothing of it is replaced; functions are wrapped. What remains of the process's time is Celery's: its event loop, kombu,
+the broker's messages, and threads that wake up. Environment, beside a worker's own:
+    STAGES_PORT: where a GET on loopback answers with what was used so far.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from benchmarks.stages.clock import StageClock, native_threads_cpu_s
+from worker import classifier, embeddings
+from worker.batcher import Lane
+from worker.celery import app
+from worker.decoding.preparing import InProcesses, InThreads
+from worker.fetch import Fetcher
+from worker.labels import LabelCache
+from worker.model.dual import DualEncoder
+from worker.results import FirstAnswerBackend
+
+__all__ = ["app"]
+
+CLOCK = StageClock()
+#: By stage the functions that make it: of a class or a module, found by whoever calls them where they are looked up.
+STAGES = (
+    ("fetch", Fetcher, "fetch"),
+    ("decode", InProcesses, "prepare"),
+    ("decode", InThreads, "prepare"),
+    ("digest", embeddings.File, "__init__"),
+    ("batching", Lane, "submit"),
+    ("batching", Lane, "_ride"),
+    ("model", DualEncoder, "embed_images"),
+    ("model", DualEncoder, "embed_texts"),
+    ("rank", LabelCache, "_keep"),
+    ("rank", DualEncoder, "logits"),
+    ("rank", classifier, "scores"),
+    ("rank", classifier, "rank"),
+    ("job", classifier.Classifier, "classify"),
+    ("job", classifier.Classifier, "classify_many"),
+    ("job", classifier.Classifier, "_answer"),
+    ("answer", FirstAnswerBackend, "begin"),
+    ("answer", FirstAnswerBackend, "store_result"),
+)
+
+
+class _Reading(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        used = {"pid": os.getpid(), "process_s": time.process_time(), "native_s": native_threads_cpu_s()}
+        body = json.dumps({**used, "stages_s": CLOCK.read()}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the inherited name
+        pass
+
+
+for _stage, _owner, _name in STAGES:
+    setattr(_owner, _name, CLOCK.timed(_stage, getattr(_owner, _name)))
+if "STAGES_PORT" in os.environ:
+    _server = HTTPServer(("127.0.0.1", int(os.environ["STAGES_PORT"])), _Reading)
+    threading.Thread(target=_server.serve_forever, name="stages", daemon=True).start()

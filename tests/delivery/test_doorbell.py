@@ -1,0 +1,232 @@
+"""Workers that wait: a message wakes one of them, and whoever is woken and does not come is passed over."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from queue import Empty, SimpleQueue
+
+import pytest
+import redis
+from kombu import Connection, Consumer, Queue
+from kombu.asynchronous import Hub, set_event_loop
+
+from producer.contract import rung_name
+from tests.eventually import eventually
+from tests.valkey_server import ValkeyServer
+from worker.delivery import transport
+from worker.delivery.doorbell import Doorbell
+from worker.delivery.names import DeliveryKeys
+
+QUEUE = "nameshot.default"
+OTHER = "nameshot.high"
+TIMEOUT_S = 30
+Wait = Callable[..., Doorbell]
+
+
+@pytest.fixture
+def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    with own_valkey.connect() as broker:
+        yield broker
+
+
+@pytest.fixture
+def wait(own_valkey: ValkeyServer) -> Iterator[Wait]:
+    """Make a doorbell that listens, in the role of a worker."""
+    with ExitStack() as stack:
+
+        def start(on_ring: Callable[[], None] = lambda: None, *queues: str) -> Doorbell:
+            client = redis.Redis(connection_pool=redis.ConnectionPool.from_url(own_valkey.url(0, "worker")))
+            bell = Doorbell(client, queues or (QUEUE,), on_ring)
+            stack.callback(bell.close)
+            bell.listen()
+            return bell
+
+        yield start
+
+
+def await_waiting(broker: redis.Redis, count: int) -> None:
+    eventually(lambda: broker.info("clients")["blocked_clients"] == count)
+
+
+def test_a_message_wakes_one_of_twenty_that_wait_and_the_others_wait_on(broker: redis.Redis, wait: Wait) -> None:
+    woken: SimpleQueue[int] = SimpleQueue()
+    bells: list[Doorbell] = []
+
+    def come(number: int) -> None:
+        bells[number].answer()
+        woken.put(number)
+
+    bells += [wait(partial(come, number)) for number in range(20)]
+    await_waiting(broker, 20)
+    broker.config_resetstat()
+
+    broker.lpush(QUEUE, "job")
+
+    woken.get(timeout=TIMEOUT_S)
+    await_waiting(broker, 19)
+    assert woken.empty()
+    assert broker.info("commandstats")["cmdstat_blmove"]["calls"] == 1
+    assert broker.lrange(rung_name(QUEUE), 0, -1) == [b"job"]
+
+
+def test_several_messages_wake_as_many(broker: redis.Redis, wait: Wait) -> None:
+    woken: SimpleQueue[int] = SimpleQueue()
+    bells: list[Doorbell] = []
+
+    def come(number: int) -> None:
+        bells[number].answer()
+        woken.put(number)
+
+    bells += [wait(partial(come, number)) for number in range(6)]
+    await_waiting(broker, 6)
+
+    broker.lpush(QUEUE, "a", "b", "c")
+
+    assert len({woken.get(timeout=TIMEOUT_S) for _ in range(3)}) == 3
+    await_waiting(broker, 3)
+    assert woken.empty()
+    assert broker.lrange(rung_name(QUEUE), 0, -1) == [b"c", b"b", b"a"]
+
+
+def test_a_message_that_wakes_one_who_does_not_come_wakes_the_next(broker: redis.Redis, wait: Wait) -> None:
+    rang = [threading.Event(), threading.Event()]
+    wait(rang[0].set)
+    await_waiting(broker, 1)
+    others: list[Doorbell] = []
+
+    def come() -> None:
+        others[0].answer()
+        rang[1].set()
+
+    others.append(wait(come))
+    await_waiting(broker, 2)
+
+    broker.lpush(QUEUE, "job")
+
+    assert all(each.wait(TIMEOUT_S) for each in rang)
+    assert broker.lrange(rung_name(QUEUE), 0, -1) == [b"job"]
+
+
+def test_a_message_for_which_nobody_has_time_waits_in_its_queue(broker: redis.Redis, wait: Wait) -> None:
+    bell = wait()
+    await_waiting(broker, 1)
+    bell.answer()  # it found another message by itself
+
+    broker.lpush(QUEUE, "job")
+
+    eventually(lambda: broker.lrange(QUEUE, 0, -1) == [b"job"])
+    await_waiting(broker, 0)
+    assert not broker.exists(rung_name(QUEUE))
+
+
+def test_two_messages_in_two_queues_wake_a_worker_once_and_the_second_goes_on(broker: redis.Redis, wait: Wait) -> None:
+    rings: SimpleQueue[str] = SimpleQueue()
+    wait(lambda: rings.put("ring"), QUEUE, OTHER)
+    await_waiting(broker, 2)
+
+    with broker.pipeline(transaction=True) as both:
+        both.lpush(QUEUE, "job")
+        both.lpush(OTHER, "job")
+        both.execute()
+
+    rings.get(timeout=TIMEOUT_S)
+    await_waiting(broker, 0)
+    eventually(lambda: broker.llen(QUEUE) == broker.llen(OTHER) == 1)
+    assert rings.empty()
+
+
+def test_who_stopped_waiting_is_not_woken(broker: redis.Redis, wait: Wait) -> None:
+    rang = threading.Event()
+    bell = wait(rang.set)
+    await_waiting(broker, 1)
+
+    bell.close()
+    await_waiting(broker, 0)
+    broker.lpush(QUEUE, "job")
+
+    assert broker.lrange(QUEUE, 0, -1) == [b"job"]
+    assert not rang.is_set()
+
+
+class Taker:
+    """A worker's channel in an event loop, and nothing else of a worker."""
+
+    def __init__(self, valkey: ValkeyServer, stack: ExitStack) -> None:
+        self.taken: SimpleQueue[str] = SimpleQueue()
+        keys = DeliveryKeys("nameshot", "a-worker")
+        with valkey.connect() as broker:
+            broker.set(keys.lease, 1)
+        options = {"queue_prefix": "nameshot", "worker_name": keys.worker, "priority_steps": [0]}
+        connection = Connection(
+            valkey.url(0, "worker"),
+            transport="worker.delivery.transport:AtomicTransport",
+            transport_options=options,
+        )
+        self._hub = Hub()
+        self._over = threading.Event()
+        stack.callback(self._hub.close)
+        set_event_loop(self._hub)
+        stack.callback(set_event_loop, None)
+        stack.enter_context(connection)
+        connection.register_with_event_loop(self._hub)
+        queues = [Queue(name, routing_key=name) for name in (QUEUE, OTHER)]
+        stack.enter_context(Consumer(connection, queues=queues, callbacks=[self._take], accept=["json"]))
+        thread = threading.Thread(target=self._turn)
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(self._end)
+
+    def _take(self, _body: object, message: object) -> None:
+        self.taken.put(message.headers["id"])  # type: ignore[attr-defined] # kombu is untyped
+        message.ack()  # type: ignore[attr-defined] # kombu is untyped
+
+    def _turn(self) -> None:
+        for _ in self._hub.create_loop():
+            if self._over.is_set():
+                return
+
+    def _end(self) -> None:
+        self._over.set()
+        self._hub.call_soon(lambda: None)
+
+
+def test_a_message_that_another_program_pushes_is_taken_by_the_bell_and_not_by_a_look(
+    own_valkey: ValkeyServer, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "LOOK_EVERY_S", 3_600)
+    with ExitStack() as stack:
+        taker = Taker(own_valkey, stack)
+        for job_id in ("first", "second"):
+            await_waiting(broker, 2)
+            broker.lpush(QUEUE, envelope(job_id))
+            assert taker.taken.get(timeout=TIMEOUT_S) == job_id
+    assert broker.keys("nameshot.*") == []
+
+
+def test_a_message_whose_woken_worker_is_no_more_is_found_by_the_next_look(
+    own_valkey: ValkeyServer, broker: redis.Redis
+) -> None:
+    with ExitStack() as stack:
+        taker = Taker(own_valkey, stack)
+        await_waiting(broker, 2)
+        broker.lpush(rung_name(QUEUE), envelope("left"))  # as Redis moved it, for one who was killed before it came
+        assert taker.taken.get(timeout=TIMEOUT_S) == "left"
+        with pytest.raises(Empty):
+            taker.taken.get_nowait()
+
+
+def envelope(job_id: str) -> str:
+    properties = {"delivery_tag": "", "delivery_info": {"exchange": "", "routing_key": QUEUE}}
+    return json.dumps(
+        {
+            "body": "[]",
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {"id": job_id},
+            "properties": properties,
+        }
+    )

@@ -1,0 +1,74 @@
+"""What benchmarks/README.md says of batches that keep a latency target, from ``benchmarks/results/adaptive.json``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "adaptive.json"
+#: A phase is kept by a setting that answers so many of its images within the target.
+KEPT = 0.95
+
+
+def _report() -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(RESULTS.read_text())
+    return report
+
+
+def device() -> str:
+    """What was simulated."""
+    report = _report()
+    device, machine = report["device"], report["machine"]
+    phases = "; ".join(
+        f"*{phase['name']}*, {phase['per_s']:g} {phase['queue']} images/s"
+        + (f" beside {phase['backlog']} bulk images that always wait" if phase["backlog"] else "")
+        + (f", the device {phase['slowness']:g} times as slow" if phase["slowness"] != 1 else "")
+        for phase in report["phases"]
+    )
+    return (
+        f"A batch of n takes {device['forward_ms']:g} + {device['image_ms']:g} × n ms, ± {device['spread']:.0%}, n at "
+        f"most {device['max_batch']}; the target is {report['target_ms']:g} ms. {phases}. Measured on "
+        f"{machine['cores']} cores of {machine['cpu']}, load average {machine['load_average_before'][0]:.1f} before."
+    )
+
+
+def rows() -> str:
+    """One row a setting, one column a phase."""
+    report = _report()
+    phases = [phase["name"] for phase in report["phases"]]
+    lines = [["setting", *phases, "phases kept"], ["---"] + ["---:"] * (len(phases) + 1)]
+    for row in report["settings"]:
+        kept = sum(met["within_target"] >= KEPT for met in row["phases"])
+        cells = [
+            f"{met['images_per_s']:.0f}/s, {met['p95_ms']:.0f} ms, {met['within_target']:.0%}" for met in row["phases"]
+        ]
+        lines.append([row["setting"], *cells, f"{kept} of {len(phases)}"])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def verdict() -> str:
+    """Beside the best fixed size of each phase: the most images/s with the target kept."""
+    report = _report()
+    adaptive = next(row for row in report["settings"] if row["setting"].startswith("target"))
+    fixed = [row for row in report["settings"] if row["setting"].startswith("fixed")]
+    said = []
+    for number, met in enumerate(adaptive["phases"]):
+        keeping = [row for row in fixed if row["phases"][number]["within_target"] >= KEPT]
+        if not keeping:
+            said.append(f"*{met['phase']}*: no fixed size keeps it")
+            continue
+        best = max(keeping, key=lambda row: float(row["phases"][number]["images_per_s"]))
+        beside = best["phases"][number]
+        ratio = met["images_per_s"] / beside["images_per_s"]
+        said.append(
+            f"*{met['phase']}*: {ratio:.0%} of the images/s of {best['setting']}, the best that keeps it, at a p95 of "
+            f"{met['p95_ms']:.0f} against {beside['p95_ms']:.0f} ms"
+        )
+    all_kept = [row["setting"] for row in report["settings"] if _keeps_all(row)]
+    return f"All phases are kept by: {', '.join(all_kept) or 'none'}. {adaptive['setting']}, {'; '.join(said)}."
+
+
+def _keeps_all(row: dict[str, Any]) -> bool:
+    return all(met["within_target"] >= KEPT for met in row["phases"])
+
+
+TABLES = {"adaptive device": device, "adaptive rows": rows, "adaptive verdict": verdict}
