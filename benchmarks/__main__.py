@@ -29,7 +29,7 @@ from benchmarks.picture_server import picture, picture_server
 from benchmarks.session import CLIENTS, Place
 from benchmarks.stages.measure import stages
 from benchmarks.system import PICTURES
-from worker.service import BUNDLED
+from worker.device import BUNDLED
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "table.json"

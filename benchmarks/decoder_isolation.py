@@ -25,8 +25,9 @@ from benchmarks.picture_server import picture
 from producer.contract import ClassifyManyJob, Question, Result
 from worker.cancel_scope import CancelScope
 from worker.classifier import Attempt
+from worker.device import BUNDLED
 from worker.model import load_model
-from worker.service import BUNDLED, build
+from worker.service import build
 from worker.settings import WorkerSettings
 
 HERE = Path(__file__).parent

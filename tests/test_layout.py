@@ -80,7 +80,7 @@ def test_only_the_model_package_imports_torch_and_transformers() -> None:
 def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
     readers = {module for module, names in our_imports().items() if "worker.settings" in names}
 
-    assert readers <= {"worker.celery", "worker.service"}
+    assert readers <= {"worker.celery", "worker.device", "worker.engine_process.process", "worker.service"}
 
 
 @pytest.mark.parametrize("folder", ["producer", "worker", "benchmarks", "checkpoint", "tests"])
@@ -134,6 +134,13 @@ def test_a_decoder_process_holds_neither_the_model_s_libraries_nor_any_that_know
 
     assert isinstance(modules, list)
     assert not {"torch", "transformers", "celery", "kombu", "redis", "requests", "urllib3", "pydantic"} & set(modules)
+
+
+def test_an_engine_process_knows_neither_celery_nor_redis_nor_how_to_download() -> None:
+    modules = fresh_import("worker.engine_process.process")["modules"]
+
+    assert isinstance(modules, list)
+    assert not {"torch", "transformers", "celery", "kombu", "redis", "requests", "urllib3"} & set(modules)
 
 
 def test_importing_either_side_starts_no_thread_and_reads_no_setting() -> None:

@@ -1,11 +1,27 @@
-"""One worker process, as ``nameshot worker`` starts it: ``python -m worker``."""
+"""One worker process, as ``nameshot worker`` starts it: ``python -m worker``, or ``python -m worker SOCKET FRONTS``."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from worker.celery import app
+from worker.service import Front
 
-if __name__ == "__main__":
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the worker until it is told to stop.
+
+    Args:
+        arguments: nothing, or the path of an engine process's socket and how many fronts it has.
+    """
+    if arguments:
+        app.front = Front(Path(arguments[0]), int(arguments[1]))
     # A name of its own for each process, so that several workers of one machine can be told apart.
     app.worker_main(["worker", "-n", f"nameshot-{os.getpid()}@%h", "--without-heartbeat"])
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -21,6 +21,8 @@ CPU_BATCHES: Final = (4, 8)
 GPU_BATCHES: Final = (16, 64)
 #: The quickest of so many measurements counts: other programs only ever make one slower.
 MEASUREMENTS: Final = 3
+#: A bulk message has this many times the time of a single job.
+BULK_TIME_FACTOR: Final = 2
 #: For each batch on the device one ready, and one being downloaded.
 IMAGES_PER_BATCH_SLOT: Final = 3
 MIN_CONCURRENCY: Final = 4
@@ -46,12 +48,12 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def default_concurrency(max_batch: int, parallel_batches: int) -> int:
-    """Images in flight that keep so many batches of this size filled."""
-    return max(MIN_CONCURRENCY, IMAGES_PER_BATCH_SLOT * max_batch * parallel_batches)
+def default_concurrency(max_batch: int, parallel_batches: int, processes: int = 1) -> int:
+    """Images in flight in each process, when so many together keep so many batches of this size filled."""
+    return max(MIN_CONCURRENCY, -(-IMAGES_PER_BATCH_SLOT * max_batch * parallel_batches // processes))
 
 
-def decoder_processes(concurrency: int) -> int:
-    """How many processes may decode: one for each core that this process may use."""
+def decoder_processes(concurrency: int, processes: int = 1) -> int:
+    """How many decoders each of so many processes may have: one for each core that is theirs together."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, concurrency, MAX_DECODERS))
+    return max(1, min(-(-cores // processes), concurrency, MAX_DECODERS))

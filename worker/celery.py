@@ -27,12 +27,12 @@ from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
 from worker.delivery.delivery import Delivery
 from worker.delivery.names import DeliveryKeys, new_worker_name
-from worker.model import Model, ModelError, load_model
+from worker.model import Model, ModelError, load_model, load_preparation
+from worker.model.pixels import Preparation
 from worker.results import MAX_PAUSE_MS, MAX_RETRIES
 from worker.revoking import Revoker
-from worker.service import Service, build
+from worker.service import Front, Service, build
 from worker.settings import WorkerSettings
-from worker.tasks import BULK_TIME_FACTOR
 from worker.telemetry import Probes
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,10 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     takes_jobs: bool = False
     #: A program that brings a model of its own replaces this before the worker starts.
     load_model: Callable[..., Model] = staticmethod(load_model)
+    #: Likewise, for one whose model has no `Geometry` and runs in an engine process.
+    load_preparation: Callable[..., Preparation] = staticmethod(load_preparation)
+    #: Set where this process is a front of an engine process.
+    front: Front | None = None
 
     @cached_property
     def settings(self) -> WorkerSettings:
@@ -151,7 +155,14 @@ def _start(sender: Any, **_: Any) -> None:
 
 def _load(sender: Any) -> None:
     broker_endpoint = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL")
-    app.service = build(app.settings, load_model=app.load_model, on_device_lost=_end_process)
+    app.service = build(
+        app.settings,
+        load_model=app.load_model,
+        load_preparation=app.load_preparation,
+        on_device_lost=_end_process,
+        on_other_model=lambda: app.delivery.departure.leave_now(),
+        front=app.front,
+    )
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency
     broker = redis.Redis.from_url(broker_endpoint.url, socket_connect_timeout=1, socket_timeout=1)
@@ -162,7 +173,7 @@ def _load(sender: Any) -> None:
         max_attempts=app.settings.max_attempts,
         drain_timeout_s=app.settings.drain_timeout,
         device_busy_s=lambda: app.service.engine.busy_s,
-        device_limit_s=BULK_TIME_FACTOR * app.settings.job_timeout,
+        device_limit_s=app.service.device_limit_s,
         overdue=app.running.overdue,
     )
     channel = cancel_channel(app.settings.queue_prefix)
@@ -191,6 +202,8 @@ def _not_ready(broker: redis.Redis) -> str | None:
         return "starting or stopping"
     if complaint := app.delivery.vitality.complaint():
         return complaint
+    if not app.service.engine.is_here:
+        return "the engine is away"
     try:
         broker.ping()
     except redis.RedisError:

@@ -20,7 +20,7 @@ from worker.cancel_scope import Cancelled, CancelScope
 from worker.embeddings import File, ImageEmbeddings, KnownFile
 from worker.fetch import Downloads
 from worker.labels import LabelCache, Matrix
-from worker.model.interface import Model
+from worker.model.interface import HostModel
 from worker.ranking import rank, scores
 
 
@@ -82,7 +82,7 @@ class Classifier:
     def __init__(
         self,
         *,
-        model: Model,
+        model: HostModel,
         fetcher: Downloads[bytes | KnownFile],
         images: ImageEmbeddings,
         labels: LabelCache,

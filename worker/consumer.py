@@ -71,6 +71,8 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
         sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
         def can_consume(_qos: Any) -> bool:
+            if not consumer.app.service.engine.is_here:
+                return False  # others may have one; the loop's next tick looks again
             images = 0
             for request in requests_in_hand():
                 if (size := sizes.get(request)) is None:

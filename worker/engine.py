@@ -1,6 +1,6 @@
 """The engine: prepared pixels and prompts in, embeddings out, batched on the device's threads.
 
-A door, not a wall: the interface is small enough to be served by another process one day.
+A door, not a wall: `worker.engine_process` serves the same interface from another process.
 """
 
 from __future__ import annotations
@@ -39,8 +39,38 @@ class Engine(Protocol):
 
     max_tokens: int
 
-    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """Tokens of each prompt, special tokens included."""
+    @property
+    def is_here(self) -> bool:
+        """Whether there is a device to work on now; what is asked meanwhile waits for it."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for the device."""
+        ...
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
+        ...
+
+    @property
+    def batch_cost_s(self) -> tuple[float, float]:
+        """What a batch of n images takes under load, as learned: a and b of a + b·n; 0 and 0 before the first."""
+        ...
+
+    @property
+    def batch_limit(self) -> int:
+        """Images that a batch may have while nobody waits too long."""
+        ...
+
+    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
+        """Tokens of each prompt, special tokens included.
+
+        Raises:
+            JobFailed: ``deadline_exceeded``.
+            Cancelled: somebody has cancelled the scope.
+        """
         ...
 
     def embed_prompt(self, prompt: str) -> Future[Array]:
@@ -65,7 +95,10 @@ class LocalEngine:
         max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
         latency_target_s: from here to the embedding, for images of the queues high and default; None has no target.
         on_device_lost: called once the device no longer answers this process; only a new process helps then.
+        on_batch: told the images of each batch before it runs.
     """
+
+    is_here = True
 
     def __init__(
         self,
@@ -76,15 +109,17 @@ class LocalEngine:
         max_wait_s: float = 0.0,
         latency_target_s: float | None = None,
         on_device_lost: Callable[[], None],
+        on_batch: Callable[[Sequence[Prepared]], object] = lambda _: None,
     ) -> None:
         self.max_tokens = model.max_tokens
-        self.count_tokens = model.count_tokens
+        self._model = model
+        self._on_batch = on_batch
         self._batcher = Batcher(
             threads=model.parallel_batches, max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory
         )
         self._images: Lane[Prepared, Array] = self._batcher.lane(
             "images",
-            lambda batch: _rows(model.embed_images(batch, self._batcher.parallel)),
+            self._run_images,
             max_batch,
             weights,
             BatchSize(latency_target_s, PROMISED),
@@ -94,6 +129,10 @@ class LocalEngine:
         )
         self._on_device_lost = on_device_lost
         self._batcher.start()
+
+    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:  # noqa: ARG002 - it waits for nobody
+        """As `Engine.count_tokens`."""
+        return self._model.count_tokens(prompts)
 
     def embed_prompt(self, prompt: str) -> Future[Array]:
         """Queue one prompt; the future gives its embedding, shape (d,), or raises `JobFailed`.
@@ -108,12 +147,12 @@ class LocalEngine:
             try:
                 embedding.set_result(done.result().output)
             except (Exception, CancelledError) as error:
-                embedding.set_exception(self._failure(error, "a label"))
+                embedding.set_exception(self.failure(error, "a label"))
 
         try:
             ride = self._prompts.submit(prompt)
         except BatcherClosed as error:
-            embedding.set_exception(self._failure(error, "a label"))
+            embedding.set_exception(self.failure(error, "a label"))
         else:
             # Weak, since the ride refers to the embedding already; while it waits, its lane keeps it.
             embedding.add_done_callback(partial(_take_out, ref(ride)))
@@ -129,7 +168,7 @@ class LocalEngine:
         """
         future: Future[Ride[Array]] | None = None
         try:
-            future = self._images.submit(prepared, prepared.key, queue)
+            future = self.queue_image(prepared, queue)
             # Here, not once this thread wakes: the next batch may start before it does.
             scope.on_cancel(future.cancel)
             return scope.result_of(future)
@@ -138,11 +177,17 @@ class LocalEngine:
         except TimeoutError:
             if future is not None:
                 future.cancel()
-            raise JobFailed(
-                "deadline_exceeded", "the device did not get to this image within the job's time."
-            ) from None
+            raise too_late() from None
         except Exception as error:
-            raise self._failure(error, "this image") from None
+            raise self.failure(error, "this image") from None
+
+    def queue_image(self, prepared: Prepared, queue: Queue) -> Future[Ride[Array]]:
+        """Let an image wait for a batch; the future raises what the model raised, which `failure` explains.
+
+        Raises:
+            BatcherClosed: the engine has ended.
+        """
+        return self._images.submit(prepared, prepared.key, queue)
 
     @property
     def waiting(self) -> int:
@@ -169,7 +214,8 @@ class LocalEngine:
         """End the device threads; what still waits fails."""
         self._batcher.close(timeout_s=5)
 
-    def _failure(self, error: BaseException, subject: str) -> JobFailed:
+    def failure(self, error: BaseException, subject: str) -> JobFailed:
+        """What a job is told of an error that came out of a batch."""
         if isinstance(error, JobFailed):
             return error
         if isinstance(error, BatcherClosed):
@@ -181,6 +227,15 @@ class LocalEngine:
             return JobFailed("out_of_memory", f"the device ran out of memory on {subject} alone.")
         logger.error("the model failed on %s with %s at %s", subject, type(error).__name__, place_of(error))
         return JobFailed("model_error", f"the model could not process {subject}.")
+
+    def _run_images(self, batch: Sequence[Prepared]) -> list[Array]:
+        self._on_batch(batch)
+        return _rows(self._model.embed_images(batch, self._batcher.parallel))
+
+
+def too_late() -> JobFailed:
+    """The failure of an image whose turn did not come in time."""
+    return JobFailed("deadline_exceeded", "the device did not get to this image within the job's time.")
 
 
 def _take_out(ride: ref[Future[Ride[Array]]], embedding: Future[Array]) -> None:

@@ -43,8 +43,8 @@ class TextTower(Protocol):
 
     max_tokens: int
 
-    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """Tokens of each prompt, special tokens included."""
+    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
+        """Tokens of each prompt, special tokens included, while the scope lasts."""
         ...
 
     def embed_prompt(self, prompt: str) -> Future[Vector]:
@@ -153,7 +153,7 @@ class LabelCache:
                 raise _late()
             with self._lock:
                 new = {prompt: label for label, prompt in some if not self._is_known(prompt)}
-            for label, tokens in zip(new.values(), self._tower.count_tokens(list(new)), strict=True):
+            for label, tokens in zip(new.values(), self._tower.count_tokens(list(new), scope), strict=True):
                 if tokens > limit:
                     raise JobFailed(
                         "invalid_job",

@@ -1,8 +1,9 @@
 """``nameshot worker``: a small process that starts the workers of this machine, and starts again what dies.
 
-It loads neither the model's libraries nor Celery. SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, a second one
-too, SIGQUIT as it is; `worker.delivery.shutdown` says what a worker does with them. A worker whose launcher is gone
-gets SIGTERM from the kernel.
+A worker for each device, or, with a number of processes, an engine process for each device and its fronts. It loads
+neither the model's libraries nor Celery. SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, a second one too, SIGQUIT
+as it is; `worker.delivery.shutdown` says what a worker does with them, and an engine ends when its fronts have. A
+process whose launcher is gone gets SIGTERM from the kernel.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +23,14 @@ from producer.processes.child import LeashedProcess
 from producer.processes.keeper import POLL_INTERVAL_S, Keeper
 from producer.settings import ProducerSettings, read_settings
 from worker import logs
+from worker.fleet import ReadyFile, engine_and_fronts, private_folder
 from worker.stopping import StopSignals, stop_signals
 
 logger = logging.getLogger(__name__)
 
 #: -P: a folder of the same name where the user stands is not taken for the worker.
 WORKER: Final = (sys.executable, "-P", "-m", "worker")
+ENGINE: Final = (sys.executable, "-P", "-m", "worker.engine_process")
 _COUNT_GPUS: Final = (
     sys.executable,
     "-P",
@@ -62,13 +66,21 @@ class _Worker:
             raise _Refused(self.name)
 
 
-def launch(*, gpus: str | None = None, command: Sequence[str] = WORKER) -> int:
+def launch(
+    *,
+    gpus: str | None = None,
+    processes: int | None = None,
+    command: Sequence[str] = WORKER,
+    engine: Sequence[str] = ENGINE,
+) -> int:
     """Run the workers until told to stop; from the main thread.
 
     Args:
         gpus: ``none`` for the CPU, ``all``, or device numbers as in ``0,1``: a worker for each. None: one worker,
             with ``NAMESHOT_DEVICE`` as it is.
-        command: what a worker process runs.
+        processes: fronts of one engine process for each device; None: one process does both.
+        command: what a worker process runs; a front gets its engine's socket and the number of fronts as arguments.
+        engine: what an engine process runs; it gets its socket as an argument.
 
     Returns:
         0 when all workers ended in order, 78 when one cannot use its configuration or model, 1 otherwise.
@@ -84,22 +96,32 @@ def launch(*, gpus: str | None = None, command: Sequence[str] = WORKER) -> int:
         return os.EX_CONFIG
     logs.configure(settings.log_level, settings.log_format)
     devices = _devices(gpus)
-    if len(devices) > 1 and "NAMESHOT_READY_FILE" in os.environ:
+    if processes is None and len(devices) > 1 and "NAMESHOT_READY_FILE" in os.environ:
         raise SettingsError(
             f"NAMESHOT_READY_FILE tells of one worker, and --gpus {gpus} starts {len(devices)}: unset it and ask each "
             "worker's /readyz, or run this command once for each GPU."
         )
-    with stop_signals() as signals:
-        workers = [
-            _Worker(
-                f"the worker on {device}" if len(devices) > 1 else "the worker",
-                command,
-                {**os.environ, "NAMESHOT_DEVICE": device} if device else os.environ,
-            )
-            for device in devices
-        ]
+    with stop_signals() as signals, ExitStack() as stack:
+        ready = ReadyFile(None)
+        if processes is None:
+            workers = [
+                _Worker(
+                    f"the worker on {device}" if len(devices) > 1 else "the worker",
+                    command,
+                    {**os.environ, "NAMESHOT_DEVICE": device} if device else os.environ,
+                )
+                for device in devices
+            ]
+        else:
+            folder = stack.enter_context(private_folder())
+            ready = ReadyFile(os.environ.get("NAMESHOT_READY_FILE"))
+            workers = [
+                _Worker(part.name, part.command, part.environment)
+                for part in engine_and_fronts(devices, processes, folder, ready, front=command, engine=engine)
+            ]
+        stack.callback(ready.remove)
         try:
-            arrived = _keep(workers, signals)
+            arrived = _keep(workers, signals, ready.look)
         except _Refused as refused:
             if len(workers) > 1:
                 logger.error("%s cannot work: all workers are stopped.", refused)
@@ -133,12 +155,13 @@ def _visible_gpus() -> int:
     return found
 
 
-def _keep(workers: Sequence[_Worker], signals: StopSignals) -> list[signal.Signals]:
-    """Start again what dies, until signals arrive."""
+def _keep(workers: Sequence[_Worker], signals: StopSignals, look: Callable[[], None]) -> list[signal.Signals]:
+    """Start again what dies, and look at the rest, until signals arrive."""
     keepers = [Keeper(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
     while not (arrived := signals.wait(POLL_INTERVAL_S)):
         for keeper in keepers:
             keeper.tick()
+        look()
     return arrived
 
 

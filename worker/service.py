@@ -3,33 +3,70 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.resources import files
+from pathlib import Path
+from typing import Final
 
 from worker.allocator import give_memory_back
 from worker.budget import Budget
-from worker.capacity import DECODING_BYTES_PER_PIXEL, decoder_processes, default_concurrency, measured_max_batch
+from worker.capacity import BULK_TIME_FACTOR, DECODING_BYTES_PER_PIXEL, decoder_processes, default_concurrency
 from worker.classifier import Classifier
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
-from worker.decoding.process import Terms
-from worker.delivery.fairness import WEIGHTS
+from worker.decoding.process import Terms as DecoderTerms
+from worker.device import checkpoint, load_engine
 from worker.embeddings import ImageEmbeddings, KnownFile
-from worker.engine import LocalEngine
+from worker.engine import Engine
+from worker.engine_process.link import ask_terms
+from worker.engine_process.remote import RemoteEngine
+from worker.engine_process.remote_model import RemoteModel
+from worker.engine_process.terms import Terms
 from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
 from worker.http_cache import CachingFetcher
 from worker.images import prepare_pillow
 from worker.labels import LabelCache
-from worker.model.interface import Model
+from worker.model import load_preparation
+from worker.model.interface import HostModel, Model
+from worker.model.pixels import Preparation
 from worker.settings import WorkerSettings
 from worker.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-#: The name of the toy checkpoint that ships with the project.
-BUNDLED = "bundled"
+#: Between looks whether the engine has loaded its model, which takes seconds to minutes.
+ENGINE_POLL_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What a process knows whose device is an engine process's.
+
+    Attributes:
+        socket: the engine's.
+        fronts: how many of them share the engine, and the machine's cores.
+    """
+
+    socket: Path
+    fronts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A model, and who runs it.
+
+    Attributes:
+        max_batch: images in one forward pass.
+        limit_s: a batch that takes longer never ends, and this process with it; infinite where another one watches.
+    """
+
+    model: HostModel
+    engine: Engine
+    max_batch: int
+    concurrency: int
+    limit_s: float
 
 
 @dataclass(frozen=True)
@@ -38,15 +75,17 @@ class Service:
 
     Attributes:
         concurrency: images in flight.
+        device_limit_s: as `Device.limit_s`.
         job_timeout_s: seconds from taking a single job to its answer.
     """
 
     classifier: Classifier
-    model: Model
-    engine: LocalEngine
+    model: HostModel
+    engine: Engine
     telemetry: Telemetry
     concurrency: int
     max_batch: int
+    device_limit_s: float
     job_timeout_s: float
 
     def close(self) -> None:
@@ -65,12 +104,23 @@ def fetch_rules(
     return parse_ports(settings.fetch_ports), parse_allow(settings.fetch_allow), parse_hosts(settings.fetch_hosts)
 
 
-def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_device_lost: Callable[[], None]) -> Service:
-    """Load and warm up the model, and everything around it.
+def build(
+    settings: WorkerSettings,
+    *,
+    load_model: Callable[..., Model],
+    on_device_lost: Callable[[], None],
+    front: Front | None = None,
+    load_preparation: Callable[..., Preparation] = load_preparation,
+    on_other_model: Callable[[], None] = lambda: None,
+) -> Service:
+    """Load and warm up the model, or wait until an engine process has, and put everything around it.
 
     Args:
         load_model: called as `worker.model.load_model` is.
         on_device_lost: as for `LocalEngine`.
+        front: None where this process has the model itself; the others are for a front only.
+        load_preparation: called as `worker.model.load_preparation` is.
+        on_other_model: as for `RemoteEngine`.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
@@ -78,33 +128,15 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
     """
     # The cheap and fallible first: a typo should not cost a model's loading time.
     ports, allow, hosts = fetch_rules(settings)
-    give_memory_back()
-    prepare_pillow(settings.max_pixels)
-    started = time.monotonic()
-    logger.info("loading %s", settings.model)
-    model = load_model(
-        str(files("worker") / "bundled" / "emoji-clip") if settings.model == BUNDLED else settings.model,
-        revision=settings.revision,
-        device=settings.device,
-        dtype=settings.dtype,
-    )
-    model.warm_up()
-    max_batch = measured_max_batch(model) if settings.max_batch == "auto" else settings.max_batch
-    concurrency = (
-        default_concurrency(max_batch, model.parallel_batches)
-        if settings.concurrency == "auto"
-        else settings.concurrency
-    )
-    engine = LocalEngine(
-        model,
-        max_batch=max_batch,
-        weights=WEIGHTS,
-        max_wait_s=settings.max_wait_ms / 1000,
-        latency_target_s=settings.latency_target_ms / 1000 or None,
-        on_device_lost=on_device_lost,
-    )
+    if front is None:
+        device = _own_device(settings, load_model, on_device_lost)
+    else:
+        device = _engine_process(settings, front, load_preparation, on_other_model)
+    model, engine, concurrency = device.model, device.engine, device.concurrency
     labels = LabelCache(engine)
-    images = ImageEmbeddings(_preparing(settings, model, concurrency), engine, max_bytes=settings.embedding_cache_bytes)
+    images = ImageEmbeddings(
+        _preparing(settings, device, front.fronts if front else 1), engine, max_bytes=settings.embedding_cache_bytes
+    )
     fetcher = Fetcher(
         max_bytes=settings.max_bytes,
         timeout_s=settings.fetch_timeout,
@@ -142,23 +174,57 @@ def build(settings: WorkerSettings, *, load_model: Callable[..., Model], on_devi
         observer=telemetry,
         concurrency=concurrency,
     )
-    logger.info(
-        "%s (%s) on %s in %s, ready after %.1f s: batches of %d, %d images in flight",
-        model.name,
-        model.family,
-        model.device,
-        model.dtype,
-        time.monotonic() - started,
-        max_batch,
-        concurrency,
+    logger.info("%d images in flight", concurrency)
+    return Service(
+        classifier, model, engine, telemetry, concurrency, device.max_batch, device.limit_s, settings.job_timeout
     )
-    return Service(classifier, model, engine, telemetry, concurrency, max_batch, settings.job_timeout)
 
 
-def _preparing(settings: WorkerSettings, model: Model, concurrency: int) -> Preparing:
+def _own_device(
+    settings: WorkerSettings, load_model: Callable[..., Model], on_device_lost: Callable[[], None]
+) -> Device:
+    loaded = load_engine(settings, load_model=load_model, on_device_lost=on_device_lost)
+    concurrency = _concurrency(settings, loaded.max_batch, loaded.model.parallel_batches)
+    return Device(loaded.model, loaded.engine, loaded.max_batch, concurrency, BULK_TIME_FACTOR * settings.job_timeout)
+
+
+def _engine_process(
+    settings: WorkerSettings,
+    front: Front,
+    load_preparation: Callable[..., Preparation],
+    on_other_model: Callable[[], None],
+) -> Device:
+    give_memory_back()
+    prepare_pillow(settings.max_pixels)
+    logger.info("waiting for the engine")
+    terms = _terms(front.socket)
+    model = RemoteModel(terms, lambda: load_preparation(checkpoint(settings.model), terms.revision, terms.family))
+    # Together they have as much in flight as one process would.
+    concurrency = _concurrency(settings, terms.max_batch, terms.parallel_batches, front.fronts)
+    engine = RemoteEngine(front.socket, terms, slots=concurrency, on_other_model=on_other_model)
+    return Device(model, engine, terms.max_batch, concurrency, math.inf)
+
+
+def _terms(socket: Path) -> Terms:
+    """What the engine says of its model, however long it takes to load; whoever stops this process ends the wait."""
+    while True:
+        try:
+            return ask_terms(socket)
+        except OSError:
+            time.sleep(ENGINE_POLL_S)
+
+
+def _concurrency(settings: WorkerSettings, max_batch: int, parallel_batches: int, fronts: int = 1) -> int:
+    if settings.concurrency != "auto":
+        return settings.concurrency
+    return default_concurrency(max_batch, parallel_batches, fronts)
+
+
+def _preparing(settings: WorkerSettings, device: Device, processes: int) -> Preparing:
     budget = Budget(
         DECODING_BYTES_PER_PIXEL * settings.max_pixels, "no memory for decoding came free within the job's time."
     )
+    model = device.model
     geometry = model.geometry
     if geometry is not None:
         geometry = replace(geometry, reducing_gap=settings.reducing_gap)
@@ -166,7 +232,7 @@ def _preparing(settings: WorkerSettings, model: Model, concurrency: int) -> Prep
         logger.warning("NAMESHOT_REDUCING_GAP has no effect: %s has a processor of its own", model.name)
     if settings.decoder == "thread":
         return InThreads(model, budget, geometry=geometry, max_pixels=settings.max_pixels)
-    terms = Terms(settings.max_pixels, settings.max_bytes, geometry)
-    pool = DecoderPool(terms, processes=decoder_processes(concurrency), budget=budget)
+    terms = DecoderTerms(settings.max_pixels, settings.max_bytes, geometry)
+    pool = DecoderPool(terms, processes=decoder_processes(device.concurrency, processes), budget=budget)
     pool.start()
     return InProcesses(model, pool)

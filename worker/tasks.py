@@ -30,6 +30,7 @@ from producer.contract import (
 )
 from producer.errors import InvalidJob, JobFailed
 from worker.cancel_scope import Cancelled, CancelScope
+from worker.capacity import BULK_TIME_FACTOR
 from worker.classifier import Attempt
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
 from worker.delivery.suspects import Deaths
@@ -39,8 +40,6 @@ from worker.service import Service
 
 logger = logging.getLogger(__name__)
 
-#: A bulk message has this many times the time of a single job.
-BULK_TIME_FACTOR: Final = 2
 #: A job that says it waited longer, says nothing: one such number would spoil a metric's sum for good.
 LONGEST_QUEUED_MS: Final = 366 * 86_400_000.0
 

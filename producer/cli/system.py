@@ -15,6 +15,8 @@ from producer.cli.usage import UsageError
 from producer.errors import NameshotError
 
 DEFAULT_PORT: Final = 8000
+#: Fronts of one engine; more cores than any GPU's host has for each.
+MAX_PROCESSES: Final = 64
 
 
 def demo() -> int:
@@ -89,7 +91,16 @@ def env() -> None:
 
 
 def worker(
-    processes: Annotated[int, typer.Option("--processes", help="Worker processes; 1 for now.", metavar="N")] = 1,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            min=1,
+            max=MAX_PROCESSES,
+            help="Fetch and decode in so many processes for each device, whose model one more process holds.",
+            metavar="N",
+        ),
+    ] = None,
     gpus: Annotated[
         str | None,
         typer.Option(
@@ -101,8 +112,6 @@ def worker(
 
     SIGTERM lets it finish what it has; a second one ends it at once.
     """
-    if processes != 1:
-        raise UsageError(f"--processes {processes} is not possible yet; run this command once for each process.")
     if gpus is not None and gpus not in {"none", "all"}:
         numbers = gpus.split(",")
         if not all(number.isdecimal() and number.isascii() for number in numbers):
@@ -113,7 +122,7 @@ def worker(
     from importlib import import_module
 
     # By name: this package never imports the worker's, which brings torch.
-    status: int = import_module("worker.launcher").launch(gpus=gpus)
+    status: int = import_module("worker.launcher").launch(gpus=gpus, processes=processes)
     return status
 
 

@@ -6,14 +6,13 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from worker.model import ModelError, ModelOutOfMemoryError, Prepared
 from worker.model.interface import Float32, Scoring
+from worker.model.logits import Logits
 
 SIDE_PIXELS = 8
 DIMENSIONS = 16
@@ -45,6 +44,7 @@ class NullModel:
     max_tokens = 77
     scoring: Scoring = "softmax"
     geometry = None
+    logits = Logits(LOGIT_SCALE, 0.0)
 
     def __init__(
         self,
@@ -93,9 +93,6 @@ class NullModel:
         if self._poison_label is not None and any(self._poison_label in prompt for prompt in prompts):
             os._exit(POISONED_EXIT)
         return np.stack([_unit_vector(prompt.encode()) for prompt in prompts])
-
-    def logits(self, image: npt.NDArray[np.floating[Any]], texts: npt.NDArray[np.floating[Any]]) -> Float32:
-        return (LOGIT_SCALE * (texts @ image)).astype(np.float32)
 
     def warm_up(self, max_batch: int = 1) -> None:
         """Nothing is cold."""

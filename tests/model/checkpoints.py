@@ -88,11 +88,21 @@ class _TwoModels(Recipe):
 
 
 class _FullSize(Recipe):
-    """Of the published size; only the vocabulary's ends are those of the small tokenizer."""
+    """Of a published size; only the vocabulary's ends are those of the small tokenizer."""
 
     def config(self, text: Settings) -> Any:
         ends = {name: text[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-        return _transformers("CLIPConfig")(text_config=ends)
+        return _transformers("CLIPConfig")(text_config={**self.text, **ends}, vision_config=self.vision, **self.whole)
+
+
+def _tower(width: int, layers: int) -> Settings:
+    """A transformer as CLIP's are: heads of 64, four times as wide between its attentions."""
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "intermediate_size": 4 * width,
+    }
 
 
 _BLIP_2 = {"num_query_tokens": 5, "image_text_hidden_size": 24}
@@ -140,7 +150,15 @@ RECIPES: Mapping[str, Recipe] = {
     "clip": Recipe("CLIP", tokenizers.clip),
     # As OpenAI's own checkpoints have it: the number is wrong, and the text tower looks for the highest token.
     "clip-legacy-eos": Recipe("CLIP", tokenizers.clip, text={"eos_token_id": 2}),
-    "clip-vit-b32": _FullSize("CLIP", tokenizers.clip, resize={}),
+    "clip-vit-b32": _FullSize("CLIP", tokenizers.clip, resize={}, vision={}, whole={}),
+    "clip-vit-l14": _FullSize(
+        "CLIP",
+        tokenizers.clip,
+        resize={},
+        text={**_tower(768, 12), "projection_dim": 768},
+        vision={**_tower(1024, 24), "patch_size": 14, "projection_dim": 768},
+        whole={"projection_dim": 768},
+    ),
     "clipseg": Recipe("CLIPSeg", tokenizers.clip, "ViTImageProcessorPil", **_FIXED),
     "metaclip_2": Recipe("MetaClip2", tokenizers.xlm_roberta),
     "siglip": Recipe("Siglip", tokenizers.siglip, "SiglipImageProcessorPil", whole={}, **_FIXED),
@@ -165,16 +183,16 @@ RECIPES: Mapping[str, Recipe] = {
     "vision-text-dual-encoder": _TwoModels("VisionTextDualEncoder", tokenizers.bert, "ViTImageProcessorPil", **_FIXED),
 }
 
-# All but the one of full size.
-SMALL = sorted(set(RECIPES) - {"clip-vit-b32"})
+# All but those of full size.
+SMALL = sorted(set(RECIPES) - {"clip-vit-b32", "clip-vit-l14"})
 
 
 def make_checkpoint(family: str, folder: Path, *, seed: int = 0) -> Path:
     """Write a random checkpoint with its tokenizer and image processor.
 
     Args:
-        family: a key of `RECIPES`: a model type, a variant of one, or `clip-vit-b32`, which has the full size of
-            OpenAI's ViT-B/32 (600 MB).
+        family: a key of `RECIPES`: a model type, a variant of one, or `clip-vit-b32` and `clip-vit-l14`, which have the
+            full size of OpenAI's ViT-B/32 (600 MB) and ViT-L/14 (1.7 GB).
         folder: made if it is not there.
         seed: other seeds, other weights.
 

@@ -25,7 +25,7 @@ from worker.allocator import give_memory_back
 from worker.decoding import confinement
 from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.images import Decoded, UndecodedImage, open_image, prepare_pillow
-from worker.model.geometry import Geometry
+from worker.model.geometry import Geometry, geometry_of
 
 #: Rows of RGB that are packed at once, so that a large image is not in memory twice.
 _ROWS: Final = 64
@@ -53,19 +53,6 @@ def main(arguments: Sequence[str]) -> NoReturn:
     filtered = confinement.confine(told["memory_bytes"])
     _send(HELLO.pack(MAGIC, filtered))
     serve(told["max_pixels"], told["cpu_s"], geometry)
-
-
-def geometry_of(values: Sequence[object] | None) -> Geometry | None:
-    """From what JSON makes of a `Geometry`."""
-    if values is None:
-        return None
-    size, resample, crop, *others = values
-    # JSON has no tuples; the parent wrote these values from a Geometry.
-    return Geometry(_pair(size), Image.Resampling(resample), _pair(crop), *others)  # type: ignore[arg-type]
-
-
-def _pair(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:

@@ -12,7 +12,7 @@ from worker.cancel_scope import CancelScope
 from worker.decoding.pool import DecoderPool
 from worker.images import Decoded, open_image, refusal
 from worker.model.geometry import Geometry
-from worker.model.interface import Model, ModelError, Prepared
+from worker.model.interface import HostModel, ModelError, Prepared
 from worker.model.pixels import prepared
 
 
@@ -59,7 +59,7 @@ class InThreads:
         max_pixels: of one image.
     """
 
-    def __init__(self, model: Model, budget: Budget, *, geometry: Geometry | None, max_pixels: int) -> None:
+    def __init__(self, model: HostModel, budget: Budget, *, geometry: Geometry | None, max_pixels: int) -> None:
         self._model, self._budget, self._geometry, self._max_pixels = model, budget, geometry, max_pixels
 
     def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
@@ -86,7 +86,7 @@ class InThreads:
 class InProcesses:
     """In the processes of a pool, which does the geometry of its terms; without one, the model prepares."""
 
-    def __init__(self, model: Model, pool: DecoderPool) -> None:
+    def __init__(self, model: HostModel, pool: DecoderPool) -> None:
         self._model, self._pool = model, pool
 
     def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
@@ -101,7 +101,7 @@ class InProcesses:
         self._pool.close()
 
 
-def _by_model(model: Model, image: Image.Image) -> Prepared:
+def _by_model(model: HostModel, image: Image.Image) -> Prepared:
     try:
         return model.prepare(image)
     except ModelError:

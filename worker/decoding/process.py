@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import socket
@@ -62,7 +61,7 @@ class Terms:
                 "cpu_s": self.cpu_s,
                 # The file, as Pillow and a decoder copy it, or as it is searched for metadata.
                 "memory_bytes": max(BYTES_PER_PIXEL.values()) * self.max_pixels + 4 * self.max_bytes,
-                "geometry": None if self.geometry is None else dataclasses.astuple(self.geometry),
+                "geometry": None if self.geometry is None else self.geometry.values(),
             }
         )
 

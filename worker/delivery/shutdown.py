@@ -47,6 +47,12 @@ class Departure:
         """All jobs have finished: the process may end as it likes."""
         self._drained.set()
 
+    def leave_now(self) -> None:
+        """End the process; what it holds goes back to the queues, and blames nobody."""
+        if self._leaving_since_s is None:
+            self._leaving_since_s = time.monotonic()
+            self._in_a_thread(0.0)
+
     def _drain_first(self, celerys: Any) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, frame: FrameType | None) -> None:
             now_s = time.monotonic()

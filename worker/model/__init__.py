@@ -3,8 +3,11 @@
 Importing it is cheap and loads neither; `load_model` does.
 """
 
+from typing import TYPE_CHECKING
+
 from worker.model.interface import (
     DeviceLostError,
+    HostModel,
     Model,
     ModelError,
     ModelLoadError,
@@ -12,14 +15,19 @@ from worker.model.interface import (
     Prepared,
 )
 
+if TYPE_CHECKING:
+    from worker.model.pixels import Preparation
+
 __all__ = [
     "DeviceLostError",
+    "HostModel",
     "Model",
     "ModelError",
     "ModelLoadError",
     "ModelOutOfMemoryError",
     "Prepared",
     "load_model",
+    "load_preparation",
 ]
 
 
@@ -47,3 +55,19 @@ def load_model(
     from worker.model.loading import load
 
     return load(model, revision=revision, device=device, dtype=dtype, torch_threads=torch_threads)
+
+
+def load_preparation(model: str, revision: str | None, model_type: str) -> "Preparation":
+    """What a checkpoint does to an image on the host, where a `Geometry` does not say it; loads Transformers.
+
+    Args:
+        model: as for `load_model`.
+        revision: commit of a Hub checkpoint, None for a folder.
+        model_type: the checkpoint's family.
+
+    Raises:
+        ModelLoadError: the checkpoint has no image processor that can be used.
+    """
+    from worker.model.loading import load_preparation
+
+    return load_preparation(model, revision, model_type)

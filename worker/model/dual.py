@@ -20,6 +20,7 @@ from worker.model.interface import (
     Prepared,
     Scoring,
 )
+from worker.model.logits import Logits
 from worker.model.pixels import PIXELS, Preparation, SplitPreparation
 from worker.model.prompts import Prompts
 from worker.model.traced import INPUT, TracedTower
@@ -72,7 +73,7 @@ class DualEncoder:
         self._cores = torch.get_num_threads()
         self.parallel_batches: Final = 1 if self._on_gpu else min(self._cores, MAX_PARALLEL_BATCHES)
         self.geometry = preparation.geometry if isinstance(preparation, SplitPreparation) else None
-        self._scale, self._bias = scale_and_bias(network)
+        self.logits: Final = Logits(*scale_and_bias(network))
         if isinstance(preparation, SplitPreparation):
             # The device's half of the preparation: (3,) each, last axis of the pixels.
             self._affine = tuple(
@@ -105,13 +106,6 @@ class DualEncoder:
                 vectors.append(self._unit(self._family.text_vectors(self._network, tokens)))
             rows.extend(passage.rows)
         return np.concatenate(vectors)[np.argsort(rows)]
-
-    def logits(self, image: npt.NDArray[np.floating[Any]], texts: npt.NDArray[np.floating[Any]]) -> Float32:
-        """As `Model.logits`."""
-        # einsum and not matmul: BLAS would wake threads of its own, against those of the forward pass.
-        cosines = np.einsum("qd,kd->qk", np.atleast_2d(image), texts).max(axis=0)
-        logits: Float32 = (cosines * self._scale + self._bias).astype(np.float32)
-        return logits
 
     def warm_up(self, max_batch: int = 1) -> None:
         """As `Model.warm_up`."""

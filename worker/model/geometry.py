@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,10 @@ class Geometry:
             image = image.crop((left, top, left + width, top + height))
         return np.array(image)
 
+    def values(self) -> tuple[object, ...]:
+        """Plain values for JSON; `geometry_of` reads them."""
+        return astuple(self)
+
     def shape(self, width: int, height: int) -> tuple[int, int, int]:
         """What `apply` gives for an image of this size: (height, width, 3)."""
         if self.crop is not None:
@@ -73,6 +78,19 @@ class Geometry:
         if width <= height:
             return short, int(short * height / width)
         return int(short * width / height), short
+
+
+def geometry_of(values: Sequence[object] | None) -> Geometry | None:
+    """From what JSON makes of `Geometry.values`; None stays None."""
+    if values is None:
+        return None
+    size, resample, crop, *others = values
+    # JSON has no tuples; whoever wrote these values had a Geometry.
+    return Geometry(_pair(size), Image.Resampling(resample), _pair(crop), *others)  # type: ignore[arg-type]
+
+
+def _pair(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _on_white(image: Image.Image) -> Image.Image:

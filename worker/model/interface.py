@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from worker.model.geometry import Geometry
+from worker.model.logits import Logits
 
 Float32 = npt.NDArray[np.float32]
 Scoring = Literal["softmax", "sigmoid"]
@@ -42,12 +43,8 @@ class Prepared:
     key: Hashable
 
 
-class Model(Protocol):
-    """A loaded checkpoint.
-
-    `embed_images` and `embed_texts` use the device and are called from at most `parallel_batches` threads at once,
-    `warm_up` from one; all else may be called from any number of threads. d is the length of the model's vectors.
-    """
+class HostModel(Protocol):
+    """A checkpoint as far as a process without its device has it; all of it may be used from any number of threads."""
 
     @property
     def name(self) -> str:
@@ -85,15 +82,31 @@ class Model(Protocol):
     def geometry(self) -> Geometry | None:
         """All that `prepare` does, where that is resizing and cropping; None where only `prepare` knows."""
 
-    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """How many tokens each prompt has, special tokens included, before any padding or truncation."""
-
     def prepare(self, image: Image.Image) -> Prepared:
         """Resize, crop and convert one decoded image, exactly as the checkpoint's image processor does.
 
         Raises:
             ModelError: the processor refuses the image.
         """
+
+    @property
+    def logits(self) -> Logits:
+        """The logits of one image against k prompts, scale and bias included; numpy on the host only.
+
+        Called with an image, (d,) or (q, d), a row of `Model.embed_images`, and texts, (k, d), rows of
+        `Model.embed_texts`; gives (k,), ready for softmax or sigmoid as `scoring` says.
+        """
+
+
+class Model(HostModel, Protocol):
+    """A loaded checkpoint.
+
+    `embed_images` and `embed_texts` use the device and are called from at most `parallel_batches` threads at once,
+    `warm_up` from one; all else may be called from any number of threads. d is the length of the model's vectors.
+    """
+
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens each prompt has, special tokens included, before any padding or truncation."""
 
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
         """The unit vectors of one or more prepared images of equal keys.
@@ -118,17 +131,6 @@ class Model(Protocol):
 
         Raises:
             ModelError: a prompt is longer than `max_tokens`, or as for `embed_images`.
-        """
-
-    def logits(self, image: npt.NDArray[np.floating[Any]], texts: npt.NDArray[np.floating[Any]]) -> Float32:
-        """The logits of one image against k prompts, scale and bias included; numpy on the host only.
-
-        Args:
-            image: (d,) or (q, d), a row of `embed_images`.
-            texts: (k, d), rows of `embed_texts`.
-
-        Returns:
-            (k,), ready for softmax or sigmoid as `scoring` says.
         """
 
     def warm_up(self, max_batch: int = 1) -> None:

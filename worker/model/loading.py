@@ -12,7 +12,7 @@ from worker.model.devices import pick_device, pick_dtype
 from worker.model.dual import DualEncoder
 from worker.model.families import FAMILIES, REFUSED, Family, longest_prompt
 from worker.model.interface import Model, ModelLoadError
-from worker.model.pixels import preparation
+from worker.model.pixels import Preparation, preparation
 from worker.model.prompts import Prompts
 from worker.model.refusals import explained, quiet
 
@@ -68,6 +68,22 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
         preparation=preparation(processor),
         prompts=prompts,
     )
+
+
+def load_preparation(model: str, revision: str | None, model_type: str) -> Preparation:
+    """The checkpoint's image processor without its network, for a process that has no device.
+
+    Args:
+        revision: commit of a Hub checkpoint.
+        model_type: the checkpoint's, known already.
+
+    Raises:
+        ModelLoadError: it cannot be used.
+    """
+    folder = Path(model).expanduser()
+    source = str(folder) if _is_folder(model, folder, None) else model
+    with quiet(), explained(model, revision, "image processor"):
+        return preparation(_processor(_family(model, model_type), source, revision))
 
 
 def _is_folder(model: str, folder: Path, revision: str | None) -> bool:

@@ -48,12 +48,11 @@ def prepared(pixels: npt.NDArray[np.uint8]) -> Prepared:
     return Prepared({PIXELS: pixels}, key=pixels.shape)
 
 
-class SplitPreparation:
-    """Geometry on the host; `affine` is the device's part."""
+class GeometryPreparation:
+    """Resize and crop; the rest is left to the device."""
 
-    def __init__(self, geometry: Geometry, affine: Affine) -> None:
+    def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.affine = affine
 
     def prepare(self, image: Image.Image) -> Prepared:
         """uint8 pixels (height, width, 3)."""
@@ -61,6 +60,14 @@ class SplitPreparation:
             return prepared(self.geometry.apply(image))
         except ValueError as refusal:
             raise _refused(image) from refusal
+
+
+class SplitPreparation(GeometryPreparation):
+    """Geometry on the host; `affine` is the device's part."""
+
+    def __init__(self, geometry: Geometry, affine: Affine) -> None:
+        super().__init__(geometry)
+        self.affine = affine
 
 
 class WholePreparation:

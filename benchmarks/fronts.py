@@ -1,0 +1,143 @@
+"""Images a second through an engine: of this process, or of its own process with several fronts.
+
+``python -m benchmarks.fronts SOCKET SHAPE THREADS SECONDS`` is one such front.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from worker.cancel_scope import CancelScope
+from worker.engine import Engine
+from worker.engine_process.link import ask_terms
+from worker.engine_process.remote import RemoteEngine
+from worker.model import Prepared
+from worker.model.pixels import prepared as prepared_pixels
+
+#: A GPU reaches its clock, and its libraries have chosen their kernels, within this share of a measurement before it.
+WARM_UP_SHARE: Final = 0.25
+#: Loading 1.7 GB from a slow disk.
+START_TIMEOUT_S: Final = 600.0
+
+
+def engine_rate(engine: Engine, image: Prepared, threads: int, seconds: float) -> float:
+    """Images a second that so many threads get, each of which asks again as soon as it is answered."""
+    scope = CancelScope(time.monotonic() + START_TIMEOUT_S + 10 * seconds)
+
+    def run() -> int:
+        engine.embed_image(image, "default", scope)
+        return 1
+
+    return rate_of(run, threads, seconds)
+
+
+def rate_of(run: Callable[[], int], threads: int, seconds: float) -> float:
+    """What ``run`` counts in a second, called over and over in each thread."""
+    counts = [0] * threads
+    started = time.perf_counter() + WARM_UP_SHARE * seconds
+    ends = started + seconds
+
+    def loop(number: int) -> None:
+        while (now := time.perf_counter()) < ends:
+            done = run()
+            counts[number] += done if now >= started else 0
+
+    running = [threading.Thread(target=loop, args=(number,)) for number in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    # What began within the time is counted, so the time is until its end.
+    return sum(counts) / (time.perf_counter() - started)
+
+
+def fronts_rates(
+    folder: Path,
+    device: str,
+    max_batch: int,
+    fronts: int,
+    threads: int,
+    image: Prepared,
+    seconds: float,
+    rounds: int,
+) -> Iterator[float]:
+    """Images a second through an engine process with so many fronts, all of them together, round by round."""
+    environment = {
+        **os.environ,
+        "NAMESHOT_MODEL": str(folder),
+        "NAMESHOT_DEVICE": device,
+        "NAMESHOT_MAX_BATCH": str(max_batch),
+        "NAMESHOT_LOG_LEVEL": "WARNING",
+    }
+    with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
+        path = Path(place) / "engine"
+        engine = subprocess.Popen([sys.executable, "-m", "worker.engine_process", str(path)], env=environment)
+        stack.callback(engine.wait)
+        stack.callback(engine.terminate)
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not path.exists():
+            if engine.poll() is not None or time.monotonic() > deadline_s:
+                raise RuntimeError(f"the engine process did not start (status {engine.poll()})")
+            time.sleep(0.1)
+        shape = json.dumps(image.arrays["pixels"].shape)
+        command = [sys.executable, "-m", "benchmarks.fronts", str(path), shape, str(threads), str(seconds)]
+        clients = [
+            stack.enter_context(
+                subprocess.Popen(
+                    command,
+                    env={**environment, "CUDA_VISIBLE_DEVICES": ""},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(fronts)
+        ]
+        for client in clients:
+            said(client)
+        for _ in range(rounds):
+            for client in clients:
+                tell(client)
+            yield sum(float(said(client)) for client in clients)
+
+
+def front(path: Path, shape: Sequence[int], threads: int, seconds: float) -> None:
+    """A front: a line on standard output when it is ready, and its rate for each line on standard input."""
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    engine = RemoteEngine(path, ask_terms(path), slots=threads, on_other_model=lambda: None)
+    engine.embed_image(prepared_pixels(pixels), "default", CancelScope(time.monotonic() + START_TIMEOUT_S))
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(engine_rate(engine, prepared_pixels(pixels), threads, seconds), flush=True)
+    engine.close()
+
+
+def said(client: subprocess.Popen[str]) -> str:
+    """A front's next line."""
+    if client.stdout is None or not (line := client.stdout.readline()):
+        raise RuntimeError("a front has ended")
+    return line
+
+
+def tell(client: subprocess.Popen[str]) -> None:
+    """Have a front measure."""
+    if client.stdin is None:
+        raise RuntimeError("a front has ended")
+    client.stdin.write("go\n")
+    client.stdin.flush()
+
+
+if __name__ == "__main__":
+    front(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))

@@ -1,0 +1,158 @@
+"""What the engine makes of a GPU: ``python -m benchmarks.gpu``, on a machine that has one.
+
+Images a second of random checkpoints of ViT-B/32's and ViT-L/14's sizes, on pixels that are ready: the bare forward
+pass at its best batch, the same through `LocalEngine` with as many threads as a worker has images in flight, and
+through an engine process that several fronts feed over shared memory. No queue, no download, no decoding. Not run on a
+GPU yet: ``--device cpu --model-size tiny --seconds 1`` runs the same code anywhere, and says nothing of GPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fronts import engine_rate, fronts_rates, rate_of
+from benchmarks.machine import cpu_name
+from tests.model.checkpoints import make_checkpoint
+from worker.capacity import default_concurrency
+from worker.delivery.fairness import WEIGHTS
+from worker.engine import LocalEngine
+from worker.model import Model, Prepared, load_model
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "gpu.json"
+SIZES: Final = {"b32": "clip-vit-b32", "l14": "clip-vit-l14", "tiny": "clip"}
+BATCHES: Final = (1, 8, 16, 32, 64, 128, 256)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 2 where there is no such device."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--device", default="cuda:0", help="as NAMESHOT_DEVICE (%(default)s)")
+    parser.add_argument("--model-size", choices=SIZES, action="append", help="may be repeated (b32 and l14)")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="that are tried bare (%(default)s)")
+    parser.add_argument("--fronts", type=int, nargs="+", default=[1, 2, 4], help="of one engine (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="medians are reported (%(default)s)")
+    parser.add_argument("--output", type=Path, help="results/gpu.json where the device is a GPU, otherwise nothing")
+    given = parser.parse_args(arguments)
+    if given.device.startswith("cuda") and not gpu_name(given.device):
+        print(
+            f"benchmarks.gpu: there is no GPU {given.device} for PyTorch here, so nothing was measured; "
+            "--device cpu --model-size tiny --seconds 1 tries the code itself.",
+            file=sys.stderr,
+        )
+        return 2
+    report = {
+        "machine": {
+            "device": gpu_name(given.device) or "cpu",
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "system": platform.platform(),
+        },
+        "models": [
+            measured(SIZES[size], given.device, given.batches, given.fronts, given.seconds, given.rounds)
+            for size in given.model_size or ("b32", "l14")
+        ],
+    }
+    show(report)
+    if output := given.output or (RESULTS if given.device.startswith("cuda") else None):
+        output.parent.mkdir(exist_ok=True)
+        output.write_text(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+def measured(
+    family: str, device: str, batches: Sequence[int], fronts: Sequence[int], seconds: float, rounds: int
+) -> dict[str, Any]:
+    """All figures of one model."""
+    folder = HERE / ".scratch" / family
+    if not (folder / "config.json").exists():
+        make_checkpoint(family, folder)
+    model = load_model(str(folder), device=device)
+    model.warm_up()
+    image = model.prepare(Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
+    bare = {size: statistics.median(bare_rate(model, image, size, seconds) for _ in range(rounds)) for size in batches}
+    best = max(bare, key=bare.__getitem__)
+    in_flight = default_concurrency(best, model.parallel_batches)
+    local = statistics.median(local_rate(model, image, best, in_flight, seconds) for _ in range(rounds))
+    dtype = model.dtype
+    del model  # the engine process is to have the device alone
+    through = {
+        count: statistics.median(rates)
+        for count in fronts
+        if (rates := list(fronts_rates(folder, device, best, count, -(-in_flight // count), image, seconds, rounds)))
+    }
+    return {
+        "model": family,
+        "dtype": dtype,
+        "best_batch": best,
+        "images_in_flight": in_flight,
+        "bare_images_per_s": {str(size): round(rate, 1) for size, rate in bare.items()},
+        "local_engine_images_per_s": round(local, 1),
+        "engine_process_images_per_s": {str(count): round(rate, 1) for count, rate in through.items()},
+        "local_engine_ratio": round(local / bare[best], 3),
+        "engine_process_ratio": {str(count): round(rate / bare[best], 3) for count, rate in through.items()},
+    }
+
+
+def bare_rate(model: Model, image: Prepared, batch_size: int, seconds: float) -> float:
+    """Images a second of one forward pass after another; each ends with its vectors on the host."""
+    batch = [image] * batch_size
+
+    def run() -> int:
+        model.embed_images(batch)
+        return batch_size
+
+    return rate_of(run, 1, seconds)
+
+
+def local_rate(model: Model, image: Prepared, max_batch: int, threads: int, seconds: float) -> float:
+    """Images a second through the engine of this process."""
+    engine = LocalEngine(model, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None)
+    try:
+        return engine_rate(engine, image, threads, seconds)
+    finally:
+        engine.close()
+
+
+def gpu_name(device: str) -> str | None:
+    """How PyTorch calls this GPU; None where there is none."""
+    import torch
+
+    from worker.model.devices import visible_gpus
+
+    number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else visible_gpus()
+    return torch.cuda.get_device_name(number) if number < visible_gpus() else None
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print a row a way."""
+    table = Table(title=f"images/s on {report['machine']['device']}")
+    for name in ("model", "way", "images/s", "of bare"):
+        table.add_column(name, justify="left" if name in ("model", "way") else "right")
+    for model in report["models"]:
+        name, best = f"{model['model']}, {model['dtype']}", str(model["best_batch"])
+        table.add_row(name, f"bare, batches of {best}", f"{model['bare_images_per_s'][best]:,.0f}", "100%")
+        rate, ratio = model["local_engine_images_per_s"], model["local_engine_ratio"]
+        table.add_row(name, "LocalEngine", f"{rate:,.0f}", f"{ratio:.0%}")
+        for count, rate in model["engine_process_images_per_s"].items():
+            ratio = model["engine_process_ratio"][count]
+            table.add_row(name, f"engine process, fronts: {count}", f"{rate:,.0f}", f"{ratio:.0%}")
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

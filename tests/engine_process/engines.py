@@ -1,0 +1,117 @@
+"""An engine behind a socket in the test's own process, fronts of it, and what they are asked."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from producer.contract import Queue
+from tests.worker.watched_scope import WatchedScope
+from worker.batcher import Ride
+from worker.cancel_scope import CancelScope
+from worker.delivery.fairness import WEIGHTS
+from worker.engine import Array, LocalEngine
+from worker.engine_process.link import ask_terms
+from worker.engine_process.remote import RemoteEngine
+from worker.engine_process.serving import Server, mark
+from worker.engine_process.terms import terms_for
+from worker.model import Model, Prepared
+from worker.model.interface import Float32
+
+TIMEOUT_S = 60.0
+
+
+class GatedModel:
+    """A real model whose forward passes over images can be held.
+
+    Attributes:
+        runs: the first pixel's red of each image of each forward pass, in order.
+        running: released when one begins.
+        may_run: none ends while this is clear.
+        fails: called with each batch before it runs.
+    """
+
+    parallel_batches = 1
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.runs: list[list[int]] = []
+        self.running = threading.Semaphore(0)
+        self.may_run = threading.Event()
+        self.may_run.set()
+        self.fails: Callable[[Sequence[Prepared]], None] = lambda _batch: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
+        self.runs.append([int(image.arrays["pixels"][0, 0, 0]) for image in batch])
+        self.running.release()
+        assert self.may_run.wait(TIMEOUT_S)
+        self.fails(batch)
+        return self._model.embed_images(batch, parallel)
+
+
+class Engines:
+    """One engine on a path, and fronts that speak to it from threads.
+
+    Attributes:
+        engine: the one that was started last.
+    """
+
+    engine: LocalEngine
+
+    def __init__(self, folder: Path, threads: ThreadPoolExecutor) -> None:
+        self.path = folder / "engine"
+        self._threads = threads
+        self._ends: list[Callable[[], None]] = []
+
+    def serve(self, model: Model | GatedModel, *, max_batch: int = 8) -> Server:
+        """Start an engine."""
+        real = cast(Model, model)
+        engine = self.engine = LocalEngine(
+            real, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None, on_batch=mark
+        )
+        server = Server(engine, *terms_for(real, max_batch), self.path)
+        server.start()
+        self._ends += [engine.close, server.close]
+        return server
+
+    def front(self, *, slots: int = 16, on_other_model: Callable[[], None] = lambda: None) -> RemoteEngine:
+        """A front that is connected."""
+        front = RemoteEngine(self.path, ask_terms(self.path), slots=slots, on_other_model=on_other_model)
+        self._ends.append(front.close)
+        assert front.wait_until_here(TIMEOUT_S)
+        return front
+
+    def ask(
+        self, front: RemoteEngine, prepared: Prepared, queue: Queue = "default", scope: CancelScope | None = None
+    ) -> "Future[Ride[Array]]":
+        """Ask in a thread; the engine has the image, or it waits for a slot, when this returns."""
+        watched = scope or WatchedScope()
+        asked = self._threads.submit(front.embed_image, prepared, queue, watched)
+        if isinstance(watched, WatchedScope):
+            assert watched.waits.wait(TIMEOUT_S)
+        return asked
+
+    def close(self) -> None:
+        """Fronts first."""
+        for end in reversed(self._ends):
+            end()
+
+
+def image(model: Any, red: int) -> Prepared:
+    """A picture whose top left pixel is as red as this, 0 to 255; the rest of it is noise."""
+    pixels = np.random.default_rng(red).integers(0, 256, (32, 32, 3), np.uint8)
+    pixels[0, 0] = red, 0, 0
+    prepared: Prepared = model.prepare(Image.fromarray(pixels))
+    return prepared
+
+
+def soon() -> CancelScope:
+    return CancelScope(time.monotonic() + TIMEOUT_S)

@@ -1,0 +1,158 @@
+"""Engines that die: another one answers, and what killed two of them is not tried again."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from producer.errors import JobFailed
+from tests.chaos.null_model import NullModel
+from tests.engine_process.engines import TIMEOUT_S, Engines, soon
+from tests.engine_process.null_engine import POISON
+from tests.eventually import eventually
+from worker.model import Prepared
+
+ROOT = Path(__file__).parents[2]
+
+
+class KeptEngine:
+    """A fragile engine process after another, as the launcher would start them.
+
+    Attributes:
+        statuses: how each of those ended that did.
+    """
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.log_file = folder / "engine.log"
+        self.lost, self.hang = folder / "lost", folder / "hang"
+        self._command = [sys.executable, "-m", "tests.engine_process.null_engine", str(path)]
+        self._environment = {
+            **os.environ,
+            "NAMESHOT_MAX_BATCH": "4",
+            "NAMESHOT_JOB_TIMEOUT": "1",
+            "NULL_LOST": str(self.lost),
+            "NULL_HANG": str(self.hang),
+        }
+        self.statuses: list[int] = []
+        self._ends = False
+        self.process = self._start()
+        self._thread = threading.Thread(target=self._keep)
+        self._thread.start()
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with self.log_file.open("ab") as log:
+            return subprocess.Popen(self._command, env=self._environment, cwd=ROOT, stdout=log, stderr=log)
+
+    def _keep(self) -> None:
+        while True:
+            status = self.process.wait()
+            if self._ends:
+                return
+            self.statuses.append(status)
+            self.process = self._start()
+
+    def close(self) -> None:
+        self._ends = True
+        while self._thread.is_alive():
+            self.process.send_signal(signal.SIGQUIT)
+            self._thread.join(0.2)
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Iterator[Engines]:
+    with ThreadPoolExecutor(32) as threads:
+        engines = Engines(tmp_path, threads)
+        yield engines
+        engines.close()
+
+
+@pytest.fixture
+def engine(engines: Engines, tmp_path: Path) -> Iterator[KeptEngine]:
+    engine = KeptEngine(engines.path, tmp_path)
+    eventually(engines.path.exists, lambda: engine.log)
+    yield engine
+    engine.close()
+
+
+def image(first: int) -> Prepared:
+    return Prepared({"pixels": np.full((8, 8, 3), first, np.uint8)}, None)
+
+
+def test_an_image_that_kills_two_engines_fails_and_its_neighbours_do_not(engines: Engines, engine: KeptEngine) -> None:
+    fronts = [engines.front(slots=8), engines.front(slots=8)]
+    poisoned = engines.ask(fronts[0], image(POISON))
+    others = [engines.ask(fronts[number % 2], image(number)) for number in range(POISON)]
+    prompt = fronts[1].embed_prompt("a fox")
+
+    with pytest.raises(JobFailed) as failure:
+        poisoned.result(TIMEOUT_S)
+
+    assert failure.value.code == "model_error"
+    assert engine.statuses == [1, 1]
+    model = NullModel()
+    vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
+    assert vectors == pytest.approx(model.embed_images([image(number) for number in range(POISON)]))
+    assert prompt.result(TIMEOUT_S) == pytest.approx(model.embed_texts(["a fox"])[0])
+
+
+def test_what_was_on_a_device_that_is_lost_is_done_by_the_next_engine(engines: Engines, engine: KeptEngine) -> None:
+    front = engines.front()
+    engine.lost.touch()
+
+    ride = front.embed_image(image(1), "default", soon())
+
+    assert ride.output == pytest.approx(NullModel().embed_images([image(1)])[0])
+    assert engine.statuses == [os.EX_SOFTWARE]
+    assert "the device stopped answering: this engine ends" in engine.log
+    assert "Traceback" not in engine.log
+
+
+def test_an_engine_whose_device_hangs_ends_itself_and_says_so_to_its_fronts(
+    engines: Engines, engine: KeptEngine
+) -> None:
+    front = engines.front()
+    engine.hang.touch()
+    asked = engines.ask(front, image(1))
+    behind = [engines.ask(front, image(number)) for number in range(2, 7)]
+    eventually(lambda: front.busy_s > 0 and front.waiting > 0)
+    eventually(lambda: engine.statuses)
+    engine.hang.unlink()
+
+    assert engine.statuses == [os.EX_SOFTWARE]
+    for ride in [asked, *behind]:
+        assert ride.result(TIMEOUT_S).output.ndim == 1
+    assert "the device has been busy with one batch for" in engine.log
+
+
+def test_a_frozen_engine_is_none_until_it_speaks_again(engines: Engines, engine: KeptEngine) -> None:
+    front = engines.front()
+    engine.process.send_signal(signal.SIGSTOP)
+    eventually(lambda: not front.is_here)
+    asked = engines.ask(front, image(1))
+    engine.process.send_signal(signal.SIGCONT)
+
+    assert asked.result(TIMEOUT_S).batch_size == 1
+    eventually(lambda: front.is_here)
+
+
+def test_an_engine_ends_in_order_once_its_last_front_has_left(engines: Engines, engine: KeptEngine) -> None:
+    front = engines.front()
+    engine.process.send_signal(signal.SIGTERM)
+    assert front.embed_image(image(1), "default", soon()).batch_size == 1
+    assert engine.statuses == []
+
+    front.close()
+
+    eventually(lambda: engine.statuses)
+    assert engine.statuses == [0]

@@ -1,0 +1,80 @@
+"""Which processes ``nameshot worker --gpus … --processes N`` starts, and when they are ready together."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from producer.errors import SettingsError
+from worker.fleet import ReadyFile, engine_and_fronts, private_folder
+
+
+def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setenv("NAMESHOT_READY_FILE", "ours")
+
+    parts = {
+        part.name: part
+        for part in engine_and_fronts(
+            ["cuda:0", "cuda:1"], 2, tmp_path, ReadyFile("ours"), front=["front"], engine=["engine"]
+        )
+    }
+
+    assert list(parts)[:2] == ["the engine on cuda:0", "the engine on cuda:1"]
+    assert set(list(parts)[2:]) == {f"front {n} on cuda:{device}" for n in (1, 2) for device in (0, 1)}
+    engine, front = parts["the engine on cuda:1"], parts["front 2 on cuda:1"]
+    assert engine.environment["NAMESHOT_DEVICE"] == "cuda:1"
+    assert engine.environment["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert "NAMESHOT_READY_FILE" not in engine.environment
+    assert front.environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert list(front.command) == ["front", engine.command[-1], "2"]
+    assert len({part.environment.get("NAMESHOT_READY_FILE") for part in parts.values()}) == 5
+    assert parts["the engine on cuda:0"].command != engine.command
+
+
+def test_one_device_is_the_environment_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAMESHOT_DEVICE", "cpu")
+
+    engine, front = engine_and_fronts([""], 1, tmp_path, ReadyFile(None), front=["front"], engine=["engine"])
+
+    assert (engine.name, front.name) == ("the engine", "front 1")
+    assert engine.environment["NAMESHOT_DEVICE"] == "cpu"
+
+
+def test_the_ready_file_is_there_while_all_are_ready(tmp_path: Path) -> None:
+    ours, parts = tmp_path / "ready", [tmp_path / "one", tmp_path / "other"]
+    ready = ReadyFile(str(ours))
+    for part in parts:
+        assert ready.part(part) == {"NAMESHOT_READY_FILE": str(part)}
+    seen = []
+    for change in (parts[0].touch, parts[1].touch, parts[0].unlink, parts[0].touch):
+        change()
+        ready.look()
+        seen.append(ours.exists())
+    ready.remove()
+
+    assert seen == [False, True, False, True]
+    assert not ours.exists()
+
+
+def test_nobody_else_may_enter_the_folder_of_the_sockets_and_it_does_not_stay() -> None:
+    with private_folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "engine-0").touch()
+
+    assert not folder.exists()
+
+
+def test_a_place_that_holds_no_socket_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(SettingsError, match="is too long for a socket in it"), private_folder():
+        pass
+    assert list(long.iterdir()) == []
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match="No such file or directory"), private_folder():
+        pass

@@ -1,0 +1,220 @@
+"""Fronts that were taken over, or killed: the engine refuses, forgets, and serves the others."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.engine_process.engines import TIMEOUT_S, Engines, GatedModel, image, soon
+from tests.eventually import eventually
+from tests.processes.programs import kill, run_python
+from worker.engine_process import frames, guest
+from worker.engine_process.frames import HEAD, IMAGE_HEAD, frame, json_frame
+from worker.model import Model
+
+SLOTS = 2
+PIXELS = json.dumps([["pixels", "|u1", [32, 32, 3]]]).encode()
+#: A front as a process of its own that asks for one image and waits.
+FRONT = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from worker.cancel_scope import CancelScope
+from worker.engine_process.link import ask_terms
+from worker.engine_process.remote import RemoteEngine
+from worker.model.interface import Prepared
+path = Path(sys.argv[1])
+front = RemoteEngine(path, ask_terms(path), slots=4, on_other_model=lambda: None)
+front.wait_until_here(60)
+print("[1]", flush=True)
+pixels = np.full((32, 32, 3), 77, np.uint8)
+front.embed_image(Prepared({"pixels": pixels}, None), "default", CancelScope(time.monotonic() + 600))
+"""
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Iterator[Engines]:
+    with ThreadPoolExecutor(8) as threads:
+        engines = Engines(tmp_path, threads)
+        yield engines
+        engines.close()
+
+
+@pytest.fixture
+def model(loaded: Callable[[str], Model]) -> Iterator[GatedModel]:
+    model = GatedModel(loaded("clip"))
+    yield model
+    model.may_run.set()
+
+
+def greeted(path: Path, slots: object = SLOTS) -> socket.socket:
+    """A connection on which anything can be said; with memory, if so many slots are given."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(TIMEOUT_S)
+    connection.connect(str(path))
+    frames.receive(connection, frames.MAX_ANSWER_BYTES)
+    connection.sendall(json_frame(frames.FURNISH, 0, slots))
+    return connection
+
+
+def furnished(path: Path) -> tuple[socket.socket, int]:
+    connection = greeted(path)
+    _, descriptor = frames.receive_with_descriptor(connection, frames.MAX_ANSWER_BYTES)
+    assert descriptor is not None
+    return connection, descriptor
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the engine has nothing more to say; answers that came before are read."""
+    try:
+        while connection.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def an_image(slot: int = 0, rank: int = 0, description: bytes = PIXELS, number: int = 1) -> bytes:
+    return frame(frames.IMAGE, number, IMAGE_HEAD.pack(slot, rank, False) + description)
+
+
+def arrays(*rows: object) -> bytes:
+    return an_image(description=json.dumps(rows).encode())
+
+
+NONSENSE = {
+    "a kind that is none": frame(99, 1),
+    "an answer": frame(frames.VECTOR, 1),
+    "gigabytes": HEAD.pack(2**32 - 1, frames.IMAGE, 1),
+    "an image without a head": frame(frames.IMAGE, 1, b"x"),
+    "a slot that is none": an_image(slot=SLOTS),
+    "a queue that is none": an_image(rank=9),
+    "a slot twice": an_image() + an_image(number=2),
+    "a number twice": an_image() + an_image(slot=1),
+    "no JSON": an_image(description=b"[[[["),
+    "deep JSON": an_image(description=b"[" * 100_000),
+    "no arrays": arrays(),
+    "objects": arrays(["pixels", "|O", [32, 32, 3]]),
+    "a structure": arrays(["pixels", "i4,O", [32, 32, 3]]),
+    "a dtype that is code": arrays(["pixels", "(1+", [32, 32, 3]]),
+    "an array of another name": arrays(["pixel", "|u1", [32, 32, 3]]),
+    "an array of another dtype": arrays(["pixels", "<f8", [32, 32, 3]]),
+    "one axis too many": arrays(["pixels", "|u1", [32, 32, 3, 1]]),
+    "an array larger than a slot": arrays(["pixels", "|u1", [4096, 4096, 3]]),
+    "a product that overflows": arrays(["pixels", "|u1", [2**31 - 1, 2**31 - 1, 2**31 - 1]]),
+    "a negative shape": arrays(["pixels", "|u1", [-32, -32, 3]]),
+    "a shape that is no number": arrays(["pixels", "|u1", [32, 32, "3"]]),
+    "no row": arrays(7),
+    "a prompt that is no text": frame(frames.PROMPT, 1, b"\xff\xfe"),
+    "a prompt of a megabyte": frame(frames.PROMPT, 1, b"x" * 1_000_000),
+    "prompts that are none": json_frame(frames.COUNT, 1, {"a": 1}),
+    "prompts that are numbers": json_frame(frames.COUNT, 1, [1]),
+    "one of them of a megabyte": json_frame(frames.COUNT, 1, ["x" * 1_000_000]),
+}
+
+
+@pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE)
+def test_a_front_that_speaks_nonsense_is_cut_off_and_the_others_are_served(
+    said: bytes, model: GatedModel, engines: Engines, caplog: pytest.LogCaptureFixture
+) -> None:
+    engines.serve(model)
+    neighbour = engines.front()
+    model.may_run.clear()
+    connection, descriptor = furnished(engines.path)
+    with closing(connection):
+        connection.sendall(said)
+        assert is_closed(connection)
+    os.close(descriptor)
+    model.may_run.set()
+
+    assert "a front spoke nonsense" in caplog.text
+    assert neighbour.embed_image(image(model, 1), "default", soon()).output.ndim == 1
+
+
+@pytest.mark.parametrize("slots", [0, -1, 10**9, 2.0, True, "2", None, [2]])
+def test_a_front_that_asks_for_an_impossible_number_of_slots_gets_none(
+    slots: object, model: GatedModel, engines: Engines
+) -> None:
+    engines.serve(model)
+    with closing(greeted(engines.path, slots)) as connection:
+        assert is_closed(connection)
+
+
+def test_no_front_can_cut_the_shared_memory_short(model: GatedModel, engines: Engines) -> None:
+    engines.serve(model)
+    connection, descriptor = furnished(engines.path)
+    with closing(connection):
+        size = os.fstat(descriptor).st_size
+        for other in (0, size - 1, size + 1):
+            with pytest.raises(PermissionError):
+                os.ftruncate(descriptor, other)
+    os.close(descriptor)
+
+
+def test_a_layout_within_bounds_is_never_more_than_the_model_takes(model: GatedModel, engines: Engines) -> None:
+    """A shape that no geometry gives, though it fits the slot, costs its own answer and no other's."""
+    engines.serve(model)
+    neighbour = engines.front()
+    connection, descriptor = furnished(engines.path)
+    with closing(connection):
+        connection.sendall(arrays(["pixels", "|u1", [1, 32, 3]]))
+        kind, number, payload = frames.receive(connection, frames.MAX_ANSWER_BYTES)
+    os.close(descriptor)
+
+    assert (kind, number, json.loads(payload)[0]) == (frames.FAILED, 1, "model_error")
+    assert neighbour.embed_image(image(model, 1), "default", soon()).output.ndim == 1
+
+
+def test_nothing_is_left_of_a_front_that_was_killed(model: GatedModel, engines: Engines) -> None:
+    server = engines.serve(model)
+    neighbour = engines.front()
+    model.may_run.clear()
+    held = engines.ask(neighbour, image(model, 1))
+    assert model.running.acquire(timeout=TIMEOUT_S)
+    before = descriptors(), memories()
+    front = run_python(FRONT, engines.path)
+    eventually(lambda: engines.engine.waiting == 1)
+    assert memories() > before[1]
+
+    kill(front)
+    eventually(lambda: server.guests == 1)
+    model.may_run.set()
+
+    assert held.result(TIMEOUT_S).batch_size == 1
+    assert neighbour.embed_image(image(model, 2), "default", soon()).batch_size == 1
+    assert model.runs == [[1], [2]], "the killed front's image was run"
+    eventually(lambda: (descriptors(), memories()) <= before)
+
+
+def test_a_front_that_reads_no_answer_holds_up_nobody(
+    model: GatedModel, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest, "MAX_UNANSWERED", 64)
+    server = engines.serve(model)
+    neighbour = engines.front()
+    connection, descriptor = furnished(engines.path)
+    with closing(connection):
+        connection.settimeout(1)
+        flood = b"".join(json_frame(frames.COUNT, number, ["a fox"] * 500) for number in range(20_000))
+        with pytest.raises(TimeoutError):  # neither side's buffers take more
+            connection.sendall(flood)
+
+        assert neighbour.embed_image(image(model, 1), "default", soon()).output.ndim == 1
+    os.close(descriptor)
+    eventually(lambda: server.guests == 1)
+
+
+def descriptors() -> int:
+    """Those that this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def memories() -> int:
+    """Pieces of shared memory that this process has mapped."""
+    return Path("/proc/self/maps").read_text().count("memfd:nameshot-images")

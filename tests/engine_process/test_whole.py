@@ -1,0 +1,201 @@
+"""``nameshot worker --processes 2`` from start to stop, with a real client: what a user sees of engine and fronts."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from producer import Client
+from tests.acceptance.conftest import StartWorker, picture
+from tests.acceptance.origin import Origin
+from tests.acceptance.worker_process import Worker
+from tests.eventually import eventually
+from tests.processes.programs import wait_until_gone
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "bear", "owl"]
+TIMEOUT_S = 60
+PREFIX = "fronts"
+#: Of the two fronts; the first is named, and each takes the first that is free.
+METRICS_PORTS = (19850, 19851)
+#: What two fronts have at once at least, in batches of 8 on one core: 24 images together.
+IN_FLIGHT = 20
+#: As a user starts it.
+COMMAND = (str(Path(sys.executable).with_name("nameshot")), "worker", "--processes", "2")
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Start:
+    """A launcher with an engine and two fronts, ready; on queues of its own."""
+
+    def start(prefix: str, **settings: str) -> Worker:
+        worker = start_worker(checkpoint("clip"), COMMAND, prefix, NAMESHOT_DEVICE="cpu", **settings)
+        worker.wait_until_ready()
+        return worker
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def launcher(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Worker:
+    """One that several tests share; engines and fronts of it may be killed."""
+    settings = {"NAMESHOT_DEVICE": "cpu", "NAMESHOT_METRICS_PORT": str(METRICS_PORTS[0]), "CUDA_VISIBLE_DEVICES": "0"}
+    launcher = start_worker(checkpoint("clip"), COMMAND, PREFIX, **settings)
+    launcher.wait_until_ready()
+    return launcher
+
+
+@pytest.fixture
+def client(valkey: ValkeyServer) -> Client:
+    return client_of(valkey, PREFIX)
+
+
+def client_of(valkey: ValkeyServer, prefix: str) -> Client:
+    return Client(valkey.url(0, "producer", prefix), valkey.url(1, "producer", prefix), queue_prefix=prefix)
+
+
+def children(launcher: Worker) -> dict[str, list[int]]:
+    """Process ids by what they are: ``engine`` and ``fronts``."""
+    pid = launcher.process.pid
+    found: dict[str, list[int]] = {"engine": [], "fronts": []}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        command = Path(f"/proc/{child}/cmdline").read_text()
+        found["engine" if "worker.engine_process" in command else "fronts"].append(int(child))
+    return found
+
+
+def pictures(origin: Origin, count: int) -> list[str]:
+    """URLs of so many pictures, no two alike."""
+    for n in range(count):
+        origin.pages[f"/p{n}.png"] = ("image/png", picture("PNG", (60 + n, 80), f"hsl({n * 7 % 360}, 80%, 50%)"))
+    return [origin.url(f"/p{n}.png") for n in range(count)]
+
+
+def test_jobs_in_flight_when_the_engine_is_killed_are_answered_right_by_the_next(
+    launcher: Worker, client: Client, origin: Origin, pipeline: Callable[[str], Any], tmp_path: Path
+) -> None:
+    urls = pictures(origin, 60)
+    assert client.classify(origin.url("/owl.png"), LABELS).ranking
+    (engine,), before = children(launcher)["engine"], len(launcher.log)
+    os.kill(engine, signal.SIGSTOP)  # so that nothing is answered before it dies
+    jobs = [client.submit(url, LABELS) for url in urls]
+    eventually(lambda: sum(path.startswith("/p") for path in origin.paths) >= IN_FLIGHT)
+    os.kill(engine, signal.SIGKILL)
+
+    results = [job.result(timeout=TIMEOUT_S) for job in jobs]
+
+    waited = re.findall(r"the engine has ended: (\d+) requests wait", launcher.log[before:])
+    assert len(waited) == 2
+    assert sum(map(int, waited)) > 0, launcher.log
+    assert "the engine was killed by SIGKILL; starting it again in" in launcher.log[before:]
+    for url, result in zip(urls, results, strict=True):
+        file = tmp_path / "picture.png"
+        file.write_bytes(origin.pages["/" + url.rpartition("/")[2]][1])
+        expected = {row["label"]: row["score"] for row in pipeline("clip")(str(file), candidate_labels=LABELS)}
+        assert {score.label: score.score for score in result.ranking} == pytest.approx(expected, abs=1e-5)
+    assert len(children(launcher)["fronts"]) == 2
+
+
+def test_no_front_loads_torch_or_sees_a_gpu_and_the_engine_does_both(
+    launcher: Worker, client: Client, origin: Origin
+) -> None:
+    assert client.classify(origin.url("/owl.png"), LABELS).ranking
+    processes = children(launcher)
+
+    for front in processes["fronts"]:
+        assert "libtorch" not in Path(f"/proc/{front}/maps").read_text()
+        assert "CUDA_VISIBLE_DEVICES=" in Path(f"/proc/{front}/environ").read_text().split("\0")
+    (engine,) = processes["engine"]
+    assert "libtorch" in Path(f"/proc/{engine}/maps").read_text()
+    assert "CUDA_VISIBLE_DEVICES=0" in Path(f"/proc/{engine}/environ").read_text().split("\0")
+
+
+def test_a_front_that_is_killed_is_started_again_and_its_jobs_are_answered(
+    launcher: Worker, client: Client, origin: Origin
+) -> None:
+    origin.hold_back()
+    for n in range(8):
+        origin.pages[f"/f{n}.png"] = ("image/png", picture("PNG", (70 + n, 70), "teal"))
+    jobs = [client.submit(origin.url(f"/held/f{n}.png"), LABELS) for n in range(8)]
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    before = children(launcher)
+    os.kill(before["fronts"][0], signal.SIGKILL)
+    origin.hold.set()
+
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+    eventually(lambda: len(children(launcher)["fronts"]) == 2, lambda: launcher.log)
+    assert children(launcher)["engine"] == before["engine"]
+
+
+def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
+    launcher: Worker, client: Client, origin: Origin
+) -> None:
+    eventually(lambda: readiness() == [(200, "ok\n")] * 2)
+    (engine,) = children(launcher)["engine"]
+    os.kill(engine, signal.SIGKILL)
+    eventually(lambda: readiness() == [(503, "the engine is away\n")] * 2)
+    job = client.submit(origin.url("/owl.png"), LABELS)
+    meanwhile = [job.status()]
+    while readiness() == [(503, "the engine is away\n")] * 2:
+        meanwhile.append(job.status())
+
+    # The last one may have been read after the engine was back.
+    assert set(meanwhile[:-1]) == {"queued"}
+    assert job.result(timeout=TIMEOUT_S).ranking
+    eventually(lambda: readiness() == [(200, "ok\n")] * 2)
+
+
+@pytest.mark.parametrize("ends", ["told", "killed"])
+def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
+    ends: str, start: Start, valkey: ValkeyServer, origin: Origin, tmp_path: Path
+) -> None:
+    """Told by SIGTERM to stop; or by the kernel, since the launcher was killed."""
+    prefix = f"whole-{ends}"
+    launcher = start(prefix, NAMESHOT_DRAIN_TIMEOUT="600", TMPDIR=str(tmp_path))
+    client = client_of(valkey, prefix)
+    origin.pages[f"/{ends}.png"] = ("image/png", picture("PNG", (75, 75), "plum"))
+    origin.hold_back()
+    job = client.submit(origin.url(f"/held/{ends}.png"), LABELS)
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    processes = [pid for pids in children(launcher).values() for pid in pids]
+
+    launcher.process.send_signal(signal.SIGTERM if ends == "told" else signal.SIGKILL)
+    eventually(lambda: launcher.log.count("Warm shutdown") == 2, lambda: launcher.log)
+    origin.hold.set()
+
+    assert job.result(timeout=TIMEOUT_S).ranking
+    assert launcher.process.wait(TIMEOUT_S) == (0 if ends == "told" else -signal.SIGKILL)
+    wait_until_gone(*processes)
+    assert "ERROR" not in launcher.log
+    assert "WARNING" not in launcher.log
+    assert list(tmp_path.glob("nameshot-*")) == []
+
+
+def test_a_model_that_cannot_be_used_is_one_sentence_and_ends_all(start_worker: StartWorker) -> None:
+    launcher = start_worker("/no/such/folder", COMMAND)
+
+    assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG
+    assert launcher.log.count("there is no folder '/no/such/folder'") == 1
+    assert "the engine cannot work: all workers are stopped." in launcher.log
+    assert "Traceback" not in launcher.log
+
+
+def readiness() -> list[tuple[int, str]]:
+    """What each front's /readyz says; 0 and nothing where none listens."""
+    answers = []
+    for port in METRICS_PORTS:
+        try:
+            answer = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+        except requests.ConnectionError:
+            answers.append((0, ""))
+        else:
+            answers.append((answer.status_code, answer.text))
+    return answers

@@ -1,0 +1,88 @@
+"""The model on its device and the engine around it, from a process's settings."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+from worker.allocator import give_memory_back
+from worker.capacity import measured_max_batch
+from worker.delivery.fairness import WEIGHTS
+from worker.engine import LocalEngine
+from worker.images import prepare_pillow
+from worker.model.interface import Model, Prepared
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+#: The name of the toy checkpoint that ships with the project.
+BUNDLED: Final = "bundled"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that is warm, and its engine.
+
+    Attributes:
+        max_batch: images in one forward pass.
+    """
+
+    model: Model
+    engine: LocalEngine
+    max_batch: int
+
+
+def load_engine(
+    settings: WorkerSettings,
+    *,
+    load_model: Callable[..., Model],
+    on_device_lost: Callable[[], None],
+    on_batch: Callable[[Sequence[Prepared]], object] = lambda _: None,
+) -> Loaded:
+    """Load and warm up the model.
+
+    Args:
+        load_model: called as `worker.model.load_model` is.
+        on_device_lost: as for `LocalEngine`.
+        on_batch: likewise.
+
+    Raises:
+        ModelLoadError: the checkpoint cannot be used.
+    """
+    give_memory_back()
+    prepare_pillow(settings.max_pixels)
+    started = time.monotonic()
+    logger.info("loading %s", settings.model)
+    model = load_model(
+        checkpoint(settings.model), revision=settings.revision, device=settings.device, dtype=settings.dtype
+    )
+    model.warm_up()
+    max_batch = measured_max_batch(model) if settings.max_batch == "auto" else settings.max_batch
+    engine = LocalEngine(
+        model,
+        max_batch=max_batch,
+        weights=WEIGHTS,
+        max_wait_s=settings.max_wait_ms / 1000,
+        latency_target_s=settings.latency_target_ms / 1000 or None,
+        on_device_lost=on_device_lost,
+        on_batch=on_batch,
+    )
+    logger.info(
+        "%s (%s) on %s in %s, ready after %.1f s: batches of %d",
+        model.name,
+        model.family,
+        model.device,
+        model.dtype,
+        time.monotonic() - started,
+        max_batch,
+    )
+    return Loaded(model, engine, max_batch)
+
+
+def checkpoint(model: str) -> str:
+    """What ``NAMESHOT_MODEL`` stands for: a Hub id or a folder."""
+    return str(files("worker") / "bundled" / "emoji-clip") if model == BUNDLED else model

@@ -1,0 +1,139 @@
+"""A front's connection to one engine: handshake, memory, slots. Ends with that engine."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from worker.engine_process import frames
+from worker.engine_process.frames import Frame, Nonsense, Outbox, frame, json_frame
+from worker.engine_process.memory import SlotMemory
+from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
+from worker.engine_process.terms import Terms, terms_of
+
+#: An engine listens only when its model is ready, and then answers at once; one that is frozen does not.
+GREETING_S: Final = 10.0
+
+
+def ask_terms(path: Path) -> Terms:
+    """What the engine says of its model; raises `OSError` while there is none."""
+    with _connected(path) as connection:
+        return _welcome(connection)
+
+
+class Link:
+    """Everything but `answers` is called under one lock of its owner's.
+
+    Raises:
+        OSError: no engine listens there.
+        Nonsense: what listens there is none.
+    """
+
+    def __init__(self, path: Path, slots: int) -> None:
+        self._connection = _connected(path)
+        try:
+            self.terms = _welcome(self._connection)
+            self._memory = self._furnished(slots)
+            self._connection.settimeout(None)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._free = list(reversed(range(slots)))
+        #: Images that wait for a slot: as many may be in hand as there are slots, and some that were cancelled.
+        self._without_slot = deque[ImageRequest]()
+        self._slots: dict[int, int] = {}
+        self._outbox = Outbox(self._connection, "engine-requests")
+
+    def answers(self) -> Iterator[Frame]:
+        """What the engine says, until it ends; raises `OSError` and `Nonsense`."""
+        return frames.frames(self._connection, frames.MAX_ANSWER_BYTES)
+
+    def send(self, request: Request) -> None:
+        """Ask for what this engine was not asked for yet."""
+        if isinstance(request, ImageRequest):
+            if not self._free:
+                self._without_slot.append(request)
+                return
+            slot = self._slots[request.number] = self._free.pop()
+            self._memory.write(slot, request.layout, request.arrays)
+            head = frames.IMAGE_HEAD.pack(slot, request.rank, request.deaths > 0)
+            data = frame(frames.IMAGE, request.number, head + request.description)
+        elif isinstance(request, PromptRequest):
+            data = frame(frames.PROMPT, request.number, request.prompt.encode())
+        elif isinstance(request, CountRequest):
+            data = json_frame(frames.COUNT, request.number, request.prompts)
+        else:
+            raise AssertionError
+        request.is_sent = True
+        self._outbox.put(data)
+
+    def cancel(self, request: Request) -> bool:
+        """Tell the engine that nobody waits any more; False where it does not know of the request."""
+        if request.is_sent:
+            self._outbox.put(frame(frames.CANCEL, request.number))
+        elif isinstance(request, ImageRequest):
+            with suppress(ValueError):
+                self._without_slot.remove(request)
+        return request.is_sent
+
+    def answered(self, number: int) -> None:
+        """A request is over, so that its slot is free for the next image."""
+        if (slot := self._slots.pop(number, None)) is None:
+            return
+        self._free.append(slot)
+        if self._without_slot:
+            self.send(self._without_slot.popleft())
+
+    def blames(self, request: Request) -> bool:
+        """Count the engine's death against a request that it had; whether that is one too many."""
+        if request.is_sent:
+            is_image = isinstance(request, ImageRequest)
+            request.deaths += self._memory.is_marked(self._slots[request.number]) if is_image else 1
+        request.is_sent = False
+        return request.deaths >= request.max_deaths
+
+    def end(self) -> None:
+        """Leave the engine: `answers` ends."""
+        self._outbox.close()
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Leave nothing behind; from the thread that reads the answers."""
+        self.end()
+        self._connection.close()
+
+    def _furnished(self, slots: int) -> SlotMemory:
+        self._connection.sendall(json_frame(frames.FURNISH, 0, slots))
+        (kind, _, _), descriptor = frames.receive_with_descriptor(self._connection, frames.MAX_ANSWER_BYTES)
+        if descriptor is None:
+            raise Nonsense("no memory")
+        try:
+            if kind != frames.MEMORY:
+                raise Nonsense("no memory")
+            return SlotMemory(descriptor, slots, self.terms.slot_bytes)
+        finally:
+            os.close(descriptor)
+
+
+def _connected(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(GREETING_S)
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _welcome(connection: socket.socket) -> Terms:
+    kind, _, payload = frames.receive(connection, frames.MAX_ANSWER_BYTES)
+    if kind != frames.WELCOME:
+        raise Nonsense("no welcome")
+    return terms_of(frames.from_json(payload))

@@ -1,0 +1,86 @@
+"""An engine process from start to end: ``python -m worker.engine_process SOCKET``, as the launcher starts it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from producer.errors import NameshotError
+from producer.settings import read_settings
+from worker import logs
+from worker.capacity import BULK_TIME_FACTOR
+from worker.device import load_engine
+from worker.engine_process.serving import Server, mark
+from worker.engine_process.terms import terms_for
+from worker.model import Model, ModelError, load_model
+from worker.settings import WorkerSettings
+from worker.stopping import StopSignals, stop_signals
+
+logger = logging.getLogger(__name__)
+
+#: How often fronts are told how the device is, and whether it hangs is looked at.
+STATE_S: Final = 1.0
+#: Signals that arrive together are one request to stop, as in `worker.delivery.shutdown`.
+_SAME_REQUEST_S: Final = 0.5
+
+
+def run(path: Path, load: Callable[..., Model] = load_model) -> int:
+    """Load the model, then serve fronts until told to stop and they are gone; from the main thread.
+
+    Returns:
+        0 when it ended in order, 78 when the configuration or the model cannot be used, 70 otherwise.
+    """
+    logs.configure("INFO", "human")
+    try:
+        settings = read_settings(WorkerSettings)
+        logs.configure(settings.log_level, settings.log_format)
+        loaded = load_engine(settings, load_model=load, on_device_lost=_end_now, on_batch=mark)
+        server = Server(loaded.engine, *terms_for(loaded.model, loaded.max_batch), path)
+        server.start()
+    except (NameshotError, ModelError) as error:
+        logger.critical("%s", error)
+        return os.EX_CONFIG
+    except Exception as error:
+        logger.critical("this engine cannot start: %s at %s", type(error).__name__, logs.place_of(error))
+        return os.EX_SOFTWARE
+    logger.info("engine ready: %s on %s in batches of %d", loaded.model.name, loaded.model.device, loaded.max_batch)
+    with stop_signals() as signals:
+        _serve(server, signals, lambda: loaded.engine.busy_s, BULK_TIME_FACTOR * settings.job_timeout)
+    server.close()
+    loaded.engine.close()
+    with suppress(OSError):  # the launcher's, which may be gone; the last engine finds it empty
+        path.parent.rmdir()
+    return 0
+
+
+def _serve(server: Server, signals: StopSignals, busy_s: Callable[[], float], limit_s: float) -> None:
+    """Until a signal has come and no front is connected: fronts that drain still need the device."""
+    leaving_since_s: float | None = None
+    while True:
+        arrived = signals.wait(STATE_S if leaving_since_s is None else 0.1)
+        now_s = time.monotonic()
+        if signal.SIGQUIT in arrived:
+            return
+        if arrived and leaving_since_s is not None and now_s - leaving_since_s > _SAME_REQUEST_S:
+            return
+        if arrived and leaving_since_s is None:
+            leaving_since_s = now_s
+        if leaving_since_s is not None and not server.guests:
+            return
+        server.tell_state()
+        if busy_s() > limit_s:
+            logger.critical("the device has been busy with one batch for %.0f s", busy_s())
+            _end_now()
+
+
+def _end_now() -> None:
+    """The device is of no use to this process; fronts ask the next one for what this one has not answered."""
+    logger.critical("the device stopped answering: this engine ends, so that a new process can take over")
+    logging.shutdown()
+    os._exit(os.EX_SOFTWARE)
