@@ -127,6 +127,8 @@ class Comparison:
         first, *_ = self._plan.peers_labels
         with session(NAMESHOT, self._place, Labels(first).next_set(), self._announce) as ours:
             self._begin(NAMESHOT.name, ours)
+            for count in self._plan.same:  # its rows begin where the worker knows their labels
+                ours.lone_s(0, Labels(count).next_set())
             for number in range(self._plan.rounds):
                 self._announce(f"round {number + 1} of {self._plan.rounds}")
                 self._round(ours, number)
@@ -157,7 +159,8 @@ class Comparison:
         for count in plan.same:
             labels = Labels(count)
             loop = self._loop(labels, number)
-            jobs = jobs_for(plan.window_s, loop.per_s, JOBS_UNIT)
+            # Twice as long: a queue that fills and empties is part of this, and not of the limits.
+            jobs = jobs_for(2 * plan.window_s, loop.per_s, JOBS_UNIT)
             for load, ask in (("single", single_jobs_s), ("bulk", bulk_images_s)):
                 work = partial(ask, client, self._place.url, jobs, labels)
                 self._sample(Row(NAMESHOT.name, load, labels), ours, number, jobs, work, forward, loop)

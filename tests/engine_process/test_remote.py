@@ -167,7 +167,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_who_does_not_fit_alone_is_told(
     front = engines.front()
     model.fails = refuse
     model.may_run.clear()
-    asked = [engines.ask(front, image(model, red)) for red in (0, 1, 2, 3, 13)]
+    asked = [engines.ask(front, image(model, 0))]
+    assert model.running.acquire(timeout=TIMEOUT_S)
+    asked += [engines.ask(front, image(model, red)) for red in (1, 2, 3, 13)]
     eventually(lambda: engines.engine.waiting == 4)
     model.may_run.set()
 
