@@ -46,8 +46,8 @@ class Plan:
         same: label counts of jobs that all have the same labels.
         different: label counts of jobs that each have labels of their own.
         peers_labels: label counts that the peers get, the same for all jobs.
-        window_s: about how long nameshot works in a round beside the limits; these a third of it, and half of it
-            what is beside a peer or has labels of its own.
+        window_s: about half of how long nameshot works in a round beside the limits; these have a third of it, and
+            half of it what is beside a peer or has labels of its own.
         offered_s: how long a load is offered in a round.
     """
 
