@@ -37,8 +37,8 @@ class RankedQueue(Generic[Item]):
         return sum(map(len, self._items.values()))
 
     def count(self, ranks: Iterable[Hashable]) -> int:
-        """How many items of these ranks there are."""
-        return sum(len(self._items[rank]) for rank in ranks)
+        """How many items of these ranks there are, of which some may be no rank of this queue."""
+        return sum(len(self._items.get(rank, ())) for rank in ranks)
 
     def heads(self) -> Iterator[Item]:
         """The oldest item of each rank."""

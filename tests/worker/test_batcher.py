@@ -6,6 +6,7 @@ from concurrent.futures import Future, wait
 
 import pytest
 
+from worker.batch_size import BatchSize
 from worker.batcher import Batcher, BatcherClosed, Lane, Ride
 
 TIMEOUT_S = 10
@@ -280,3 +281,10 @@ def test_a_lone_batch_may_use_the_whole_device_and_a_crowd_shares_it(device: Dev
     device.gate.set()
     outputs([running, second, *waiting])
     batcher.close(TIMEOUT_S)
+
+
+def test_a_lane_serves_its_ranks_whichever_a_target_is_for(batcher: Batcher, device: Device) -> None:
+    size = BatchSize(promised=("urgent",))
+    lane = batcher.lane("images", device.run, max_batch=8, weights={"bulk": 1}, size=size)
+
+    assert lane.submit("only", rank="bulk").result(TIMEOUT_S).output == "<only>"
