@@ -99,7 +99,7 @@ def test_an_image_that_kills_two_engines_fails_and_its_neighbours_do_not(engines
         poisoned.result(TIMEOUT_S)
 
     assert failure.value.code == "model_error"
-    assert engine.statuses == [1, 1]
+    eventually(lambda: engine.statuses == [1, 1])  # a front sees a connection end before anybody can see the process
     model = NullModel()
     vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
     assert vectors == pytest.approx(model.embed_images([image(number) for number in range(POISON)]))
