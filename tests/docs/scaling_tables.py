@@ -88,8 +88,8 @@ def idle() -> str:
     return (
         f"A worker that waits costs Valkey {idle['commands_per_worker_s']:.0f} commands and "
         f"{idle['valkey_cpu_ms_per_worker_s']:.2f} ms of CPU time a second. A message wakes one of those who "
-        f"wait: measured with {most}, it costs {waking['commands']:.1f} commands and {waking['valkey_cpu_ms']:.3f} ms "
-        "more for each worker that waits beside the one that answers."
+        f"wait: measured with {most}, it costs {abs(waking['commands']):.1f} commands and "
+        f"{waking['valkey_cpu_ms']:.3f} ms more for each worker that waits beside the one that answers."
     )
 
 
