@@ -57,7 +57,7 @@ def run(kills: int, messages: int, *, seed: int, folder: Path) -> Outcome:
             # As under load: the queue never runs dry.
             first, last = (messages * at // kills for at in (number, number + 1))
             if first < last:
-                broker.lpush(QUEUE, *(_envelope(job_id) for job_id in ids[first:last]))
+                broker.lpush(QUEUE, *(envelope(job_id) for job_id in ids[first:last]))
             keys = DeliveryKeys("nameshot", f"taker-{number}")
             taker = processes.Process(target=_take, args=(valkey.broker_url, keys))
             taker.start()
@@ -99,7 +99,8 @@ def _take(url: str, keys: DeliveryKeys) -> None:
                     continue
 
 
-def _envelope(job_id: str) -> str:
+def envelope(job_id: str) -> str:
+    """A message as kombu writes it, of which only the id is looked at."""
     properties = {"delivery_tag": "", "delivery_info": {"exchange": "", "routing_key": QUEUE}}
     return json.dumps(
         {

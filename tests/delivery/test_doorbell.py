@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from kombu import Connection, Consumer, Queue
 from kombu.asynchronous import Hub, set_event_loop
 
 from producer.contract import rung_name
+from tests.chaos.takers import envelope
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from worker.delivery import transport
@@ -217,16 +217,3 @@ def test_a_message_whose_woken_worker_is_no_more_is_found_by_the_next_look(
         assert taker.taken.get(timeout=TIMEOUT_S) == "left"
         with pytest.raises(Empty):
             taker.taken.get_nowait()
-
-
-def envelope(job_id: str) -> str:
-    properties = {"delivery_tag": "", "delivery_info": {"exchange": "", "routing_key": QUEUE}}
-    return json.dumps(
-        {
-            "body": "[]",
-            "content-type": "application/json",
-            "content-encoding": "utf-8",
-            "headers": {"id": job_id},
-            "properties": properties,
-        }
-    )

@@ -103,9 +103,14 @@ def bench(number: int) -> str:
 
 PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     README: {"environment": environment, "errors": errors, "speed": speed, "checkpoint": checkpoint},
-    BENCHMARKS: {"rates": partial(bench, 0), "latencies": partial(bench, 1), "stages": partial(bench, 2)},
+    BENCHMARKS: {
+        "rates": partial(bench, 0),
+        "latencies": partial(bench, 1),
+        "stages": partial(bench, 2),
+        "reducing_gap": reducing_gap_table.rows,
+        **adaptive_table.TABLES,
+    },
     ROOT / "docs" / "scaling.md": scaling_tables.TABLES,
-    ROOT / "benchmarks" / "README.md": {**adaptive_table.TABLES, "reducing_gap": reducing_gap_table.rows},
 }
 
 

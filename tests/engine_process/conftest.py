@@ -1,6 +1,33 @@
 """``nameshot worker --processes`` with a real small model, and an engine in this process with fronts beside it."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
 from tests.acceptance.conftest import origin, start_worker
+from tests.engine_process.engines import Engines, GatedModel
 from tests.model.conftest import checkpoint, loaded, pipeline
+from worker.model import Model
 
 __all__ = ["checkpoint", "loaded", "origin", "pipeline", "start_worker"]
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Iterator[Engines]:
+    """Engines on a path of this test's own, and threads enough for what it asks of them."""
+    with ThreadPoolExecutor(32) as threads:
+        engines = Engines(tmp_path, threads)
+        yield engines
+        engines.close()
+
+
+@pytest.fixture
+def model(loaded: Callable[[str], Model]) -> Iterator[GatedModel]:
+    """A real model that the test may hold."""
+    model = GatedModel(loaded("clip"))
+    yield model
+    model.may_run.set()

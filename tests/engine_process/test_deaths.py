@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +66,6 @@ class KeptEngine:
         while self._thread.is_alive():
             self.process.send_signal(signal.SIGQUIT)
             self._thread.join(0.2)
-
-
-@pytest.fixture
-def engines(tmp_path: Path) -> Iterator[Engines]:
-    with ThreadPoolExecutor(32) as threads:
-        engines = Engines(tmp_path, threads)
-        yield engines
-        engines.close()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from tests.eventually import eventually
 from tests.processes.programs import kill, run_python
 from worker.engine_process import frames, guest
 from worker.engine_process.frames import HEAD, IMAGE_HEAD, frame, json_frame
-from worker.model import Model
 
 SLOTS = 2
 PIXELS = json.dumps([["pixels", "|u1", [32, 32, 3]]]).encode()
@@ -36,21 +33,6 @@ print("[1]", flush=True)
 pixels = np.full((32, 32, 3), 77, np.uint8)
 front.embed_image(Prepared({"pixels": pixels}, None), "default", CancelScope(time.monotonic() + 600))
 """
-
-
-@pytest.fixture
-def engines(tmp_path: Path) -> Iterator[Engines]:
-    with ThreadPoolExecutor(8) as threads:
-        engines = Engines(tmp_path, threads)
-        yield engines
-        engines.close()
-
-
-@pytest.fixture
-def model(loaded: Callable[[str], Model]) -> Iterator[GatedModel]:
-    model = GatedModel(loaded("clip"))
-    yield model
-    model.may_run.set()
 
 
 def greeted(path: Path, slots: object = SLOTS) -> socket.socket:

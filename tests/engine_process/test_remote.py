@@ -1,8 +1,8 @@
 """An engine through a socket and shared memory: the same vectors, batches and failures as in one process."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +22,6 @@ from worker.engine_process.remote_model import RemoteModel
 from worker.model import Model, ModelError, ModelOutOfMemoryError, Prepared, load_preparation
 
 PROMPTS = ["This is a photo of a fox.", "This is a photo of two owls in a tree."]
-
-
-@pytest.fixture
-def engines(tmp_path: Path) -> Iterator[Engines]:
-    with ThreadPoolExecutor(32) as threads:
-        engines = Engines(tmp_path, threads)
-        yield engines
-        engines.close()
-
-
-@pytest.fixture
-def model(loaded: Callable[[str], Model]) -> Iterator[GatedModel]:
-    model = GatedModel(loaded("clip"))
-    yield model
-    model.may_run.set()
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip", "siglip2", "blip-2", "align"])
