@@ -21,6 +21,7 @@ from worker.decoding.preparing import InProcesses, InThreads
 from worker.fetch import Fetcher
 from worker.labels import LabelCache
 from worker.model.dual import DualEncoder
+from worker.model.logits import Logits
 from worker.results import FirstAnswerBackend
 
 __all__ = ["app"]
@@ -37,7 +38,7 @@ STAGES = (
     ("model", DualEncoder, "embed_images"),
     ("model", DualEncoder, "embed_texts"),
     ("rank", LabelCache, "_keep"),
-    ("rank", DualEncoder, "logits"),
+    ("rank", Logits, "__call__"),
     ("rank", classifier, "scores"),
     ("rank", classifier, "rank"),
     ("job", classifier.Classifier, "classify"),
