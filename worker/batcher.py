@@ -2,7 +2,8 @@
 
 Generic: it knows nothing of images, torch or Celery. Work is put into *lanes* (images, prompts), each with its
 own function and maximal batch. A thread never waits while it is idle and something is queued; arrivals gather
-while all are busy. A GPU has one such thread, the cores of a CPU several. Lanes take
+while all are busy. A GPU has one such thread, the cores of a CPU several: of those that are idle the first goes to
+work, so that a batch that is alone always has the same thread, and the helpers that PyTorch gave it. Lanes take
 turns, so that a thousand new labels delay an image by one batch of labels at most.
 """
 
@@ -46,13 +47,17 @@ class Batcher:
         self._max_wait_s = max_wait_s
         self._is_out_of_memory = is_out_of_memory
         self._lanes: deque[Lane[Any, Any]] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._closed = False
-        #: When each running batch began, by its thread; in order, so that the oldest stands first.
+        #: When each running batch began, by its thread's number; in order, so that the oldest stands first.
         self._busy_since: dict[int, float] = {}
         self._threads = [
-            threading.Thread(target=self._serve, name=f"device-{number}", daemon=True) for number in range(threads)
+            threading.Thread(target=self._serve, args=(number,), name=f"device-{number}", daemon=True)
+            for number in range(threads)
         ]
+        #: What each thread waits for: work, or news of its lane.
+        self._calls = [threading.Condition(self._lock) for _ in range(threads)]
+        self._idle = set(range(threads))
 
     def lane(
         self,
@@ -78,9 +83,10 @@ class Batcher:
 
     def close(self, timeout_s: float | None = None) -> None:
         """Finish the running batches, fail what still waits with `BatcherClosed`, and end the threads."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            for call in self._calls:
+                call.notify()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
@@ -94,19 +100,23 @@ class Batcher:
     @property
     def parallel(self) -> int:
         """Batches that run now or could be running at once: what a batch that starts should leave room for."""
-        with self._changed:
+        with self._lock:
             ready = sum(-(-len(lane) // lane.limit) for lane in self._lanes)
             return max(1, min(len(self._threads), len(self._busy_since) + ready))
 
     def _enqueue(self, lane: Lane[Any, Any], passenger: Passenger[Any, Any]) -> None:
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise BatcherClosed("the device thread has ended")
             lane.put(passenger)
-            self._changed.notify()
+            self._call_the_first()
 
-    def _serve(self) -> None:
-        while (work := self._next()) is not None:
+    def _call_the_first(self) -> None:
+        if self._idle:
+            self._calls[min(self._idle)].notify()
+
+    def _serve(self, number: int) -> None:
+        while (work := self._next(number)) is not None:
             lane, batch = work
             try:
                 # A batch that has a CPU to itself is quicker than those that a backlog makes.
@@ -117,33 +127,38 @@ class Batcher:
                     if not passenger.future.done():
                         passenger.future.set_exception(error)
             finally:
-                with self._changed:
-                    del self._busy_since[threading.get_ident()]
+                with self._lock:
+                    del self._busy_since[number]
+                    self._idle.add(number)
             del batch, work
 
-    def _next(self) -> tuple[Lane[Any, Any], list[Passenger[Any, Any]]] | None:
-        """Wait for work; None when the batcher was closed."""
-        with self._changed:
+    def _next(self, number: int) -> tuple[Lane[Any, Any], list[Passenger[Any, Any]]] | None:
+        """Wait for work that is this thread's: what there is while all before it are busy. None: it was closed."""
+        call = self._calls[number]
+        with self._lock:
             while True:
-                while not self._closed and not any(self._lanes):
-                    self._changed.wait()
+                while not self._closed and (number > min(self._idle) or not any(self._lanes)):
+                    call.wait()
                 if self._closed:
                     for lane in self._lanes:
                         lane.abandon(BatcherClosed("the worker is shutting down"))
                     return None
                 if self._max_wait_s:
-                    self._let_it_grow()
+                    self._let_it_grow(call)
                 for _ in range(len(self._lanes)):
                     lane = self._lanes[0]
                     self._lanes.rotate(-1)
                     if lane and (batch := lane.take()):
-                        self._busy_since[threading.get_ident()] = time.monotonic()
+                        self._busy_since[number] = time.monotonic()
+                        self._idle.discard(number)
+                        if any(self._lanes):
+                            self._call_the_first()
                         return lane, batch
 
-    def _let_it_grow(self) -> None:
+    def _let_it_grow(self, call: threading.Condition) -> None:
         """Wait until a lane has a full batch or its oldest item has waited long enough."""
         deadline = min(lane.oldest_at for lane in self._lanes) + self._max_wait_s
         while not self._closed and all(len(lane) < lane.limit for lane in self._lanes):
             if (left_s := deadline - time.perf_counter()) <= 0:
                 return
-            self._changed.wait(left_s)
+            call.wait(left_s)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import Final, TypeVar
 
 from worker.allocator import give_memory_back
 from worker.capacity import measured_max_batch
@@ -18,6 +20,8 @@ from worker.model.interface import Model, Prepared
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: The name of the toy checkpoint that ships with the project.
 BUNDLED: Final = "bundled"
@@ -57,11 +61,15 @@ def load_engine(
     prepare_pillow(settings.max_pixels)
     started = time.monotonic()
     logger.info("loading %s", settings.model)
-    model = load_model(
-        checkpoint(settings.model), revision=settings.revision, device=settings.device, dtype=settings.dtype
-    )
-    model.warm_up()
-    max_batch = measured_max_batch(model) if settings.max_batch == "auto" else settings.max_batch
+
+    def warm() -> tuple[Model, int]:
+        model = load_model(
+            checkpoint(settings.model), revision=settings.revision, device=settings.device, dtype=settings.dtype
+        )
+        model.warm_up()
+        return model, measured_max_batch(model) if settings.max_batch == "auto" else settings.max_batch
+
+    model, max_batch = in_a_thread_that_ends(warm)
     engine = LocalEngine(
         model,
         max_batch=max_batch,
@@ -81,6 +89,28 @@ def load_engine(
         max_batch,
     )
     return Loaded(model, engine, max_batch)
+
+
+def in_a_thread_that_ends(work: Callable[[], T]) -> T:
+    """Call it where PyTorch's helper threads end with it.
+
+    OpenMP gives each thread that computes on all cores helpers of its own, and never takes them back. Once there are
+    more of them than cores it lets them sleep between two layers, and not only while there is nothing to do: a lone
+    image took a quarter longer. So the only thread that keeps such helpers is the batcher's first.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # whoever called it raises it
+            outcome.set_exception(error)
+
+    # A daemon, so that a signal ends a start that takes minutes; joined, so that its helpers have ended.
+    thread = threading.Thread(target=run, name="loading", daemon=True)
+    thread.start()
+    thread.join()
+    return outcome.result()
 
 
 def checkpoint(model: str) -> str:
