@@ -32,4 +32,5 @@ def rank(labels: Sequence[str], label_scores: NDArray[np.float64], top_k: int | 
     """The labels by descending score, the best ``top_k`` of them; equal scores keep the labels' order."""
     # Ties are judged at the model's own precision: float64 noise below it must not reorder equal labels.
     order = np.argsort(-label_scores.astype(np.float32), kind="stable")[:top_k]
-    return [Score(labels[index], float(label_scores[index])) for index in order]
+    names = map(labels.__getitem__, order.tolist())
+    return list(map(Score._make, zip(names, label_scores[order].tolist(), strict=True)))
