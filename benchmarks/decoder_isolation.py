@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import scratch
+from benchmarks.machine import cpu_name
 from benchmarks.picture_server import picture
 from producer.contract import ClassifyManyJob, Question, Result
 from worker.cancel_scope import CancelScope
@@ -105,7 +106,8 @@ def main() -> None:
         print(json.dumps(one_round(*json.loads(arguments.one))))
         return
     scratch.checkpoint()
-    report: dict[str, Any] = {}
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "load_average_before": os.getloadavg()}
+    cases: dict[str, Any] = {}
     table = Table("", "CPU ms an image: thread", "process", "images/s: thread", "process")
     for name, *case in CASES:
         rounds: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
@@ -123,10 +125,10 @@ def main() -> None:
             mode: {key: statistics.median(one[key] for one in found) for key in found[0]}
             for mode, found in rounds.items()
         }
-        report[name] = {"median": median, "rounds": rounds}
+        cases[name] = {"median": median, "rounds": rounds}
         table.add_row(name, *(str(median[mode][key]) for key in ("cpu_ms_per_image", "images_per_s") for mode in MODES))
     Console(width=120).print(table)
-    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+    RESULTS.write_text(json.dumps({"machine": machine, "cases": cases}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ from benchmarks import table as benchmark
 from benchmarks.report import best_peer
 from producer.errors import ERROR_CODES
 from producer.settings import PREFIX
-from tests.docs import adaptive_table, reducing_gap_table, scaling_tables
+from tests.docs import adaptive_table, decoder_isolation_table, reducing_gap_table, scaling_tables
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 BENCHMARKS = ROOT / "benchmarks" / "README.md"
 BENCHMARK = ROOT / "benchmarks" / "results" / "table.json"
-#: What the table's predecessor measured, until a whole `make bench` has written the table.
-SINGLE_JOBS = ROOT / "benchmarks" / "results" / "single_jobs.json"
 EVALUATION = ROOT / "worker" / "bundled" / "emoji-clip" / "evaluation.json"
 
 
@@ -46,8 +44,6 @@ def errors() -> str:
 
 def speed() -> str:
     """The benchmark's summary in a few sentences."""
-    if not BENCHMARK.exists():
-        return _speed_of_single_jobs()
     report = json.loads(BENCHMARK.read_text())
     rows = {(row["name"], row["load"], row["labels"], row["images_of_own_labels"]): row for row in report["rows"]}
     forward, loop = rows["forward", "limit", None, None], rows["loop", "limit", 4, None]
@@ -67,19 +63,6 @@ def speed() -> str:
     )
 
 
-def _speed_of_single_jobs() -> str:
-    report = json.loads(SINGLE_JOBS.read_text())
-    whole = report["summary"]
-    return (
-        f"**Speed**: a random {report['model']} on {report['machine']['threads']} CPU cores computes "
-        f"{whole['forward_images_per_s']:.1f} images/s bare at its best batch size; through the whole system, from "
-        f"HTTP to result, it answers {whole['single_jobs_per_s']:.1f} single jobs/s "
-        f"({whole['single_ratio']:.0%} of that) and {whole['bulk_images_per_s']:.1f} images/s in bulk "
-        f"({whole['bulk_ratio']:.0%}), since the worker runs a batch on each core; that way the bare model does "
-        f"{whole['parallel_images_per_s']:.1f}. `make bench` measures it on your machine; no GPU was measured yet."
-    )
-
-
 def checkpoint() -> str:
     """How well the toy checkpoint names pictures of a style that it never saw."""
     report = json.loads(EVALUATION.read_text())
@@ -92,9 +75,7 @@ def checkpoint() -> str:
 
 
 def bench(number: int) -> str:
-    """One of the benchmark's tables, or that there is none."""
-    if not BENCHMARK.exists():
-        return "No whole run was recorded yet."
+    """One of the benchmark's tables."""
     report = json.loads(BENCHMARK.read_text())
     title, columns, lines = benchmark.tables(report)[number]
     said = f"\n\n{benchmark.in_words(report, 'nameshot')}" if number == 0 else ""
@@ -107,6 +88,7 @@ PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
         "rates": partial(bench, 0),
         "latencies": partial(bench, 1),
         "stages": partial(bench, 2),
+        "decoder_isolation": decoder_isolation_table.rows,
         "reducing_gap": reducing_gap_table.rows,
         **adaptive_table.TABLES,
     },

@@ -63,7 +63,6 @@ def test_the_tables_and_figures_are_what_the_code_and_the_measurements_say() -> 
     assert updated(BENCHMARKS) == BENCHMARKS.read_text(), "run: python -m tests.docs.tables"
 
 
-@pytest.mark.skipif(not BENCHMARK.exists(), reason="no whole run was recorded yet")
 def test_the_plots_show_what_was_measured() -> None:
     report = json.loads(BENCHMARK.read_text())
 

@@ -1,0 +1,66 @@
+"""The threads that PyTorch computes with: none is left over from loading, or all of them would be slower."""
+
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from tests.processes.programs import numbers_of, run_python
+from worker.device import load_engine
+from worker.model import Model, load_model
+from worker.settings import WorkerSettings
+
+PROGRAM = """
+import os, threading
+import torch
+from tests.eventually import eventually
+from worker.device import in_a_thread_that_ends
+
+def helpers():
+    return len(os.listdir("/proc/self/task")) - threading.active_count()
+
+def work():
+    torch.set_num_threads(4)
+    torch.ones(1000, 1000) @ torch.ones(1000, 1000)
+    return helpers()
+
+torch.set_num_threads(1)
+torch.ones(8, 8) @ torch.ones(8, 8)
+before = helpers()
+during = in_a_thread_that_ends(work)
+eventually(lambda: helpers() <= before)
+print([before, during, helpers()], flush=True)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+def test_what_computes_for_a_thread_ends_with_it() -> None:
+    with run_python(PROGRAM) as program:
+        before, during, after = numbers_of(program)
+
+    assert during > before
+    assert after <= before
+
+
+def test_a_model_is_loaded_and_warmed_up_in_a_thread_that_has_ended() -> None:
+    threads: list[threading.Thread] = []
+
+    def load(*arguments: Any, **named: Any) -> Model:
+        threads.append(threading.current_thread())
+        model = load_model(*arguments, **named)
+        warm_up = model.warm_up
+
+        def warm_up_here(*arguments: Any) -> None:
+            threads.append(threading.current_thread())
+            warm_up(*arguments)
+
+        model.warm_up = warm_up_here  # type: ignore[assignment]  # a real model, but for who calls it
+        return model
+
+    settings = WorkerSettings.model_validate({"model": "bundled", "device": "cpu"})
+    loaded = load_engine(settings, load_model=load, on_device_lost=lambda: None)
+    loaded.engine.close()
+
+    assert len(threads) == 2
+    assert not any(thread.is_alive() for thread in threads)
