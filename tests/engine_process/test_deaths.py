@@ -64,7 +64,7 @@ class KeptEngine:
     def close(self) -> None:
         self._ends = True
         while self._thread.is_alive():
-            self.process.send_signal(signal.SIGQUIT)
+            self.process.kill()  # it may hang or be frozen, and where tests run in the background it ignores SIGQUIT
             self._thread.join(0.2)
 
 
