@@ -55,9 +55,8 @@ class Batcher:
             threading.Thread(target=self._serve, args=(number,), name=f"device-{number}", daemon=True)
             for number in range(threads)
         ]
-        #: What each thread waits for: work, or news of its lane.
+        #: How each thread is told that there is work for it, or more of it.
         self._calls = [threading.Condition(self._lock) for _ in range(threads)]
-        self._idle = set(range(threads))
 
     def lane(
         self,
@@ -111,9 +110,13 @@ class Batcher:
             lane.put(passenger)
             self._call_the_first()
 
+    @property
+    def _first_idle(self) -> int | None:
+        return next((number for number in range(len(self._threads)) if number not in self._busy_since), None)
+
     def _call_the_first(self) -> None:
-        if self._idle:
-            self._calls[min(self._idle)].notify()
+        if (number := self._first_idle) is not None:
+            self._calls[number].notify()
 
     def _serve(self, number: int) -> None:
         while (work := self._next(number)) is not None:
@@ -129,7 +132,6 @@ class Batcher:
             finally:
                 with self._lock:
                     del self._busy_since[number]
-                    self._idle.add(number)
             del batch, work
 
     def _next(self, number: int) -> tuple[Lane[Any, Any], list[Passenger[Any, Any]]] | None:
@@ -137,7 +139,7 @@ class Batcher:
         call = self._calls[number]
         with self._lock:
             while True:
-                while not self._closed and (number > min(self._idle) or not any(self._lanes)):
+                while not self._closed and (number != self._first_idle or not any(self._lanes)):
                     call.wait()
                 if self._closed:
                     for lane in self._lanes:
@@ -150,7 +152,6 @@ class Batcher:
                     self._lanes.rotate(-1)
                     if lane and (batch := lane.take()):
                         self._busy_since[number] = time.monotonic()
-                        self._idle.discard(number)
                         if any(self._lanes):
                             self._call_the_first()
                         return lane, batch

@@ -6,7 +6,6 @@ from concurrent.futures import Future, wait
 
 import pytest
 
-from tests.eventually import eventually
 from worker.batch_size import BatchSize
 from worker.batcher import Batcher, BatcherClosed, Lane, Ride
 
@@ -248,37 +247,6 @@ def test_with_a_wait_an_idle_device_lets_a_batch_fill(device: Device) -> None:
 
     assert {future.result(TIMEOUT_S).batch_size for future in futures} == {3}
     batcher.close(TIMEOUT_S)
-
-
-def test_a_device_with_two_threads_runs_two_batches_at_once() -> None:
-    batcher = Batcher(threads=2)
-    together = threading.Barrier(2)
-
-    def run(items: Sequence[object]) -> list[object]:
-        together.wait(TIMEOUT_S)  # broken, and an exception, unless the other batch comes meanwhile
-        return list(items)
-
-    lane = batcher.lane("images", run, max_batch=1)
-    batcher.start()
-
-    assert outputs([lane.submit(n) for n in range(2)]) == [0, 1]
-    batcher.close(TIMEOUT_S)
-
-
-def test_items_that_come_one_by_one_all_ride_in_the_same_thread_which_has_the_helpers_for_it() -> None:
-    def run(items: Sequence[int]) -> list[str]:
-        return [threading.current_thread().name for _ in items]
-
-    batcher = Batcher(threads=3)
-    lane: Lane[int, str] = batcher.lane("images", run, max_batch=2)
-    batcher.start()
-    ridden = set()
-    for number in range(30):
-        ridden.add(lane.submit(number).result(TIMEOUT_S).output)
-        eventually(lambda: batcher.busy_s == 0)
-    batcher.close(TIMEOUT_S)
-
-    assert ridden == {"device-0"}
 
 
 def test_a_lone_batch_may_use_the_whole_device_and_a_crowd_shares_it(device: Device) -> None:

@@ -1,0 +1,42 @@
+"""A device with several threads: which of them goes to work."""
+
+import threading
+from collections.abc import Sequence
+
+from tests.eventually import eventually
+from worker.batcher import Batcher, Lane
+
+TIMEOUT_S = 10
+
+
+def test_a_device_with_two_threads_runs_two_batches_at_once() -> None:
+    batcher = Batcher(threads=2)
+    together = threading.Barrier(2)
+
+    def run(items: Sequence[object]) -> list[object]:
+        together.wait(TIMEOUT_S)  # broken, and an exception, unless the other batch comes meanwhile
+        return list(items)
+
+    lane = batcher.lane("images", run, max_batch=1)
+    batcher.start()
+
+    futures = [lane.submit(n) for n in range(2)]
+
+    assert [future.result(TIMEOUT_S).output for future in futures] == [0, 1]
+    batcher.close(TIMEOUT_S)
+
+
+def test_items_that_come_one_by_one_all_ride_in_the_same_thread_which_has_the_helpers_for_it() -> None:
+    def run(items: Sequence[int]) -> list[str]:
+        return [threading.current_thread().name for _ in items]
+
+    batcher = Batcher(threads=3)
+    lane: Lane[int, str] = batcher.lane("images", run, max_batch=2)
+    batcher.start()
+    ridden = set()
+    for number in range(30):
+        ridden.add(lane.submit(number).result(TIMEOUT_S).output)
+        eventually(lambda: batcher.busy_s == 0)
+    batcher.close(TIMEOUT_S)
+
+    assert ridden == {"device-0"}
