@@ -6,7 +6,6 @@ So both clients wait in one way, and a blocking client's thousands of awaited jo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 import weakref
@@ -63,25 +62,26 @@ class _Running:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
 
     def stop(self) -> None:
-        """Close everything and end the thread."""
+        """Close everything and end the thread, from any thread: garbage is collected on this one too."""
         if self.pid != os.getpid() or self.loop.is_closed():
             return
-        closing = asyncio.run_coroutine_threadsafe(self._close(), self.loop)
+        asyncio.run_coroutine_threadsafe(self._end(), self.loop)
         if threading.current_thread() is not self._thread:
-            with contextlib.suppress(TimeoutError):
-                # Closing sockets takes no time; a bound so that the end of the interpreter never hangs.
-                closing.result(timeout=2)
-            self.loop.call_soon_threadsafe(self.loop.stop)
+            # Closing sockets takes no time; a bound so that the end of the interpreter never hangs.
             self._thread.join(timeout=2)
-            if not self._thread.is_alive():
-                self.loop.close()
 
-    async def _close(self) -> None:
-        await self.listener.close()
-        # Whoever waited gets to see it before the loop stops.
-        if waiting := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(waiting, timeout=1)
-        await self._link.close()
+    async def _end(self) -> None:
+        try:
+            await self.listener.close()
+            # Whoever waited gets to see it before the loop stops.
+            if waiting := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(waiting, timeout=1)
+            await self._link.close()
+        finally:
+            self.loop.stop()

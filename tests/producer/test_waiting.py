@@ -34,6 +34,10 @@ def connections_of_ours(valkey: ValkeyServer) -> int:
         return sum(client["name"] == "nameshot" for client in connection.client_list())
 
 
+def answer_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "nameshot-answers"}
+
+
 def test_hundreds_of_awaited_jobs_need_one_subscriber(
     client: Client, worker: StockWorker, valkey: ValkeyServer
 ) -> None:
@@ -138,6 +142,7 @@ def test_a_connection_that_went_mute_is_given_up(
 
 
 def test_closing_ends_every_wait_and_every_connection(valkey: ValkeyServer) -> None:
+    before = set(threading.enumerate())
     client = Client(valkey.broker_url, valkey.result_backend)
     job = client.submit(URL, LABELS)
     with ThreadPoolExecutor(1) as threads:
@@ -149,7 +154,7 @@ def test_closing_ends_every_wait_and_every_connection(valkey: ValkeyServer) -> N
             waiting.result(timeout=10)
 
     eventually(lambda: connections_of_ours(valkey) == 0)
-    assert "nameshot-answers" not in {thread.name for thread in threading.enumerate()}
+    assert not answer_threads() - before
 
 
 def test_a_wait_that_begins_while_the_client_closes_ends_too(client: Client) -> None:
@@ -192,6 +197,7 @@ def test_closing_at_any_moment_ends_promptly(valkey: ValkeyServer) -> None:
 
 
 def test_a_forgotten_client_leaves_no_thread_and_no_connection(valkey: ValkeyServer) -> None:
+    before = set(threading.enumerate())
     client = Client(valkey.broker_url, valkey.result_backend)
     job = client.submit(URL, LABELS)
     with pytest.raises(ResultTimeout):
@@ -200,7 +206,26 @@ def test_a_forgotten_client_leaves_no_thread_and_no_connection(valkey: ValkeySer
     gc.collect()
 
     eventually(lambda: connections_of_ours(valkey) == 0)
-    assert "nameshot-answers" not in {thread.name for thread in threading.enumerate()}
+    assert not answer_threads() - before
+
+
+def test_a_client_that_its_own_thread_forgets_leaves_neither(valkey: ValkeyServer) -> None:
+    """Python collects garbage on whichever thread happens to allocate."""
+    before = set(threading.enumerate())
+    clients = [Client(valkey.broker_url, valkey.result_backend)]
+    with pytest.raises(ResultTimeout):
+        clients[0].submit(URL, LABELS).result(timeout=0.1)
+    running = clients[0]._listener._running
+    assert running is not None
+
+    def forget() -> None:
+        clients.clear()
+        gc.collect()
+
+    running.loop.call_soon_threadsafe(forget)
+
+    eventually(lambda: not answer_threads() - before)
+    eventually(lambda: connections_of_ours(valkey) == 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
