@@ -142,6 +142,10 @@ class AnswerListener:
             changed, self._changed = self._changed, set()
             joining = [job_id for job_id in changed if job_id in self._waiters and job_id not in self._subscribed]
             leaving = [job_id for job_id in changed if job_id not in self._waiters and job_id in self._subscribed]
+            # Whoever joins a subscription that stands may have missed what it was for.
+            if late := changed & self._waiters.keys() & self._subscribed:
+                self._unchecked |= late
+                self._wake_checker.set()
             self._subscribed.update(joining)
             self._subscribed.difference_update(leaving)
             for chunk in _chunks(leaving):

@@ -76,6 +76,17 @@ def test_two_may_wait_for_the_same_job(client: Client, worker: StockWorker) -> N
         assert both[0].result() == both[1].result()
 
 
+def test_who_asks_again_at_once_is_answered_again(client: Client, worker: StockWorker) -> None:
+    """The answer was announced a moment ago, on a subscription that has not ended yet."""
+    for _ in range(50):
+        job = client.submit(URL, LABELS)
+        first = client._listener.wait(job.id)
+        worker.succeed(job.id, result_for(LABELS))
+        answer = first.result(timeout=10)
+
+        assert client._listener.wait(job.id).result(timeout=10) == answer
+
+
 def test_a_timeout_ends_the_subscription(client: Client, valkey: ValkeyServer) -> None:
     job = client.submit(URL, LABELS)
     with pytest.raises(ResultTimeout):
