@@ -27,6 +27,7 @@ from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
 from worker.delivery.delivery import Delivery
 from worker.delivery.names import DeliveryKeys, new_worker_name
+from worker.garbage import settle
 from worker.model import Model, ModelError, load_model, load_preparation
 from worker.model.pixels import Preparation
 from worker.results import MAX_PAUSE_MS, MAX_RETRIES
@@ -214,6 +215,7 @@ def _not_ready(broker: redis.Redis) -> str | None:
 def _ready(**_: Any) -> None:
     app.delivery.departure.install()
     broker = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL").shown
+    settle()
     logger.info("ready: %s takes jobs from %s.* at %s", app.service.model.name, app.settings.queue_prefix, broker)
     app.takes_jobs = True
     if app.settings.ready_file:

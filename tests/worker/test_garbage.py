@@ -1,0 +1,46 @@
+"""What a process has loaded is not looked at again by each full collection; what jobs leave behind still is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.acceptance.worker_process import Worker
+from tests.valkey_server import ValkeyServer
+
+PROGRAM = """
+import gc, weakref
+from worker.garbage import settle
+
+class Node:
+    pass
+
+def ring():
+    first, second = Node(), Node()
+    first.other, second.other = second, first
+    return weakref.ref(first)
+
+before = ring()
+kept = [[] for _ in range(100_000)]
+settle()
+assert before() is None, "what was garbage already was collected"
+assert len(gc.get_objects()) < 10_000, len(gc.get_objects())
+after = ring()
+gc.collect()
+assert after() is None, "a later ring was collected"
+"""
+
+
+def test_only_what_comes_later_is_collected() -> None:
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)
+
+
+def test_a_worker_settles_when_it_is_ready(own_valkey: ValkeyServer, tmp_path: Path) -> None:
+    written = tmp_path / "settled"
+    settings = {**own_valkey.settings("worker"), "NAMESHOT_METRICS_PORT": "0", "SETTLED_FILE": str(written)}
+    command = (sys.executable, "-m", "celery", "-A", "tests.worker.settled_app", "worker", "-n", "settled@%h")
+
+    with Worker(tmp_path, settings, command) as worker:
+        worker.wait_until_ready()
+
+        left_alone, looked_at = map(int, written.read_text().split())
+        assert left_alone > 10 * looked_at
