@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from producer.errors import InvalidJob
@@ -19,6 +20,8 @@ MAX_LABELS_BYTES: Final = 32_768
 MAX_TEMPLATES: Final = 100
 #: A template plus a label must fit 77 tokens, so a longer one could never be used.
 MAX_TEMPLATE_CHARACTERS: Final = 500
+#: Label sets that were found good and need not be looked at again; 64 of a thousand labels take some 6 MB.
+KNOWN_SETS: Final = 64
 
 # What a person cannot see, or what changes the direction of the text around it: C0/C1 controls and line
 # separators, lone surrogates, bidirectional controls, and characters without width. Allowed because real
@@ -38,6 +41,16 @@ def check_candidate_labels(labels: object) -> list[str]:
         raise InvalidJob(f"candidate_labels must be a list of strings, not {_kind(labels)}.")
     if not 1 <= len(labels) <= MAX_LABELS:
         raise InvalidJob(f"candidate_labels must hold 1 to {MAX_LABELS:,} labels, not {len(labels):,}.")
+    given = tuple(labels)
+    try:
+        return list(_checked(given))
+    except TypeError:  # an item that cannot be a key of the cache is no string
+        return list(_checked.__wrapped__(given))
+
+
+# Most jobs ask what others have asked. They then share one set of strings, too, and not a thousand each.
+@lru_cache(maxsize=KNOWN_SETS)
+def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
     total_bytes = 0
     seen: dict[str, int] = {}
     for position, label in enumerate(labels):
@@ -51,7 +64,7 @@ def check_candidate_labels(labels: object) -> list[str]:
         raise InvalidJob(
             f"candidate_labels have {total_bytes:,} bytes together; at most {MAX_LABELS_BYTES:,} are allowed."
         )
-    return list(labels)
+    return tuple(map(str.__str__, labels))  # a member of an enumeration would be its equals' answer, too
 
 
 def check_templates(template: object) -> list[str]:

@@ -1,8 +1,12 @@
 """What a job may say. Producer and worker read messages through the same functions."""
 
+import json
+from enum import Enum
+
 import pytest
 
 from producer.contract import DEFAULT_TEMPLATE, ClassifyJob, ClassifyManyJob, Question, check_url_shape, fill
+from producer.contract.labels import check_candidate_labels
 from producer.errors import InvalidJob
 
 URL = "https://images.example/owl.jpg"
@@ -66,6 +70,7 @@ def test_an_image_is_a_string(image: object) -> None:
         (["fox", 3], "candidate_labels[1] must be a string, not int"),
         (["fox", True], "not bool"),
         (["fox", None], "not null"),
+        (["fox", ["owl"]], "not list"),
         (["fox", "  "], "candidate_labels[1] is blank"),
         (["fox", ""], "is blank"),
         (["x" * 201], "201 characters"),
@@ -95,6 +100,24 @@ def test_labels_in_any_script_are_taken_exactly_as_given(label: str) -> None:
     job = ClassifyJob.from_message((), {"image": URL, "candidate_labels": [label]})
 
     assert job.question.candidate_labels == [label]
+
+
+def test_equal_label_sets_of_many_jobs_are_one_set_of_strings() -> None:
+    first, second = (check_candidate_labels(json.loads('["a fox at night", "an owl at night"]')) for _ in range(2))
+
+    assert first == second
+    assert first is not second
+    assert all(one is other for one, other in zip(first, second, strict=True))
+
+
+def test_a_label_that_is_more_than_a_string_is_taken_as_its_text() -> None:
+    class Animal(str, Enum):  # noqa: UP042 - as programs have them that are older than StrEnum
+        FOX = "fox of an enumeration"
+
+    labels = check_candidate_labels([Animal.FOX])
+
+    assert labels == ["fox of an enumeration"]
+    assert type(labels[0]) is str
 
 
 @pytest.mark.parametrize(

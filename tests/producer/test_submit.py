@@ -11,6 +11,7 @@ import pytest
 
 from producer import ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
 from producer.contract import QUEUES
+from producer.submission import CHUNK_CHARACTERS, Desk
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -203,6 +204,16 @@ def test_a_wrong_job_is_refused_at_its_position_however_alike_an_accepted_one(
             client.submit_many(jobs)
 
     assert client.queue_depths()["default"] == 4
+
+
+def test_messages_with_a_thousand_labels_travel_fewer_at_a_time() -> None:
+    labels = [f"label {number}" for number in range(1_000)]
+
+    chunks = [chunk for chunk, _ in Desk("nameshot", 60).chunks([(URL, labels)] * 100)]
+
+    assert sum(map(len, chunks)) == 100
+    for chunk in chunks:
+        assert sum(len(submission.message) for submission in chunk[:-1]) < CHUNK_CHARACTERS
 
 
 def test_many_jobs_may_come_from_any_iterable(client: Client) -> None:
