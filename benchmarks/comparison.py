@@ -6,16 +6,16 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from benchmarks.labels import Labels, images_per_message
 from benchmarks.limit import BareModel, Rate, Way
 from benchmarks.peers.contenders import NAMESHOT, Contender
 from benchmarks.peers.reference import COMPARED, Answer, compare
+from benchmarks.plan import Done, Plan, Row, Sample
 from benchmarks.session import Place, Session, session, why
-from benchmarks.system import bulk_images_s, single_jobs_s
+from benchmarks.system import Url, bulk_images_s, single_jobs_s
+from producer import Client
 
 #: Of what the bare loop does; asked for at Poisson's times, whatever is answered.
 OFFERED = (0.25, 0.5, 0.8)
@@ -35,47 +35,8 @@ LONE_JOBS = 10
 PAUSE_S = 0.1
 SEED = 20
 
-Sample = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is measured, and for how long.
-
-    Attributes:
-        same: label counts of jobs that all have the same labels.
-        different: label counts of jobs that each have labels of their own.
-        peers_labels: label counts that the peers get, the same for all jobs.
-        window_s: about half of how long nameshot works in a round beside the limits; these have a third of it, and
-            half of it what is beside a peer or has labels of its own.
-        offered_s: how long a load is offered in a round.
-    """
-
-    same: Sequence[int]
-    different: Sequence[int]
-    peers_labels: Sequence[int]
-    rounds: int
-    window_s: float
-    offered_s: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """What rounds are the same measurement of.
-
-    Attributes:
-        load: ``single`` jobs or ``bulk`` messages, all asked for at once; ``clients`` who each wait; a ``limit``.
-        labels: None: none are needed.
-    """
-
-    name: str
-    load: str
-    labels: Labels | None
-
-    def data(self) -> Sample:
-        """As it stands in a sample."""
-        count, images = (self.labels.count, self.labels.shared_by) if self.labels else (None, None)
-        return {"name": self.name, "load": self.load, "labels": count, "images_of_own_labels": images}
+#: Asks a client for so many jobs; seconds until the last answer.
+Ask = Callable[[Client, Url, int, Labels], float]
 
 
 class Comparison:
@@ -151,29 +112,17 @@ class Comparison:
             contender.verify(Labels(count).next_set(), answers, PEER_JOBS_UNIT)
 
     def _round(self, ours: Session, number: int) -> None:
-        """Nameshot beside the limits."""
-        plan, client = self._plan, ours.running.client
-        if client is None:
-            raise ValueError("nameshot is asked by its own client")
-        forward = self._forward(number)
+        """Nameshot between the limits."""
+        plan = self._plan
         for count in plan.same:
-            labels = Labels(count)
-            loop = self._loop(labels, number)
             # Twice as long: a queue that fills and empties is part of this, and not of the limits.
-            jobs = jobs_for(2 * plan.window_s, loop.per_s, JOBS_UNIT)
-            for load, ask in (("single", single_jobs_s), ("bulk", bulk_images_s)):
-                work = partial(ask, client, self._place.url, jobs, labels)
-                self._sample(Row(NAMESHOT.name, load, labels), ours, number, jobs, work, forward, loop)
+            self._within_limits(Labels(count), {"single": single_jobs_s, "bulk": bulk_images_s}, ours, number, 2)
         for count in plan.different:
             if number and count >= EXPENSIVE_LABELS:
                 continue
             # A bulk message's images share its labels, which is less work: it has a limit of its own.
-            for load, ask, images in (("single", single_jobs_s, 1), ("bulk", bulk_images_s, images_per_message(count))):
-                labels = Labels(count, images)
-                loop = self._loop(labels, number)
-                jobs = jobs_for(plan.window_s / 2, loop.per_s, max(LEAST_DIFFERENT, 2 * images))
-                work = partial(ask, client, self._place.url, jobs, labels)
-                self._sample(Row(NAMESHOT.name, load, labels), ours, number, jobs, work, forward, loop)
+            self._within_limits(Labels(count, 1), {"single": single_jobs_s}, ours, number, 0.5)
+            self._within_limits(Labels(count, images_per_message(count)), {"bulk": bulk_images_s}, ours, number, 0.5)
         self._lone(ours)
         for share in OFFERED:
             self._offer(NAMESHOT.name, ours, share, number)
@@ -193,7 +142,9 @@ class Comparison:
                     jobs = jobs_for(self._plan.window_s / 2, expected_per_s, unit)
                     work = partial(contender.closed_loop_s, labels.next_set(), jobs)
                     row = Row(who, "clients", labels)
-                    rates[who] = self._sample(row, contender, number, jobs, work, forward, loop)
+                    done = self._timed(contender, jobs, work)
+                    self._keep(row, number, done, forward.per_s, loop.per_s)
+                    rates[who] = done.per_s
                 self.samples[-1]["ahead"] = round(rates[NAMESHOT.name] / rates[name], 3)
                 if count == self._usual.count:
                     theirs_per_s.append(rates[name])
@@ -219,26 +170,39 @@ class Comparison:
         self.samples.append({**row.data(), "round": number, **figures})
         return rate
 
-    def _sample(
-        self,
-        row: Row,
-        contender: Session,
-        number: int,
-        jobs: int,
-        work: Callable[[], float],
-        forward: Rate,
-        loop: Rate,
-    ) -> float:
+    def _within_limits(
+        self, labels: Labels, loads: Mapping[str, Ask], ours: Session, number: int, windows: float
+    ) -> None:
+        """Loads one after another, with the loop before, between and after them, since a machine's speed drifts.
+
+        A load is held to the mean of the loops beside it.
+        """
+        client = ours.running.client
+        if client is None:
+            raise ValueError("nameshot is asked by its own client")
+        forward, loop = self._forward(number), self._loop(labels, number)
+        unit = max(LEAST_DIFFERENT, 2 * labels.shared_by) if labels.shared_by else JOBS_UNIT
+        for load, ask in loads.items():
+            jobs = jobs_for(windows * self._plan.window_s, loop.per_s, unit)
+            done = self._timed(ours, jobs, partial(ask, client, self._place.url, jobs, labels))
+            before, loop = loop, self._loop(labels, number)
+            beside_per_s = statistics.fmean((before.per_s, loop.per_s))
+            self._keep(Row(NAMESHOT.name, load, labels), number, done, forward.per_s, beside_per_s)
+
+    def _timed(self, contender: Session, jobs: int, work: Callable[[], float]) -> Done:
         before_s = contender.cpu_s()
         per_s = jobs / work()
+        return Done(jobs, per_s, (contender.cpu_s() - before_s) / jobs * 1000)
+
+    def _keep(self, row: Row, number: int, done: Done, forward_per_s: float, loop_per_s: float) -> None:
         figures = {
-            "jobs_per_s": round(per_s, 3),
-            "cpu_ms": round((contender.cpu_s() - before_s) / jobs * 1000, 1),
-            "of_forward": round(per_s / forward.per_s, 4),
-            "of_loop": round(per_s / loop.per_s, 4),
+            "jobs": done.jobs,
+            "jobs_per_s": round(done.per_s, 3),
+            "cpu_ms": round(done.cpu_ms, 1),
+            "of_forward": round(done.per_s / forward_per_s, 4),
+            "of_loop": round(done.per_s / loop_per_s, 4),
         }
-        self.samples.append({**row.data(), "round": number, "jobs": jobs, **figures})
-        return per_s
+        self.samples.append({**row.data(), "round": number, **figures})
 
     def _lone(self, ours: Session) -> None:
         labels = self._usual.next_set()
