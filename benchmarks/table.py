@@ -41,10 +41,11 @@ def tables(report: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[s
         if "start_s" in one
     ]
     shares = list(dict.fromkeys(row["share"] for row in report["latencies"]))
+    base_per_s = next((row["offered_per_s"] / row["share"] for row in report["latencies"]), 0.0)
     offered = [f"p50/p95/p99 ms at {share:.0%}" for share in shares]
     return [
         (f"{report['model']}, {machine['cores']} cores of {machine['cpu']}", COLUMNS, lines(report)),
-        ("whole contenders; loads in shares of the bare loop's rate", ("", *WHOLE, *offered), of_contenders),
+        (f"whole contenders; loads in shares of {base_per_s:.1f} jobs/s", ("", *WHOLE, *offered), of_contenders),
         (
             "CPU ms a job of nameshot, by stage",
             ("model", "load", *STAGES, "outside the model", "queue's share of that", "the model"),
@@ -84,7 +85,7 @@ def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def in_words(report: dict[str, Any], ours: str) -> str:
-    """What no table says: the lone job, and the best peer of each label count."""
+    """What no table says: the lone job, the best peer of each label count, and where an image's CPU time goes."""
     lone = report["lone"]
     said = [
         f"a lone job takes {lone['job_ms']} ms, a direct call of the model {lone['direct_ms']} ms: "
@@ -94,7 +95,18 @@ def in_words(report: dict[str, Any], ours: str) -> str:
         f"{labels} labels: the best peer is {row['name']}; {ours} is {row['ahead']:.2f}x"
         for labels, row in best_peer(report["rows"], ours).items()
     ]
+    bare_ms = next((row["cpu_ms"] for row in report["rows"] if row["name"] == "forward"), None)
+    said += [
+        f"{row['load']}, CPU ms an image: the model {row['model']:.1f}, alone {bare_ms:.1f}; decoding, which the bare "
+        f"loop does too, {row['decode']:.1f}; fetching {row['fetch']:.1f}; the queue {_queue_ms(row):.1f}"
+        for row in report["stages"]
+        if bare_ms is not None and row["model_name"] == report["model"]
+    ]
     return "\n".join(said)
+
+
+def _queue_ms(row: Mapping[str, Any]) -> float:
+    return float(row["queue_share"] * row["outside"])
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int, int]:

@@ -25,7 +25,8 @@ class WorkerSettings(ProducerSettings):
     revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="float32 on CPU; bfloat16 or float16 on GPUs that have it"
+        "auto",
+        description="float32 on CPU, float16 on GPUs that are fast in it; or by name, `bfloat16` too",
     )
     max_batch: MaxBatch | Auto = Field("auto", description="images in one forward pass")
     max_wait_ms: float = Field(0, ge=0, le=1000, description="0 = never wait while the device is idle")

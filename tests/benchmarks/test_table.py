@@ -16,7 +16,7 @@ from benchmarks.labels import Labels, images_per_message
 from benchmarks.limit import Way, pass_of, steady_rate
 from benchmarks.report import best_peer, latencies, lone, rows
 from benchmarks.stages.clock import StageClock
-from benchmarks.stages.split import by_stage
+from benchmarks.stages.split import STAGES, by_stage
 
 
 def sample(name: str, load: str, per_s: float, labels: int | None = 4, **more: Any) -> dict[str, Any]:
@@ -52,7 +52,12 @@ REPORT = {
         "slow": {"start_s": 9.0},
         "broken": {"error": "it [ended]"},
     },
-    "stages": [],
+    "stages": [
+        {"model_name": name, "load": "bulk", "outside": 8.0, "queue_share": 0.05, "model": model_ms}
+        | dict.fromkeys(STAGES, 0.0)
+        | {"decode": 6.0, "fetch": 0.75}
+        for name, model_ms in (("a model", 145.0), ("another", 4.0))
+    ],
 }
 
 
@@ -92,6 +97,14 @@ def test_the_table_has_limits_first_and_why_a_peer_failed() -> None:
     assert any("broken" in line and "it [ended]" in line for line in shown)
     assert any("nameshot" in line and "20/40/40" in line and "1200" in line for line in shown)
     assert any("slow" in line and "overload" in line for line in shown)
+
+
+def test_where_an_image_s_time_goes_is_said_in_words() -> None:
+    assert table.in_words(REPORT, "nameshot").splitlines()[1:] == [
+        "4 labels: the best peer is quick; nameshot is 1.50x",
+        "bulk, CPU ms an image: the model 145.0, alone 140.0; decoding, which the bare loop does too, 6.0; "
+        "fetching 0.8; the queue 0.4",
+    ]
 
 
 def test_the_same_lines_are_markdown() -> None:
