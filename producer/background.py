@@ -6,6 +6,7 @@ So both clients wait in one way, and a blocking client's thousands of awaited jo
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import weakref
@@ -18,6 +19,8 @@ from producer.waiting import AnswerListener
 
 if TYPE_CHECKING:
     from producer.connections import AsyncLink
+
+logger = logging.getLogger(__name__)
 
 
 class BackgroundListener:
@@ -33,8 +36,8 @@ class BackgroundListener:
         """As `AnswerListener.wait`; cancel the future to stop waiting."""
         with self._lock:
             running = self._running
-            if running is None or running.pid != os.getpid():
-                # A forked child has neither the thread nor a right to its sockets.
+            if running is None or running.pid != os.getpid() or running.loop.is_closed():
+                # A forked child has neither the thread nor a right to its sockets; a loop that ended serves no one.
                 running = self._running = _Running(self._make_link, self._queue_prefix)
                 running.finalizer = weakref.finalize(self, running.stop)
             # Before the lock is free: what is scheduled after a `close` waits on a loop that has ended.
@@ -83,5 +86,7 @@ class _Running:
             if waiting := asyncio.all_tasks() - {asyncio.current_task()}:
                 await asyncio.wait(waiting, timeout=1)
             await self._link.close()
+        except Exception as error:  # nobody waits for the end of this, so nobody else would hear of it
+            logger.debug("answers: closing the connections failed: %s", type(error).__name__)
         finally:
             self.loop.stop()

@@ -140,7 +140,7 @@ class Client:
         return job.result(result_timeout)
 
     def submit_many(self, jobs: Iterable[JobLike]) -> list[Job]:
-        """Queue many jobs, each a message of its own, some hundred in one round trip.
+        """Queue many jobs, each a message of its own, some hundred in one round trip, fewer of long ones.
 
         Args:
             jobs: ``(url, labels)`` tuples, mappings of `submit`'s arguments, or `ClassifyJob`s; any iterable.

@@ -118,9 +118,12 @@ class AsyncLink:
         return self._servers["results"].pubsub()
 
     async def close(self) -> None:
-        """Close all connections."""
-        for server in self._servers.values():
-            await server.aclose()
+        """Close all connections, whatever becomes of one of them; then raise the first failure."""
+        outcomes = await asyncio.gather(
+            *(server.aclose() for server in self._servers.values()), return_exceptions=True
+        )
+        for failure in filter(None, outcomes):
+            raise failure
 
 
 class Attempts:

@@ -35,15 +35,16 @@ class Form:
 def form_of_one(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> Form:
     """The form of a job of one image; raises `InvalidJob`."""
     try:
-        return _remembered(_hashable(labels), _hashable(hypothesis_template), top_k, timeout)
+        return _remembered(_plain(labels), _plain(hypothesis_template), top_k, timeout)
     except TypeError:
-        # Not hashable: something is among the arguments that no question holds, and this names it.
+        # Something is among the arguments that no question holds, and this names it.
         return Form.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")
 
 
-def _hashable(value: Any) -> Any:
-    # Its items as they are now: a caller may use one list again for the next job, with other labels.
-    return tuple(value) if isinstance(value, list) else value
+def _plain(value: Any) -> Any:
+    # Its strings as they are now: a caller may use one list again for the next job, with other labels, and a string
+    # of a kind of its own may equal what it does not say.
+    return tuple(map(str.__str__, value)) if isinstance(value, list | tuple) else str.__str__(value)
 
 
 # Typed, since True equals 1 and is no number here. Errors are not remembered.

@@ -20,7 +20,7 @@ MAX_LABELS_BYTES: Final = 32_768
 MAX_TEMPLATES: Final = 100
 #: A template plus a label must fit 77 tokens, so a longer one could never be used.
 MAX_TEMPLATE_CHARACTERS: Final = 500
-#: Label sets that were found good and need not be looked at again; 64 of a thousand labels take some 6 MB.
+#: Label sets that were found good and need not be looked at again; 64 of the largest take some 14 MB.
 KNOWN_SETS: Final = 64
 
 # What a person cannot see, or what changes the direction of the text around it: C0/C1 controls and line
@@ -41,11 +41,13 @@ def check_candidate_labels(labels: object) -> list[str]:
         raise InvalidJob(f"candidate_labels must be a list of strings, not {_kind(labels)}.")
     if not 1 <= len(labels) <= MAX_LABELS:
         raise InvalidJob(f"candidate_labels must hold 1 to {MAX_LABELS:,} labels, not {len(labels):,}.")
-    given = tuple(labels)
     try:
-        return list(_checked(given))
-    except TypeError:  # an item that cannot be a key of the cache is no string
+        # Plain ones: a key of the cache has nobody's own idea of equality, and keeps nobody's object alive.
+        given = tuple(map(str.__str__, labels))
+    except TypeError:  # one is no string: whoever checks them says which
+        given = tuple(labels)
         return list(_checked.__wrapped__(given))
+    return list(_checked(given))
 
 
 # Most jobs ask what others have asked. They then share one set of strings, too, and not a thousand each.
@@ -64,7 +66,7 @@ def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
         raise InvalidJob(
             f"candidate_labels have {total_bytes:,} bytes together; at most {MAX_LABELS_BYTES:,} are allowed."
         )
-    return tuple(map(str.__str__, labels))  # a member of an enumeration would be its equals' answer, too
+    return labels
 
 
 def check_templates(template: object) -> list[str]:
@@ -90,7 +92,7 @@ def fill(template: str, label: str) -> str:
 
 def _check_text(name: str, text: object, max_characters: int) -> str:
     """Check one label or template; return the form in which duplicates are compared."""
-    if not isinstance(text, str):
+    if not (isinstance(text, str) and issubclass(type(text), str)):  # a proxy may say that it is one, and is none
         raise InvalidJob(f"{name} must be a string, not {_kind(text)}.")
     if len(text) > max_characters:
         raise InvalidJob(f"{name} has {len(text):,} characters; at most {max_characters} are allowed.")

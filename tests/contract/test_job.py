@@ -1,6 +1,7 @@
 """What a job may say. Producer and worker read messages through the same functions."""
 
 import json
+import weakref
 from enum import Enum
 
 import pytest
@@ -118,6 +119,54 @@ def test_a_label_that_is_more_than_a_string_is_taken_as_its_text() -> None:
 
     assert labels == ["fox of an enumeration"]
     assert type(labels[0]) is str
+
+
+class Caseless(str):
+    """Equal to what it does not say."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
+class Lazy:
+    """Says that it is a string, equals one, and is none."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    __class__ = str  # type: ignore[assignment]  # what proxies of other libraries do
+
+    def __eq__(self, other: object) -> bool:
+        return other == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def test_labels_of_a_callers_own_string_class_are_what_they_say() -> None:
+    assert check_candidate_labels([Caseless("Red Fox"), Caseless("Owl")]) == ["Red Fox", "Owl"]
+    assert check_candidate_labels([Caseless("RED FOX"), Caseless("OWL")]) == ["RED FOX", "OWL"]
+
+
+def test_a_callers_own_strings_are_not_kept() -> None:
+    label = Caseless("a fox of passing fame")
+    alive = weakref.ref(label)
+
+    check_candidate_labels([label])
+    del label
+
+    assert alive() is None
+
+
+def test_what_only_equals_a_known_label_is_refused_as_always() -> None:
+    check_candidate_labels(["a known fox"])
+
+    for text in ("a known fox", "an unknown fox"):
+        with pytest.raises(InvalidJob, match=r"candidate_labels\[0\] must be a string, not Lazy"):
+            check_candidate_labels([Lazy(text)])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from producer import ClassifyJob, Question
 from producer.contract import ClassifyManyJob
 from producer.envelope import canonical_json
+from producer.errors import InvalidJob
 from producer.forms import Form, form_of_one
 
 URL = 'https://images.example/a"b\\c/フクロウ.jpg?image=null'
@@ -29,3 +30,26 @@ def test_an_equal_question_is_written_once() -> None:
 
     assert form_of_one(["fox", "owl"], "a {}", 1, 2.5) is first
     assert form_of_one(["owl", "fox"], "a {}", 1, 2.5) != first
+
+
+class Caseless(str):
+    """Equal to what it does not say."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
+def test_a_question_in_a_callers_own_strings_is_written_as_they_are() -> None:
+    for labels, template in ((["Fox", "Owl"], "A {}"), (["FOX", "OWL"], "a {}")):
+        form = form_of_one(list(map(Caseless, labels)), Caseless(template), 1, 2.5)
+
+        assert form == Form.blank(Question(labels, [template], top_k=1, timeout_s=2.5), "image")
+
+
+@pytest.mark.parametrize("template", [None, 7, {"a {}"}, b"a {}"])
+def test_what_is_no_template_is_named(template: object) -> None:
+    with pytest.raises(InvalidJob, match="hypothesis_template"):
+        form_of_one(["fox"], template, None, None)
