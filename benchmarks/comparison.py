@@ -12,8 +12,8 @@ from benchmarks.labels import Labels, images_per_message
 from benchmarks.limit import BareModel, Rate, Way
 from benchmarks.peers.contenders import NAMESHOT, Contender
 from benchmarks.peers.reference import COMPARED, Answer, compare
-from benchmarks.plan import Done, Plan, Row, Sample
-from benchmarks.session import Place, Session, session, why
+from benchmarks.plan import Done, Plan, Round, Row, Sample
+from benchmarks.session import CLIENTS, Place, Session, session, why
 from benchmarks.system import Url, bulk_images_s, single_jobs_s
 from producer import Client
 
@@ -23,15 +23,18 @@ OFFERED = (0.25, 0.5, 0.8)
 BEARABLE = 0.9
 #: Two batches on each of two cores; with fewer a round would measure how a run begins and ends.
 JOBS_UNIT = 32
-#: Two batches of a peer.
-PEER_JOBS_UNIT = 16
+#: Two for each client, so that batches fill as they do while all ask.
+PEER_JOBS_UNIT = 2 * CLIENTS
+#: Two batches: whether answers are right does not take more.
+VERIFIED_JOBS = 16
 #: Jobs whose labels are all their own (a hundred labels are most of a second's work); in bulk two messages, for the
 #: images of one wait for its labels.
 LEAST_DIFFERENT = 4
 #: So many labels of a job's own take seconds: they are measured in the first round only.
 EXPENSIVE_LABELS = 500
 LONE_JOBS = 10
-#: Between a direct call and a lone job, so that PyTorch's threads of the one do not spin beside the other.
+#: Before each measurement, so that nothing of the one before it (PyTorch's threads, which spin, a queue that is tidied
+#: up) runs beside it.
 PAUSE_S = 0.1
 SEED = 20
 
@@ -92,7 +95,7 @@ class Comparison:
                 ours.lone_s(0, Labels(count).next_set())
             for number in range(self._plan.rounds):
                 self._announce(f"round {number + 1} of {self._plan.rounds}")
-                self._round(ours, number)
+                self._round(ours, Round(number))
             save()
             for peer in peers:
                 self.contenders[peer.name]["what"] = peer.what
@@ -109,33 +112,34 @@ class Comparison:
     def _begin(self, name: str, contender: Session) -> None:
         self.contenders[name]["start_s"] = round(contender.start_s, 1)
         for count, answers in self._expected.items():
-            contender.verify(Labels(count).next_set(), answers, PEER_JOBS_UNIT)
+            contender.verify(Labels(count).next_set(), answers, VERIFIED_JOBS)
 
-    def _round(self, ours: Session, number: int) -> None:
+    def _round(self, ours: Session, at: Round) -> None:
         """Nameshot between the limits."""
         plan = self._plan
-        for count in plan.same:
+        for count in rotated(plan.same, at.number):
             # Twice as long: a queue that fills and empties is part of this, and not of the limits.
-            self._within_limits(Labels(count), {"single": single_jobs_s, "bulk": bulk_images_s}, ours, number, 2)
+            self._within_limits(Labels(count), {"single": single_jobs_s, "bulk": bulk_images_s}, ours, at, 2)
         for count in plan.different:
-            if number and count >= EXPENSIVE_LABELS:
+            if at.number and count >= EXPENSIVE_LABELS:
                 continue
             # A bulk message's images share its labels, which is less work: it has a limit of its own.
-            self._within_limits(Labels(count, 1), {"single": single_jobs_s}, ours, number, 0.5)
-            self._within_limits(Labels(count, images_per_message(count)), {"bulk": bulk_images_s}, ours, number, 0.5)
+            self._within_limits(Labels(count, 1), {"single": single_jobs_s}, ours, at, 0.5)
+            self._within_limits(Labels(count, images_per_message(count)), {"bulk": bulk_images_s}, ours, at, 0.5)
         self._lone(ours)
         for share in OFFERED:
-            self._offer(NAMESHOT.name, ours, share, number)
+            self._offer(NAMESHOT.name, ours, share, at.number)
 
     def _beside(self, name: str, theirs: Session, ours: Session) -> None:
         """A peer beside nameshot and the limits, each asked by clients who wait for their answer."""
         theirs_per_s: list[float] = []
         for number in range(self._plan.rounds):
-            forward = self._forward(number)
+            at = Round(number, beside=name)
+            forward = self._forward(at)
             for count in self._plan.peers_labels:
                 self._announce(f"{name}: {count} labels, round {number + 1}")
                 labels = Labels(count)
-                loop = self._loop(labels, number)
+                loop = self._loop(labels, at)
                 rates = {}
                 for who, contender, unit in ((NAMESHOT.name, ours, JOBS_UNIT), (name, theirs, PEER_JOBS_UNIT)):
                     expected_per_s = loop.per_s if contender is ours else self._rate_so_far(name, count)
@@ -143,7 +147,7 @@ class Comparison:
                     work = partial(contender.closed_loop_s, labels.next_set(), jobs)
                     row = Row(who, "clients", labels)
                     done = self._timed(contender, jobs, work)
-                    self._keep(row, number, done, forward.per_s, loop.per_s)
+                    self._keep(row, at, done, forward.per_s, loop.per_s)
                     rates[who] = done.per_s
                 self.samples[-1]["ahead"] = round(rates[NAMESHOT.name] / rates[name], 3)
                 if count == self._usual.count:
@@ -157,21 +161,22 @@ class Comparison:
         rates = [one["jobs_per_s"] for one in self.samples if (one["name"], one["labels"]) == (name, labels)]
         return float(rates[-1]) if rates else 0.0
 
-    def _forward(self, number: int) -> Rate:
-        return self._limit(Row("forward", "limit", None), number, partial(self._bare.forward, self.forward_way))
+    def _forward(self, at: Round) -> Rate:
+        return self._limit(Row("forward", "limit", None), at, partial(self._bare.forward, self.forward_way))
 
-    def _loop(self, labels: Labels, number: int) -> Rate:
+    def _loop(self, labels: Labels, at: Round) -> Rate:
         measure = partial(self._bare.loop, self.loop_way, labels=labels)
-        return self._limit(Row("loop", "limit", labels), number, measure)
+        return self._limit(Row("loop", "limit", labels), at, measure)
 
-    def _limit(self, row: Row, number: int, measure: Callable[[float], Rate]) -> Rate:
+    def _limit(self, row: Row, at: Round, measure: Callable[[float], Rate]) -> Rate:
+        time.sleep(PAUSE_S)
         rate = measure(self._plan.window_s / 3)
         figures = {"jobs_per_s": round(rate.per_s, 3), "cpu_ms": round(rate.cpu_ms, 1)}
-        self.samples.append({**row.data(), "round": number, **figures})
+        self.samples.append({**row.data(), **at.data(), **figures})
         return rate
 
     def _within_limits(
-        self, labels: Labels, loads: Mapping[str, Ask], ours: Session, number: int, windows: float
+        self, labels: Labels, loads: Mapping[str, Ask], ours: Session, at: Round, windows: float
     ) -> None:
         """Loads one after another, with the loop before, between and after them, since a machine's speed drifts.
 
@@ -180,21 +185,22 @@ class Comparison:
         client = ours.running.client
         if client is None:
             raise ValueError("nameshot is asked by its own client")
-        forward, loop = self._forward(number), self._loop(labels, number)
+        forward, loop = self._forward(at), self._loop(labels, at)
         unit = max(LEAST_DIFFERENT, 2 * labels.shared_by) if labels.shared_by else JOBS_UNIT
         for load, ask in loads.items():
             jobs = jobs_for(windows * self._plan.window_s, loop.per_s, unit)
             done = self._timed(ours, jobs, partial(ask, client, self._place.url, jobs, labels))
-            before, loop = loop, self._loop(labels, number)
+            before, loop = loop, self._loop(labels, at)
             beside_per_s = statistics.fmean((before.per_s, loop.per_s))
-            self._keep(Row(NAMESHOT.name, load, labels), number, done, forward.per_s, beside_per_s)
+            self._keep(Row(NAMESHOT.name, load, labels), at, done, forward.per_s, beside_per_s)
 
     def _timed(self, contender: Session, jobs: int, work: Callable[[], float]) -> Done:
+        time.sleep(PAUSE_S)
         before_s = contender.cpu_s()
         per_s = jobs / work()
         return Done(jobs, per_s, (contender.cpu_s() - before_s) / jobs * 1000)
 
-    def _keep(self, row: Row, number: int, done: Done, forward_per_s: float, loop_per_s: float) -> None:
+    def _keep(self, row: Row, at: Round, done: Done, forward_per_s: float, loop_per_s: float) -> None:
         figures = {
             "jobs": done.jobs,
             "jobs_per_s": round(done.per_s, 3),
@@ -202,7 +208,7 @@ class Comparison:
             "of_forward": round(done.per_s / forward_per_s, 4),
             "of_loop": round(done.per_s / loop_per_s, 4),
         }
-        self.samples.append({**row.data(), "round": number, **figures})
+        self.samples.append({**row.data(), **at.data(), **figures})
 
     def _lone(self, ours: Session) -> None:
         labels = self._usual.next_set()
@@ -220,6 +226,12 @@ class Comparison:
         rate_per_s = share * self.loop_per_s
         latencies_s = contender.open_loop(self._usual.next_set(), rate_per_s, self._plan.offered_s, SEED + number)
         self.latencies_ms[name, share] += [one * 1000 for one in latencies_s]
+
+
+def rotated(counts: Sequence[int], by: int) -> list[int]:
+    """In another order each round, so that none is always the first after whatever goes before them."""
+    first = by % len(counts)
+    return [*counts[first:], *counts[:first]]
 
 
 def jobs_for(seconds: float, per_s: float, unit: int) -> int:

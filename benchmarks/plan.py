@@ -53,6 +53,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Round:
+    """Which of a row's rounds a sample belongs to.
+
+    Attributes:
+        beside: the peer that nameshot and the limits were measured beside; None: they were by themselves.
+    """
+
+    number: int
+    beside: str | None = None
+
+    def data(self) -> Sample:
+        """As it stands in a sample."""
+        return {"round": self.number, "beside": self.beside}
+
+
+@dataclass(frozen=True)
 class Done:
     """What a contender came to; CPU time is all its processes', for a job."""
 

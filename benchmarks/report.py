@@ -10,33 +10,53 @@ from benchmarks.load import percentile
 
 #: What makes samples one row.
 KEYS = ("name", "load", "labels", "images_of_own_labels")
+#: What makes samples of one row one round.
+ROUND = ("round", "beside")
 FIGURES = ("jobs_per_s", "cpu_ms", "of_forward", "of_loop", "ahead")
 
+Sample = Mapping[str, Any]
 Row = dict[str, Any]
 
 
-def rows(samples: Sequence[Mapping[str, Any]]) -> list[Row]:
+def rows(samples: Sequence[Sample]) -> list[Row]:
     """A row for each kind of sample, in the order in which they first came.
 
-    Each figure is the median of its rounds; ratios are taken within a round, then their median. ``spread`` is the
-    slowest and the quickest round; ``beyond_ms`` the CPU time beyond that of the bare forward pass.
+    A round's figure is the mean of its samples (a limit is measured several times in one), a row's the median of its
+    rounds; ratios are taken within a round, then their median. ``spread`` is the slowest and the quickest round;
+    ``beyond_ms`` the CPU time beyond that of the bare forward pass.
     """
-    kinds: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for sample in samples:
-        kinds.setdefault(tuple(sample[key] for key in KEYS), []).append(sample)
     found = []
-    for kind, rounds in kinds.items():
+    for kind, of_kind in _grouped(samples, KEYS).items():
+        rounds = [_mean(of_round) for of_round in _grouped(of_kind, ROUND).values()]
         medians = {
             figure: round(statistics.median(values), 3)
             for figure in FIGURES
             if (values := [one[figure] for one in rounds if figure in one])
         }
         rates = [one["jobs_per_s"] for one in rounds]
-        found.append({**dict(zip(KEYS, kind, strict=True)), **medians, "spread": [min(rates), max(rates)]})
+        found.append(
+            {**dict(zip(KEYS, kind, strict=True)), **medians, "spread": [round(min(rates), 3), round(max(rates), 3)]}
+        )
     forward = next((row["cpu_ms"] for row in found if row["name"] == "forward"), None)
     if forward is not None:
         found = [{**row, "beyond_ms": round(row["cpu_ms"] - forward, 1)} for row in found]
     return found
+
+
+def _grouped(samples: Sequence[Sample], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Sample]]:
+    groups: dict[tuple[Any, ...], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(tuple(sample[key] for key in keys), []).append(sample)
+    return groups
+
+
+def _mean(samples: Sequence[Sample]) -> Sample:
+    """Of each figure that they have."""
+    return {
+        figure: statistics.fmean(values)
+        for figure in FIGURES
+        if (values := [one[figure] for one in samples if figure in one])
+    }
 
 
 def best_peer(found: Sequence[Row], ours: str) -> dict[int, Row]:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import plot, table
-from benchmarks.comparison import jobs_for
+from benchmarks.comparison import jobs_for, rotated
 from benchmarks.labels import Labels, images_per_message
 from benchmarks.limit import Way, pass_of, steady_rate
 from benchmarks.report import best_peer, latencies, lone, rows
@@ -25,6 +25,8 @@ def sample(name: str, load: str, per_s: float, labels: int | None = 4, **more: A
         "load": load,
         "labels": labels,
         "images_of_own_labels": None,
+        "round": 0,
+        "beside": None,
         "jobs_per_s": per_s,
         "cpu_ms": 150.0,
         **more,
@@ -35,8 +37,8 @@ SAMPLES = [
     sample("forward", "limit", 14.0, None, cpu_ms=140.0),
     sample("loop", "limit", 12.0),
     *(
-        sample("nameshot", "single", per_s, of_forward=per_s / 14, of_loop=ratio)
-        for per_s, ratio in ((11.0, 0.9), (9.0, 0.95), (12.0, 0.99))
+        sample("nameshot", "single", per_s, of_forward=per_s / 14, of_loop=ratio, round=number)
+        for number, (per_s, ratio) in enumerate(((11.0, 0.9), (9.0, 0.95), (12.0, 0.99)))
     ),
     sample("slow", "clients", 2.0, ahead=5.5),
     sample("quick", "clients", 8.0, ahead=1.5),
@@ -68,6 +70,24 @@ def test_a_row_has_the_median_of_each_figure_and_the_slowest_and_quickest_round(
     assert ours["of_loop"] == 0.95  # of the round in which it was so, not of the medians
     assert ours["spread"] == [9.0, 12.0]
     assert ours["beyond_ms"] == 10.0
+
+
+def test_a_limit_s_measurements_in_one_round_are_one() -> None:
+    measured = [(0, None, 10.0), (0, None, 14.0), (1, None, 16.0), (0, "a peer", 11.0), (0, "another", 20.0)]
+
+    (loop,) = rows([sample("loop", "limit", per_s, round=at, beside=peer) for at, peer, per_s in measured])
+
+    assert loop["jobs_per_s"] == 14.0  # of 12, 16, 11 and 20
+    assert loop["spread"] == [11.0, 20.0]
+
+
+def test_each_label_count_is_the_first_of_a_round_in_turn() -> None:
+    assert [rotated((4, 100, 1000), number) for number in range(4)] == [
+        [4, 100, 1000],
+        [100, 1000, 4],
+        [1000, 4, 100],
+        [4, 100, 1000],
+    ]
 
 
 def test_the_best_peer_is_the_fastest_of_the_others() -> None:
