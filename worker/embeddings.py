@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,16 @@ class Embedded:
     forward_ms: float = 0.0
 
 
+class Shared(Protocol):
+    """Where embeddings are found that other processes made; it never raises."""
+
+    def recall(self, sha256: str) -> Embedding | None:
+        """The embedding of the file with this digest, if it is there."""
+
+    def remember(self, sha256: str, embedding: Embedding) -> None:
+        """Keep one for others."""
+
+
 class ImageEmbeddings:
     """Answers with the embeddings of files. Thread-safe.
 
@@ -96,16 +106,18 @@ class ImageEmbeddings:
         preparing: decodes images and makes of them what the model takes.
         engine: owns the device.
         max_bytes: of embeddings that are kept; 0: each file is decoded and run, whatever came before.
+        shared: asked for what is not kept here; nothing without embeddings that are kept.
 
     Attributes:
         hits: images that needed no forward pass of their own.
         misses: images that did. Neither is counted while nothing is kept.
     """
 
-    def __init__(self, preparing: Preparing, engine: Engine, *, max_bytes: int) -> None:
+    def __init__(self, preparing: Preparing, engine: Engine, *, max_bytes: int, shared: Shared | None = None) -> None:
         self._preparing = preparing
         self._engine = engine
         self._max_bytes = max_bytes
+        self._shared = shared
         self._lock = threading.Lock()
         self._known: Bounded[Embedding] = Bounded(max_bytes)
         self._flights: SingleFlight[Embedded] = SingleFlight()
@@ -118,9 +130,14 @@ class ImageEmbeddings:
         return self._known.nbytes
 
     def recall(self, sha256: str) -> Embedding | None:
-        """The embedding of the file with this digest, while it is kept."""
+        """The embedding of the file with this digest, while it is kept, here or where it is shared."""
         with self._lock:
-            return self._known.recall(sha256)
+            known = self._known.recall(sha256)
+        if known is None and self._shared is not None:
+            known = self._shared.recall(sha256)
+            if known is not None:
+                self._remember(sha256, known)
+        return known
 
     def embed(self, file: File | KnownFile, queue: Queue, scope: CancelScope) -> Embedded:
         """Recall a file's embedding, or wait for the one that another job makes of it, or make it.
@@ -161,9 +178,14 @@ class ImageEmbeddings:
             file.take()
             return Embedded(known)
         embedded = self._embed(file, queue, scope)
-        with self._lock:
-            self._known.remember(file.sha256, embedded.embedding)
+        self._remember(file.sha256, embedded.embedding)
+        if self._shared is not None:
+            self._shared.remember(file.sha256, embedded.embedding)
         return embedded
+
+    def _remember(self, sha256: str, embedding: Embedding) -> None:
+        with self._lock:
+            self._known.remember(sha256, embedding)
 
     def _embed(self, file: File, queue: Queue, scope: CancelScope) -> Embedded:
         began_s = time.perf_counter()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from producer.redis_urls import Endpoint, endpoint
 from worker.allocator import give_memory_back
 from worker.budget import Budget
 from worker.capacity import BULK_TIME_FACTOR, DECODING_BYTES_PER_PIXEL, decoder_processes, default_concurrency
@@ -25,13 +26,16 @@ from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.remote_model import RemoteModel
 from worker.engine_process.terms import Terms
 from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
+from worker.gauges import watch
 from worker.http_cache import CachingFetcher
 from worker.images import prepare_pillow
 from worker.labels import LabelCache
 from worker.model import load_preparation
+from worker.model.identity import identity
 from worker.model.interface import HostModel, Model
 from worker.model.pixels import Preparation
 from worker.settings import WorkerSettings
+from worker.shared_embeddings import SharedEmbeddings
 from worker.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -104,6 +108,13 @@ def fetch_rules(
     return parse_ports(settings.fetch_ports), parse_allow(settings.fetch_allow), parse_hosts(settings.fetch_hosts)
 
 
+def shared_cache_server(settings: WorkerSettings) -> Endpoint:
+    """Where embeddings would be shared; raises `SettingsError` for what is no Redis URL."""
+    if settings.shared_cache_url:
+        return endpoint(settings.shared_cache_url, "NAMESHOT_SHARED_CACHE_URL")
+    return endpoint(settings.result_backend, "NAMESHOT_RESULT_BACKEND")
+
+
 def build(
     settings: WorkerSettings,
     *,
@@ -128,14 +139,19 @@ def build(
     """
     # The cheap and fallible first: a typo should not cost a model's loading time.
     ports, allow, hosts = fetch_rules(settings)
+    server = shared_cache_server(settings)
     if front is None:
         device = _own_device(settings, load_model, on_device_lost)
     else:
         device = _engine_process(settings, front, load_preparation, on_other_model)
     model, engine, concurrency = device.model, device.engine, device.concurrency
     labels = LabelCache(engine)
+    shared = _shared_embeddings(settings, server, model) if settings.shared_cache_bytes else None
     images = ImageEmbeddings(
-        _preparing(settings, device, front.fronts if front else 1), engine, max_bytes=settings.embedding_cache_bytes
+        _preparing(settings, device, front.fronts if front else 1),
+        engine,
+        max_bytes=settings.embedding_cache_bytes,
+        shared=shared,
     )
     fetcher = Fetcher(
         max_bytes=settings.max_bytes,
@@ -151,21 +167,7 @@ def build(
     downloads = caching if settings.http_cache_bytes else fetcher
     coalescing = CoalescingFetcher[bytes | KnownFile](downloads, settings.fetch_timeout)
     telemetry = Telemetry()
-    telemetry.watch("waiting_images", "Prepared images that wait for the device", lambda: engine.waiting)
-    telemetry.watch("device_busy_seconds", "How long the running batch has taken so far", lambda: engine.busy_s)
-    telemetry.watch("batch_limit", "Images that a batch may have", lambda: engine.batch_limit)
-    telemetry.watch("batch_fixed_seconds", "What a batch under load takes, as learned", lambda: engine.batch_cost_s[0])
-    telemetry.watch("batch_image_seconds", "What each image adds to it, as learned", lambda: engine.batch_cost_s[1])
-    telemetry.count("label_cache_hits", "Prompts whose embedding was known", lambda: labels.hits)
-    telemetry.count("label_cache_misses", "Prompts that went through the text tower", lambda: labels.misses)
-    telemetry.count("image_cache_hits", "Images that needed no forward pass of their own", lambda: images.hits)
-    telemetry.count("image_cache_misses", "Images that did", lambda: images.misses)
-    telemetry.watch("image_cache_bytes", "What the image embeddings take that are kept", lambda: images.kept_bytes)
-    telemetry.count("shared_downloads", "Images that came with another job's download", lambda: coalescing.shared)
-    telemetry.count("http_cache_hits", "Images for which no server was asked", lambda: caching.hits)
-    telemetry.count("http_cache_revalidated", "Images that a server called unchanged", lambda: caching.revalidated)
-    telemetry.count("http_cache_misses", "Images downloaded while URLs are kept", lambda: caching.misses)
-    telemetry.watch("http_cache_bytes", "What is kept of URLs", lambda: caching.kept_bytes)
+    watch(telemetry, engine, labels, images, coalescing, caching, shared)
     classifier = Classifier(
         model=model,
         fetcher=coalescing if settings.fetch_coalesce else downloads,
@@ -212,6 +214,12 @@ def _terms(socket: Path) -> Terms:
             return ask_terms(socket)
         except OSError:
             time.sleep(ENGINE_POLL_S)
+
+
+def _shared_embeddings(settings: WorkerSettings, server: Endpoint, model: HostModel) -> SharedEmbeddings:
+    same = identity(model, checkpoint(settings.model), reducing_gap=settings.reducing_gap)
+    key = f"{settings.queue_prefix}:embeddings:{same}"
+    return SharedEmbeddings(server, key, max_bytes=settings.shared_cache_bytes)
 
 
 def _concurrency(settings: WorkerSettings, max_batch: int, parallel_batches: int, fronts: int = 1) -> int:

@@ -46,6 +46,15 @@ class WorkerSettings(ProducerSettings):
         description="of image embeddings kept in one worker process, so that a picture seen before needs neither "
         "decoding nor a forward pass; 0 = off",
     )
+    shared_cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="of image embeddings that workers of one model share in Redis; nothing without the embeddings' "
+        "cache; 0 = off",
+    )
+    shared_cache_url: str = Field(
+        "", repr=False, description="the Redis of those; none: the result backend, whose memory it then shares"
+    )
     job_timeout: float = Field(
         60, gt=0, description="seconds from taking a job to its answer; a bulk message has twice that"
     )

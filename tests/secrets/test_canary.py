@@ -96,6 +96,8 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
             "NAMESHOT_FETCH_COALESCE": "true",
             "NAMESHOT_EMBEDDING_CACHE_BYTES": "1000000",
             "NAMESHOT_HTTP_CACHE_BYTES": "100000",
+            "NAMESHOT_SHARED_CACHE_BYTES": "1000000",
+            "NAMESHOT_MODEL": "bundled",  # the null model runs, but sharing looks at a checkpoint's files
             "NAMESHOT_JOB_TIMEOUT": "4",
             "NAMESHOT_MAX_BYTES": str(MAX_BYTES),
             "NAMESHOT_MAX_PIXELS": str(MAX_PIXELS),
@@ -253,7 +255,9 @@ def test_no_secret_is_left(aftermath: Aftermath, place: str) -> None:
     show_nothing_of(aftermath.seen[place], CANARY, PASSWORD)
 
 
-@pytest.mark.parametrize("count", ["http_cache_hits", "http_cache_revalidated", "http_cache_misses"])
+@pytest.mark.parametrize(
+    "count", ["http_cache_hits", "http_cache_revalidated", "http_cache_misses", "shared_cache_misses"]
+)
 def test_caches_were_used_meanwhile(aftermath: Aftermath, count: str) -> None:
     assert re.search(rf"^nameshot_{count}_total [1-9]", aftermath.seen["metrics"], re.MULTILINE)
 

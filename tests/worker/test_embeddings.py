@@ -3,137 +3,38 @@
 With real small models: the same scores with and without the cache.
 """
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import Any, cast
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from producer.contract import ClassifyJob, Question, Queue, Result
+from producer.contract import ClassifyJob, Question, Result
 from producer.errors import JobFailed
 from tests.acceptance.origin import Origin
 from tests.fetch.cached_pictures import says
 from tests.fetch.servers import ScriptedServer
-from tests.images.files import encoded
-from tests.model.conftest import checkpoint, loaded
+from tests.worker.watched_images import (
+    MAX_BYTES,
+    TIMEOUT_S,
+    Images,
+    MakeImages,
+    checkpoint,
+    images,
+    loaded,
+    make_images,
+    picture,
+    soon,
+)
 from tests.worker.watched_scope import WatchedScope
-from worker.budget import Budget
-from worker.cancel_scope import Cancelled, CancelScope
+from worker.cancel_scope import Cancelled
 from worker.classifier import Attempt, Classifier
-from worker.decoding.preparing import InThreads
-from worker.delivery.fairness import WEIGHTS
-from worker.embeddings import OVERHEAD_BYTES, Embedded, File, ImageEmbeddings, KnownFile
-from worker.engine import LocalEngine
+from worker.embeddings import OVERHEAD_BYTES, File, KnownFile
 from worker.fetch import CoalescingFetcher, Fetcher, parse_allow
 from worker.http_cache import CachingFetcher
 from worker.labels import LabelCache
-from worker.model.interface import Float32, Model, ModelError, Prepared
 from worker.telemetry import Telemetry
 
-__all__ = ["checkpoint", "loaded"]
-
-TIMEOUT_S = 60.0
-MAX_BYTES = 1_000_000
-
-
-class WatchedModel:
-    """A model that counts what it does, and can be held or made to fail.
-
-    Attributes:
-        prepared: images that were decoded and prepared.
-        runs: the size of each forward pass over images.
-        running: released when one begins.
-        may_run: none ends while this is clear.
-    """
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self.prepared = 0
-        self.runs: list[int] = []
-        self.running = threading.Semaphore(0)
-        self.may_run = threading.Event()
-        self.may_run.set()
-        self.fails = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def prepare(self, image: Image.Image) -> Prepared:
-        self.prepared += 1
-        return self._model.prepare(image)
-
-    def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
-        self.runs.append(len(batch))
-        self.running.release()
-        assert self.may_run.wait(TIMEOUT_S)
-        if self.fails:
-            raise ModelError("no")
-        return self._model.embed_images(batch, parallel)
-
-
-class Images:
-    """`ImageEmbeddings` around a watched model, asked in the test's thread or in others."""
-
-    def __init__(self, model: Model, threads: ThreadPoolExecutor, max_bytes: int) -> None:
-        self.watched = WatchedModel(model)
-        self.model = cast(Model, self.watched)
-        preparing = InThreads(self.model, Budget(10**9, "no memory"), geometry=None, max_pixels=10**6)
-        self.engine = LocalEngine(self.model, max_batch=8, weights=WEIGHTS, on_device_lost=lambda: None)
-        self.embeddings = ImageEmbeddings(preparing, self.engine, max_bytes=max_bytes)
-        self._threads = threads
-
-    def embed(self, data: bytes) -> Embedded:
-        return self.embeddings.embed(File(data), "default", soon())
-
-    def lead(self, data: bytes, scope: CancelScope | None = None) -> Future[Embedded]:
-        """Ask while the device is held; the picture's forward pass runs when this returns."""
-        asked = self._threads.submit(self.embeddings.embed, File(data), "default", scope or soon())
-        assert self.watched.running.acquire(timeout=TIMEOUT_S)
-        return asked
-
-    def follow(self, data: bytes, queue: Queue = "default") -> Future[Embedded]:
-        """Ask for the same meanwhile; this one waits when this returns."""
-        scope = WatchedScope()
-        asked = self._threads.submit(self.embeddings.embed, File(data), queue, scope)
-        assert scope.waits.wait(TIMEOUT_S)
-        return asked
-
-
-MakeImages = Callable[..., Images]
-
-
-@pytest.fixture
-def make_images(loaded: Callable[[str], Model]) -> Iterator[MakeImages]:
-    with ExitStack() as stack:
-        threads = stack.enter_context(ThreadPoolExecutor())
-
-        def make(family: str = "clip", max_bytes: int = MAX_BYTES) -> Images:
-            images = Images(loaded(family), threads, max_bytes)
-            stack.callback(images.embeddings.close)
-            stack.callback(images.watched.may_run.set)
-            return images
-
-        yield make
-
-
-@pytest.fixture
-def images(make_images: MakeImages) -> Images:
-    return make_images()
-
-
-def soon() -> CancelScope:
-    return CancelScope(time.monotonic() + TIMEOUT_S)
-
-
-def picture(red: int = 200, kind: str = "PNG") -> bytes:
-    image = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
-    image.paste((red, 30, 90), (10, 5, 40, 30))
-    return encoded(image, kind)
+__all__ = ["checkpoint", "images", "loaded", "make_images"]
 
 
 def test_the_same_bytes_are_decoded_and_run_once(images: Images) -> None:
