@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final, TypeVar
@@ -14,9 +15,9 @@ from typing import Final, TypeVar
 from worker.allocator import give_memory_back
 from worker.capacity import measured_max_batch
 from worker.delivery.fairness import WEIGHTS
-from worker.engine import LocalEngine
+from worker.engine import AroundBatch, LocalEngine
 from worker.images import prepare_pillow
-from worker.model.interface import Model, Prepared
+from worker.model.interface import Model
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -45,14 +46,14 @@ def load_engine(
     *,
     load_model: Callable[..., Model],
     on_device_lost: Callable[[], None],
-    on_batch: Callable[[Sequence[Prepared]], object] = lambda _: None,
+    around_batch: AroundBatch = nullcontext,
 ) -> Loaded:
     """Load and warm up the model.
 
     Args:
         load_model: called as `worker.model.load_model` is.
         on_device_lost: as for `LocalEngine`.
-        on_batch: likewise.
+        around_batch: likewise.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
@@ -77,7 +78,7 @@ def load_engine(
         max_wait_s=settings.max_wait_ms / 1000,
         latency_target_s=settings.latency_target_ms / 1000 or None,
         on_device_lost=on_device_lost,
-        on_batch=on_batch,
+        around_batch=around_batch,
     )
     logger.info(
         "%s (%s) on %s in %s, ready after %.1f s: batches of %d",

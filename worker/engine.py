@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final, Protocol
 from weakref import ref
@@ -26,6 +27,7 @@ from worker.model.interface import DeviceLostError, Model, ModelOutOfMemoryError
 logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
+AroundBatch = Callable[[Sequence[object]], AbstractContextManager[object]]
 
 #: Prompts in one turn of the device. On the CPU 128 short prompts take about as long as a batch of images, so
 #: that an image behind new labels waits for one such turn.
@@ -95,7 +97,7 @@ class LocalEngine:
         max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
         latency_target_s: from here to the embedding, for images of the queues high and default; None has no target.
         on_device_lost: called once the device no longer answers this process; only a new process helps then.
-        on_batch: told the images of each batch before it runs.
+        around_batch: given the images or prompts of each batch, what the thread that runs it is in meanwhile.
     """
 
     is_here = True
@@ -109,11 +111,11 @@ class LocalEngine:
         max_wait_s: float = 0.0,
         latency_target_s: float | None = None,
         on_device_lost: Callable[[], None],
-        on_batch: Callable[[Sequence[Prepared]], object] = lambda _: None,
+        around_batch: AroundBatch = nullcontext,
     ) -> None:
         self.max_tokens = model.max_tokens
         self._model = model
-        self._on_batch = on_batch
+        self._around_batch = around_batch
         self._batcher = Batcher(
             threads=model.parallel_batches, max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory
         )
@@ -124,9 +126,7 @@ class LocalEngine:
             weights,
             BatchSize(latency_target_s, PROMISED),
         )
-        self._prompts: Lane[str, Array] = self._batcher.lane(
-            "prompts", lambda batch: _rows(model.embed_texts(batch, self._batcher.parallel)), PROMPT_BATCH
-        )
+        self._prompts: Lane[str, Array] = self._batcher.lane("prompts", self._run_prompts, PROMPT_BATCH)
         self._on_device_lost = on_device_lost
         self._batcher.start()
 
@@ -229,8 +229,12 @@ class LocalEngine:
         return JobFailed("model_error", f"the model could not process {subject}.")
 
     def _run_images(self, batch: Sequence[Prepared]) -> list[Array]:
-        self._on_batch(batch)
-        return _rows(self._model.embed_images(batch, self._batcher.parallel))
+        with self._around_batch(batch):
+            return _rows(self._model.embed_images(batch, self._batcher.parallel))
+
+    def _run_prompts(self, batch: Sequence[str]) -> list[Array]:
+        with self._around_batch(batch):
+            return _rows(self._model.embed_texts(batch, self._batcher.parallel))
 
 
 def too_late() -> JobFailed:

@@ -18,7 +18,8 @@ from worker.delivery.fairness import WEIGHTS
 from worker.engine import Array, LocalEngine
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
-from worker.engine_process.serving import Server, mark
+from worker.engine_process.rides import Rides
+from worker.engine_process.serving import Server
 from worker.engine_process.terms import terms_for
 from worker.model import Model, Prepared
 from worker.model.interface import Float32
@@ -75,7 +76,7 @@ class Engines:
         """Start an engine."""
         real = cast(Model, model)
         engine = self.engine = LocalEngine(
-            real, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None, on_batch=mark
+            real, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None, around_batch=Rides().around
         )
         server = Server(engine, *terms_for(real, max_batch), self.path)
         server.start()

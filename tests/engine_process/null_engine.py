@@ -3,10 +3,12 @@
 Environment:
     NULL_LOST: a file; the forward pass that finds it takes it away and finds its device gone.
     NULL_HANG: a file; while it exists, every forward pass hangs.
+    NULL_PARALLEL: batches that run at once.
 """
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from worker.model.interface import Float32
 
 #: An image whose first byte is this ends the process, as a fault in a native library would.
 POISON = 13
+#: Into a forward pass, so that another one has begun beside it; less than a forward pass takes.
+DEATH_S = 0.01
 
 
 class FragileModel(NullModel):
@@ -25,6 +29,7 @@ class FragileModel(NullModel):
 
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
         if any(image.arrays["pixels"][0, 0, 0] == POISON for image in batch):
+            time.sleep(DEATH_S)
             os._exit(1)
         lost = Path(os.environ["NULL_LOST"])
         if lost.exists():
@@ -34,7 +39,9 @@ class FragileModel(NullModel):
 
 
 def load(_model: str, **_: Any) -> NullModel:
-    return FragileModel(forward_ms=20, hangs=Path(os.environ["NULL_HANG"]).exists)
+    model = FragileModel(forward_ms=20, hangs=Path(os.environ["NULL_HANG"]).exists)
+    model.parallel_batches = int(os.environ["NULL_PARALLEL"])
+    return model
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class KeptEngine:
         statuses: how each of those ended that did.
     """
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, folder: Path, parallel_batches: int = 1) -> None:
         self.log_file = folder / "engine.log"
         self.lost, self.hang = folder / "lost", folder / "hang"
         self._command = [sys.executable, "-m", "tests.engine_process.null_engine", str(path)]
@@ -38,6 +38,7 @@ class KeptEngine:
             "NAMESHOT_JOB_TIMEOUT": "1",
             "NULL_LOST": str(self.lost),
             "NULL_HANG": str(self.hang),
+            "NULL_PARALLEL": str(parallel_batches),
         }
         self.statuses: list[int] = []
         self._ends = False
@@ -69,8 +70,8 @@ class KeptEngine:
 
 
 @pytest.fixture
-def engine(engines: Engines, tmp_path: Path) -> Iterator[KeptEngine]:
-    engine = KeptEngine(engines.path, tmp_path)
+def engine(engines: Engines, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[KeptEngine]:
+    engine = KeptEngine(engines.path, tmp_path, getattr(request, "param", 1))
     eventually(engines.path.exists, lambda: engine.log)
     yield engine
     engine.close()
@@ -95,6 +96,22 @@ def test_an_image_that_kills_two_engines_fails_and_its_neighbours_do_not(engines
     vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
     assert vectors == pytest.approx(model.embed_images([image(number) for number in range(POISON)]))
     assert prompt.result(TIMEOUT_S) == pytest.approx(model.embed_texts(["a fox"])[0])
+
+
+@pytest.mark.parametrize("engine", [1, 2], indirect=True, ids="{} batches at once".format)
+def test_several_images_that_kill_engines_fail_and_no_other_does(engines: Engines, engine: KeptEngine) -> None:
+    front = engines.front(slots=24)
+    poisons = (0, 5, 9)
+    asked = [engines.ask(front, image(POISON if number in poisons else 100 + number)) for number in range(24)]
+
+    for number, ride in enumerate(asked):
+        if number in poisons:
+            with pytest.raises(JobFailed, match="model_error"):
+                ride.result(TIMEOUT_S)
+        else:
+            expected = NullModel().embed_images([image(100 + number)])[0]
+            assert ride.result(TIMEOUT_S).output == pytest.approx(expected)
+    assert len(engine.statuses) <= 2 * len(poisons)
 
 
 def test_what_was_on_a_device_that_is_lost_is_done_by_the_next_engine(engines: Engines, engine: KeptEngine) -> None:

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -18,6 +17,7 @@ from worker.batcher import BatcherClosed, Ride
 from worker.engine_process import frames
 from worker.engine_process.frames import Array, Nonsense, Outbox, frame, json_frame
 from worker.engine_process.memory import Layout, SlotMemory, new_memory
+from worker.engine_process.rides import ImageInSlot
 from worker.engine_process.terms import Terms
 from worker.logs import place_of
 from worker.model.interface import Prepared
@@ -33,13 +33,6 @@ MAX_PROMPT_BYTES: Final = 8192
 MAX_UNANSWERED: Final = 65_536
 #: From a front's connection to its first request; what connects and says nothing is let go.
 GREETING_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInSlot(Prepared):
-    """One that lies in shared memory."""
-
-    mark: Callable[[], None]
 
 
 class Host(Protocol):
@@ -155,7 +148,7 @@ class Guest:
         arrays = memory.read(slot, self._host.layout(description))
         # Images of one layout ride together; a suspect with nobody.
         key = object() if alone else description
-        image = ImageInSlot(arrays, key, partial(memory.mark, slot))
+        image = ImageInSlot(arrays, key, alone, partial(memory.mark, slot))
         try:
             future = self._host.queue_image(image, QUEUES[rank], alone)
         except BatcherClosed as error:

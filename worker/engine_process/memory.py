@@ -110,12 +110,12 @@ class SlotMemory:
             array.setflags(write=False)
         return arrays
 
-    def mark(self, slot: int) -> None:
-        """Say that its image is in a batch that runs."""
-        self._mapping[slot] = 1
+    def mark(self, slot: int, runs: bool) -> None:
+        """Say whether its image is in a batch that runs."""
+        self._mapping[slot] = runs
 
     def is_marked(self, slot: int) -> bool:
-        """Whether its image was in a batch."""
+        """Whether its image is in a batch, or was when the engine died."""
         return bool(self._mapping[slot])
 
     def _view(self, slot: int, place: ArrayPlace) -> NDArray[Any]:

@@ -16,7 +16,8 @@ from producer.settings import read_settings
 from worker import logs
 from worker.capacity import BULK_TIME_FACTOR
 from worker.device import load_engine
-from worker.engine_process.serving import Server, mark
+from worker.engine_process.rides import Rides
+from worker.engine_process.serving import Server
 from worker.engine_process.terms import terms_for
 from worker.garbage import settle
 from worker.model import Model, ModelError, load_model
@@ -41,7 +42,7 @@ def run(path: Path, load: Callable[..., Model] = load_model) -> int:
     try:
         settings = read_settings(WorkerSettings)
         logs.configure(settings.log_level, settings.log_format)
-        loaded = load_engine(settings, load_model=load, on_device_lost=_end_now, on_batch=mark)
+        loaded = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=Rides().around)
         settle()
         server = Server(loaded.engine, *terms_for(loaded.model, loaded.max_batch), path)
         server.start()

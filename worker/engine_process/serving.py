@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ from worker.batcher import Ride
 from worker.cancel_scope import CancelScope
 from worker.engine import LocalEngine
 from worker.engine_process.frames import Array, Nonsense, State
-from worker.engine_process.guest import Guest, ImageInSlot
+from worker.engine_process.guest import Guest
 from worker.engine_process.memory import Layout, layout
 from worker.engine_process.suspects import OneByOne
 from worker.engine_process.terms import Terms
@@ -30,13 +30,6 @@ logger = logging.getLogger(__name__)
 MAX_GUESTS: Final = 128
 #: Out of descriptors: fronts go on trying, and so does this.
 _PAUSE_S: Final = 0.1
-
-
-def mark(batch: Sequence[Prepared]) -> None:
-    """Before a batch runs: the images in it are what is to blame, should this process die."""
-    for image in batch:
-        if isinstance(image, ImageInSlot):
-            image.mark()
 
 
 class Server:

@@ -19,7 +19,7 @@ Submit = Callable[[Prepared, Queue], Future[Ride[Array]]]
 class OneByOne:
     """Lets suspects of all fronts onto the device one after another, so that a second death has one culprit.
 
-    On a CPU batches of others may run beside it: they come under suspicion by that, and then ride alone too.
+    That nothing else runs beside it sees `worker.engine_process.rides` to.
 
     Args:
         submit: queues an image; no two images that came through here are to share a batch.
