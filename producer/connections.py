@@ -119,9 +119,7 @@ class AsyncLink:
 
     async def close(self) -> None:
         """Close all connections, whatever becomes of one of them; then raise the first failure."""
-        outcomes = await asyncio.gather(
-            *(server.aclose() for server in self._servers.values()), return_exceptions=True
-        )
+        outcomes = await asyncio.gather(*(server.aclose() for server in self._servers.values()), return_exceptions=True)
         for failure in filter(None, outcomes):
             raise failure
 

@@ -1,8 +1,9 @@
 """What the documents say in figures and tables, made from what they describe: ``python -m tests.docs.tables``.
 
-The README's tables of settings and errors come from the code; the figures from files that ``make bench`` and
-``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint itself. Those of
-docs/scaling.md are in `tests.docs.scaling_tables`, those of benchmarks/README.md in `tests.docs.adaptive_table`.
+The README's tables of settings, errors and the client's methods come from the code; the figures from files that
+``make bench`` and ``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint
+itself. Those of docs/scaling.md are in `tests.docs.scaling_tables`, those of benchmarks/README.md in
+`tests.docs.adaptive_table`, the client's in `tests.docs.client_table`.
 """
 
 import json
@@ -14,7 +15,7 @@ from benchmarks import table as benchmark
 from benchmarks.report import best_peer
 from producer.errors import ERROR_CODES
 from producer.settings import PREFIX
-from tests.docs import adaptive_table, decoder_isolation_table, reducing_gap_table, scaling_tables
+from tests.docs import adaptive_table, client_table, decoder_isolation_table, reducing_gap_table, scaling_tables
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,13 @@ def bench(number: int) -> str:
 
 
 PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
-    README: {"environment": environment, "errors": errors, "speed": speed, "checkpoint": checkpoint},
+    README: {
+        **client_table.TABLES,
+        "environment": environment,
+        "errors": errors,
+        "speed": speed,
+        "checkpoint": checkpoint,
+    },
     BENCHMARKS: {
         "rates": partial(bench, 0),
         "latencies": partial(bench, 1),
