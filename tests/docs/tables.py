@@ -3,7 +3,8 @@
 The README's tables of settings, errors and the client's methods come from the code; the figures from files that
 ``make bench`` and ``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint
 itself. Those of docs/scaling.md are in `tests.docs.scaling_tables`, those of benchmarks/README.md in
-`tests.docs.adaptive_table`, the client's in `tests.docs.client_table`.
+`tests.docs.adaptive_table`, the client's in `tests.docs.client_table`, those of docs/operations.md in
+`tests.docs.operations_tables`.
 """
 
 import json
@@ -15,7 +16,14 @@ from benchmarks import table as benchmark
 from benchmarks.report import best_peer
 from producer.errors import ERROR_CODES
 from producer.settings import PREFIX
-from tests.docs import adaptive_table, client_table, decoder_isolation_table, reducing_gap_table, scaling_tables
+from tests.docs import (
+    adaptive_table,
+    client_table,
+    decoder_isolation_table,
+    operations_tables,
+    reducing_gap_table,
+    scaling_tables,
+)
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +109,7 @@ PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
         **adaptive_table.TABLES,
     },
     ROOT / "docs" / "scaling.md": scaling_tables.TABLES,
+    ROOT / "docs" / "operations.md": operations_tables.TABLES,
 }
 
 

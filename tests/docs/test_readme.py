@@ -106,7 +106,15 @@ def test_there_is_no_snippet_that_no_test_runs() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "docs/wire-format.md", "docs/scaling.md", "CONTRIBUTING.md", "CHANGELOG.md", "checkpoint/README.md"],
+    [
+        "README.md",
+        "docs/wire-format.md",
+        "docs/scaling.md",
+        "docs/operations.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "checkpoint/README.md",
+    ],
 )
 def test_every_local_link_leads_somewhere(document: str) -> None:
     file = ROOT / document
