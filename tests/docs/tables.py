@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import table as benchmark
 from benchmarks.report import best_peer
 from producer.errors import ERROR_CODES
-from producer.settings import PREFIX
+from producer.settings import PREFIX, ProducerSettings
 from tests.docs import (
     adaptive_table,
     client_table,
@@ -30,16 +30,27 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 BENCHMARKS = ROOT / "benchmarks" / "README.md"
 BENCHMARK = ROOT / "benchmarks" / "results" / "table.json"
+#: Of the settings that both can read, those by which only one side acts.
+USED_BY_ONE: Mapping[str, str] = {
+    "max_queue": "client",  # a worker gives back what it holds, however many messages wait
+    "log_level": "worker",  # an application configures its own logging; commands print
+    "log_format": "worker",
+}
 EVALUATION = ROOT / "worker" / "bundled" / "emoji-clip" / "evaluation.json"
 
 
 def environment() -> str:
-    """One row per setting: the variable, its default, what it means."""
-    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    """One row per setting: the variable, its default, who uses it, what it means."""
+    rows = ["| variable | default | used by | meaning |", "| --- | --- | --- | --- |"]
     for name, field in WorkerSettings.model_fields.items():
         default = "–" if field.default in (None, "") else f"`{field.default}`"
-        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {used_by(name)} | {field.description} |")
     return "\n".join(rows)
+
+
+def used_by(name: str) -> str:
+    """Whether clients, workers or both act by a setting."""
+    return "worker" if name not in ProducerSettings.model_fields else USED_BY_ONE.get(name, "both")
 
 
 def errors() -> str:

@@ -13,7 +13,7 @@ from benchmarks.plot import latency, throughput
 from benchmarks.table import in_order
 from producer.demo.gallery import files_by_name
 from producer.embedded import PictureServer, WorkerProcess
-from tests.docs.tables import BENCHMARK, BENCHMARKS, README, ROOT, updated
+from tests.docs.tables import BENCHMARK, BENCHMARKS, README, ROOT, USED_BY_ONE, updated
 from tests.valkey_server import ValkeyServer
 
 TEXT = README.read_text()
@@ -61,6 +61,13 @@ def run(snippet: str, environment: dict[str, str], valkey: ValkeyServer) -> str:
 def test_the_tables_and_figures_are_what_the_code_and_the_measurements_say() -> None:
     assert updated(README) == TEXT, "run: python -m tests.docs.tables"
     assert updated(BENCHMARKS) == BENCHMARKS.read_text(), "run: python -m tests.docs.tables"
+
+
+def test_a_setting_of_one_side_is_in_no_code_of_the_other() -> None:
+    for name, side in USED_BY_ONE.items():
+        other = ROOT / ("worker" if side == "client" else "producer")
+        naming = {file.name for file in other.rglob("*.py") if name in file.read_text()}
+        assert naming <= {"settings.py"}, name
 
 
 def test_the_plots_show_what_was_measured() -> None:
