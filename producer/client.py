@@ -126,7 +126,7 @@ class Client:
         queue: Queue = "default",
         result_timeout: float | None = None,
     ) -> Result:
-        """`submit`, then `Job.result` for at most ``result_timeout`` seconds."""
+        """As `submit`, and wait for the result, for at most ``result_timeout`` seconds; see `Job.result`."""
         job = self.submit(
             url,
             labels,
@@ -214,7 +214,7 @@ class Client:
         return self._link.run(look_up(self._config.queue_prefix, [job_id]))[job_id]
 
     def wait_for(self, job_id: str, timeout: float | None) -> Answer:
-        """The job's terminal answer; see `Job.answer`."""
+        """Wait for the job's terminal answer, for at most ``timeout`` seconds; see `Job.answer`."""
         answer = self.look_up(job_id)
         if not answer.is_terminal and answer.state != "unknown":
             answer = _within(self._listener.wait(job_id), job_id, timeout)
@@ -223,7 +223,7 @@ class Client:
         return answer
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel a job; see `Job.cancel`."""
+        """Cancel a job by its id; see `Job.cancel`."""
         return self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
     def queue_depths(self) -> dict[Queue, int]:

@@ -33,7 +33,7 @@ class Job:
         return self._client.look_up(self.id).state
 
     def result(self, timeout: float | None = None) -> Result:
-        """Wait for the answer.
+        """Wait for the result; a failed, cancelled or expired job's answer is raised.
 
         Args:
             timeout: seconds to wait; None waits until there is an answer.

@@ -39,17 +39,20 @@ class Telemetry:
         PlatformCollector(registry=registry)
         self.registry = registry
         self._images = Counter(
-            "nameshot_images", "Images answered, by outcome code (ok or an error code)", ["code"], registry=registry
+            "nameshot_images", "Images by outcome: ok, an error code, or cancelled", ["code"], registry=registry
         )
         self._stages = Histogram(
             "nameshot_stage_duration_seconds",
-            "Seconds an image spent in each stage",
+            "Seconds that an image with a ranking spent in each stage",
             ["stage"],
             buckets=STAGE_BUCKETS_S,
             registry=registry,
         )
         self._batches = Histogram(
-            "nameshot_batch_size", "Images in the batch each image rode in", buckets=BATCH_BUCKETS, registry=registry
+            "nameshot_batch_size",
+            "Images in the batch that each image rode in",
+            buckets=BATCH_BUCKETS,
+            registry=registry,
         )
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:

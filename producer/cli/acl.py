@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Characters of a password are a byte each: 256 bits, which nobody guesses from the hash in the ACL file.
 _PASSWORD_BYTES: Final = 32
 _ACL_FILE: Final = "users.acl"
+#: Without these a restart, or memory running short, loses jobs that were accepted.
+_DURABLE: Final = "--appendonly yes --maxmemory-policy noeviction"
 
 
 def acl(
@@ -49,7 +51,7 @@ def acl(
         files[f"{role}.env"] = "\n".join(lines) + "\n"
     _write(folder, files)
     output.notice(f"nameshot: wrote {', '.join(files)} into {folder}.")
-    print(f"valkey-server --aclfile {folder.absolute() / _ACL_FILE}")
+    print(f"valkey-server --aclfile {folder.absolute() / _ACL_FILE} {_DURABLE}")
     return 0
 
 

@@ -132,8 +132,8 @@ def _require_worker() -> None:
     for module in ("worker", "torch", "transformers", "PIL"):
         if find_spec(module) is None:
             raise NameshotError(
-                f"the worker's part is not installed ({module} is missing); install it with "
-                "`pip install 'nameshot[worker,embedded]'`."
+                f"the worker's part is not installed ({module} is missing); install it from the project's folder with "
+                "`pip install '.[worker,embedded]'`."
             )
 
 

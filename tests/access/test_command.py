@@ -24,7 +24,8 @@ def test_the_files_that_it_writes_make_a_valkey_with_a_worker_and_a_producer(tmp
     access = tmp_path / "access"
     server = ValkeyServer(tmp_path, options=("--aclfile", str(access / "users.acl")))
     done = Home.make(tmp_path).run("acl", access, "--redis", f"redis://127.0.0.1:{server.port}")
-    assert done.out == f"valkey-server --aclfile {access / 'users.acl'}\n"
+    durable = "--appendonly yes --maxmemory-policy noeviction"
+    assert done.out == f"valkey-server --aclfile {access / 'users.acl'} {durable}\n"
     passwords = [settings_in(file)["NAMESHOT_BROKER_URL"].split(":")[2].split("@")[0] for file in access.glob("*.env")]
     assert len(set(passwords)) == 3
     assert not any(password in (access / "users.acl").read_text() for password in passwords)

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from producer.cli import system
 from producer.cli.failures import sentence
-from producer.errors import BrokerUnavailable
+from producer.errors import BrokerUnavailable, NameshotError
 from tests.cli.command import NAMESHOT, Home
 
 COMMANDS = ("demo", "up", "env", "worker", "classify", "submit", "bulk", "status", "result", "cancel", "doctor")
@@ -173,6 +174,15 @@ def test_a_ready_file_cannot_tell_of_several_workers(home: Home) -> None:
 
     assert done.status == 1
     assert done.sentence.startswith("NAMESHOT_READY_FILE tells of one worker, and --gpus 0,1 starts 2: ")
+
+
+def test_without_the_workers_part_the_command_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
+
+    with pytest.raises(
+        NameshotError, match=r"\(torch is missing\).* folder with `pip install '\.\[worker,embedded\]'`"
+    ):
+        system.worker()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,8 +1,10 @@
 """What the documents say in figures and tables, made from what they describe: ``python -m tests.docs.tables``.
 
-The README's tables of settings and errors come from the code; the figures from files that ``make bench`` and
-``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint itself. Those of
-docs/scaling.md are in `tests.docs.scaling_tables`, those of benchmarks/README.md in `tests.docs.adaptive_table`.
+The README's tables of settings, errors and the client's methods come from the code; the figures from files that
+``make bench`` and ``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint
+itself. Those of docs/scaling.md are in `tests.docs.scaling_tables`, those of benchmarks/README.md in
+`tests.docs.adaptive_table`, the client's in `tests.docs.client_table`, those of docs/operations.md in
+`tests.docs.operations_tables`.
 """
 
 import json
@@ -13,24 +15,42 @@ from pathlib import Path
 from benchmarks import table as benchmark
 from benchmarks.report import best_peer
 from producer.errors import ERROR_CODES
-from producer.settings import PREFIX
-from tests.docs import adaptive_table, decoder_isolation_table, reducing_gap_table, scaling_tables
+from producer.settings import PREFIX, ProducerSettings
+from tests.docs import (
+    adaptive_table,
+    client_table,
+    decoder_isolation_table,
+    operations_tables,
+    reducing_gap_table,
+    scaling_tables,
+)
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 BENCHMARKS = ROOT / "benchmarks" / "README.md"
 BENCHMARK = ROOT / "benchmarks" / "results" / "table.json"
+#: Of the settings that both can read, those by which only one side acts.
+USED_BY_ONE: Mapping[str, str] = {
+    "max_queue": "client",  # a worker gives back what it holds, however many messages wait
+    "log_level": "worker",  # an application configures its own logging; commands print
+    "log_format": "worker",
+}
 EVALUATION = ROOT / "worker" / "bundled" / "emoji-clip" / "evaluation.json"
 
 
 def environment() -> str:
-    """One row per setting: the variable, its default, what it means."""
-    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    """One row per setting: the variable, its default, who uses it, what it means."""
+    rows = ["| variable | default | used by | meaning |", "| --- | --- | --- | --- |"]
     for name, field in WorkerSettings.model_fields.items():
         default = "–" if field.default in (None, "") else f"`{field.default}`"
-        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {used_by(name)} | {field.description} |")
     return "\n".join(rows)
+
+
+def used_by(name: str) -> str:
+    """Whether clients, workers or both act by a setting."""
+    return "worker" if name not in ProducerSettings.model_fields else USED_BY_ONE.get(name, "both")
 
 
 def errors() -> str:
@@ -84,7 +104,13 @@ def bench(number: int) -> str:
 
 
 PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
-    README: {"environment": environment, "errors": errors, "speed": speed, "checkpoint": checkpoint},
+    README: {
+        **client_table.TABLES,
+        "environment": environment,
+        "errors": errors,
+        "speed": speed,
+        "checkpoint": checkpoint,
+    },
     BENCHMARKS: {
         "rates": partial(bench, 0),
         "latencies": partial(bench, 1),
@@ -94,6 +120,7 @@ PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
         **adaptive_table.TABLES,
     },
     ROOT / "docs" / "scaling.md": scaling_tables.TABLES,
+    ROOT / "docs" / "operations.md": operations_tables.TABLES,
 }
 
 

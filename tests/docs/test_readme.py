@@ -13,7 +13,7 @@ from benchmarks.plot import latency, throughput
 from benchmarks.table import in_order
 from producer.demo.gallery import files_by_name
 from producer.embedded import PictureServer, WorkerProcess
-from tests.docs.tables import BENCHMARK, BENCHMARKS, README, ROOT, updated
+from tests.docs.tables import BENCHMARK, BENCHMARKS, README, ROOT, USED_BY_ONE, updated
 from tests.valkey_server import ValkeyServer
 
 TEXT = README.read_text()
@@ -63,6 +63,13 @@ def test_the_tables_and_figures_are_what_the_code_and_the_measurements_say() -> 
     assert updated(BENCHMARKS) == BENCHMARKS.read_text(), "run: python -m tests.docs.tables"
 
 
+def test_a_setting_of_one_side_is_in_no_code_of_the_other() -> None:
+    for name, side in USED_BY_ONE.items():
+        other = ROOT / ("worker" if side == "client" else "producer")
+        naming = {file.name for file in other.rglob("*.py") if name in file.read_text()}
+        assert naming <= {"settings.py"}, name
+
+
 def test_the_plots_show_what_was_measured() -> None:
     report = json.loads(BENCHMARK.read_text())
 
@@ -106,7 +113,15 @@ def test_there_is_no_snippet_that_no_test_runs() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "docs/wire-format.md", "docs/scaling.md", "CONTRIBUTING.md", "CHANGELOG.md", "checkpoint/README.md"],
+    [
+        "README.md",
+        "docs/wire-format.md",
+        "docs/scaling.md",
+        "docs/operations.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "checkpoint/README.md",
+    ],
 )
 def test_every_local_link_leads_somewhere(document: str) -> None:
     file = ROOT / document

@@ -1,0 +1,111 @@
+"""What the README says of the client's methods and of a result, from their signatures and docstrings."""
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from producer import AsyncClient, AsyncJob, Client, Job, Result, Score
+
+#: What a call is on, in the table; the same with asyncio has the same names.
+HANDLES: Final = {"client": (Client, AsyncClient), "job": (Job, AsyncJob)}
+
+
+def methods() -> str:
+    """One row a public method: how it is called, what it returns, its docstring's first paragraph."""
+    rows = ["| call | returns | what it does |", "| --- | --- | --- |"]
+    rows.append(f"| `Client{_arguments(Client)}` | `Client` | {_first_paragraph(Client)} |")
+    for handle, (kind, _) in HANDLES.items():
+        rows += [
+            f"| `{handle}.{name}{_arguments(method)}` | {_returned(method)} | {_first_paragraph(method)} |"
+            for name, method in public_methods(kind)
+        ]
+    return "\n".join(rows)
+
+
+def awaited() -> str:
+    """Which of them are not coroutines with asyncio."""
+    others = [
+        f"`{handle}.{name}`"
+        for handle, (_, kind) in HANDLES.items()
+        for name, method in public_methods(kind)
+        if not inspect.iscoroutinefunction(method)
+    ]
+    return (
+        "Arguments after `*` are by name, and may be left out. All but "
+        f"{' and '.join(others)} are coroutines of `AsyncClient` and `AsyncJob`; there `classify_many` is read by "
+        "`async for`."
+    )
+
+
+def result() -> str:
+    """What a `Result` holds, and a `Score`."""
+    properties = [name for name, value in vars(Result).items() if isinstance(value, property)]
+    held = ", ".join([*_fields(Result), *(f"`{name}`" for name in properties)])
+    return f"A `Result` holds {held}. A `Score` is {_lowered(_first_paragraph(Score))}"
+
+
+def public_methods(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """In the order in which they are written."""
+    for name, value in vars(kind).items():
+        if inspect.isfunction(value) and not name.startswith("_"):
+            yield name, value
+
+
+def _arguments(method: Callable[..., Any]) -> str:
+    """In brackets; of those by name only the names, each of which has a default."""
+    parameters = list(inspect.signature(method).parameters.values())
+    if parameters and parameters[0].name == "self":
+        del parameters[0]
+    shown, keywords = [], False
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            if parameter.default is parameter.empty:
+                raise ValueError(f"{method.__qualname__}: {parameter.name} may not be left out")
+            if not keywords:
+                shown.append("*")
+            keywords = True
+            shown.append(parameter.name)
+        else:
+            default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+            shown.append(parameter.name + default)
+    return f"({', '.join(shown)})"
+
+
+def _returned(method: Callable[..., Any]) -> str:
+    annotation = inspect.signature(method).return_annotation
+    if streamed := re.match(r"Generator\[(\w+),", annotation):
+        return f"an iterator of `{streamed[1]}`s"
+    return "–" if annotation == "None" else f"`{annotation}`"
+
+
+def _first_paragraph(thing: object) -> str:
+    text = inspect.getdoc(thing) or ""
+    return " ".join(text.partition("\n\n")[0].split()).replace("``", "`")
+
+
+def _fields(kind: type) -> Iterator[str]:
+    """Each field's name, followed by the names of its own where it is a record too."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        of = typing.get_args(hints[field.name])
+        holds = of[0] if of and typing.get_origin(hints[field.name]) is list else hints[field.name]
+        names = _own_fields(holds)
+        inner = f" ({', '.join(f'`{name}`' for name in names)}{' each' if holds is not hints[field.name] else ''})"
+        yield f"`{field.name}`" + (inner if names else "")
+
+
+def _own_fields(kind: Any) -> tuple[str, ...]:
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    names: tuple[str, ...] = getattr(kind, "_fields", ())
+    return names
+
+
+def _lowered(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+TABLES = {"client": methods, "awaited": awaited, "result": result}

@@ -1,0 +1,38 @@
+"""The table of the client's methods has all of them, and what it says of asyncio is so."""
+
+import inspect
+import re
+
+from producer import AsyncClient, AsyncJob, Client, Job
+from tests.docs.client_table import awaited, methods, result
+
+
+def public(kind: type) -> set[str]:
+    return {name for name, value in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
+
+
+def test_no_public_method_is_missing() -> None:
+    table = methods()
+
+    assert set(re.findall(r"`client\.(\w+)\(", table)) == public(Client)
+    assert set(re.findall(r"`job\.(\w+)\(", table)) == public(Job)
+
+
+def test_the_asyncio_classes_have_the_same_methods_and_arguments() -> None:
+    for blocking, other in ((Client, AsyncClient), (Job, AsyncJob)):
+        assert public(blocking) == public(other)
+        for name in ("__init__", *sorted(public(blocking))):
+            one, two = (inspect.signature(getattr(kind, name)).parameters.values() for kind in (blocking, other))
+            if (blocking, name) != (Job, "__init__"):  # a handle is made by its client
+                assert [(p.name, p.kind, p.default) for p in one] == [(p.name, p.kind, p.default) for p in two], name
+
+
+def test_what_is_no_coroutine_with_asyncio_is_named() -> None:
+    assert "All but `client.classify_many` and `client.job` are coroutines" in awaited()
+    assert inspect.isasyncgenfunction(AsyncClient.classify_many) is False  # its arguments are checked at the call
+    assert inspect.signature(AsyncClient.classify_many).return_annotation.startswith("AsyncGenerator[")
+
+
+def test_the_fields_of_a_result_are_named() -> None:
+    assert "`ranking` (`label`, `score` each)" in result()
+    assert "`timings_ms` (`queued`, `fetch`," in result()
