@@ -36,7 +36,9 @@ def make_fetcher() -> Iterator[MakeFetcher]:
 
         def make(*servers: ScriptedServer, **options: Any) -> Fetcher:
             allow = parse_allow(",".join(f"{server.address}/32:{server.port}" for server in servers))
-            options = {"max_bytes": 1_000_000, "timeout_s": 5.0, "allow": allow, **options}
+            # Used again at once, so that whatever could go wrong between two answers has no time to be noticed.
+            usual = {"max_bytes": 1_000_000, "timeout_s": 5.0, "allow": allow, "connection_quiet_s": 0.0}
+            options = {**usual, **options}
             return fetchers.enter_context(Fetcher(**options))
 
         yield make

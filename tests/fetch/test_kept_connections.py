@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import trustme
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
 from tests.fetch.servers import Exchange
+from worker.fetch.pool import QUIET_S
 
 
 def test_one_connection_serves_many_downloads(serve: Serve, make_fetcher: MakeFetcher) -> None:
@@ -120,6 +122,36 @@ def test_what_comes_with_an_answer_never_becomes_part_of_the_next(
     fetcher = make_fetcher(server)
     assert [fetcher.fetch(server.url()) for _ in range(5)] == [IMAGE] * 5
     assert server.connections == 5  # nor is a server that sent too much asked again on that connection
+
+
+def test_what_comes_a_moment_after_an_answer_is_not_the_next_ones_either(
+    serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    """As where Nagle's algorithm holds the second of two answers back until something more is said."""
+    first: list[Exchange] = []
+
+    def script(exchange: Exchange) -> None:
+        first.append(exchange)
+        if exchange.path == "/next":
+            first[0].send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+        exchange.answer(exchange.path.encode())
+
+    server = serve(script)
+    fetcher = make_fetcher(server, connection_quiet_s=QUIET_S)
+    assert [fetcher.fetch(server.url(path)) for path in ("/first", "/next")] == [b"/first", b"/next"]
+    time.sleep(QUIET_S)  # both may be used again, and one is spoilt
+    with ThreadPoolExecutor(2) as pool:
+        paths = ["/third", "/fourth"]
+        assert list(pool.map(lambda path: fetcher.fetch(server.url(path)), paths)) == [b"/third", b"/fourth"]
+
+
+def test_a_connection_that_has_been_quiet_is_used_again(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE))
+    fetcher = make_fetcher(server, connection_quiet_s=QUIET_S)
+    for _ in range(3):
+        assert fetcher.fetch(server.url()) == IMAGE
+        time.sleep(QUIET_S)
+    assert server.connections == 1
 
 
 def test_a_second_answer_sent_at_once_over_tls_is_not_the_next_ones_either(

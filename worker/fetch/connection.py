@@ -139,6 +139,7 @@ class Connection:
     scope: CancelScope
     address: Address | None
     born_s: float
+    idle_since_s: float
     dup: socket.socket | None
     _watch: Watch | None
     _has_slot: bool
@@ -147,7 +148,7 @@ class Connection:
     def set_up(self, target: Target, dialer: Dialer, watchdog: Watchdog) -> None:
         """Give the connection what it needs to dial."""
         self.target = target
-        self.born_s = time.monotonic()
+        self.born_s = self.idle_since_s = time.monotonic()
         self.scope = CancelScope(self.born_s)
         self.address = None
         self.dup = None

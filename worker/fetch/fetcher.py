@@ -27,7 +27,7 @@ from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import FetchFailed, timed_out
 from worker.fetch.freshness import Moment, Terms, is_about, renewed, terms_of
 from worker.fetch.hosts import PATIENCE_S, Hosts
-from worker.fetch.pool import MAX_AGE_S, KeptConnections
+from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedAdapter, GuardedResponse, GuardedSession
@@ -71,6 +71,8 @@ class Fetcher:
         user_agent: what to tell servers; a contact address in it is good manners.
         per_host: downloads at once from one host and port, and from one address.
         max_connections: how many idle connections are kept for reuse; of one host at most half of them.
+        max_connection_age_s: from its birth; none is used again that is older.
+        connection_quiet_s: from one answer to the next request on the same connection.
         ca_file: a PEM file of certificate authorities to trust beside the public ones.
         resolve: takes a host name and a port, returns addresses as text.
     """
@@ -87,6 +89,7 @@ class Fetcher:
         per_host: int = 64,
         max_connections: int = 128,
         max_connection_age_s: float = MAX_AGE_S,
+        connection_quiet_s: float = QUIET_S,
         ca_file: str | None = None,
         resolve: Resolve = system_resolve,
     ) -> None:
@@ -98,7 +101,7 @@ class Fetcher:
         # A visit is a part of the download's time: whoever gives downloads less is to find silent hosts too.
         self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s / 2))
         dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses)
-        kept = KeptConnections(max_connections, max_connection_age_s)
+        kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
         # Bytes must come as they are: compressed ones could grow a thousandfold once decoded.
         headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
         self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, _tls_context(ca_file)), headers)

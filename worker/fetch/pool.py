@@ -20,20 +20,29 @@ AnyConnection = PlainConnection | TlsConnection
 
 #: From birth, used or not. DNS records of moving hosts seldom live shorter.
 MAX_AGE_S: Final = 60.0
+#: From the end of an answer to the next request. A server may have said more than that answer, and its system holds the
+#: rest back until what came before is acknowledged, which ours does within 40 ms: what then lies here spoils the
+#: connection, and is nobody's answer. A connection dialled meanwhile costs a fresh handshake, and is kept too.
+QUIET_S: Final = 0.05
 
 
 class KeptConnections:
-    """At most ``max_idle`` idle connections, each at most ``max_age_s`` seconds old. Thread-safe."""
+    """At most ``max_idle`` idle connections, each at most ``max_age_s`` seconds old. Thread-safe.
 
-    def __init__(self, max_idle: int, max_age_s: float = MAX_AGE_S) -> None:
+    Args:
+        quiet_s: how long a connection is listened to before it is used again.
+    """
+
+    def __init__(self, max_idle: int, max_age_s: float = MAX_AGE_S, quiet_s: float = QUIET_S) -> None:
         self._max_idle = max_idle
         self._max_age_s = max_age_s
+        self._quiet_s = quiet_s
         self._lock = threading.Lock()
         self._idle: list[AnyConnection] = []
         self._closed = False
 
     def take(self, target: Target) -> AnyConnection | None:
-        """The connection to this scheme, host and port that was last used, if it still is as we left it."""
+        """The connection to this scheme, host and port that has been quiet for the shortest time that will do."""
         while (found := self._pop(target)) is not None:
             if found.is_connected and not _has_unread_bytes(found):
                 return found
@@ -42,6 +51,7 @@ class KeptConnections:
 
     def give(self, connection: AnyConnection) -> None:
         """Keep a connection whose answer was read to its end; the longest unused gives way when there are too many."""
+        connection.idle_since_s = time.monotonic()
         with self._lock:
             surplus: AnyConnection | None = connection
             if not self._closed and self._max_idle > 0 and self._is_young(connection, time.monotonic()):
@@ -77,7 +87,8 @@ class KeptConnections:
                 self._idle = [connection for connection in self._idle if self._is_young(connection, now_s)]
             found = None
             for position in range(len(self._idle) - 1, -1, -1):
-                if _place_of(self._idle[position].target) == _place_of(target):
+                idle = self._idle[position]
+                if _place_of(idle.target) == _place_of(target) and now_s - idle.idle_since_s >= self._quiet_s:
                     found = self._idle.pop(position)
                     break
         for connection in old:
