@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 #: From a decode (1 ms) to a job's whole time (60 s).
 STAGE_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-#: How many ports to try when the first is taken by another worker of this machine.
-PORTS_TO_TRY: Final = 32
+#: How many ports to try when the first is taken by another worker of this machine: more than a machine has cores.
+PORTS_TO_TRY: Final = 1024
 
 
 class Telemetry:
@@ -140,7 +140,8 @@ class Probes:
 
 def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
     """Bind the port, or with one warning the next that is free."""
-    for candidate in range(port, port + PORTS_TO_TRY):
+    last = min(port + PORTS_TO_TRY, 65_536) - 1
+    for candidate in range(port, last + 1):
         try:
             server = ThreadingHTTPServer((host, candidate), handler)
         except OSError as error:
@@ -151,7 +152,7 @@ def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Thre
         if candidate != port:
             logger.warning("metrics port %d is taken, using %d", port, candidate)
         return server
-    raise OSError(errno.EADDRINUSE, f"ports {port} to {port + PORTS_TO_TRY - 1} are all taken")
+    raise OSError(errno.EADDRINUSE, f"ports {port} to {last} are all taken")
 
 
 def _verdict(reason: str | None) -> tuple[int, str, bytes]:
