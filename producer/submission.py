@@ -21,6 +21,7 @@ from producer.contract import (
     check_url_shape,
     claim_key,
     queue_name,
+    shown_number,
 )
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.envelope import celery_message
@@ -172,7 +173,9 @@ def check_expires_in(expires_in: object) -> float:
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         raise InvalidJob(f"expires_in must be a number of seconds or None, not {type(expires_in).__name__}.")
     if not 0 < expires_in <= MAX_EXPIRES_IN_S:
-        raise InvalidJob(f"expires_in must be more than 0 and at most {MAX_EXPIRES_IN_S:,.0f} s, not {expires_in}.")
+        raise InvalidJob(
+            f"expires_in must be more than 0 and at most {MAX_EXPIRES_IN_S:,.0f} s, not {shown_number(expires_in)}."
+        )
     return float(expires_in)
 
 

@@ -129,6 +129,7 @@ def test_the_prefix_keeps_two_systems_apart(client: Client, valkey: ValkeyServer
     [
         ({"url": "ftp://x/y"}, "http"),
         ({"url": "owl.jpg"}, "http"),
+        ({"url": "http://a/\ud800.jpg"}, r"U\+D800, half of a surrogate pair"),
         ({"labels": []}, "1 to 1,000 labels"),
         ({"labels": ["owl", "owl"]}, "same label"),
         ({"hypothesis_template": "no place"}, "exactly once"),
@@ -139,6 +140,7 @@ def test_the_prefix_keeps_two_systems_apart(client: Client, valkey: ValkeyServer
         ({"job_id": "x" * 129}, "job_id must be 1 to 128"),
         ({"expires_in": 0}, "expires_in must be more than 0"),
         ({"expires_in": float("nan")}, "expires_in must be more than 0"),
+        ({"expires_in": 10**4_500}, "not a number of more than 20 digits"),
         ({"expires_in": "5"}, "expires_in must be a number"),
         ({"queue": "slow"}, "queue must be one of high, default, bulk"),
     ],
