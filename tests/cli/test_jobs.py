@@ -153,6 +153,17 @@ def test_a_local_file_is_refused_where_no_embedded_system_runs(with_valkey: Home
     assert "'owl.png' is a local file, and a worker reads only http(s):// URLs; run `nameshot up`" in done.sentence
 
 
+def test_an_answer_can_be_waited_for_without_end(with_valkey: Home, valkey: ValkeyServer) -> None:
+    with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id")
+    with with_valkey.start("result", "an-id", "--wait", "inf") as running, valkey.connect(1) as connection:
+        while not connection.pubsub_channels(answer_key("an-id")):
+            assert running.process.poll() is None, running.err
+        with_valkey.run("cancel", "an-id")
+
+        assert running.ended() == 1
+        assert running.err == "nameshot: job an-id was cancelled.\n"
+
+
 def test_ctrl_c_ends_a_waiting_command_quietly(with_valkey: Home, valkey: ValkeyServer) -> None:
     with with_valkey.start("classify", URL, "-l", "fox") as running, valkey.connect() as connection:
         while not connection.llen("nameshot.default"):
