@@ -152,6 +152,7 @@ class Client:
             InvalidJob, JobConflict, QueueFull: about the first job that is refused. Those before it are queued, as
                 the message says, and those after it are not. With a ``job_id`` each, the whole call can simply be
                 repeated.
+            Exception: what reading ``jobs`` raises, as it is, once those before it are queued.
         """
         handles: list[Job] = []
         for submissions, refusal in self._desk.chunks(jobs):

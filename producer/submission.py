@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Final
 from uuid import uuid4
 
@@ -103,11 +104,22 @@ class Desk:
         kwargs_json = form_of_one(labels, hypothesis_template, top_k, timeout).filled(url)
         return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
 
-    def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], InvalidJob | None]]:
-        """The messages of many jobs, some at a time; after a bad one come those before it, and why, and the end."""
+    def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], Exception | None]]:
+        """The messages of many jobs, some at a time.
+
+        After a bad one come those before it, and why, and the end; likewise when ``jobs`` itself raises.
+        """
         chunk: list[Submission] = []
         characters = 0
-        for position, job in enumerate(jobs):
+        source = iter(jobs)
+        for position in count():
+            try:
+                job = next(source)
+            except StopIteration:
+                break
+            except Exception as error:
+                yield chunk, error
+                return
             try:
                 chunk.append(self.single(**_arguments(job)))
             except InvalidJob as error:

@@ -1,15 +1,16 @@
 """Sending jobs: checked first, then queued once per id, or refused with a sentence."""
 
+import asyncio
 import hashlib
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
 import pytest
 
-from producer import ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
+from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
 from producer.contract import QUEUES
 from producer.submission import CHUNK_CHARACTERS, Desk
 from tests.producer.stock_worker import StockWorker, result_for
@@ -230,6 +231,37 @@ def test_many_jobs_end_at_the_first_bad_one_and_those_before_it_are_queued(clien
         client.submit_many(("no url" if number == 130 else URL, LABELS) for number in count())
 
     assert client.queue_depths()["default"] == 130
+
+
+def submit_many_blocking(valkey: ValkeyServer, jobs: Iterator[Any]) -> None:
+    with Client(valkey.broker_url, valkey.result_backend) as client:
+        client.submit_many(jobs)
+
+
+def submit_many_async(valkey: ValkeyServer, jobs: Iterator[Any]) -> None:
+    async def submit() -> None:
+        async with AsyncClient(valkey.broker_url, valkey.result_backend) as client:
+            await client.submit_many(jobs)
+
+    asyncio.run(submit())
+
+
+@pytest.mark.parametrize("submit_many", [submit_many_blocking, submit_many_async])
+def test_a_mistake_in_the_source_of_many_jobs_is_the_callers_and_those_before_it_are_queued(
+    submit_many: Callable[[ValkeyServer, Iterator[Any]], None], client: Client, valkey: ValkeyServer
+) -> None:
+    mistake = LookupError("no more pages")
+
+    def jobs() -> Iterator[tuple[str, list[str]]]:
+        for _ in range(150):
+            yield URL, LABELS
+        raise mistake
+
+    with pytest.raises(LookupError) as raised:
+        submit_many(valkey, jobs())
+
+    assert raised.value is mistake
+    assert client.queue_depths()["default"] == 150
 
 
 def test_many_jobs_end_where_the_queue_is_full_and_can_be_repeated(valkey: ValkeyServer, client: Client) -> None:
