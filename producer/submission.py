@@ -166,10 +166,10 @@ class Desk:
         )
 
 
-def check_job_id(job_id: object) -> str:
-    """Return the id, or raise `InvalidJob`."""
+def check_job_id(job_id: object, name: str = "job_id") -> str:
+    """Return the id, or raise `InvalidJob`, which calls it by that name."""
     if not isinstance(job_id, str) or not _JOB_ID.fullmatch(job_id):
-        raise InvalidJob("job_id must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
+        raise InvalidJob(f"{name} must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
     return job_id
 
 
@@ -180,13 +180,13 @@ def check_queue(queue: Queue) -> Queue:
     return queue
 
 
-def check_expires_in(expires_in: object) -> float:
-    """Return the seconds, or raise `InvalidJob`."""
+def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
+    """Return the seconds, or raise `InvalidJob`, which calls them by that name."""
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
-        raise InvalidJob(f"expires_in must be a number of seconds or None, not {type(expires_in).__name__}.")
+        raise InvalidJob(f"{name} must be a number of seconds or None, not {type(expires_in).__name__}.")
     if not 0 < expires_in <= MAX_EXPIRES_IN_S:
         raise InvalidJob(
-            f"expires_in must be more than 0 and at most {MAX_EXPIRES_IN_S:,.0f} s, not {shown_number(expires_in)}."
+            f"{name} must be more than 0 and at most {MAX_EXPIRES_IN_S:,.0f} s, not {shown_number(expires_in)}."
         )
     return float(expires_in)
 

@@ -51,6 +51,21 @@ def test_submitting_an_id_again_queues_nothing_and_another_payload_is_refused(
     assert "was used before with another payload" in done.sentence
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--id", "ÿ"), ("--id", "a b"), ("--id", ""), ("--expires-in", "nan"), ("--expires-in", "0")],
+)
+def test_an_option_that_cannot_be_is_a_wrong_use_and_is_named(
+    option: str, value: str, with_valkey: Home, valkey: ValkeyServer
+) -> None:
+    done = with_valkey.run("submit", URL, "-l", "fox", option, value)
+
+    assert (done.status, done.out) == (2, "")
+    assert done.sentence.startswith(f"{option} must be ")
+    with valkey.connect() as connection:
+        assert not connection.exists("nameshot.default")
+
+
 def test_labels_can_come_from_a_file(with_valkey: Home, valkey: ValkeyServer) -> None:
     (with_valkey.folder / "labels.txt").write_text("fox\n\nsnow owl\n", encoding="utf-8")
 
