@@ -160,6 +160,21 @@ def test_shared_arguments_are_checked_before_anything_is_read(client: Client) ->
     assert len(list(source)) == 1
 
 
+@pytest.mark.parametrize("name", ["images_per_message", "in_flight"])
+@pytest.mark.parametrize(
+    ("value", "kind"), [(1.5, "float"), (float("nan"), "float"), ("3", "str"), (None, "NoneType"), (True, "bool")]
+)
+def test_numbers_of_images_and_messages_are_whole(name: str, value: Any, kind: str, client: Client) -> None:
+    with pytest.raises(InvalidJob, match=f"^{name} must be a whole number, not {kind}.$"):
+        client.classify_many(urls(1), LABELS, **{name: value})
+
+
+@pytest.mark.parametrize("wrong", [{"images_per_message": 10**4_500}, {"in_flight": -(10**4_500)}])
+def test_numbers_that_are_too_long_to_print_are_not_printed(wrong: dict[str, Any], client: Client) -> None:
+    with pytest.raises(InvalidJob, match=r"not a number of more than 20 digits\.$"):
+        client.classify_many(urls(1), LABELS, **wrong)
+
+
 def test_messages_shrink_where_the_answer_would_be_too_long(client: Client, worker: StockWorker) -> None:
     labels = [str(number) for number in range(1_000)]
     with worker.serving("bulk", answer_all):
