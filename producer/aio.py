@@ -11,7 +11,7 @@ from producer.aio_bulk import run_bulk
 from producer.answers import Answer
 from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
-from producer.jobs import AsyncJob, timed_out
+from producer.jobs import AsyncJob, check_wait, timed_out
 from producer.operations import cancel, look_up, not_found, queue_depths, submit
 from producer.portions import BulkOutcome, BulkPlan
 from producer.submission import JobLike, Submission, Templates, check_job_id
@@ -99,6 +99,7 @@ class AsyncClient:
         result_timeout: float | None = None,
     ) -> Result:
         """As `Client.classify`."""
+        check_wait(result_timeout, "result_timeout")
         job = await self.submit(
             url,
             labels,
@@ -165,6 +166,7 @@ class AsyncClient:
 
     async def wait_for(self, job_id: str, timeout: float | None) -> Answer:  # noqa: ASYNC109
         """As `Client.wait_for`."""
+        timeout = check_wait(timeout)
         answer = await self.look_up(job_id)
         if not answer.is_terminal and answer.state != "unknown":
             try:

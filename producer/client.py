@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -12,7 +11,7 @@ from producer.answers import Answer
 from producer.bulk import run_bulk
 from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
-from producer.jobs import Job, timed_out
+from producer.jobs import Job, answer_within, check_wait
 from producer.operations import cancel, look_up, not_found, queue_depths, submit
 from producer.portions import BulkOutcome, BulkPlan
 from producer.submission import JobLike, Submission, Templates, check_job_id
@@ -127,6 +126,7 @@ class Client:
         result_timeout: float | None = None,
     ) -> Result:
         """As `submit`, and wait for the result, for at most ``result_timeout`` seconds; see `Job.result`."""
+        check_wait(result_timeout, "result_timeout")
         job = self.submit(
             url,
             labels,
@@ -152,6 +152,7 @@ class Client:
             InvalidJob, JobConflict, QueueFull: about the first job that is refused. Those before it are queued, as
                 the message says, and those after it are not. With a ``job_id`` each, the whole call can simply be
                 repeated.
+            Exception: what reading ``jobs`` raises, as it is, once those before it are queued.
         """
         handles: list[Job] = []
         for submissions, refusal in self._desk.chunks(jobs):
@@ -215,9 +216,10 @@ class Client:
 
     def wait_for(self, job_id: str, timeout: float | None) -> Answer:
         """Wait for the job's terminal answer, for at most ``timeout`` seconds; see `Job.answer`."""
+        timeout = check_wait(timeout)
         answer = self.look_up(job_id)
         if not answer.is_terminal and answer.state != "unknown":
-            answer = _within(self._listener.wait(job_id), job_id, timeout)
+            answer = answer_within(self._listener.wait(job_id), job_id, timeout)
         if answer.state == "unknown":
             raise not_found(job_id)
         return answer
@@ -251,15 +253,3 @@ class Client:
 
     def _submit_one(self, submission: Submission) -> None:
         self._submit([submission])
-
-
-def _within(waiting: Future[Answer], job_id: str, timeout: float | None) -> Answer:
-    try:
-        return waiting.result(timeout)
-    except TimeoutError:
-        if waiting.done() and not waiting.cancelled():
-            return waiting.result()
-        raise timed_out(job_id, timeout) from None
-    finally:
-        # After an answer this does nothing; after a timeout or Ctrl-C it ends the subscription.
-        waiting.cancel()

@@ -90,7 +90,7 @@ class DeadLetter:
                 at=fields["at"],
                 record=record,
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DeadLetterError(
                 "the list of dead letters holds something else too; check that nothing else uses its key."
             ) from None
@@ -181,7 +181,7 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str) -> tuple[str, s
             body = json.dumps([args, kwargs, embed], separators=(",", ":"))
             envelope["body"] = base64.b64encode(body.encode()).decode()
         payload = canonical_json(kwargs)
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         # Another client's encoding, which only its worker can read: the message goes back whole.
         payload = str(envelope["body"])
     return json.dumps(envelope), fingerprint(letter.task, payload)

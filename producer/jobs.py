@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,9 +38,10 @@ class Job:
         """Wait for the result; a failed, cancelled or expired job's answer is raised.
 
         Args:
-            timeout: seconds to wait; None waits until there is an answer.
+            timeout: seconds to wait; None, as infinity, waits until there is an answer, 0 or less does not wait.
 
         Raises:
+            InvalidJob: ``timeout`` is no number of seconds.
             JobFailed, JobCancelled, JobExpired: the job's own answer.
             JobNotFound: the job is ``unknown``.
             ResultTimeout: no answer within ``timeout``; the job goes on.
@@ -90,6 +93,31 @@ def single_result(job_id: str, answer: Answer) -> Result:
     return answer.result()
 
 
+def check_wait(timeout: object, name: str = "timeout") -> float | None:
+    """The seconds to wait for an answer, None for ever; raises `InvalidJob`. Less than 0 is as 0."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise InvalidJob(f"{name} must be a number of seconds or None, not {type(timeout).__name__}.")
+    if timeout != timeout:  # nan, as `math.isnan` says of no integer that is too large for a float
+        raise InvalidJob(f"{name} must be a number of seconds or None, not nan.")
+    # More than a lock can count: centuries, or weeks on Windows.
+    return None if timeout > threading.TIMEOUT_MAX else max(0.0, float(timeout))
+
+
 def timed_out(job_id: str, timeout: float | None) -> ResultTimeout:
     """The error for a wait that ended without an answer."""
     return ResultTimeout(f"job {job_id} had no answer within {timeout or 0:g} s; it goes on, ask again later.")
+
+
+def answer_within(waiting: Future[Answer], job_id: str, timeout: float | None) -> Answer:
+    """Wait in this thread; raises `ResultTimeout`."""
+    try:
+        return waiting.result(timeout)
+    except TimeoutError:
+        if waiting.done() and not waiting.cancelled():
+            return waiting.result()
+        raise timed_out(job_id, timeout) from None
+    finally:
+        # After an answer this does nothing; after a timeout or Ctrl-C it ends the subscription.
+        waiting.cancel()

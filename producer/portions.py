@@ -15,6 +15,7 @@ from producer.contract import (
     Question,
     Queue,
     check_url_shape,
+    shown_number,
 )
 from producer.errors import InvalidJob, JobFailed
 from producer.forms import Form
@@ -83,10 +84,14 @@ class BulkPlan:
     ) -> Self:
         """Check each argument; raises `InvalidJob`."""
         question = Question.checked(labels, hypothesis_template, top_k, timeout)
+        _check_whole("images_per_message", images_per_message)
         if not 1 <= images_per_message <= MAX_IMAGES_PER_MESSAGE:
-            raise InvalidJob(f"images_per_message must be 1 to {MAX_IMAGES_PER_MESSAGE}, not {images_per_message}.")
+            raise InvalidJob(
+                f"images_per_message must be 1 to {MAX_IMAGES_PER_MESSAGE}, not {shown_number(images_per_message)}."
+            )
+        _check_whole("in_flight", in_flight)
         if in_flight < 1:
-            raise InvalidJob(f"in_flight must be 1 or more messages, not {in_flight}.")
+            raise InvalidJob(f"in_flight must be 1 or more messages, not {shown_number(in_flight)}.")
         if expires_in is not None:
             check_expires_in(expires_in)
         fitting = MAX_SCORES_PER_MESSAGE // question.kept_scores
@@ -114,6 +119,11 @@ class BulkPlan:
         if good:
             submission = self.desk.bulk(good, self.form, expires_in=self.expires_in, queue=self.queue)
         return Portion(start, [str(image) for image in images], refusals, submission)
+
+
+def _check_whole(name: str, number: object) -> None:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise InvalidJob(f"{name} must be a whole number, not {type(number).__name__}.")
 
 
 def _failure(answer: Answer) -> JobFailed | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from producer.errors import SettingsError
 
@@ -43,6 +43,14 @@ def endpoint(url: str, variable: str) -> Endpoint:
             f"{variable} must be one redis://, rediss:// or redis+socket:// URL, not {_shown_scheme(url)}; "
             "other brokers and Sentinel are not supported."
         )
+    host_name = parts.hostname or "localhost"
+    if not is_host(unquote(host_name)):  # redis-py unquotes it
+        raise SettingsError(
+            f"{variable} names the host {host_name[:100]!r}, which cannot be one; "
+            "it should look like redis://localhost:6379/0."
+        )
+    if not _is_utf8(parts.netloc + parts.query):
+        raise SettingsError(f"{variable} holds bytes that are not UTF-8; percent-encode them.")
     query = dict(parse_qsl(parts.query))
     user = f"{parts.username or ''}:**@" if parts.password else f"{parts.username}@" if parts.username else ""
     if scheme in _SOCKET:
@@ -54,13 +62,30 @@ def endpoint(url: str, variable: str) -> Endpoint:
     database = parts.path.strip("/")
     if database and not database.isdigit():
         raise SettingsError(f"{variable} must end in a database number, as in redis://localhost:6379/0.")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "localhost"
+    host = f"[{host_name}]" if ":" in host_name else host_name
     shown = f"{scheme}://{user}{host}:{port or 6379}/{database or 0}"
     if "ssl_cert_reqs" in query:
         # Celery documents CERT_REQUIRED, redis-py takes required.
         query["ssl_cert_reqs"] = query["ssl_cert_reqs"].lower().removeprefix("cert_")
     rewritten = f"{scheme}://{parts.netloc}{parts.path}" + (f"?{urlencode(query)}" if query else "")
     return Endpoint(rewritten, shown, variable)
+
+
+def is_host(name: str) -> bool:
+    """Whether a resolver can be asked for a name at all: for others Python raises errors that are no OSError."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return name.isprintable() and " " not in name
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown_scheme(url: str) -> str:

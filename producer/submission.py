@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Final
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from producer.contract import (
     check_url_shape,
     claim_key,
     queue_name,
+    shown_number,
 )
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.envelope import celery_message
@@ -102,11 +104,22 @@ class Desk:
         kwargs_json = form_of_one(labels, hypothesis_template, top_k, timeout).filled(url)
         return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
 
-    def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], InvalidJob | None]]:
-        """The messages of many jobs, some at a time; after a bad one come those before it, and why, and the end."""
+    def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], Exception | None]]:
+        """The messages of many jobs, some at a time.
+
+        After a bad one come those before it, and why, and the end; likewise when ``jobs`` itself raises.
+        """
         chunk: list[Submission] = []
         characters = 0
-        for position, job in enumerate(jobs):
+        source = iter(jobs)
+        for position in count():
+            try:
+                job = next(source)
+            except StopIteration:
+                break
+            except Exception as error:
+                yield chunk, error
+                return
             try:
                 chunk.append(self.single(**_arguments(job)))
             except InvalidJob as error:
@@ -153,10 +166,10 @@ class Desk:
         )
 
 
-def check_job_id(job_id: object) -> str:
-    """Return the id, or raise `InvalidJob`."""
+def check_job_id(job_id: object, name: str = "job_id") -> str:
+    """Return the id, or raise `InvalidJob`, which calls it by that name."""
     if not isinstance(job_id, str) or not _JOB_ID.fullmatch(job_id):
-        raise InvalidJob("job_id must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
+        raise InvalidJob(f"{name} must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
     return job_id
 
 
@@ -167,12 +180,14 @@ def check_queue(queue: Queue) -> Queue:
     return queue
 
 
-def check_expires_in(expires_in: object) -> float:
-    """Return the seconds, or raise `InvalidJob`."""
+def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
+    """Return the seconds, or raise `InvalidJob`, which calls them by that name."""
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
-        raise InvalidJob(f"expires_in must be a number of seconds or None, not {type(expires_in).__name__}.")
+        raise InvalidJob(f"{name} must be a number of seconds or None, not {type(expires_in).__name__}.")
     if not 0 < expires_in <= MAX_EXPIRES_IN_S:
-        raise InvalidJob(f"expires_in must be more than 0 and at most {MAX_EXPIRES_IN_S:,.0f} s, not {expires_in}.")
+        raise InvalidJob(
+            f"{name} must be more than 0 and at most {MAX_EXPIRES_IN_S:,.0f} s, not {shown_number(expires_in)}."
+        )
     return float(expires_in)
 
 

@@ -179,7 +179,7 @@ class AnswerListener:
     def _take(self, job_id: str, payload: bytes) -> None:
         try:
             answer = Answer.from_meta(payload, job_id)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             # Not what Celery writes: tell those who wait for this job, and go on serving the others.
             self._resolve(job_id, error)
         else:

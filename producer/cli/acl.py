@@ -58,7 +58,10 @@ def acl(
 def _where(redis: str) -> tuple[str, str]:
     from urllib.parse import urlsplit
 
+    from producer.redis_urls import endpoint
+
     try:
+        endpoint(redis, "--redis")  # as the programs will read it; its error is a ValueError too
         parts = urlsplit(redis)
         scheme, port, path = parts.scheme, parts.port, parts.path.strip("/")
     except ValueError:

@@ -109,7 +109,7 @@ def _jsonl(lines: Iterable[str], key: str | None) -> Iterator[Record]:
             continue
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter for brackets some thousand deep
             yield Record(number, "", "the line is not JSON")
             continue
         yield _from_json(number, value, key)

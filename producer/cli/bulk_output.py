@@ -188,7 +188,7 @@ def _entries(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
             try:
                 entry = json.loads(raw)
                 _ = (entry["line"] + 0, entry["url"] + "", entry["question"], entry.get("result") or entry["error"])
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise BulkOutputError(
                     f"line {number} of {file} was not written by `nameshot bulk`; write to another file with -o."
                 ) from None

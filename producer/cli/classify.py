@@ -11,7 +11,7 @@ from producer.cli import options, output
 from producer.cli.connection import connect, image_url
 from producer.cli.failures import error_to_json, sentence, shown_image
 from producer.cli.usage import UsageError
-from producer.errors import JobCancelled, JobExpired, JobFailed, ResultTimeout
+from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, ResultTimeout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,14 +75,19 @@ def submit(
 
     One id a line, for `nameshot status`, `result` and `cancel`.
     """
+    from producer.submission import check_expires_in, check_job_id
+
     labels = options.candidate_labels(label, labels_file)
     if job_id is not None and len(images) > 1:
         raise UsageError("--id stands for one job; give one image with it.")
     shared = _shared(labels, template, top_k, timeout, queue)
-    if job_id is not None:
-        shared["job_id"] = job_id
-    if expires_in is not None:
-        shared["expires_in"] = expires_in
+    try:
+        if job_id is not None:
+            shared["job_id"] = check_job_id(job_id, "--id")
+        if expires_in is not None:
+            shared["expires_in"] = check_expires_in(expires_in, "--expires-in")
+    except InvalidJob as error:
+        raise UsageError(str(error)) from None
     urls = _urls(images)
     with connect() as client:
         for image, job in zip(images, client.submit_many({"url": url, **shared} for url in urls), strict=True):

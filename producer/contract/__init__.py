@@ -7,6 +7,7 @@ from producer.contract.job import (
     ClassifyManyJob,
     Question,
     check_url_shape,
+    shown_number,
 )
 from producer.contract.labels import DEFAULT_TEMPLATE, fill
 from producer.contract.names import (
@@ -57,5 +58,6 @@ __all__ = [
     "lease_key",
     "queue_name",
     "rung_name",
+    "shown_number",
     "workers_key",
 ]

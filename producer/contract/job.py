@@ -7,6 +7,7 @@ Both producer and worker read a message through the same classmethod, so there i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -17,6 +18,8 @@ from producer.errors import InvalidJob
 MAX_IMAGES_PER_MESSAGE: Final = 64
 #: Scores in one bulk answer: 64 images with 312 kept scores. Keeps an answer near 1 MB.
 MAX_SCORES_PER_MESSAGE: Final = 20_000
+#: A worker reads no integer of more than 20 characters.
+MAX_TOP_K: Final = 10**20 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +132,22 @@ def check_url_shape(url: object) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https") or not rest or rest[0] in "/?#":
         raise InvalidJob("image must be an absolute http:// or https:// URL; other schemes and file paths are refused.")
+    # As a worker reads messages: one such URL would fail its whole message. Most URLs are ASCII and not looked through.
+    if not url.isascii() and (half := _SURROGATE.search(url)):
+        raise InvalidJob(
+            f"image contains U+{ord(half[0]):04X}, half of a surrogate pair; percent-encode the bytes it stands for."
+        )
     return url
 
 
+def shown_number(number: float) -> str:
+    """A number as a sentence can hold it: Python writes no integer of more than 4,300 digits, nor is one read."""
+    if isinstance(number, int) and abs(number) >= 10**20:
+        return "a number of more than 20 digits"
+    return str(number)
+
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SHARED_ARGUMENTS: Final = ("candidate_labels", "hypothesis_template", "top_k", "timeout")
 
 
@@ -152,8 +168,8 @@ def _check_top_k(top_k: object) -> int | None:
         return None
     if isinstance(top_k, bool) or not isinstance(top_k, int):
         raise InvalidJob(f"top_k must be a whole number or null, not {type(top_k).__name__}.")
-    if top_k < 1:
-        raise InvalidJob(f"top_k must be 1 or more, not {top_k}.")
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise InvalidJob(f"top_k must be 1 or more and less than 10**20, not {shown_number(top_k)}.")
     return top_k
 
 

@@ -60,7 +60,13 @@ def test_the_queues_prefix_is_that_of_the_environment(tmp_path: Path) -> None:
     assert settings_in(tmp_path / "access" / "worker.env")["NAMESHOT_QUEUE_PREFIX"] == "birds"
 
 
-@pytest.mark.parametrize("address", ["redis", "http://x", "redis://user:pw@host", "redis://host/0", "redis://h:port"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("redis", "http://x", "redis://user:pw@host", "redis://host/0", "redis://h:port"),
+        *("redis://\udcff", "redis://a b", "redis://a..b", "redis://a;b"),
+    ],
+)
 def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> None:
     done = Home.make(tmp_path).run("acl", "access", "--redis", address)
 

@@ -87,6 +87,7 @@ def test_a_json_key_can_be_chosen(tmp_path: Path) -> None:
     ("name", "line", "problem"),
     [
         ("list.jsonl", "{broken", "the line is not JSON"),
+        pytest.param("list.jsonl", "[" * 100_000, "the line is not JSON", id="too deep"),
         ("list.jsonl", '{"name": "x"}', "the line has no text under image or url"),
         ("list.jsonl", '{"url": 7}', "the line has no text under image or url"),
         ("list.csv", "7", "the row has 1 columns, and the image should be in 2"),

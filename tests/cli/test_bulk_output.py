@@ -101,7 +101,14 @@ def test_an_input_that_has_changed_is_noticed(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ['{"line": 1}\n', "http://a/1\n", "http://a/1", "{}", '{"line": "1", "url": "u", "question": "q"}\n'],
+    [
+        '{"line": 1}\n',
+        "http://a/1\n",
+        "http://a/1",
+        "{}",
+        '{"line": "1", "url": "u", "question": "q"}\n',
+        pytest.param("[" * 100_000, id="too deep"),
+    ],
 )
 def test_a_file_of_somebody_else_is_left_alone(content: str, tmp_path: Path) -> None:
     file = tmp_path / "urls.txt"

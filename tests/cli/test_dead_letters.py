@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from producer import Client, JobConflict
+from producer.contract import dead_letters_key
 from tests.cli.command import Home
 from tests.delivery.hands import give_up, misread
 from tests.valkey_server import ValkeyServer
@@ -187,6 +188,16 @@ def test_a_wrong_use_is_one_sentence(with_valkey: Home, arguments: tuple[str, ..
 
     assert (done.status, done.out) == (2, "")
     assert done.sentence
+
+
+@pytest.mark.parametrize("record", ["null", "{}", "[" * 100_000], ids=["null", "empty", "too deep"])
+def test_a_list_that_holds_something_else_is_one_sentence(record: str, with_valkey: Home, broker: redis.Redis) -> None:
+    broker.lpush(dead_letters_key("nameshot"), record)
+
+    done = with_valkey.run("dead-letters", "list")
+
+    assert (done.status, done.out) == (1, "")
+    assert done.sentence.startswith("the list of dead letters holds something else too")
 
 
 def test_without_redis_it_is_one_sentence(home: Home) -> None:

@@ -51,6 +51,21 @@ def test_submitting_an_id_again_queues_nothing_and_another_payload_is_refused(
     assert "was used before with another payload" in done.sentence
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--id", "ÿ"), ("--id", "a b"), ("--id", ""), ("--expires-in", "nan"), ("--expires-in", "0")],
+)
+def test_an_option_that_cannot_be_is_a_wrong_use_and_is_named(
+    option: str, value: str, with_valkey: Home, valkey: ValkeyServer
+) -> None:
+    done = with_valkey.run("submit", URL, "-l", "fox", option, value)
+
+    assert (done.status, done.out) == (2, "")
+    assert done.sentence.startswith(f"{option} must be ")
+    with valkey.connect() as connection:
+        assert not connection.exists("nameshot.default")
+
+
 def test_labels_can_come_from_a_file(with_valkey: Home, valkey: ValkeyServer) -> None:
     (with_valkey.folder / "labels.txt").write_text("fox\n\nsnow owl\n", encoding="utf-8")
 
@@ -151,6 +166,17 @@ def test_a_local_file_is_refused_where_no_embedded_system_runs(with_valkey: Home
 
     assert done.status == 2
     assert "'owl.png' is a local file, and a worker reads only http(s):// URLs; run `nameshot up`" in done.sentence
+
+
+def test_an_answer_can_be_waited_for_without_end(with_valkey: Home, valkey: ValkeyServer) -> None:
+    with_valkey.run("submit", URL, "-l", "fox", "--id", "an-id")
+    with with_valkey.start("result", "an-id", "--wait", "inf") as running, valkey.connect(1) as connection:
+        while not connection.pubsub_channels(answer_key("an-id")):
+            assert running.process.poll() is None, running.err
+        with_valkey.run("cancel", "an-id")
+
+        assert running.ended() == 1
+        assert running.err == "nameshot: job an-id was cancelled.\n"
 
 
 def test_ctrl_c_ends_a_waiting_command_quietly(with_valkey: Home, valkey: ValkeyServer) -> None:

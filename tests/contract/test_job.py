@@ -7,8 +7,11 @@ from enum import Enum
 import pytest
 
 from producer.contract import DEFAULT_TEMPLATE, ClassifyJob, ClassifyManyJob, Question, check_url_shape, fill
+from producer.contract.job import MAX_TOP_K
 from producer.contract.labels import check_candidate_labels
+from producer.envelope import canonical_json
 from producer.errors import InvalidJob
+from worker import strict_json
 
 URL = "https://images.example/owl.jpg"
 LABELS = ["fox", "bear", "seagull", "owl"]
@@ -198,6 +201,21 @@ def test_top_k_above_the_number_of_labels_means_all_of_them() -> None:
     assert Question.checked(LABELS, top_k=99).kept_scores == len(LABELS)
 
 
+@pytest.mark.parametrize("top_k", [10**20, 10**4_500, -(10**4_500)], ids=["21 digits", "4501", "-4501"])
+def test_a_top_k_that_no_worker_reads_is_refused_in_a_short_sentence(top_k: int) -> None:
+    sentence = refusal(top_k=top_k)
+
+    assert sentence == "top_k must be 1 or more and less than 10**20, not a number of more than 20 digits."
+
+
+def test_the_largest_top_k_is_one_that_a_worker_reads() -> None:
+    kwargs = ClassifyJob(URL, Question.checked(LABELS, top_k=MAX_TOP_K)).to_kwargs()
+
+    assert strict_json.loads(canonical_json(kwargs).encode()) == kwargs
+    with pytest.raises(strict_json.NotStrictJson):
+        strict_json.loads(canonical_json({**kwargs, "top_k": MAX_TOP_K + 1}).encode())
+
+
 @pytest.mark.parametrize("timeout", [0, -1, "3", True, float("nan"), float("inf"), 10**400])
 def test_timeout_is_a_positive_number_of_seconds(timeout: object) -> None:
     assert "timeout" in refusal(timeout=timeout)
@@ -223,6 +241,18 @@ def test_a_bulk_answer_that_would_be_huge_asks_for_top_k() -> None:
 def test_a_producer_sees_at_once_that_something_is_no_url(url: object) -> None:
     with pytest.raises(InvalidJob):
         check_url_shape(url)
+
+
+@pytest.mark.parametrize("half", [0xD800, 0xDCFF, 0xDFFF])
+def test_a_producer_sees_at_once_that_a_url_holds_half_a_surrogate_pair(half: int) -> None:
+    with pytest.raises(InvalidJob, match=rf"image contains U\+{half:04X}, half of a surrogate pair"):
+        check_url_shape(f"https://images.example/フクロウ{chr(half)}.jpg")
+
+
+def test_a_url_in_any_script_is_left_to_the_worker() -> None:
+    url = "https://bücher.example/フクロウ🦉.jpg"
+
+    assert check_url_shape(url) == url
 
 
 def test_a_producer_leaves_the_full_url_policy_to_the_worker() -> None:

@@ -101,11 +101,12 @@ def test_or_in_order_if_asked(client: Client, worker: StockWorker) -> None:
 
 def test_a_bad_url_is_one_outcome_and_the_stream_goes_on(client: Client, worker: StockWorker) -> None:
     given: list[Any] = ["https://a.example/1", "owl.jpg", "ftp://a.example/2", "data:image/png;base64,AA", None, ""]
+    given.append("http://a.example/\ud800")
     with worker.serving("bulk", answer_all):
         outcomes = sorted(client.classify_many([*given, "https://a.example/3"], LABELS), key=lambda each: each.index)
 
     codes = [outcome.error.code if outcome.error else "" for outcome in outcomes]
-    assert codes == ["", "invalid_url", "scheme_not_allowed", "scheme_not_allowed", "invalid_url", "invalid_url", ""]
+    assert codes == ["", "invalid_url", "scheme_not_allowed", "scheme_not_allowed", *["invalid_url"] * 3, ""]
     assert [outcome.image for outcome in outcomes[:2]] == given[:2]
 
 
@@ -157,6 +158,21 @@ def test_shared_arguments_are_checked_before_anything_is_read(client: Client) ->
             client.classify_many(source, **arguments)
 
     assert len(list(source)) == 1
+
+
+@pytest.mark.parametrize("name", ["images_per_message", "in_flight"])
+@pytest.mark.parametrize(
+    ("value", "kind"), [(1.5, "float"), (float("nan"), "float"), ("3", "str"), (None, "NoneType"), (True, "bool")]
+)
+def test_numbers_of_images_and_messages_are_whole(name: str, value: Any, kind: str, client: Client) -> None:
+    with pytest.raises(InvalidJob, match=f"^{name} must be a whole number, not {kind}.$"):
+        client.classify_many(urls(1), LABELS, **{name: value})
+
+
+@pytest.mark.parametrize("wrong", [{"images_per_message": 10**4_500}, {"in_flight": -(10**4_500)}])
+def test_numbers_that_are_too_long_to_print_are_not_printed(wrong: dict[str, Any], client: Client) -> None:
+    with pytest.raises(InvalidJob, match=r"not a number of more than 20 digits\.$"):
+        client.classify_many(urls(1), LABELS, **wrong)
 
 
 def test_messages_shrink_where_the_answer_would_be_too_long(client: Client, worker: StockWorker) -> None:

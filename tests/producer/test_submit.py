@@ -1,15 +1,16 @@
 """Sending jobs: checked first, then queued once per id, or refused with a sentence."""
 
+import asyncio
 import hashlib
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
 import pytest
 
-from producer import ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
+from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
 from producer.contract import QUEUES
 from producer.submission import CHUNK_CHARACTERS, Desk
 from tests.producer.stock_worker import StockWorker, result_for
@@ -129,6 +130,7 @@ def test_the_prefix_keeps_two_systems_apart(client: Client, valkey: ValkeyServer
     [
         ({"url": "ftp://x/y"}, "http"),
         ({"url": "owl.jpg"}, "http"),
+        ({"url": "http://a/\ud800.jpg"}, r"U\+D800, half of a surrogate pair"),
         ({"labels": []}, "1 to 1,000 labels"),
         ({"labels": ["owl", "owl"]}, "same label"),
         ({"hypothesis_template": "no place"}, "exactly once"),
@@ -139,6 +141,7 @@ def test_the_prefix_keeps_two_systems_apart(client: Client, valkey: ValkeyServer
         ({"job_id": "x" * 129}, "job_id must be 1 to 128"),
         ({"expires_in": 0}, "expires_in must be more than 0"),
         ({"expires_in": float("nan")}, "expires_in must be more than 0"),
+        ({"expires_in": 10**4_500}, "not a number of more than 20 digits"),
         ({"expires_in": "5"}, "expires_in must be a number"),
         ({"queue": "slow"}, "queue must be one of high, default, bulk"),
     ],
@@ -228,6 +231,37 @@ def test_many_jobs_end_at_the_first_bad_one_and_those_before_it_are_queued(clien
         client.submit_many(("no url" if number == 130 else URL, LABELS) for number in count())
 
     assert client.queue_depths()["default"] == 130
+
+
+def submit_many_blocking(valkey: ValkeyServer, jobs: Iterator[Any]) -> None:
+    with Client(valkey.broker_url, valkey.result_backend) as client:
+        client.submit_many(jobs)
+
+
+def submit_many_async(valkey: ValkeyServer, jobs: Iterator[Any]) -> None:
+    async def submit() -> None:
+        async with AsyncClient(valkey.broker_url, valkey.result_backend) as client:
+            await client.submit_many(jobs)
+
+    asyncio.run(submit())
+
+
+@pytest.mark.parametrize("submit_many", [submit_many_blocking, submit_many_async])
+def test_a_mistake_in_the_source_of_many_jobs_is_the_callers_and_those_before_it_are_queued(
+    submit_many: Callable[[ValkeyServer, Iterator[Any]], None], client: Client, valkey: ValkeyServer
+) -> None:
+    mistake = LookupError("no more pages")
+
+    def jobs() -> Iterator[tuple[str, list[str]]]:
+        for _ in range(150):
+            yield URL, LABELS
+        raise mistake
+
+    with pytest.raises(LookupError) as raised:
+        submit_many(valkey, jobs())
+
+    assert raised.value is mistake
+    assert client.queue_depths()["default"] == 150
 
 
 def test_many_jobs_end_where_the_queue_is_full_and_can_be_repeated(valkey: ValkeyServer, client: Client) -> None:
