@@ -56,10 +56,19 @@ class Answer:
 
     @classmethod
     def from_meta(cls, payload: bytes | str, job_id: str) -> Answer:
-        """Read one entry as Celery's JSON has it."""
+        """Read one entry as Celery's JSON has it; one that no worker writes is a failure of that job, and no other."""
+        try:
+            return cls._from_json(payload, job_id)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return cls("failed", error=JobFailed("model_error", "its answer is none that a worker writes.", False))
+
+    @classmethod
+    def _from_json(cls, payload: bytes | str, job_id: str) -> Answer:
         meta = json.loads(payload)
         status, result = meta["status"], meta.get("result")
         if status == "SUCCESS":
+            if not isinstance(result, dict):
+                raise TypeError("a result is an object")
             return cls("succeeded", value=result)
         if status == "FAILURE":
             return cls("failed", error=_failure(result))

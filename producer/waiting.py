@@ -177,14 +177,9 @@ class AnswerListener:
         self._heard_at_s = asyncio.get_running_loop().time()
 
     def _take(self, job_id: str, payload: bytes) -> None:
-        try:
-            answer = Answer.from_meta(payload, job_id)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            # Not what Celery writes: tell those who wait for this job, and go on serving the others.
-            self._resolve(job_id, error)
-        else:
-            if answer.is_terminal:
-                self._resolve(job_id, answer)
+        answer = Answer.from_meta(payload, job_id)
+        if answer.is_terminal:
+            self._resolve(job_id, answer)
 
     async def _check(self) -> None:
         """Look once at what stands already, after each subscription was confirmed."""
