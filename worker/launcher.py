@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -21,9 +21,11 @@ from typing import Final
 from producer.errors import SettingsError
 from producer.processes.child import LeashedProcess
 from producer.processes.keeper import POLL_INTERVAL_S, Keeper
-from producer.settings import ProducerSettings, read_settings
+from producer.settings import read_settings
 from worker import logs
-from worker.fleet import ReadyFile, engine_and_fronts, private_folder
+from worker.fleet import Fronts, engine_and_fronts, private_folder
+from worker.ready_file import ReadyFile
+from worker.settings import WorkerSettings
 from worker.stopping import StopSignals, stop_signals
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class _Worker:
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name = name
         self._command, self._environment = command, environment
+        self.ready_file = ReadyFile(environment.get("NAMESHOT_READY_FILE"))
         self.restart()
 
     def restart(self) -> None:
@@ -60,8 +63,7 @@ class _Worker:
 
     def judge(self, _deaths: int, _what_happened: str) -> None:
         """What a `Keeper` asks at each death."""
-        if ready_file := self._environment.get("NAMESHOT_READY_FILE"):
-            Path(ready_file).unlink(missing_ok=True)  # what was killed left it there
+        self.ready_file.remove()  # what was killed left it there
         if self.process.status() == os.EX_CONFIG:
             raise _Refused(self.name)
 
@@ -88,21 +90,24 @@ def launch(
     Raises:
         SettingsError: ``all``, and there is no GPU; or the environment does not fit several workers.
     """
+    logs.configure("INFO", "human")
     try:
-        settings = read_settings(ProducerSettings)
+        settings = read_settings(WorkerSettings)
+        logs.configure(settings.log_level, settings.log_format)
+        ReadyFile(settings.ready_file).begin()
     except SettingsError as error:
-        logs.configure("INFO", "human")
         logger.critical("%s", error)
         return os.EX_CONFIG
-    logs.configure(settings.log_level, settings.log_format)
     devices = _devices(gpus)
-    if processes is None and len(devices) > 1 and "NAMESHOT_READY_FILE" in os.environ:
+    if processes is None and len(devices) > 1 and settings.ready_file:
         raise SettingsError(
             f"NAMESHOT_READY_FILE tells of one worker, and --gpus {gpus} starts {len(devices)}: unset it and ask each "
             "worker's /readyz, or run this command once for each GPU."
         )
     with stop_signals() as signals, ExitStack() as stack:
-        ready = ReadyFile(None)
+        fronts = Fronts()
+        # A worker makes and removes its own.
+        ready = ReadyFile(settings.ready_file if processes else None, fronts.are_ready)
         if processes is None:
             workers = [
                 _Worker(
@@ -114,14 +119,13 @@ def launch(
             ]
         else:
             folder = stack.enter_context(private_folder())
-            ready = ReadyFile(os.environ.get("NAMESHOT_READY_FILE"))
             workers = [
                 _Worker(part.name, part.command, part.environment)
-                for part in engine_and_fronts(devices, processes, folder, ready, front=command, engine=engine)
+                for part in engine_and_fronts(devices, processes, folder, fronts, front=command, engine=engine)
             ]
         stack.callback(ready.remove)
         try:
-            arrived = _keep(workers, signals, ready.look)
+            arrived = _keep(workers, signals, ready)
         except _Refused as refused:
             if len(workers) > 1:
                 logger.error("%s cannot work: all workers are stopped.", refused)
@@ -155,13 +159,13 @@ def _visible_gpus() -> int:
     return found
 
 
-def _keep(workers: Sequence[_Worker], signals: StopSignals, look: Callable[[], None]) -> list[signal.Signals]:
+def _keep(workers: Sequence[_Worker], signals: StopSignals, ready: ReadyFile) -> list[signal.Signals]:
     """Start again what dies, and look at the rest, until signals arrive."""
     keepers = [Keeper(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
     while not (arrived := signals.wait(POLL_INTERVAL_S)):
         for keeper in keepers:
             keeper.tick()
-        look()
+        ready.look()
     return arrived
 
 

@@ -109,10 +109,20 @@ def test_a_message_that_kills_a_worker_before_a_job_of_it_runs_is_survived(
     assert launcher.log.count("the worker was killed by SIGKILL") == 1
 
 
-@pytest.mark.parametrize("setting", ["NAMESHOT_FETCH_PORTS", "NAMESHOT_MAX_QUEUE"])
-def test_a_setting_that_cannot_be_used_is_said_once_and_not_tried_again(launch: Launch, setting: str) -> None:
-    """The first is found by the worker, the second by the launcher already."""
-    launcher = launch(**{setting: "80,http"})
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("NAMESHOT_FETCH_PORTS", "80,http"),
+        ("NAMESHOT_MAX_QUEUE", "80,http"),
+        ("NAMESHOT_READY_FILE", "/no/such/folder/ready"),
+        ("NAMESHOT_READY_FILE", "/tmp"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_said_once_and_not_tried_again(
+    launch: Launch, setting: str, value: str
+) -> None:
+    """The first is found by the worker, the others by the launcher already."""
+    launcher = launch(**{setting: value})
 
     assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG
     assert launcher.log.count(setting) == 1
