@@ -157,7 +157,7 @@ def _start(sender: Any, **_: Any) -> None:
 
 def _load(sender: Any) -> None:
     broker_endpoint = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL")
-    app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs)
+    app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)
     app.ready_file.begin()
     app.service = build(
         app.settings,
@@ -221,7 +221,7 @@ def _ready(**_: Any) -> None:
     settle()
     logger.info("ready: %s takes jobs from %s.* at %s", app.service.model.name, app.settings.queue_prefix, broker)
     app.takes_jobs = True
-    app.ready_file.look()
+    app.ready_file.keep()
 
 
 def _stopping(**_: Any) -> None:
@@ -230,6 +230,7 @@ def _stopping(**_: Any) -> None:
 
 
 def _close(**_: Any) -> None:
+    app.ready_file.look()  # the signal may have come while it was being made
     app.delivery.departure.drained()
     app.delivery.lease.leave()
     app.cancel_listener.close()

@@ -123,7 +123,6 @@ def launch(
                 _Worker(part.name, part.command, part.environment)
                 for part in engine_and_fronts(devices, processes, folder, fronts, front=command, engine=engine)
             ]
-        stack.callback(ready.remove)
         try:
             arrived = _keep(workers, signals, ready)
         except _Refused as refused:
@@ -162,10 +161,13 @@ def _visible_gpus() -> int:
 def _keep(workers: Sequence[_Worker], signals: StopSignals, ready: ReadyFile) -> list[signal.Signals]:
     """Start again what dies, and look at the rest, until signals arrive."""
     keepers = [Keeper(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
-    while not (arrived := signals.wait(POLL_INTERVAL_S)):
-        for keeper in keepers:
-            keeper.tick()
-        ready.look()
+    try:
+        while not (arrived := signals.wait(POLL_INTERVAL_S)):
+            for keeper in keepers:
+                keeper.tick()
+            ready.look()
+    finally:
+        ready.remove()  # not only once they have finished what they have
     return arrived
 
 
@@ -182,6 +184,8 @@ def _stop(workers: Sequence[_Worker], arrived: list[signal.Signals], signals: St
         arrived = signals.wait(POLL_INTERVAL_S)
     # One that was still loading its model died of the signal itself.
     unclean = [worker for worker in running if -(worker.process.status() or 0) not in {0, *sent}]
+    for worker in running:
+        worker.ready_file.remove()
     for worker in unclean:
         logger.error("%s %s while it was to stop.", worker.name, worker.process.describe_exit())
     return 1 if unclean else 0

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from producer.errors import SettingsError
 
 logger = logging.getLogger(__name__)
+
+#: As often as the launcher looks, which has a file of this kind for each of its fronts.
+LOOK_S: Final = 0.25
 
 
 class ReadyFile:
@@ -56,6 +61,17 @@ class ReadyFile:
         """Whoever makes it is told to stop, or has stopped."""
         with self._lock:
             self._set(lambda: False)
+
+    def keep(self) -> None:
+        """Look, and from now on in a thread: an engine that is away tells nobody when it has been silent too long."""
+        self.look()
+        if self._path is not None:
+            threading.Thread(target=self._keep, name="ready-file", daemon=True).start()
+
+    def _keep(self) -> None:
+        while True:
+            time.sleep(LOOK_S)
+            self.look()
 
     def _set(self, is_ready: Callable[[], bool]) -> None:
         if self._path is None:

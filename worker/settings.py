@@ -116,7 +116,11 @@ class WorkerSettings(ProducerSettings):
     metrics_port: int = Field(
         9808, ge=0, le=65_535, description="0 = off; a taken port is one warning, and the next free one is used"
     )
-    ready_file: str | None = Field(None, description="a file that exists while the worker takes jobs, for supervisors")
+    ready_file: str | None = Field(
+        None,
+        description="a file that exists while the worker takes jobs, for supervisors; what a `kill -9` leaves of it is "
+        "removed by the next start",
+    )
 
     @field_validator("device")
     @classmethod

@@ -168,6 +168,7 @@ def test_a_second_sigterm_ends_all_at_once_and_returns_the_job(
     hold_a_job(client, origin)
     launcher.process.send_signal(signal.SIGTERM)
     wait_for("Warm shutdown", launcher)
+    assert not launcher.is_ready
 
     while launcher.process.poll() is None:  # one that follows too soon is taken for the first
         launcher.process.send_signal(signal.SIGTERM)
@@ -186,6 +187,7 @@ def test_sigquit_ends_all_at_once_and_returns_the_job(
 
     assert launcher.stop(signal.SIGQUIT) == 0
     assert_returned(own_valkey)
+    assert not launcher.is_ready
 
 
 def test_a_worker_whose_launcher_is_killed_finishes_its_job_and_ends(

@@ -142,6 +142,8 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     (engine,) = children(launcher)["engine"]
     os.kill(engine, signal.SIGKILL)
     eventually(lambda: readiness() == [(503, "the engine is away\n")] * 2)
+    eventually(lambda: not launcher.is_ready)
+    assert readiness() == [(503, "the engine is away\n")] * 2
     job = client.submit(origin.url("/owl.png"), LABELS)
     meanwhile = [job.status()]
     while readiness() == [(503, "the engine is away\n")] * 2:
@@ -151,6 +153,7 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     assert set(meanwhile[:-1]) == {"queued"}
     assert job.result(timeout=TIMEOUT_S).ranking
     eventually(lambda: readiness() == [(200, "ok\n")] * 2)
+    eventually(lambda: launcher.is_ready)
 
 
 @pytest.mark.parametrize("ends", ["told", "killed"])
@@ -169,6 +172,8 @@ def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
 
     launcher.process.send_signal(signal.SIGTERM if ends == "told" else signal.SIGKILL)
     eventually(lambda: launcher.log.count("Warm shutdown") == 2, lambda: launcher.log)
+    # A launcher that was killed leaves it to the next one.
+    assert launcher.is_ready == (ends == "killed")
     origin.hold.set()
 
     assert job.result(timeout=TIMEOUT_S).ranking

@@ -2,12 +2,29 @@
 
 import logging
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from producer.errors import SettingsError
+from tests.eventually import eventually
 from worker.ready_file import ReadyFile
+
+
+def test_it_follows_what_it_is_to_tell(tmp_path: Path) -> None:
+    path, takes_jobs = tmp_path / "ready", threading.Event()
+    ready = ReadyFile(str(path), takes_jobs.is_set)
+    ready.begin()
+    takes_jobs.set()
+    assert not path.exists()
+
+    ready.keep()
+    assert path.exists()
+    takes_jobs.clear()
+    eventually(lambda: not path.exists())
+    takes_jobs.set()
+    eventually(path.exists)
 
 
 @pytest.mark.parametrize("path", [None, ""])
@@ -16,7 +33,7 @@ def test_nobody_has_to_ask_for_it(path: str | None, tmp_path: Path, monkeypatch:
     ready = ReadyFile(path, lambda: True)
 
     ready.begin()
-    ready.look()
+    ready.keep()
     ready.remove()
 
     assert list(tmp_path.iterdir()) == []
