@@ -2,8 +2,8 @@
 
 A worker for each device, or, with a number of processes, an engine process for each device and its fronts. It loads
 neither the model's libraries nor Celery. SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, a second one too, SIGQUIT
-as it is; `worker.delivery.shutdown` says what a worker does with them, and an engine ends when its fronts have. A
-process whose launcher is gone gets SIGTERM from the kernel.
+as it is; `worker.delivery.shutdown` says what a worker does with them, and an engine ends when its fronts have. What
+does not end in its time is killed. A process whose launcher is gone gets SIGTERM from the kernel.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +27,7 @@ from worker import logs
 from worker.fleet import Fronts, engine_and_fronts, private_folder
 from worker.ready_file import ReadyFile
 from worker.settings import WorkerSettings
-from worker.stopping import StopSignals, stop_signals
+from worker.stopping import SAME_REQUEST_S, StopSignals, stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,13 @@ _COUNT_GPUS: Final = (
 )
 #: torch loads in seconds from a slow disk; a driver that hangs never answers.
 _COUNT_TIMEOUT_S: Final = 120.0
+
+
+#: Beyond ``NAMESHOT_DRAIN_TIMEOUT``, for giving jobs back to a Redis that is slow, and then for an engine to end. With
+#: the default there are ten seconds left of the thirty that Kubernetes, for one, gives a container.
+LEAVING_S: Final = 10.0
+#: The same for one that was told to end at once, by a second signal or SIGQUIT.
+AT_ONCE_S: Final = 5.0
 
 
 class _Refused(Exception):
@@ -128,9 +136,9 @@ def launch(
         except _Refused as refused:
             if len(workers) > 1:
                 logger.error("%s cannot work: all workers are stopped.", refused)
-            _stop(workers, [signal.SIGTERM], signals)
+            _stop(workers, [signal.SIGTERM], signals, settings.drain_timeout)
             return os.EX_CONFIG
-        return _stop(workers, arrived, signals)
+        return _stop(workers, arrived, signals, settings.drain_timeout)
 
 
 def _devices(gpus: str | None) -> list[str]:
@@ -171,16 +179,30 @@ def _keep(workers: Sequence[_Worker], signals: StopSignals, ready: ReadyFile) ->
     return arrived
 
 
-def _stop(workers: Sequence[_Worker], arrived: list[signal.Signals], signals: StopSignals) -> int:
-    """Pass on the signals that arrived and those that follow, until all workers have ended."""
+def _stop(
+    workers: Sequence[_Worker], arrived: list[signal.Signals], signals: StopSignals, drain_timeout_s: float
+) -> int:
+    """Pass on the signals that arrived and those that follow, until all workers have ended: by themselves, or killed.
+
+    What a killed one held goes back to the queues when its lease ends.
+    """
     running = [worker for worker in workers if worker.process.is_running()]
     sent = set[int]()
-    while any(worker.process.is_running() for worker in running):
+    began_s = time.monotonic()
+    kill_at_s = began_s + drain_timeout_s + LEAVING_S
+    while late := [worker for worker in running if worker.process.is_running()]:
+        now_s = time.monotonic()
         for number in arrived:
             forwarded = signal.SIGQUIT if number == signal.SIGQUIT else signal.SIGTERM
             sent.add(forwarded)
             for worker in running:
                 worker.process.send(forwarded)
+            if forwarded == signal.SIGQUIT or now_s - began_s > SAME_REQUEST_S:
+                kill_at_s = min(kill_at_s, now_s + AT_ONCE_S)
+        if now_s > kill_at_s:
+            for worker in late:
+                logger.error("%s does not end: it is killed.", worker.name)
+                worker.process.stop(0)
         arrived = signals.wait(POLL_INTERVAL_S)
     # One that was still loading its model died of the signal itself.
     unclean = [worker for worker in running if -(worker.process.status() or 0) not in {0, *sent}]

@@ -15,6 +15,7 @@ from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.processes.programs import wait_until_gone
 from tests.valkey_server import ValkeyServer
+from worker.stopping import SAME_REQUEST_S
 
 Launch = Callable[..., Worker]
 LABELS = ["fox", "bear"]
@@ -188,6 +189,24 @@ def test_sigquit_ends_all_at_once_and_returns_the_job(
     assert launcher.stop(signal.SIGQUIT) == 0
     assert_returned(own_valkey)
     assert not launcher.is_ready
+
+
+@pytest.mark.parametrize(("drain_timeout", "times"), [("600", 2), ("0", 1)], ids=["told twice", "out of time"])
+def test_a_worker_that_is_frozen_is_killed_once_it_should_have_ended(
+    drain_timeout: str, times: int, launch: Launch
+) -> None:
+    launcher = launch(NAMESHOT_DRAIN_TIMEOUT=drain_timeout)
+    launcher.wait_until_ready()
+    (worker,) = workers_of(launcher)
+    os.kill(worker, signal.SIGSTOP)
+    for _ in range(times):
+        launcher.process.send_signal(signal.SIGTERM)
+        time.sleep(2 * SAME_REQUEST_S)
+
+    assert launcher.process.wait(TIMEOUT_S) == 1
+    assert "the worker does not end: it is killed." in launcher.log
+    assert not launcher.is_ready
+    wait_until_gone(worker)
 
 
 def test_a_worker_whose_launcher_is_killed_finishes_its_job_and_ends(
