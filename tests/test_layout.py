@@ -80,7 +80,9 @@ def test_only_the_model_package_imports_torch_and_transformers() -> None:
 def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
     readers = {module for module, names in our_imports().items() if "worker.settings" in names}
 
-    assert readers <= {"worker.celery", "worker.device", "worker.engine_process.process", "worker.service"}
+    assert readers <= {
+        *("worker.celery", "worker.device", "worker.engine_process.process", "worker.launcher", "worker.service")
+    }
 
 
 @pytest.mark.parametrize("folder", ["producer", "worker", "benchmarks", "checkpoint", "tests"])

@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import redis
@@ -30,6 +29,7 @@ from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.garbage import settle
 from worker.model import Model, ModelError, load_model, load_preparation
 from worker.model.pixels import Preparation
+from worker.ready_file import ReadyFile
 from worker.results import MAX_PAUSE_MS, MAX_RETRIES
 from worker.revoking import Revoker
 from worker.service import Front, Service, build
@@ -53,6 +53,7 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     running: RunningJobs
     cancel_listener: CancelListener
     revoker: Revoker
+    ready_file: ReadyFile
     probes: Probes | None = None
     #: True from the first moment jobs are taken until the worker is told to stop.
     takes_jobs: bool = False
@@ -156,6 +157,8 @@ def _start(sender: Any, **_: Any) -> None:
 
 def _load(sender: Any) -> None:
     broker_endpoint = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL")
+    app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)
+    app.ready_file.begin()
     app.service = build(
         app.settings,
         load_model=app.load_model,
@@ -218,17 +221,16 @@ def _ready(**_: Any) -> None:
     settle()
     logger.info("ready: %s takes jobs from %s.* at %s", app.service.model.name, app.settings.queue_prefix, broker)
     app.takes_jobs = True
-    if app.settings.ready_file:
-        Path(app.settings.ready_file).touch()
+    app.ready_file.keep()
 
 
 def _stopping(**_: Any) -> None:
     app.takes_jobs = False
-    if app.settings.ready_file:
-        Path(app.settings.ready_file).unlink(missing_ok=True)
+    app.ready_file.look()
 
 
 def _close(**_: Any) -> None:
+    app.ready_file.look()  # the signal may have come while it was being made
     app.delivery.departure.drained()
     app.delivery.lease.leave()
     app.cancel_listener.close()

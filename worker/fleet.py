@@ -31,43 +31,27 @@ class Part:
     environment: Mapping[str, str]
 
 
-class ReadyFile:
-    """``NAMESHOT_READY_FILE`` of several processes: it is there while each of them takes jobs.
+class Fronts:
+    """Each of several processes says by a file of its own whether it takes jobs."""
 
-    Args:
-        path: None: nobody asks.
-    """
+    def __init__(self) -> None:
+        self._files: list[Path] = []
 
-    def __init__(self, path: str | None) -> None:
-        self._path = None if path is None else Path(path)
-        self._parts: list[Path] = []
-
-    def part(self, path: Path) -> Mapping[str, str]:
-        """The environment of one of the processes."""
-        self._parts.append(path)
+    def ready_file(self, path: Path) -> Mapping[str, str]:
+        """The environment of one of them."""
+        self._files.append(path)
         return {"NAMESHOT_READY_FILE": str(path)}
 
-    def look(self) -> None:
-        """Make the file or remove it."""
-        if self._path is None:
-            return
-        if all(part.exists() for part in self._parts):
-            if not self._path.exists():
-                self._path.touch()
-        else:
-            self.remove()
-
-    def remove(self) -> None:
-        """They are told to stop, or have stopped."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+    def are_ready(self) -> bool:
+        """Whether each takes jobs."""
+        return all(file.exists() for file in self._files)
 
 
 def engine_and_fronts(
     devices: Sequence[str],
     processes: int,
     folder: Path,
-    ready: ReadyFile,
+    fronts: Fronts,
     *,
     front: Sequence[str],
     engine: Sequence[str],
@@ -78,6 +62,7 @@ def engine_and_fronts(
         devices: values of ``NAMESHOT_DEVICE``; empty where the environment's stands.
         processes: fronts for each device.
         folder: for sockets; nobody else may enter it.
+        fronts: learns of each front.
         front: a front's command; it gets its engine's socket and the number of its fronts.
         engine: an engine's command; it gets its socket.
     """
@@ -94,7 +79,7 @@ def engine_and_fronts(
                 [*front, str(sockets[device]), str(processes)],
                 {
                     **environment,
-                    **ready.part(folder / f"{sockets[device].name}-front-{number}-ready"),
+                    **fronts.ready_file(folder / f"{sockets[device].name}-front-{number}-ready"),
                     # The device is the engine's: whatever a library does, no context of a front is on it.
                     "CUDA_VISIBLE_DEVICES": "",
                 },

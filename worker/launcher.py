@@ -2,8 +2,8 @@
 
 A worker for each device, or, with a number of processes, an engine process for each device and its fronts. It loads
 neither the model's libraries nor Celery. SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, a second one too, SIGQUIT
-as it is; `worker.delivery.shutdown` says what a worker does with them, and an engine ends when its fronts have. A
-process whose launcher is gone gets SIGTERM from the kernel.
+as it is; `worker.delivery.shutdown` says what a worker does with them, and an engine ends when its fronts have. What
+does not end in its time is killed. A process whose launcher is gone gets SIGTERM from the kernel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -21,10 +22,12 @@ from typing import Final
 from producer.errors import SettingsError
 from producer.processes.child import LeashedProcess
 from producer.processes.keeper import POLL_INTERVAL_S, Keeper
-from producer.settings import ProducerSettings, read_settings
+from producer.settings import read_settings
 from worker import logs
-from worker.fleet import ReadyFile, engine_and_fronts, private_folder
-from worker.stopping import StopSignals, stop_signals
+from worker.fleet import Fronts, engine_and_fronts, private_folder
+from worker.ready_file import ReadyFile
+from worker.settings import WorkerSettings
+from worker.stopping import SAME_REQUEST_S, StopSignals, stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,13 @@ _COUNT_GPUS: Final = (
 _COUNT_TIMEOUT_S: Final = 120.0
 
 
+#: Beyond ``NAMESHOT_DRAIN_TIMEOUT``, for giving jobs back to a Redis that is slow, and then for an engine to end. With
+#: the default there are ten seconds left of the thirty that Kubernetes, for one, gives a container.
+LEAVING_S: Final = 10.0
+#: The same for one that was told to end at once, by a second signal or SIGQUIT.
+AT_ONCE_S: Final = 5.0
+
+
 class _Refused(Exception):
     """A worker found its configuration or its model to be unusable; it said so itself."""
 
@@ -51,6 +61,7 @@ class _Worker:
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name = name
         self._command, self._environment = command, environment
+        self.ready_file = ReadyFile(environment.get("NAMESHOT_READY_FILE"))
         self.restart()
 
     def restart(self) -> None:
@@ -60,8 +71,7 @@ class _Worker:
 
     def judge(self, _deaths: int, _what_happened: str) -> None:
         """What a `Keeper` asks at each death."""
-        if ready_file := self._environment.get("NAMESHOT_READY_FILE"):
-            Path(ready_file).unlink(missing_ok=True)  # what was killed left it there
+        self.ready_file.remove()  # what was killed left it there
         if self.process.status() == os.EX_CONFIG:
             raise _Refused(self.name)
 
@@ -88,21 +98,24 @@ def launch(
     Raises:
         SettingsError: ``all``, and there is no GPU; or the environment does not fit several workers.
     """
+    logs.configure("INFO", "human")
     try:
-        settings = read_settings(ProducerSettings)
+        settings = read_settings(WorkerSettings)
+        logs.configure(settings.log_level, settings.log_format)
+        ReadyFile(settings.ready_file).begin()
     except SettingsError as error:
-        logs.configure("INFO", "human")
         logger.critical("%s", error)
         return os.EX_CONFIG
-    logs.configure(settings.log_level, settings.log_format)
     devices = _devices(gpus)
-    if processes is None and len(devices) > 1 and "NAMESHOT_READY_FILE" in os.environ:
+    if processes is None and len(devices) > 1 and settings.ready_file:
         raise SettingsError(
             f"NAMESHOT_READY_FILE tells of one worker, and --gpus {gpus} starts {len(devices)}: unset it and ask each "
             "worker's /readyz, or run this command once for each GPU."
         )
     with stop_signals() as signals, ExitStack() as stack:
-        ready = ReadyFile(None)
+        fronts = Fronts()
+        # A worker makes and removes its own.
+        ready = ReadyFile(settings.ready_file if processes else None, fronts.are_ready)
         if processes is None:
             workers = [
                 _Worker(
@@ -114,20 +127,18 @@ def launch(
             ]
         else:
             folder = stack.enter_context(private_folder())
-            ready = ReadyFile(os.environ.get("NAMESHOT_READY_FILE"))
             workers = [
                 _Worker(part.name, part.command, part.environment)
-                for part in engine_and_fronts(devices, processes, folder, ready, front=command, engine=engine)
+                for part in engine_and_fronts(devices, processes, folder, fronts, front=command, engine=engine)
             ]
-        stack.callback(ready.remove)
         try:
-            arrived = _keep(workers, signals, ready.look)
+            arrived = _keep(workers, signals, ready)
         except _Refused as refused:
             if len(workers) > 1:
                 logger.error("%s cannot work: all workers are stopped.", refused)
-            _stop(workers, [signal.SIGTERM], signals)
+            _stop(workers, [signal.SIGTERM], signals, settings.drain_timeout)
             return os.EX_CONFIG
-        return _stop(workers, arrived, signals)
+        return _stop(workers, arrived, signals, settings.drain_timeout)
 
 
 def _devices(gpus: str | None) -> list[str]:
@@ -155,29 +166,48 @@ def _visible_gpus() -> int:
     return found
 
 
-def _keep(workers: Sequence[_Worker], signals: StopSignals, look: Callable[[], None]) -> list[signal.Signals]:
+def _keep(workers: Sequence[_Worker], signals: StopSignals, ready: ReadyFile) -> list[signal.Signals]:
     """Start again what dies, and look at the rest, until signals arrive."""
     keepers = [Keeper(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
-    while not (arrived := signals.wait(POLL_INTERVAL_S)):
-        for keeper in keepers:
-            keeper.tick()
-        look()
+    try:
+        while not (arrived := signals.wait(POLL_INTERVAL_S)):
+            for keeper in keepers:
+                keeper.tick()
+            ready.look()
+    finally:
+        ready.remove()  # not only once they have finished what they have
     return arrived
 
 
-def _stop(workers: Sequence[_Worker], arrived: list[signal.Signals], signals: StopSignals) -> int:
-    """Pass on the signals that arrived and those that follow, until all workers have ended."""
+def _stop(
+    workers: Sequence[_Worker], arrived: list[signal.Signals], signals: StopSignals, drain_timeout_s: float
+) -> int:
+    """Pass on the signals that arrived and those that follow, until all workers have ended: by themselves, or killed.
+
+    What a killed one held goes back to the queues when its lease ends.
+    """
     running = [worker for worker in workers if worker.process.is_running()]
     sent = set[int]()
-    while any(worker.process.is_running() for worker in running):
+    began_s = time.monotonic()
+    kill_at_s = began_s + drain_timeout_s + LEAVING_S
+    while late := [worker for worker in running if worker.process.is_running()]:
+        now_s = time.monotonic()
         for number in arrived:
             forwarded = signal.SIGQUIT if number == signal.SIGQUIT else signal.SIGTERM
             sent.add(forwarded)
             for worker in running:
                 worker.process.send(forwarded)
+            if forwarded == signal.SIGQUIT or now_s - began_s > SAME_REQUEST_S:
+                kill_at_s = min(kill_at_s, now_s + AT_ONCE_S)
+        if now_s > kill_at_s:
+            for worker in late:
+                logger.error("%s does not end: it is killed.", worker.name)
+                worker.process.stop(0)
         arrived = signals.wait(POLL_INTERVAL_S)
     # One that was still loading its model died of the signal itself.
     unclean = [worker for worker in running if -(worker.process.status() or 0) not in {0, *sent}]
+    for worker in running:
+        worker.ready_file.remove()
     for worker in unclean:
         logger.error("%s %s while it was to stop.", worker.name, worker.process.describe_exit())
     return 1 if unclean else 0

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from producer.settings import ProducerSettings
+
+#: A day: no job is worth more, and sockets and locks cannot wait for some weeks or more.
+MAX_SECONDS: Final = 86_400
+#: Ten terabytes, more than any process has: what is larger was mistyped.
+MAX_CACHE_BYTES: Final = 10_000_000_000_000
+#: Ten gigabytes. A file is held in memory, and copied there.
+MAX_FILE_BYTES: Final = 10_000_000_000
+#: Decoding one image of so many takes 36 GB.
+MAX_PIXELS: Final = 1_000_000_000
+#: No image is shrunk in two steps any more long before it.
+MAX_REDUCING_GAP: Final = 100
+#: A message that has killed so many workers will kill the next one too.
+MAX_ATTEMPTS: Final = 1000
 
 Auto = Literal["auto"]
 MaxBatch = Annotated[int, Field(ge=1, le=4096)]
@@ -43,12 +56,14 @@ class WorkerSettings(ProducerSettings):
     embedding_cache_bytes: int = Field(
         67_108_864,
         ge=0,
+        le=MAX_CACHE_BYTES,
         description="of image embeddings kept in one worker process, so that a picture seen before needs neither "
         "decoding nor a forward pass; 0 = off",
     )
     shared_cache_bytes: int = Field(
         0,
         ge=0,
+        le=MAX_CACHE_BYTES,
         description="of image embeddings that workers of one model share in Redis; nothing without the embeddings' "
         "cache; 0 = off",
     )
@@ -56,12 +71,18 @@ class WorkerSettings(ProducerSettings):
         "", repr=False, description="the Redis of those; none: the result backend, whose memory it then shares"
     )
     job_timeout: float = Field(
-        60, gt=0, description="seconds from taking a job to its answer; a bulk message has twice that"
+        60, gt=0, le=MAX_SECONDS, description="seconds from taking a job to its answer; a bulk message has twice that"
     )
-    max_attempts: int = Field(3, ge=1, description="unclean deaths of a worker that one message may be to blame for")
-    drain_timeout: float = Field(10, ge=0, description="seconds after SIGTERM for running jobs to finish")
-    max_bytes: int = Field(20_000_000, ge=1, description="of one download")
-    max_pixels: int = Field(50_000_000, ge=1, description="of one image; decoded pixels in flight are bounded too")
+    max_attempts: int = Field(
+        3, ge=1, le=MAX_ATTEMPTS, description="unclean deaths of a worker that one message may be to blame for"
+    )
+    drain_timeout: float = Field(
+        10, ge=0, le=MAX_SECONDS, description="seconds after SIGTERM for running jobs to finish"
+    )
+    max_bytes: int = Field(20_000_000, ge=1, le=MAX_FILE_BYTES, description="of one download")
+    max_pixels: int = Field(
+        50_000_000, ge=1, le=MAX_PIXELS, description="of one image; decoded pixels in flight are bounded too"
+    )
     decoder: Literal["process", "thread"] = Field(
         "process" if sys.platform == "linux" else "thread",
         description="where images are decoded: `process`, in confined processes (the default on Linux), or `thread`, "
@@ -70,15 +91,16 @@ class WorkerSettings(ProducerSettings):
     reducing_gap: float | None = Field(
         None,
         ge=1,
+        le=MAX_REDUCING_GAP,
         description="off: scores are the pipeline's. A number as in Pillow, 2 or 3, shrinks large images in two steps: "
         "faster, and scores differ a little (see benchmarks/README.md)",
     )
-    fetch_timeout: float = Field(10, gt=0, description="seconds in all, DNS to last byte")
+    fetch_timeout: float = Field(10, gt=0, le=MAX_SECONDS, description="seconds in all, DNS to last byte")
     fetch_ports: str = Field("80,443", description="ports a URL may name")
     fetch_allow: str = Field("", description="exceptions, `CIDR:PORT` or `CIDR:*`, comma-separated")
     fetch_hosts: str = Field("", description="when set, only these hosts (globs, comma-separated) are fetched")
     fetch_per_host: int = Field(
-        64, ge=1, description="downloads at once from one host, and from one address, in one worker process"
+        64, ge=1, le=4096, description="downloads at once from one host, and from one address, in one worker process"
     )
     fetch_coalesce: bool = Field(
         True, description="jobs of one worker process that want the same URL at the same moment share one download"
@@ -86,6 +108,7 @@ class WorkerSettings(ProducerSettings):
     http_cache_bytes: int = Field(
         0,
         ge=0,
+        le=MAX_CACHE_BYTES,
         description="kept of URLs in one worker process, some 600 each, so that servers are asked for a known picture "
         "only as `Cache-Control` and `ETag` demand; nothing without the embeddings' cache; 0 = off",
     )
@@ -93,7 +116,11 @@ class WorkerSettings(ProducerSettings):
     metrics_port: int = Field(
         9808, ge=0, le=65_535, description="0 = off; a taken port is one warning, and the next free one is used"
     )
-    ready_file: str | None = Field(None, description="a file that exists while the worker takes jobs, for supervisors")
+    ready_file: str | None = Field(
+        None,
+        description="a file that exists while the worker takes jobs, for supervisors; what a `kill -9` leaves of it is "
+        "removed by the next start",
+    )
 
     @field_validator("device")
     @classmethod

@@ -9,6 +9,10 @@ import signal
 from collections.abc import Iterator
 from typing import Final
 
+#: One request to stop can arrive twice at once: systemd signals every process of a service, and the launcher, one of
+#: them, passes its signal on. Nobody who is impatient is so soon.
+SAME_REQUEST_S: Final = 0.5
+
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 

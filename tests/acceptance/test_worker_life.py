@@ -46,6 +46,7 @@ def client_of(valkey: ValkeyServer, prefix: str) -> Client:
         ({"NAMESHOT_MAX_BATCH": "many"}, "NAMESHOT_MAX_BATCH"),
         ({"NAMESHOT_FETCH_PORTS": "80,http"}, "NAMESHOT_FETCH_PORTS"),
         ({"NAMESHOT_FETCH_ALLOW": "127.0.0.1"}, "NAMESHOT_FETCH_ALLOW"),
+        ({"NAMESHOT_READY_FILE": "/no/such/folder/ready"}, "NAMESHOT_READY_FILE"),
     ],
 )
 def test_a_worker_that_cannot_work_ends_with_one_sentence(

@@ -43,10 +43,15 @@ class Worker:
         """What it printed so far."""
         return self.log_file.read_text(errors="replace")
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it says that it takes jobs."""
+        return self._ready_file.exists()
+
     def wait_until_ready(self) -> None:
         """Return once it takes jobs."""
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self._ready_file.exists():
+        while not self.is_ready:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             time.sleep(0.05)

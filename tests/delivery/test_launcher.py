@@ -15,6 +15,7 @@ from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.processes.programs import wait_until_gone
 from tests.valkey_server import ValkeyServer
+from worker.stopping import SAME_REQUEST_S
 
 Launch = Callable[..., Worker]
 LABELS = ["fox", "bear"]
@@ -109,10 +110,20 @@ def test_a_message_that_kills_a_worker_before_a_job_of_it_runs_is_survived(
     assert launcher.log.count("the worker was killed by SIGKILL") == 1
 
 
-@pytest.mark.parametrize("setting", ["NAMESHOT_FETCH_PORTS", "NAMESHOT_MAX_QUEUE"])
-def test_a_setting_that_cannot_be_used_is_said_once_and_not_tried_again(launch: Launch, setting: str) -> None:
-    """The first is found by the worker, the second by the launcher already."""
-    launcher = launch(**{setting: "80,http"})
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("NAMESHOT_FETCH_PORTS", "80,http"),
+        ("NAMESHOT_MAX_QUEUE", "80,http"),
+        ("NAMESHOT_READY_FILE", "/no/such/folder/ready"),
+        ("NAMESHOT_READY_FILE", "/tmp"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_said_once_and_not_tried_again(
+    launch: Launch, setting: str, value: str
+) -> None:
+    """The first is found by the worker, the others by the launcher already."""
+    launcher = launch(**{setting: value})
 
     assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG
     assert launcher.log.count(setting) == 1
@@ -158,6 +169,7 @@ def test_a_second_sigterm_ends_all_at_once_and_returns_the_job(
     hold_a_job(client, origin)
     launcher.process.send_signal(signal.SIGTERM)
     wait_for("Warm shutdown", launcher)
+    assert not launcher.is_ready
 
     while launcher.process.poll() is None:  # one that follows too soon is taken for the first
         launcher.process.send_signal(signal.SIGTERM)
@@ -176,6 +188,25 @@ def test_sigquit_ends_all_at_once_and_returns_the_job(
 
     assert launcher.stop(signal.SIGQUIT) == 0
     assert_returned(own_valkey)
+    assert not launcher.is_ready
+
+
+@pytest.mark.parametrize(("drain_timeout", "times"), [("600", 2), ("0", 1)], ids=["told twice", "out of time"])
+def test_a_worker_that_is_frozen_is_killed_once_it_should_have_ended(
+    drain_timeout: str, times: int, launch: Launch
+) -> None:
+    launcher = launch(NAMESHOT_DRAIN_TIMEOUT=drain_timeout)
+    launcher.wait_until_ready()
+    (worker,) = workers_of(launcher)
+    os.kill(worker, signal.SIGSTOP)
+    for _ in range(times):
+        launcher.process.send_signal(signal.SIGTERM)
+        time.sleep(2 * SAME_REQUEST_S)
+
+    assert launcher.process.wait(TIMEOUT_S) == 1
+    assert "the worker does not end: it is killed." in launcher.log
+    assert not launcher.is_ready
+    wait_until_gone(worker)
 
 
 def test_a_worker_whose_launcher_is_killed_finishes_its_job_and_ends(

@@ -36,6 +36,7 @@ class KeptEngine:
             **os.environ,
             "NAMESHOT_MAX_BATCH": "4",
             "NAMESHOT_JOB_TIMEOUT": "1",
+            "NAMESHOT_DRAIN_TIMEOUT": "0",
             "NULL_LOST": str(self.lost),
             "NULL_HANG": str(self.hang),
             "NULL_PARALLEL": str(parallel_batches),
@@ -164,3 +165,15 @@ def test_an_engine_ends_in_order_once_its_last_front_has_left(engines: Engines, 
 
     eventually(lambda: engine.statuses)
     assert engine.statuses == [0]
+
+
+def test_an_engine_that_is_to_end_does_not_wait_for_ever_for_a_front_that_is_frozen(
+    engines: Engines, engine: KeptEngine
+) -> None:
+    engines.front()  # which neither ends nor says anything
+    engine.process.send_signal(signal.SIGTERM)
+
+    eventually(lambda: engine.statuses)
+
+    assert engine.statuses == [0]
+    assert "leaving: 1 fronts are still here" in engine.log

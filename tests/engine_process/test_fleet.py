@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from producer.errors import SettingsError
-from worker.fleet import ReadyFile, engine_and_fronts, private_folder
+from worker.fleet import Fronts, engine_and_fronts, private_folder
 
 
 def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(
@@ -17,9 +17,7 @@ def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(
 
     parts = {
         part.name: part
-        for part in engine_and_fronts(
-            ["cuda:0", "cuda:1"], 2, tmp_path, ReadyFile("ours"), front=["front"], engine=["engine"]
-        )
+        for part in engine_and_fronts(["cuda:0", "cuda:1"], 2, tmp_path, Fronts(), front=["front"], engine=["engine"])
     }
 
     assert list(parts)[:2] == ["the engine on cuda:0", "the engine on cuda:1"]
@@ -37,26 +35,23 @@ def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(
 def test_one_device_is_the_environment_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMESHOT_DEVICE", "cpu")
 
-    engine, front = engine_and_fronts([""], 1, tmp_path, ReadyFile(None), front=["front"], engine=["engine"])
+    engine, front = engine_and_fronts([""], 1, tmp_path, Fronts(), front=["front"], engine=["engine"])
 
     assert (engine.name, front.name) == ("the engine", "front 1")
     assert engine.environment["NAMESHOT_DEVICE"] == "cpu"
 
 
-def test_the_ready_file_is_there_while_all_are_ready(tmp_path: Path) -> None:
-    ours, parts = tmp_path / "ready", [tmp_path / "one", tmp_path / "other"]
-    ready = ReadyFile(str(ours))
-    for part in parts:
-        assert ready.part(part) == {"NAMESHOT_READY_FILE": str(part)}
+def test_fronts_are_ready_while_each_of_them_is(tmp_path: Path) -> None:
+    files = [tmp_path / "one", tmp_path / "other"]
+    fronts = Fronts()
+    for file in files:
+        assert fronts.ready_file(file) == {"NAMESHOT_READY_FILE": str(file)}
     seen = []
-    for change in (parts[0].touch, parts[1].touch, parts[0].unlink, parts[0].touch):
+    for change in (files[0].touch, files[1].touch, files[0].unlink, files[0].touch):
         change()
-        ready.look()
-        seen.append(ours.exists())
-    ready.remove()
+        seen.append(fronts.are_ready())
 
     assert seen == [False, True, False, True]
-    assert not ours.exists()
 
 
 def test_nobody_else_may_enter_the_folder_of_the_sockets_and_it_does_not_stay() -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.acceptance.worker_process import Worker
 from tests.eventually import eventually
 from tests.processes.programs import wait_until_gone
 from tests.valkey_server import ValkeyServer
+from worker.stopping import SAME_REQUEST_S
 
 LABELS = ["fox", "bear", "owl"]
 TIMEOUT_S = 60
@@ -142,6 +144,8 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     (engine,) = children(launcher)["engine"]
     os.kill(engine, signal.SIGKILL)
     eventually(lambda: readiness() == [(503, "the engine is away\n")] * 2)
+    eventually(lambda: not launcher.is_ready)
+    assert readiness() == [(503, "the engine is away\n")] * 2
     job = client.submit(origin.url("/owl.png"), LABELS)
     meanwhile = [job.status()]
     while readiness() == [(503, "the engine is away\n")] * 2:
@@ -151,6 +155,7 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     assert set(meanwhile[:-1]) == {"queued"}
     assert job.result(timeout=TIMEOUT_S).ranking
     eventually(lambda: readiness() == [(200, "ok\n")] * 2)
+    eventually(lambda: launcher.is_ready)
 
 
 @pytest.mark.parametrize("ends", ["told", "killed"])
@@ -169,6 +174,8 @@ def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
 
     launcher.process.send_signal(signal.SIGTERM if ends == "told" else signal.SIGKILL)
     eventually(lambda: launcher.log.count("Warm shutdown") == 2, lambda: launcher.log)
+    # A launcher that was killed leaves it to the next one.
+    assert launcher.is_ready == (ends == "killed")
     origin.hold.set()
 
     assert job.result(timeout=TIMEOUT_S).ranking
@@ -186,6 +193,20 @@ def test_a_model_that_cannot_be_used_is_one_sentence_and_ends_all(start_worker: 
     assert launcher.log.count("there is no folder '/no/such/folder'") == 1
     assert "the engine cannot work: all workers are stopped." in launcher.log
     assert "Traceback" not in launcher.log
+
+
+def test_a_frozen_front_is_killed_when_all_are_to_end_at_once(start: Start, tmp_path: Path) -> None:
+    launcher = start("frozen", NAMESHOT_DRAIN_TIMEOUT="600", TMPDIR=str(tmp_path))
+    processes = children(launcher)
+    os.kill(processes["fronts"][0], signal.SIGSTOP)
+    launcher.process.send_signal(signal.SIGTERM)
+    time.sleep(2 * SAME_REQUEST_S)
+
+    assert launcher.stop() == 1
+    wait_until_gone(*processes["engine"], *processes["fronts"])
+    assert launcher.log.count("does not end: it is killed.") == 1
+    assert not launcher.is_ready
+    assert list(tmp_path.glob("nameshot-*")) == []
 
 
 def readiness() -> list[tuple[int, str]]:

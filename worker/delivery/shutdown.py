@@ -14,13 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final
+from typing import Any
+
+from worker.stopping import SAME_REQUEST_S
 
 logger = logging.getLogger(__name__)
-
-#: One request to stop can arrive twice at once: systemd signals every process of a service, and the launcher, one of
-#: them, passes its signal on. Nobody who is impatient is so soon.
-_SAME_REQUEST_S: Final = 0.5
 
 
 class Departure:
@@ -57,7 +55,7 @@ class Departure:
         def handle(number: int, frame: FrameType | None) -> None:
             now_s = time.monotonic()
             if self._leaving_since_s is not None:
-                if now_s - self._leaving_since_s > _SAME_REQUEST_S:
+                if now_s - self._leaving_since_s > SAME_REQUEST_S:
                     self._in_a_thread(0.0)
                 return
             self._leaving_since_s = now_s

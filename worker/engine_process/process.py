@@ -22,14 +22,15 @@ from worker.engine_process.terms import terms_for
 from worker.garbage import settle
 from worker.model import Model, ModelError, load_model
 from worker.settings import WorkerSettings
-from worker.stopping import StopSignals, stop_signals
+from worker.stopping import SAME_REQUEST_S, StopSignals, stop_signals
 
 logger = logging.getLogger(__name__)
 
 #: How often fronts are told how the device is, and whether it hangs is looked at.
 STATE_S: Final = 1.0
-#: Signals that arrive together are one request to stop, as in `worker.delivery.shutdown`.
-_SAME_REQUEST_S: Final = 0.5
+#: Beyond ``NAMESHOT_DRAIN_TIMEOUT``, for fronts that give their jobs back to a slow Redis. It is less than the launcher
+#: gives all of them, so that an engine that waits for a frozen front ends in order.
+LEAVING_S: Final = 5.0
 
 
 def run(path: Path, load: Callable[..., Model] = load_model) -> int:
@@ -54,7 +55,13 @@ def run(path: Path, load: Callable[..., Model] = load_model) -> int:
         return os.EX_SOFTWARE
     logger.info("engine ready: %s on %s in batches of %d", loaded.model.name, loaded.model.device, loaded.max_batch)
     with stop_signals() as signals:
-        _serve(server, signals, lambda: loaded.engine.busy_s, BULK_TIME_FACTOR * settings.job_timeout)
+        _serve(
+            server,
+            signals,
+            lambda: loaded.engine.busy_s,
+            limit_s=BULK_TIME_FACTOR * settings.job_timeout,
+            leaving_s=settings.drain_timeout + LEAVING_S,
+        )
     server.close()
     loaded.engine.close()
     with suppress(OSError):  # the launcher's, which may be gone; the last engine finds it empty
@@ -62,19 +69,30 @@ def run(path: Path, load: Callable[..., Model] = load_model) -> int:
     return 0
 
 
-def _serve(server: Server, signals: StopSignals, busy_s: Callable[[], float], limit_s: float) -> None:
-    """Until a signal has come and no front is connected: fronts that drain still need the device."""
+def _serve(
+    server: Server, signals: StopSignals, busy_s: Callable[[], float], *, limit_s: float, leaving_s: float
+) -> None:
+    """Until a signal has come and no front is connected: fronts that drain still need the device.
+
+    Args:
+        busy_s: how long the oldest running batch has taken so far.
+        limit_s: a batch that takes longer never ends.
+        leaving_s: from the signal on; a front that is still there is frozen, or was not told to end.
+    """
     leaving_since_s: float | None = None
     while True:
         arrived = signals.wait(STATE_S if leaving_since_s is None else 0.1)
         now_s = time.monotonic()
         if signal.SIGQUIT in arrived:
             return
-        if arrived and leaving_since_s is not None and now_s - leaving_since_s > _SAME_REQUEST_S:
+        if arrived and leaving_since_s is not None and now_s - leaving_since_s > SAME_REQUEST_S:
             return
         if arrived and leaving_since_s is None:
             leaving_since_s = now_s
         if leaving_since_s is not None and not server.guests:
+            return
+        if leaving_since_s is not None and now_s - leaving_since_s > leaving_s:
+            logger.warning("leaving: %d fronts are still here", server.guests)
             return
         server.tell_state()
         if busy_s() > limit_s:

@@ -1,0 +1,44 @@
+"""Settings that could not work are refused when they are read, not found out job by job."""
+
+import re
+import typing
+
+import pytest
+
+from producer.errors import SettingsError
+from producer.settings import ProducerSettings, read_settings
+from worker.settings import WorkerSettings
+
+
+def takes_a_number(annotation: object) -> bool:
+    """Whether int or float is it, or one of what it may be."""
+    return annotation in (int, float) or any(map(takes_a_number, typing.get_args(annotation)))
+
+
+NUMBERS = [name for name, field in WorkerSettings.model_fields.items() if takes_a_number(field.annotation)]
+
+
+def test_there_are_numbers_among_the_settings() -> None:
+    """The test below would say nothing if they were not found: plain, optional, or `auto` instead."""
+    assert {"result_ttl", "job_timeout", "reducing_gap", "max_batch"} <= set(NUMBERS)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "-1", str(10**30), "1e30"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_cannot_work_is_refused_in_one_sentence(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"NAMESHOT_{name.upper()}"
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SettingsError) as refused:
+        read_settings(WorkerSettings)
+
+    assert re.fullmatch(
+        rf"{variable} is '?{re.escape(value)}'? and cannot be used; it should be [^\n]+\.", str(refused.value)
+    )
+
+
+def test_a_client_s_argument_is_held_to_the_same_bounds() -> None:
+    with pytest.raises(SettingsError, match=r"^NAMESHOT_RESULT_TTL is .* less than or equal to \d+\.$"):
+        read_settings(ProducerSettings, result_ttl=10**17)
