@@ -30,6 +30,7 @@ from benchmarks.plan import Plan
 from benchmarks.session import CLIENTS, Place
 from benchmarks.stages.measure import stages
 from benchmarks.system import PICTURES
+from worker.allocator import give_memory_back
 from worker.device import BUNDLED
 from worker.garbage import settle
 
@@ -41,6 +42,7 @@ SAME, DIFFERENT, PEERS_LABELS = (4, 100, 1000), (4, 100, 1000), (4, 100)
 
 def main() -> None:
     """Measure, print, write."""
+    give_memory_back()  # the limits are to have what the worker gives its model
     arguments = parsed()
     peers = [] if arguments.without_peers else [one for one in PEERS if one.name in (arguments.only or names())]
     peers_labels = [count for count in PEERS_LABELS if count in arguments.labels] or arguments.labels[:1]

@@ -10,11 +10,12 @@ from functools import partial
 
 from benchmarks.labels import Labels, images_per_message
 from benchmarks.limit import BareModel, Rate, Way
+from benchmarks.load import Run
 from benchmarks.peers.contenders import NAMESHOT, Contender
 from benchmarks.peers.reference import COMPARED, Answer, compare
 from benchmarks.plan import Done, Plan, Round, Row, Sample
 from benchmarks.session import CLIENTS, Place, Session, session, why
-from benchmarks.system import Url, bulk_images_s, single_jobs_s
+from benchmarks.system import Url, bulk_images, single_jobs
 from producer import Client
 
 #: Of what the bare loop does; asked for at Poisson's times, whatever is answered.
@@ -23,8 +24,8 @@ OFFERED = (0.25, 0.5, 0.8)
 BEARABLE = 0.9
 #: Two batches on each of two cores; with fewer a round would measure how a run begins and ends.
 JOBS_UNIT = 32
-#: Two for each client, so that batches fill as they do while all ask.
-PEER_JOBS_UNIT = 2 * CLIENTS
+#: One for each client, so that all ask at once.
+PEER_JOBS_UNIT = CLIENTS
 #: Two batches: whether answers are right does not take more.
 VERIFIED_JOBS = 16
 #: Jobs whose labels are all their own (a hundred labels are most of a second's work); in bulk two messages, for the
@@ -38,8 +39,8 @@ LONE_JOBS = 10
 PAUSE_S = 0.1
 SEED = 20
 
-#: Asks a client for so many jobs; seconds until the last answer.
-Ask = Callable[[Client, Url, int, Labels], float]
+#: Asks a client for so many jobs.
+Ask = Callable[[Client, Url, int, Labels], Run]
 
 
 class Comparison:
@@ -118,14 +119,14 @@ class Comparison:
         """Nameshot between the limits."""
         plan = self._plan
         for count in rotated(plan.same, at.number):
-            # Twice as long: a queue that fills and empties is part of this, and not of the limits.
-            self._within_limits(Labels(count), {"single": single_jobs_s, "bulk": bulk_images_s}, ours, at, 2)
+            # Twice as long: in bulk, a queue that fills and empties is part of it, and not of the limits.
+            self._within_limits(Labels(count), {"single": single_jobs, "bulk": bulk_images}, ours, at, 2)
         for count in plan.different:
             if at.number and count >= EXPENSIVE_LABELS:
                 continue
             # A bulk message's images share its labels, which is less work: it has a limit of its own.
-            self._within_limits(Labels(count, 1), {"single": single_jobs_s}, ours, at, 0.5)
-            self._within_limits(Labels(count, images_per_message(count)), {"bulk": bulk_images_s}, ours, at, 0.5)
+            self._within_limits(Labels(count, 1), {"single": single_jobs}, ours, at, 0.5)
+            self._within_limits(Labels(count, images_per_message(count)), {"bulk": bulk_images}, ours, at, 0.5)
         self._lone(ours)
         for share in OFFERED:
             self._offer(NAMESHOT.name, ours, share, at.number)
@@ -144,7 +145,7 @@ class Comparison:
                 for who, contender, unit in ((NAMESHOT.name, ours, JOBS_UNIT), (name, theirs, PEER_JOBS_UNIT)):
                     expected_per_s = loop.per_s if contender is ours else self._rate_so_far(name, count)
                     jobs = jobs_for(self._plan.window_s / 2, expected_per_s, unit)
-                    work = partial(contender.closed_loop_s, labels.next_set(), jobs)
+                    work = partial(_waited_for, contender, labels.next_set(), jobs)
                     row = Row(who, "clients", labels)
                     done = self._timed(contender, jobs, work)
                     self._keep(row, at, done, forward.per_s, loop.per_s)
@@ -189,15 +190,16 @@ class Comparison:
         unit = max(LEAST_DIFFERENT, 2 * labels.shared_by) if labels.shared_by else JOBS_UNIT
         for load, ask in loads.items():
             jobs = jobs_for(windows * self._plan.window_s, loop.per_s, unit)
-            done = self._timed(ours, jobs, partial(ask, client, self._place.url, jobs, labels))
+            done = self._timed(ours, jobs, partial(_asked, ask, client, self._place.url, jobs, labels))
             before, loop = loop, self._loop(labels, at)
             beside_per_s = statistics.fmean((before.per_s, loop.per_s))
             self._keep(Row(NAMESHOT.name, load, labels), at, done, forward.per_s, beside_per_s)
 
     def _timed(self, contender: Session, jobs: int, work: Callable[[], float]) -> Done:
+        """What work comes to that returns its jobs a second."""
         time.sleep(PAUSE_S)
         before_s = contender.cpu_s()
-        per_s = jobs / work()
+        per_s = work()
         return Done(jobs, per_s, (contender.cpu_s() - before_s) / jobs * 1000)
 
     def _keep(self, row: Row, at: Round, done: Done, forward_per_s: float, loop_per_s: float) -> None:
@@ -226,6 +228,16 @@ class Comparison:
         rate_per_s = share * self.loop_per_s
         latencies_s = contender.open_loop(self._usual.next_set(), rate_per_s, self._plan.offered_s, SEED + number)
         self.latencies_ms[name, share] += [one * 1000 for one in latencies_s]
+
+
+def _asked(ask: Ask, client: Client, url: Url, jobs: int, labels: Labels) -> float:
+    """Jobs a second; no slope in bulk, where answers come a message at a time, nor where jobs are few."""
+    run = ask(client, url, jobs, labels)
+    return run.steady_per_s if ask is single_jobs and labels.shared_by is None else run.per_s
+
+
+def _waited_for(contender: Session, labels: list[str], jobs: int) -> float:
+    return jobs / contender.closed_loop_s(labels, jobs)
 
 
 def rotated(counts: Sequence[int], by: int) -> list[int]:

@@ -5,15 +5,38 @@ from __future__ import annotations
 import math
 import queue
 import random
+import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 #: How often a waiting run looks whether the peer still lives.
 _CHECK_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """Jobs that were asked for at once.
+
+    Attributes:
+        answered_s: when each answer came, in seconds from the first question; in any order, two at least.
+    """
+
+    answered_s: Sequence[float]
+
+    @property
+    def per_s(self) -> float:
+        """Jobs a second from the first question to the last answer: how a queue fills and empties counts."""
+        return len(self.answered_s) / max(self.answered_s)
+
+    @property
+    def steady_per_s(self) -> float:
+        """Jobs a second while there are enough of them: the slope of answers over time, least squares."""
+        return statistics.linear_regression(sorted(self.answered_s), range(len(self.answered_s))).slope
 
 
 class Clients:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.labels import Labels, images_per_message
+from benchmarks.load import Run
 from producer import Client
 from producer.embedded import RunningValkey
 
@@ -20,24 +21,28 @@ MESSAGES_AT_ONCE = 4
 Url = Callable[[int], str]
 
 
-def single_jobs_s(client: Client, url: Url, jobs: int, labels: Labels) -> float:
-    """Submit single jobs at once; seconds from the first submission to the last answer."""
+def single_jobs(client: Client, url: Url, jobs: int, labels: Labels) -> Run:
+    """Submit single jobs at once."""
     questions = [(url(number), labels.next_set()) for number in range(jobs)]
+    answered_s = []
     started = time.perf_counter()
     for handle in client.submit_many(questions):
         handle.result(timeout=TIMEOUT_S)
-    return time.perf_counter() - started
+        answered_s.append(time.perf_counter() - started)
+    return Run(answered_s)
 
 
-def bulk_images_s(client: Client, url: Url, images: int, labels: Labels) -> float:
+def bulk_images(client: Client, url: Url, images: int, labels: Labels) -> Run:
     """The same images in bulk messages; different labels are a message's, since its images share them."""
     urls = [url(number) for number in range(images)]
     size = images_per_message(labels.count)
+    answered_s: list[float] = []
 
     def ask(urls: list[str]) -> None:
         for outcome in client.classify_many(urls, labels.next_set(), images_per_message=size):
             if outcome.error is not None:
                 raise outcome.error
+            answered_s.append(time.perf_counter() - started)
 
     started = time.perf_counter()
     if labels.shared_by is None:
@@ -45,7 +50,7 @@ def bulk_images_s(client: Client, url: Url, images: int, labels: Labels) -> floa
     else:
         with ThreadPoolExecutor(MESSAGES_AT_ONCE) as threads:
             list(threads.map(ask, [urls[first : first + size] for first in range(0, images, size)]))
-    return time.perf_counter() - started
+    return Run(answered_s)
 
 
 def worker_settings(valkey: RunningValkey, model: Path | str, picture_port: int) -> dict[str, str]:

@@ -19,7 +19,7 @@ from benchmarks.peers.contenders import free_port
 from benchmarks.scaling.costs import process_cpu_s
 from benchmarks.session import valkey_cpu_s
 from benchmarks.stages.split import by_stage
-from benchmarks.system import PICTURES, bulk_images_s, single_jobs_s, worker_settings
+from benchmarks.system import PICTURES, bulk_images, single_jobs, worker_settings
 from producer import Client
 from producer.embedded import embedded_valkey
 from producer.processes.child import ChildProcess
@@ -41,12 +41,12 @@ def stages(model: Path | str, picture_port: int, jobs: int, labels: Labels) -> I
             def url(number: int) -> str:
                 return f"http://127.0.0.1:{picture_port}/{number % PICTURES}.jpg"
 
-            for load, ask in (("single", single_jobs_s), ("bulk", bulk_images_s)):
+            for load, ask in (("single", single_jobs), ("bulk", bulk_images)):
                 ask(client, url, min(jobs, 64), labels)
                 before = {**read(), "valkey": valkey_cpu_s(valkey)}
-                elapsed_s = ask(client, url, jobs, labels)
+                run = ask(client, url, jobs, labels)
                 after = {**read(), "valkey": valkey_cpu_s(valkey)}
-                yield {"load": load, "jobs_per_s": round(jobs / elapsed_s, 2), **by_stage(before, after, jobs)}
+                yield {"load": load, "jobs_per_s": round(run.per_s, 2), **by_stage(before, after, jobs)}
 
 
 @contextmanager

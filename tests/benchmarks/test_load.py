@@ -7,13 +7,20 @@ import time
 
 import pytest
 
-from benchmarks.load import Clients, percentile, poisson_times_s
+from benchmarks.load import Clients, Run, percentile, poisson_times_s
 from benchmarks.peers.failure import PeerFailed
 
 
 @pytest.mark.parametrize(("percent", "value"), [(50, 2), (75, 3), (95, 4), (100, 4)])
 def test_a_percentile_is_one_of_the_values_and_not_exceeded_by_that_many_percent(percent: float, value: float) -> None:
     assert percentile([3, 1, 4, 2], percent) == value
+
+
+def test_a_steady_rate_leaves_out_how_a_run_begins_and_ends() -> None:
+    run = Run([10 + number / 5 for number in reversed(range(100))])
+
+    assert run.steady_per_s == pytest.approx(5)
+    assert run.per_s == pytest.approx(100 / 29.8)
 
 
 def test_every_job_is_asked_once_by_as_many_clients_at_once_as_there_are() -> None:
