@@ -146,7 +146,9 @@ def build(
         device = _engine_process(settings, front, load_preparation, on_other_model)
     model, engine, concurrency = device.model, device.engine, device.concurrency
     labels = LabelCache(engine)
-    shared = _shared_embeddings(settings, server, model) if settings.shared_cache_bytes else None
+    # Only where it is used: a checkpoint is read for it.
+    is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes
+    shared = _shared_embeddings(settings, server, model) if is_shared else None
     images = ImageEmbeddings(
         _preparing(settings, device, front.fronts if front else 1),
         engine,

@@ -37,26 +37,24 @@ PAUSE_S: Final = 10.0
 LENGTH_TOLERANCE: Final = 0.01
 #: Width, height, the format's number, and the rows of a family with several vectors an image (0: it has one).
 _HEAD: Final = struct.Struct("<IIBB")
-# KEYS: the hash of values, the sorted set of when each was used. ARGV: the field.
-_NOW: Final = "local t = redis.call('TIME') local now = t[1] + t[2] / 1000000 "
-_RECALL: Final = (
-    _NOW
-    + """
+# KEYS: the hash of values, the sorted set of when each was used. ARGV: the field, and the keys' life from now on.
+_USED: Final = """
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[2], time[1] + time[2] / 1000000, ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+"""
+_RECALL: Final = f"""
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 if value then
-    redis.call('ZADD', KEYS[2], now, ARGV[1])
-    redis.call('EXPIRE', KEYS[1], ARGV[2])
-    redis.call('EXPIRE', KEYS[2], ARGV[2])
+{_USED}
 end
 return value
 """
-)
-# ARGV: further the life, the value, and how many there may be.
-_REMEMBER: Final = (
-    _NOW
-    + """
+# ARGV: further the value, and how many there may be.
+_REMEMBER: Final = f"""
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-redis.call('ZADD', KEYS[2], now, ARGV[1])
+{_USED}
 local over = redis.call('HLEN', KEYS[1]) - ARGV[4]
 if over > 0 then
     for _, field in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '+inf', 'LIMIT', 0, math.min(over, 1000))) do
@@ -64,10 +62,7 @@ if over > 0 then
         redis.call('ZREM', KEYS[2], field)
     end
 end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('EXPIRE', KEYS[2], ARGV[2])
 """
-)
 
 
 class SharedEmbeddings:
