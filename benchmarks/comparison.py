@@ -145,7 +145,7 @@ class Comparison:
                 for who, contender, unit in ((NAMESHOT.name, ours, JOBS_UNIT), (name, theirs, PEER_JOBS_UNIT)):
                     expected_per_s = loop.per_s if contender is ours else self._rate_so_far(name, count)
                     jobs = jobs_for(self._plan.window_s / 2, expected_per_s, unit)
-                    work = partial(_waited_for, contender, labels.next_set(), jobs)
+                    work = partial(contender.closed_loop_per_s, labels.next_set(), jobs)
                     row = Row(who, "clients", labels)
                     done = self._timed(contender, jobs, work)
                     self._keep(row, at, done, forward.per_s, loop.per_s)
@@ -234,10 +234,6 @@ def _asked(ask: Ask, client: Client, url: Url, jobs: int, labels: Labels) -> flo
     """Jobs a second; no slope in bulk, where answers come a message at a time, nor where jobs are few."""
     run = ask(client, url, jobs, labels)
     return run.steady_per_s if ask is single_jobs and labels.shared_by is None else run.per_s
-
-
-def _waited_for(contender: Session, labels: list[str], jobs: int) -> float:
-    return jobs / contender.closed_loop_s(labels, jobs)
 
 
 def rotated(counts: Sequence[int], by: int) -> list[int]:

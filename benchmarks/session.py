@@ -72,9 +72,9 @@ class Session:
 
         self._clients.run(ask, jobs, self.running.check)
 
-    def closed_loop_s(self, labels: list[str], jobs: int) -> float:
-        """Seconds that so many jobs take `CLIENTS` who each wait for their answer."""
-        return self._clients.run(lambda number: self._ask(number, labels), jobs, self.running.check)[0]
+    def closed_loop_per_s(self, labels: list[str], jobs: int) -> float:
+        """The rate of so many jobs that `CLIENTS` ask for who each wait for their answer."""
+        return jobs / self._clients.run(lambda number: self._ask(number, labels), jobs, self.running.check)[0]
 
     def open_loop(self, labels: list[str], rate_per_s: float, duration_s: float, seed: int) -> list[float]:
         """Each job's seconds, from the moment it was meant to be asked for."""

@@ -1,17 +1,17 @@
 """Workers of one model share what they know of pictures, whichever way they were started."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from producer import Client
 from tests.acceptance.conftest import StartWorker
 from tests.acceptance.origin import Origin
+from tests.cli.command import NAMESHOT
 from tests.valkey_server import ValkeyServer
 
 PREFIX = "sharing"
 SHARED = {"NAMESHOT_SHARED_CACHE_BYTES": "1000000"}
-FRONTS = (str(Path(sys.executable).with_name("nameshot")), "worker", "--processes", "2")
+FRONTS = (str(NAMESHOT), "worker", "--processes", "2")
 
 
 def test_a_picture_that_another_worker_has_seen_needs_no_forward_pass(

@@ -3,7 +3,6 @@
 import base64
 import json
 import signal
-import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from producer import Client, JobCancelled, JobExpired
 from tests.acceptance.conftest import StartWorker, picture
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
+from tests.cli.command import NAMESHOT
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
@@ -26,7 +26,7 @@ TIMEOUT_S = 60
 #: A test that needs the shared worker but not its handle.
 with_a_worker = pytest.mark.usefixtures("worker")
 
-COMMANDS = {"celery": (), "nameshot": (str(Path(sys.executable).with_name("nameshot")), "worker")}
+COMMANDS = {"celery": (), "nameshot": (str(NAMESHOT), "worker")}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from producer.contract.job import MAX_TOP_K
 from producer.contract.labels import check_candidate_labels
 from producer.envelope import canonical_json
 from producer.errors import InvalidJob
+from tests.producer.caseless import Caseless
 from worker import strict_json
 
 URL = "https://images.example/owl.jpg"
@@ -122,16 +123,6 @@ def test_a_label_that_is_more_than_a_string_is_taken_as_its_text() -> None:
 
     assert labels == ["fox of an enumeration"]
     assert type(labels[0]) is str
-
-
-class Caseless(str):
-    """Equal to what it does not say."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and self.lower() == other.lower()
-
-    def __hash__(self) -> int:
-        return hash(self.lower())
 
 
 class Lazy:

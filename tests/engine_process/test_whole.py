@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from producer import Client
 from tests.acceptance.conftest import StartWorker, picture
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
+from tests.cli.command import NAMESHOT
 from tests.eventually import eventually
 from tests.processes.programs import wait_until_gone
 from tests.valkey_server import ValkeyServer
@@ -29,7 +29,7 @@ METRICS_PORTS = (19850, 19851)
 #: What two fronts have at once at least, in batches of 8 on one core: 24 images together.
 IN_FLIGHT = 20
 #: As a user starts it.
-COMMAND = (str(Path(sys.executable).with_name("nameshot")), "worker", "--processes", "2")
+COMMAND = (str(NAMESHOT), "worker", "--processes", "2")
 
 Start = Callable[..., Worker]
 

@@ -7,6 +7,7 @@ from producer.contract import ClassifyManyJob
 from producer.envelope import canonical_json
 from producer.errors import InvalidJob
 from producer.forms import Form, form_of_one
+from tests.producer.caseless import Caseless
 
 URL = 'https://images.example/a"b\\c/フクロウ.jpg?image=null'
 QUESTIONS = [
@@ -30,16 +31,6 @@ def test_an_equal_question_is_written_once() -> None:
 
     assert form_of_one(["fox", "owl"], "a {}", 1, 2.5) is first
     assert form_of_one(["owl", "fox"], "a {}", 1, 2.5) != first
-
-
-class Caseless(str):
-    """Equal to what it does not say."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and self.lower() == other.lower()
-
-    def __hash__(self) -> int:
-        return hash(self.lower())
 
 
 def test_a_question_in_a_callers_own_strings_is_written_as_they_are() -> None:
