@@ -96,25 +96,23 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     def _outcome(self, work: Callable[[Service, Attempt], dict[str, Any]], deaths: Deaths) -> dict[str, Any]:
         request = self.request
         timeout_s = self.app.service.job_timeout_s * self.time_factor
-        if deaths.count:
-            self._begin(request)  # a job that has its answer need not wait to run alone
 
         def keep(deaths: int, image: int | None) -> None:
             tag = request.properties["delivery_tag"]
             self.app.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
 
         try:
+            # Either scope can be cancelled before the answer is looked up, so that no cancellation falls between.
             waiting = CancelScope(math.inf)
-            with (
-                self.app.running.job(request.id, waiting),
-                self.app.delivery.suspects.guard(request.id, deaths, keep, waiting) as escort,
-            ):
-                scope = waiting.within(timeout_s)
-                with self.app.running.job(request.id, scope):
-                    # Last, since a job may have waited until it could run, and so that no cancellation falls between.
-                    self._begin(request)
-                    queue = _queue(request, self.app.settings.queue_prefix)
-                    return work(self.app.service, Attempt(scope, queue, _queued_ms(request), escort))
+            with self.app.running.job(request.id, waiting):
+                if deaths.count:
+                    self._begin(request)  # a job that has its answer need not wait to run alone
+                with self.app.delivery.suspects.guard(request.id, deaths, keep, waiting) as escort:
+                    scope = waiting.within(timeout_s)
+                    with self.app.running.job(request.id, scope):
+                        self._begin(request)  # it may have waited until it could run
+                        queue = _queue(request, self.app.settings.queue_prefix)
+                        return work(self.app.service, Attempt(scope, queue, _queued_ms(request), escort))
         except (Ignore, *NOT_STORED):
             raise
         except Cancelled:

@@ -22,7 +22,7 @@ from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 30
-NULL_WORKER = (sys.executable, "-m", "celery", "-A", "tests.chaos.null_worker", "worker", "-n")
+CELERY = (sys.executable, "-m", "celery", "-A")
 #: Longer than a test takes.
 FOR_EVER_MS = 60_000
 
@@ -48,7 +48,7 @@ def start(valkey: ValkeyServer, own_origin: Origin, tmp_path: Path) -> Iterator[
     """Start null workers, which are killed in the end: some have work for a minute."""
     with ExitStack() as stack:
 
-        def start_one(**settings: str) -> Worker:
+        def start_one(app: str = "tests.chaos.null_worker", **settings: str) -> Worker:
             folder = tmp_path / uuid.uuid4().hex
             folder.mkdir()
             environment = {
@@ -60,7 +60,7 @@ def start(valkey: ValkeyServer, own_origin: Origin, tmp_path: Path) -> Iterator[
                 "NAMESHOT_MAX_BATCH": "1",
                 **settings,
             }
-            worker = Worker(folder, environment, (*NULL_WORKER, f"{folder.name}@here"))
+            worker = Worker(folder, environment, (*CELERY, app, "worker", "-n", f"{folder.name}@here"))
             stack.callback(worker.stop, signal.SIGKILL)
             worker.wait_until_ready()
             return worker
@@ -233,6 +233,21 @@ def test_a_job_cancelled_while_it_waits_to_run_alone_gives_up_its_place(
     own_origin.hold.set()
     assert held.result(timeout=TIMEOUT_S).ranking
     assert "/never.png" not in own_origin.paths
+
+
+def test_a_suspect_cancelled_before_it_waits_to_run_alone_does_not_wait(
+    start: StartNullWorker, client: Client, own_origin: Origin, valkey: ValkeyServer
+) -> None:
+    worker = start("tests.acceptance.cancelled_at_once_app", NAMESHOT_CONCURRENCY="2")
+    held = client.submit(own_origin.url("/held/owl.png"), LABELS)
+    assert own_origin.asked.acquire(timeout=TIMEOUT_S)
+    with valkey.connect() as broker:
+        broker.hset("nameshot:suspects", "suspect", 1)
+
+    suspect = client.submit(own_origin.url("/never.png"), LABELS, job_id="suspect")
+
+    eventually(lambda: suspect.status() == "cancelled", lambda: worker.log)
+    assert held.status() == "running"
 
 
 def test_a_revocation_changes_no_answer_that_stands(

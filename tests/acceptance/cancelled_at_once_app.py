@@ -1,0 +1,22 @@
+"""A null worker whose job named "suspect" is cancelled as soon as the worker has looked for an answer of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.chaos.null_worker import app
+from worker.results import FirstAnswerBackend
+
+__all__ = ["app"]
+
+_begin = FirstAnswerBackend.begin
+
+
+def _begin_and_be_cancelled(self: FirstAnswerBackend, job_id: str, request: Any) -> bool:
+    begun = _begin(self, job_id, request)
+    if job_id == "suspect":
+        app.running.cancel(job_id)
+    return begun
+
+
+FirstAnswerBackend.begin = _begin_and_be_cancelled  # type: ignore[method-assign]  # the moment between two lines
