@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from pydantic_core import from_json
+
 from producer.contract.names import answer_key
 from producer.contract.result import Outcome, Result
 from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
@@ -64,7 +66,7 @@ class Answer:
 
     @classmethod
     def _from_json(cls, payload: bytes | str, job_id: str) -> Answer:
-        meta = json.loads(payload)
+        meta = _loads(payload)
         status, result = meta["status"], meta.get("result")
         if status == "SUCCESS":
             if not isinstance(result, dict):
@@ -94,6 +96,14 @@ class Answer:
         if self.value is None:
             raise ValueError(f"a {self.state} job has no result yet")
         return self.value
+
+
+def _loads(payload: bytes | str) -> Any:
+    """As Python's own reader, which takes twice as long over a thousand scores."""
+    try:
+        return from_json(payload)
+    except ValueError:  # half a surrogate pair, for one
+        return json.loads(payload)
 
 
 def cancelled_meta(job_id: str) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.contract import Score
+from producer.contract import Score, scores_of
 
 Scoring = Literal["softmax", "sigmoid"]
 
@@ -33,4 +33,4 @@ def rank(labels: Sequence[str], label_scores: NDArray[np.float64], top_k: int | 
     # Ties are judged at the model's own precision: float64 noise below it must not reorder equal labels.
     order = np.argsort(-label_scores.astype(np.float32), kind="stable")[:top_k]
     names = map(labels.__getitem__, order.tolist())
-    return list(map(Score._make, zip(names, label_scores[order].tolist(), strict=True)))
+    return scores_of(zip(names, label_scores[order].tolist(), strict=True))

@@ -41,7 +41,7 @@ def loads(data: bytes) -> Any:
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and not _is_shallow(value):
         raise NotStrictJson("it is nested too deeply")
     # Only an escape can bring a surrogate into decoded UTF-8; most messages have none and are not walked again.
-    if b"\\ud" in data or b"\\uD" in data:
+    if b"\\" in data and (b"\\ud" in data or b"\\uD" in data):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:

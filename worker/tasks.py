@@ -60,10 +60,11 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     #: How many times NAMESHOT_JOB_TIMEOUT a message has.
     time_factor = 1
 
-    def answer(self, work: Callable[[Service, Attempt], dict[str, Any]]) -> dict[str, Any]:
+    def answer(self, work: Callable[[Service, Attempt], dict[str, Any]]) -> dict[str, Any] | None:
         """Run one job, unless it has an answer already or has expired, and store its answer.
 
-        Celery would store it afterwards, and acknowledge the message even when that was in vain.
+        Celery would store it afterwards, and acknowledge the message even when that was in vain. It is returned only
+        where Celery has yet to store it.
 
         Raises:
             Ignore: the answer that stands is the answer.
@@ -86,7 +87,8 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
             self._acquit(deaths)
             raise
         self._acquit(deaths)
-        return result
+        # What a task returns Celery turns into text, all thousand scores for the few characters that it keeps.
+        return None if getattr(request, "is_answered", False) else result
 
     def _acquit(self, deaths: Deaths) -> None:
         """Only now: without its answer it would run again, and must not have all its attempts again."""
@@ -144,7 +146,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
             raise Ignore
 
 
-def classify(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any]:
+def classify(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any] | None:
     """``nameshot.classify``: one image."""
 
     def work(service: Service, attempt: Attempt) -> dict[str, Any]:
@@ -156,7 +158,7 @@ def classify(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any
     return task.answer(work)
 
 
-def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any]:
+def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any] | None:
     """``nameshot.classify_many``: up to 64 images that share one question."""
 
     def work(service: Service, attempt: Attempt) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from producer.contract.names import (
     rung_name,
     workers_key,
 )
-from producer.contract.result import ImageInfo, Outcome, Result, Score, Timings, error_to_json
+from producer.contract.result import ImageInfo, Outcome, Result, Score, Timings, error_to_json, scores_of
 
 __all__ = [
     "CLASSIFY",
@@ -58,6 +58,7 @@ __all__ = [
     "lease_key",
     "queue_name",
     "rung_name",
+    "scores_of",
     "shown_number",
     "workers_key",
 ]

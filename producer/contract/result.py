@@ -5,10 +5,11 @@ The JSON forms here are the contract; see ``docs/wire-format.md``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from producer.errors import JobFailed
 
@@ -21,6 +22,15 @@ class Score(NamedTuple):
 
     label: str
     score: float
+
+
+#: As `Score._make`, which counts the fields first and takes more than twice as long.
+_PAIR: Final = partial(tuple.__new__, Score)
+
+
+def scores_of(pairs: Iterable[tuple[str, float]]) -> list[Score]:
+    """Labels and their scores, in the order given, each pair as a `Score`."""
+    return list(map(_PAIR, pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ class Result:
         """Read the backend's JSON object; fields a newer worker may have added are ignored."""
         image, timings = value["image"], value["timings_ms"]
         return cls(
-            ranking=list(map(Score._make, map(itemgetter("label", "score"), value["ranking"]))),
+            ranking=scores_of(map(itemgetter("label", "score"), value["ranking"])),
             model=value["model"],
             revision=value["revision"],
             image=ImageInfo(image["sha256"], image["width"], image["height"], image["format"], image["bytes"]),
