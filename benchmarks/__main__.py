@@ -85,7 +85,7 @@ def main() -> None:
                 "ways": {"forward": asdict(comparison.forward_way), "loop": asdict(comparison.loop_way)},
                 "rows": report.rows(comparison.samples),
                 "latencies": report.latencies(comparison.latencies_ms, comparison.loop_per_s),
-                "lone": report.lone(comparison.lone_ms, comparison.direct_ms),
+                "lone": report.lone(comparison.lone_ms, comparison.direct_ms, comparison.lone_stages_ms),
                 "contenders": comparison.contenders,
                 "stages": by_stage,
                 "samples": comparison.samples,
@@ -95,9 +95,10 @@ def main() -> None:
 
         comparison.measure(peers, written)
         jobs = 32 if arguments.quick else 128
+        labels_by_stage = [Labels(count) for count in dict.fromkeys((plan.same[0], plan.same[-1]))]
         for name, one, count in ((arguments.family, place.model, jobs), (BUNDLED, BUNDLED, 4 * jobs)):
             announce(f"{name}: by stage")
-            by_stage += [{"model_name": name, **row} for row in stages(one, port, count, Labels(plan.same[0]))]
+            by_stage += [{"model_name": name, **row} for row in stages(one, port, count, labels_by_stage)]
     found = written()
     for title, columns, cells in table.tables(found):
         console.print(table.for_terminal(title, columns, cells))

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 
 from benchmarks.labels import Labels, images_per_message
@@ -15,7 +16,7 @@ from benchmarks.peers.contenders import NAMESHOT, Contender
 from benchmarks.peers.reference import COMPARED, Answer, compare
 from benchmarks.plan import Done, Plan, Round, Row, Sample
 from benchmarks.session import CLIENTS, Place, Session, session, why
-from benchmarks.system import Url, bulk_images, single_jobs
+from benchmarks.system import TIMEOUT_S, Url, bulk_images, single_jobs
 from producer import Client
 
 #: Of what the bare loop does; asked for at Poisson's times, whatever is answered.
@@ -53,7 +54,8 @@ class Comparison:
     Attributes:
         samples: a contender's (or limit's) figures in one round.
         latencies_ms: by name and offered share of the loop's rate.
-        lone_ms: of jobs that are alone; `direct_ms` of the same image without a queue, by share of the cores.
+        lone_ms: of jobs that are alone; `lone_stages_ms` where each of them was, as its result says; `direct_ms` of the
+            same image without a queue, by share of the cores.
         contenders: by name what concerns the whole of one: start, memory, or its error.
     """
 
@@ -70,6 +72,7 @@ class Comparison:
         self.latencies_ms: defaultdict[tuple[str, float], list[float]] = defaultdict(list)
         self.contenders: defaultdict[str, Sample] = defaultdict(dict)
         self.lone_ms: list[float] = []
+        self.lone_stages_ms: list[dict[str, float | None]] = []
         self.direct_ms: defaultdict[int, list[float]] = defaultdict(list)
         announce("the limits' best ways")
         try_s = plan.window_s / 4
@@ -183,9 +186,7 @@ class Comparison:
 
         A load is held to the mean of the loops beside it.
         """
-        client = ours.running.client
-        if client is None:
-            raise ValueError("nameshot is asked by its own client")
+        client = _client_of(ours)
         forward, loop = self._forward(at), self._loop(labels, at)
         unit = max(LEAST_DIFFERENT, 2 * labels.shared_by) if labels.shared_by else JOBS_UNIT
         for load, ask in loads.items():
@@ -213,7 +214,7 @@ class Comparison:
         self.samples.append({**row.data(), **at.data(), **figures})
 
     def _lone(self, ours: Session) -> None:
-        labels = self._usual.next_set()
+        client, labels = _client_of(ours), self._usual.next_set()
         for number in range(LONE_JOBS):
             for share in self._bare.shares:
                 time.sleep(PAUSE_S)
@@ -221,13 +222,22 @@ class Comparison:
                 self._bare.answer(number, labels, share)
                 self.direct_ms[share].append((time.perf_counter() - started) * 1000)
             time.sleep(PAUSE_S)
-            self.lone_ms.append(ours.lone_s(number, labels) * 1000)
+            started = time.perf_counter()
+            result = client.classify(self._place.url(number), labels, result_timeout=TIMEOUT_S)
+            self.lone_ms.append((time.perf_counter() - started) * 1000)
+            self.lone_stages_ms.append(asdict(result.timings_ms))
 
     def _offer(self, name: str, contender: Session, share: float, number: int) -> None:
         self._announce(f"{name}: {share:.0%} of the loop's rate offered")
         rate_per_s = share * self.loop_per_s
         latencies_s = contender.open_loop(self._usual.next_set(), rate_per_s, self._plan.offered_s, SEED + number)
         self.latencies_ms[name, share] += [one * 1000 for one in latencies_s]
+
+
+def _client_of(ours: Session) -> Client:
+    if ours.running.client is None:
+        raise ValueError("nameshot is asked by its own client")
+    return ours.running.client
 
 
 def _asked(ask: Ask, client: Client, url: Url, jobs: int, labels: Labels) -> float:

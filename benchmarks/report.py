@@ -60,10 +60,13 @@ def _mean(samples: Sequence[Sample]) -> Sample:
 
 
 def best_peer(found: Sequence[Row], ours: str) -> dict[int, Row]:
-    """By label count the fastest row of those that are somebody else's."""
+    """By label count the row of somebody else's that we are the least ahead of.
+
+    Not the fastest: peers are measured one after another, and their rates are those of different minutes.
+    """
     peers = [row for row in found if row["load"] == "clients" and row["name"] != ours]
     return {
-        labels: max((row for row in peers if row["labels"] == labels), key=lambda row: row["jobs_per_s"])
+        labels: min((row for row in peers if row["labels"] == labels), key=lambda row: row["ahead"])
         for labels in dict.fromkeys(row["labels"] for row in peers)
     }
 
@@ -83,12 +86,29 @@ def latencies(latencies_ms: Mapping[tuple[str, float], Sequence[float]], loop_pe
     ]
 
 
-def lone(jobs_ms: Sequence[float], direct_ms: Mapping[int, Sequence[float]]) -> Row:
-    """A lone job beside a direct call of the model: medians, of the direct calls those of the faster kind."""
+def lone(
+    jobs_ms: Sequence[float],
+    direct_ms: Mapping[int, Sequence[float]],
+    stages_ms: Sequence[Mapping[str, float | None]] = (),
+) -> Row:
+    """A lone job beside a direct call of the model: medians, of the direct calls those of the faster kind.
+
+    Args:
+        stages_ms: where each job was, as its result says; what they leave of its time is ``client and answer``.
+    """
     direct, job = min(statistics.median(values) for values in direct_ms.values()), statistics.median(jobs_ms)
     return {
         "jobs": len(jobs_ms),
         "direct_ms": round(direct, 1),
         "job_ms": round(job, 1),
         "longer_ms": round(job - direct, 1),
+        "stages_ms": _lone_stages_ms(jobs_ms, stages_ms) if stages_ms else {},
     }
+
+
+def _lone_stages_ms(jobs_ms: Sequence[float], stages_ms: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    whole = [
+        {**told, "client and answer": job - sum(told.values())}
+        for job, told in zip(jobs_ms, ({name: ms or 0.0 for name, ms in one.items()} for one in stages_ms), strict=True)
+    ]
+    return {name: round(statistics.median(one[name] for one in whole), 1) for name in whole[0]}

@@ -48,14 +48,16 @@ def tables(report: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[s
         (f"whole contenders; loads in shares of {base_per_s:.1f} jobs/s", ("", *WHOLE, *offered), of_contenders),
         (
             "CPU ms a job of nameshot, by stage",
-            ("model", "load", *STAGES, "outside the model", "queue's share of that", "the model"),
+            ("model", "load", "labels", *STAGES, "outside the model", "queue's share of that", "the model", "client"),
             [
                 [
                     row["model_name"],
                     row["load"],
+                    str(row["labels"]),
                     *(f"{row[stage]:.2f}" for stage in (*STAGES, "outside")),
                     f"{row['queue_share']:.1%}",
                     f"{row['model']:.1f}",
+                    f"{row['client']:.2f}",
                 ]
                 for row in report["stages"]
             ],
@@ -91,14 +93,17 @@ def in_words(report: dict[str, Any], ours: str) -> str:
         f"a lone job takes {lone['job_ms']} ms, a direct call of the model {lone['direct_ms']} ms: "
         f"{lone['longer_ms']} ms longer"
     ]
+    if lone["stages_ms"]:
+        said.append("of the lone job's ms: " + ", ".join(f"{name} {ms}" for name, ms in lone["stages_ms"].items()))
     said += [
         f"{labels} labels: the best peer is {row['name']}; {ours} is {row['ahead']:.2f}x"
         for labels, row in best_peer(report["rows"], ours).items()
     ]
     bare_ms = next((row["cpu_ms"] for row in report["rows"] if row["name"] == "forward"), None)
     said += [
-        f"{row['load']}, CPU ms an image: the model {row['model']:.1f}, alone {bare_ms:.1f}; decoding, which the bare "
-        f"loop does too, {row['decode']:.1f}; fetching {row['fetch']:.1f}; the queue {_queue_ms(row):.1f}"
+        f"{row['load']}, {row['labels']} labels, CPU ms an image: the model {row['model']:.1f}, alone {bare_ms:.1f}; "
+        f"decoding, which the bare loop does too, {row['decode']:.1f}; fetching {row['fetch']:.1f}; the queue "
+        f"{_queue_ms(row):.1f}; the client, which shares the cores, {row['client']:.1f}"
         for row in report["stages"]
         if bare_ms is not None and row["model_name"] == report["model"]
     ]

@@ -66,7 +66,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("poisoned", False, "the job was there each time a worker died", "see `nameshot dead-letters list`; `replay` tries it again"),
     ErrorCode("dns_failed", True, "the host name could not be resolved", "check the name; try again"),
     ErrorCode("connect_failed", True, "no connection could be made, or it broke off", "try again"),
-    ErrorCode("fetch_timeout", True, "the download took longer than its time", "try again, or raise `timeout`"),
+    ErrorCode("fetch_timeout", True, "the download took longer than its time", "try again, or raise `NAMESHOT_FETCH_TIMEOUT`, and `timeout` where you set it"),
     ErrorCode("truncated", True, "the body ended before its announced length", "try again"),
     ErrorCode("host_unavailable", True, "this host failed too often lately, or is too busy", "try again in a minute"),
     ErrorCode("out_of_memory", True, "the device or the worker ran out of memory", "try again, or lower `NAMESHOT_MAX_BATCH`"),

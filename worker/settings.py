@@ -57,15 +57,15 @@ class WorkerSettings(ProducerSettings):
         67_108_864,
         ge=0,
         le=MAX_CACHE_BYTES,
-        description="of image embeddings kept in one worker process, so that a picture seen before needs neither "
+        description="bytes of image embeddings kept in one worker process, so that a picture seen before needs neither "
         "decoding nor a forward pass; 0 = off",
     )
     shared_cache_bytes: int = Field(
         0,
         ge=0,
         le=MAX_CACHE_BYTES,
-        description="of image embeddings that workers of one model share in Redis; nothing without the embeddings' "
-        "cache; 0 = off",
+        description="bytes of image embeddings that workers of one model share in Redis; nothing without the "
+        "embeddings' cache; 0 = off",
     )
     shared_cache_url: str = Field(
         "", repr=False, description="the Redis of those; none: the result backend, whose memory it then shares"
@@ -79,9 +79,12 @@ class WorkerSettings(ProducerSettings):
     drain_timeout: float = Field(
         10, ge=0, le=MAX_SECONDS, description="seconds after SIGTERM for running jobs to finish"
     )
-    max_bytes: int = Field(20_000_000, ge=1, le=MAX_FILE_BYTES, description="of one download")
+    max_bytes: int = Field(20_000_000, ge=1, le=MAX_FILE_BYTES, description="most bytes of one download")
     max_pixels: int = Field(
-        50_000_000, ge=1, le=MAX_PIXELS, description="of one image; decoded pixels in flight are bounded too"
+        50_000_000,
+        ge=1,
+        le=MAX_PIXELS,
+        description="most pixels of one image; decoded pixels in flight are bounded too",
     )
     decoder: Literal["process", "thread"] = Field(
         "process" if sys.platform == "linux" else "thread",
@@ -109,8 +112,8 @@ class WorkerSettings(ProducerSettings):
         0,
         ge=0,
         le=MAX_CACHE_BYTES,
-        description="kept of URLs in one worker process, some 600 each, so that servers are asked for a known picture "
-        "only as `Cache-Control` and `ETag` demand; nothing without the embeddings' cache; 0 = off",
+        description="bytes for remembering URLs in one worker process, some 600 a URL, so that servers are asked for a "
+        "known picture only as `Cache-Control` and `ETag` demand; nothing without the embeddings' cache; 0 = off",
     )
     metrics_host: str = Field("127.0.0.1", description="where `/metrics`, `/healthz` and `/readyz` listen")
     metrics_port: int = Field(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ from producer.embedded import embedded_valkey
 from producer.processes.child import ChildProcess
 
 ROOT = Path(__file__).parents[2]
+LOADS = (("single", single_jobs), ("bulk", bulk_images))
 READY_TIMEOUT_S = 120.0
 STOP_GRACE_S = 15.0
 
 
-def stages(model: Path | str, picture_port: int, jobs: int, labels: Labels) -> Iterator[dict[str, Any]]:
-    """A row for single jobs, and one for the same images in bulk."""
+def stages(model: Path | str, picture_port: int, jobs: int, each_labels: Sequence[Labels]) -> Iterator[dict[str, Any]]:
+    """For each of the labels a row for single jobs, and one for the same images in bulk."""
     with tempfile.TemporaryDirectory() as folder, embedded_valkey() as valkey:
         settings = worker_settings(valkey, model, picture_port)
         with (
@@ -41,12 +43,15 @@ def stages(model: Path | str, picture_port: int, jobs: int, labels: Labels) -> I
             def url(number: int) -> str:
                 return f"http://127.0.0.1:{picture_port}/{number % PICTURES}.jpg"
 
-            for load, ask in (("single", single_jobs), ("bulk", bulk_images)):
+            def used() -> dict[str, float]:
+                return {**read(), "valkey": valkey_cpu_s(valkey), "client": time.process_time()}
+
+            for labels, (load, ask) in itertools.product(each_labels, LOADS):
                 ask(client, url, min(jobs, 64), labels)
-                before = {**read(), "valkey": valkey_cpu_s(valkey)}
+                before = used()
                 run = ask(client, url, jobs, labels)
-                after = {**read(), "valkey": valkey_cpu_s(valkey)}
-                yield {"load": load, "jobs_per_s": round(run.per_s, 2), **by_stage(before, after, jobs)}
+                row = by_stage(before, used(), jobs)
+                yield {"labels": labels.count, "load": load, "jobs_per_s": round(run.per_s, 2), **row}
 
 
 @contextmanager

@@ -12,16 +12,16 @@ def by_stage(before: Mapping[str, float], after: Mapping[str, float], jobs: int)
     """CPU milliseconds a job by stage, and the model's, from two readings of CPU seconds.
 
     Args:
-        before, after: ``process``, ``native`` (threads that compute for the model), ``decoders``, ``valkey``, and the
-            worker's stages.
+        before, after: ``process``, ``native`` (threads that compute for the model), ``decoders``, ``valkey``,
+            ``client``, and the worker's stages.
 
     Returns:
         Each of `STAGES`; ``model``; ``outside``, all but the model; ``queue_share``, what the queue takes of that:
-        Celery, storing answers, and Valkey.
+        Celery, storing answers, and Valkey; ``client``, which is in none of these sums.
     """
     used = {name: (after[name] - before.get(name, 0.0)) / jobs * 1000 for name in after}
     process_ms, native_ms, decoders_ms = (used.pop(name) for name in ("process", "native", "decoders"))
-    valkey_ms = used.pop("valkey")
+    valkey_ms, client_ms = used.pop("valkey"), used.pop("client")
     celery_ms = process_ms - native_ms - sum(used.values())
     used["decode"] = used.get("decode", 0.0) + decoders_ms
     used["model"] = used.get("model", 0.0) + native_ms
@@ -29,4 +29,9 @@ def by_stage(before: Mapping[str, float], after: Mapping[str, float], jobs: int)
     outside_ms = sum(used.get(stage, 0.0) for stage in STAGES)
     queue_ms = celery_ms + used.get("answer", 0.0) + valkey_ms
     row = {stage: round(used.get(stage, 0.0), 3) for stage in (*STAGES, "model")}
-    return {**row, "outside": round(outside_ms, 3), "queue_share": round(queue_ms / outside_ms, 3)}
+    return {
+        **row,
+        "outside": round(outside_ms, 3),
+        "queue_share": round(queue_ms / outside_ms, 3),
+        "client": round(client_ms, 3),
+    }

@@ -9,9 +9,10 @@ from worker.device import BUNDLED
 
 def test_a_job_s_processor_time_is_told_by_stage_single_and_in_bulk() -> None:
     with picture_server(2) as port:
-        single, bulk = stages(BUNDLED, port, 32, Labels(4))
+        rows = list(stages(BUNDLED, port, 32, [Labels(4), Labels(9)]))
 
-    assert (single["load"], bulk["load"]) == ("single", "bulk")
-    for row in (single, bulk):
+    assert [(row["labels"], row["load"]) for row in rows] == [(4, "single"), (4, "bulk"), (9, "single"), (9, "bulk")]
+    for row in rows:
         assert {stage: row[stage] for stage in STAGES if row[stage] <= 0} == {}
         assert row["model"] > 0
+        assert row["client"] > 0

@@ -43,19 +43,28 @@ SAMPLES = [
     sample("slow", "clients", 2.0, ahead=5.5),
     sample("quick", "clients", 8.0, ahead=1.5),
 ]
+LONE_STAGES = [{"queued": queued, "forward": 100.0} for queued in (1.0, None, 0.0)]
 REPORT = {
     "machine": {"cpu": "a processor", "cores": 2},
     "model": "a model",
     "rows": rows(SAMPLES),
     "latencies": latencies({("nameshot", 0.5): [10.0, 20.0, 30.0, 40.0]}, 12.0),
-    "lone": lone([110.0, 102.0, 205.0], {1: [100.0, 90.0, 200.0], 2: [150.0, 150.0, 150.0]}),
+    "lone": lone([110.0, 102.0, 205.0], {1: [100.0, 90.0, 200.0], 2: [150.0, 150.0, 150.0]}, LONE_STAGES),
     "contenders": {
         "nameshot": {"start_s": 9.5, "memory_mb": 1200},
         "slow": {"start_s": 9.0},
         "broken": {"error": "it [ended]"},
     },
     "stages": [
-        {"model_name": name, "load": "bulk", "outside": 8.0, "queue_share": 0.05, "model": model_ms}
+        {
+            "model_name": name,
+            "load": "bulk",
+            "labels": 4,
+            "outside": 8.0,
+            "queue_share": 0.05,
+            "model": model_ms,
+            "client": 1.5,
+        }
         | dict.fromkeys(STAGES, 0.0)
         | {"decode": 6.0, "fetch": 0.75}
         for name, model_ms in (("a model", 145.0), ("another", 4.0))
@@ -90,7 +99,7 @@ def test_each_label_count_is_the_first_of_a_round_in_turn() -> None:
     ]
 
 
-def test_the_best_peer_is_the_fastest_of_the_others() -> None:
+def test_the_best_peer_is_the_one_that_we_are_the_least_ahead_of() -> None:
     assert {labels: row["name"] for labels, row in best_peer(rows(SAMPLES), "nameshot").items()} == {4: "quick"}
 
 
@@ -101,7 +110,13 @@ def test_latencies_are_percentiles_of_all_jobs_at_a_load() -> None:
 
 
 def test_a_lone_job_is_compared_with_the_faster_kind_of_direct_call() -> None:
-    assert REPORT["lone"] == {"jobs": 3, "direct_ms": 100.0, "job_ms": 110.0, "longer_ms": 10.0}
+    assert REPORT["lone"] == {
+        "jobs": 3,
+        "direct_ms": 100.0,
+        "job_ms": 110.0,
+        "longer_ms": 10.0,
+        "stages_ms": {"queued": 0.0, "forward": 100.0, "client and answer": 9.0},
+    }
 
 
 def test_the_table_has_limits_first_and_why_a_peer_failed() -> None:
@@ -121,9 +136,10 @@ def test_the_table_has_limits_first_and_why_a_peer_failed() -> None:
 
 def test_where_an_image_s_time_goes_is_said_in_words() -> None:
     assert table.in_words(REPORT, "nameshot").splitlines()[1:] == [
+        "of the lone job's ms: queued 0.0, forward 100.0, client and answer 9.0",
         "4 labels: the best peer is quick; nameshot is 1.50x",
-        "bulk, CPU ms an image: the model 145.0, alone 140.0; decoding, which the bare loop does too, 6.0; "
-        "fetching 0.8; the queue 0.4",
+        "bulk, 4 labels, CPU ms an image: the model 145.0, alone 140.0; decoding, which the bare loop does too, 6.0; "
+        "fetching 0.8; the queue 0.4; the client, which shares the cores, 1.5",
     ]
 
 
@@ -218,8 +234,9 @@ def test_a_stage_inside_another_counts_for_itself_only() -> None:
 
 
 def test_what_no_stage_has_is_celery_s() -> None:
-    before = {"process": 1.0, "native": 0.0, "decoders": 0.0, "valkey": 0.0, "fetch": 0.5}
-    after = {"process": 3.0, "native": 0.4, "decoders": 0.1, "valkey": 0.02, "fetch": 0.7, "answer": 0.1, "model": 1.0}
+    before = {"process": 1.0, "native": 0.0, "decoders": 0.0, "valkey": 0.0, "client": 7.0, "fetch": 0.5}
+    after = {"process": 3.0, "native": 0.4, "decoders": 0.1, "valkey": 0.02, "client": 7.2, "fetch": 0.7}
+    after |= {"answer": 0.1, "model": 1.0}
 
     row = by_stage(before, after, jobs=10)
 
@@ -228,4 +245,5 @@ def test_what_no_stage_has_is_celery_s() -> None:
     assert row["decode"] == pytest.approx(10)
     assert row["celery"] == pytest.approx(200 - 40 - 20 - 10 - 100)
     assert row["outside"] == pytest.approx(20 + 10 + 10 + 2 + 30)
+    assert row["client"] == pytest.approx(20)
     assert row["queue_share"] == pytest.approx((30 + 10 + 2) / 72, abs=1e-3)

@@ -76,9 +76,9 @@ def speed() -> str:
         f"**Speed**: a random {report['model']} on {report['machine']['cores']} CPU cores computes "
         f"{forward['jobs_per_s']:.1f} images/s bare at its best; a loop by hand that decodes and classifies files in "
         f"memory does {loop['jobs_per_s']:.1f}. Through the whole system, from HTTP to result, it answers "
-        f"{single['jobs_per_s']:.1f} single jobs/s and {bulk['jobs_per_s']:.1f} images/s in bulk; held to the loop "
-        f"just before and after, since a machine's speed drifts, {single['of_loop']:.0%} and {bulk['of_loop']:.0%} of "
-        "it. Clients that each wait for one job "
+        f"{single['jobs_per_s']:.1f} single jobs/s and {bulk['jobs_per_s']:.1f} images/s in bulk: "
+        f"{single['of_loop']:.0%} and {bulk['of_loop']:.0%} of the loop, measured right before and after, since a "
+        "machine's speed drifts. Clients that each wait for one job "
         f"get {best}, the best of what one would run instead. `make bench` measures it on your machine, "
         "[benchmarks](benchmarks/README.md) has the table; no GPU was measured yet."
     )

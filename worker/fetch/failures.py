@@ -43,7 +43,7 @@ class FetchFailed(JobFailed):
         self.of_host = self.retryable if of_host is None else of_host
 
 
-TOOK_TOO_LONG: Final = "the download took longer than its time; try again, or raise timeout."
+TOOK_TOO_LONG: Final = "the download took longer than its time; try again, or raise NAMESHOT_FETCH_TIMEOUT."
 #: What hostile or broken servers make the stack raise. ValueError: numbers in headers; OSError holds TimeoutError.
 NETWORK_ERRORS: Final = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError)
 
@@ -74,7 +74,7 @@ def classify(error: BaseException, phase: Phase) -> FetchFailed:
     while isinstance(error, urllib3.exceptions.ProtocolError) and isinstance(error.args[-1], Exception):
         error = error.args[-1]  # urllib3 wraps what happened within a body
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
-        return FetchFailed("fetch_timeout", "the server stopped answering; try again, or raise timeout.")
+        return FetchFailed("fetch_timeout", "the server stopped answering; try again, or raise NAMESHOT_FETCH_TIMEOUT.")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return _broke_off(phase)
     if isinstance(error, ssl.SSLError | ssl.CertificateError | urllib3.exceptions.SSLError) and phase != "reading":
