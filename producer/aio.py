@@ -13,7 +13,7 @@ from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
 from producer.jobs import AsyncJob, check_wait, timed_out
 from producer.operations import cancel, look_up, not_found, queue_depths, submit
-from producer.portions import BulkOutcome, BulkPlan
+from producer.portions import BulkOutcome, BulkPlan, check_many
 from producer.submission import JobLike, Submission, Templates, check_job_id
 from producer.waiting import AnswerListener
 
@@ -142,6 +142,7 @@ class AsyncClient:
         A plain iterable is read in the event loop, so it should not block. To leave early, wrap the stream in
         ``contextlib.aclosing``: what is under way is cancelled when the generator is closed.
         """
+        check_many(urls)
         plan = BulkPlan.checked(
             self._desk,
             labels,

@@ -13,7 +13,7 @@ from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
 from producer.jobs import Job, answer_within, check_wait
 from producer.operations import cancel, look_up, not_found, queue_depths, submit
-from producer.portions import BulkOutcome, BulkPlan
+from producer.portions import BulkOutcome, BulkPlan, check_many
 from producer.submission import JobLike, Submission, Templates, check_job_id
 
 if TYPE_CHECKING:
@@ -192,6 +192,7 @@ class Client:
         Yields:
             `BulkOutcome`: ``image``, its ``index`` in ``urls``, and ``result`` or ``error``.
         """
+        check_many(urls)
         plan = BulkPlan.checked(
             self._desk,
             labels,

@@ -121,6 +121,12 @@ class BulkPlan:
         return Portion(start, [str(image) for image in images], refusals, submission)
 
 
+def check_many(urls: object) -> None:
+    """Refuse one URL where many are asked for; it would be taken for as many as it has characters."""
+    if isinstance(urls, str | bytes):
+        raise InvalidJob("urls must be a list or another iterable of URLs, not one URL; put it into a list.")
+
+
 def _check_whole(name: str, number: object) -> None:
     if isinstance(number, bool) or not isinstance(number, int):
         raise InvalidJob(f"{name} must be a whole number, not {type(number).__name__}.")

@@ -143,6 +143,7 @@ def refuse(app: Any, message: Any, fault: str) -> None:
     )
     if is_id(job_id):
         app.backend.mark_as_failure(job_id, JobFailed("invalid_job", f"the message is malformed: {fault}."))
+    app.service.telemetry.answered("invalid_job")
 
 
 def _moment(headers: Mapping[str, Any], name: str) -> datetime | None:

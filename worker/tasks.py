@@ -78,8 +78,10 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
                 result = self._outcome(work, deaths)
             except JobFailed as failure:
                 self.backend.store_result(request.id, failure, FAILURE, request=request)
+                self._count(failure.code)
                 raise
             self.backend.store_result(request.id, result, SUCCESS, request=request)
+            self._count("ok")
         except NOT_STORED as error:
             logger.warning("job %s goes back to its queue: the result backend is away", request.id)
             raise Reject(type(error).__name__, requeue=True) from None
@@ -94,6 +96,9 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         """Only now: without its answer it would run again, and must not have all its attempts again."""
         if deaths.count:
             self.app.delivery.suspects.acquit(self.request.id)
+
+    def _count(self, code: str) -> None:
+        self.app.service.telemetry.answered(code)
 
     def _outcome(self, work: Callable[[Service, Attempt], dict[str, Any]], deaths: Deaths) -> dict[str, Any]:
         request = self.request
@@ -120,6 +125,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         except Cancelled:
             # Whoever cancels has written the answer. A message without one must never be acknowledged.
             self.backend.mark_as_revoked(request.id, "cancelled", request=request)
+            self._count("cancelled")
             logger.info("job %s was cancelled while it ran", request.id)
             raise Ignore from None
         except JobFailed as failure:
@@ -139,6 +145,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     def _begin(self, request: Any) -> None:
         if (expires := _moment(request.expires)) is not None and datetime.now(UTC) >= expires:
             self.backend.mark_as_revoked(request.id, "expired", request=request)
+            self._count("expired")
             logger.info("job %s expired while it waited", request.id)
             raise Ignore
         if isinstance(self.backend, FirstAnswerBackend) and not self.backend.begin(request.id, request):

@@ -41,6 +41,9 @@ class Telemetry:
         self._images = Counter(
             "nameshot_images", "Images by outcome: ok, an error code, or cancelled", ["code"], registry=registry
         )
+        self._jobs = Counter(
+            "nameshot_jobs", "Jobs by answer: ok, an error code, cancelled, or expired", ["code"], registry=registry
+        )
         self._stages = Histogram(
             "nameshot_stage_duration_seconds",
             "Seconds that an image with a ranking spent in each stage",
@@ -78,6 +81,10 @@ class Telemetry:
     def failed(self, code: str) -> None:
         """Count one image that could not be answered with a ranking."""
         self._images.labels(code).inc()
+
+    def answered(self, code: str) -> None:
+        """Count one job, of one image or of many."""
+        self._jobs.labels(code).inc()
 
 
 class _Count(Collector):

@@ -33,6 +33,7 @@ def acl(
     .env file, which holds new passwords. The queues' prefix is NAMESHOT_QUEUE_PREFIX.
     """
     import secrets
+    import shlex
 
     from producer.access import acl_file
     from producer.configuration import configure
@@ -51,7 +52,7 @@ def acl(
         files[f"{role}.env"] = "\n".join(lines) + "\n"
     _write(folder, files)
     output.notice(f"nameshot: wrote {', '.join(files)} into {folder}.")
-    print(f"valkey-server --aclfile {folder.absolute() / _ACL_FILE} {_DURABLE}")
+    print(f"valkey-server --aclfile {shlex.quote(str(folder.absolute() / _ACL_FILE))} {_DURABLE}")
     return 0
 
 

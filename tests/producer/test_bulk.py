@@ -160,6 +160,12 @@ def test_shared_arguments_are_checked_before_anything_is_read(client: Client) ->
     assert len(list(source)) == 1
 
 
+@pytest.mark.parametrize("url", ["https://img.example/owl.png", b"https://img.example/owl.png"])
+def test_one_url_is_not_taken_for_its_characters(url: Any, client: Client) -> None:
+    with pytest.raises(InvalidJob, match="not one URL"):
+        client.classify_many(url, LABELS)
+
+
 @pytest.mark.parametrize("name", ["images_per_message", "in_flight"])
 @pytest.mark.parametrize(
     ("value", "kind"), [(1.5, "float"), (float("nan"), "float"), ("3", "str"), (None, "NoneType"), (True, "bool")]
