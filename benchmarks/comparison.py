@@ -96,7 +96,7 @@ class Comparison:
         with session(NAMESHOT, self._place, Labels(first).next_set(), self._announce) as ours:
             self._begin(NAMESHOT.name, ours)
             for count in self._plan.same:  # its rows begin where the worker knows their labels
-                ours.lone_s(0, Labels(count).next_set())
+                _client_of(ours).classify(self._place.url(0), Labels(count).next_set(), result_timeout=TIMEOUT_S)
             for number in range(self._plan.rounds):
                 self._announce(f"round {number + 1} of {self._plan.rounds}")
                 self._round(ours, Round(number))

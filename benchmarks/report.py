@@ -89,7 +89,7 @@ def latencies(latencies_ms: Mapping[tuple[str, float], Sequence[float]], loop_pe
 def lone(
     jobs_ms: Sequence[float],
     direct_ms: Mapping[int, Sequence[float]],
-    stages_ms: Sequence[Mapping[str, float | None]] = (),
+    stages_ms: Sequence[Mapping[str, float | None]],
 ) -> Row:
     """A lone job beside a direct call of the model: medians, of the direct calls those of the faster kind.
 
@@ -102,13 +102,11 @@ def lone(
         "direct_ms": round(direct, 1),
         "job_ms": round(job, 1),
         "longer_ms": round(job - direct, 1),
-        "stages_ms": _lone_stages_ms(jobs_ms, stages_ms) if stages_ms else {},
+        "stages_ms": _lone_stages_ms(jobs_ms, stages_ms),
     }
 
 
 def _lone_stages_ms(jobs_ms: Sequence[float], stages_ms: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
-    whole = [
-        {**told, "client and answer": job - sum(told.values())}
-        for job, told in zip(jobs_ms, ({name: ms or 0.0 for name, ms in one.items()} for one in stages_ms), strict=True)
-    ]
+    told = [{name: ms or 0.0 for name, ms in one.items()} for one in stages_ms]
+    whole = [{**one, "client and answer": job - sum(one.values())} for job, one in zip(jobs_ms, told, strict=True)]
     return {name: round(statistics.median(one[name] for one in whole), 1) for name in whole[0]}

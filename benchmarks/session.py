@@ -81,10 +81,6 @@ class Session:
         times_s = poisson_times_s(rate_per_s, duration_s, seed)
         return self._crowd.run_at(lambda number: self._ask(number, labels), times_s, self.running.check)[1]
 
-    def lone_s(self, number: int, labels: list[str]) -> float:
-        """One job's seconds, while there is no other; asked by one of the clients, whose connections are open."""
-        return self._clients.run(lambda _: self._ask(number, labels), 1, self.running.check)[1][0]
-
     def cpu_s(self) -> float:
         """CPU seconds so far of all its processes, and of its Valkey, which idles beside those that do not use it."""
         return sum(_cpu_s(pid) for pid in family(self.running.process.pid)) + valkey_cpu_s(self.valkey)

@@ -91,10 +91,9 @@ def in_words(report: dict[str, Any], ours: str) -> str:
     lone = report["lone"]
     said = [
         f"a lone job takes {lone['job_ms']} ms, a direct call of the model {lone['direct_ms']} ms: "
-        f"{lone['longer_ms']} ms longer"
+        f"{lone['longer_ms']} ms longer",
+        "of the lone job's ms: " + ", ".join(f"{name} {ms}" for name, ms in lone["stages_ms"].items()),
     ]
-    if lone["stages_ms"]:
-        said.append("of the lone job's ms: " + ", ".join(f"{name} {ms}" for name, ms in lone["stages_ms"].items()))
     said += [
         f"{labels} labels: the best peer is {row['name']}; {ours} is {row['ahead']:.2f}x"
         for labels, row in best_peer(report["rows"], ours).items()
