@@ -25,9 +25,51 @@ def rung_name(queue: str) -> str:
     return f"{queue}:rung"
 
 
+def taken_name(queue: str) -> str:
+    """The counter of the messages that workers took from a queue, less those that went back to its front."""
+    return f"{queue}:taken"
+
+
+def step_names(queue: str) -> tuple[str, ...]:
+    """The lists of a plain Celery client's priorities 1 to 9, the highest first.
+
+    kombu puts each priority into a list of its own, and 0 into the queue itself. It separates the two by control
+    characters, and by a colon where it is configured as Celery's page on Redis shows.
+    """
+    return tuple(f"{queue}{separator}{step}" for step in range(1, 10) for separator in ("\x06\x16", ":"))
+
+
 def claim_key(prefix: str, job_id: str) -> str:
     """The key that holds a submitted job's payload fingerprint for as long as its result may live."""
     return f"{prefix}:claim:{job_id}"
+
+
+def place_key(prefix: str, job_id: str) -> str:
+    """The key beside a claim that says where the job waits: ``<queue> <number> <life>``.
+
+    The job waits until its queue's `taken_name` has reached the number. The life is the delivery tag with which its
+    message was sent: it tells the message apart from another of the same id.
+    """
+    return f"{claim_key(prefix, job_id)}:place"
+
+
+def in_hand_key(prefix: str) -> str:
+    """The hash from the id of each job whose message was taken to where that message is.
+
+    That is the name of a worker process, ``postponed <seconds since the epoch>``, or ``returned <queue> <number>`` for
+    one that is back at the front of its queue.
+    """
+    return f"{prefix}:in-hand"
+
+
+def mixed_key(prefix: str) -> str:
+    """The key that exists for a day after a worker was seen that keeps neither `taken_name` nor `in_hand_key`."""
+    return f"{prefix}:mixed"
+
+
+def forget_key(prefix: str) -> str:
+    """The list of the jobs, ``<id> <life>``, of which workers are to remove what is left."""
+    return f"{prefix}:forget"
 
 
 def cancel_channel(prefix: str) -> str:
@@ -38,6 +80,11 @@ def cancel_channel(prefix: str) -> str:
 def answer_key(job_id: str) -> str:
     """Where Celery's Redis backend keeps a job's state and answer, and the channel that announces it."""
     return f"celery-task-meta-{job_id}"
+
+
+def forgotten_key(job_id: str) -> str:
+    """The set, beside an answer, of the lives whose messages must not answer this id any more."""
+    return f"{answer_key(job_id)}:forgotten"
 
 
 def workers_key(prefix: str) -> str:
