@@ -198,6 +198,7 @@ def _load(sender: Any) -> None:
             not_healthy=app.delivery.vitality.complaint,
         )
     app.delivery.lease.start()
+    app.delivery.upkeep.start()
     app.cancel_listener.start()
 
 
@@ -232,6 +233,7 @@ def _stopping(**_: Any) -> None:
 def _close(**_: Any) -> None:
     app.ready_file.look()  # the signal may have come while it was being made
     app.delivery.departure.drained()
+    app.delivery.upkeep.close()
     app.delivery.lease.leave()
     app.cancel_listener.close()
     if app.probes:

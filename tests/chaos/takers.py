@@ -21,8 +21,8 @@ from kombu import Connection, Consumer, Queue
 
 from producer.contract import rung_name
 from producer.embedded import RunningValkey
+from tests.delivery.moves import reclaim_as_found
 from worker.delivery.names import DeliveryKeys
-from worker.delivery.scripts import RECLAIM
 
 QUEUE = "nameshot.default"
 DONE = "done"
@@ -114,9 +114,7 @@ def envelope(job_id: str) -> str:
 
 
 def _reclaim(broker: redis.Redis, keys: DeliveryKeys) -> int:
-    names = (keys.lease, keys.in_flight, keys.workers, keys.alone, keys.suspects)
-    returned = broker.eval(RECLAIM, len(names), *names, keys.worker, "gone", int(TIMEOUT_S))
-    return int(returned)
+    return int(reclaim_as_found(broker, "gone", keys))
 
 
 def main() -> int:

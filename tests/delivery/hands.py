@@ -31,6 +31,6 @@ def give_up(broker: redis.Redis, job_id: str, raw: bytes | None = None, image: i
     return raw
 
 
-def misread(broker: redis.Redis, raw: bytes) -> None:
-    """Find a message to be malformed."""
-    DeadLetters(broker, KEYS).malformed(hold(broker, raw), job_id=None, task=None)
+def misread(broker: redis.Redis, raw: bytes, tag: str | None = None) -> None:
+    """Find a message to be malformed, which is in hand already where its delivery tag is given."""
+    DeadLetters(broker, KEYS).malformed(tag or hold(broker, raw), job_id=None, task=None)

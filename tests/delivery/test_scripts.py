@@ -1,19 +1,24 @@
 """The scripts that move messages, on a real Valkey."""
 
 import json
-from typing import Any
 
 import pytest
 import redis
 
 from producer.contract import rung_name
+from tests.delivery.moves import (
+    OURS,
+    QUEUE,
+    acknowledge,
+    give_back,
+    postpone,
+    reclaim,
+    reclaim_as_found,
+    resume,
+    take,
+)
 from tests.valkey_server import ValkeyServer
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
-from worker.delivery.names import DeliveryKeys
-from worker.delivery.scripts import GIVE_BACK, POSTPONE, RECLAIM, RESUME, TAKE
-
-QUEUE = "nameshot.default"
-OURS = DeliveryKeys("nameshot", "us")
 
 
 @pytest.fixture
@@ -28,22 +33,6 @@ def message(job_id: str) -> bytes:
     return json.dumps({"headers": {"id": job_id, "task": "nameshot.classify"}, "numbers": [1e400, []]}).encode()
 
 
-def take(broker: redis.Redis, tag: str, queues: tuple[str, ...] = (QUEUE,), keys: DeliveryKeys = OURS) -> Any:
-    names = (*queues, *map(rung_name, queues), keys.lease, keys.in_flight, keys.suspects)
-    return broker.eval(TAKE, len(names), *names, tag, MAX_MESSAGE_BYTES, len(queues))
-
-
-def give_back(broker: redis.Redis, tag: str, where: str) -> Any:
-    return broker.eval(GIVE_BACK, 1, OURS.in_flight, tag, where)
-
-
-def reclaim(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS) -> Any:
-    names = (keys.lease, keys.in_flight, keys.workers, keys.alone, keys.suspects)
-    if how == "dead":
-        broker.delete(keys.lease)  # as its time does
-    return broker.eval(RECLAIM, len(names), *names, keys.worker, how, 60)
-
-
 def test_nothing_waits_and_nothing_is_taken(broker: redis.Redis) -> None:
     assert take(broker, "tag") is None
     assert not broker.exists(OURS.in_flight)
@@ -52,8 +41,8 @@ def test_nothing_waits_and_nothing_is_taken(broker: redis.Redis) -> None:
 def test_the_oldest_message_is_taken_byte_by_byte_and_recorded_in_the_same_step(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("first"), message("second"))
 
-    assert take(broker, "tag") == [QUEUE.encode(), message("first"), 0, 0, len(message("first"))]
-    assert broker.hgetall(OURS.in_flight) == {b"tag": QUEUE.encode() + b"\n" + message("first")}
+    assert take(broker, "tag") == [QUEUE.encode(), message("first"), 0, 0, len(message("first")), b"tag first"]
+    assert broker.hgetall(OURS.in_flight) == {b"tag first": QUEUE.encode() + b"\n" + message("first")}
 
 
 def test_without_a_lease_nothing_is_taken(broker: redis.Redis) -> None:
@@ -79,7 +68,7 @@ def test_what_has_rung_is_older_than_what_waits_and_goes_back_to_its_queue(broke
     assert [take(broker, tag)[:2] for tag in "abc"] == [
         [QUEUE.encode(), each] for each in (b"older", b"newer", b"last")
     ]
-    assert [give_back(broker, tag, "next") for tag in "cba"] == [1, 1, 1]
+    assert [give_back(broker, tag) for tag in "cba"] == [1, 1, 1]
     assert broker.lrange(QUEUE, 0, -1) == [b"last", b"newer", b"older"]
 
 
@@ -93,14 +82,12 @@ def test_junk_moves_like_any_other_message(broker: redis.Redis, body: bytes) -> 
     assert broker.lrange(QUEUE, 0, -1) == [body]
 
 
-def test_a_message_given_back_is_next_or_last(broker: redis.Redis) -> None:
+def test_a_message_given_back_is_taken_next(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"a", b"b", b"c")
     take(broker, "1")
-    take(broker, "2")
 
-    assert give_back(broker, "1", "next") == 1
-    assert give_back(broker, "2", "last") == 1
-    assert broker.lrange(QUEUE, 0, -1) == [b"b", b"c", b"a"]
+    assert give_back(broker, "1") == 1
+    assert broker.lrange(QUEUE, 0, -1) == [b"c", b"b", b"a"]
     assert not broker.exists(OURS.in_flight)
 
 
@@ -111,17 +98,16 @@ def test_what_was_reclaimed_can_no_longer_be_given_back_or_acknowledged_by_its_o
     broker.set(OURS.lease, 1)
     take(broker, "new tag")
 
-    assert give_back(broker, "old tag", "next") == 0
-    assert broker.hdel(OURS.in_flight, "old tag") == 0
+    assert give_back(broker, "old tag") == 0
+    assert acknowledge(broker, "old tag") == 0
     assert broker.hkeys(OURS.in_flight) == [b"new tag"]
 
 
 def test_a_worker_whose_lease_stands_keeps_what_it_holds(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"job")
     take(broker, "tag")
-    names = (OURS.lease, OURS.in_flight, OURS.workers, OURS.alone, OURS.suspects)
 
-    assert broker.eval(RECLAIM, len(names), *names, OURS.worker, "dead", 60) == -1
+    assert reclaim_as_found(broker, "dead") == -1
     assert broker.hexists(OURS.in_flight, "tag")
 
 
@@ -157,6 +143,16 @@ def test_only_the_job_that_ran_alone_is_blamed(broker: redis.Redis) -> None:
     assert not broker.exists(OURS.alone)
 
 
+def test_a_worker_that_was_told_to_end_and_is_killed_blames_no_job(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("a"), message("b"))
+    take(broker, "1")
+    take(broker, "2")
+    broker.set(OURS.alone, "draining")
+
+    assert reclaim(broker, "dead") == 2
+    assert not broker.exists(OURS.suspects)
+
+
 def test_of_a_bulk_job_only_the_image_that_ran_alone_is_blamed(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("bulk"))
     take(broker, "1")
@@ -171,14 +167,14 @@ def test_a_worker_that_leaves_blames_nobody(broker: redis.Redis) -> None:
     take(broker, "tag")
 
     assert reclaim(broker, "leaving") == 1
-    assert broker.keys("nameshot:*") == []
+    assert broker.keys("nameshot:*") == [OURS.in_hand.encode()]
     assert broker.llen(QUEUE) == 1
 
 
 def test_a_message_that_is_too_large_is_taken_and_stays_in_redis(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"x" * (MAX_MESSAGE_BYTES + 1))
 
-    assert take(broker, "tag") == [QUEUE.encode(), b"", 0, 0, MAX_MESSAGE_BYTES + 1]
+    assert take(broker, "tag") == [QUEUE.encode(), b"", 0, 0, MAX_MESSAGE_BYTES + 1, b"tag"]
     assert broker.hstrlen(OURS.in_flight, "tag") > MAX_MESSAGE_BYTES
 
 
@@ -188,13 +184,12 @@ def test_messages_that_were_put_aside_come_back_byte_by_byte_when_their_time_has
     bodies = [message("later"), message("sooner"), message("sooner"), b"\x00\n\xff"]
     broker.lpush(QUEUE, *bodies)
     for tag, due_s in (("a", 30), ("b", 10), ("c", 10), ("d", 99)):
-        take(broker, tag)
-        assert broker.eval(POSTPONE, 2, OURS.in_flight, OURS.postponed, tag, due_s) == 1
-    assert broker.eval(POSTPONE, 2, OURS.in_flight, OURS.postponed, "a", 30) == 0
+        assert postpone(broker, take(broker, tag)[5], due_s) == 1
+    assert postpone(broker, "a later", 30) == 0
     assert not broker.exists(QUEUE, OURS.in_flight)
 
-    assert broker.eval(RESUME, 1, OURS.postponed, 9) == 0
-    assert broker.eval(RESUME, 1, OURS.postponed, 30) == 3
+    assert resume(broker, 9) == 0
+    assert resume(broker, 30) == 3
     assert [take(broker, tag)[1] for tag in "efg"] == [message("sooner"), message("sooner"), message("later")]
-    assert broker.eval(RESUME, 1, OURS.postponed, 99.5) == 1
+    assert resume(broker, 99.5) == 1
     assert take(broker, "h")[1] == bodies[3]

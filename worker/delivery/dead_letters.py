@@ -63,6 +63,11 @@ def malformed_record(job_id: str | None = None, task: str | None = None) -> dict
     return {"id": job_id, "task": task, "code": "malformed", "deaths": 0}
 
 
+def put_back_arguments() -> tuple[str, int]:
+    """What scripts take that put messages back, should a record name a list that is none of ours."""
+    return _written(malformed_record()), MAX_LETTERS
+
+
 def arguments(
     keys: DeliveryKeys, tag: str, about: dict[str, Any], *, apart: str, then: Literal["acknowledge", "forget"]
 ) -> Sequence[Any]:
@@ -73,6 +78,9 @@ def arguments(
         apart: two letters of one message differ in this.
         then: whether the caller acknowledges the message, or the script forgets it.
     """
-    names = (keys.in_flight, keys.dead_letters, keys.dead_letter_messages)
-    record = json.dumps({**about, "at": datetime.now(UTC).isoformat(timespec="seconds")})
-    return (len(names), *names, tag, record, MAX_LETTERS, apart, then)
+    names = (keys.in_flight, keys.in_hand, keys.dead_letters, keys.dead_letter_messages)
+    return (len(names), *names, tag, _written(about), MAX_LETTERS, apart, then, keys.worker)
+
+
+def _written(about: dict[str, Any]) -> str:
+    return json.dumps({**about, "at": datetime.now(UTC).isoformat(timespec="seconds")})

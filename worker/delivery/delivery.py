@@ -12,6 +12,7 @@ from worker.delivery.lease import Lease
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.shutdown import Departure
 from worker.delivery.suspects import MARK_S, Suspects
+from worker.delivery.upkeep import Upkeep
 from worker.delivery.vitality import Vitality
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Delivery:
             on_hopeless=self.end,
             on_away=self.vitality.pause,  # the event loop may be waiting for the broker in a socket
         )
+        self.upkeep = Upkeep(client, keys)
         self.departure = Departure(drain_timeout_s=drain_timeout_s, leave=self.lease.leave)
         self.dead_letters = DeadLetters(client, keys)
         self.suspects = Suspects(client, keys, max_attempts=max_attempts)

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import redis
+
 from producer.contract import rung_name
 from worker.delivery.scripts import HAND_ON
 
@@ -21,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Longest wait in one command. Below the connections' socket timeout, `worker.celery.BROKER_TIMEOUT_S`.
 WAIT_S: Final = 5
+#: How often a worker looks for messages while Redis has no memory left to wake it. Nothing new can be sent meanwhile.
+LOOK_S: Final = 0.25
 #: A thread that failed waits before it tries again.
 PAUSE_S: Final = 1.0
 #: Whoever has not come to the door by then is busy: let another one be woken. An idle worker needs 1 ms.
@@ -78,8 +82,12 @@ class Doorbell:
             try:
                 moved = ("BLMOVE", queue, rung_name(queue), "RIGHT", "LEFT", WAIT_S)
                 if self._client.execute_command(*moved) is not None and not self._wakes(queue, wanted):
-                    # Whichever has rung longest, to be taken next: that wakes another one who waits.
+                    # What rang last goes back to the front of the queue, which wakes another worker that waits.
                     self._client.eval(HAND_ON, 2, rung_name(queue), queue)
+            except redis.OutOfMemoryError:  # Redis moves nothing while it is full, but it can be asked
+                if self._client.exists(queue):
+                    self._wakes(queue, wanted)
+                self._closed.wait(LOOK_S)
             except Exception as error:  # the consumer looks by itself each second; this thread must go on
                 logger.debug("doorbell of %s: %s", queue, type(error).__name__)
                 self._closed.wait(PAUSE_S)

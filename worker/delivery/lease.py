@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from worker.delivery.dead_letters import put_back_arguments
 from worker.delivery.names import DeliveryKeys, is_known_dead
 from worker.delivery.scripts import GIVE_BACK, RECLAIM, RESUME
+from worker.delivery.upkeep_scripts import ELECT, RENEW, SAY
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ class Lease:
 
     def start(self) -> None:
         """Take the lease, then keep it from a thread of its own."""
-        self._round()
+        self.round()
         self._thread.start()
 
     def leave(self) -> None:
@@ -90,16 +92,17 @@ class Lease:
 
     def _serve(self) -> None:
         while not self._end.wait(ROUND_S):
-            self._round()
+            self.round()
 
-    def _round(self) -> None:
+    def round(self) -> None:
+        """Renew the lease, and look after others where it is this worker's turn."""
         complaint = self._complaint()
         if complaint and self._was_stuck:
             self._on_hopeless(complaint)
         self._was_stuck = complaint is not None
         try:
             if complaint:  # said, but the lease ends all the same
-                self._client.set(self._keys.lease, self._state(), xx=True, keepttl=True)
+                self._client.eval(SAY, 1, self._keys.lease, self._state())
             else:
                 self._renew()
                 self._return_orphans()
@@ -112,10 +115,8 @@ class Lease:
             self._on_away()
 
     def _renew(self) -> None:
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(self._keys.lease, self._state(), px=int(LEASE_S * 1000))
-            pipe.sadd(self._keys.workers, self._keys.worker)
-            pipe.execute()
+        lease_ms = int(LEASE_S * 1000)
+        self._client.eval(RENEW, 2, self._keys.lease, self._keys.workers, self._state(), lease_ms, self._keys.worker)
         if self._failing:
             self._failing = False
             self._reclaim_from = time.monotonic() + GRACE_S
@@ -135,7 +136,8 @@ class Lease:
             return
         orphans = {tag.decode() for tag in self._client.hkeys(self._keys.in_flight)} - known
         for tag in orphans & self._orphans:
-            self._client.eval(GIVE_BACK, 1, self._keys.in_flight, tag, "next")
+            names = (self._keys.in_flight, *self._keys.put_back)
+            self._client.eval(GIVE_BACK, len(names), *names, tag, *put_back_arguments())
             logger.info("a message whose delivery or acknowledgement got lost is back in its queue")
         self._orphans = orphans
 
@@ -144,9 +146,10 @@ class Lease:
 
         What that costs grows with the workers, not their square.
         """
-        if not self._client.set(self._keys.looker, self._keys.worker, nx=True, px=int(ROUND_S * 800)):
+        if not self._client.eval(ELECT, 1, self._keys.looker, self._keys.worker, int(ROUND_S * 800), "once"):
             return
-        while self._client.eval(RESUME, 1, self._keys.postponed, time.time()):
+        names = (self._keys.postponed, *self._keys.put_back)
+        while self._client.eval(RESUME, len(names), *names, time.time(), *put_back_arguments()):
             pass
         others = self._others()
         with self._client.pipeline(transaction=False) as pipe:
@@ -165,8 +168,10 @@ class Lease:
 
     def _reclaim(self, worker: str, how: str) -> None:
         keys = self._keys.of(worker)
-        names = (keys.lease, keys.in_flight, keys.workers, keys.alone, keys.suspects)
-        returned = int(self._client.eval(RECLAIM, len(names), *names, worker, how, int(SUSPICION_S)))
+        names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
+        returned = int(
+            self._client.eval(RECLAIM, len(names), *names, worker, how, int(SUSPICION_S), *put_back_arguments())
+        )
         if returned > 0 and how != "leaving":
             logger.warning("a worker has died: %d jobs that it held are back in their queues", returned)
         elif returned > 0:

@@ -9,11 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from producer.contract import dead_letter_messages_key, dead_letters_key, in_flight_key, lease_key, workers_key
+from producer.contract import (
+    QUEUES,
+    dead_letter_messages_key,
+    dead_letters_key,
+    forget_key,
+    in_flight_key,
+    in_hand_key,
+    lease_key,
+    mixed_key,
+    queue_name,
+    rung_name,
+    taken_name,
+    workers_key,
+)
 
 #: Linux: which boot of which kernel, and which process namespace a process id counts in.
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
+
+#: What the random part of a worker's name begins with that counts what it takes; no hexadecimal digit.
+_COUNTS: Final = "n"
 
 #: Set on each delivered message: how many workers died with it in hand, and with it alone in hand.
 DEATHS_HEADER: Final = "nameshot_deaths"
@@ -52,6 +68,27 @@ class DeliveryKeys:
         return in_flight_key(self.prefix, self.worker)
 
     @property
+    def in_hand(self) -> str:
+        """Hash of where the message of each job is that was taken."""
+        return in_hand_key(self.prefix)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The lists of high, default and bulk."""
+        return tuple(queue_name(self.prefix, queue) for queue in QUEUES)
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """How many messages were taken of each queue."""
+        return tuple(map(taken_name, self.queues))
+
+    @property
+    def put_back(self) -> tuple[str, ...]:
+        """What each script touches that puts a held message back, from its second key on; see `worker.delivery.lua`."""
+        rung = map(rung_name, self.queues)
+        return (self.in_hand, self.dead_letters, self.dead_letter_messages, *self.queues, *rung, *self.counters)
+
+    @property
     def alone(self) -> str:
         """The id of the job that the worker runs with nothing beside it; for one image of many, its number too."""
         return f"{self.prefix}:alone:{self.worker}"
@@ -72,6 +109,21 @@ class DeliveryKeys:
         return f"{self.prefix}:postponed"
 
     @property
+    def mixed(self) -> str:
+        """Exists for a day after a worker of a version was seen that counts nothing."""
+        return mixed_key(self.prefix)
+
+    @property
+    def forget(self) -> str:
+        """List of the jobs of which nothing is to be left."""
+        return forget_key(self.prefix)
+
+    @property
+    def upkeep(self) -> str:
+        """Names the worker that keeps the database in order."""
+        return f"{self.prefix}:upkeep"
+
+    @property
     def looker(self) -> str:
         """Exists while somebody has just looked after the dead."""
         return f"{self.prefix}:looker"
@@ -82,8 +134,13 @@ class DeliveryKeys:
 
 
 def new_worker_name() -> str:
-    """A name for this process, never used before: ``<place>/<process id>/<random>``."""
-    return f"{_place()}/{os.getpid()}/{secrets.token_hex(6)}"
+    """A name for this process, never used before: ``<place>/<process id>/n<random>``."""
+    return f"{_place()}/{os.getpid()}/{_COUNTS}{secrets.token_hex(6)}"
+
+
+def counts_what_it_takes(worker: str) -> bool:
+    """Whether the worker of that name counts what it takes; those of versions up to 0.1 do not."""
+    return worker.rpartition("/")[2].startswith(_COUNTS)
 
 
 def is_known_dead(worker: str) -> bool:

@@ -1,171 +1,197 @@
-"""The scripts that move messages. Each is atomic: a message is at any moment in a queue or in somebody's hands.
+"""The scripts that move messages. Each is atomic: a message is at any moment in a queue or in one worker's hands.
 
-A hash of messages in flight maps a delivery tag to the queue's name, a line feed, and the message as it stood in
-the queue, byte by byte. Tags are made anew for each delivery, so that whoever lost a message to another can neither
-acknowledge nor return it any more.
+A hash of messages in flight maps a delivery tag to the queue's name, a line feed, and the message as it stood in the
+queue, byte by byte. A tag is made anew for each delivery, so that a worker that lost a message to another one can
+neither acknowledge nor return it any more; after a space it has the job's id. The same scripts keep two things by which
+a client can tell whether a job still exists (`producer.contract`): how many messages were taken from each queue, and
+where the message of each job is that was taken.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-#: The id in a message's header, or nil: strangers write to the queues.
-_JOB_ID: Final = """
-local function job_id(raw)
-  local readable, message = pcall(cjson.decode, raw)
-  if readable and type(message) == 'table' and type(message.headers) == 'table'
-      and type(message.headers.id) == 'string' then
-    return message.headers.id
-  end
-end
-"""
-
-#: The queue and the message in a record of the messages in flight.
-_PARTS: Final = """
-local function parts(record)
-  local cut = string.find(record, '\\n', 1, true)
-  return string.sub(record, 1, cut - 1), string.sub(record, cut + 1)
-end
-"""
+from worker.delivery.lua import JOB_ID, KEEP_LETTER, PARTS, PUT_BACK, WHEREABOUTS
 
 #: Takes the first waiting message, for a worker whose lease stands: what others may reclaim is not added to.
-#: KEYS: the queues in the order to look at; for the first of them, in the same order, the lists of what has rung
-#: (`worker.delivery.doorbell`), which is older than what waits; then the taker's lease, its messages in flight, the
-#: suspects. ARGV: delivery tag; the bytes above which a message is taken and not sent; how many lists of what has rung.
-#: Returns {queue, message, deaths, deaths alone, bytes}; nil when no message waits; 0 without a lease.
+#: KEYS: the queues in the order to look at; in the same order the lists of what has rung (`worker.delivery.doorbell`),
+#: which is older than what waits, and the counters; then the taker's lease, its messages in flight, the suspects, where
+#: jobs are. ARGV: the beginning of the delivery tag; the bytes above which a message is taken and not sent; how many
+#: queues; the taker's name.
+#: Returns {queue, message, deaths, deaths alone, bytes, delivery tag}; nil when no message waits; 0 without a lease.
 TAKE: Final = (
-    _JOB_ID
+    JOB_ID
+    + WHEREABOUTS
     + """
-local lease, in_flight, suspects = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+local queues = tonumber(ARGV[3])
+local lease, in_flight, suspects, in_hand = unpack(KEYS, 3 * queues + 1)
 if redis.call('EXISTS', lease) == 0 then return 0 end
-local rung = tonumber(ARGV[3])
-local queues = #KEYS - 3 - rung
-if redis.call('EXISTS', unpack(KEYS, 1, queues + rung)) == 0 then return end
+if redis.call('EXISTS', unpack(KEYS, 1, 2 * queues)) == 0 then return end
+local kind = redis.call('TYPE', in_flight).ok
+if kind ~= 'none' and kind ~= 'hash' then
+  return redis.error_reply('WRONGTYPE the key of the messages in flight holds a ' .. kind)
+end
+local function pop(key)
+  local raw = redis.pcall('RPOP', key)
+  return type(raw) == 'string' and raw
+end
 for i = 1, queues do
-  local raw = i <= rung and redis.call('RPOP', KEYS[queues + i]) or redis.call('RPOP', KEYS[i])
+  local raw = pop(KEYS[queues + i]) or pop(KEYS[i])
   if raw then
-    redis.call('HSET', in_flight, ARGV[1], KEYS[i] .. '\\n' .. raw)
-    if #raw > tonumber(ARGV[2]) then return {KEYS[i], '', 0, 0, #raw} end
-    if redis.call('EXISTS', suspects) == 1 then
-      local id = job_id(raw)
-      if id then
-        local deaths = redis.call('HMGET', suspects, id, 'alone ' .. id)
-        return {KEYS[i], raw, deaths[1] or 0, deaths[2] or 0, #raw}
-      end
-    end
-    return {KEYS[i], raw, 0, 0, #raw}
+    local is_read = #raw <= tonumber(ARGV[2])
+    local id = is_read and job_id(raw)
+    local known = indexed(id)
+    local tag = known and ARGV[1] .. ' ' .. known or ARGV[1]
+    redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. raw)
+    redis.pcall('INCR', KEYS[2 * queues + i])
+    note(in_hand, known, ARGV[4])
+    local deaths = id and redis.pcall('HMGET', suspects, id, 'alone ' .. id) or {}
+    return {KEYS[i], is_read and raw or '', deaths[1] or 0, deaths[2] or 0, #raw, tag}
   end
 end
 """
 )
 
-#: Returns what has rung longest to its queue, to be taken next. KEYS: the list of what has rung, the queue.
+#: Forgets a message for good. KEYS: the holder's messages in flight, where jobs are. ARGV: delivery tag, the holder.
+#: Returns 1, or 0 when it is not held any more.
+ACKNOWLEDGE: Final = (
+    PARTS
+    + WHEREABOUTS
+    + """
+local held = redis.call('HDEL', KEYS[1], ARGV[1])
+if held == 1 then drop(KEYS[2], id_in(ARGV[1]), ARGV[2]) end
+return held
+"""
+)
+
+#: Returns what rang last to its queue, which wakes another worker; older messages that rang stay before it.
+#: KEYS: the list of what has rung, the queue.
 HAND_ON: Final = """
-local raw = redis.call('RPOP', KEYS[1])
+local raw = redis.call('LPOP', KEYS[1])
 if raw then redis.call('RPUSH', KEYS[2], raw) end
 """
 
-#: Returns one message to its queue. KEYS: the holder's messages in flight. ARGV: delivery tag; 'next' to be taken
-#: next, 'last' to wait behind all others. Returns 1, or 0 when it is not held any more.
+#: Returns one message to its queue, to be taken next. KEYS: the holder's messages in flight, where jobs are, the
+#: records of dead letters, their messages, the nine of `PUT_BACK`. ARGV: delivery tag; the record and the most records,
+#: should the message have to become a dead letter. Returns 1, or 0 when it is not held any more.
 GIVE_BACK: Final = (
-    _PARTS
+    PARTS
+    + WHEREABOUTS
+    + KEEP_LETTER
+    + PUT_BACK
     + """
-local record = redis.call('HGET', KEYS[1], ARGV[1])
-if not record then return 0 end
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if not held then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call(ARGV[2] == 'next' and 'RPUSH' or 'LPUSH', parts(record))
+local queue, raw = parts(held)
+if not put_back(5, KEYS[2], queue, raw, id_in(ARGV[1])) then
+  keep_letter(KEYS[3], KEYS[4], ARGV[2], ARGV[3], ARGV[1], queue, raw)
+end
 return 1
 """
 )
 
-#: Puts one message aside until its time. KEYS: the holder's messages in flight, the messages put aside. ARGV: delivery
-#: tag, seconds since the epoch. The tag keeps messages apart that are the same byte by byte.
-POSTPONE: Final = """
-local record = redis.call('HGET', KEYS[1], ARGV[1])
-if not record then return 0 end
+#: Puts one message aside until its time. KEYS: the holder's messages in flight, where jobs are, the messages put aside.
+#: ARGV: delivery tag, seconds since the epoch. The tag keeps messages apart that are the same byte by byte.
+POSTPONE: Final = (
+    PARTS
+    + WHEREABOUTS
+    + """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if not held then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1] .. '\\n' .. record)
+redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1] .. '\\n' .. held)
+note(KEYS[2], id_in(ARGV[1]), 'postponed ' .. ARGV[2])
 return 1
 """
+)
 
-#: Returns messages whose time has come, to be taken next. KEYS: the messages put aside. ARGV: seconds since the epoch.
+#: Returns messages whose time has come, to be taken next. KEYS: the messages put aside, and from the second on as those
+#: of `GIVE_BACK`. ARGV: seconds since the epoch; the record and the most records.
 #: A hundred at once, so that Redis serves the others too. Returns how many.
 RESUME: Final = (
-    _PARTS
+    PARTS
+    + WHEREABOUTS
+    + KEEP_LETTER
+    + PUT_BACK
     + """
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 100)
 for i = #due, 1, -1 do
-  local _, record = parts(due[i])
-  redis.call('RPUSH', parts(record))
   redis.call('ZREM', KEYS[1], due[i])
+  local tag, held = parts(due[i])
+  local queue, raw = parts(held)
+  if not put_back(5, KEYS[2], queue, raw, id_in(tag)) then
+    keep_letter(KEYS[3], KEYS[4], ARGV[2], ARGV[3], tag, queue, raw)
+  end
 end
 return #due
 """
 )
 
 #: Returns all that a worker holds, to be taken next, and forgets the worker.
-#: KEYS: its lease, its messages in flight, the set of workers, what it ran alone, the suspects.
-#: ARGV: its name; 'dead' when its lease has ended, 'gone' when the caller knows that its process is no more, 'leaving'
-#: when it returns them itself; how many seconds a suspicion lasts.
-#: Whoever died may have been killed by what it held: by what it ran alone, if it did, otherwise by any of them.
+#: KEYS: its messages in flight, and up to the 13th as those of `GIVE_BACK`; then its lease, the set of workers, what it
+#: ran alone, the suspects. ARGV: its name; 'dead' when its lease has ended, 'gone' when the caller knows that its
+#: process is no more, 'leaving' when it returns them itself; how many seconds a suspicion lasts; the record and the
+#: most records.
+#: A worker that died may have been killed by what it held: by what it ran alone, if it did, otherwise by any of them.
+#: One that was told to end says 'draining' in that place, which is no job's id: no job is to blame for its end.
 #: Returns how many messages went back, or -1 when the worker lives.
 RECLAIM: Final = (
-    _JOB_ID
-    + _PARTS
+    JOB_ID
+    + PARTS
+    + WHEREABOUTS
+    + KEEP_LETTER
+    + PUT_BACK
     + """
-local lease, in_flight, workers, alone, suspects = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local how = ARGV[2]
+local in_flight, in_hand, records, messages = unpack(KEYS, 1, 4)
+local lease, workers, alone, suspects = unpack(KEYS, 14, 17)
+local worker, how = ARGV[1], ARGV[2]
 if how == 'dead' and redis.call('EXISTS', lease) == 1 then return -1 end
-if how ~= 'leaving' and redis.call('SISMEMBER', workers, ARGV[1]) == 0 then return 0 end
-local culprit = redis.call('GET', alone)
-local messages = redis.call('HGETALL', in_flight)
-for i = 2, #messages, 2 do
-  local queue, raw = parts(messages[i])
-  redis.call('RPUSH', queue, raw)
-  if how ~= 'leaving' then
-    local id = job_id(raw)
+if how ~= 'leaving' and redis.call('SISMEMBER', workers, worker) == 0 then return 0 end
+local culprit = redis.pcall('GET', alone)
+if type(culprit) ~= 'string' then culprit = nil end
+local held = redis.call('HGETALL', in_flight)
+redis.call('DEL', alone, lease)
+for i = 1, #held, 2 do
+  local tag, queue, raw = held[i], parts(held[i + 1])
+  local id = job_id(raw)
+  if not put_back(5, in_hand, queue, raw, indexed(id)) then
+    keep_letter(records, messages, ARGV[4], ARGV[5], tag, queue, raw)
+    drop(in_hand, indexed(id), worker)
+  elseif how ~= 'leaving' then
     if id and not culprit then
-      redis.call('HINCRBY', suspects, id, 1)
+      redis.pcall('HINCRBY', suspects, id, 1)
     elseif id and (culprit == id or string.sub(culprit, 1, #id + 1) == id .. ' ') then
-      redis.call('HINCRBY', suspects, id, 1)
-      redis.call('HINCRBY', suspects, 'alone ' .. culprit, 1)
+      redis.pcall('HINCRBY', suspects, id, 1)
+      redis.pcall('HINCRBY', suspects, 'alone ' .. culprit, 1)
     end
     redis.call('EXPIRE', suspects, ARGV[3])
   end
 end
-redis.call('DEL', in_flight, alone, lease)
-redis.call('SREM', workers, ARGV[1])
-return #messages / 2
+redis.call('DEL', in_flight)
+redis.call('SREM', workers, worker)
+return #held / 2
 """
 )
 
-#: Keeps a message that is held as a dead letter, once: who finds the same poison again says nothing new.
-#: KEYS: the holder's messages in flight, the records, their messages. ARGV: delivery tag, the record as JSON, most
-#: records, what sets letters of one message apart; 'forget' when nobody acknowledges the message afterwards.
+#: Keeps a message that is held as a dead letter. KEYS: the holder's messages in flight, where jobs are, the records,
+#: their messages. ARGV: delivery tag; the record as JSON; most records; what tells letters of one message apart;
+#: 'forget' when the message is not acknowledged afterwards; the holder.
 #: Returns 1, or 0 when the message is not held any more or lies there already.
 BURY: Final = (
-    _PARTS
+    PARTS
+    + WHEREABOUTS
+    + KEEP_LETTER
     + """
-local in_flight, records, messages = KEYS[1], KEYS[2], KEYS[3]
-local held = redis.call('HGET', in_flight, ARGV[1])
+local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then return 0 end
-local queue, raw = parts(held)
-local letter = string.sub(redis.sha1hex(ARGV[4] .. ' ' .. raw), 1, 12)
-local is_new = redis.call('HEXISTS', messages, letter) == 0
-if is_new then
-  local record = cjson.decode(ARGV[2])
-  record.letter, record.queue, record.bytes = letter, queue, #raw
-  redis.call('LPUSH', records, cjson.encode(record))
-  -- what is malformed is never replayed, and can be large
-  redis.call('HSET', messages, letter, record.code == 'malformed' and '' or raw)
-  while redis.call('LLEN', records) > tonumber(ARGV[3]) do
-    local readable, oldest = pcall(cjson.decode, redis.call('RPOP', records))
-    if readable and type(oldest) == 'table' and oldest.letter then
-      redis.call('HDEL', messages, oldest.letter)
-    end
-  end
+if ARGV[5] == 'forget' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  drop(KEYS[2], id_in(ARGV[1]), ARGV[6])
+else
+  redis.call('HDEL', KEYS[4], '')  -- a write that needs no memory: see `worker.delivery.lua`
 end
-if ARGV[5] == 'forget' then redis.call('HDEL', in_flight, ARGV[1]) end
-return is_new and 1 or 0
+local queue, raw = parts(held)
+return keep_letter(KEYS[3], KEYS[4], ARGV[2], ARGV[3], ARGV[4], queue, raw)
 """
 )

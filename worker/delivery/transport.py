@@ -20,21 +20,18 @@ from kombu.transport.virtual import Empty
 from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.encoding import bytes_to_str
 
-from producer.contract import queue_name, rung_name
-from worker.delivery.dead_letters import arguments, malformed_record
+from producer.contract import queue_name, rung_name, taken_name
+from worker.delivery.dead_letters import arguments, malformed_record, put_back_arguments
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.delivery.fairness import FairOrder
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, DeliveryKeys
-from worker.delivery.scripts import BURY, GIVE_BACK, POSTPONE, TAKE
+from worker.delivery.scripts import ACKNOWLEDGE, BURY, GIVE_BACK, POSTPONE, TAKE
 
 logger = logging.getLogger(__name__)
 
 #: An idle consumer looks this often by itself, should its doorbell be out of order.
 LOOK_EVERY_S: Final = 1.0
-#: A plain Celery client that gives a message a priority puts it into a list of its own, behind all others as kombu
-#: serves it; 0 is the queue itself. It rings no bell: it is found at the next look.
-PRIORITY_STEPS: Final = (3, 6, 9)
 #: What `TAKE` answers a worker that leaves, or that Redis was away from for too long.
 NO_LEASE: Final = 0
 
@@ -48,16 +45,18 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
 
     def ack(self, delivery_tag: str) -> None:
         """Forget a message for good."""
+        keys = self.channel.keys
         try:
-            self.channel.holding.hdel(self.channel.keys.in_flight, delivery_tag)
+            self.channel.holding.eval(ACKNOWLEDGE, 2, keys.in_flight, keys.in_hand, delivery_tag, keys.worker)
         finally:  # what is still recorded, and not in hand, goes back: see `Lease`
             VirtualQoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Forget it, or put it behind all others of its queue."""
+        """Forget it, or put it back to the front of its queue, where its number is known (`worker.delivery.lua`)."""
         if requeue:
+            names = (self.channel.keys.in_flight, *self.channel.keys.put_back)
             try:
-                self.channel.holding.eval(GIVE_BACK, 1, self.channel.keys.in_flight, delivery_tag, "last")
+                self.channel.holding.eval(GIVE_BACK, len(names), *names, delivery_tag, *put_back_arguments())
             finally:
                 VirtualQoS.ack(self, delivery_tag)
         else:
@@ -86,7 +85,6 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         self._order = FairOrder()
         self._idle_since: float | None = None
         self._doorbell: Doorbell | None = None
-        self._tag = ""
         super().__init__(*args, **kwargs)
         self.keys = DeliveryKeys(self.queue_prefix, self.worker_name)
         # Jobs that outlive this channel acknowledge through it all the same: its connections are not the channel's.
@@ -99,13 +97,12 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         if not self.active_queues:
             return
         queues = self._queues_in_order(first=self._doorbell.answer() if self._doorbell else None)
-        # Priority steps ring no bell.
-        rung = [rung_name(name) for name in queues[: len(self.active_queues)]]
-        keys = [*queues, *rung, self.keys.lease, self.keys.in_flight, self.keys.suspects]
-        self._tag = uuid4().hex
+        rung, counters = map(rung_name, queues), map(taken_name, queues)
+        names = (*queues, *rung, *counters, self.keys.lease, self.keys.in_flight, self.keys.suspects, self.keys.in_hand)
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
-        self.client.connection.send_command("EVAL", TAKE, len(keys), *keys, self._tag, MAX_MESSAGE_BYTES, len(rung))
+        arguments = (uuid4().hex, MAX_MESSAGE_BYTES, len(queues), self.keys.worker)
+        self.client.connection.send_command("EVAL", TAKE, len(names), *names, *arguments)
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read the answer to `_brpop_start` and hand the message on."""
@@ -130,41 +127,41 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         return True
 
     def _hand_on(self, taken: Sequence[Any]) -> None:
-        queue, raw, size_bytes = bytes_to_str(taken[0]).partition(self.sep)[0], taken[1], taken[4]
+        raw, size_bytes = taken[1], taken[4]
+        queue, tag = bytes_to_str(taken[0]), bytes_to_str(taken[5])
         deaths, alone = int(taken[2]), int(taken[3])
         past = {DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone}
-        if (payload := read_envelope(raw, tag=self._tag, queue=queue, headers=past)) is None:
+        if (payload := read_envelope(raw, tag=tag, queue=queue, headers=past)) is None:
             logger.warning("took %d bytes from %s that are not a Celery message: a dead letter", size_bytes, queue)
-            self._bury()
+            self._bury(tag)
             return
         payload["properties"]["delivery_info"]["redelivered"] = deaths > 0
         self.connection._deliver(payload, queue)
 
     def postpone(self, delivery_tag: str, until_s: float) -> None:
         """Put a message that is held aside until a time, seconds since the epoch; any worker then queues it again."""
-        self.holding.eval(POSTPONE, 2, self.keys.in_flight, self.keys.postponed, delivery_tag, until_s)
+        names = (self.keys.in_flight, self.keys.in_hand, self.keys.postponed)
+        self.holding.eval(POSTPONE, len(names), *names, delivery_tag, until_s)
         self.qos.ack(delivery_tag)
 
-    def _bury(self) -> None:
+    def _bury(self, tag: str) -> None:
         """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
-        burial = arguments(self.keys, self._tag, malformed_record(), apart=self._tag, then="forget")
+        burial = arguments(self.keys, tag, malformed_record(), apart=tag, then="forget")
         try:
             self.holding.eval(BURY, *burial)
         except self.ResponseError as error:
             logger.warning("could not keep it as a dead letter: %s", type(error).__name__)
-            self.holding.hdel(self.keys.in_flight, self._tag)
+            self.holding.eval(ACKNOWLEDGE, 2, self.keys.in_flight, self.keys.in_hand, tag, self.keys.worker)
 
     def _queues_in_order(self, first: str | None) -> list[str]:
-        """The lists that this worker consumes from, the one whose turn it is first; those of lesser priority last.
+        """The queues that this worker consumes from, the one whose turn it is first.
 
         Args:
-            first: the queue whose message woke this worker, before all others: nobody else is on the way to it.
+            first: the queue whose message woke this worker, before all others: no other worker is on the way to it.
         """
-        ours = [queue_name(self.queue_prefix, queue) for queue in self._order.next()]
+        names = [queue_name(self.queue_prefix, queue) for queue in self._order.next()]
         active = set(self.active_queues)
-        names = [name for name in ours if name in active] + sorted(active - set(ours))
-        names.sort(key=lambda name: name != first)
-        return names + [f"{name}{self.sep}{step}" for step in PRIORITY_STEPS for name in names]
+        return sorted((name for name in names if name in active), key=lambda name: name != first)
 
     def _wait_for_the_bell(self) -> None:
         if self._doorbell is None:

@@ -1,0 +1,153 @@
+"""One worker of all serves the priorities of plain clients, and removes what is left behind."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import redis
+
+from producer.contract import forget_key, in_hand_key, mixed_key, rung_name, step_names, taken_name
+from tests.delivery.hands import KEYS, give_up
+from tests.delivery.moves import QUEUE, take
+from tests.eventually import eventually
+from tests.valkey_server import ValkeyServer
+from worker.delivery.names import DeliveryKeys, counts_what_it_takes, new_worker_name
+from worker.delivery.upkeep import Upkeep
+
+US = DeliveryKeys("nameshot", "place/1/n1")
+PEER = DeliveryKeys("nameshot", "place/2/n2")
+IN_HAND = in_hand_key("nameshot")
+
+
+@pytest.fixture
+def broker(own_valkey: ValkeyServer) -> redis.Redis:
+    return own_valkey.connect()
+
+
+def message(job_id: str, life: str = "") -> bytes:
+    return json.dumps({"headers": {"id": job_id}, "properties": {"delivery_tag": life}}).encode()
+
+
+@pytest.mark.parametrize("separator", ["\x06\x16", ":"])
+def test_every_priority_of_a_plain_client_is_served_the_highest_first(broker: redis.Redis, separator: str) -> None:
+    for step in (9, 5, 1):
+        broker.lpush(f"{QUEUE}{separator}{step}", f"{step} older", f"{step} newer")
+    Upkeep(broker, US).move_steps()
+
+    assert broker.lrange(QUEUE, 0, -1)[::-1] == [
+        f"{step} {age}".encode() for step in (1, 5, 9) for age in ("older", "newer")
+    ]
+    assert not broker.exists(*step_names(QUEUE))
+
+
+def test_a_priority_waits_while_its_queue_holds_messages_that_have_none(broker: redis.Redis) -> None:
+    broker.lpush(rung_name(QUEUE), "rings")
+    broker.lpush(step_names(QUEUE)[0], "waits")
+    upkeep = Upkeep(broker, US)
+    upkeep.move_steps()
+    assert broker.llen(QUEUE) == 0
+
+    broker.delete(rung_name(QUEUE))
+    upkeep.move_steps()
+    assert broker.lrange(QUEUE, 0, -1) == [b"waits"]
+
+
+def test_one_of_two_workers_is_chosen_and_the_other_takes_over(broker: redis.Redis) -> None:
+    ours, peers = Upkeep(broker, US), Upkeep(broker, PEER)
+    ours.start()
+    eventually(lambda: broker.get(US.upkeep) == US.worker.encode())
+    peers.start()
+    try:
+        ours.close()
+        eventually(lambda: broker.get(US.upkeep) == PEER.worker.encode())
+    finally:
+        peers.close()
+
+
+def test_what_is_noted_of_a_job_that_is_nowhere_is_removed_and_nothing_else(broker: redis.Redis) -> None:
+    now_s = time.time()
+    broker.sadd(US.workers, US.worker)
+    broker.set(taken_name(QUEUE), 5)
+    stands = {
+        "ours": US.worker,
+        "soon": f"postponed {now_s + 10}",
+        "just due": f"postponed {now_s - 10}",
+        "back": "returned default 6",
+    }
+    stale = {"gone": PEER.worker, "long due": f"postponed {now_s - 3_600}", "served": "returned default 5"}
+    broker.hset(IN_HAND, mapping=stands | stale)
+    Upkeep(broker, US).sweep()
+
+    assert broker.hgetall(IN_HAND) == {job_id.encode(): where.encode() for job_id, where in stands.items()}
+
+
+def test_a_worker_of_the_version_before_is_noted_for_a_day(broker: redis.Redis) -> None:
+    assert counts_what_it_takes(new_worker_name())
+    upkeep = Upkeep(broker, US)
+    broker.sadd(US.workers, US.worker, new_worker_name())
+    upkeep.note_older_workers()
+    assert not broker.exists(mixed_key("nameshot"))
+
+    broker.sadd(US.workers, "linux-boot-4026531836/17/0123456789ab")
+    upkeep.note_older_workers()
+    assert 86_000 < broker.ttl(mixed_key("nameshot")) <= 86_400
+
+
+def test_of_a_forgotten_job_no_message_of_its_life_and_no_dead_letter_is_left(broker: redis.Redis) -> None:
+    others = [message(f"other-{number}") for number in range(1_000)]
+    broker.lpush(QUEUE, *others, message("job", "first"), message("job", "second"), *others)
+    give_up(broker, "job", message("job", "poison"))
+    give_up(broker, "neighbour", message("neighbour"))
+    broker.lpush(forget_key("nameshot"), "job first")
+    upkeep = Upkeep(broker, US)
+    upkeep.forget()
+
+    waiting = broker.lrange(QUEUE, 0, -1)
+    assert len(waiting) == 2_001
+    assert message("job", "second") in waiting
+    [record] = broker.lrange(KEYS.dead_letters, 0, -1)
+    assert json.loads(record)["id"] == "neighbour"
+    assert list(broker.hvals(KEYS.dead_letter_messages)) == [message("neighbour")]
+    assert not broker.exists(forget_key("nameshot"))
+
+
+def test_a_queue_too_long_for_one_round_is_searched_in_several(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, *(message(f"other-{number}") for number in range(20_000)), message("job", "life"))
+    broker.lpush(forget_key("nameshot"), "job life", "next")
+    upkeep = Upkeep(broker, US)
+    upkeep.forget()
+    assert broker.llen(forget_key("nameshot")) == 2
+
+    for _ in range(10):
+        upkeep.forget()
+    assert broker.llen(QUEUE) == 20_000
+    assert not broker.exists(forget_key("nameshot"))
+
+
+def test_a_key_of_a_wrong_type_keeps_no_message_from_being_taken(broker: redis.Redis) -> None:
+    broker.set(US.lease, 1)
+    broker.lpush(QUEUE, message("job"))
+    for key in (US.suspects, US.in_hand, taken_name(QUEUE)):
+        broker.lpush(key, "junk")
+
+    assert take(broker, "tag", (QUEUE,), US)[:4] == [QUEUE.encode(), message("job"), 0, 0]
+
+
+def test_no_message_leaves_its_queue_while_it_could_not_be_recorded(broker: redis.Redis) -> None:
+    broker.set(US.lease, 1)
+    broker.lpush(QUEUE, message("job"))
+    broker.set(US.in_flight, "junk")
+
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        take(broker, "tag", (QUEUE,), US)
+    assert broker.llen(QUEUE) == 1
+
+
+def test_a_queue_of_a_wrong_type_does_not_hide_the_others(broker: redis.Redis) -> None:
+    broker.set(US.lease, 1)
+    broker.set("nameshot.high", "junk")
+    broker.lpush(QUEUE, message("job"))
+
+    assert take(broker, "tag", ("nameshot.high", QUEUE), US)[1] == message("job")

@@ -1,0 +1,87 @@
+"""Pieces of Lua that several scripts share.
+
+Redis rolls nothing back: a script that fails half-way leaves what it wrote. So each script looks at types before it
+writes, or calls by ``pcall`` where a key of a wrong type must not keep a message from moving. And Redis at
+``maxmemory`` refuses a script's first write if that might need memory, but no later one: each script begins with a
+write that needs none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), so that workers can empty a Redis that is full.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: The id in a message's header, or nil: strangers write to the queues. ``indexed`` is an id as our clients choose them,
+#: the only ones whose whereabouts are kept: no id of another client can be asked about.
+JOB_ID: Final = """
+local function job_id(raw)
+  local readable, message = pcall(cjson.decode, raw)
+  if readable and type(message) == 'table' and type(message.headers) == 'table'
+      and type(message.headers.id) == 'string' then
+    return message.headers.id
+  end
+end
+local function indexed(id)
+  if id and #id <= 128 and string.find(id, '^[%w_-]+$') then return id end
+end
+"""
+
+#: The queue and the message in a record of the messages in flight; the id in a delivery tag.
+PARTS: Final = """
+local function parts(record)
+  local cut = string.find(record, '\\n', 1, true) or 0
+  return string.sub(record, 1, cut - 1), string.sub(record, cut + 1)
+end
+local function id_in(tag)
+  return string.match(tag, ' (.+)$')
+end
+"""
+
+#: Note where a job's message is, or that it is nowhere any more; only over what is known to stand there.
+WHEREABOUTS: Final = """
+local function note(in_hand, id, where)
+  if id then redis.pcall('HSET', in_hand, id, where) end
+end
+local function drop(in_hand, id, where)
+  if id and redis.pcall('HGET', in_hand, id) == where then redis.pcall('HDEL', in_hand, id) end
+end
+"""
+
+#: Keeps a dead letter, once: the same poison that is found again is nothing new. The message of a malformed one is not
+#: kept: it is never replayed, and can be large. ``apart`` tells letters of one message apart.
+KEEP_LETTER: Final = """
+local function keep_letter(records, messages, json, most, apart, queue, raw)
+  local letter = string.sub(redis.sha1hex(apart .. ' ' .. raw), 1, 12)
+  if redis.call('HEXISTS', messages, letter) == 1 then return 0 end
+  local record = cjson.decode(json)
+  record.letter, record.queue, record.bytes = letter, queue, #raw
+  redis.call('LPUSH', records, cjson.encode(record))
+  redis.call('HSET', messages, letter, record.code == 'malformed' and '' or raw)
+  while redis.call('LLEN', records) > tonumber(most) do
+    local readable, oldest = pcall(cjson.decode, redis.call('RPOP', records))
+    if readable and type(oldest) == 'table' and oldest.letter then
+      redis.call('HDEL', messages, oldest.letter)
+    end
+  end
+  return 1
+end
+"""
+
+#: Puts a message back to the front of its queue, and notes the number that it then has. ``first`` is the index of the
+#: first of nine keys: the three queues, their lists of what has rung, their counters, each in the same order. A
+#: record of an older worker may name the list of a priority: its message goes to the queue itself. Returns false for
+#: a record that names another list, which only a stranger can have written: nothing is pushed there.
+PUT_BACK: Final = """
+local function put_back(first, in_hand, queue, raw, id)
+  local name = string.match(queue, '^(.-)\\6\\22%d$') or string.match(queue, '^(.-):%d$') or queue
+  for i = first, first + 2 do
+    if KEYS[i] == name then
+      local taken = tonumber(redis.pcall('DECR', KEYS[i + 6])) or -1
+      local rung = tonumber(redis.pcall('LLEN', KEYS[i + 3])) or 0
+      redis.call('RPUSH', name, raw)
+      note(in_hand, id, 'returned ' .. string.match(name, '[^.]+$') .. ' ' .. string.format('%d', taken + 1 + rung))
+      return true
+    end
+  end
+  return false
+end
+"""

@@ -1,0 +1,150 @@
+"""What one worker of all does for the queues, whichever that is: serve priorities, and remove what is left behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from typing import Any, Final
+
+from producer.contract import rung_name, step_names
+from worker.delivery.names import DeliveryKeys, counts_what_it_takes
+from worker.delivery.upkeep_scripts import ELECT, MOVE_STEPS, REMOVE_LETTER, REMOVE_WAITING, SET, SWEEP
+
+logger = logging.getLogger(__name__)
+
+#: A message with a priority waits for so long at most while its queue is empty; one script for 60 keys costs Redis some
+#: ten microseconds.
+STEP_S: Final = 0.05
+#: In one round: 2,000 a second, far above what one worker takes.
+MAX_MOVED: Final = 100
+#: A worker that was chosen and died is replaced after so long. The others look as often.
+TERM_S: Final = 1.0
+#: Between two rounds of removing what is left behind: nothing depends on it but what a status says.
+SWEEP_EVERY_S: Final = 2.5
+#: Entries that one sweep looks at; of a hundred thousand jobs in hand each is looked at within five minutes.
+SWEPT: Final = 1_000
+#: A postponed job is resumed within a few seconds of its time; what is noted of one for longer is of no job.
+LONG_PAST_S: Final = 60.0
+#: A day: messages that were returned uncounted have been taken by then.
+MIXED_MS: Final = 86_400_000
+#: Messages that one script looks through: some tenths of a millisecond.
+SEARCHED: Final = 200
+#: Of these at most in a round, so that no lease and no priority waits for a long queue to be searched.
+MAX_SEARCHES: Final = 50
+
+
+class Upkeep:
+    """A thread that does this while it is the chosen one.
+
+    Args:
+        client: a redis client on the broker's database, with timeouts.
+        keys: names, this worker's among them.
+    """
+
+    def __init__(self, client: Any, keys: DeliveryKeys) -> None:
+        self._client = client
+        self._keys = keys
+        self._end = threading.Event()
+        self._cursor = 0
+        self._swept_at_s = 0.0
+        #: Of the job that is being forgotten: how many messages of each queue were looked through.
+        self._searched: dict[str, int] = {}
+        self._is_failing = False
+        self._thread = threading.Thread(target=self._serve, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Stand for election from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End with the present round; another worker is chosen a second later."""
+        self._end.set()
+
+    def note_older_workers(self) -> None:
+        """Say so when a worker takes messages and counts none: clients then trust no count."""
+        names = [name.decode() for name in self._client.smembers(self._keys.workers)]
+        if not all(map(counts_what_it_takes, names)):
+            self._client.eval(SET, 1, self._keys.mixed, 1, MIXED_MS)
+
+    def _serve(self) -> None:
+        pause_s = 0.0
+        while not self._end.wait(pause_s):
+            try:
+                pause_s = STEP_S if self._is_chosen() else TERM_S
+                if pause_s == STEP_S:
+                    self.move_steps()
+                    if time.monotonic() - self._swept_at_s > SWEEP_EVERY_S:
+                        self._swept_at_s = time.monotonic()
+                        self.note_older_workers()
+                        self.sweep()
+                        self.forget()
+                self._is_failing = False
+            except Exception as error:  # the broker is away, or holds a key of a wrong type; this thread must go on
+                if not self._is_failing:
+                    logger.warning("cannot look after the queues: %s", type(error).__name__)
+                self._is_failing = True
+                pause_s = TERM_S
+
+    def _is_chosen(self) -> bool:
+        term_ms = int(TERM_S * 1000)
+        return bool(self._client.eval(ELECT, 1, self._keys.upkeep, self._keys.worker, term_ms, "again"))
+
+    def move_steps(self) -> None:
+        """Queue what waits with a priority, in each queue that is empty."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for queue in self._keys.queues:
+                names = (queue, rung_name(queue), *step_names(queue))
+                pipe.eval(MOVE_STEPS, len(names), *names, MAX_MOVED)
+            pipe.execute()
+
+    def sweep(self) -> None:
+        """Remove what is noted of jobs that are nowhere any more, a part at a time."""
+        self._cursor, entries = self._client.hscan(self._keys.in_hand, self._cursor, count=SWEPT)
+        workers = self._client.smembers(self._keys.workers)
+        doubtful = [part for job_id, where in entries.items() if where not in workers for part in (job_id, where)]
+        if doubtful:
+            names = (self._keys.in_hand, self._keys.workers, *self._keys.counters)
+            self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, *doubtful)
+
+    def forget(self) -> None:
+        """Remove the dead letters and the waiting messages of forgotten jobs, one job after another."""
+        for _ in range(MAX_SEARCHES):
+            if (request := self._client.lindex(self._keys.forget, -1)) is None:
+                return
+            job_id, _, life = request.decode(errors="replace").partition(" ")
+            if life and not self._search(job_id, life):
+                continue
+            self._remove_letters(job_id)
+            self._client.lrem(self._keys.forget, -1, request)
+            self._searched.clear()
+
+    def _search(self, job_id: str, life: str) -> bool:
+        """Look through a further part of the queues; returns whether nothing is left to look through.
+
+        From the front on: a message that moves past where was looked already is about to be taken, and not answered.
+        """
+        for queue in self._keys.queues:
+            for name in (queue, rung_name(queue), *step_names(queue)):
+                begin = self._searched.get(name, 0)
+                if begin >= self._client.llen(name):
+                    continue
+                found = (-1 - begin - SEARCHED, -1 - begin, f'"{job_id}"', f'"{life}"')
+                if self._client.eval(REMOVE_WAITING, 1, name, *found):
+                    return True
+                # Half of it is looked at twice: messages may come back to the front, and push others behind it.
+                self._searched[name] = begin + SEARCHED // 2
+                return False
+        return True
+
+    def _remove_letters(self, job_id: str) -> None:
+        names = (self._keys.dead_letters, self._keys.dead_letter_messages)
+        for record in self._client.lrange(names[0], 0, -1):
+            try:
+                fields = json.loads(record)
+                is_his = isinstance(fields, dict) and fields.get("id") == job_id
+            except (ValueError, RecursionError):
+                continue
+            if is_his:
+                self._client.eval(REMOVE_LETTER, 2, *names, record, str(fields.get("letter")))
