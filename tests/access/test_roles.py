@@ -10,11 +10,14 @@ from celery.exceptions import TimeoutError as CeleryTimeout
 
 from producer import AsyncClient, BrokerUnavailable, Client, ResultTimeout
 from producer.access import RoleName, roles
+from producer.contract import rung_name
 from tests.acceptance.origin import Origin
 from tests.cli.command import Home
 from tests.delivery.conftest import StartWorker
 from tests.delivery.hands import give_up
 from tests.valkey_server import ValkeyServer
+from worker.delivery.scripts import HAND_ON
+from worker.delivery.upkeep_scripts import SAY
 
 LABELS = ["fox", "owl"]
 URL = "http://example.com/owl.png"
@@ -206,6 +209,9 @@ def test_a_worker_may_do_only_what_it_does(
     operator = Home.make(tmp_path / "home", **own_valkey.settings("worker"))
     operator.run("dead-letters", "replay", "--all")
     operator.run("doctor")
+    with as_role(own_valkey, "worker") as stuck:  # what only a busy or a stuck worker says
+        stuck.eval(HAND_ON, 2, rung_name("nameshot.default"), "nameshot.default")
+        stuck.eval(SAY, 1, "nameshot:lease:stuck", "a-machine/17: its device is busy")
     heir.stop(timeout_s=TIMEOUT_S)
 
     assert trace.unused("worker") == set()

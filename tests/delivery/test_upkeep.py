@@ -70,7 +70,7 @@ def test_what_is_noted_of_a_job_that_is_nowhere_is_removed_and_nothing_else(brok
     now_s = time.time()
     broker.sadd(US.workers, US.worker)
     broker.set(taken_name(QUEUE), 5)
-    stands = {
+    stands: dict[str | bytes | float, str | bytes | float] = {
         "ours": US.worker,
         "soon": f"postponed {now_s + 10}",
         "just due": f"postponed {now_s - 10}",
