@@ -70,14 +70,15 @@ def test_what_is_noted_of_a_job_that_is_nowhere_is_removed_and_nothing_else(brok
     now_s = time.time()
     broker.sadd(US.workers, US.worker)
     broker.set(taken_name(QUEUE), 5)
-    stands: dict[str | bytes | float, str | bytes | float] = {
+    stands = {
         "ours": US.worker,
         "soon": f"postponed {now_s + 10}",
         "just due": f"postponed {now_s - 10}",
         "back": "returned default 6",
     }
     stale = {"gone": PEER.worker, "long due": f"postponed {now_s - 3_600}", "served": "returned default 5"}
-    broker.hset(IN_HAND, mapping=stands | stale)
+    for job_id, where in (stands | stale).items():
+        broker.hset(IN_HAND, job_id, where)
     Upkeep(broker, US).sweep()
 
     assert broker.hgetall(IN_HAND) == {job_id.encode(): where.encode() for job_id, where in stands.items()}
