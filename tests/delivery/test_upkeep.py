@@ -66,6 +66,20 @@ def test_one_of_two_workers_is_chosen_and_the_other_takes_over(broker: redis.Red
         peers.close()
 
 
+@pytest.mark.parametrize("junk", ["a string without an end", ["a list"]])
+def test_a_strangers_key_does_not_keep_workers_from_being_chosen(broker: redis.Redis, junk: str | list[str]) -> None:
+    if isinstance(junk, str):
+        broker.set(US.upkeep, junk)
+    else:
+        broker.rpush(US.upkeep, *junk)
+    ours = Upkeep(broker, US)
+    ours.start()
+    try:
+        eventually(lambda: broker.type(US.upkeep) == b"string" and broker.get(US.upkeep) == US.worker.encode())
+    finally:
+        ours.close()
+
+
 def test_what_is_noted_of_a_job_that_is_nowhere_is_removed_and_nothing_else(broker: redis.Redis) -> None:
     now_s = time.time()
     broker.sadd(US.workers, US.worker)

@@ -46,7 +46,7 @@ for i = 1, queues do
     redis.pcall('INCR', KEYS[2 * queues + i])
     note(in_hand, known, ARGV[4])
     local deaths = id and redis.pcall('HMGET', suspects, id, 'alone ' .. id) or {}
-    return {KEYS[i], is_read and raw or '', deaths[1] or 0, deaths[2] or 0, #raw, tag}
+    return {KEYS[i], is_read and raw or '', tonumber(deaths[1]) or 0, tonumber(deaths[2]) or 0, #raw, tag}
   end
 end
 """

@@ -64,7 +64,7 @@ class Upkeep:
 
     def note_older_workers(self) -> None:
         """Say so when a worker takes messages and counts none: clients then trust no count."""
-        names = [name.decode() for name in self._client.smembers(self._keys.workers)]
+        names = [name.decode(errors="replace") for name in self._client.smembers(self._keys.workers)]
         if not all(map(counts_what_it_takes, names)):
             self._client.eval(SET, 1, self._keys.mixed, 1, MIXED_MS)
 
