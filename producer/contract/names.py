@@ -102,6 +102,31 @@ def in_flight_key(prefix: str, worker: str) -> str:
     return f"{prefix}:in-flight:{worker}"
 
 
+def alone_key(prefix: str, worker: str) -> str:
+    """What a worker process runs with nothing beside it: a job's id, of a bulk job's image its number too."""
+    return f"{prefix}:alone:{worker}"
+
+
+def suspects_key(prefix: str) -> str:
+    """The hash of how often each job was in the hands of a worker that died."""
+    return f"{prefix}:suspects"
+
+
+def postponed_key(prefix: str) -> str:
+    """The sorted set of the messages that may not run yet, by when they may."""
+    return f"{prefix}:postponed"
+
+
+def looker_key(prefix: str) -> str:
+    """Exists while a worker has just looked after dead ones."""
+    return f"{prefix}:looker"
+
+
+def upkeep_key(prefix: str) -> str:
+    """Names the worker that keeps the database in order."""
+    return f"{prefix}:upkeep"
+
+
 def dead_letters_key(prefix: str) -> str:
     """The list of what workers gave up on, one JSON record each, newest first."""
     return f"{prefix}:dead-letters"
