@@ -161,7 +161,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
             (*channels, f"/{database}.celery.pidbox", f"/{database}.celeryev/worker.*"),
             (
                 *(*_GREETING, *_LISTENING, "exec", "info", "multi", "psubscribe", "publish", "punsubscribe"),
-                *("script|exists", "script|load", "time"),
+                *("scan", "script|exists", "script|load", "time"),
             ),
             (
                 Grant((*keys.lists, *keys.rung, *keys.counters, keys.own), ("eval", "evalsha", "exists", "type")),

@@ -98,6 +98,23 @@ def test_what_is_noted_of_a_job_that_is_nowhere_is_removed_and_nothing_else(brok
     assert broker.hgetall(IN_HAND) == {job_id.encode(): where.encode() for job_id, where in stands.items()}
 
 
+def test_a_list_that_a_client_fills_by_mistake_is_named_once(
+    broker: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("app:nameshot.default", f"{QUEUE}|3", f"{QUEUE}:12"):
+        broker.lpush(name, "a message")
+    for name in (QUEUE, rung_name(QUEUE), *step_names(QUEUE), "another.default"):
+        broker.lpush(name, "a message")
+    broker.set("app:nameshot.high", "no list")
+    upkeep = Upkeep(broker, US)
+    upkeep.name_lists_that_are_not_served()
+    upkeep.name_lists_that_are_not_served()
+
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert any("'app:nameshot.default'" in line and "send to nameshot.default" in line for line in said)
+
+
 def test_a_worker_of_the_version_before_is_noted_for_a_day(broker: redis.Redis) -> None:
     assert counts_what_it_takes(new_worker_name())
     upkeep = Upkeep(broker, US)
