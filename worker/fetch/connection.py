@@ -48,13 +48,14 @@ class Dialer:
 
     Attributes:
         slots: so many exchanges may be under way with one address, whatever names lead to it.
+        connect_s: how long an address may take to accept a connection, in seconds.
         silence_s: how long a server may say nothing, in seconds.
     """
 
     def __init__(self, policy: UrlPolicy, resolver: BoundedResolver, slots: Slots, *, timeout_s: float) -> None:
         self._policy = policy
         self._resolver = resolver
-        self._connect_s = max(CONNECT_TIMEOUT_S, CONNECT_SHARE * timeout_s)
+        self.connect_s = max(CONNECT_TIMEOUT_S, CONNECT_SHARE * timeout_s)
         self.slots = slots
         self.silence_s = max(SILENCE_TIMEOUT_S, SILENCE_SHARE * timeout_s)
 
@@ -75,7 +76,7 @@ class Dialer:
                 raise timed_out()
             self.slots.take(address, scope)
             try:
-                return _connect(address, target.port, min(self._connect_s, scope.left_s)), address
+                return _connect(address, target.port, min(self.connect_s, scope.left_s)), address
             except BaseException as error:
                 self.slots.give_back(address)
                 if not isinstance(error, OSError):
