@@ -38,7 +38,7 @@ def test_a_share_that_never_comes_free_is_waited_for_until_the_end() -> None:
 
 
 def waiting(budget: Budget) -> int:
-    return len(budget._waiting)
+    return budget.waiting
 
 
 def asked(threads: ThreadPoolExecutor, budget: Budget, share: int, got: Callable[[], object]) -> None:
