@@ -21,8 +21,12 @@ TIMEOUT_S = 20
 MOST_IMAGES = 64
 #: A worker's, as it is on a CPU.
 CONCURRENCY = 24
-PATIENT = {"NAMESHOT_CONCURRENCY": str(CONCURRENCY), "NAMESHOT_FETCH_TIMEOUT": "60", "NAMESHOT_MAX_BATCH": "8"}
-PATIENT["NAMESHOT_DRAIN_TIMEOUT"] = "0"
+PATIENT = {
+    "NAMESHOT_CONCURRENCY": str(CONCURRENCY),
+    "NAMESHOT_FETCH_TIMEOUT": "60",
+    "NAMESHOT_MAX_BATCH": "8",
+    "NAMESHOT_DRAIN_TIMEOUT": "0",
+}
 
 SendMany = Callable[..., AsyncResult]
 
@@ -120,7 +124,7 @@ def slow_webp(number: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (64, 64), (number, 0, 0)).save(file, "WEBP", lossless=True, quality=0, method=0)
     data = bytearray(file.getvalue())
-    # Its one colour takes no bits, however many pixels have it: 14 bits of the head say how wide it is, and 14 how high.
+    # Its one colour takes no bits, however many pixels have it: 14 bits of the head are its width, and 14 its height.
     at = data.index(b"VP8L") + 9
     head = int.from_bytes(data[at : at + 4], "little") >> 28 << 28 | 2_799 << 14 | 3_499
     data[at : at + 4] = head.to_bytes(4, "little")
@@ -138,10 +142,7 @@ def test_a_bulk_message_of_images_that_decode_slowly_keeps_no_other_queue_waitin
     bulk = [send_many(urls), send_many([f"{url}?again" for url in urls])]
     await_asked(origin, CONCURRENCY - 2)
 
-    import time
     for queue in ("high", "default"):
-        t=time.time()
         job = client.submit(origin.url("/car.jpg"), [*LABELS, queue], queue=queue)
         assert job.result(timeout=TIMEOUT_S).ranking
-        print(queue, time.time()-t)
         assert not any(message.ready() for message in bulk), queue
