@@ -8,68 +8,95 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
+from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.cancel_scope import Cancelled, CancelScope
+from worker.delivery.fairness import FairOrder
+from worker.shares import RANKS, Limits, all_alike
 
 
 class Budget:
-    """Shares of an amount, given in the order in which they were asked for: a large one is not passed over for ever.
+    """Shares of an amount, given to the queues by their weights, and in one queue in the order of asking.
 
-    A share that comes back wakes those that now have theirs, and nobody else: to wake all of fifty threads for each
-    image took Python's lock as long as decoding did.
+    A large share is not passed over for ever: while the one whose turn it is waits, nothing is given that would make it
+    wait longer. A share that comes back wakes those that now have theirs, and nobody else: to wake all of fifty threads
+    for each image took Python's lock as long as decoding did.
 
     Args:
-        amount: what there is to share.
+        amount: what there is to share, or how much of it each queue may hold.
         refusal: the sentence for a job that got no share in time.
     """
 
-    def __init__(self, amount: int, refusal: str) -> None:
-        self._left = amount
-        self._amount = amount
+    def __init__(self, amount: int | Limits, refusal: str) -> None:
+        self._limits = all_alike(amount) if isinstance(amount, int) else amount
         self._refusal = refusal
-        self._waiting = deque[tuple[int, Future[None]]]()
+        self._held: dict[Queue, int] = dict.fromkeys(RANKS, 0)
+        self._waiting: dict[Queue, deque[tuple[int, Future[None]]]] = {queue: deque() for queue in RANKS}
+        self._turns = FairOrder()
+        self._order = self._turns.next()
         self._lock = threading.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a share."""
+        return sum(map(len, self._waiting.values()))
+
     @contextmanager
-    def reserve(self, share: int, scope: CancelScope) -> Iterator[None]:
-        """Hold a share (all there is, if it is larger), waiting for it while the scope lasts.
+    def reserve(self, share: int, scope: CancelScope, queue: Queue = "default") -> Iterator[None]:
+        """Hold a share (all that the queue may hold, if it is larger), waiting for it while the scope lasts.
 
         Raises:
             JobFailed: ``deadline_exceeded``.
             Cancelled: somebody has cancelled the scope.
         """
         scope.check()
-        share = min(share, self._amount)
+        share = min(share, self._limits.of(queue))
         turn: Future[None] = Future()
         with self._lock:
-            self._waiting.append((share, turn))
-        self._give(0)
+            self._waiting[queue].append((share, turn))
+        self._give(0, queue)
         try:
             scope.result_of(turn)
         except (TimeoutError, Cancelled) as error:
             # Given at this very moment, or never: who cancels first decides.
-            self._give(0 if turn.cancel() else share)
+            self._give(0 if turn.cancel() else share, queue)
             if isinstance(error, Cancelled):
                 raise
             raise JobFailed("deadline_exceeded", self._refusal) from None
         try:
             yield
         finally:
-            self._give(share)
+            self._give(share, queue)
 
-    def _give(self, returned: int) -> None:
-        """Take a share back, and give what there is to the first in line."""
-        given = []
+    def _give(self, returned: int, queue: Queue) -> None:
+        """Take a queue's share back, and give what there is to those whose turn it is."""
+        given: list[Future[None]] = []
         with self._lock:
-            self._left += returned
-            while self._waiting:
-                share, turn = self._waiting[0]
-                if not turn.cancelled():
-                    if share > self._left:
-                        break
-                    if turn.set_running_or_notify_cancel():
-                        self._left -= share
-                        given.append(turn)
-                self._waiting.popleft()
+            self._held[queue] -= returned
+            while (turn := self._next_given()) is not None:
+                given.append(turn)
         for turn in given:
             turn.set_result(None)
+
+    def _next_given(self) -> Future[None] | None:
+        """Give the next share that can be given; None when there is none."""
+        passed = -1  # the most important queue for which somebody waits who must not wait longer
+        for queue in self._order:
+            waiting = self._waiting[queue]
+            while waiting and waiting[0][1].cancelled():
+                waiting.popleft()
+            if not waiting or RANKS.index(queue) <= passed:
+                continue
+            share, turn = waiting[0]
+            barrier = self._limits.barrier(self._held, queue, share)
+            if barrier is not None:
+                passed = max(passed, RANKS.index(barrier))
+                continue
+            waiting.popleft()
+            if not turn.set_running_or_notify_cancel():
+                return self._next_given()
+            self._held[queue] += share
+            if passed < 0:
+                self._order = self._turns.next()
+            return turn
+        return None

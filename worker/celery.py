@@ -24,6 +24,7 @@ from worker import logs, revoking, tasks
 from worker.cancelling import CancelListener, RunningJobs
 from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
+from worker.credit import Outcomes
 from worker.delivery.delivery import Delivery
 from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.garbage import settle
@@ -55,6 +56,8 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     revoker: Revoker
     ready_file: ReadyFile
     probes: Probes | None = None
+    #: Of the bulk messages in hand.
+    outcomes: Outcomes
     #: True from the first moment jobs are taken until the worker is told to stop.
     takes_jobs: bool = False
     #: A program that brings a model of its own replaces this before the worker starts.
@@ -171,6 +174,7 @@ def _load(sender: Any) -> None:
         sender.concurrency = app.service.concurrency
     broker = redis.Redis.from_url(broker_endpoint.url, socket_connect_timeout=1, socket_timeout=1)
     app.running = RunningJobs()
+    app.outcomes = Outcomes()
     app.delivery = Delivery(
         broker,
         app.delivery_keys,

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
-from producer.contract import ClassifyJob, ClassifyManyJob, ImageInfo, Question, Queue, Result, Timings
+from producer.contract import QUEUES, ClassifyJob, ClassifyManyJob, ImageInfo, Question, Queue, Result, Timings
 from producer.errors import JobFailed
 from worker.budget import Budget
 from worker.cancel_scope import Cancelled, CancelScope
@@ -22,6 +22,7 @@ from worker.fetch import Downloads
 from worker.labels import LabelCache, Matrix
 from worker.model.interface import HostModel
 from worker.ranking import rank, scores
+from worker.shares import of_places
 
 
 class Observer(Protocol):
@@ -44,6 +45,7 @@ class Attempt:
         scope: until when it is worked on.
         queue: where the message waited; its images have that queue's share of the batches.
         queued_ms: how long it waited, where that is known.
+        on_outcome: called once for each image of a bulk message that needs its place no longer.
         escort: entered with each image's number, one after the other: the images then run one by one. For a bulk job
             in whose hands a worker died.
     """
@@ -52,6 +54,7 @@ class Attempt:
     queue: Queue = "default"
     queued_ms: float | None = None
     escort: Callable[[int], AbstractContextManager[None]] | None = None
+    on_outcome: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,11 @@ class Classifier:
         self._images = images
         self._labels = labels
         self._observer = observer
-        self._places = Budget(concurrency, "the worker was too busy to start on this image in time.")
-        # Bulk messages spread their images over these threads; a single job runs in the thread it came in.
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="bulk")
+        places = of_places(concurrency)
+        self._places = Budget(places, "the worker was too busy to start on this image in time.")
+        # Bulk messages spread their images over these threads, which leave places to single jobs of the same queue; a
+        # single job runs in the thread it came in.
+        self._threads = {queue: ThreadPoolExecutor(places.bulk, thread_name_prefix=f"many-{queue}") for queue in QUEUES}
 
     def classify(self, job: ClassifyJob, attempt: Attempt) -> Result:
         """Answer a single job.
@@ -125,8 +130,10 @@ class Classifier:
                         return self._answer(url, under_way)
                 except JobFailed as failure:
                     return failure.with_traceback(None)
+                finally:
+                    attempt.on_outcome()
 
-            spread = map if escort else self._threads.map
+            spread = map if escort else self._threads[attempt.queue].map
             outcomes = list(spread(one, range(len(job.images)), job.images))
         attempt.scope.check()
         if attempt.scope.is_over:
@@ -135,7 +142,8 @@ class Classifier:
 
     def close(self) -> None:
         """Stop the threads, the device and the connections; jobs that still wait fail."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
         self._images.close()
         self._fetcher.close()
 
@@ -153,7 +161,7 @@ class Classifier:
 
     def _classify(self, url: str, under_way: _UnderWay) -> Result:
         question, attempt = under_way.question, under_way.attempt
-        with self._places.reserve(1, attempt.scope):
+        with self._places.reserve(1, attempt.scope, attempt.queue):
             started_s = time.perf_counter()
             fetched = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=attempt.scope)
             fetch_ms = (time.perf_counter() - started_s) * 1000

@@ -17,8 +17,10 @@ from celery import bootsteps
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
+from kombu.asynchronous import get_event_loop
 
-from producer.contract import CLASSIFY_MANY
+from producer.contract import CLASSIFY_MANY, Queue, queue_name
+from worker.credit import open_queues, queue_of
 from worker.messages import refuse
 
 logger = logging.getLogger(__name__)
@@ -56,30 +58,42 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
 
 
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Takes messages only while fewer images are in hand than the worker can have in flight.
+    """Takes a queue's messages only while fewer of its images are in hand than may be in flight.
 
     Celery counts messages; a bulk message holds up to 64 images. Counted so, one worker would hoard the bulk
-    queue while its peers idle, and the last message it took could not be answered within its time.
+    queue while its peers idle, and the last message it took could not be answered within its time. An image counts
+    until it has its outcome, and one that stalls keeps no other queue waiting.
     """
 
     requires = (Tasks,)
 
     def start(self, consumer: Any) -> None:
         """Put the count before kombu's own, on each new channel."""
-        qos = consumer.task_consumer.channel.qos
+        channel, outcomes = consumer.task_consumer.channel, consumer.app.outcomes
+        qos, prefix = channel.qos, channel.queue_prefix
         kombu_can_consume = qos.can_consume
         sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
         def can_consume(_qos: Any) -> bool:
             if not consumer.app.service.engine.is_here:
                 return False  # others may have one; the loop's next tick looks again
-            images = 0
+            in_hand: dict[str, tuple[Queue, int]] = {}
             for request in requests_in_hand():
                 if (size := sizes.get(request)) is None:
                     size = sizes[request] = images_in(request.name, request.kwargs)
-                images += size
-            return images < consumer.pool.num_processes and bool(kombu_can_consume())
+                tag = request.message.delivery_tag
+                in_hand[tag] = queue_of(request.delivery_info.get("routing_key"), prefix), size - outcomes.of(tag)
+            outcomes.forget_others(in_hand)
+            queues = open_queues(in_hand.values(), consumer.pool.num_processes)
+            channel.takes = frozenset(queue_name(prefix, queue) for queue in queues) & set(channel.active_queues)
+            return bool(channel.takes) and bool(kombu_can_consume())
 
+        def look_again() -> None:
+            """Have the event loop count anew, where an outcome may let it take another message."""
+            if channel.takes is not None and len(channel.takes) < len(channel.active_queues):
+                wake_event_loop()
+
+        outcomes.on_outcome = look_again
         qos.can_consume = MethodType(can_consume, qos)
 
 
@@ -129,6 +143,12 @@ def requests_in_hand() -> list[Any]:
     while True:
         with contextlib.suppress(RuntimeError):
             return list(state.reserved_requests)
+
+
+def wake_event_loop() -> None:
+    """Have the event loop look at once what it may take; from any thread."""
+    if (loop := get_event_loop()) is not None:
+        loop.call_soon(lambda: None)
 
 
 def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:

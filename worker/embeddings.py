@@ -190,7 +190,7 @@ class ImageEmbeddings:
     def _embed(self, file: File, queue: Queue, scope: CancelScope) -> Embedded:
         began_s = time.perf_counter()
         # Many images wait for the device at once, and none of them holds its file.
-        picture = self._preparing.prepare(file.take(), scope)
+        picture = self._preparing.prepare(file.take(), scope, queue)
         ready_s = time.perf_counter()
         ride = self._engine.embed_image(picture.prepared, queue, scope)
         ride.output.setflags(write=False)

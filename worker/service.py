@@ -36,6 +36,7 @@ from worker.model.interface import HostModel, Model
 from worker.model.pixels import Preparation
 from worker.settings import WorkerSettings
 from worker.shared_embeddings import SharedEmbeddings
+from worker.shares import of_places
 from worker.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -232,7 +233,8 @@ def _concurrency(settings: WorkerSettings, max_batch: int, parallel_batches: int
 
 def _preparing(settings: WorkerSettings, device: Device, processes: int) -> Preparing:
     budget = Budget(
-        DECODING_BYTES_PER_PIXEL * settings.max_pixels, "no memory for decoding came free within the job's time."
+        of_places(DECODING_BYTES_PER_PIXEL * settings.max_pixels),
+        "no memory for decoding came free within the job's time.",
     )
     model = device.model
     geometry = model.geometry

@@ -98,7 +98,13 @@ class WorkerSettings(ProducerSettings):
         description="off: scores are the pipeline's. A number as in Pillow, 2 or 3, shrinks large images in two steps: "
         "faster, and scores differ a little (see benchmarks/README.md)",
     )
-    fetch_timeout: float = Field(10, gt=0, le=MAX_SECONDS, description="seconds in all, DNS to last byte")
+    fetch_timeout: float = Field(
+        10,
+        gt=0,
+        le=MAX_SECONDS,
+        description="seconds in all, DNS to last byte, three attempts at most. A server may be silent for four fifths "
+        "of them (for 8 s, if that is more), and each of at most three addresses has three tenths (or 3 s) to connect",
+    )
     fetch_ports: str = Field("80,443", description="ports a URL may name")
     fetch_allow: str = Field("", description="exceptions, `CIDR:PORT` or `CIDR:*`, comma-separated")
     fetch_hosts: str = Field("", description="when set, only these hosts (globs, comma-separated) are fetched")

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from celery import Celery, Task
@@ -119,7 +120,8 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
                     with self.app.running.job(request.id, scope):
                         self._begin(request)  # it may have waited until it could run
                         queue = _queue(request, self.app.settings.queue_prefix)
-                        return work(self.app.service, Attempt(scope, queue, _queued_ms(request), escort))
+                        on_outcome = partial(self.app.outcomes.add, request.properties["delivery_tag"])
+                        return work(self.app.service, Attempt(scope, queue, _queued_ms(request), escort, on_outcome))
         except (Ignore, *NOT_STORED):
             raise
         except Cancelled:

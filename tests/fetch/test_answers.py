@@ -40,7 +40,6 @@ WHOLE_ANSWERS = {
     "100 Continue first": b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 4\r\n\r\nbody",
     "identity": OK + b"Content-Encoding: identity\r\nContent-Length: 4\r\n\r\nbody",
     "a wrong content type": OK + b"Content-Type: text/html\r\nContent-Length: 4\r\n\r\nbody",
-    "a broken header line": OK + b"no colon here\r\nContent-Length: 4\r\n\r\nbody",
 }
 
 
@@ -73,7 +72,9 @@ BROKEN_ANSWERS = {
     "fewer bytes than announced": (OK + b"Content-Length: 5\r\n\r\nbody", "truncated"),
     "no last chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n", "truncated"),
     "half a chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n8\r\nbody", "truncated"),
-    "a chunk size that is none": (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nbody\r\n0\r\n\r\n", "truncated"),
+    "half a last chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0", "truncated"),
+    "half a trailer": (OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nA: b", "truncated"),
+    "half the end of a chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r", "truncated"),
     "no bytes": (OK + b"Content-Length: 0\r\n\r\n", "empty"),
     "no chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "empty"),
     "no length and no bytes": (OK + b"\r\n", "empty"),

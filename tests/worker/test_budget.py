@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 
 import pytest
 
+from producer.contract import Queue
 from producer.errors import JobFailed
 from tests.eventually import eventually
 from worker.budget import Budget
 from worker.cancel_scope import Cancelled, CancelScope
+from worker.shares import Limits, of_decoders, of_places
 
 #: No wait in these tests comes near it.
 LONG_S = 60.0
@@ -38,15 +41,17 @@ def test_a_share_that_never_comes_free_is_waited_for_until_the_end() -> None:
 
 
 def waiting(budget: Budget) -> int:
-    return len(budget._waiting)
+    return budget.waiting
 
 
-def asked(threads: ThreadPoolExecutor, budget: Budget, share: int, got: Callable[[], object]) -> None:
+def asked(
+    threads: ThreadPoolExecutor, budget: Budget, share: int, got: Callable[[], object], queue: Queue = "default"
+) -> None:
     """Ask for a share in another thread, and return once it waits."""
     before = waiting(budget)
 
     def hold() -> None:
-        with budget.reserve(share, long()):
+        with budget.reserve(share, long(), queue):
             got()
 
     threads.submit(hold)
@@ -95,3 +100,62 @@ def test_shares_that_are_given_and_given_up_at_the_same_moment_are_never_lost() 
         list(threads.map(hurried, range(4_000)))
     with budget.reserve(2, CancelScope(time.monotonic() + 0.1)):
         assert waiting(budget) == 0
+
+
+def test_while_all_queues_wait_they_are_served_by_weight() -> None:
+    budget, order = Budget(1, "no room."), list[Queue]()
+    ranks: list[Queue] = ["bulk", "default", "high"]
+    with ThreadPoolExecutor(63) as threads, ExitStack() as held:
+        held.enter_context(budget.reserve(1, long()))
+        for queue in [rank for rank in ranks for _ in range(21)]:
+            asked(threads, budget, 1, partial(order.append, queue), queue)
+        held.close()
+    assert [order[:21].count(rank) for rank in ranks] == [1, 4, 16]
+    assert sorted(order) == sorted(ranks * 21)
+
+
+def test_what_is_kept_for_the_more_important_queues_is_theirs_while_others_wait() -> None:
+    budget, got = Budget(Limits(bulk=2, default=3, high=4), "no room."), list[str]()
+    with ThreadPoolExecutor(3) as threads, ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(budget.reserve(1, long(), "bulk"))
+        asked(threads, budget, 1, partial(got.append, "bulk"), "bulk")
+        held.enter_context(budget.reserve(1, long().within(1), "default"))
+        asked(threads, budget, 1, partial(got.append, "default"), "default")
+        held.enter_context(budget.reserve(1, long().within(1), "high"))
+        asked(threads, budget, 1, partial(got.append, "high"), "high")
+        assert not got
+        held.close()
+    assert sorted(got) == ["bulk", "default", "high"]
+
+
+def test_a_large_share_of_a_lesser_queue_is_not_passed_over_for_ever() -> None:
+    budget, got = Budget(Limits(bulk=10, default=10, high=10), "no room."), threading.Event()
+    with ThreadPoolExecutor(5) as threads:
+
+        def small() -> None:
+            while not got.is_set():
+                with budget.reserve(4, long(), "high"):
+                    time.sleep(0.0005)
+
+        small_ones = [threads.submit(small) for _ in range(4)]
+        threads.submit(lambda: hold(budget, 10, "bulk", got.set))
+        assert got.wait(LONG_S)
+        for one in small_ones:
+            one.result()
+
+
+def hold(budget: Budget, share: int, queue: Queue, got: Callable[[], object]) -> None:
+    with budget.reserve(share, long(), queue):
+        got()
+
+
+@pytest.mark.parametrize("places", range(1, 300))
+def test_every_queue_has_places_and_the_more_important_no_fewer(places: int) -> None:
+    limits = of_places(places)
+    assert 1 <= limits.bulk <= limits.default <= limits.high == places
+    assert limits.bulk >= places * 3 / 4 or places < 4
+    assert (limits.bulk < limits.high) == (places >= 4)
+    assert (limits.bulk < limits.default < limits.high) == (places >= 8)
+    decoders = of_decoders(places)
+    assert (decoders.bulk, decoders.default, decoders.high) == (places, places, places + 1)

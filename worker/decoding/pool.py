@@ -1,4 +1,4 @@
-"""Decoder processes: at most one a core, each used again and again, and replaced when it ends."""
+"""Decoder processes: one a core, and one more for ``high``, each used again and again, and replaced when it ends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from producer.contract import Queue
 from producer.errors import JobFailed, SettingsError
 from worker.budget import Budget
 from worker.cancel_scope import CancelScope
 from worker.decoding.process import DecoderLost, DecoderProcess, Picture, Terms
 from worker.images import refusal
+from worker.shares import of_decoders
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +35,15 @@ class DecoderPool:
 
     Args:
         terms: what the processes are started with.
-        processes: how many there are at most; they are started as they are needed.
+        processes: how many there are at most, and one more while images of ``high`` would wait for others; they are
+            started as they are needed.
         budget: bytes that images may take while they are decoded, all together.
     """
 
     def __init__(self, terms: Terms, *, processes: int, budget: Budget) -> None:
         self.terms = terms
         self._budget = budget
-        self._places = Budget(processes, "no decoder process came free within the job's time.")
+        self._places = Budget(of_decoders(processes), "no decoder process came free within the job's time.")
         self._idle = deque[DecoderProcess]()
         self._all = set[DecoderProcess]()
         self._lock = threading.Lock()
@@ -75,17 +78,20 @@ class DecoderPool:
             logger.info("libseccomp is not usable here: decoder processes are limited, and their system calls are not")
         self._idle.append(process)
 
-    def decode(self, data: bytes, scope: CancelScope) -> Picture:
+    def decode(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> Picture:
         """Decode an image, and do the terms' geometry to it.
+
+        Args:
+            queue: whose share of the processes and of the bytes it has.
 
         Raises:
             JobFailed: the image is refused, or its time is over.
             Cancelled: somebody has cancelled the scope.
         """
-        with self._process(scope) as process, _killed_by(scope, process):
+        with self._process(scope, queue) as process, _killed_by(scope, process):
             try:
                 memory_bytes = process.open(data, lambda: scope.left_s)
-                with self._budget.reserve(memory_bytes, scope):
+                with self._budget.reserve(memory_bytes, scope, queue):
                     return process.decode(lambda: scope.left_s)
             except TimeoutError:
                 scope.check()
@@ -107,8 +113,8 @@ class DecoderPool:
         self._starter.shutdown(wait=False)
 
     @contextmanager
-    def _process(self, scope: CancelScope) -> Iterator[DecoderProcess]:
-        with self._places.reserve(1, scope):
+    def _process(self, scope: CancelScope, queue: Queue) -> Iterator[DecoderProcess]:
+        with self._places.reserve(1, scope, queue):
             process = self._taken(scope)
             try:
                 yield process

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from producer.contract import Queue
 from worker.budget import Budget
 from worker.cancel_scope import CancelScope
 from worker.decoding.pool import DecoderPool
@@ -35,8 +36,8 @@ class PreparedPicture:
 class Preparing(Protocol):
     """Decodes and prepares, for many threads at once."""
 
-    def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
-        """Make of a file what the model takes.
+    def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
+        """Make of a file what the model takes, within its queue's share of what decoding takes.
 
         Raises:
             JobFailed: one of `worker.images.REFUSALS`, or ``deadline_exceeded``.
@@ -62,10 +63,10 @@ class InThreads:
     def __init__(self, model: HostModel, budget: Budget, *, geometry: Geometry | None, max_pixels: int) -> None:
         self._model, self._budget, self._geometry, self._max_pixels = model, budget, geometry, max_pixels
 
-    def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
+    def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
         """As `Preparing.prepare`; the scope bounds the wait for memory only."""
         opened = open_image(data, max_pixels=self._max_pixels)
-        with self._budget.reserve(opened.memory_bytes, scope):
+        with self._budget.reserve(opened.memory_bytes, scope, queue):
             decoded = opened.decode(self._geometry.least_side if self._geometry else None)
             ready = self._ready(decoded)
             decoded.image.close()
@@ -89,9 +90,9 @@ class InProcesses:
     def __init__(self, model: HostModel, pool: DecoderPool) -> None:
         self._model, self._pool = model, pool
 
-    def prepare(self, data: bytes, scope: CancelScope) -> PreparedPicture:
+    def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
         """As `Preparing.prepare`; whatever an image does there, it is over when the scope is."""
-        picture = self._pool.decode(data, scope)
+        picture = self._pool.decode(data, scope, queue)
         is_prepared = self._pool.terms.geometry is not None
         ready = prepared(picture.pixels) if is_prepared else _by_model(self._model, picture.image())
         return PreparedPicture(ready, picture.width, picture.height, picture.format)

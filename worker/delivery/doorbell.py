@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import redis
@@ -45,24 +45,25 @@ class Doorbell:
         self._on_ring = on_ring
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._is_idle = False
+        #: The queues whose messages may ring; none while the worker is busy.
+        self._awaited: frozenset[str] = frozenset()
         self._rung: str | None = None
         self._answered = threading.Event()
-        self._wanted = [threading.Event() for _ in queues]
-        for queue, wanted in zip(queues, self._wanted, strict=True):
+        self._wanted = {queue: threading.Event() for queue in queues}
+        for queue, wanted in self._wanted.items():
             threading.Thread(target=self._serve, args=(queue, wanted), name=f"doorbell-{queue}", daemon=True).start()
 
-    def listen(self) -> None:
-        """The queues were empty: ring when one no longer is."""
+    def listen(self, queues: Collection[str] | None = None) -> None:
+        """These queues, or all of them, were empty: ring when one no longer is."""
         with self._lock:
-            self._is_idle = True
-            for wanted in self._wanted:
-                wanted.set()
+            self._awaited = frozenset(self._wanted if queues is None else queues) & self._wanted.keys()
+            for queue in self._awaited:
+                self._wanted[queue].set()
 
     def answer(self) -> str | None:
         """The worker is about to look: do not ring. Returns the queue for which it rang, to be looked into first."""
         with self._lock:
-            self._is_idle = False
+            self._awaited = frozenset()
             rung, self._rung = self._rung, None
             self._answered.set()
         return rung
@@ -70,7 +71,7 @@ class Doorbell:
     def close(self) -> None:
         """Ring no more. Redis sees at once that nobody waits here."""
         self._closed.set()
-        for wanted in self._wanted:
+        for wanted in self._wanted.values():
             wanted.set()
         self._client.connection_pool.disconnect()
 
@@ -96,9 +97,9 @@ class Doorbell:
         """Ring, if the worker is idle; returns whether it then came."""
         with self._lock:
             wanted.clear()
-            if not self._is_idle or self._closed.is_set():
+            if queue not in self._awaited or self._closed.is_set():
                 return False
-            self._is_idle = False
+            self._awaited = frozenset()
             self._rung = queue
             self._answered.clear()
         self._on_ring()

@@ -79,10 +79,13 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
     #: From the transport options: the queue prefix, and the name of this worker process.
     queue_prefix = ""
     worker_name = ""
+    #: The queues from which a message may be taken now; None: all. See `worker.consumer.ImageCredit`.
+    takes: frozenset[str] | None = None
     from_transport_options = (*kombu_redis.Channel.from_transport_options, "queue_prefix", "worker_name")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._order = FairOrder()
+        self._asked: frozenset[str] = frozenset()
         self._idle_since: float | None = None
         self._doorbell: Doorbell | None = None
         super().__init__(*args, **kwargs)
@@ -92,9 +95,10 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
 
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
         """Ask for a message, unless the queues were empty a moment ago and nobody rang since."""
-        if self._idle_since is not None and monotonic() - self._idle_since < LOOK_EVERY_S:
+        opened = self.takes is not None and not self.takes <= self._asked
+        if self._idle_since is not None and monotonic() - self._idle_since < LOOK_EVERY_S and not opened:
             return
-        if not self.active_queues:
+        if not self.active_queues or self.takes == frozenset():
             return
         queues = self._queues_in_order(first=self._doorbell.answer() if self._doorbell else None)
         rung, counters = map(rung_name, queues), map(taken_name, queues)
@@ -154,20 +158,23 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
             self.holding.eval(ACKNOWLEDGE, 2, self.keys.in_flight, self.keys.in_hand, tag, self.keys.worker)
 
     def _queues_in_order(self, first: str | None) -> list[str]:
-        """The queues that this worker consumes from, the one whose turn it is first.
+        """The queues that this worker takes from now, the one whose turn it is first.
 
         Args:
             first: the queue whose message woke this worker, before all others: no other worker is on the way to it.
         """
         names = [queue_name(self.queue_prefix, queue) for queue in self._order.next()]
         active = set(self.active_queues)
+        if self.takes is not None:
+            active &= self.takes
+        self._asked = frozenset(active)
         return sorted((name for name in names if name in active), key=lambda name: name != first)
 
     def _wait_for_the_bell(self) -> None:
         if self._doorbell is None:
             client = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
             self._doorbell = Doorbell(client, sorted(self.active_queues), self._wake)
-        self._doorbell.listen()
+        self._doorbell.listen(self._asked)
 
     def stop_waiting(self) -> None:
         """Be woken no more, from any thread: what the process gives back as it ends is for others."""

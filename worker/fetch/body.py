@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from io import BufferedReader, BytesIO
 from typing import Final
 
 from urllib3.response import HTTPResponse
 
 from producer.errors import is_retryable_status
-from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, classify
+from worker.fetch.chunks import PIECE_BYTES, max_framing_bytes, read_chunks
+from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, bad_response, classify, too_large, truncated
+from worker.fetch.meter import Exceeded, Meter
 from worker.fetch.retries import retry_after_s
 from worker.fetch.session import GuardedResponse
 
-#: One read of a body without an announced length.
-PIECE_BYTES: Final = 65_536
+#: http.client's number for HTTP/1.0.
+_HTTP_1_0: Final = 10
+#: What may stand around a header's value (RFC 9110, 5.6.3). Python strips much more.
+_BLANKS: Final = " \t"
 
 
 def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
@@ -22,54 +27,64 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
     Raises:
         FetchFailed: ``http_status``, ``bad_response``, ``too_large``, ``truncated``, ``empty``, ``fetch_timeout``.
     """
-    raw = response.raw
     if response.status_code != 200:
         raise _refused_status(response)
-    if raw.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
-        raise _bad_response("the server compressed the image's bytes; switch its content encoding off.")
-    length = announced_length(raw)
+    raw = response.raw
+    if raw.headers.get("Content-Encoding", "identity").strip(_BLANKS).lower() not in ("identity", ""):
+        raise bad_response("the server compressed the image's bytes; switch its content encoding off.")
+    is_chunked, length = framing(raw)
     if length is not None and length > max_bytes:
-        raise _too_large()
+        raise too_large()
+    answer = response.answer
     try:
-        body = _read(raw, length, max_bytes)
+        if is_chunked:
+            answer.meter.allow(max_bytes + max_framing_bytes(max_bytes))
+            body = read_chunks(answer.wire, max_bytes)
+        elif length is not None:
+            answer.meter.allow(length)
+            body = answer.wire.read(length)
+            if len(body) < length:
+                raise truncated()
+        else:
+            answer.meter.allow(max_bytes + 1)
+            body = _read_to_the_end(answer.wire, max_bytes)
+    except Exceeded:
+        raise too_large() from None
     except NETWORK_ERRORS as error:
         raise classify(error, "reading") from None
+    answer.close()
     response.finish(keep=True)
     if not body:
         raise FetchFailed("empty", "the body has no bytes; check the upload.")
     return body
 
 
-def announced_length(raw: HTTPResponse) -> int | None:
-    """The length of the body in bytes as announced; None when it ends with a last chunk or with the connection.
+def framing(raw: HTTPResponse) -> tuple[bool, int | None]:
+    """Whether a body is chunked, and its length in bytes where one is announced.
 
     Raises:
         FetchFailed: ``bad_response`` for headers that two readers could take differently.
     """
-    lengths = raw.headers.getlist("Content-Length")
-    codings = raw.headers.getlist("Transfer-Encoding")
+    lengths = [length.strip(_BLANKS) for length in raw.headers.getlist("Content-Length")]
+    codings = [coding.strip(_BLANKS).lower() for coding in raw.headers.getlist("Transfer-Encoding")]
     if codings:
-        if len(codings) > 1 or codings[0].strip().lower() != "chunked" or lengths:
-            raise _bad_response("the answer announces its length in two ways; check the server.")
-        return None
+        # HTTP/1.0 knows no codings: its readers would take the chunks for the body (RFC 9112, 6.1).
+        if codings != ["chunked"] or lengths or raw.version == _HTTP_1_0:
+            raise bad_response("the answer announces its length in two ways; check the server.")
+        return True, None
     if not lengths:
-        return None
-    if len(set(lengths)) > 1 or not re.fullmatch("[0-9]{1,18}", lengths[0].strip(), re.ASCII):
-        raise _bad_response("the answer announces an impossible length; check the server.")
-    return int(lengths[0])
+        return False, None
+    if len(set(lengths)) > 1 or not re.fullmatch("[0-9]{1,18}", lengths[0], re.ASCII):
+        raise bad_response("the answer announces an impossible length; check the server.")
+    return False, int(lengths[0])
 
 
-def _read(raw: HTTPResponse, length: int | None, max_bytes: int) -> bytes:
-    pieces: list[bytes] = []
-    size_bytes = 0
-    while piece := raw.read(length or PIECE_BYTES, decode_content=False):
-        size_bytes += len(piece)
-        if size_bytes > max_bytes:
-            raise _too_large()
-        pieces.append(piece)
-        if size_bytes == length:
-            break
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def _read_to_the_end(wire: BufferedReader[Meter], max_bytes: int) -> bytes:
+    body = BytesIO()
+    while piece := wire.read(min(PIECE_BYTES, max_bytes + 1 - body.tell())):
+        if body.write(piece) and body.tell() > max_bytes:
+            raise too_large()
+    return body.getvalue()
 
 
 def _refused_status(response: GuardedResponse) -> FetchFailed:
@@ -99,13 +114,5 @@ def finish_unchanged(response: GuardedResponse) -> None:
 
 def _finish(response: GuardedResponse) -> None:
     if "Transfer-Encoding" not in response.headers:
-        response.raw.read(1, decode_content=False)  # reads nothing; tells http.client that the answer is over
+        response.answer.close()
         response.finish(keep=True)
-
-
-def _bad_response(message: str) -> FetchFailed:
-    return FetchFailed("bad_response", message)
-
-
-def _too_large() -> FetchFailed:
-    return FetchFailed("too_large", "the body is larger than NAMESHOT_MAX_BYTES; send a smaller rendition.")

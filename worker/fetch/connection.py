@@ -8,7 +8,6 @@ differently never happens.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import socket
 import ssl
@@ -21,6 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from worker.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
+from worker.fetch.answer import Answer
 from worker.fetch.deadline import Watch, Watchdog
 from worker.fetch.failures import FetchFailed, blocked, timed_out
 from worker.fetch.resolver import BoundedResolver
@@ -31,22 +31,33 @@ from worker.fetch.url_policy import Target, UrlPolicy
 MAX_DIALS: Final = 3
 #: A public host that has not answered a SYN after this will not: one retransmission (1 s) and one more fit in.
 CONNECT_TIMEOUT_S: Final = 3.0
+#: Where a download has more time than the default 10 s, so much of it: `MAX_DIALS` dead addresses leave some to ask in.
+CONNECT_SHARE: Final = 0.3
 #: Silence after which a server counts as gone. Services that resize on demand take seconds to their first byte, so
 #: most of the default 10 s are theirs; the rest is for one more attempt on a fresh connection.
-IDLE_TIMEOUT_S: Final = 8.0
+SILENCE_TIMEOUT_S: Final = 8.0
+#: Likewise of a longer download: as much as of the default.
+SILENCE_SHARE: Final = 0.8
 
 
 class Dialer:
     """Resolves a target once, judges every answer, and connects to one that was judged.
 
+    Args:
+        timeout_s: of the longest download, in seconds.
+
     Attributes:
         slots: so many exchanges may be under way with one address, whatever names lead to it.
+        connect_s: how long an address may take to accept a connection, in seconds.
+        silence_s: how long a server may say nothing, in seconds.
     """
 
-    def __init__(self, policy: UrlPolicy, resolver: BoundedResolver, slots: Slots) -> None:
+    def __init__(self, policy: UrlPolicy, resolver: BoundedResolver, slots: Slots, *, timeout_s: float) -> None:
         self._policy = policy
         self._resolver = resolver
+        self.connect_s = max(CONNECT_TIMEOUT_S, CONNECT_SHARE * timeout_s)
         self.slots = slots
+        self.silence_s = max(SILENCE_TIMEOUT_S, SILENCE_SHARE * timeout_s)
 
     def dial(self, target: Target, scope: CancelScope) -> tuple[socket.socket, Address]:
         """A connected socket and its address, whose slot is taken.
@@ -65,7 +76,7 @@ class Dialer:
                 raise timed_out()
             self.slots.take(address, scope)
             try:
-                return _connect(address, target.port, min(CONNECT_TIMEOUT_S, scope.left_s)), address
+                return _connect(address, target.port, min(self.connect_s, scope.left_s)), address
             except BaseException as error:
                 self.slots.give_back(address)
                 if not isinstance(error, OSError):
@@ -101,32 +112,6 @@ def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
     return sock
 
 
-class Answer(http.client.HTTPResponse):
-    """http.client's, that notices what a server sends beyond its end.
-
-    Attributes:
-        has_surplus: there was more. Those bytes are dropped with the reader that had them in its buffer; but the rest
-            of a second answer may be on its way, and must not become the answer to the next job's request.
-    """
-
-    has_surplus = False
-
-    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
-        super().__init__(sock, *arguments, **options)
-        self._sock = sock
-
-    def _close_conn(self) -> None:
-        """http.client's: called at the end of the body."""
-        if not self.will_close and not self.fp.closed:
-            timeout_s = self._sock.gettimeout()
-            self._sock.settimeout(0)  # peek may read once: what has come, and nothing that has not
-            with contextlib.suppress(OSError):  # TLS has a word of its own for nothing
-                self.has_surplus = bool(self.fp.peek(1))
-            with contextlib.suppress(OSError):
-                self._sock.settimeout(timeout_s)
-        super()._close_conn()  # type: ignore[misc]
-
-
 class Connection:
     """What our two connection classes add to urllib3's: a judged target, a scope, a dup for the watchdog.
 
@@ -157,6 +142,13 @@ class Connection:
         self._watch = None
         self._has_slot = False
         self._answer = None
+
+    @property
+    def answer(self) -> Answer:
+        """The last one, whose body may be unread."""
+        if self._answer is None:
+            raise http.client.ResponseNotReady
+        return self._answer
 
     @property
     def has_surplus(self) -> bool:
@@ -191,7 +183,7 @@ class Connection:
         # TLS takes the descriptor out of this socket object; the dup stays ours to shut down.
         self.dup = sock.dup()
         self._watch = self._watchdog.watch(self.dup, self.scope)
-        sock.settimeout(min(IDLE_TIMEOUT_S, max(0.001, self.scope.left_s)))
+        sock.settimeout(min(self._dialer.silence_s, max(0.001, self.scope.left_s)))
         return sock
 
     def close(self) -> None:

@@ -58,6 +58,21 @@ def unavailable(message: str) -> FetchFailed:
     return FetchFailed("host_unavailable", message, again=False, of_host=False)
 
 
+def bad_response(message: str) -> FetchFailed:
+    """The failure of a server whose answer is none that HTTP allows; it would give the same again."""
+    return FetchFailed("bad_response", message)
+
+
+def too_large() -> FetchFailed:
+    """The failure of a body that is over the limit, announced or counted."""
+    return FetchFailed("too_large", "the body is larger than NAMESHOT_MAX_BYTES; send a smaller rendition.")
+
+
+def truncated() -> FetchFailed:
+    """The failure of a body that ends too soon."""
+    return FetchFailed("truncated", "the body ended before its announced length; try again.")
+
+
 def blocked() -> FetchFailed:
     """The refusal of an address that is not public."""
     return FetchFailed(
@@ -71,8 +86,6 @@ def classify(error: BaseException, phase: Phase) -> FetchFailed:
     """The failure that an exception of sockets, TLS, ``http.client`` or urllib3 stands for."""
     if isinstance(error, FetchFailed):
         return error
-    while isinstance(error, urllib3.exceptions.ProtocolError) and isinstance(error.args[-1], Exception):
-        error = error.args[-1]  # urllib3 wraps what happened within a body
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
         return FetchFailed("fetch_timeout", "the server stopped answering; try again, or raise NAMESHOT_FETCH_TIMEOUT.")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
@@ -81,8 +94,6 @@ def classify(error: BaseException, phase: Phase) -> FetchFailed:
         return FetchFailed("tls_failed", "the server's certificate or TLS set-up is not valid; mend the certificate.")
     if isinstance(error, ConnectionError):  # http.client.RemoteDisconnected is one too
         return _broke_off(phase)
-    if isinstance(error, http.client.IncompleteRead | urllib3.exceptions.IncompleteRead):
-        return FetchFailed("truncated", "the body ended before its announced length; try again.")
     if isinstance(error, OSError):
         return _broke_off(phase)
     return FetchFailed("bad_response", "the answer is not the HTTP that was asked for; check the server.")

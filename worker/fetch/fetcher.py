@@ -100,7 +100,7 @@ class Fetcher:
         self._watchdog = Watchdog()
         # A visit is a part of the download's time: whoever gives downloads less is to find silent hosts too.
         self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s / 2))
-        dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses)
+        dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses, timeout_s=timeout_s)
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
         # Bytes must come as they are: compressed ones could grow a thousandfold once decoded.
         headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}

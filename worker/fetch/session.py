@@ -21,7 +21,8 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
 
 from worker.cancel_scope import CancelScope
-from worker.fetch.connection import IDLE_TIMEOUT_S, Dialer, open_connection
+from worker.fetch.answer import Answer
+from worker.fetch.connection import Dialer, open_connection
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify, timed_out
 from worker.fetch.pool import AnyConnection, KeptConnections
@@ -52,6 +53,8 @@ class GuardedResponse(requests.Response):
     """An answer whose headers are read and whose body is not. A context manager: leaving it ends the exchange."""
 
     raw: HTTPResponse
+    #: Where the body is read from; ``raw`` is what urllib3 makes of the headers.
+    answer: Answer
     _exchange: AnyConnection | None
     _kept: KeptConnections
 
@@ -118,7 +121,7 @@ class GuardedAdapter(BaseAdapter):
 
     def _respond(self, connection: AnyConnection, request: JudgedRequest, *, fresh: bool) -> GuardedResponse:
         phase: Phase = "connecting"
-        connection.timeout = min(IDLE_TIMEOUT_S, max(_SHORTEST_WAIT_S, request.scope.left_s))
+        connection.timeout = min(self._dialer.silence_s, max(_SHORTEST_WAIT_S, request.scope.left_s))
         try:
             connection.begin(request.scope)
             if fresh:
@@ -128,6 +131,7 @@ class GuardedAdapter(BaseAdapter):
                 "GET", request.target.path, headers=request.headers, preload_content=False, decode_content=False
             )
             raw = connection.getresponse()
+            answer = connection.answer
         except BaseException as error:
             expired = connection.dispose()
             if isinstance(error, FetchFailed):
@@ -137,13 +141,16 @@ class GuardedAdapter(BaseAdapter):
             if isinstance(error, NETWORK_ERRORS) and (fresh or not isinstance(error, STALE)):
                 raise classify(error, phase) from None
             raise
-        return self._wrap(raw, request, connection)
+        return self._wrap(raw, answer, request, connection)
 
-    def _wrap(self, raw: HTTPResponse, request: JudgedRequest, connection: AnyConnection) -> GuardedResponse:
+    def _wrap(
+        self, raw: HTTPResponse, answer: Answer, request: JudgedRequest, connection: AnyConnection
+    ) -> GuardedResponse:
         response = GuardedResponse()
         response.status_code = raw.status
         response.headers = CaseInsensitiveDict(raw.headers)
         response.raw = raw
+        response.answer = answer
         response.request = request
         response.url = request.target.url
         response._exchange = connection

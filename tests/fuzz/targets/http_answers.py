@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from producer.errors import ERROR_CODES, JobFailed
 from tests.fetch.servers import Exchange, ScriptedServer
 from tests.fuzz.target import of_hypothesis
+from tests.images.memory_probe import peak_bytes
 from worker.embeddings import Embedding, KnownFile
 from worker.fetch import Fetcher, parse_allow
 from worker.http_cache import CachingFetcher
@@ -31,11 +32,17 @@ TIMEOUT_S = 0.3
 #: Beyond the deadline, for a machine that is busy with other things.
 PATIENCE_S = 5.0
 MAX_BODY_BYTES = 2_000
+#: More than all buffers of a connection take: it has gone only if somebody has read most of it.
+FLOOD = b"x" * 65_536
+FLOOD_BYTES = 32_000_000
+#: What a download may take: Python's and the allocator's ways with a body of 2 KB, and what else this process does.
+MAX_GROWTH_BYTES = 4_000_000
 EMBEDDING = Embedding(np.zeros(1, np.float32), 1, 1, "PNG")
 BODY = b"\x89PNG and so on"
 SECRET = "CANARY"
 
 dialled: list[Any] = []
+drained: list[bytes] = []
 surprises: list[str] = []
 
 
@@ -78,6 +85,10 @@ class Answer:
             exchange.reset()
         elif self.then == "stall":
             exchange.stall()
+        elif self.then == "flood":
+            for _ in range(FLOOD_BYTES // len(FLOOD)):
+                exchange.send(FLOOD)
+            drained.append(self.data)
 
 
 LATIN = st.text(st.characters(max_codepoint=255), max_size=12)
@@ -147,7 +158,9 @@ HEADER = st.one_of(
     LATIN,
 )
 END = st.sampled_from(["\r\n"] * 6 + ["\n", "\r", ""])
-CHUNK_SIZE = st.sampled_from(["d", "D", "0", "5", "e", "ffffffff", "-1", "0x5", "5;x=y", "5;", "1_0", " 5", "", "g"])
+SIZES = ["d", "D", "0", "5", "e", "ffffffff", "-1", "0x5", "5;x=y", "5;", "1_0", " 5", "", "g"]
+SIZES += ["+d", "-0", "-ffffffff", "7fffffffffffffff", "0" * 5_000, "d;" + "x" * 5_000, 'd;a="\r']
+CHUNK_SIZE = st.sampled_from(SIZES)
 CHUNKS = st.lists(
     st.builds("{}{}{}{}".format, CHUNK_SIZE, END, st.just(BODY.decode("latin-1")) | LATIN, END), max_size=4
 ).map("".join)
@@ -192,11 +205,17 @@ REDIRECT = LOCATION.map(
     lambda location: f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
 )
 ODD = st.builds(text_of, VERSION, STATUS, REASON, st.lists(HEADER, max_size=6), END, BODIES)
+#: All is well but the body; or but one chunk, which seems never to end.
+CHUNKED_HEAD = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = BODIES.map(CHUNKED_HEAD.__add__).map(str.encode)
+ENDLESS = st.builds("{}{}\r\n".format, st.just(CHUNKED_HEAD), CHUNK_SIZE).map(str.encode)
 PIECES = st.sampled_from([1, 1, 1, 2, 7, 40])
 THEN = st.sampled_from(["stay"] * 12 + ["close"] * 12 + ["reset"] * 3 + ["stall"])
 ANSWER = st.one_of(
     st.builds(Answer, SOUND, PIECES, st.sampled_from(["stay", "close", "stall"]), st.just(True)),
     st.builds(Answer, KEPT | REDIRECT | ODD, PIECES, THEN),
+    st.builds(Answer, CHUNKED, PIECES, THEN),
+    st.builds(Answer, ENDLESS | ODD, PIECES, st.just("flood")),
     st.builds(Answer, REDIRECT | ODD | st.binary(), PIECES, THEN),
 )
 ANSWERS = st.lists(ANSWER, min_size=1, max_size=4)
@@ -218,6 +237,7 @@ def resolve(host: str, _port: int) -> list[str]:
 def fetch(answers: list[Answer]) -> None:
     """As many downloads as there are answers, with one fetcher; redirects and retries use answers up too."""
     dialled.clear()
+    drained.clear()
     surprises.clear()
     before, descriptors = set(threading.enumerate()), count_descriptors()
     left = list(answers)
@@ -238,12 +258,13 @@ def fetch(answers: list[Answer]) -> None:
         assert not thread.is_alive(), f"a thread is left: {thread.name}"
     assert set(dialled) <= {("127.0.0.1", server.port)}, dialled
     assert not surprises, surprises
+    assert not drained, drained
     assert count_descriptors() == descriptors, "a descriptor is left"
 
 
 def download(fetcher: CachingFetcher, url: str) -> bytes | KnownFile | str:
     """The body, what is known of it, or the code of the failure."""
-    started_s = time.monotonic()
+    started_s, before_bytes = time.monotonic(), memory_bytes()
     outcome: bytes | KnownFile | str
     try:
         outcome = fetcher.fetch(url)
@@ -259,7 +280,13 @@ def download(fetcher: CachingFetcher, url: str) -> bytes | KnownFile | str:
         assert fetcher.kept_bytes <= 2_000
     duration_s = time.monotonic() - started_s
     assert duration_s < TIMEOUT_S + PATIENCE_S, f"{duration_s:.1f} s"
+    grown_bytes = memory_bytes() - before_bytes
+    assert grown_bytes < MAX_GROWTH_BYTES, f"{grown_bytes:,} bytes"
     return outcome
+
+
+def memory_bytes() -> int:
+    return peak_bytes() if sys.platform == "linux" else 0
 
 
 def count_descriptors() -> int:

@@ -1,0 +1,36 @@
+"""How much memory downloads take: ``python -m tests.fetch.memory_probe MAX_BYTES URL…``.
+
+In a process of its own, since a peak is for life. Prints, for each URL, the growth in bytes and the code that its
+download ended with, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from urllib.parse import urlsplit
+
+from producer.errors import JobFailed
+from tests.images.memory_probe import peak_bytes
+from worker.fetch import Fetcher, parse_allow
+
+TIMEOUT_S = 60.0
+
+
+def main(max_bytes: int, urls: list[str]) -> None:
+    """One download after another."""
+    allow = parse_allow(",".join(f"127.0.0.1/32:{urlsplit(url).port}" for url in urls))
+    found: list[tuple[int, str]] = []
+    with Fetcher(max_bytes=max_bytes, timeout_s=TIMEOUT_S, allow=allow) as fetcher:
+        for url in urls:
+            before = peak_bytes()
+            try:
+                code = f"{len(fetcher.fetch(url))} bytes"
+            except JobFailed as failure:
+                code = failure.code
+            found.append((peak_bytes() - before, code))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

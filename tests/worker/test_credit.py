@@ -1,0 +1,62 @@
+"""From which queues a worker may take another message, by what it has in hand."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from producer.contract import Queue
+from worker.credit import Outcomes, open_queues, queue_of
+
+#: 22 places for bulk, 23 for bulk and default.
+PLACES = 24
+
+
+@pytest.mark.parametrize(
+    ("in_hand", "open_to"),
+    [
+        ([], "bulk default high"),
+        ([("bulk", 21)], "bulk default high"),
+        ([("bulk", 22)], "default high"),
+        ([("bulk", 64)], "default high"),
+        ([("bulk", 64), ("bulk", 64)], "default high"),
+        ([("bulk", 1)] * 22, "default high"),
+        ([("bulk", 64), ("default", 1)], "high"),
+        ([("bulk", 64), ("default", 1), ("high", 1)], ""),
+        ([("default", 1)] * 22, "bulk default high"),
+        ([("default", 1)] * 23, "high"),
+        ([("default", 64)], "bulk default high"),
+        ([("default", 64), ("default", 1)], "high"),
+        ([("high", 64)], "bulk default high"),
+        ([("high", 1)] * 24, ""),
+        # A message whose images are done holds a thread until its answer is stored.
+        ([("bulk", 0)] * 22, "default high"),
+        ([("high", 0)] * 24, ""),
+    ],
+)
+def test_a_queue_is_open_while_it_leaves_places_for_one_more(in_hand: list[tuple[Queue, int]], open_to: str) -> None:
+    assert sorted(open_queues(in_hand, PLACES)) == open_to.split()
+
+
+def test_no_worker_takes_more_messages_than_it_has_threads() -> None:
+    for places in range(1, 70):
+        in_hand: list[tuple[Queue, int]] = []
+        for queue in ("bulk", "default", "high"):
+            while queue in open_queues(in_hand, places):
+                in_hand.append((queue, 1))
+        assert len(in_hand) == places
+
+
+def test_outcomes_are_counted_in_many_threads_and_forgotten_with_their_message() -> None:
+    outcomes = Outcomes()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(outcomes.add, ["a", "b"] * 500))
+    assert (outcomes.of("a"), outcomes.of("b"), outcomes.of("c")) == (500, 500, 0)
+    outcomes.forget_others(["b", "c"])
+    assert (outcomes.of("a"), outcomes.of("b")) == (0, 500)
+
+
+def test_a_list_that_is_none_of_ours_is_like_the_default_queue() -> None:
+    names = ["x.bulk", "x.high", "x.default", "nameshot.bulk", "", None]
+    assert [queue_of(name, "x") for name in names] == ["bulk", "high", "default", "default", "default", "default"]
