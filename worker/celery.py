@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import redis
 from celery import Celery, signals
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from producer.broker import celery_configuration
 from producer.contract import cancel_channel
@@ -26,6 +28,8 @@ from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
 from worker.credit import Outcomes
 from worker.delivery.delivery import Delivery
+from worker.delivery.isolation import Isolation
+from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.garbage import settle
 from worker.model import Model, ModelError, load_model, load_preparation
@@ -162,6 +166,13 @@ def _load(sender: Any) -> None:
     broker_endpoint = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL")
     app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)
     app.ready_file.begin()
+    marks = Marks(
+        # A stage that runs alone waits for it: once more at once, should a pooled connection have been closed.
+        redis.Redis.from_url(
+            broker_endpoint.url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)
+        ),
+        app.delivery_keys,
+    )
     app.service = build(
         app.settings,
         load_model=app.load_model,
@@ -169,6 +180,7 @@ def _load(sender: Any) -> None:
         on_device_lost=_end_process,
         on_other_model=lambda: app.delivery.departure.leave_now(),
         front=app.front,
+        isolation=Isolation(marks.alone),
     )
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency
@@ -178,6 +190,7 @@ def _load(sender: Any) -> None:
     app.delivery = Delivery(
         broker,
         app.delivery_keys,
+        marks=marks,
         max_attempts=app.settings.max_attempts,
         drain_timeout_s=app.settings.drain_timeout,
         device_busy_s=lambda: app.service.engine.busy_s,

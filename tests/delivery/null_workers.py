@@ -10,8 +10,8 @@ from typing import Self
 from tests.acceptance.worker_process import Worker
 from tests.valkey_server import ValkeyServer
 
-#: Two deaths make a poison, which takes seconds instead of a minute.
-MAX_ATTEMPTS = 2
+#: The least that there may be.
+MAX_ATTEMPTS = 3
 POISON = "nightshade"
 
 

@@ -45,6 +45,8 @@ class RemoteEngine:
         on_other_model: called when an engine comes with other terms: what this process keeps is of another model.
     """
 
+    keeps_suspects_apart = False
+
     def __init__(self, path: Path, terms: Terms, *, slots: int, on_other_model: Callable[[], None]) -> None:
         self.max_tokens = terms.max_tokens
         self._path, self._terms, self._slots = path, terms, slots
@@ -98,7 +100,7 @@ class RemoteEngine:
         counts: list[int] = self._awaited(request.future, scope)
         return counts
 
-    def embed_prompt(self, prompt: str) -> Future[Array]:
+    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[Array]:  # noqa: ARG002 - it can end no process of ours
         """As `Engine.embed_prompt`."""
         request = PromptRequest(prompt)
         self._ask(request)
