@@ -33,7 +33,7 @@ SILENT_S: Final = 10.0
 
 
 class RemoteEngine:
-    """Implements `worker.engine.Engine`.
+    """Implements `worker.engine_door.Engine`.
 
     While no engine runs everything waits. What a dead engine had not answered is asked of the next one, but for
     requests that were in hand at too many deaths, see `worker.engine_process.requests`.
