@@ -17,12 +17,13 @@ from celery import Celery, signals
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from producer.broker import celery_configuration
 from producer.contract import cancel_channel
 from producer.errors import NameshotError
-from producer.redis_urls import endpoint
+from producer.redis_connections import connect
+from producer.redis_urls import Endpoint, endpoint
 from producer.settings import read_settings
 from worker import logs, revoking, tasks
+from worker.broker import celery_configuration
 from worker.cancelling import CancelListener, RunningJobs
 from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
@@ -75,10 +76,18 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     def settings(self) -> WorkerSettings:
         """The environment, read once."""
         try:
-            settings = read_settings(WorkerSettings)
-            for variable in ("broker_url", "result_backend"):  # Celery's complaint would quote what it cannot read
-                endpoint(getattr(settings, variable), f"NAMESHOT_{variable.upper()}")
-            return settings
+            return read_settings(WorkerSettings)
+        except NameshotError as error:
+            raise _refusal(error) from None
+
+    @cached_property
+    def endpoints(self) -> tuple[Endpoint, Endpoint]:
+        """Broker and result backend, as clients read them."""
+        try:
+            return (
+                endpoint(self.settings.broker_url, "NAMESHOT_BROKER_URL"),
+                endpoint(self.settings.result_backend, "NAMESHOT_RESULT_BACKEND"),
+            )
         except NameshotError as error:
             raise _refusal(error) from None
 
@@ -87,12 +96,16 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
         """The keys of this process, under a name that no process had before."""
         return DeliveryKeys(self.settings.queue_prefix, new_worker_name())
 
+    def _connection(self, _url: Any, *args: Any, **options: Any) -> Any:
+        """Celery's; a URL from its own environment variables or ``--broker`` would lead past the endpoint's."""
+        return super()._connection(self.endpoints[0].shown, *args, **options)
 
-def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
+
+def configuration(settings: WorkerSettings, endpoints: tuple[Endpoint, Endpoint], worker_name: str) -> dict[str, Any]:
     """Celery's settings for a worker process."""
     shared = celery_configuration(
-        broker_url=settings.broker_url,
-        result_backend=settings.result_backend,
+        broker=endpoints[0],
+        results=endpoints[1],
         result_ttl_s=settings.result_ttl,
         queue_prefix=settings.queue_prefix,
     )
@@ -138,9 +151,8 @@ def _end_process() -> None:
     app.delivery.end("the device stopped answering")
 
 
-app = Nameshot("nameshot", set_as_current=True)
-app.add_defaults(lambda: configuration(app.settings, app.delivery_keys.worker))
-app.loader.override_backends = dict.fromkeys(("redis", "rediss"), "worker.results:FirstAnswerBackend")
+app = Nameshot("nameshot", backend="worker.results:FirstAnswerBackend", set_as_current=True)
+app.add_defaults(lambda: configuration(app.settings, app.endpoints, app.delivery_keys.worker))
 app.steps["consumer"].update((ImageCredit, Pulse))
 tasks.register(app)
 revoking.register()
@@ -163,7 +175,6 @@ def _start(sender: Any, **_: Any) -> None:
 
 
 def _load(sender: Any) -> None:
-    broker_endpoint = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL")
     app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)
     app.ready_file.begin()
     marks = Marks(
@@ -184,7 +195,7 @@ def _load(sender: Any) -> None:
     )
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency
-    broker = redis.Redis.from_url(broker_endpoint.url, socket_connect_timeout=1, socket_timeout=1)
+    broker = connect(app.endpoints[0], socket_connect_timeout=1, socket_timeout=1)
     app.running = RunningJobs()
     app.outcomes = Outcomes()
     app.delivery = Delivery(
@@ -235,9 +246,13 @@ def _not_ready(broker: redis.Redis) -> str | None:
 
 def _ready(**_: Any) -> None:
     app.delivery.departure.install()
-    broker = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL").shown
     settle()
-    logger.info("ready: %s takes jobs from %s.* at %s", app.service.model.name, app.settings.queue_prefix, broker)
+    logger.info(
+        "ready: %s takes jobs from %s.* at %s",
+        app.service.model.name,
+        app.settings.queue_prefix,
+        app.endpoints[0].shown,
+    )
     app.takes_jobs = True
     app.ready_file.keep()
 

@@ -47,16 +47,17 @@ def redis(up: UpInfo | None) -> Iterator[Finding]:
 
 
 def _connect(endpoint: Endpoint) -> Redis:
-    from redis import Redis
+    from producer.redis_connections import connect
 
-    return Redis.from_url(endpoint.url, socket_connect_timeout=_TIMEOUT_S, socket_timeout=_TIMEOUT_S)
+    options = {"socket_connect_timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S, "client_name": "nameshot"}
+    return connect(endpoint, **{**options, **endpoint.arguments})
 
 
 def _server(subject: str, endpoint: Endpoint) -> Finding:
     from redis import RedisError
 
     from producer.cli.connection import is_configured
-    from producer.connections import unavailable
+    from producer.redis_failures import unavailable
 
     try:
         with _connect(endpoint) as server:
@@ -115,8 +116,8 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
     from redis import RedisError
 
     from producer.client import Client
-    from producer.connections import unavailable
     from producer.contract import QUEUES, in_flight_key
+    from producer.redis_failures import unavailable
 
     prefix = configuration.queue_prefix
     try:

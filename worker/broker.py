@@ -1,4 +1,4 @@
-"""The Celery configuration that producers and workers share: queues, names and serialisers.
+"""The Celery configuration of a worker as far as it is about Redis: where it is, queues, names and serialisers.
 
 A plain Celery client needs none of this: ``send_task("nameshot.classify", kwargs={…}, queue="nameshot.default")``
 with Celery's defaults writes to the same queues.
@@ -11,6 +11,7 @@ from typing import Any, Final
 from kombu import Queue as CeleryQueue
 
 from producer.contract.names import QUEUES, queue_name
+from producer.redis_urls import Endpoint
 
 CONNECT_TIMEOUT_S: Final = 2.0
 #: Must exceed the longest blocking wait, the 5 s of a worker's doorbell, or an idle consumer would look dead.
@@ -18,12 +19,16 @@ SOCKET_TIMEOUT_S: Final = 15.0
 
 
 def celery_configuration(
-    *, broker_url: str, result_backend: str, result_ttl_s: int, queue_prefix: str
+    *, broker: Endpoint, results: Endpoint, result_ttl_s: int, queue_prefix: str
 ) -> dict[str, Any]:
-    """Celery settings (lower-case names) as both sides need them."""
+    """Celery settings (lower-case names).
+
+    Celery and kombu read URLs each in their own way, so they get none to read: transport and backend take the
+    connections' arguments from the endpoints, and the URLs here are for people.
+    """
     return {
-        "broker_url": broker_url,
-        "result_backend": result_backend,
+        "broker_url": broker.shown,
+        "result_backend": results.shown,
         "result_expires": result_ttl_s,
         "task_queues": [queue(queue_prefix, name) for name in QUEUES],
         "task_default_queue": queue_name(queue_prefix, "default"),
@@ -35,7 +40,7 @@ def celery_configuration(
         "result_serializer": "json",
         # A result never holds the arguments: an image's URL may be signed.
         "result_extended": False,
-        "broker_transport_options": transport_options(queue_prefix),
+        "broker_transport_options": {**transport_options(queue_prefix), "endpoint": broker},
         "redis_socket_timeout": SOCKET_TIMEOUT_S,
         "redis_socket_connect_timeout": CONNECT_TIMEOUT_S,
         "redis_backend_health_check_interval": 25,
