@@ -6,12 +6,9 @@ import ssl
 
 import redis
 from redis.exceptions import (
-    AskError,
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
-    ClusterCrossSlotError,
-    ClusterError,
     InvalidResponse,
     NoPermissionError,
     OutOfMemoryError,
@@ -19,7 +16,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from producer.redis_servers import is_a_cluster
+from producer.redis_servers import OF_A_CLUSTER, is_a_cluster, refused_database
 from producer.redis_urls import Endpoint
 from producer.wrong_port import speaks_plain, speaks_tls
 
@@ -43,7 +40,7 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
             return f"{where} is still loading its data; try again in a moment."
         case ReadOnlyError():
             return f"{where} is a read-only replica; set {endpoint.variable} to the primary."
-        case AskError() | ClusterError() | ClusterCrossSlotError():  # MovedError is an AskError
+        case _ if isinstance(error, OF_A_CLUSTER):
             return is_a_cluster(endpoint)
         case redis.TimeoutError() | TimeoutError():
             tls = ", that it speaks TLS" if endpoint.medium == "tls" else ""
@@ -94,13 +91,8 @@ def _wrong_port(endpoint: Endpoint) -> str | None:
 def _refusal(reason: str, endpoint: Endpoint) -> str:
     where = f"Redis at {endpoint.shown}"
     lower = reason.lower()
-    if "not allowed in cluster mode" in lower or "cluster support" in lower:
-        return is_a_cluster(endpoint)
-    if "db index is out of range" in lower:
-        return (
-            f"{where} has no database {endpoint.arguments['db']} (a Redis Cluster, which Celery cannot use, has only "
-            f"database 0); correct {endpoint.variable}."
-        )
+    if sentence := refused_database(reason, endpoint):
+        return sentence
     if lower.startswith(("unknown command", "unsupported command")):
         return (
             f"{where} does not know a command ({reason}); use Redis 6.2 or later, or Valkey, "

@@ -40,6 +40,7 @@ from worker.results import MAX_PAUSE_MS, MAX_RETRIES
 from worker.revoking import Revoker
 from worker.service import Front, Service, build
 from worker.settings import WorkerSettings
+from worker.start_checks import FirstContact, check_options, refusal, warn_of_unread
 from worker.telemetry import Probes
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
         try:
             return read_settings(WorkerSettings)
         except NameshotError as error:
-            raise _refusal(error) from None
+            raise refusal(error) from None
 
     @cached_property
     def endpoints(self) -> tuple[Endpoint, Endpoint]:
@@ -89,12 +90,17 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
                 endpoint(self.settings.result_backend, "NAMESHOT_RESULT_BACKEND"),
             )
         except NameshotError as error:
-            raise _refusal(error) from None
+            raise refusal(error) from None
 
     @cached_property
     def delivery_keys(self) -> DeliveryKeys:
         """The keys of this process, under a name that no process had before."""
         return DeliveryKeys(self.settings.queue_prefix, new_worker_name())
+
+    @cached_property
+    def first_contact(self) -> FirstContact:
+        """What is looked at once in both servers."""
+        return FirstContact(*self.endpoints, self.settings.queue_prefix)
 
     def _connection(self, _url: Any, *args: Any, **options: Any) -> Any:
         """Celery's; a URL from its own environment variables or ``--broker`` would lead past the endpoint's."""
@@ -140,12 +146,6 @@ def configuration(settings: WorkerSettings, endpoints: tuple[Endpoint, Endpoint]
     }
 
 
-def _refusal(error: Exception) -> SystemExit:
-    """One sentence on stderr, and the exit status (78) for a configuration that no restart will help."""
-    logger.critical("%s", error)
-    return SystemExit(os.EX_CONFIG)
-
-
 def _end_process() -> None:
     """The device was lost: what is in flight goes back, and a supervisor starts a new process."""
     app.delivery.end("the device stopped answering")
@@ -168,13 +168,16 @@ def _start(sender: Any, **_: Any) -> None:
     try:
         _load(sender)
     except (NameshotError, ModelError) as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
     except Exception as error:
         logger.critical("this worker cannot start: %s at %s", type(error).__name__, logs.place_of(error))
         raise SystemExit(os.EX_SOFTWARE) from None
 
 
 def _load(sender: Any) -> None:
+    check_options(sender)
+    warn_of_unread(os.environ, app.endpoints[0])
+    app.first_contact.look()
     app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)
     app.ready_file.begin()
     marks = Marks(

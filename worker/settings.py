@@ -28,7 +28,9 @@ MAX_ATTEMPTS: Final = 1000
 
 Auto = Literal["auto"]
 MaxBatch = Annotated[int, Field(ge=1, le=4096)]
-Concurrency = Annotated[int, Field(ge=1, le=4096)]
+#: Threads of one process, a few for each image of the largest batch.
+MAX_CONCURRENCY: Final = 4096
+Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
 
 
 class WorkerSettings(ProducerSettings):

@@ -95,7 +95,7 @@ FORMS = {
         "socket://" + WHO + "{socket}?virtual_host={db}",
     ),
     # As Heroku and Upstash hand it out.
-    "rediss without arguments": ("rediss://" + WHO + "127.0.0.1:{tls_port}/{db}", "rediss://" + WHO + "127.0.0.1:{tls_port}/{db}"),
+    "rediss without arguments": ("rediss://" + WHO + "127.0.0.1:{tls_port}/{db}",) * 2,
     "rediss with redis-py's arguments": (
         "rediss://" + WHO + "127.0.0.1:{tls_port}/{db}?ssl_cert_reqs=none",
         "rediss://" + WHO + "127.0.0.1:{tls_port}/{db}?ssl_ca_certs={ca}&ssl_check_hostname=true&ssl_min_version=771",
@@ -159,9 +159,11 @@ def test_a_stranger_s_certificate_is_not_trusted_without_arguments_either(
     doors: Doors, start: Callable[..., Worker]
 ) -> None:
     form = FORMS["rediss without arguments"][0]
-    with Client(doors.url(form, "producer", 0), doors.url(form, "producer", 1)) as client:
-        with pytest.raises(BrokerUnavailable, match=r"name its authority with ssl_ca_certs in NAMESHOT_BROKER_URL"):
-            client.queue_depths()
+    with (
+        Client(doors.url(form, "producer", 0), doors.url(form, "producer", 1)) as client,
+        pytest.raises(BrokerUnavailable, match=r"name its authority with ssl_ca_certs in NAMESHOT_BROKER_URL"),
+    ):
+        client.queue_depths()
     with start(doors.url(form, "worker", 0), doors.url(form, "worker", 1)) as worker:
         while "certificate verify failed" not in worker.log:
             assert worker.process.poll() is None, worker.log

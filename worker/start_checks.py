@@ -1,0 +1,108 @@
+"""What would make a worker answer wrongly, or never: found at its start, or at its first contact with Redis."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+import redis
+from celery.concurrency.thread import TaskPool
+
+from producer.contract import queue_name, rung_name
+from producer.errors import SettingsError
+from producer.redis_connections import connect
+from producer.redis_failures import unavailable
+from producer.redis_servers import cannot_wait, unfit
+from producer.redis_urls import Endpoint
+from worker.settings import MAX_CONCURRENCY
+
+logger = logging.getLogger(__name__)
+
+#: By these Celery would choose its servers; here they would lead past the leases, which are where ours lead.
+CELERYS_VARIABLES: Final = (
+    *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"),
+    "CELERY_RESULT_BACKEND",
+)
+#: For a connection, and for an answer. One that is slower is asked again when the worker has connected.
+PATIENCE_S: Final = 2.0
+
+
+def refusal(error: Exception) -> SystemExit:
+    """One sentence on stderr, and the exit status (78) for a configuration that no restart will help."""
+    logger.critical("%s", error)
+    return SystemExit(os.EX_CONFIG)
+
+
+def check_options(worker: Any) -> None:
+    """Refuse what Celery's command line, its environment or a program chose and this worker cannot do.
+
+    Args:
+        worker: Celery's `WorkController`, before its pool is made.
+
+    Raises:
+        SettingsError: one sentence.
+    """
+    if worker.pool_cls not in ("threads", "celery.concurrency.thread:TaskPool", TaskPool):
+        raise SettingsError(
+            f"the pool {_name_of(worker.pool_cls)} cannot be used: the threads of this worker share one model and one "
+            "device; leave -P (--pool, CELERY_WORKER_POOL) out, or say threads."
+        )
+    if worker.options.get("autoscale"):
+        raise SettingsError(
+            "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used: a pool of threads does not change its size; "
+            "set NAMESHOT_CONCURRENCY, or start more workers."
+        )
+    concurrency = worker.concurrency
+    if isinstance(concurrency, int) and not 1 <= concurrency <= MAX_CONCURRENCY:
+        raise SettingsError(
+            f"--concurrency {concurrency} cannot be used; it should be from 1 to {MAX_CONCURRENCY:,}, or left out."
+        )
+
+
+def _name_of(pool: Any) -> str:
+    """As ``-P`` names Celery's own pools: the last part of their module's name."""
+    if not isinstance(pool, type):
+        return str(pool)
+    package, _, name = pool.__module__.rpartition(".")
+    return name if package == "celery.concurrency" else f"{pool.__module__}:{pool.__qualname__}"
+
+
+def warn_of_unread(environment: Mapping[str, str], broker: Endpoint) -> None:
+    """Say that Celery's own variables for its servers are not read; ``--broker`` sets one of them."""
+    for name in CELERYS_VARIABLES:
+        if environment.get(name):
+            logger.warning(
+                "%s is not read, nor --broker and --result-backend: this worker takes jobs from %s (%s)",
+                name,
+                broker.shown,
+                broker.variable,
+            )
+            return
+
+
+class FirstContact:
+    """Looks once, as soon as each server answers, whether it will do; the first is the broker."""
+
+    def __init__(self, broker: Endpoint, results: Endpoint, queue_prefix: str) -> None:
+        self._broker = broker
+        self._left = [broker, results]
+        self._list = rung_name(queue_name(queue_prefix, "default"))
+
+    def look(self) -> None:
+        """Ask those that have not answered yet; say why one does not. Ends the process where one will never do."""
+        for endpoint in list(self._left):
+            try:
+                with connect(endpoint, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S) as server:
+                    wrong = self._judge(server, endpoint)
+            except redis.RedisError as error:
+                logger.warning("%s", unavailable(error, endpoint))
+                continue
+            if wrong:
+                raise refusal(SettingsError(wrong))
+            self._left.remove(endpoint)
+
+    def _judge(self, server: redis.Redis, endpoint: Endpoint) -> str | None:
+        wrong = unfit(server, endpoint)
+        return wrong or (cannot_wait(server, self._list, endpoint) if endpoint is self._broker else None)
