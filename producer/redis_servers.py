@@ -47,19 +47,22 @@ def unfit(server: Any, endpoint: Endpoint) -> str | None:
         return refused_database(str(error), endpoint)
 
 
-def cannot_wait(server: Any, name: str, endpoint: Endpoint) -> str | None:
+def cannot_wait(server: Any, name: str, endpoint: Endpoint, *, as_a_worker: bool = True) -> str | None:
     """Why a worker could not wait for jobs there: the command is unknown or not permitted. None where it can.
 
     Args:
         server: a client of redis-py.
         name: a list that the worker's role may move messages of; one that holds some is turned by one.
         endpoint: where the server is.
+        as_a_worker: the client's user is a worker's, and needs the permission.
     """
     try:
         server.execute_command("BLMOVE", name, name, "RIGHT", "LEFT", _TRIAL_S)
     except OF_A_CLUSTER:
         return is_a_cluster(endpoint)
     except NoPermissionError:
+        if not as_a_worker:
+            return None
         return (
             f"Redis at {endpoint.shown} does not permit this user to run BLMOVE, by which a worker waits for jobs; "
             f"use the worker's user in {endpoint.variable}, or widen the rules of this one (`nameshot acl`)."

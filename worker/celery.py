@@ -175,7 +175,7 @@ def _start(sender: Any, **_: Any) -> None:
 
 
 def _load(sender: Any) -> None:
-    check_options(sender)
+    check_options(sender, configuration(app.settings, app.endpoints, app.delivery_keys.worker))
     warn_of_unread(os.environ, app.endpoints[0])
     app.first_contact.look()
     app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)

@@ -25,6 +25,8 @@ CELERYS_VARIABLES: Final = (
     *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"),
     "CELERY_RESULT_BACKEND",
 )
+#: Settings of Celery on which delivery rests; its command line can change any (``-- task.acks_late=0``).
+FIXED: Final = ("worker_pool", "task_acks_late", "broker_transport", "worker_consumer", "accept_content")
 #: For a connection, and for an answer. One that is slower is asked again when the worker has connected.
 PATIENCE_S: Final = 2.0
 
@@ -35,11 +37,12 @@ def refusal(error: Exception) -> SystemExit:
     return SystemExit(os.EX_CONFIG)
 
 
-def check_options(worker: Any) -> None:
+def check_options(worker: Any, settings: Mapping[str, Any]) -> None:
     """Refuse what Celery's command line, its environment or a program chose and this worker cannot do.
 
     Args:
         worker: Celery's `WorkController`, before its pool is made.
+        settings: Celery's as this worker needs them.
 
     Raises:
         SettingsError: one sentence.
@@ -49,6 +52,8 @@ def check_options(worker: Any) -> None:
             f"the pool {_name_of(worker.pool_cls)} cannot be used: the threads of this worker share one model and one "
             "device; leave -P (--pool, CELERY_WORKER_POOL) out, or say threads."
         )
+    if changed := [name for name in FIXED if worker.app.conf[name] != settings[name]]:
+        raise SettingsError(f"Celery's setting {changed[0]} cannot be changed: jobs would be lost or answered wrongly.")
     if worker.options.get("autoscale"):
         raise SettingsError(
             "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used: a pool of threads does not change its size; "
