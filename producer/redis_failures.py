@@ -54,6 +54,11 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
                 f"{where} has a certificate that is not trusted here ({reason}); name its authority with ssl_ca_certs "
                 f"in {endpoint.variable}, or take any certificate with ssl_cert_reqs=none, where the network is yours."
             )
+        case _ if "[ssl" in reason.lower():
+            return (
+                f"{where} does not speak TLS as it should ({reason}); check that {endpoint.variable} names its "
+                "TLS port, and write redis:// where it has none."
+            )
         case _ if _closed(error):
             return (
                 f"{where} closed the connection without an answer; check that {endpoint.variable} names Redis itself, "

@@ -85,6 +85,11 @@ def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
     }
 
 
+def test_a_redis_url_is_read_in_one_place() -> None:
+    for file in sources("producer", "worker"):
+        assert "from_url(" not in file.read_text(), f"{file}: use producer.redis_connections.connect"
+
+
 @pytest.mark.parametrize("folder", ["producer", "worker", "benchmarks", "checkpoint", "tests"])
 def test_no_file_is_too_long_or_named_after_nothing(folder: str) -> None:
     for file in sources(folder):

@@ -20,7 +20,7 @@ from redis.retry import Retry
 from producer.contract import cancel_channel
 from producer.errors import NameshotError
 from producer.redis_connections import connect
-from producer.redis_urls import Endpoint, endpoint
+from producer.redis_urls import Endpoint
 from producer.settings import read_settings
 from worker import logs, revoking, tasks
 from worker.broker import celery_configuration
@@ -39,8 +39,8 @@ from worker.ready_file import ReadyFile
 from worker.results import MAX_PAUSE_MS, MAX_RETRIES
 from worker.revoking import Revoker
 from worker.service import Front, Service, build
-from worker.settings import WorkerSettings
-from worker.start_checks import FirstContact, check_options, refusal, warn_of_unread
+from worker.settings import MAX_CONCURRENCY, WorkerSettings
+from worker.start_checks import FirstContact, check_options, refusal, servers, warn_of_unread
 from worker.telemetry import Probes
 
 logger = logging.getLogger(__name__)
@@ -84,18 +84,16 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     @cached_property
     def endpoints(self) -> tuple[Endpoint, Endpoint]:
         """Broker and result backend, as clients read them."""
-        try:
-            return (
-                endpoint(self.settings.broker_url, "NAMESHOT_BROKER_URL"),
-                endpoint(self.settings.result_backend, "NAMESHOT_RESULT_BACKEND"),
-            )
-        except NameshotError as error:
-            raise refusal(error) from None
+        return servers(self.settings.broker_url, self.settings.result_backend)
 
     @cached_property
     def delivery_keys(self) -> DeliveryKeys:
         """The keys of this process, under a name that no process had before."""
         return DeliveryKeys(self.settings.queue_prefix, new_worker_name())
+
+    def own_configuration(self) -> dict[str, Any]:
+        """Celery's settings as this worker needs them, whatever else was said."""
+        return configuration(self.settings, self.endpoints, self.delivery_keys.worker)
 
     @cached_property
     def first_contact(self) -> FirstContact:
@@ -152,7 +150,7 @@ def _end_process() -> None:
 
 
 app = Nameshot("nameshot", backend="worker.results:FirstAnswerBackend", set_as_current=True)
-app.add_defaults(lambda: configuration(app.settings, app.endpoints, app.delivery_keys.worker))
+app.add_defaults(app.own_configuration)
 app.steps["consumer"].update((ImageCredit, Pulse))
 tasks.register(app)
 revoking.register()
@@ -175,7 +173,9 @@ def _start(sender: Any, **_: Any) -> None:
 
 
 def _load(sender: Any) -> None:
-    check_options(sender, configuration(app.settings, app.endpoints, app.delivery_keys.worker))
+    check_options(
+        sender, configuration(app.settings, app.endpoints, app.delivery_keys.worker), most_threads=MAX_CONCURRENCY
+    )
     warn_of_unread(os.environ, app.endpoints[0])
     app.first_contact.look()
     app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)

@@ -15,8 +15,7 @@ from producer.errors import SettingsError
 from producer.redis_connections import connect
 from producer.redis_failures import unavailable
 from producer.redis_servers import cannot_wait, unfit
-from producer.redis_urls import Endpoint
-from worker.settings import MAX_CONCURRENCY
+from producer.redis_urls import Endpoint, endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +36,21 @@ def refusal(error: Exception) -> SystemExit:
     return SystemExit(os.EX_CONFIG)
 
 
-def check_options(worker: Any, settings: Mapping[str, Any]) -> None:
+def servers(broker_url: str, result_backend: str) -> tuple[Endpoint, Endpoint]:
+    """Broker and result backend; ends the process for a URL that cannot be used."""
+    try:
+        return (endpoint(broker_url, "NAMESHOT_BROKER_URL"), endpoint(result_backend, "NAMESHOT_RESULT_BACKEND"))
+    except SettingsError as error:
+        raise refusal(error) from None
+
+
+def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int) -> None:
     """Refuse what Celery's command line, its environment or a program chose and this worker cannot do.
 
     Args:
         worker: Celery's `WorkController`, before its pool is made.
         settings: Celery's as this worker needs them.
+        most_threads: that one process may have.
 
     Raises:
         SettingsError: one sentence.
@@ -60,9 +68,9 @@ def check_options(worker: Any, settings: Mapping[str, Any]) -> None:
             "set NAMESHOT_CONCURRENCY, or start more workers."
         )
     concurrency = worker.concurrency
-    if isinstance(concurrency, int) and not 1 <= concurrency <= MAX_CONCURRENCY:
+    if isinstance(concurrency, int) and not 1 <= concurrency <= most_threads:
         raise SettingsError(
-            f"--concurrency {concurrency} cannot be used; it should be from 1 to {MAX_CONCURRENCY:,}, or left out."
+            f"--concurrency {concurrency} cannot be used; it should be from 1 to {most_threads:,}, or left out."
         )
 
 
