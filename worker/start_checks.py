@@ -105,17 +105,17 @@ class FirstContact:
 
     def look(self) -> None:
         """Ask those that have not answered yet; say why one does not. Ends the process where one will never do."""
-        for endpoint in list(self._left):
+        for server in list(self._left):
             try:
-                with connect(endpoint, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S) as server:
-                    wrong = self._judge(server, endpoint)
+                with connect(server, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S) as client:
+                    wrong = self._judge(client, server)
             except redis.RedisError as error:
-                logger.warning("%s", unavailable(error, endpoint))
+                logger.warning("%s", unavailable(error, server))
                 continue
             if wrong:
                 raise refusal(SettingsError(wrong))
-            self._left.remove(endpoint)
+            self._left.remove(server)
 
-    def _judge(self, server: redis.Redis, endpoint: Endpoint) -> str | None:
-        wrong = unfit(server, endpoint)
-        return wrong or (cannot_wait(server, self._list, endpoint) if endpoint is self._broker else None)
+    def _judge(self, client: redis.Redis, server: Endpoint) -> str | None:
+        wrong = unfit(client, server)
+        return wrong or (cannot_wait(client, self._list, server) if server is self._broker else None)
