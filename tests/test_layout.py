@@ -67,6 +67,14 @@ def test_the_producer_never_imports_the_worker() -> None:
             assert not any(name.split(".")[0] == "worker" for name in names), f"{file}:{node}"
 
 
+def test_the_producer_knows_neither_celery_nor_kombu() -> None:
+    for file in sources("producer"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"celery", "kombu", "billiard", "vine"}, file
+
+
 def test_only_the_model_package_imports_torch_and_transformers() -> None:
     for file in sources("producer", "worker"):
         if "model" in file.relative_to(ROOT).parts:
