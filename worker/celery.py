@@ -55,6 +55,8 @@ BROKER_TIMEOUT_S: Final = 8
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     """A Celery app that knows its settings, and in a worker process the service its tasks use."""
 
+    #: By name: Celery would read a URL for it in its own way.
+    backend_cls = "worker.results:FirstAnswerBackend"
     service: Service
     delivery: Delivery
     running: RunningJobs
@@ -149,7 +151,7 @@ def _end_process() -> None:
     app.delivery.end("the device stopped answering")
 
 
-app = Nameshot("nameshot", backend="worker.results:FirstAnswerBackend", set_as_current=True)
+app = Nameshot("nameshot", set_as_current=True)
 app.add_defaults(app.own_configuration)
 app.steps["consumer"].update((ImageCredit, Pulse))
 tasks.register(app)
