@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import redis
 from celery import Celery, signals
@@ -23,8 +23,8 @@ from producer.redis_connections import connect
 from producer.redis_urls import Endpoint
 from producer.settings import read_settings
 from worker import logs, revoking, tasks
-from worker.broker import celery_configuration
 from worker.cancelling import CancelListener, RunningJobs
+from worker.celery_settings import configuration
 from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
 from worker.credit import Outcomes
@@ -36,7 +36,6 @@ from worker.garbage import settle
 from worker.model import Model, ModelError, load_model, load_preparation
 from worker.model.pixels import Preparation
 from worker.ready_file import ReadyFile
-from worker.results import MAX_PAUSE_MS, MAX_RETRIES
 from worker.revoking import Revoker
 from worker.service import Front, Service, build
 from worker.settings import MAX_CONCURRENCY, WorkerSettings
@@ -44,12 +43,6 @@ from worker.start_checks import FirstContact, check_options, refusal, servers, w
 from worker.telemetry import Probes
 
 logger = logging.getLogger(__name__)
-
-#: After so much silence of the broker the event loop's connection is given up, at the next look, so often as well: a
-#: machine that vanishes closes no connection.
-BROKER_SILENCE_S: Final = 5
-#: Longer than a doorbell waits in Redis. The event loop may wait so long three times over before it connects anew.
-BROKER_TIMEOUT_S: Final = 8
 
 
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
@@ -95,7 +88,10 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     def own_configuration(self) -> dict[str, Any]:
         """Celery's settings as this worker needs them, whatever else was said."""
-        return configuration(self.settings, self.endpoints, self.delivery_keys.worker)
+        settings = self.settings
+        return configuration(
+            *self.endpoints, self.delivery_keys, result_ttl_s=settings.result_ttl, concurrency=settings.concurrency
+        )
 
     @cached_property
     def first_contact(self) -> FirstContact:
@@ -105,45 +101,6 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     def _connection(self, _url: Any, *args: Any, **options: Any) -> Any:
         """Celery's; a URL from its own environment variables or ``--broker`` would lead past the endpoint's."""
         return super()._connection(self.endpoints[0].shown, *args, **options)
-
-
-def configuration(settings: WorkerSettings, endpoints: tuple[Endpoint, Endpoint], worker_name: str) -> dict[str, Any]:
-    """Celery's settings for a worker process."""
-    shared = celery_configuration(
-        broker=endpoints[0],
-        results=endpoints[1],
-        result_ttl_s=settings.result_ttl,
-        queue_prefix=settings.queue_prefix,
-    )
-    return {
-        **shared,
-        "broker_transport": "worker.delivery.transport:AtomicTransport",
-        "broker_transport_options": {
-            **shared["broker_transport_options"],
-            "health_check_interval": BROKER_SILENCE_S,
-            "socket_timeout": BROKER_TIMEOUT_S,
-            "queue_prefix": settings.queue_prefix,
-            "worker_name": worker_name,
-        },
-        # Threads overlap the network with the device, and hold one model and one device context.
-        "worker_pool": "threads",
-        "worker_concurrency": settings.concurrency,
-        "worker_prefetch_multiplier": 1,
-        "worker_consumer": "worker.consumer:QuietConsumer",
-        "task_acks_late": True,
-        "task_track_started": False,  # the task says it itself, and learns whether an answer stands already
-        "worker_hijack_root_logger": False,
-        "worker_redirect_stdouts": False,
-        "worker_send_task_events": False,  # events halve the throughput; our own metrics replace them
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        # One pool of connections for all threads; redis-py's is thread-safe.
-        "result_backend_thread_safe": True,
-        "result_backend_always_retry": True,
-        "result_backend_max_retries": MAX_RETRIES,
-        "result_backend_max_sleep_between_retries_ms": MAX_PAUSE_MS,
-    }
 
 
 def _end_process() -> None:
@@ -175,18 +132,14 @@ def _start(sender: Any, **_: Any) -> None:
 
 
 def _load(sender: Any) -> None:
-    check_options(
-        sender, configuration(app.settings, app.endpoints, app.delivery_keys.worker), most_threads=MAX_CONCURRENCY
-    )
+    check_options(sender, app.own_configuration(), most_threads=MAX_CONCURRENCY)
     warn_of_unread(os.environ, app.endpoints[0])
     app.first_contact.look()
     app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)
     app.ready_file.begin()
     marks = Marks(
         # A stage that runs alone waits for it: once more at once, should a pooled connection have been closed.
-        redis.Redis.from_url(
-            broker_endpoint.url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)
-        ),
+        connect(app.endpoints[0], socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         app.delivery_keys,
     )
     app.service = build(
