@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from worker.cancel_scope import CancelScope
-from worker.engine import Engine
+from worker.engine_door import Engine
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
 from worker.model import Prepared

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from worker.batch_size import BatchSize
@@ -35,6 +36,8 @@ class Batcher:
         threads: batches that run at once.
         max_wait_s: how long an idle thread lets a batch grow that is not full yet; 0 never waits.
         is_out_of_memory: tells a device's out-of-memory error from any other.
+        gate: what a thread is in while it has a batch; it may have to wait there, and then chooses among all that has
+            come meanwhile.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class Batcher:
         threads: int = 1,
         max_wait_s: float = 0.0,
         is_out_of_memory: Callable[[Exception], bool] = lambda _: False,
+        gate: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
+        self._gate = gate
         self._max_wait_s = max_wait_s
         self._is_out_of_memory = is_out_of_memory
         self._lanes: deque[Lane[Any, Any]] = deque()
@@ -119,42 +124,53 @@ class Batcher:
             self._calls[number].notify()
 
     def _serve(self, number: int) -> None:
-        while (work := self._next(number)) is not None:
-            lane, batch = work
-            try:
-                # A batch that has a CPU to itself is quicker than those that a backlog makes.
-                lane.ride(batch, self._is_out_of_memory, learn=self.parallel == len(self._threads))
-            except BaseException as error:  # the thread serves every job: nothing may end it
-                logger.critical("%s: the device thread caught %s", lane.name, type(error).__name__)
-                for passenger in batch:
-                    if not passenger.future.done():
-                        passenger.future.set_exception(error)
-            finally:
-                with self._lock:
-                    del self._busy_since[number]
-            del batch, work
+        while self._is_called(number):
+            with self._gate():
+                self._ride(number)
 
-    def _next(self, number: int) -> tuple[Lane[Any, Any], list[Passenger[Any, Any]]] | None:
-        """Wait for work that is this thread's: what there is while all before it are busy. None: it was closed."""
+    def _ride(self, number: int) -> None:
+        """Run what there is, if there still is something."""
+        if (work := self._next(number)) is None:
+            return
+        lane, batch = work
+        try:
+            # A batch that has a CPU to itself is quicker than those that a backlog makes.
+            lane.ride(batch, self._is_out_of_memory, learn=self.parallel == len(self._threads))
+        except BaseException as error:  # the thread serves every job: nothing may end it
+            logger.critical("%s: the device thread caught %s", lane.name, type(error).__name__)
+            for passenger in batch:
+                if not passenger.future.done():
+                    passenger.future.set_exception(error)
+        finally:
+            with self._lock:
+                del self._busy_since[number]
+
+    def _is_called(self, number: int) -> bool:
+        """Wait for work that is this thread's: what there is while all before it are busy. False: it was closed."""
         call = self._calls[number]
         with self._lock:
-            while True:
-                while not self._closed and (number != self._first_idle or not any(self._lanes)):
-                    call.wait()
-                if self._closed:
-                    for lane in self._lanes:
-                        lane.abandon(BatcherClosed("the worker is shutting down"))
-                    return None
-                if self._max_wait_s:
-                    self._let_it_grow(call)
-                for _ in range(len(self._lanes)):
-                    lane = self._lanes[0]
-                    self._lanes.rotate(-1)
-                    if lane and (batch := lane.take()):
-                        self._busy_since[number] = time.monotonic()
-                        if any(self._lanes):
-                            self._call_the_first()
-                        return lane, batch
+            while not self._closed and (number != self._first_idle or not any(self._lanes)):
+                call.wait()
+            if self._closed:
+                for lane in self._lanes:
+                    lane.abandon(BatcherClosed("the worker is shutting down"))
+                return False
+            if self._max_wait_s:
+                self._let_it_grow(call)
+            return True
+
+    def _next(self, number: int) -> tuple[Lane[Any, Any], list[Passenger[Any, Any]]] | None:
+        """The batch whose turn it is; None when all that waited was taken back."""
+        with self._lock:
+            for _ in range(0 if self._closed else len(self._lanes)):
+                lane = self._lanes[0]
+                self._lanes.rotate(-1)
+                if lane and (batch := lane.take()):
+                    self._busy_since[number] = time.monotonic()
+                    if any(self._lanes):
+                        self._call_the_first()
+                    return lane, batch
+        return None
 
     def _let_it_grow(self, call: threading.Condition) -> None:
         """Wait until a lane has a full batch or its oldest item has waited long enough."""

@@ -6,37 +6,84 @@ wakes each of them.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from contextlib import suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from producer.contract import Queue
 
 T = TypeVar("T")
+
+#: While a clock stands, its deadline moves; a wait looks again this late at most after the clock goes on.
+LOOK_AGAIN_S: Final = 0.1
 
 
 class Cancelled(Exception):
     """The job's answer stands already: nobody waits for what is being done."""
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """What may have ended worker processes: where its work could end this one, it runs alone.
+
+    Attributes:
+        mark: what the worker says that it runs meanwhile: the job's id; for one image of many, its number too.
+        queue: where its message waited; suspects have their queues' shares of the turns.
+    """
+
+    mark: str
+    queue: Queue = "default"
+
+
 class CancelScope:
     """A deadline that can be cancelled. Thread-safe.
 
     Attributes:
-        deadline_s: a moment of ``time.monotonic()``.
+        suspect: what is worked on, if it is one.
     """
 
-    __slots__ = ("_cancellation", "deadline_s")
+    __slots__ = ("_cancellation", "_clock", "suspect")
 
     def __init__(self, deadline_s: float) -> None:
-        self.deadline_s = deadline_s
+        self.suspect: Suspect | None = None
+        self._clock = _Clock(deadline_s)
         self._cancellation: Future[None] = Future()
+
+    @property
+    def deadline_s(self) -> float:
+        """A moment of ``time.monotonic()``; it moves while the clock is stopped."""
+        return self._clock.deadline_s
+
+    @deadline_s.setter
+    def deadline_s(self, deadline_s: float) -> None:
+        self._clock = _Clock(deadline_s)
 
     def within(self, timeout_s: float) -> CancelScope:
         """A part of this scope: cancelled with it, and over after ``timeout_s`` seconds if that is sooner."""
         part = CancelScope(min(self.deadline_s, time.monotonic() + timeout_s))
-        part._cancellation = self._cancellation
+        part._cancellation, part.suspect = self._cancellation, self.suspect
         return part
+
+    def of(self, suspect: Suspect) -> CancelScope:
+        """This scope, its clock included, for the work of a suspect."""
+        same = CancelScope(0)
+        same._clock, same._cancellation, same.suspect = self._clock, self._cancellation, suspect
+        return same
+
+    def stop_the_clock(self) -> Callable[[], None]:
+        """Have the deadline wait until the function that this returns is called; a second call changes nothing."""
+        self._clock.stop()
+        is_stopped = threading.Lock()
+
+        def go_on() -> None:
+            if is_stopped.acquire(blocking=False):
+                self._clock.go_on()
+
+        return go_on
 
     @property
     def left_s(self) -> float:
@@ -47,6 +94,11 @@ class CancelScope:
     def is_over(self) -> bool:
         """Whether the deadline has passed, or somebody has cancelled."""
         return self.left_s == 0.0
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody has cancelled."""
+        return self._cancellation.done()
 
     def cancel(self) -> None:
         """Wake whoever waits; a second time changes nothing."""
@@ -76,12 +128,49 @@ class CancelScope:
             TimeoutError: the deadline came first.
             Cancelled: the cancellation came first.
         """
-        if not future.done():
-            awaited: tuple[Future[Any], ...] = (future, self._cancellation)
-            wait(awaited, max(0.0, self.deadline_s - time.monotonic()), FIRST_COMPLETED)
+        awaited: tuple[Future[Any], ...] = (future, self._cancellation)
+        while not future.done():
+            clock = self._clock
+            left_s = clock.deadline_s - time.monotonic()
+            wait(awaited, max(0.0, left_s, LOOK_AGAIN_S if clock.is_stopped else 0.0), FIRST_COMPLETED)
             self.check()
+            if left_s <= 0 and not clock.is_stopped:
+                break
         return future.result(0)
 
     def sleep(self, duration_s: float) -> None:
         """Sleep; less when it is over before."""
         wait((self._cancellation,), min(duration_s, self.left_s))
+
+
+class _Clock:
+    """A deadline that moves while somebody has stopped it."""
+
+    __slots__ = ("_deadline_s", "_lock", "_stopped", "_stopped_at_s")
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._lock = threading.Lock()
+        self._stopped = 0
+        self._stopped_at_s = 0.0
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped > 0
+
+    @property
+    def deadline_s(self) -> float:
+        with self._lock:
+            return self._deadline_s + (time.monotonic() - self._stopped_at_s if self._stopped else 0.0)
+
+    def stop(self) -> None:
+        with self._lock:
+            if not self._stopped:
+                self._stopped_at_s = time.monotonic()
+            self._stopped += 1
+
+    def go_on(self) -> None:
+        with self._lock:
+            self._stopped -= 1
+            if not self._stopped:
+                self._deadline_s += time.monotonic() - self._stopped_at_s

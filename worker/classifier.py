@@ -7,9 +7,8 @@ batch; the batch itself happens inside the engine.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,9 +18,10 @@ from worker.budget import Budget
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.embeddings import File, ImageEmbeddings, KnownFile
 from worker.fetch import Downloads
-from worker.labels import LabelCache, Matrix
+from worker.labels import LabelCache
 from worker.model.interface import HostModel
 from worker.ranking import rank, scores
+from worker.reading import Matrix
 from worker.shares import of_places
 
 
@@ -46,14 +46,14 @@ class Attempt:
         queue: where the message waited; its images have that queue's share of the batches.
         queued_ms: how long it waited, where that is known.
         on_outcome: called once for each image of a bulk message that needs its place no longer.
-        escort: entered with each image's number, one after the other: the images then run one by one. For a bulk job
-            in whose hands a worker died.
+        images: says of a bulk job's images, given how many there are, in which scope each is worked on; a failure for
+            one that is not worked on. For a job that was in the hands of workers that died.
     """
 
     scope: CancelScope
     queue: Queue = "default"
     queued_ms: float | None = None
-    escort: Callable[[int], AbstractContextManager[None]] | None = None
+    images: Callable[[int], Sequence[CancelScope | JobFailed]] | None = None
     on_outcome: Callable[[], object] = lambda: None
 
 
@@ -111,7 +111,7 @@ class Classifier:
             Cancelled: somebody has cancelled the attempt's scope.
         """
         with self._labels.request(job.question, attempt.scope) as matrix:
-            return self._answer(job.image, _UnderWay(job.question, matrix, attempt))
+            return self._answer(job.image, _UnderWay(job.question, matrix, attempt), attempt.scope)
 
     def classify_many(self, job: ClassifyManyJob, attempt: Attempt) -> list[Result | JobFailed]:
         """Answer a bulk job: one result or failure for each image, in order; images are fetched concurrently.
@@ -120,21 +120,20 @@ class Classifier:
             JobFailed: only for what concerns every image: the shared arguments and the message's own deadline.
             Cancelled: somebody has cancelled the attempt's scope.
         """
-        escort = attempt.escort
+        count = len(job.images)
+        scopes = attempt.images(count) if attempt.images else [attempt.scope] * count
         with self._labels.request(job.question, attempt.scope) as matrix:
             under_way = _UnderWay(job.question, matrix, attempt)
 
-            def one(number: int, url: str) -> Result | JobFailed:
+            def one(url: str, scope: CancelScope | JobFailed) -> Result | JobFailed:
                 try:
-                    with escort(number) if escort else nullcontext():
-                        return self._answer(url, under_way)
+                    return scope if isinstance(scope, JobFailed) else self._answer(url, under_way, scope)
                 except JobFailed as failure:
                     return failure.with_traceback(None)
                 finally:
                     attempt.on_outcome()
 
-            spread = map if escort else self._threads[attempt.queue].map
-            outcomes = list(spread(one, range(len(job.images)), job.images))
+            outcomes = list(self._threads[attempt.queue].map(one, job.images, scopes))
         attempt.scope.check()
         if attempt.scope.is_over:
             raise JobFailed("deadline_exceeded", "the message's images were not all answered within its time.")
@@ -147,9 +146,9 @@ class Classifier:
         self._images.close()
         self._fetcher.close()
 
-    def _answer(self, url: str, under_way: _UnderWay) -> Result:
+    def _answer(self, url: str, under_way: _UnderWay, scope: CancelScope) -> Result:
         try:
-            result = self._classify(url, under_way)
+            result = self._classify(url, under_way, scope)
         except JobFailed as failure:
             self._observer.failed(failure.code)
             raise
@@ -159,15 +158,15 @@ class Classifier:
         self._observer.succeeded(result)
         return result
 
-    def _classify(self, url: str, under_way: _UnderWay) -> Result:
+    def _classify(self, url: str, under_way: _UnderWay, scope: CancelScope) -> Result:
         question, attempt = under_way.question, under_way.attempt
-        with self._places.reserve(1, attempt.scope, attempt.queue):
+        with self._places.reserve(1, scope, attempt.queue):
             started_s = time.perf_counter()
-            fetched = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=attempt.scope)
+            fetched = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=scope)
             fetch_ms = (time.perf_counter() - started_s) * 1000
             file = File(fetched) if isinstance(fetched, bytes) else fetched
             del fetched  # or it would be held for as long as this image waits for the device
-            embedded = self._images.embed(file, attempt.queue, attempt.scope)
+            embedded = self._images.embed(file, attempt.queue, scope)
             image = embedded.embedding
             logits = self._model.logits(image.vector, under_way.matrix())
         return Result(

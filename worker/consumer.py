@@ -36,6 +36,12 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
         quiet = {"without_gossip": True, "without_mingle": True}
         super().__init__(*args, worker_options={**(worker_options or {}), **quiet}, **options)
 
+    def connect(self) -> Any:
+        """Celery's, and a look at what it is connected to."""
+        connection = super().connect()
+        self.app.first_contact.look()
+        return connection
+
     def on_unknown_message(self, _body: Any, message: Any) -> None:
         """It names no task."""
         self._refuse(message, "it names no task")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final, TypeVar
+from typing import Final
 
 from worker.allocator import give_memory_back
 from worker.capacity import measured_max_batch
@@ -19,10 +17,10 @@ from worker.engine import AroundBatch, LocalEngine
 from worker.images import prepare_pillow
 from worker.model.interface import Model
 from worker.settings import WorkerSettings
+from worker.stages import Stages
+from worker.threads import in_a_thread_that_ends
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: The name of the toy checkpoint that ships with the project.
 BUNDLED: Final = "bundled"
@@ -47,6 +45,7 @@ def load_engine(
     load_model: Callable[..., Model],
     on_device_lost: Callable[[], None],
     around_batch: AroundBatch = nullcontext,
+    stages: Stages | None = None,
 ) -> Loaded:
     """Load and warm up the model.
 
@@ -54,6 +53,7 @@ def load_engine(
         load_model: called as `worker.model.load_model` is.
         on_device_lost: as for `LocalEngine`.
         around_batch: likewise.
+        stages: likewise.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
@@ -79,6 +79,7 @@ def load_engine(
         latency_target_s=settings.latency_target_ms / 1000 or None,
         on_device_lost=on_device_lost,
         around_batch=around_batch,
+        stages=stages,
     )
     logger.info(
         "%s (%s) on %s in %s, ready after %.1f s: batches of %d",
@@ -90,28 +91,6 @@ def load_engine(
         max_batch,
     )
     return Loaded(model, engine, max_batch)
-
-
-def in_a_thread_that_ends(work: Callable[[], T]) -> T:
-    """Call it where PyTorch's helper threads end with it.
-
-    OpenMP gives each thread that computes on all cores helpers of its own, and never takes them back. Once there are
-    more of them than cores it lets them sleep between two layers, and not only while there is nothing to do: a lone
-    image took a quarter longer. So the only thread that keeps such helpers is the batcher's first.
-    """
-    outcome: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # whoever called it raises it
-            outcome.set_exception(error)
-
-    # A daemon, so that a signal ends a start that takes minutes; joined, so that its helpers have ended.
-    thread = threading.Thread(target=run, name="loading", daemon=True)
-    thread.start()
-    thread.join()
-    return outcome.result()
 
 
 def checkpoint(model: str) -> str:

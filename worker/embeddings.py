@@ -21,7 +21,7 @@ from producer.errors import JobFailed
 from worker.bounded import Bounded
 from worker.cancel_scope import CancelScope
 from worker.decoding.preparing import Preparing
-from worker.engine import Engine
+from worker.engine_door import Engine
 from worker.single_flight import SingleFlight
 
 #: What Python takes beside a vector's numbers: the array's head, the embedding and its place in the cache; measured.
@@ -153,7 +153,10 @@ class ImageEmbeddings:
         if not self._max_bytes:
             return self._embed(file, queue, scope)
         asked_s = time.perf_counter()
-        # A queue's images wait for no other queue's: its turn on the device may come later.
+        # A queue's images wait for no other queue's: its turn on the device may come later. Nor does any job wait for a
+        # suspect's: it runs alone, as itself, when its turn has come.
+        if scope.suspect is not None:
+            return self._counted(self._recall_or_embed(file, queue, scope))
         key, work = (file.sha256, queue), partial(self._recall_or_embed, file, queue, scope)
         try:
             embedded, is_anothers = self._flights.do(key, scope, work)
@@ -162,15 +165,18 @@ class ImageEmbeddings:
         if is_anothers:
             file.take()
             embedded = Embedded(embedded.embedding, wait_ms=(time.perf_counter() - asked_s) * 1000)
-        with self._lock:
-            self.hits += not embedded.batch_size
-            self.misses += embedded.batch_size > 0
-        return embedded
+        return self._counted(embedded)
 
     def close(self) -> None:
         """End the device's threads and the decoders; images that are under way fail."""
         self._engine.close()
         self._preparing.close()
+
+    def _counted(self, embedded: Embedded) -> Embedded:
+        with self._lock:
+            self.hits += not embedded.batch_size
+            self.misses += embedded.batch_size > 0
+        return embedded
 
     def _recall_or_embed(self, file: File, queue: Queue, scope: CancelScope) -> Embedded:
         known = self.recall(file.sha256)

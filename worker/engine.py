@@ -1,32 +1,30 @@
 """The engine: prepared pixels and prompts in, embeddings out, batched on the device's threads.
 
-A door, not a wall: `worker.engine_process` serves the same interface from another process.
+`worker.engine_door` is its interface, which `worker.engine_process` serves from another process.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 from weakref import ref
-
-import numpy as np
-from numpy.typing import NDArray
 
 from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.batch_size import BatchSize
 from worker.batcher import Batcher, BatcherClosed, Lane, Ride
 from worker.cancel_scope import Cancelled, CancelScope
+from worker.engine_door import Array
 from worker.logs import place_of
 from worker.model.interface import DeviceLostError, Model, ModelOutOfMemoryError, Prepared
+from worker.stages import AloneLane, Stages
 
 logger = logging.getLogger(__name__)
 
-Array = NDArray[np.float32]
 AroundBatch = Callable[[Sequence[object]], AbstractContextManager[object]]
 
 #: Prompts in one turn of the device. On the CPU 128 short prompts take about as long as a batch of images, so
@@ -34,58 +32,6 @@ AroundBatch = Callable[[Sequence[object]], AbstractContextManager[object]]
 PROMPT_BATCH: Final = 128
 #: Whose latency a target is for; bulk fills what they leave.
 PROMISED: Final[tuple[Queue, ...]] = ("high", "default")
-
-
-class Engine(Protocol):
-    """What the rest of the worker needs of the device."""
-
-    max_tokens: int
-
-    @property
-    def is_here(self) -> bool:
-        """Whether there is a device to work on now; what is asked meanwhile waits for it."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """Images that wait for the device."""
-        ...
-
-    @property
-    def busy_s(self) -> float:
-        """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
-        ...
-
-    @property
-    def batch_cost_s(self) -> tuple[float, float]:
-        """What a batch of n images takes under load, as learned: a and b of a + b·n; 0 and 0 before the first."""
-        ...
-
-    @property
-    def batch_limit(self) -> int:
-        """Images that a batch may have while nobody waits too long."""
-        ...
-
-    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
-        """Tokens of each prompt, special tokens included.
-
-        Raises:
-            JobFailed: ``deadline_exceeded``.
-            Cancelled: somebody has cancelled the scope.
-        """
-        ...
-
-    def embed_prompt(self, prompt: str) -> Future[Array]:
-        """Queue one prompt; its embedding has shape (d,). Cancelling the future takes it out while it waits."""
-        ...
-
-    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
-        """Ride in a batch and wait for it while the scope lasts."""
-        ...
-
-    def close(self) -> None:
-        """End the device threads."""
-        ...
 
 
 class LocalEngine:
@@ -98,9 +44,11 @@ class LocalEngine:
         latency_target_s: from here to the embedding, for images of the queues high and default; None has no target.
         on_device_lost: called once the device no longer answers this process; only a new process helps then.
         around_batch: given the images or prompts of each batch, what the thread that runs it is in meanwhile.
+        stages: says what runs beside what: a suspect's images and prompts run alone.
     """
 
     is_here = True
+    keeps_suspects_apart = True
 
     def __init__(
         self,
@@ -112,12 +60,17 @@ class LocalEngine:
         latency_target_s: float | None = None,
         on_device_lost: Callable[[], None],
         around_batch: AroundBatch = nullcontext,
+        stages: Stages | None = None,
     ) -> None:
         self.max_tokens = model.max_tokens
         self._model = model
         self._around_batch = around_batch
+        self._stages = stages or Stages()
         self._batcher = Batcher(
-            threads=model.parallel_batches, max_wait_s=max_wait_s, is_out_of_memory=_is_out_of_memory
+            threads=model.parallel_batches,
+            max_wait_s=max_wait_s,
+            is_out_of_memory=_is_out_of_memory,
+            gate=self._stages.together,
         )
         self._images: Lane[Prepared, Array] = self._batcher.lane(
             "images",
@@ -127,14 +80,18 @@ class LocalEngine:
             BatchSize(latency_target_s, PROMISED),
         )
         self._prompts: Lane[str, Array] = self._batcher.lane("prompts", self._run_prompts, PROMPT_BATCH)
+        self._images_alone: AloneLane[Prepared, Array] = self._stages.lane("images alone", self._run_image_alone, 1)
+        self._prompts_alone: AloneLane[str, Array] = self._stages.lane(
+            "prompts alone", self._run_prompts_alone, PROMPT_BATCH
+        )
         self._on_device_lost = on_device_lost
         self._batcher.start()
 
-    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:  # noqa: ARG002 - it waits for nobody
+    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
         """As `Engine.count_tokens`."""
-        return self._model.count_tokens(prompts)
+        return self._stages.run(partial(self._model.count_tokens, prompts), scope)
 
-    def embed_prompt(self, prompt: str) -> Future[Array]:
+    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[Array]:
         """Queue one prompt; the future gives its embedding, shape (d,), or raises `JobFailed`.
 
         Cancelling the future before its batch starts takes the prompt out.
@@ -150,7 +107,10 @@ class LocalEngine:
                 embedding.set_exception(self.failure(error, "a label"))
 
         try:
-            ride = self._prompts.submit(prompt)
+            if scope is not None and scope.suspect is not None:
+                ride = self._prompts_alone.submit(prompt, scope)
+            else:
+                ride = self._prompts.submit(prompt)
         except BatcherClosed as error:
             embedding.set_exception(self.failure(error, "a label"))
         else:
@@ -168,7 +128,10 @@ class LocalEngine:
         """
         future: Future[Ride[Array]] | None = None
         try:
-            future = self.queue_image(prepared, queue)
+            if scope.suspect is not None:
+                future = self._images_alone.submit(prepared, scope)
+            else:
+                future = self.queue_image(prepared, queue)
             # Here, not once this thread wakes: the next batch may start before it does.
             scope.on_cancel(future.cancel)
             return scope.result_of(future)
@@ -197,7 +160,7 @@ class LocalEngine:
     @property
     def busy_s(self) -> float:
         """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
-        return self._batcher.busy_s
+        return max(self._batcher.busy_s, self._stages.busy_s)
 
     @property
     def batch_cost_s(self) -> tuple[float, float]:
@@ -213,6 +176,7 @@ class LocalEngine:
     def close(self) -> None:
         """End the device threads; what still waits fails."""
         self._batcher.close(timeout_s=5)
+        self._stages.close()
 
     def failure(self, error: BaseException, subject: str) -> JobFailed:
         """What a job is told of an error that came out of a batch."""
@@ -231,6 +195,23 @@ class LocalEngine:
     def _run_images(self, batch: Sequence[Prepared]) -> list[Array]:
         with self._around_batch(batch):
             return _rows(self._model.embed_images(batch, self._batcher.parallel))
+
+    def _run_image_alone(self, batch: Sequence[Prepared]) -> list[Array]:
+        with self._losing_the_device():
+            return _rows(self._model.embed_images(batch))
+
+    def _run_prompts_alone(self, batch: Sequence[str]) -> list[Array]:
+        with self._losing_the_device():
+            return _rows(self._model.embed_texts(batch))
+
+    @contextmanager
+    def _losing_the_device(self) -> Iterator[None]:
+        """Say that the device is lost while what runs alone is still said to: it is to blame."""
+        try:
+            yield
+        except DeviceLostError:
+            self._on_device_lost()
+            raise
 
     def _run_prompts(self, batch: Sequence[str]) -> list[Array]:
         with self._around_batch(batch):

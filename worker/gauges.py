@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker.embeddings import ImageEmbeddings
-from worker.engine import Engine
+from worker.engine_door import Engine
 from worker.fetch import CoalescingFetcher
 from worker.http_cache import CachingFetcher
 from worker.labels import LabelCache

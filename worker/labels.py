@@ -9,46 +9,38 @@ only so many of them wait for the device at a time, and none any more once its j
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Final, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from producer.contract import Question, fill
+from producer.contract import Question
 from producer.errors import JobFailed
 from worker.bounded import Bounded
-from worker.cancel_scope import Cancelled, CancelScope
-
-Vector = NDArray[np.float32]
-Matrix = NDArray[np.float32]
+from worker.cancel_scope import CancelScope
+from worker.reading import MAX_ASKED, Key, Matrix, Pending, Reading, Vector, prompts_of, too_late
+from worker.single_flight import SingleFlight
 
 #: 128 MiB hold 43,000 vectors of 768 float32; a GPU worker's model weighs ten times that.
 MAX_VECTOR_BYTES: Final = 128 * 2**20
 #: A matrix repeats vectors that are cached already; 64 MiB hold 21 questions of 1,000 labels.
 MAX_MATRIX_BYTES: Final = 64 * 2**20
-#: Prompts of one question that wait for the device at a time: a batch for each of a CPU's four threads. With more, the
-#: new labels of other jobs would wait behind them; with fewer, a device would wait for the next to be asked.
-MAX_ASKED: Final = 512
 
 
 class TextTower(Protocol):
     """What the label cache needs of the engine."""
 
     max_tokens: int
+    keeps_suspects_apart: bool
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
         """Tokens of each prompt, special tokens included, while the scope lasts."""
         ...
 
-    def embed_prompt(self, prompt: str) -> Future[Vector]:
-        """Queue one prompt for the text tower; cancelling the future takes it out while it waits."""
+    def embed_prompt(self, prompt: str, scope: CancelScope) -> Future[Vector]:
+        """Queue one prompt of a job's for the text tower; cancelling the future takes it out while it waits."""
         ...
 
 
@@ -67,7 +59,11 @@ class LabelCache:
         self._lock = threading.Lock()
         self._vectors: Bounded[Vector] = Bounded(max_vector_bytes)
         self._matrices: Bounded[Matrix] = Bounded(max_matrix_bytes)
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[Key, Pending] = {}
+        #: Of those the ones that suspects asked for, by prompt.
+        self._suspects: dict[str, list[Pending]] = {}
+        #: Suspects that bring the same labels: one of them has their tokens counted.
+        self._counts: SingleFlight[None] = SingleFlight()
         self.hits = 0
         self.misses = 0
 
@@ -96,8 +92,11 @@ class LabelCache:
         if matrix is not None:
             yield lambda: matrix
             return
-        self._check_lengths(question, scope)
-        reading = _Reading(question, scope, self._want, self._give_up)
+        if self._mark(scope) is None:
+            self._check_lengths(question, scope)
+        else:
+            self._check_lengths_for_all(key, question, scope)
+        reading = Reading(question, scope, self._want, self._give_up)
         try:
             reading.ask()
             yield lambda: self._keep(key, reading.matrix())
@@ -109,51 +108,87 @@ class LabelCache:
             self._matrices.remember(key, matrix)
         return matrix
 
-    def _want(self, prompt: str) -> Vector | _Pending:
-        """The vector if it is known, else a share in what is on its way."""
+    def _mark(self, scope: CancelScope) -> str | None:
+        """Of a suspect that has to wait for its turn."""
+        return scope.suspect.mark if scope.suspect and self._tower.keeps_suspects_apart else None
+
+    def _want(self, prompt: str, scope: CancelScope) -> Vector | Pending:
+        """The vector if it is known, else a share in what is on its way.
+
+        What a suspect asked for may wait long for its turn, so only the suspect itself has a share in it.
+        """
+        mark = self._mark(scope)
         with self._lock:
             if (vector := self._vectors.recall(prompt)) is not None:
                 self.hits += 1
                 return vector
             self.misses += 1
-            if (pending := self._pending.get(prompt)) is not None:
-                pending.wanted_by += 1
-                return pending
-            pending = self._pending[prompt] = _Pending(prompt, self._tower.embed_prompt(prompt))
+            for key in ((prompt, None), (prompt, mark)):
+                if (pending := self._pending.get(key)) is not None:
+                    pending.wanted_by += 1
+                    return pending
+            pending = self._pending[key] = Pending(key, self._tower.embed_prompt(prompt, scope))
+            if mark is not None:
+                self._suspects.setdefault(prompt, []).append(pending)
         # Outside the lock: a future that is done already calls back at once, in this thread.
-        pending.future.add_done_callback(partial(self._arrived, prompt))
+        pending.future.add_done_callback(partial(self._arrived, pending))
         return pending
 
-    def _arrived(self, prompt: str, future: Future[Vector]) -> None:
+    def _arrived(self, pending: Pending, future: Future[Vector]) -> None:
+        prompt = pending.key[0]
         with self._lock:
-            if (pending := self._pending.get(prompt)) is not None and pending.future is future:
-                del self._pending[prompt]
-            if not future.cancelled() and future.exception() is None:
+            self._forget(pending)
+            is_known = not future.cancelled() and future.exception() is None
+            if is_known:
                 self._vectors.remember(prompt, future.result())
+            others = list(self._suspects.get(prompt, ())) if is_known else []
+        for other in others:  # nothing is left to run; whoever waits for it asks again
+            other.future.cancel()
 
-    def _give_up(self, shares: Iterable[_Pending]) -> None:
+    def _forget(self, pending: Pending) -> None:
+        """It is on its way no more; with the lock held."""
+        if self._pending.get(pending.key) is pending:
+            del self._pending[pending.key]
+        prompt = pending.key[0]
+        if pending in (suspects := self._suspects.get(prompt, [])):
+            suspects.remove(pending)
+            if not suspects:
+                del self._suspects[prompt]
+
+    def _give_up(self, shares: Iterable[Pending]) -> None:
         """Return shares in prompts; those that nobody else wants are not embedded if they still wait."""
         unwanted = []
         with self._lock:
             for pending in shares:
                 pending.wanted_by -= 1
-                if not pending.wanted_by and self._pending.get(pending.prompt) is pending:
-                    del self._pending[pending.prompt]
+                if not pending.wanted_by and self._pending.get(pending.key) is pending:
+                    self._forget(pending)
                     unwanted.append(pending)
         for pending in unwanted:
             pending.future.cancel()
 
+    def _check_lengths_for_all(self, key: Hashable, question: Question, scope: CancelScope) -> None:
+        """As `_check_lengths`, for suspects: the clocks of those that wait for another's turn stand, too."""
+        go_on = scope.stop_the_clock()
+        try:
+            self._counts.do(key, scope, lambda: self._check_lengths(question, scope))
+        except TimeoutError:
+            raise too_late() from None
+        finally:
+            go_on()
+
     def _check_lengths(self, question: Question, scope: CancelScope) -> None:
         """Refuse what the text tower would cut silently, before anything is embedded."""
         limit = self._tower.max_tokens
-        prompts = _prompts(question)
+        prompts = prompts_of(question)
         while some := list(islice(prompts, MAX_ASKED)):
             scope.check()
             if scope.is_over:
-                raise _late()
+                raise too_late()
             with self._lock:
                 new = {prompt: label for label, prompt in some if not self._is_known(prompt)}
-            for label, tokens in zip(new.values(), self._tower.count_tokens(list(new), scope), strict=True):
+            counts = self._tower.count_tokens(list(new), scope) if new else []
+            for label, tokens in zip(new.values(), counts, strict=True):
                 if tokens > limit:
                     raise JobFailed(
                         "invalid_job",
@@ -162,97 +197,4 @@ class LabelCache:
                     )
 
     def _is_known(self, prompt: str) -> bool:
-        return prompt in self._vectors or prompt in self._pending
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A prompt on its way through the text tower, and how many questions want it."""
-
-    prompt: str
-    future: Future[Vector]
-    wanted_by: int = 1
-
-
-class _Reading:
-    """A question's prompts, read in order while those ahead are on their way: `MAX_ASKED` at most.
-
-    Args:
-        want: asks for a prompt.
-        give_up: takes back what was asked for.
-    """
-
-    def __init__(
-        self,
-        question: Question,
-        scope: CancelScope,
-        want: Callable[[str], Vector | _Pending],
-        give_up: Callable[[Iterable[_Pending]], None],
-    ) -> None:
-        self._scope = scope
-        self._want = want
-        self._give_up = give_up
-        self._prompts = _prompts(question)
-        self._templates = len(question.templates)
-        self._asked: deque[Vector | _Pending] = deque()
-        self._label: list[Vector] = []
-        self._rows: list[Vector] = []
-        self._matrix: Matrix | None = None
-        # The images of a bulk message share a reading: whichever comes first reads for all.
-        self._turn = threading.Lock()
-        self._is_closed = False
-
-    def ask(self) -> None:
-        """Have as many prompts under way as may be."""
-        for _, prompt in islice(self._prompts, MAX_ASKED - len(self._asked)):
-            self._asked.append(self._want(prompt))
-
-    def matrix(self) -> Matrix:
-        """Wait for all rows; see `LabelCache.request`."""
-        with self._turn:
-            if self._matrix is not None:
-                return self._matrix
-            if self._is_closed:
-                raise Cancelled  # an image that is still under way when its message has ended
-            while self._asked:
-                self._label.append(self._next())
-                self._asked.popleft()
-                self.ask()
-                if len(self._label) == self._templates:
-                    self._rows.append(_mean(self._label))
-                    self._label.clear()
-            self._matrix = np.stack(self._rows)
-            self._matrix.setflags(write=False)
-            return self._matrix
-
-    def _next(self) -> Vector:
-        following = self._asked[0]
-        if not isinstance(following, _Pending):
-            return following
-        try:
-            return self._scope.result_of(following.future)
-        except TimeoutError:
-            raise _late() from None
-
-    def close(self) -> None:
-        """Take back what was not read."""
-        with self._turn:
-            self._is_closed = True
-            self._give_up([asked for asked in self._asked if isinstance(asked, _Pending)])
-            self._asked.clear()
-
-
-def _prompts(question: Question) -> Iterator[tuple[str, str]]:
-    """Each label and one prompt of it, made as they are needed: all of them can be 100,000."""
-    return ((label, fill(template, label)) for label in question.candidate_labels for template in question.templates)
-
-
-def _mean(vectors: Sequence[Vector]) -> Vector:
-    if len(vectors) == 1:
-        return vectors[0]
-    mean = np.mean(vectors, axis=0)
-    return np.asarray(mean / np.linalg.norm(mean))
-
-
-def _late() -> JobFailed:
-    return JobFailed("deadline_exceeded", "the labels were not embedded within the job's time.")
+        return prompt in self._vectors or (prompt, None) in self._pending or prompt in self._suspects

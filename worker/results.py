@@ -20,6 +20,7 @@ from celery.states import PENDING, READY_STATES, RECEIVED, REJECTED, RETRY, REVO
 from pydantic_core import PydanticSerializationError, to_json
 
 from producer.answers import FIRST_ANSWER_WINS
+from producer.redis_connections import CLASSES, connection_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,15 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
     #: Called with the id of each job whose terminal answer was written, or found.
     on_answered: Callable[[str], None] = staticmethod(lambda _job_id: None)
     _said_at_s = -math.inf
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        celerys: dict[str, Any] = self.connparams  # type: ignore[has-type]  # celery is untyped
+        endpoint = self.app.endpoints[1]
+        self.url = endpoint.shown
+        of_the_url = {"host", "port", "db", "username", "password"}
+        ours = {name: value for name, value in celerys.items() if name not in of_the_url}
+        self.connparams = {**connection_arguments(endpoint, ours), "connection_class": CLASSES[endpoint.medium]}
 
     def encode(self, data: Any) -> Any:
         """As Celery's own, which takes seven times as long over a thousand scores."""

@@ -18,9 +18,10 @@ from worker.classifier import Classifier
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
 from worker.decoding.process import Terms as DecoderTerms
+from worker.delivery.isolation import Isolation
 from worker.device import checkpoint, load_engine
 from worker.embeddings import ImageEmbeddings, KnownFile
-from worker.engine import Engine
+from worker.engine_door import Engine
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.remote_model import RemoteModel
@@ -37,6 +38,7 @@ from worker.model.pixels import Preparation
 from worker.settings import WorkerSettings
 from worker.shared_embeddings import SharedEmbeddings
 from worker.shares import of_places
+from worker.stages import Stages
 from worker.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -124,6 +126,7 @@ def build(
     front: Front | None = None,
     load_preparation: Callable[..., Preparation] = load_preparation,
     on_other_model: Callable[[], None] = lambda: None,
+    isolation: Isolation | None = None,
 ) -> Service:
     """Load and warm up the model, or wait until an engine process has, and put everything around it.
 
@@ -133,6 +136,7 @@ def build(
         front: None where this process has the model itself; the others are for a front only.
         load_preparation: called as `worker.model.load_preparation` is.
         on_other_model: as for `RemoteEngine`.
+        isolation: says what runs beside what, where it could end this process.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
@@ -141,8 +145,9 @@ def build(
     # The cheap and fallible first: a typo should not cost a model's loading time.
     ports, allow, hosts = fetch_rules(settings)
     server = shared_cache_server(settings)
+    stages = Stages(isolation)
     if front is None:
-        device = _own_device(settings, load_model, on_device_lost)
+        device = _own_device(settings, load_model, on_device_lost, stages)
     else:
         device = _engine_process(settings, front, load_preparation, on_other_model)
     model, engine, concurrency = device.model, device.engine, device.concurrency
@@ -151,7 +156,7 @@ def build(
     is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes
     shared = _shared_embeddings(settings, server, model) if is_shared else None
     images = ImageEmbeddings(
-        _preparing(settings, device, front.fronts if front else 1),
+        _preparing(settings, device, front.fronts if front else 1, stages),
         engine,
         max_bytes=settings.embedding_cache_bytes,
         shared=shared,
@@ -186,9 +191,9 @@ def build(
 
 
 def _own_device(
-    settings: WorkerSettings, load_model: Callable[..., Model], on_device_lost: Callable[[], None]
+    settings: WorkerSettings, load_model: Callable[..., Model], on_device_lost: Callable[[], None], stages: Stages
 ) -> Device:
-    loaded = load_engine(settings, load_model=load_model, on_device_lost=on_device_lost)
+    loaded = load_engine(settings, load_model=load_model, on_device_lost=on_device_lost, stages=stages)
     concurrency = _concurrency(settings, loaded.max_batch, loaded.model.parallel_batches)
     return Device(loaded.model, loaded.engine, loaded.max_batch, concurrency, BULK_TIME_FACTOR * settings.job_timeout)
 
@@ -231,7 +236,7 @@ def _concurrency(settings: WorkerSettings, max_batch: int, parallel_batches: int
     return default_concurrency(max_batch, parallel_batches, fronts)
 
 
-def _preparing(settings: WorkerSettings, device: Device, processes: int) -> Preparing:
+def _preparing(settings: WorkerSettings, device: Device, processes: int, stages: Stages) -> Preparing:
     budget = Budget(
         of_places(DECODING_BYTES_PER_PIXEL * settings.max_pixels),
         "no memory for decoding came free within the job's time.",
@@ -243,8 +248,8 @@ def _preparing(settings: WorkerSettings, device: Device, processes: int) -> Prep
     elif settings.reducing_gap is not None:
         logger.warning("NAMESHOT_REDUCING_GAP has no effect: %s has a processor of its own", model.name)
     if settings.decoder == "thread":
-        return InThreads(model, budget, geometry=geometry, max_pixels=settings.max_pixels)
+        return InThreads(model, budget, geometry=geometry, max_pixels=settings.max_pixels, stages=stages)
     terms = DecoderTerms(settings.max_pixels, settings.max_bytes, geometry)
     pool = DecoderPool(terms, processes=decoder_processes(device.concurrency, processes), budget=budget)
     pool.start()
-    return InProcesses(model, pool)
+    return InProcesses(model, pool, stages)

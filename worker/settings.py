@@ -21,12 +21,16 @@ MAX_FILE_BYTES: Final = 10_000_000_000
 MAX_PIXELS: Final = 1_000_000_000
 #: No image is shrunk in two steps any more long before it.
 MAX_REDUCING_GAP: Final = 100
+#: The first death may be the machine's, the second leaves suspects, and only the third, alone, says which one it is.
+MIN_ATTEMPTS: Final = 3
 #: A message that has killed so many workers will kill the next one too.
 MAX_ATTEMPTS: Final = 1000
 
 Auto = Literal["auto"]
 MaxBatch = Annotated[int, Field(ge=1, le=4096)]
-Concurrency = Annotated[int, Field(ge=1, le=4096)]
+#: Threads of one process, a few for each image of the largest batch.
+MAX_CONCURRENCY: Final = 4096
+Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
 
 
 class WorkerSettings(ProducerSettings):
@@ -74,7 +78,10 @@ class WorkerSettings(ProducerSettings):
         60, gt=0, le=MAX_SECONDS, description="seconds from taking a job to its answer; a bulk message has twice that"
     )
     max_attempts: int = Field(
-        3, ge=1, le=MAX_ATTEMPTS, description="unclean deaths of a worker that one message may be to blame for"
+        3,
+        ge=MIN_ATTEMPTS,
+        le=MAX_ATTEMPTS,
+        description="unclean deaths of a worker that one message may be to blame for; at least 3",
     )
     drain_timeout: float = Field(
         10, ge=0, le=MAX_SECONDS, description="seconds after SIGTERM for running jobs to finish"

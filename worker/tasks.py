@@ -6,9 +6,9 @@ Celery does the rest: acknowledging, storing, publishing.
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -30,7 +30,7 @@ from producer.contract import (
     queue_name,
 )
 from producer.errors import InvalidJob, JobFailed
-from worker.cancel_scope import Cancelled, CancelScope
+from worker.cancel_scope import Cancelled, CancelScope, Suspect
 from worker.capacity import BULK_TIME_FACTOR
 from worker.classifier import Attempt
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
@@ -103,25 +103,29 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
 
     def _outcome(self, work: Callable[[Service, Attempt], dict[str, Any]], deaths: Deaths) -> dict[str, Any]:
         request = self.request
-        timeout_s = self.app.service.job_timeout_s * self.time_factor
+        suspects = self.app.delivery.suspects
+        queue = _queue(request, self.app.settings.queue_prefix)
 
         def keep(deaths: int, image: int | None) -> None:
             tag = request.properties["delivery_tag"]
             self.app.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
 
         try:
-            # Either scope can be cancelled before the answer is looked up, so that no cancellation falls between.
-            waiting = CancelScope(math.inf)
-            with self.app.running.job(request.id, waiting):
-                if deaths.count:
-                    self._begin(request)  # a job that has its answer need not wait to run alone
-                with self.app.delivery.suspects.guard(request.id, deaths, keep, waiting) as escort:
-                    scope = waiting.within(timeout_s)
-                    with self.app.running.job(request.id, scope):
-                        self._begin(request)  # it may have waited until it could run
-                        queue = _queue(request, self.app.settings.queue_prefix)
-                        on_outcome = partial(self.app.outcomes.add, request.properties["delivery_tag"])
-                        return work(self.app.service, Attempt(scope, queue, _queued_ms(request), escort, on_outcome))
+            scope = CancelScope(time.monotonic() + self.app.service.job_timeout_s * self.time_factor)
+            # It can be cancelled before its answer is looked up, so that no cancellation falls between.
+            with self.app.running.job(request.id, scope):
+                self._begin(request)
+                attempt = Attempt(
+                    scope,
+                    queue,
+                    _queued_ms(request),
+                    on_outcome=partial(self.app.outcomes.add, request.properties["delivery_tag"]),
+                )
+                if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
+                    examine = partial(suspects.images, suspect, deaths, on_poisoned=keep)
+                    images = partial(_image_scopes, scope, examine)
+                    attempt = replace(attempt, scope=scope.of(suspect), images=images)
+                return work(self.app.service, attempt)
         except (Ignore, *NOT_STORED):
             raise
         except Cancelled:
@@ -196,6 +200,12 @@ def register(app: Celery) -> None:
 def _deaths(request: Any) -> Deaths:
     """What the transport found about the message's past."""
     return Deaths(getattr(request, DEATHS_HEADER, 0), getattr(request, DEATHS_ALONE_HEADER, 0))
+
+
+def _image_scopes(
+    scope: CancelScope, examine: Callable[[int], Sequence[Suspect | JobFailed]], count: int
+) -> list[CancelScope | JobFailed]:
+    return [each if isinstance(each, JobFailed) else scope.of(each) for each in examine(count)]
 
 
 def _queue(request: Any, prefix: str) -> Queue:

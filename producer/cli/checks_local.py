@@ -122,7 +122,7 @@ def device(*, deep: bool) -> Iterator[Finding]:
 
 def has_worker() -> bool:
     """Whether a worker can run from this installation."""
-    return all(find_spec(module) is not None for module in ("worker", "torch", "transformers"))
+    return all(find_spec(module) is not None for module in ("worker", "celery", "torch", "transformers"))
 
 
 def _torch_device() -> Finding:

@@ -71,8 +71,9 @@ def client(own_valkey: ValkeyServer) -> Iterator[Client]:
 def supervise(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Supervise:
     """Makes a context in which null workers run, one after another."""
 
-    def workers(name: str = "workers", *, poison_label: str | None = None) -> SupervisedWorker:
-        return SupervisedWorker(tmp_path / name, own_valkey, fetch_port=origin.port, poison_label=poison_label)
+    def workers(name: str = "workers", *, poison_label: str | None = None, **settings: str) -> SupervisedWorker:
+        folder = tmp_path / name
+        return SupervisedWorker(folder, own_valkey, fetch_port=origin.port, poison_label=poison_label, **settings)
 
     return workers
 

@@ -10,8 +10,8 @@ from typing import Self
 from tests.acceptance.worker_process import Worker
 from tests.valkey_server import ValkeyServer
 
-#: Two deaths make a poison, which takes seconds instead of a minute.
-MAX_ATTEMPTS = 2
+#: The least that there may be.
+MAX_ATTEMPTS = 3
 POISON = "nightshade"
 
 
@@ -23,7 +23,9 @@ class SupervisedWorker:
         starts: how many there were.
     """
 
-    def __init__(self, folder: Path, valkey: ValkeyServer, *, fetch_port: int, poison_label: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, valkey: ValkeyServer, *, fetch_port: int, poison_label: str | None = None, **settings: str
+    ) -> None:
         self._folder = folder
         self._settings = {
             **valkey.settings("worker"),
@@ -31,6 +33,7 @@ class SupervisedWorker:
             "NAMESHOT_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "NAMESHOT_METRICS_PORT": "0",
             **({"NULL_POISON_LABEL": poison_label} if poison_label else {}),
+            **settings,
         }
         self.starts = 0
         self.worker: Worker

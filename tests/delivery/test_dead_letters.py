@@ -70,7 +70,7 @@ def test_a_poisoned_image_of_a_bulk_job_is_a_letter_of_its_own_and_is_replayed_w
     supervise: Supervise, command: Home, own_valkey: ValkeyServer, origin: Origin
 ) -> None:
     with own_valkey.connect() as broker:  # as a worker leaves it that died on the second image
-        broker.hset("nameshot:suspects", mapping={"a-bulk-job": 1, "alone a-bulk-job 1": 1})
+        broker.hset("nameshot:suspects", mapping={"a-bulk-job": 3, "alone a-bulk-job 1": 1})
     images = [origin.url(path) for path in ("/owl.png", "/car.jpg?secret", "/owl.png")]
     with Celery(broker=own_valkey.broker_url, backend=own_valkey.result_backend) as plain, supervise():
         plain.send_task(

@@ -1,119 +1,187 @@
-"""Ordinary jobs side by side, suspects alone."""
+"""Ordinary stages side by side, those of suspects alone, and both by turns."""
 
 import math
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
+from producer.errors import JobFailed
+from tests.eventually import eventually
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.delivery.isolation import Isolation
 
 Turn = Callable[[Isolation, CancelScope], AbstractContextManager[None]]
 TIMEOUT_S = 10
-ANYTIME = CancelScope(math.inf)
 
 
-def test_ordinary_jobs_run_side_by_side() -> None:
+def anytime() -> CancelScope:
+    return CancelScope(math.inf)
+
+
+def together(isolation: Isolation, scope: CancelScope) -> AbstractContextManager[None]:
+    return isolation.together(scope)
+
+
+def alone(isolation: Isolation, scope: CancelScope) -> AbstractContextManager[None]:
+    return isolation.alone("suspect", scope)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as threads:
+        yield threads
+
+
+class Stage:
+    """One that begins when its turn comes and ends when the test says so."""
+
+    def __init__(self, threads: ThreadPoolExecutor, turn: AbstractContextManager[None]) -> None:
+        self.runs = threading.Event()
+        self._may_end = threading.Event()
+        self._future: Future[None] = threads.submit(self._run, turn)
+
+    def _run(self, turn: AbstractContextManager[None]) -> None:
+        with turn:
+            self.runs.set()
+            assert self._may_end.wait(TIMEOUT_S)
+
+    def end(self) -> None:
+        assert self.runs.wait(TIMEOUT_S)
+        self._may_end.set()
+        self._future.result(TIMEOUT_S)
+
+
+def test_ordinary_stages_run_side_by_side(threads: ThreadPoolExecutor) -> None:
     isolation = Isolation()
     meeting = threading.Barrier(3)
 
-    def job() -> None:
-        with isolation.together(ANYTIME):
+    def stage() -> None:
+        with isolation.together():
             meeting.wait(TIMEOUT_S)
 
-    with ThreadPoolExecutor(3) as threads:
-        for future in [threads.submit(job) for _ in range(3)]:
-            future.result(TIMEOUT_S)
+    for future in [threads.submit(stage) for _ in range(3)]:
+        future.result(TIMEOUT_S)
 
 
-def test_a_suspect_waits_for_those_that_run_and_goes_before_those_that_come() -> None:
+def test_once_a_suspect_waits_and_a_stage_has_ended_no_other_begins_before_it(threads: ThreadPoolExecutor) -> None:
     isolation = Isolation()
-    events: list[str] = []
-    first_runs, first_may_end, suspect_waits = threading.Event(), threading.Event(), threading.Event()
+    first, second = (Stage(threads, isolation.together()) for _ in range(2))
+    for stage in (first, second):
+        assert stage.runs.wait(TIMEOUT_S)
+    suspect = Stage(threads, isolation.alone("suspect", anytime()))
+    eventually(lambda: isolation.somebody_waits_to_be_alone)
 
-    def first() -> None:
-        with isolation.together(ANYTIME):
-            first_runs.set()
-            assert first_may_end.wait(TIMEOUT_S)
-            events.append("first ends")
-
-    def suspect() -> None:
-        suspect_waits.set()
-        with isolation.alone(ANYTIME):
-            events.append("suspect")
-
-    def late() -> None:
-        with isolation.together(ANYTIME):
-            events.append("late")
-
-    with ThreadPoolExecutor(3) as threads:
-        running = [threads.submit(first)]
-        assert first_runs.wait(TIMEOUT_S)
-        running.append(threads.submit(suspect))
-        assert suspect_waits.wait(TIMEOUT_S)
-        while not isolation.somebody_waits_to_be_alone:
-            threading.Event().wait(0.001)
-        running.append(threads.submit(late))
-        first_may_end.set()
-        for future in running:
-            future.result(TIMEOUT_S)
-
-    assert events == ["first ends", "suspect", "late"]
+    first.end()
+    late = Stage(threads, isolation.together())
+    eventually(lambda: isolation.waiting == 1)
+    second.end()
+    assert suspect.runs.wait(TIMEOUT_S)
+    assert not late.runs.is_set()
+    suspect.end()
+    late.end()
 
 
-def test_two_suspects_never_meet() -> None:
+def test_between_two_suspects_all_that_waits_has_a_turn(threads: ThreadPoolExecutor) -> None:
     isolation = Isolation()
-    inside: list[int] = []
+    first = Stage(threads, isolation.alone("first", anytime()))
+    assert first.runs.wait(TIMEOUT_S)
+    second = Stage(threads, isolation.alone("second", anytime()))
+    eventually(lambda: isolation.somebody_waits_to_be_alone)
+    ordinary = [Stage(threads, isolation.together()) for _ in range(3)]
+    eventually(lambda: isolation.waiting == 3)
 
-    def suspect(number: int) -> int:
-        with isolation.alone(ANYTIME):
-            inside.append(number)
-            others = len(inside) - 1
-            inside.remove(number)
-            return others
-
-    with ThreadPoolExecutor(8) as threads:
-        assert not any(threads.map(suspect, range(200)))
+    first.end()
+    for stage in ordinary:  # all of them at once, and the second suspect after them
+        assert stage.runs.wait(TIMEOUT_S)
+    assert not second.runs.is_set()
+    for stage in ordinary:
+        stage.end()
+    second.end()
 
 
-@pytest.mark.parametrize("turn", [Isolation.alone, Isolation.together])
-def test_a_job_cancelled_while_it_waits_for_its_turn_waits_no_longer_and_holds_nobody_back(turn: Turn) -> None:
-    isolation, scope = Isolation(), CancelScope(math.inf)
+def test_what_runs_alone_has_nothing_beside_it_and_is_marked_only_then(threads: ThreadPoolExecutor) -> None:
+    inside: list[str] = []
+    marked: list[str] = []
+
+    @contextmanager
+    def mark(name: str) -> Iterator[None]:
+        assert inside == []
+        marked.append(name)
+        yield
+        assert inside == []
+        marked.remove(name)
+
+    isolation = Isolation(mark)
+
+    def suspect(number: int) -> None:
+        with isolation.alone(f"suspect {number}", anytime()):
+            assert marked == [f"suspect {number}"]
+            inside.append("suspect")
+            assert inside == ["suspect"]
+            inside.remove("suspect")
+
+    def ordinary(_: int) -> None:
+        with isolation.together():
+            inside.append("ordinary")
+            assert marked == []
+            assert "suspect" not in inside
+            inside.remove("ordinary")
+
+    mixed = [threads.submit(suspect if number % 3 == 0 else ordinary, number) for number in range(600)]
+    for future in mixed:
+        future.result(TIMEOUT_S)
+    assert marked == []
+
+
+@pytest.mark.parametrize("turn", [alone, together])
+def test_a_job_cancelled_while_it_waits_for_its_turn_waits_no_longer_and_holds_no_other_up(
+    turn: Turn, threads: ThreadPoolExecutor
+) -> None:
+    isolation, scope = Isolation(), anytime()
 
     def waiting() -> None:
         with pytest.raises(Cancelled), turn(isolation, scope):
             pytest.fail("its turn came")
 
-    with ThreadPoolExecutor(2) as threads:
-        with isolation.alone(ANYTIME):
-            cancelled = threads.submit(waiting)
-            threads.submit(scope.cancel)
-            cancelled.result(TIMEOUT_S)
-        for free in (isolation.together, isolation.alone):
-            with free(ANYTIME):
-                pass
+    with isolation.alone("suspect", anytime()):
+        cancelled = threads.submit(waiting)
+        threads.submit(scope.cancel)
+        cancelled.result(TIMEOUT_S)
+    for free in (together, alone):
+        with free(isolation, anytime()):
+            pass
 
 
-def test_ordinary_jobs_go_on_when_the_suspect_that_they_waited_for_is_cancelled() -> None:
-    isolation, scope = Isolation(), CancelScope(math.inf)
-    go_on = threading.Event()
+def test_a_job_whose_time_ends_while_it_waits_fails_and_holds_no_other_up() -> None:
+    isolation = Isolation()
+
+    with isolation.alone("suspect", anytime()):
+        with pytest.raises(JobFailed, match="deadline_exceeded"), isolation.together(anytime().within(0.01)):
+            pytest.fail("its turn came")
+        assert isolation.waiting == 0
+    with isolation.alone("suspect", anytime()):
+        pass
+
+
+def test_ordinary_stages_go_on_when_the_suspect_that_they_waited_for_is_cancelled(threads: ThreadPoolExecutor) -> None:
+    isolation, scope = Isolation(), anytime()
+    long, short = (Stage(threads, isolation.together()) for _ in range(2))
+    assert long.runs.wait(TIMEOUT_S)
+    assert short.runs.wait(TIMEOUT_S)
 
     def suspect() -> None:
-        with pytest.raises(Cancelled), isolation.alone(scope):
+        with pytest.raises(Cancelled), isolation.alone("suspect", scope):
             pytest.fail("its turn came")
 
-    def ordinary() -> None:
-        with isolation.together(ANYTIME):
-            go_on.set()
-
-    with ThreadPoolExecutor(2) as threads, isolation.together(ANYTIME):
-        waiting = threads.submit(suspect)
-        while not isolation.somebody_waits_to_be_alone:
-            threading.Event().wait(0.001)
-        threads.submit(ordinary)
-        scope.cancel()
-        waiting.result(TIMEOUT_S)
-        assert go_on.wait(TIMEOUT_S)
+    waiting = threads.submit(suspect)
+    eventually(lambda: isolation.somebody_waits_to_be_alone)
+    short.end()
+    held_up = Stage(threads, isolation.together())
+    eventually(lambda: isolation.waiting == 1)
+    scope.cancel()
+    waiting.result(TIMEOUT_S)
+    held_up.end()
+    long.end()

@@ -1,6 +1,4 @@
-"""A suspicion is lifted when the suspect's answer stands, and not before."""
-
-import math
+"""Who is a suspect, who is poison, and when a suspicion is lifted."""
 
 import pytest
 import redis
@@ -8,7 +6,7 @@ import redis
 from producer.errors import JobFailed
 from tests.delivery.hands import KEYS
 from tests.valkey_server import ValkeyServer
-from worker.cancel_scope import Cancelled, CancelScope
+from worker.cancel_scope import Suspect
 from worker.delivery.suspects import Deaths, Suspects
 
 MAX_ATTEMPTS = 3
@@ -22,45 +20,43 @@ def keep_no_letter(_deaths: int, _image: int | None) -> None:
     """Nobody reads it here."""
 
 
+def test_one_death_makes_no_suspect_and_no_number_of_them_a_poison_unless_one_was_alone(valkey: ValkeyServer) -> None:
+    with valkey.connect() as broker:
+        watch = suspects(broker)
+
+        assert watch.examine("job", "high", Deaths(1), keep_no_letter) is None
+        for deaths in (Deaths(2), Deaths(2, 1), Deaths(20)):
+            assert watch.examine("job", "high", deaths, keep_no_letter) == Suspect("job", "high")
+
+
 def test_a_poisoned_job_is_still_poisoned_while_its_failure_is_not_stored(valkey: ValkeyServer) -> None:
     with valkey.connect() as broker:
         broker.hset(KEYS.suspects, mapping={"job": MAX_ATTEMPTS, "alone job": 1})
         watch = suspects(broker)
 
-        with (
-            pytest.raises(JobFailed, match="poisoned"),
-            watch.guard("job", Deaths(MAX_ATTEMPTS, 1), keep_no_letter, CancelScope(math.inf)),
-        ):
-            pytest.fail("it ran")
+        with pytest.raises(JobFailed, match="poisoned"):
+            watch.examine("job", "default", Deaths(MAX_ATTEMPTS, 1), keep_no_letter)
         assert broker.hgetall(KEYS.suspects) == {b"job": b"3", b"alone job": b"1"}
 
         watch.acquit("job")
         assert not broker.exists(KEYS.suspects)
 
 
-def test_a_bulk_job_is_acquitted_with_its_images(valkey: ValkeyServer) -> None:
+def test_an_image_is_poison_by_its_own_deaths_and_not_by_those_that_another_image_explains(
+    valkey: ValkeyServer,
+) -> None:
+    letters: list[tuple[int, int | None]] = []
     with valkey.connect() as broker:
-        broker.hset(KEYS.suspects, mapping={"job": 1, "alone job 1": 1})
+        broker.hset(KEYS.suspects, mapping={"job": 4, "alone job 1": 2, "alone job 2": 1})
         watch = suspects(broker)
 
-        with watch.guard("job", Deaths(1), keep_no_letter, CancelScope(math.inf)) as escort:
-            assert escort is not None
-            for number in range(2):
-                with escort(number):
-                    assert broker.get(KEYS.alone) == f"job {number}".encode()
-        assert not broker.exists(KEYS.alone)
-        assert broker.hlen(KEYS.suspects) == 2
+        found = watch.images(Suspect("job", "bulk"), Deaths(4), 4, lambda *letter: letters.append(letter))
+
+        assert found[0] == Suspect("job 0", "bulk")
+        assert isinstance(found[1], JobFailed)
+        assert found[1].code == "poisoned"
+        assert found[2:] == [Suspect("job 2", "bulk"), Suspect("job 3", "bulk")]
+        assert letters == [(3, 1)]
 
         watch.acquit("job")
         assert not broker.exists(KEYS.suspects)
-
-
-def test_a_suspect_that_is_cancelled_before_its_turn_blames_nobody(valkey: ValkeyServer) -> None:
-    with valkey.connect() as broker:
-        scope = CancelScope(math.inf)
-        scope.cancel()
-
-        with pytest.raises(Cancelled), suspects(broker).guard("job", Deaths(1), keep_no_letter, scope):
-            pytest.fail("it ran")
-
-        assert not broker.exists(KEYS.alone)

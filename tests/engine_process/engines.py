@@ -15,7 +15,8 @@ from tests.worker.watched_scope import WatchedScope
 from worker.batcher import Ride
 from worker.cancel_scope import CancelScope
 from worker.delivery.fairness import WEIGHTS
-from worker.engine import Array, LocalEngine
+from worker.engine import LocalEngine
+from worker.engine_door import Array
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.rides import Rides

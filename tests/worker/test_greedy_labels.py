@@ -14,9 +14,10 @@ from tests.chaos.null_model import NullModel
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.delivery.fairness import WEIGHTS
 from worker.engine import PROMPT_BATCH, LocalEngine
-from worker.labels import MAX_ASKED, LabelCache
+from worker.labels import LabelCache
 from worker.model import Prepared
 from worker.model.interface import Float32
+from worker.reading import MAX_ASKED
 
 TIMEOUT_S = 10
 MANY = Question([str(number) for number in range(1_000)], [f"{number} {{}}" for number in range(100)])

@@ -15,7 +15,8 @@ from tests.chaos.null_model import NullModel
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.delivery.fairness import WEIGHTS
 from worker.engine import LocalEngine
-from worker.labels import MAX_ASKED, LabelCache, Matrix
+from worker.labels import LabelCache
+from worker.reading import MAX_ASKED, Matrix
 
 Vector = NDArray[np.float32]
 
@@ -24,6 +25,7 @@ class Tower:
     """A text tower that turns a prompt into a unit vector, and remembers what it was asked."""
 
     max_tokens = 10
+    keeps_suspects_apart = True
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -33,7 +35,7 @@ class Tower:
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:  # noqa: ARG002 - the interface's
         return [len(prompt.split()) + 2 for prompt in prompts]
 
-    def embed_prompt(self, prompt: str) -> Future[Vector]:
+    def embed_prompt(self, prompt: str, scope: CancelScope) -> Future[Vector]:  # noqa: ARG002 - the interface's
         self.asked.append(prompt)
         future: Future[Vector] = Future()
         if self.hold:

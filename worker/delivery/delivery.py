@@ -9,9 +9,10 @@ from typing import Any
 
 from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.lease import Lease
+from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.shutdown import Departure
-from worker.delivery.suspects import MARK_S, Suspects
+from worker.delivery.suspects import Suspects
 from worker.delivery.upkeep import Upkeep
 from worker.delivery.vitality import Vitality
 
@@ -24,6 +25,7 @@ class Delivery:
     Args:
         client: a redis client on the broker's database, with timeouts well below a lease.
         keys: names, this worker's among them.
+        marks: says what runs alone, and that this worker is leaving.
         max_attempts: unclean deaths that one job may be to blame for.
         drain_timeout_s: seconds for running jobs to finish after SIGTERM.
         device_busy_s: how long the oldest running batch has taken so far.
@@ -36,14 +38,14 @@ class Delivery:
         client: Any,
         keys: DeliveryKeys,
         *,
+        marks: Marks,
         max_attempts: int,
         drain_timeout_s: float,
         device_busy_s: Callable[[], float],
         device_limit_s: float,
         overdue: Callable[[float], list[str]],
     ) -> None:
-        self._client = client
-        self._keys = keys
+        self._marks = marks
         self.vitality = Vitality(device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue)
         self.lease = Lease(
             client,
@@ -54,7 +56,7 @@ class Delivery:
             on_away=self.vitality.pause,  # the event loop may be waiting for the broker in a socket
         )
         self.upkeep = Upkeep(client, keys)
-        self.departure = Departure(drain_timeout_s=drain_timeout_s, leave=self.lease.leave)
+        self.departure = Departure(drain_timeout_s=drain_timeout_s, marks=marks, leave=self.lease.leave)
         self.dead_letters = DeadLetters(client, keys)
         self.suspects = Suspects(client, keys, max_attempts=max_attempts)
 
@@ -63,7 +65,7 @@ class Delivery:
         logger.critical("%s: this worker ends, so that a new process can take over", complaint)
         try:
             if len(overdue := self.vitality.overdue()) == 1:
-                self._client.set(self._keys.alone, overdue[0], ex=MARK_S)
+                self._marks.blame(overdue[0])
             self.lease.abandon()
         except Exception as error:  # others will see the lease end
             logger.warning("could not return messages: %s", type(error).__name__)

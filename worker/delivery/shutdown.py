@@ -2,7 +2,7 @@
 
 SIGTERM or SIGINT: no more jobs are taken, and those that run have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A
 second one later on, or SIGQUIT: everything goes back to the queues, at once. A supervisor's SIGKILL afterwards loses
-nothing either; the jobs then wait for the lease to end.
+nothing either; the jobs then wait for the lease to end, and none is to blame: the worker says first that it is leaving.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from worker.delivery.marks import Marks
 from worker.stopping import SAME_REQUEST_S
 
 logger = logging.getLogger(__name__)
@@ -26,11 +27,13 @@ class Departure:
 
     Args:
         drain_timeout_s: seconds for running jobs to finish.
+        marks: says that the worker is leaving.
         leave: returns what is still held; called once, right before the process ends.
     """
 
-    def __init__(self, *, drain_timeout_s: float, leave: Callable[[], None]) -> None:
+    def __init__(self, *, drain_timeout_s: float, marks: Marks, leave: Callable[[], None]) -> None:
         self._drain_timeout_s = drain_timeout_s
+        self._marks = marks
         self._leave = leave
         self._leaving_since_s: float | None = None
         self._drained = threading.Event()
@@ -44,6 +47,7 @@ class Departure:
     def drained(self) -> None:
         """All jobs have finished: the process may end as it likes."""
         self._drained.set()
+        self._marks.close()
 
     def leave_now(self) -> None:
         """End the process; what it holds goes back to the queues, and blames nobody."""
@@ -69,9 +73,12 @@ class Departure:
         threading.Thread(target=self._depart, args=(delay_s,), name="departure", daemon=True).start()
 
     def _depart(self, delay_s: float) -> None:
-        if delay_s and self._drained.wait(delay_s):
+        ends_s = time.monotonic() + delay_s
+        self._marks.drain()
+        if delay_s and self._drained.wait(max(0.0, ends_s - time.monotonic())):
             return
         logger.warning("leaving: what still runs goes back to the queues")
+        self._marks.close()
         self._leave()
         logging.shutdown()
         os._exit(0)

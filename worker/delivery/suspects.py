@@ -1,28 +1,30 @@
-"""Jobs that were in the hands of a worker that died: run alone, cleared, or found to be poison.
+"""Jobs that were in the hands of workers that died: they run beside others, or alone, or are found to be poison.
 
-The scripts count the deaths; see `worker.delivery.scripts.RECLAIM`. A job is poison when at least one worker died with
-nothing but it running, and ``max_attempts`` died with it in hand; the image of a bulk job likewise, by itself.
+The scripts count the deaths; see `worker.delivery.scripts.RECLAIM`. One death says little: most machines that vanish
+do so for reasons of their own. So a job is a suspect from the second on, and then each of its stages that can end a
+process runs alone, see `worker.stages`. It is poison when ``max_attempts`` workers died with it in hand, one of them
+while nothing but it ran; the image of a bulk job likewise, by itself.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 
+from producer.contract import Queue
 from producer.errors import JobFailed
-from worker.cancel_scope import CancelScope
-from worker.delivery.isolation import Isolation
+from worker.cancel_scope import Suspect
 from worker.delivery.names import DeliveryKeys
 
 logger = logging.getLogger(__name__)
 
-#: Longer than any job runs: a mark that its writer could not take away must not blame a job for ever.
-MARK_S: Final = 3_600
+#: Deaths from which on a job runs alone. The first may have been the machine's end; two in a row are rarely chance.
+SUSPECT_FROM: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Deaths:
     """How many workers died with a job in hand.
 
     Attributes:
-        alone: how many of them ran nothing else.
+        alone: how many of them ran nothing else that could end a process.
     """
 
     count: int = 0
@@ -39,8 +41,6 @@ class Deaths:
 
 #: Told of what is not run again: how many workers died, and the number of the image where it is one of many.
 OnPoisoned = Callable[[int, int | None], None]
-#: Runs one image of a suspected bulk job, by its number; raises `JobFailed` for one that was found to be poison.
-Escort = Callable[[int], AbstractContextManager[None]]
 
 
 class Suspects:
@@ -56,78 +56,68 @@ class Suspects:
         self._client = client
         self._keys = keys
         self._max_attempts = max_attempts
-        self._isolation = Isolation()
-        #: Of each suspected bulk job: how many of its images have run.
+        #: Of each suspected bulk job: how many images it has.
         self._images: dict[str, int] = {}
 
-    @contextmanager
-    def guard(
-        self, job_id: str, deaths: Deaths, on_poisoned: OnPoisoned, scope: CancelScope
-    ) -> Iterator[Escort | None]:
-        """Run a job: beside others, or alone when it is suspected; then an escort for its images is given.
+    def examine(self, job_id: str, queue: Queue, deaths: Deaths, on_poisoned: OnPoisoned) -> Suspect | None:
+        """What a job is worked on as: None for one that runs beside others.
 
-        Its suspicion stays until somebody calls `acquit`, once its answer stands.
-
-        Args:
-            scope: ends the wait for its turn.
+        Its deaths stay counted until `acquit` is called, once its answer stands.
 
         Raises:
             JobFailed: ``poisoned``; it is not run again.
-            Cancelled: somebody has cancelled the scope before its turn came.
         """
-        if not deaths.count:
-            with self._isolation.together(scope):
-                yield None
-            return
         if deaths.alone and deaths.count >= self._max_attempts:
             on_poisoned(deaths.count, None)
             raise poisoned(deaths.count)
-        with self._isolation.alone(scope):
-            logger.warning("job %s was in the hands of %d workers that died: it runs alone", job_id, deaths.count)
-            self._mark(job_id)
+        if deaths.count < SUSPECT_FROM:
+            return None
+        logger.warning("job %s was in the hands of %d workers that died: it runs alone", job_id, deaths.count)
+        return Suspect(job_id, queue)
 
-            @contextmanager
-            def escort(number: int) -> Iterator[None]:
-                self._images[job_id] = max(self._images.get(job_id, 0), number + 1)
-                if (died := self._deaths_of_image(job_id, number)) >= max(1, self._max_attempts - 1):
-                    on_poisoned(died + 1, number)
-                    raise poisoned(died + 1)
-                self._mark(f"{job_id} {number}")
-                try:
-                    yield
-                finally:
-                    self._mark(job_id)
+    def images(
+        self, suspect: Suspect, deaths: Deaths, count: int, on_poisoned: OnPoisoned
+    ) -> Sequence[Suspect | JobFailed]:
+        """What each image of a suspected bulk job is worked on as; the failure of one that is not.
 
-            try:
-                yield escort
-            finally:  # it failed or it did not: it killed nobody
-                self._unmark()
+        An image is to blame for what ended workers while it ran alone, and maybe for the deaths before that blamed no
+        image.
+        """
+        job_id = suspect.mark
+        self._images[job_id] = count
+        alone = self._deaths_alone(job_id, count)
+        unexplained = deaths.count - sum(alone)
+
+        def found(number: int, own: int) -> Suspect | JobFailed:
+            if own and unexplained + own >= self._max_attempts:
+                on_poisoned(unexplained + own, number)
+                return poisoned(unexplained + own)
+            return Suspect(f"{job_id} {number}", suspect.queue)
+
+        return [found(number, own) for number, own in enumerate(alone)]
 
     def acquit(self, job_id: str) -> None:
         """Lift the suspicion of a job whose answer stands, and of its images."""
         images = range(self._images.pop(job_id, 0))
-        fields = [job_id, f"alone {job_id}", *(f"alone {job_id} {number}" for number in images)]
+        fields = [job_id, f"alone {job_id}", *(_alone(job_id, number) for number in images)]
         with _unless_away("clear a suspect"):
             self._client.hdel(self._keys.suspects, *fields)
 
-    def _mark(self, what: str) -> None:
-        with _unless_away("mark what runs alone"):
-            self._client.set(self._keys.alone, what, ex=MARK_S)
-
-    def _unmark(self) -> None:
-        with _unless_away("unmark what ran alone"):
-            self._client.delete(self._keys.alone)
-
-    def _deaths_of_image(self, job_id: str, number: int) -> int:
-        deaths: bytes | None = None
-        with _unless_away("look up an image's past"):
-            deaths = self._client.hget(self._keys.suspects, f"alone {job_id} {number}")
-        return int(deaths or 0)
+    def _deaths_alone(self, job_id: str, count: int) -> list[int]:
+        """Of each image: how many workers died while nothing but it ran."""
+        found: list[bytes | None] = []
+        with _unless_away("look up the past of images"):
+            found = self._client.hmget(self._keys.suspects, [_alone(job_id, number) for number in range(count)])
+        return [int(deaths or 0) for deaths in found] or [0] * count
 
 
 def poisoned(deaths: int) -> JobFailed:
     """The failure of what killed ``deaths`` workers."""
     return JobFailed("poisoned", f"{deaths} workers died while they worked on it; it is not tried again.")
+
+
+def _alone(job_id: str, number: int) -> str:
+    return f"alone {job_id} {number}"
 
 
 @contextmanager

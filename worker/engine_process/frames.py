@@ -48,7 +48,7 @@ Frame = tuple[int, int, bytes]
 
 
 class State(NamedTuple):
-    """How an engine's device is; see the properties of `worker.engine.Engine`."""
+    """How an engine's device is; see the properties of `worker.engine_door.Engine`."""
 
     waiting: int = 0
     busy_s: float = 0.0

@@ -33,7 +33,7 @@ SILENT_S: Final = 10.0
 
 
 class RemoteEngine:
-    """Implements `worker.engine.Engine`.
+    """Implements `worker.engine_door.Engine`.
 
     While no engine runs everything waits. What a dead engine had not answered is asked of the next one, but for
     requests that were in hand at too many deaths, see `worker.engine_process.requests`.
@@ -44,6 +44,8 @@ class RemoteEngine:
         slots: images that it may have in hand at a time.
         on_other_model: called when an engine comes with other terms: what this process keeps is of another model.
     """
+
+    keeps_suspects_apart = False
 
     def __init__(self, path: Path, terms: Terms, *, slots: int, on_other_model: Callable[[], None]) -> None:
         self.max_tokens = terms.max_tokens
@@ -98,7 +100,7 @@ class RemoteEngine:
         counts: list[int] = self._awaited(request.future, scope)
         return counts
 
-    def embed_prompt(self, prompt: str) -> Future[Array]:
+    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[Array]:  # noqa: ARG002 - it can end no process of ours
         """As `Engine.embed_prompt`."""
         request = PromptRequest(prompt)
         self._ask(request)

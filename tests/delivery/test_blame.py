@@ -1,0 +1,216 @@
+"""Who is to blame for a worker's death: one death costs its jobs nothing, a poison ends alone, and no job with it."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from PIL import Image
+
+from producer import Client, JobFailed
+from producer.contract import Queue
+from producer.jobs import Job
+from tests.acceptance.origin import Origin
+from tests.chaos.null_model import POISON_COLOUR
+from tests.cli.command import Home
+from tests.delivery.conftest import StartWorker, Supervise
+from tests.delivery.null_workers import MAX_ATTEMPTS, POISON
+from tests.eventually import eventually
+from tests.images.files import encoded
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "bear"]
+TIMEOUT_S = 60
+IN_HAND = 48
+#: A worker measures its model at start, unless it is told what it would find.
+UNMEASURED = {"NAMESHOT_MAX_BATCH": "4"}
+
+
+@pytest.fixture
+def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    with own_valkey.connect() as broker:
+        yield broker
+
+
+def hold(
+    client: Client, origin: Origin, count: int, *, labels: list[str] = LABELS, queue: Queue = "default"
+) -> list[Job]:
+    """So many jobs in hand of a worker, each in its download."""
+    jobs = [client.submit(origin.url("/held/owl.png"), labels, queue=queue) for _ in range(count)]
+    for _ in jobs:
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+    return jobs
+
+
+def suspect(broker: redis.Redis, job_id: str, deaths: int = 2) -> str:
+    """As workers leave it that died with the job in hand."""
+    broker.hset("nameshot:suspects", job_id, deaths)
+    return job_id
+
+
+def alone(broker: redis.Redis) -> bytes | None:
+    """What the only worker says that it runs alone."""
+    keys = broker.keys("nameshot:alone:*")
+    found = broker.get(keys[0]) if keys else None
+    assert not isinstance(found, str)
+    return found
+
+
+def test_the_jobs_of_a_killed_worker_run_beside_one_another_and_a_job_of_high_waits_for_none_of_them(
+    start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
+) -> None:
+    victim = start_worker("victim", NAMESHOT_CONCURRENCY=str(IN_HAND))
+    jobs = hold(client, origin, IN_HAND)
+    victim.process.kill()
+    victim.process.wait()
+
+    heir = start_worker("heir", NAMESHOT_CONCURRENCY=str(IN_HAND + 1))
+    for _ in jobs:  # none of these downloads ends before all of them have begun
+        assert origin.asked.acquire(timeout=TIMEOUT_S), heir.log
+    assert broker.hvals("nameshot:suspects") == [b"1"] * IN_HAND
+    assert client.classify(origin.url("/owl.png"), LABELS, queue="high", result_timeout=TIMEOUT_S).ranking
+
+    origin.hold.set()
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+    assert "it runs alone" not in heir.log
+    eventually(lambda: not broker.exists("nameshot:suspects"), lambda: heir.log)
+
+
+def test_suspects_download_beside_one_another_and_are_marked_only_while_one_runs_alone(
+    start_worker: StartWorker,
+    client: Client,
+    origin: Origin,
+    broker: redis.Redis,
+    tmp_path: Path,
+) -> None:
+    hang = tmp_path / "hang"
+    worker = start_worker("careful", NULL_HANG=str(hang), **UNMEASURED)
+    names = {suspect(broker, f"suspect-{number}") for number in range(4)}
+    jobs = [client.submit(origin.url("/held/owl.png"), LABELS, job_id=name) for name in sorted(names)]
+    for _ in jobs:
+        assert origin.asked.acquire(timeout=TIMEOUT_S), worker.log
+    eventually(lambda: alone(broker) is None)  # their labels have run
+
+    hang.touch()
+    origin.hold.set()
+    eventually(lambda: alone(broker) in {name.encode() for name in names}, lambda: worker.log)
+    hang.unlink()
+
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+    eventually(lambda: not broker.exists("nameshot:suspects"), lambda: worker.log)
+    assert alone(broker) is None
+
+
+def test_a_job_of_high_waits_for_few_of_many_suspects_and_all_of_them_end_in_time(
+    start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
+) -> None:
+    settings = {"NULL_FORWARD_MS": "200", "NAMESHOT_CONCURRENCY": str(IN_HAND + 1), **UNMEASURED}
+    worker = start_worker("patient", NAMESHOT_JOB_TIMEOUT="3", **settings)  # all of them together take three times that
+    jobs = [
+        client.submit(origin.url("/owl.png"), LABELS, job_id=suspect(broker, f"suspect-{number}"))
+        for number in range(IN_HAND)
+    ]
+
+    def answered() -> int:
+        return sum(job.status() == "succeeded" for job in jobs)
+
+    eventually(lambda: answered() > 0, lambda: worker.log)
+    before = answered()
+    assert client.classify(origin.url("/car.jpg"), ["new", "labels"], queue="high", result_timeout=TIMEOUT_S).ranking
+    assert answered() - before < IN_HAND / 4
+
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+    assert "failed" not in worker.log
+
+
+@pytest.mark.parametrize("stage", ["tokens", "prompts", "preparation", "images"])
+def test_a_poison_ends_after_three_deaths_and_its_neighbours_are_answered(
+    stage: str, supervise: Supervise, client: Client, command: Home, origin: Origin, broker: redis.Redis
+) -> None:
+    origin.pages["/poison.png"] = ("image/png", encoded(Image.new("RGB", (64, 64), POISON_COLOUR), "PNG"))
+    is_label = stage in ("tokens", "prompts")
+    settings = {"NULL_POISONED_STAGE": stage, "NAMESHOT_CONCURRENCY": str(IN_HAND + 1), **UNMEASURED}
+    with supervise("poisoned", poison_label=POISON, **settings) as workers:
+        mates = hold(client, origin, IN_HAND)
+        path, labels = ("/held/owl.png", ["fox", POISON]) if is_label else ("/held/poison.png", LABELS)
+        culprit = client.submit(origin.url(path), labels)
+        began_s = time.monotonic()
+        origin.hold.set()
+
+        with pytest.raises(JobFailed) as failed:
+            culprit.result(timeout=TIMEOUT_S)
+        assert failed.value.code == "poisoned"
+        assert all(mate.result(timeout=TIMEOUT_S).ranking for mate in mates)
+        assert time.monotonic() - began_s < TIMEOUT_S
+        assert workers.starts == MAX_ATTEMPTS + 1
+        eventually(lambda: not broker.exists("nameshot:suspects"), lambda: workers.log)
+
+    (letter,) = command.run("dead-letters", "list", "--json").json_lines
+    assert (letter["id"], letter["code"], letter["deaths"]) == (culprit.id, "poisoned", MAX_ATTEMPTS)
+
+
+def test_a_poisoned_image_of_a_bulk_job_ends_after_three_deaths_and_the_other_images_are_answered(
+    supervise: Supervise, client: Client, command: Home, origin: Origin
+) -> None:
+    origin.pages["/poison.png"] = ("image/png", encoded(Image.new("RGB", (64, 64), POISON_COLOUR), "PNG"))
+    urls = [origin.url(path) for path in ("/owl.png", "/car.jpg", "/poison.png", "/owl.png")]
+    with supervise("poisoned", NULL_POISONED_STAGE="images", **UNMEASURED) as workers:
+        outcomes = list(client.classify_many(urls, LABELS))
+
+        assert workers.starts == MAX_ATTEMPTS + 1
+    failures = {outcome.index: outcome.error for outcome in outcomes if outcome.error}
+    assert {index: failure.code for index, failure in failures.items()} == {2: "poisoned"}
+    (letter,) = command.run("dead-letters", "list", "--json").json_lines
+    assert (letter["image"], letter["deaths"]) == (2, MAX_ATTEMPTS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_killed_while_it_drains_blames_no_job(
+    number: signal.Signals, start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
+) -> None:
+    leaving = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600")
+    jobs = hold(client, origin, 3)
+    leaving.process.send_signal(number)
+    eventually(lambda: alone(broker) == b"draining", lambda: leaving.log)
+    leaving.process.kill()
+    leaving.process.wait()
+
+    origin.hold.set()
+    start_worker("heir")
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+    assert not broker.exists("nameshot:suspects")
+    assert not broker.keys("nameshot:alone:*")
+
+
+def test_a_suspect_that_runs_alone_while_its_worker_drains_is_to_blame_for_its_death(
+    start_worker: StartWorker,
+    client: Client,
+    origin: Origin,
+    broker: redis.Redis,
+    tmp_path: Path,
+) -> None:
+    hang = tmp_path / "hang"
+    settings = {"NULL_HANG": str(hang), "NAMESHOT_FETCH_ALLOW": "127.0.0.1/32:*", **UNMEASURED}
+    leaving = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600", **settings)
+    with Origin() as another:
+        another.pages = origin.pages
+        (mate,) = hold(client, another, 1)
+        culprit = client.submit(origin.url("/held/owl.png"), LABELS, job_id=suspect(broker, "suspect"))
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+        leaving.process.send_signal(signal.SIGTERM)
+        eventually(lambda: alone(broker) == b"draining", lambda: leaving.log)
+        hang.touch()
+        origin.hold.set()
+        eventually(lambda: alone(broker) == b"suspect", lambda: leaving.log)
+        leaving.process.kill()
+        leaving.process.wait()
+        hang.unlink()
+        another.hold.set()
+
+        heir = start_worker("heir", NAMESHOT_FETCH_ALLOW="127.0.0.1/32:*")
+        with pytest.raises(JobFailed, match="poisoned"):
+            culprit.result(timeout=TIMEOUT_S)
+        assert mate.result(timeout=TIMEOUT_S).ranking
+        assert heir.log.count("it runs alone") == 0
