@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
+from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.fetch.address_policy import AddressPolicy, AllowedAddress
@@ -107,19 +108,27 @@ class Fetcher:
         self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, _tls_context(ca_file)), headers)
         self._closing = threading.Event()
 
-    def fetch(self, url: str, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> bytes:
+    def fetch(
+        self,
+        url: str,
+        *,
+        timeout_s: float | None = None,
+        scope: CancelScope | None = None,
+        queue: Queue = "default",
+    ) -> bytes:
         """The image's bytes.
 
         Args:
             url: where it is.
             timeout_s: seconds for this download; more than the fetcher's own is clamped to it.
             scope: the download is over when this is, in any case.
+            queue: whose share it has of what a host may be asked at once.
 
         Raises:
             JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
             Cancelled: somebody has cancelled the scope.
         """
-        return self.ask(self.judge(url), timeout_s=timeout_s, scope=scope).body
+        return self.ask(self.judge(url), timeout_s=timeout_s, scope=scope, queue=queue).body
 
     def judge(self, url: str) -> Target:
         """What a URL leads to, if it may be asked at all.
@@ -136,6 +145,7 @@ class Fetcher:
         *,
         timeout_s: float | None = None,
         scope: CancelScope | None = None,
+        queue: Queue = "default",
     ) -> Fetched:
         """As `fetch`, with what its server says of using the answer again.
 
@@ -146,7 +156,7 @@ class Fetcher:
             raise RuntimeError("the fetcher is closed")
         time_s = min(self._timeout_s, timeout_s if timeout_s is not None else self._timeout_s)
         within = (scope or CancelScope(math.inf)).within(time_s)
-        return _contained(lambda: self._fetch(target, known, within), within)
+        return _contained(lambda: self._fetch(target, known, within, queue), within)
 
     def close(self) -> None:
         """End running downloads and close every connection."""
@@ -160,7 +170,7 @@ class Fetcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _fetch(self, target: Target, known: Terms | None, scope: CancelScope) -> Fetched:
+    def _fetch(self, target: Target, known: Terms | None, scope: CancelScope, queue: Queue) -> Fetched:
         attempts = 0
         failure: FetchFailed | None = None
         while True:
@@ -168,7 +178,7 @@ class Fetcher:
             if scope.is_over:
                 raise timed_out()
             try:
-                return self._attempt(target, known, scope, is_first=attempts == 1)
+                return self._attempt(target, known, scope, queue, is_first=attempts == 1)
             except FetchFailed as error:
                 if failure is not None and error.code == "host_unavailable":
                     raise failure from None  # what made its host unavailable says more than that it is
@@ -178,14 +188,18 @@ class Fetcher:
                 raise failure
             scope.sleep(pause_s)
 
-    def _attempt(self, target: Target, known: Terms | None, scope: CancelScope, *, is_first: bool) -> Fetched:
+    def _attempt(
+        self, target: Target, known: Terms | None, scope: CancelScope, queue: Queue, *, is_first: bool
+    ) -> Fetched:
         seen = {target.url}
         while True:
             conditions = known.conditions() if known is not None else {}
             asked_s = time.monotonic()
             with (
-                self._hosts.visit(target, scope, is_first=is_first) as visit,
-                self._session.exchange(target, scope, may_reuse=is_first, conditions=conditions) as response,
+                self._hosts.visit(target, scope, is_first=is_first, queue=queue) as visit,
+                self._session.exchange(
+                    target, scope, may_reuse=is_first, conditions=conditions, queue=queue
+                ) as response,
             ):
                 visit.answered = True
                 headers, now_s = response.raw.headers, time.monotonic()
