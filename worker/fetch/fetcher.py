@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
-import ssl
 import threading
 import time
 import traceback
@@ -14,9 +12,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import urljoin
-
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.util.ssl_ import create_urllib3_context
 
 from producer.contract import Queue
 from producer.errors import JobFailed
@@ -32,6 +27,7 @@ from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedAdapter, GuardedResponse, GuardedSession
+from worker.fetch.tls import tls_context
 from worker.fetch.url_policy import FORBIDDEN, SCHEME, Target, UrlPolicy
 
 #: Image URLs of CDNs and shorteners redirect once or twice.
@@ -105,7 +101,7 @@ class Fetcher:
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
         # Bytes must come as they are: compressed ones could grow a thousandfold once decoded.
         headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
-        self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, _tls_context(ca_file)), headers)
+        self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, tls_context(ca_file)), headers)
         self._closing = threading.Event()
 
     def fetch(
@@ -265,15 +261,3 @@ def mute_http_loggers() -> None:
     """Keep urllib3 quiet: its warning about malformed headers holds the URL. Errors of ours are logged by us."""
     for name in ("urllib3", "requests"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-@functools.cache
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or later, the certificate checked against the name; made once, as loading authorities takes 20 ms."""
-    context = create_urllib3_context()
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.check_hostname = True
-    context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
-    if ca_file is not None:
-        context.load_verify_locations(cafile=ca_file)
-    return context
