@@ -75,7 +75,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 *_GREETING,
                 *_LISTENING,
                 *("eval", "exec", "expire", "get", "hlen", "info", "llen", "lpush", "mget", "multi"),
-                *("publish", "sadd", "set", "smembers"),
+                *("pexpire", "publish", "sadd", "set", "smembers"),
             ),
             appends_to=(*queues, claims),
         ),

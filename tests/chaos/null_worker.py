@@ -12,7 +12,6 @@ Environment:
     NULL_LOAD_ERROR: what loading the model fails with, as a text that no log may hold.
     NULL_ERROR_TEXT: what images of three colours fail with, see `tests.chaos.null_model`; no log may hold it either.
     NULL_HOSTS: a file of addresses and names, see `tests.chaos.hosts_file`.
-    NULL_STORE_RETRIES: how often storing an answer is tried again, instead of for 95 s.
     NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
         when its image is about to be embedded. A job that had its answer already is taken and not run.
 """
@@ -77,6 +76,4 @@ if "NULL_EXECUTIONS" in os.environ:
     _log_executions(os.environ["NULL_EXECUTIONS"])
 if "NULL_HOSTS" in os.environ:
     socket.getaddrinfo = looking_into(Path(os.environ["NULL_HOSTS"]))
-if "NULL_STORE_RETRIES" in os.environ:
-    app.conf.result_backend_max_retries = int(os.environ["NULL_STORE_RETRIES"])
 app.load_model = _load_null_model

@@ -55,6 +55,12 @@ class Departure:
             self._leaving_since_s = time.monotonic()
             self._in_a_thread(0.0)
 
+    def fail(self) -> None:
+        """End after an error that nothing here mends: what runs has the usual time to finish, and the status is 70."""
+        if self._leaving_since_s is None:
+            self._leaving_since_s = time.monotonic()
+            self._in_a_thread(self._drain_timeout_s, os.EX_SOFTWARE)
+
     def _drain_first(self, celerys: Any) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, frame: FrameType | None) -> None:
             now_s = time.monotonic()
@@ -68,11 +74,11 @@ class Departure:
 
         return handle
 
-    def _in_a_thread(self, delay_s: float) -> None:
+    def _in_a_thread(self, delay_s: float, status: int = os.EX_OK) -> None:
         # A handler interrupts the main thread wherever it is, with whatever locks it holds.
-        threading.Thread(target=self._depart, args=(delay_s,), name="departure", daemon=True).start()
+        threading.Thread(target=self._depart, args=(delay_s, status), name="departure", daemon=True).start()
 
-    def _depart(self, delay_s: float) -> None:
+    def _depart(self, delay_s: float, status: int) -> None:
         ends_s = time.monotonic() + delay_s
         self._marks.drain()
         if delay_s and self._drained.wait(max(0.0, ends_s - time.monotonic())):
@@ -81,4 +87,4 @@ class Departure:
         self._marks.close()
         self._leave()
         logging.shutdown()
-        os._exit(0)
+        os._exit(status)
