@@ -32,7 +32,7 @@ from worker.delivery.isolation import Isolation
 from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.garbage import settle
-from worker.model import Model, ModelError, load_model, load_preparation
+from worker.model import DeviceLostError, Model, ModelError, load_model, load_preparation
 from worker.model.pixels import Preparation
 from worker.readiness import Readiness
 from worker.ready_file import ReadyFile
@@ -131,6 +131,9 @@ def _start(sender: Any, **_: Any) -> None:
     logs.configure(app.settings.log_level, app.settings.log_format)
     try:
         _load(sender)
+    except DeviceLostError as error:
+        logger.critical("%s", error)
+        raise SystemExit(os.EX_SOFTWARE) from None
     except (NameshotError, ModelError) as error:
         raise refusal(error) from None
     except Exception as error:

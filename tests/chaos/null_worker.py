@@ -8,6 +8,7 @@ Environment:
     NULL_BURN_MS: CPU time that preparing an image takes under Python's lock (0).
     NULL_POISON_LABEL: a prompt with this label ends the process.
     NULL_POISONED_STAGE: where it does so, or an image of `tests.chaos.null_model.POISON_COLOUR` (prompts).
+    NULL_BREAKING_LABEL: a prompt with this label loses the device.
     NULL_HANG: a file; while it exists, every forward pass hangs.
     NULL_LOAD_ERROR: what loading the model fails with, as a text that no log may hold.
     NULL_ERROR_TEXT: what images of three colours fail with, see `tests.chaos.null_model`; no log may hold it either.
@@ -42,6 +43,7 @@ def _load_null_model(_model: str, **_: Any) -> NullModel:
         burn_ms=float(os.environ.get("NULL_BURN_MS", "0")),
         poison_label=os.environ.get("NULL_POISON_LABEL"),
         poisoned_stage=cast(PoisonedStage, os.environ.get("NULL_POISONED_STAGE", "prompts")),
+        breaking_label=os.environ.get("NULL_BREAKING_LABEL"),
         hangs=Path(os.environ["NULL_HANG"]).exists if "NULL_HANG" in os.environ else lambda: False,
         on_prepare=_run,
         error_text=os.environ.get("NULL_ERROR_TEXT"),
