@@ -106,6 +106,12 @@ class _Keys:
         self.counters = tuple(map(taken_name, names))
         #: kombu notes each queue that a plain Celery client sends to.
         self.bindings = tuple(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in names)
+        #: The first is for workers of the version before, which note their queues, too.
+        exchanges = (queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox")
+        self.remote_control = (
+            "_kombu.binding_deadlines",
+            *(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in exchanges),
+        )
         self.embeddings = f"{prefix}:embeddings:*"
         self.claims = claim_key(prefix, "*")
         self.answers = answer_key("*")
@@ -158,7 +164,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
         Role(
             "worker",
             # A subscription to a pattern needs that very pattern, and kombu's name the broker's database.
-            (*channels, f"/{database}.celery.pidbox", f"/{database}.celeryev/worker.*"),
+            (*channels, f"/{database}.celery.pidbox", f"/{database}.celeryev/*"),
             (
                 *(*_GREETING, *_LISTENING, "exec", "info", "multi", "psubscribe", "publish", "punsubscribe"),
                 *("scan", "script|exists", "script|load", "time"),
@@ -185,8 +191,14 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                     (keys.answers,),
                     ("del", "eval", "evalsha", "expire", "get", "mget", "pexpire", "sadd", "set", "sismember"),
                 ),
-                # Replies to Celery's remote control, by which plain clients revoke jobs.
-                Grant(("*.celery.pidbox", "_kombu.binding.*", "unacked*"), ("lpush", "sadd")),
+                # Celery's remote control: kombu waits for replies in four lists, notes who waits, and what it has read.
+                Grant(
+                    ("*.celery.pidbox*", "unacked*", *keys.remote_control),
+                    (
+                        *("brpop", "del", "exists", "expire", "hdel", "hget", "hset", "llen", "lpush", "rpush", "sadd"),
+                        *("smembers", "srem", "zadd", "zrangebyscore", "zrem"),
+                    ),
+                ),
             ),
         ),
         Role(

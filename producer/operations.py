@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from producer.answers import FIRST_ANSWER_WINS, Answer, cancelled_meta
-from producer.contract import QUEUES, Queue, answer_key, cancel_channel, claim_key, queue_name, rung_name
+from producer.contract import (
+    QUEUES,
+    Queue,
+    answer_key,
+    cancel_channel,
+    claim_key,
+    forgotten_key,
+    queue_name,
+    rung_name,
+)
 from producer.errors import JobConflict, JobNotFound, QueueFull
 from producer.submission import Submission
 
@@ -122,9 +131,8 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
         return False
     if standing.state == "unknown":
         raise not_found(job_id)
-    written = yield Call(
-        "results", ("EVAL", FIRST_ANSWER_WINS, 1, answer_key(job_id), cancelled_meta(job_id), result_ttl_s)
-    )
+    keys, arguments = (answer_key(job_id), forgotten_key(job_id)), (cancelled_meta(job_id), result_ttl_s, "")
+    written = yield Call("results", ("EVAL", FIRST_ANSWER_WINS, len(keys), *keys, *arguments))
     if not written:
         return False
     done = f" Job {job_id} is cancelled, but a worker that runs it may not have been told."

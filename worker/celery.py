@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import redis
 from celery import Celery, signals
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -33,9 +32,11 @@ from worker.delivery.isolation import Isolation
 from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.garbage import settle
-from worker.model import Model, ModelError, load_model, load_preparation
+from worker.model import DeviceLostError, Model, ModelError, load_model, load_preparation
 from worker.model.pixels import Preparation
+from worker.readiness import Readiness
 from worker.ready_file import ReadyFile
+from worker.refusals import Refusals
 from worker.revoking import Revoker
 from worker.service import Front, Service, build
 from worker.settings import MAX_CONCURRENCY, WorkerSettings
@@ -55,12 +56,18 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     running: RunningJobs
     cancel_listener: CancelListener
     revoker: Revoker
+    refusals: Refusals
+    readiness: Readiness
     ready_file: ReadyFile
     probes: Probes | None = None
     #: Of the bulk messages in hand.
     outcomes: Outcomes
     #: True from the first moment jobs are taken until the worker is told to stop.
     takes_jobs: bool = False
+    #: True while the event loop is connected to the broker.
+    is_consuming: bool = False
+    #: What the process ends with, once Celery's worker has ended.
+    exit_status: int = 0
     #: A program that brings a model of its own replaces this before the worker starts.
     load_model: Callable[..., Model] = staticmethod(load_model)
     #: Likewise, for one whose model has no `Geometry` and runs in an engine process.
@@ -124,6 +131,9 @@ def _start(sender: Any, **_: Any) -> None:
     logs.configure(app.settings.log_level, app.settings.log_format)
     try:
         _load(sender)
+    except DeviceLostError as error:
+        logger.critical("%s", error)
+        raise SystemExit(os.EX_SOFTWARE) from None
     except (NameshotError, ModelError) as error:
         raise refusal(error) from None
     except Exception as error:
@@ -135,7 +145,7 @@ def _load(sender: Any) -> None:
     check_options(sender, app.own_configuration(), most_threads=MAX_CONCURRENCY)
     warn_of_unread(os.environ, app.endpoints[0])
     app.first_contact.look()
-    app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)
+    app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.readiness.takes_jobs())
     app.ready_file.begin()
     marks = Marks(
         # A stage that runs alone waits for it: once more at once, should a pooled connection have been closed.
@@ -156,6 +166,15 @@ def _load(sender: Any) -> None:
     broker = connect(app.endpoints[0], socket_connect_timeout=1, socket_timeout=1)
     app.running = RunningJobs()
     app.outcomes = Outcomes()
+    app.readiness = Readiness(
+        broker,
+        connect(app.endpoints[1], socket_connect_timeout=1, socket_timeout=1),
+        own_key=app.delivery_keys.in_flight,
+        takes_jobs=lambda: app.takes_jobs,
+        is_consuming=lambda: app.is_consuming,
+        engine_is_here=lambda: app.service.engine.is_here,
+        outage=lambda: app.backend.outage.ailment,
+    )
     app.delivery = Delivery(
         broker,
         app.delivery_keys,
@@ -165,6 +184,12 @@ def _load(sender: Any) -> None:
         device_busy_s=lambda: app.service.engine.busy_s,
         device_limit_s=app.service.device_limit_s,
         overdue=app.running.overdue,
+        waits=app.readiness.waits,
+    )
+    app.refusals = Refusals(
+        keep=app.delivery.dead_letters.malformed,
+        answer=app.backend.refuse,
+        on_settled=lambda: app.service.telemetry.answered("invalid_job"),
     )
     channel = cancel_channel(app.settings.queue_prefix)
     app.cancel_listener = CancelListener(broker, channel, app.running.cancel)
@@ -180,26 +205,12 @@ def _load(sender: Any) -> None:
             app.service.telemetry,
             host=app.settings.metrics_host,
             port=app.settings.metrics_port,
-            not_ready=lambda: _not_ready(broker),
+            not_ready=lambda: app.readiness.complaint(app.delivery.vitality.complaint()),
             not_healthy=app.delivery.vitality.complaint,
         )
     app.delivery.lease.start()
     app.delivery.upkeep.start()
     app.cancel_listener.start()
-
-
-def _not_ready(broker: redis.Redis) -> str | None:
-    if not app.takes_jobs:
-        return "starting or stopping"
-    if complaint := app.delivery.vitality.complaint():
-        return complaint
-    if not app.service.engine.is_here:
-        return "the engine is away"
-    try:
-        broker.ping()
-    except redis.RedisError:
-        return "the broker does not answer"
-    return None
 
 
 def _ready(**_: Any) -> None:
@@ -220,7 +231,8 @@ def _stopping(**_: Any) -> None:
     app.ready_file.look()
 
 
-def _close(**_: Any) -> None:
+def _close(sender: Any, **_: Any) -> None:
+    app.exit_status = sender.exitcode or 0
     app.ready_file.look()  # the signal may have come while it was being made
     app.delivery.departure.drained()
     app.delivery.upkeep.close()

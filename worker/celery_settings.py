@@ -13,11 +13,10 @@ from kombu import Queue as CeleryQueue
 from producer.contract.names import QUEUES, queue_name
 from producer.redis_urls import Endpoint
 from worker.delivery.names import DeliveryKeys
-from worker.results import MAX_PAUSE_MS, MAX_RETRIES
 
 CONNECT_TIMEOUT_S: Final = 2.0
 #: A thread that stores an answer gives up a silent connection after so long, and tries again.
-RESULTS_TIMEOUT_S: Final = 15.0
+RESULTS_TIMEOUT_S: Final = 5.0
 #: After so much silence of the broker the event loop's connection is given up, at the next look, so often as well: a
 #: machine that vanishes closes no connection.
 BROKER_SILENCE_S: Final = 5
@@ -62,11 +61,12 @@ def configuration(
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # MISCONF, READONLY, NOREPLICAS and their like pass as a lost connection does.
+        "broker_channel_error_retry": True,
+        # What is in hand is counted (`worker.consumer.ImageCredit`), from before a reconnection too.
+        "worker_enable_prefetch_count_reduction": False,
         # One pool of connections for all threads; redis-py's is thread-safe.
         "result_backend_thread_safe": True,
-        "result_backend_always_retry": True,
-        "result_backend_max_retries": MAX_RETRIES,
-        "result_backend_max_sleep_between_retries_ms": MAX_PAUSE_MS,
         "redis_socket_timeout": RESULTS_TIMEOUT_S,
         "redis_socket_connect_timeout": CONNECT_TIMEOUT_S,
         "redis_backend_health_check_interval": 25,

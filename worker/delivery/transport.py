@@ -64,11 +64,13 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
         else:
             self.ack(delivery_tag)
 
-    def restore_unacked_once(self, stderr: Any = None) -> None:
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's signature
         """Nothing: a channel also closes when its connection breaks, and then what is in hand goes on.
 
         The process returns what it holds when it leaves; see `worker.delivery.lease`.
         """
+        # Or the registry of finalizers keeps this, and with it the channel of each connection that was.
+        self._on_collect.cancel()
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
         """Nothing times out here: leases end, and `worker.delivery.lease` sees to that."""
@@ -163,6 +165,13 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         names = (self.keys.in_flight, self.keys.in_hand, self.keys.postponed)
         self.holding.eval(POSTPONE, len(names), *names, delivery_tag, until_s)
         self.qos.ack(delivery_tag)
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Keep remote control's reply queue alive: kombu tries each second, and would print a traceback each time."""
+        try:
+            super().maybe_refresh_binding_expiry()
+        except self.ResponseError as error:
+            logger.debug("could not refresh a binding: %s", error)
 
     def _bury(self, tag: str) -> None:
         """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
