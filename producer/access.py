@@ -81,12 +81,18 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
         ),
         Role(
             "worker",
-            # The last three are Celery's remote control, by which plain clients revoke jobs.
-            (*queues, f"~{prefix}:*", f"~{answers}", "~_kombu.binding*", "~*.celery.pidbox", "~unacked*"),
+            (
+                *(*queues, f"~{prefix}:*", f"~{answers}"),
+                # Celery's remote control: plain clients wait there for replies, kombu in four lists, and note it.
+                *("~*.celery.pidbox*", "~unacked*", "~_kombu.binding_deadlines"),
+                # The first two are for workers of versions before, which note their own queues too.
+                *_bindings(queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox"),
+            ),
             # A subscription to a pattern needs that very pattern, and kombu's name the broker's database.
-            (answers, cancel_channel(prefix), f"/{database}.celery.pidbox", f"/{database}.celeryev/worker.*"),
+            (answers, cancel_channel(prefix), f"/{database}.celery.pidbox", f"/{database}.celeryev/*"),
             (
                 *_GREETING,
+                "brpop",  # what `celery inspect` waits for replies with
                 *(
                     "blmove",
                     "decr",
@@ -130,6 +136,11 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
             (*_GREETING, *_LISTENING, "hlen", "info", "llen", "lrange", "mget", "smembers"),
         ),
     )
+
+
+def _bindings(*exchanges: str) -> tuple[str, ...]:
+    """Rules for kombu's notes of which queues belong to these exchanges, and for nobody else's."""
+    return tuple(f"~_kombu.{kind}.{exchange}" for exchange in exchanges for kind in ("binding", "binding_permanent"))
 
 
 def acl_file(prefix: str, passwords: Mapping[RoleName, str], *, database: int = 0) -> str:

@@ -20,7 +20,7 @@ from producer.contract import cancel_channel
 from producer.errors import NameshotError
 from producer.redis_urls import endpoint
 from producer.settings import read_settings
-from worker import logs, revoking, tasks
+from worker import logs, remote_control, tasks
 from worker.cancelling import CancelListener, RunningJobs
 from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
@@ -49,6 +49,8 @@ BROKER_TIMEOUT_S: Final = 8
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     """A Celery app that knows its settings, and in a worker process the service its tasks use."""
 
+    registry_cls = "worker.registry:OnlyOurs"
+    control_cls = "worker.remote_control:CarefulControl"
     service: Service
     delivery: Delivery
     running: RunningJobs
@@ -139,7 +141,7 @@ app.add_defaults(lambda: configuration(app.settings, app.delivery_keys.worker))
 app.loader.override_backends = dict.fromkeys(("redis", "rediss"), "worker.results:FirstAnswerBackend")
 app.steps["consumer"].update((ImageCredit, Pulse))
 tasks.register(app)
-revoking.register()
+remote_control.register()
 
 
 def _keep_our_logging(**_: Any) -> None:

@@ -50,6 +50,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
 
     abstract = True
     Strategy = "worker.messages:careful_strategy"
+    Request = "worker.requests:JobRequest"
     acks_late = True
     # A worker that cannot store or finish a job leaves the message to another one.
     reject_on_worker_lost = True
@@ -189,8 +190,9 @@ def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str
 
 def register(app: Celery) -> None:
     """Add both tasks to an app."""
-    app.task(name=CLASSIFY, base=JobTask, bind=True)(classify)
-    app.task(name=CLASSIFY_MANY, base=JobTask, bind=True, time_factor=BULK_TIME_FACTOR)(classify_many)
+    # Not shared: they would be registered in every other app of the process, which knows no service of ours.
+    app.task(name=CLASSIFY, base=JobTask, bind=True, shared=False)(classify)
+    app.task(name=CLASSIFY_MANY, base=JobTask, bind=True, shared=False, time_factor=BULK_TIME_FACTOR)(classify_many)
 
 
 def _deaths(request: Any) -> Deaths:
