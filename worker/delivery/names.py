@@ -39,6 +39,10 @@ _COUNTS: Final = "n"
 #: Set on each delivered message: how many workers died with it in hand, and with it alone in hand.
 DEATHS_HEADER: Final = "nameshot_deaths"
 DEATHS_ALONE_HEADER: Final = "nameshot_deaths_alone"
+#: Likewise: which submission of its id a message is, by the delivery tag that its sender gave it; "" where it has none.
+LIFE_HEADER: Final = "nameshot_life"
+#: Likewise: what is wrong with the message itself, in a few words without its content.
+FAULT_HEADER: Final = "nameshot_fault"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ for i = 1, queues do
   local raw = pop(KEYS[queues + i]) or pop(KEYS[i])
   if raw then
     local is_read = #raw <= tonumber(ARGV[2])
-    local id = is_read and job_id(raw)
+    local id = #raw <= 4 * tonumber(ARGV[2]) and job_id(raw)  -- of more Redis would read for too long
     local known = indexed(id)
     local tag = known and ARGV[1] .. ' ' .. known or ARGV[1]
     redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. raw)
