@@ -18,9 +18,14 @@ from producer.contract import (
     cancel_channel,
     claim_key,
     dead_letters_key,
+    forget_key,
     in_flight_key,
+    in_hand_key,
     lease_key,
+    mixed_key,
+    postponed_key,
     queue_name,
+    taken_name,
     workers_key,
 )
 
@@ -54,7 +59,7 @@ class Role:
         keys = " ".join(self.keys)
         channels = " ".join(f"&{channel}" for channel in self.channels)
         commands = " ".join(f"+{command}" for command in self.commands)
-        selector = f" ({' '.join(self.appends_to)} +eval +llen +lpush)" if self.appends_to else ""
+        selector = f" ({' '.join(self.appends_to)} +eval +exists +llen +lpush)" if self.appends_to else ""
         return f"clearselectors resetkeys {keys} resetchannels {channels} -@all {commands}{selector}"
 
 
@@ -63,21 +68,24 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
     # With the star, since a plain Celery client asks for the length of each queue's priority steps, and ours for that
     # of `rung_name`.
     queues = tuple(f"~{queue_name(prefix, queue)}*" for queue in QUEUES)
-    watched = tuple(f"%R~{key}" for key in (workers_key(prefix), lease_key(prefix, "*"), in_flight_key(prefix, "*")))
+    by_worker = (lease_key(prefix, "*"), in_flight_key(prefix, "*"))
+    of_all = (workers_key(prefix), in_hand_key(prefix), postponed_key(prefix), mixed_key(prefix))
+    watched = tuple(f"%R~{key}" for key in (*by_worker, *of_all))
+    counters = tuple(f"%R~{taken_name(queue_name(prefix, queue))}" for queue in QUEUES)
     answers, claims = answer_key("*"), f"~{claim_key(prefix, '*')}"
     return (
         Role(
             "producer",
             # kombu notes each queue that it sends to.
-            (claims, f"~{answers}", f"~_kombu.binding*{prefix}.*", *watched),
+            (claims, f"~{answers}", f"~_kombu.binding*{prefix}.*", *watched, *counters),
             (answers, cancel_channel(prefix)),
             (
                 *_GREETING,
                 *_LISTENING,
-                *("eval", "exec", "expire", "get", "hlen", "info", "llen", "lpush", "mget", "multi"),
-                *("publish", "sadd", "set", "smembers"),
+                *("del", "eval", "exec", "exists", "expire", "get", "hlen", "hmget", "info", "llen", "lpush", "mget"),
+                *("multi", "pexpire", "pttl", "publish", "sadd", "set", "sismember", "smembers", "zcard"),
             ),
-            appends_to=(*queues, claims),
+            appends_to=(*queues, claims, f"~{forget_key(prefix)}"),
         ),
         Role(
             "worker",
@@ -127,7 +135,10 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 f"%R~{dead_letters_key(prefix)}",
             ),
             (answers,),
-            (*_GREETING, *_LISTENING, "hlen", "info", "llen", "lrange", "mget", "smembers"),
+            (
+                *(*_GREETING, *_LISTENING, "exec", "exists", "hlen", "hmget", "info", "llen", "lrange", "mget"),
+                *("multi", "pttl", "smembers", "zcard"),
+            ),
         ),
     )
 

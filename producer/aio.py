@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Self
 
 from producer.aio_bulk import run_bulk
 from producer.answers import Answer
+from producer.backlog import Backlog, backlog, queue_depths
 from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
+from producer.ending import cancel, forget
 from producer.jobs import AsyncJob, check_wait, timed_out
-from producer.operations import cancel, look_up, not_found, queue_depths, submit
+from producer.operations import not_found
 from producer.portions import BulkOutcome, BulkPlan, check_many
+from producer.standing import look_up, position
 from producer.submission import JobLike, Submission, Templates, check_job_id
+from producer.submitting import Submitted, submit
 from producer.waiting import AnswerListener
 
 if TYPE_CHECKING:
@@ -82,8 +86,8 @@ class AsyncClient:
                 expires_in=expires_in,
                 queue=queue,
             )
-            await self._submit([submission])
-        return AsyncJob(submission.job_id, self)
+            (submitted,) = await self._submit([submission])
+        return AsyncJob(submission.job_id, self, submitted.is_new)
 
     async def classify(
         self,
@@ -117,10 +121,13 @@ class AsyncClient:
         handles: list[AsyncJob] = []
         for submissions, refusal in self._desk.chunks(jobs):
             if submissions:
-                await self._submit(submissions, before=len(handles))
+                submitted = await self._submit(submissions, before=len(handles))
+                handles += [
+                    AsyncJob(submission.job_id, self, each.is_new)
+                    for submission, each in zip(submissions, submitted, strict=True)
+                ]
             if refusal is not None:
                 raise refusal
-            handles += [AsyncJob(submission.job_id, self) for submission in submissions]
         return handles
 
     def classify_many(
@@ -183,6 +190,19 @@ class AsyncClient:
         """As `Client.cancel`."""
         return await self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
+    async def forget(self, job_id: str) -> bool:
+        """As `Client.forget`."""
+        job_id = check_job_id(job_id)
+        return await self._link.run(forget(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+
+    async def position(self, job_id: str) -> int | None:
+        """As `Client.position`."""
+        return await self._link.run(position(self._config.queue_prefix, job_id))
+
+    async def backlog(self) -> Backlog:
+        """As `Client.backlog`."""
+        return await self._link.run(backlog(self._config.queue_prefix))
+
     async def queue_depths(self) -> dict[Queue, int]:
         """As `Client.queue_depths`."""
         return await self._link.run(queue_depths(self._config.queue_prefix))
@@ -203,8 +223,10 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"AsyncClient(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
 
-    async def _submit(self, submissions: list[Submission], *, before: int = 0) -> None:
-        await self._link.run(submit(submissions, max_queue=self._config.max_queue, submitted_before=before))
+    async def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[Submitted]:
+        config = self._config
+        operation = submit(config.queue_prefix, submissions, max_queue=config.max_queue, submitted_before=before)
+        return await self._link.run(operation)
 
     async def _submit_one(self, submission: Submission) -> None:
         await self._submit([submission])

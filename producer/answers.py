@@ -22,16 +22,21 @@ from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired", "unknown"]
 TERMINAL_STATES: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
-#: KEYS[1] the answer's key (and channel); ARGV[1] its JSON; ARGV[2] its life in seconds.
-#: Returns 1 when written, 0 when a terminal answer stood there already.
+#: KEYS: the answer's key (and channel); the lives of this id whose messages must not answer any more. ARGV: its JSON;
+#: its life in seconds; the life of the message that it answers, empty where that is not known.
+#: Returns 1 when written, 0 when a terminal answer stood there already or the message's life is forgotten.
+#: PEXPIRE needs no memory, and after it Redis refuses no write of the script: a Redis at ``maxmemory`` takes answers.
 FIRST_ANSWER_WINS: Final = """
 local standing = redis.call('GET', KEYS[1])
 if standing then
   local readable, meta = pcall(cjson.decode, standing)
-  if readable and (meta.status == 'SUCCESS' or meta.status == 'FAILURE' or meta.status == 'REVOKED') then
+  if readable and type(meta) == 'table'
+      and (meta.status == 'SUCCESS' or meta.status == 'FAILURE' or meta.status == 'REVOKED') then
     return 0
   end
 end
+if ARGV[3] and ARGV[3] ~= '' and redis.call('SISMEMBER', KEYS[2], ARGV[3]) == 1 then return 0 end
+redis.call('PEXPIRE', KEYS[1], 1000 * ARGV[2])
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[1])
 return 1

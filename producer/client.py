@@ -8,13 +8,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from producer.answers import Answer
+from producer.backlog import Backlog, backlog, queue_depths
 from producer.bulk import run_bulk
 from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
+from producer.ending import cancel, forget
 from producer.jobs import Job, answer_within, check_wait
-from producer.operations import cancel, look_up, not_found, queue_depths, submit
+from producer.operations import not_found
 from producer.portions import BulkOutcome, BulkPlan, check_many
+from producer.standing import look_up, position
 from producer.submission import JobLike, Submission, Templates, check_job_id
+from producer.submitting import Submitted, submit
 
 if TYPE_CHECKING:
     from producer.background import BackgroundListener
@@ -91,12 +95,12 @@ class Client:
             top_k: keep the best k scores in the answer.
             timeout: seconds for the image's download.
             job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``; the same id with the same payload is queued once, however often
-                it is submitted, and lives as long as its result.
+                it is submitted, and lives as long as its result. A job that was purged or lost is queued again.
             expires_in: seconds after which a worker should no longer start it.
             queue: ``high``, ``default`` or ``bulk``.
 
         Raises:
-            JobConflict: ``job_id`` stands for another payload.
+            JobConflict: ``job_id`` stands for another payload; `forget` frees it once it is answered.
             QueueFull: the queue holds ``max_queue`` waiting messages.
         """
         submission = self._desk.single(
@@ -109,8 +113,8 @@ class Client:
             expires_in=expires_in,
             queue=queue,
         )
-        self._submit([submission])
-        return Job(submission.job_id, self)
+        (submitted,) = self._submit([submission])
+        return Job(submission.job_id, self, submitted.is_new)
 
     def classify(
         self,
@@ -157,10 +161,13 @@ class Client:
         handles: list[Job] = []
         for submissions, refusal in self._desk.chunks(jobs):
             if submissions:
-                self._submit(submissions, before=len(handles))
+                submitted = self._submit(submissions, before=len(handles))
+                handles += [
+                    Job(submission.job_id, self, each.is_new)
+                    for submission, each in zip(submissions, submitted, strict=True)
+                ]
             if refusal is not None:
                 raise refusal
-            handles += [Job(submission.job_id, self) for submission in submissions]
         return handles
 
     def classify_many(
@@ -229,6 +236,26 @@ class Client:
         """Cancel a job by its id; see `Job.cancel`."""
         return self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
+    def forget(self, job_id: str) -> bool:
+        """Free the id of a job that is answered, or lost, so that it may be submitted again with any payload.
+
+        The answer is gone for every caller, and what may be left of the job's message never answers again: neither one
+        that is delivered a second time nor a worker that was frozen with it. May be repeated.
+
+        Returns:
+            False where there was nothing to free: the job still waits or runs, or nothing is known of the id.
+        """
+        job_id = check_job_id(job_id)
+        return self._link.run(forget(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+
+    def position(self, job_id: str) -> int | None:
+        """How many messages are before a job's in its queue; None when it does not wait there."""
+        return self._link.run(position(self._config.queue_prefix, job_id))
+
+    def backlog(self) -> Backlog:
+        """How many messages were accepted and are not answered: waiting, postponed, in the hands of workers."""
+        return self._link.run(backlog(self._config.queue_prefix))
+
     def queue_depths(self) -> dict[Queue, int]:
         """The number of waiting messages of each queue."""
         return self._link.run(queue_depths(self._config.queue_prefix))
@@ -249,8 +276,10 @@ class Client:
     def __repr__(self) -> str:
         return f"Client(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
 
-    def _submit(self, submissions: list[Submission], *, before: int = 0) -> None:
-        self._link.run(submit(submissions, max_queue=self._config.max_queue, submitted_before=before))
+    def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[Submitted]:
+        config = self._config
+        operation = submit(config.queue_prefix, submissions, max_queue=config.max_queue, submitted_before=before)
+        return self._link.run(operation)
 
     def _submit_one(self, submission: Submission) -> None:
         self._submit([submission])

@@ -27,7 +27,7 @@ from redis.exceptions import (
 )
 
 from producer.errors import BrokerUnavailable, SettingsError
-from producer.operations import Call, Operation
+from producer.operations import Call, Operation, Together
 from producer.redis_urls import Endpoint
 
 T = TypeVar("T")
@@ -60,11 +60,16 @@ class BlockingLink:
             result: T = finished.value
             return result
 
-    def _execute(self, call: Call) -> Any:
+    def _execute(self, call: Call | Together) -> Any:
         attempts = Attempts(call, self._endpoints[call.server])
         while True:
             try:
-                return self._servers[call.server].execute_command(*call.command)
+                if isinstance(call, Call):
+                    return self._servers[call.server].execute_command(*call.command)
+                with self._servers[call.server].pipeline(transaction=True) as pipe:
+                    for command in call.commands:
+                        pipe.execute_command(*command)
+                    return pipe.execute()
             except RedisError as error:
                 attempts.failed(error)
 
@@ -92,14 +97,14 @@ class AsyncLink:
             result: T = finished.value
             return result
 
-    async def _execute(self, call: Call) -> Any:
+    async def _execute(self, call: Call | Together) -> Any:
         attempts = Attempts(call, self._endpoints[call.server])
         task = asyncio.current_task()
         cancellations = task.cancelling() if task else 0
         while True:
             try:
                 async with self._turn:
-                    reply = await self._servers[call.server].execute_command(*call.command)
+                    reply = await _asked(self._servers[call.server], call)
             except RedisError as error:
                 attempts.failed(error)
             else:
@@ -131,7 +136,7 @@ class Attempts:
     takes a reply that lies there for one that never came.
     """
 
-    def __init__(self, call: Call, endpoint: Endpoint) -> None:
+    def __init__(self, call: Call | Together, endpoint: Endpoint) -> None:
         self._call = call
         self._endpoint = endpoint
         self._may_try_again = True
@@ -176,6 +181,15 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
             return f"{where} refused a command ({reason}); check that nothing else uses its keys."
         case _:
             return f"{where} cannot be reached ({reason}); start it, or correct {endpoint.variable}."
+
+
+async def _asked(server: redis.asyncio.Redis, call: Call | Together) -> Any:
+    if isinstance(call, Call):
+        return await server.execute_command(*call.command)
+    async with server.pipeline(transaction=True) as pipe:
+        for command in call.commands:
+            pipe.execute_command(*command)
+        return await pipe.execute()
 
 
 def _blocking(endpoint: Endpoint) -> redis.Redis:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from producer.answers import Answer
 from producer.contract import answer_key
 from producer.errors import BrokerUnavailable
-from producer.operations import look_up
+from producer.standing import look_up
 
 if TYPE_CHECKING:
     from producer.connections import AsyncLink

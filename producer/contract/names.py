@@ -62,6 +62,11 @@ def in_hand_key(prefix: str) -> str:
     return f"{prefix}:in-hand"
 
 
+def postponed_key(prefix: str) -> str:
+    """The sorted set of the messages that may not run yet, by when they may."""
+    return f"{prefix}:postponed"
+
+
 def mixed_key(prefix: str) -> str:
     """The key that exists for a day after a worker was seen that keeps neither `taken_name` nor `in_hand_key`."""
     return f"{prefix}:mixed"
