@@ -60,21 +60,21 @@ def backlog(prefix: str) -> Operation[Backlog]:
     members: Command = ("SMEMBERS", workers_key(prefix))
     postponed: Command = ("ZCARD", postponed_key(prefix))
     lengths = _lengths(prefix)
-    workers = sorted((yield Together("broker", (members,)))[0])
+    workers = sorted((yield Together("broker", (members,)))[0] or ())
     while True:
         names = [bytes(worker).decode(errors="replace") for worker in workers]
         hands: list[Command] = []
         for name in names:
             hands += (("MGET", lease_key(prefix, name)), ("HLEN", in_flight_key(prefix, name)))
         replies = yield Together("broker", (members, postponed, *lengths, *hands))
-        known, workers = workers, sorted(replies[0])
+        known, workers = workers, sorted(replies[0] or ())
         if known == workers:
             break
     leases = [found[0] is not None for found in replies[2 + len(lengths) :: 2]]
-    held = replies[3 + len(lengths) :: 2]
+    held = [count or 0 for count in replies[3 + len(lengths) :: 2]]
     return Backlog(
         _by_queue(replies[2:][: len(lengths)]),
-        postponed=replies[1],
+        postponed=replies[1] or 0,
         in_hand=sum(count for count, lives in zip(held, leases, strict=True) if lives),
         in_dead_hands=sum(count for count, lives in zip(held, leases, strict=True) if not lives),
         workers=sum(leases),
@@ -90,9 +90,9 @@ def _lengths(prefix: str) -> tuple[Command, ...]:
     return tuple(("LLEN", name) for queue in QUEUES for name in _lists(prefix, queue))
 
 
-def _by_queue(lengths: list[int]) -> dict[Queue, int]:
+def _by_queue(lengths: list[int | None]) -> dict[Queue, int]:
     each = len(lengths) // len(QUEUES)
-    return {queue: sum(lengths[number * each :][:each]) for number, queue in enumerate(QUEUES)}
+    return {queue: sum(filter(None, lengths[number * each :][:each])) for number, queue in enumerate(QUEUES)}
 
 
 def _lists(prefix: str, queue: Queue) -> tuple[str, ...]:

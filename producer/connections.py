@@ -69,7 +69,7 @@ class BlockingLink:
                 with self._servers[call.server].pipeline(transaction=True) as pipe:
                     for command in call.commands:
                         pipe.execute_command(*command)
-                    return pipe.execute()
+                    return _of_our_kind(pipe.execute(raise_on_error=False))
             except RedisError as error:
                 attempts.failed(error)
 
@@ -189,7 +189,15 @@ async def _asked(server: redis.asyncio.Redis, call: Call | Together) -> Any:
     async with server.pipeline(transaction=True) as pipe:
         for command in call.commands:
             pipe.execute_command(*command)
-        return await pipe.execute()
+        return _of_our_kind(await pipe.execute(raise_on_error=False))
+
+
+def _of_our_kind(replies: list[Any]) -> list[Any]:
+    """Several replies, None for a key of a wrong kind: it holds nothing of ours, and hides nothing of the others."""
+    for reply in replies:
+        if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
+    return [None if isinstance(reply, Exception) else reply for reply in replies]
 
 
 def _blocking(endpoint: Endpoint) -> redis.Redis:

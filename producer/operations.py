@@ -41,6 +41,8 @@ class Call:
 class Together:
     """Several commands between which Redis serves no other client (MULTI); the reply is the list of theirs.
 
+    The reply of a command on a key of a wrong kind is None.
+
     Attributes:
         if_unanswered, if_failed: as those of `Call`.
     """

@@ -18,12 +18,14 @@ class Standing:
     Attributes:
         claim, place: what the broker holds of it; of an answered job they are not read.
         ahead: how many messages are before its own; None where it does not wait.
+        is_doubtful: whether it may be lost, although its queue is not known to have passed it.
     """
 
     answer: Answer
     claim: bytes | None = None
     place: bytes | None = None
     ahead: int | None = None
+    is_doubtful: bool = False
 
     @property
     def is_lost(self) -> bool:
@@ -65,7 +67,9 @@ def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing
             if traces.is_held:
                 found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place)
             elif ahead is not None:
-                found[job_id] = Standing(Answer("queued"), traces.claim, traces.place, ahead)
+                # It may have begun in the hands of a worker that died; one of an older version counts nothing.
+                state = _begun(answers[job_id]) if seen.is_mixed else Answer("queued")
+                found[job_id] = Standing(state, traces.claim, traces.place, ahead, seen.is_beyond(job_id))
             else:
                 missing.append(job_id)
         if missing:

@@ -40,10 +40,11 @@ end
 """
 
 #: Takes jobs in order until one is refused, and never leaves an id taken with nothing queued.
-#: KEYS: those of each queue, then for each job its claim and its place. ARGV: most waiting messages, how many queues,
-#: the short name of each; then for each job its queue's number, its fingerprint, its claim's life in seconds, its
-#: message's life, its message. Returns how many were taken (or stood there already), why it stopped, for each of them
-#: how many messages are ahead of it, or -1 where another message stands for the id, and each queue's counter.
+#: KEYS: those of each queue, then for each job its claim and its place. ARGV: most waiting messages; how many queues;
+#: 'stop' where the first id that is claimed is to be looked at, before anything more is queued; the short name of each
+#: queue; then for each job its queue's number, its fingerprint, its claim's life in seconds, its message's life, its
+#: message. Returns how many were taken (or stood there already), why it stopped, for each of them how many messages are
+#: ahead of it, or -1 where another message stands for the id, and each queue's counter.
 _SUBMIT: Final = (
     OPEN_QUEUE
     + """
@@ -56,7 +57,7 @@ end
 local jobs = (#KEYS - 21 * count) / 2
 for i = 1, jobs do
   local claim, place = KEYS[21 * count + 2 * i - 1], KEYS[21 * count + 2 * i]
-  local of, fingerprint, seconds, life, message = unpack(ARGV, 5 * i + count - 2, 5 * i + count + 2)
+  local of, fingerprint, seconds, life, message = unpack(ARGV, 5 * i + count - 1, 5 * i + count + 3)
   of = tonumber(of)
   local standing = redis.call('GET', claim)
   if standing then
@@ -65,14 +66,14 @@ for i = 1, jobs do
     if its_life == life then  -- the reply to this very call was lost
       queues[of] = queues[of] or open(21 * of - 20)
       ahead[i] = math.max(0, number - queues[of].taken - 1)
-    elseif standing ~= fingerprint then
+    elseif ARGV[3] == 'stop' or standing ~= fingerprint then
       ahead[i] = nil
-      return finish(i - 1, 'conflict')
+      return finish(i - 1, ARGV[3] == 'stop' and 'standing' or 'conflict')
     end
   else
     queues[of] = queues[of] or open(21 * of - 20)
     if queues[of].ahead + queues[of].steps >= most then return finish(i - 1, 'full') end
-    ahead[i] = push(queues[of], ARGV[2 + of], claim, place, fingerprint, seconds, life, message)
+    ahead[i] = push(queues[of], ARGV[3 + of], claim, place, fingerprint, seconds, life, message)
   end
 end
 return finish(jobs, 'taken')
@@ -128,18 +129,15 @@ def submit(
         QueueFull: likewise.
     """
     done: list[Submitted] = []
+    lost: dict[str, Standing] | None = None
     while len(done) < len(submissions):
         rest = submissions[len(done) :]
-        count, outcome, ahead, counters = yield _call(prefix, rest, max_queue)
+        count, outcome, ahead, counters = yield _call(prefix, rest, max_queue, then="stop" if lost is None else "go on")
         queues = _queues(rest)
-        standing = [submission for submission, before in zip(rest, ahead, strict=False) if before < 0]
-        if outcome == b"conflict":
-            standing.append(rest[count])
-        lost = yield from _lost(prefix, standing)
         for submission, before in zip(rest, ahead, strict=False):
             if before >= 0:
                 done.append(Submitted(True, before, counters[queues.index(submission.queue)]))
-            elif submission.job_id in lost:
+            elif lost and submission.job_id in lost:
                 anew = _submit_anew(
                     prefix, submission, lost[submission.job_id], max_queue, submitted_before + len(done)
                 )
@@ -151,7 +149,11 @@ def submit(
         refused, number = rest[count], submitted_before + len(done)
         if outcome == b"full":
             raise _full(refused, max_queue, number)
-        if refused.job_id not in lost:
+        if outcome == b"standing":
+            # Before more is queued: what is lost is known from an empty queue.
+            lost = yield from _lost(prefix, rest[count:])
+            continue
+        if not lost or refused.job_id not in lost:
             raise JobConflict(
                 f"job id {refused.job_id} was used before with another payload; "
                 f"send the same payload or choose another id.{_before(number)}"
@@ -166,10 +168,10 @@ def queue_keys(prefix: str, queue: Queue) -> tuple[str, ...]:
     return (name, rung_name(name), taken_name(name), *step_names(name))
 
 
-def _call(prefix: str, submissions: Sequence[Submission], max_queue: int) -> Call:
+def _call(prefix: str, submissions: Sequence[Submission], max_queue: int, *, then: str) -> Call:
     queues = _queues(submissions)
     keys = [key for queue in queues for key in queue_keys(prefix, queue)]
-    arguments: list[str | int] = [max_queue, len(queues), *queues]
+    arguments: list[str | int] = [max_queue, len(queues), then, *queues]
     for each in submissions:
         keys += (each.claim_name, each.place_name)
         number = queues.index(each.queue) + 1
@@ -185,12 +187,18 @@ def _queues(submissions: Sequence[Submission]) -> list[Queue]:
     return list(dict.fromkeys(submission.queue for submission in submissions))
 
 
-def _lost(prefix: str, standing: Sequence[Submission]) -> Operation[dict[str, Standing]]:
-    """How those of these jobs stand of which neither message nor answer is left."""
-    if not standing:
-        return {}
-    found = yield from examine(prefix, [submission.job_id for submission in standing])
-    return {job_id: each for job_id, each in found.items() if each.is_lost}
+def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str, Standing]]:
+    """How those of these jobs stand that are to be queued, whatever stands for their ids.
+
+    Where that is doubtful, after a stranger's purge, the same message twice is better than none.
+    """
+    found = yield from examine(prefix, [submission.job_id for submission in submissions])
+    lost = {job_id: standing for job_id, standing in found.items() if standing.is_lost}
+    for submission in submissions:
+        standing = found[submission.job_id]
+        if standing.is_doubtful and standing.claim == submission.fingerprint.encode():
+            lost[submission.job_id] = standing
+    return lost
 
 
 def _submit_anew(

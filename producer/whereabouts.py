@@ -112,6 +112,13 @@ class Look:
         found = (self.lines[place.queue].ahead(place) for place in self.traces[job_id].places)
         return next((ahead for ahead in found if ahead is not None), None)
 
+    def is_beyond(self, job_id: str) -> bool:
+        """Whether a job's number is one that its queue has not reached: uncounted messages were removed."""
+        lines = self.lines
+        return not self.is_mixed and all(
+            place.number > lines[place.queue].taken + lines[place.queue].waiting for place in self.traces[job_id].places
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CloseLook:
@@ -190,6 +197,8 @@ def _commands(prefix: str, job_ids: Sequence[str]) -> tuple[Command, ...]:
 
 def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Look:
     values, hands, *lengths, mixed = replies
+    hands = hands or [None] * len(job_ids)
+    lengths = [length or 0 for length in lengths]
     claims, places, counters = values[: 2 * len(job_ids) : 2], values[1 : 2 * len(job_ids) : 2], values[-len(QUEUES) :]
     return Look(
         {
@@ -206,7 +215,7 @@ def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Look:
 
 def _that_note_nothing(workers: Any) -> list[str]:
     """Those of versions up to 0.1; the random part of a later one's name begins with a letter that is no digit."""
-    names = sorted(bytes(worker).decode(errors="replace") for worker in workers)
+    names = sorted(bytes(worker).decode(errors="replace") for worker in workers or ())
     return [name for name in names if not name.rpartition("/")[2].startswith("n")]
 
 
