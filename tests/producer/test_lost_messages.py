@@ -100,13 +100,13 @@ def mget_calls(connection: redis.Redis) -> int:
 
 @contextmanager
 def purged_once(worker: StockWorker, valkey: ValkeyServer, broker: redis.Redis, messages: int) -> Iterator[None]:
-    """Delete the first messages; serve the queue once they have been sent again."""
+    """Delete the first messages; serve the queue once the first has been sent again."""
     ended = threading.Event()
 
     def lose_then_serve() -> None:
         eventually(lambda: subscriptions(valkey) == messages)
         broker.delete("nameshot.bulk")
-        eventually(lambda: broker.llen("nameshot.bulk") == messages)
+        eventually(lambda: broker.llen("nameshot.bulk") > 0)
         with worker.serving("bulk", answer_all):
             ended.wait(30)
 
@@ -145,9 +145,7 @@ def test_a_bulk_of_tasks_sends_again_what_was_purged(
         assert asyncio.run(classify()) == [True] * 6
 
 
-def test_a_message_that_is_lost_every_time_ends_as_a_failure_that_says_so(
-    client: Client, valkey: ValkeyServer, broker: redis.Redis
-) -> None:
+def test_a_message_that_is_lost_every_time_ends_as_a_failure_that_says_so(client: Client, broker: redis.Redis) -> None:
     ended = threading.Event()
     losses = 0
 
