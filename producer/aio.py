@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from producer.aio_bulk import run_bulk
@@ -18,7 +17,7 @@ from producer.operations import not_found
 from producer.portions import BulkOutcome, BulkPlan, check_many
 from producer.standing import look_up, position
 from producer.submission import JobLike, Submission, Templates, check_job_id
-from producer.submitting import Submitted, submit
+from producer.submitting import submit
 from producer.waiting import AnswerListener
 
 if TYPE_CHECKING:
@@ -86,8 +85,7 @@ class AsyncClient:
                 expires_in=expires_in,
                 queue=queue,
             )
-            (submitted,) = await self._submit([submission])
-        return AsyncJob(submission.job_id, self, submitted.is_new)
+            return (await self._submit([submission]))[0]
 
     async def classify(
         self,
@@ -120,12 +118,7 @@ class AsyncClient:
         """As `Client.submit_many`."""
         handles: list[AsyncJob] = []
         for submissions, refusal in self._desk.chunks(jobs):
-            if submissions:
-                submitted = await self._submit(submissions, before=len(handles))
-                handles += [
-                    AsyncJob(submission.job_id, self, each.is_new)
-                    for submission, each in zip(submissions, submitted, strict=True)
-                ]
+            handles += await self._submit(submissions, before=len(handles))
             if refusal is not None:
                 raise refusal
         return handles
@@ -162,7 +155,7 @@ class AsyncClient:
             in_flight=in_flight,
             ordered=ordered,
         )
-        return run_bulk(plan, urls, submit=self._submit_one, wait=self._listener.wait, cancel=self.cancel)
+        return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel=self.cancel)
 
     def job(self, job_id: str) -> AsyncJob:
         """As `Client.job`."""
@@ -215,18 +208,14 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __repr__(self) -> str:
         return f"AsyncClient(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
 
-    async def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[Submitted]:
+    async def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[AsyncJob]:
         config = self._config
         operation = submit(config.queue_prefix, submissions, max_queue=config.max_queue, submitted_before=before)
-        return await self._link.run(operation)
-
-    async def _submit_one(self, submission: Submission) -> None:
-        await self._submit([submission])
+        done = await self._link.run(operation)
+        return [AsyncJob(each.job_id, self, is_new) for each, (is_new, *_) in zip(submissions, done, strict=True)]

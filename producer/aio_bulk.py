@@ -19,7 +19,7 @@ async def run_bulk(
     plan: BulkPlan,
     urls: Iterable[str] | AsyncIterable[str],
     *,
-    submit: Callable[[Submission], Awaitable[None]],
+    submit: Callable[[list[Submission]], Awaitable[object]],
     wait: Callable[[str], Awaitable[Answer]],
     cancel: Callable[[str], Awaitable[bool]],
 ) -> AsyncGenerator[BulkOutcome, None]:
@@ -73,11 +73,11 @@ async def run_bulk(
 
 
 async def _submit_patiently(
-    portion: Portion, submit: Callable[[Submission], Awaitable[None]], patience: Patience
+    portion: Portion, submit: Callable[[list[Submission]], Awaitable[object]], patience: Patience
 ) -> None:
     while portion.submission is not None:
         try:
-            await submit(portion.submission)
+            await submit([portion.submission])
         except (QueueFull, BrokerUnavailable) as error:
             patience.refused(error)
             await asyncio.sleep(RETRY_PAUSE_S)

@@ -74,7 +74,7 @@ def run_bulk(
     plan: BulkPlan,
     urls: Iterable[str],
     *,
-    submit: Callable[[Submission], None],
+    submit: Callable[[list[Submission]], object],
     wait: Callable[[str], Future[Answer]],
     cancel: Callable[[str], bool],
 ) -> Generator[BulkOutcome, None, None]:
@@ -98,7 +98,7 @@ def run_bulk(
                 waiting = None
                 if portion.submission is not None:
                     try:
-                        submit(portion.submission)
+                        submit([portion.submission])
                     except (QueueFull, BrokerUnavailable) as error:
                         patience.refused(error)
                         unsent.append(portion)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from producer.answers import Answer
@@ -18,7 +17,7 @@ from producer.operations import not_found
 from producer.portions import BulkOutcome, BulkPlan, check_many
 from producer.standing import look_up, position
 from producer.submission import JobLike, Submission, Templates, check_job_id
-from producer.submitting import Submitted, submit
+from producer.submitting import submit
 
 if TYPE_CHECKING:
     from producer.background import BackgroundListener
@@ -68,8 +67,7 @@ class Client:
             queue_prefix=queue_prefix,
             max_queue=max_queue,
         )
-        self._desk = config.desk
-        self._link: BlockingLink = BlockingLink(config.broker, config.results)
+        self._desk, self._link = config.desk, BlockingLink(config.broker, config.results)
         # The listener must not refer to this client, whose end ends it.
         make_link = partial(AsyncLink, config.broker, config.results)
         self._listener: BackgroundListener = BackgroundListener(make_link, config.queue_prefix)
@@ -95,7 +93,7 @@ class Client:
             top_k: keep the best k scores in the answer.
             timeout: seconds for the image's download.
             job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``; the same id with the same payload is queued once, however often
-                it is submitted, and lives as long as its result. A job that was purged or lost is queued again.
+                it is submitted, and lives as long as its result; again only if it was purged or lost.
             expires_in: seconds after which a worker should no longer start it.
             queue: ``high``, ``default`` or ``bulk``.
 
@@ -113,8 +111,7 @@ class Client:
             expires_in=expires_in,
             queue=queue,
         )
-        (submitted,) = self._submit([submission])
-        return Job(submission.job_id, self, submitted.is_new)
+        return self._submit([submission])[0]
 
     def classify(
         self,
@@ -160,12 +157,7 @@ class Client:
         """
         handles: list[Job] = []
         for submissions, refusal in self._desk.chunks(jobs):
-            if submissions:
-                submitted = self._submit(submissions, before=len(handles))
-                handles += [
-                    Job(submission.job_id, self, each.is_new)
-                    for submission, each in zip(submissions, submitted, strict=True)
-                ]
+            handles += self._submit(submissions, before=len(handles))
             if refusal is not None:
                 raise refusal
         return handles
@@ -188,8 +180,8 @@ class Client:
 
         The arguments are checked at once; the messages are sent while the outcomes are read. ``urls`` is read in the
         caller's thread, only as far ahead as ``in_flight`` messages, so it may be endless. A bad URL is one outcome
-        with an error. A full queue or a short absence of Redis slows the stream and does not end it. Leaving early
-        (``break``, ``close()``, an exception) cancels the messages that have no answer yet.
+        with an error. A full queue or a short absence of Redis slows the stream; a message that is purged or lost is
+        sent again. Leaving early (``break``, an exception) cancels the messages that have no answer yet.
 
         Args:
             images_per_message: 1 to 64; fewer are sent where the answer would hold more than 20,000 scores.
@@ -212,7 +204,7 @@ class Client:
             in_flight=in_flight,
             ordered=ordered,
         )
-        return run_bulk(plan, urls, submit=self._submit_one, wait=self._listener.wait, cancel=self.cancel)
+        return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel=self.cancel)
 
     def job(self, job_id: str) -> Job:
         """The handle for a known id; asks nothing yet. Raises `InvalidJob` for what cannot be an id."""
@@ -237,16 +229,13 @@ class Client:
         return self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
     def forget(self, job_id: str) -> bool:
-        """Free the id of a job that is answered, or lost, so that it may be submitted again with any payload.
+        """Free the id of a job that is answered, or lost, for any payload; False where there was nothing to free.
 
-        The answer is gone for every caller, and what may be left of the job's message never answers again: neither one
-        that is delivered a second time nor a worker that was frozen with it. May be repeated.
-
-        Returns:
-            False where there was nothing to free: the job still waits or runs, or nothing is known of the id.
+        The answer is gone for every caller, and neither a second delivery of the old message nor a worker that was
+        frozen with it ever answers the new one. May be repeated.
         """
-        job_id = check_job_id(job_id)
-        return self._link.run(forget(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+        operation = forget(self._config.queue_prefix, check_job_id(job_id), result_ttl_s=self._config.result_ttl_s)
+        return self._link.run(operation)
 
     def position(self, job_id: str) -> int | None:
         """How many messages are before a job's in its queue; None when it does not wait there."""
@@ -268,18 +257,14 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         return f"Client(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
 
-    def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[Submitted]:
-        config = self._config
-        operation = submit(config.queue_prefix, submissions, max_queue=config.max_queue, submitted_before=before)
-        return self._link.run(operation)
-
-    def _submit_one(self, submission: Submission) -> None:
-        self._submit([submission])
+    def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[Job]:
+        prefix, most = self._config.queue_prefix, self._config.max_queue
+        operation = submit(prefix, submissions, max_queue=most, submitted_before=before)
+        done = self._link.run(operation)
+        return [Job(each.job_id, self, is_new) for each, (is_new, *_) in zip(submissions, done, strict=True)]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from producer.contract import Queue, forgotten_key, queue_name, rung_name, step_names, taken_name
 from producer.errors import JobConflict, QueueFull
@@ -100,8 +99,7 @@ return {'taken', push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8)), q
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(NamedTuple):
     """What became of a submission that was not refused.
 
     Attributes:
