@@ -21,7 +21,6 @@ from producer.submitting import submit
 
 if TYPE_CHECKING:
     from producer.background import BackgroundListener
-    from producer.connections import BlockingLink
 
 
 class Client:
