@@ -38,8 +38,13 @@ WORKDIR /app
 COPY LICENSE NOTICE ./
 COPY producer producer
 COPY worker worker
+# With a GPU the NVIDIA Container Toolkit refuses a driver that is too old for torch's CUDA, before anything starts. The
+# package index's torch is built for CUDA 13 (drivers from 580 on, GPUs from Turing on); for another build from
+# TORCH_INDEX_URL say --build-arg NVIDIA_REQUIRE_CUDA="cuda>=12.6", for example.
+ARG NVIDIA_REQUIRE_CUDA="cuda>=13.0"
 ENV PATH=/opt/venv/bin:$PATH \
-    HF_HOME=/models
+    HF_HOME=/models \
+    NVIDIA_REQUIRE_CUDA=$NVIDIA_REQUIRE_CUDA
 # Who runs it cannot write here, so the bytecode is made now; and an image whose command does not start is no image.
 RUN python -m compileall -q producer worker \
     && cd / && nameshot --help > /dev/null

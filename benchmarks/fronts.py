@@ -1,23 +1,25 @@
 """Images a second through an engine: of this process, or of its own process with several fronts.
 
-``python -m benchmarks.fronts SOCKET SHAPE THREADS SECONDS`` is one such front.
+``python -m benchmarks.fronts SOCKET THREADS SECONDS`` is one such front.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from PIL import Image
 
 from worker.cancel_scope import CancelScope
 from worker.engine_door import Engine
@@ -28,16 +30,19 @@ from worker.model.pixels import prepared as prepared_pixels
 
 #: A GPU reaches its clock, and its libraries have chosen their kernels, within this share of a measurement before it.
 WARM_UP_SHARE: Final = 0.25
+#: Prepared, 39 MB: as different as a worker's, which come from other processes' memory and not from a cache.
+PICTURES: Final = 256
 #: Loading 1.7 GB from a slow disk.
 START_TIMEOUT_S: Final = 600.0
 
 
-def engine_rate(engine: Engine, image: Prepared, threads: int, seconds: float) -> float:
+def engine_rate(engine: Engine, images: Sequence[Prepared], threads: int, seconds: float) -> float:
     """Images a second that so many threads get, each of which asks again as soon as it is answered."""
     scope = CancelScope(time.monotonic() + START_TIMEOUT_S + 10 * seconds)
+    turns = itertools.cycle(images)
 
     def run() -> int:
-        engine.embed_image(image, "default", scope)
+        engine.embed_image(next(turns), "default", scope)
         return 1
 
     return rate_of(run, threads, seconds)
@@ -64,16 +69,47 @@ def rate_of(run: Callable[[], int], threads: int, seconds: float) -> float:
 
 
 def fronts_rates(
-    folder: Path,
-    device: str,
-    max_batch: int,
-    fronts: int,
-    threads: int,
-    image: Prepared,
-    seconds: float,
-    rounds: int,
+    folder: Path, device: str, max_batch: int, fronts: int, threads: int, seconds: float, rounds: int
 ) -> Iterator[float]:
     """Images a second through an engine process with so many fronts, all of them together, round by round."""
+    with engine_process(folder, device, max_batch) as engine, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(engine.front(threads, seconds)) for _ in range(fronts)]
+        for _ in range(rounds):
+            yield together_per_s(clients)
+
+
+@dataclass(frozen=True)
+class EngineProcess:
+    """One that serves on a path."""
+
+    process: subprocess.Popen[bytes]
+    path: Path
+    environment: Mapping[str, str]
+
+    @contextlib.contextmanager
+    def front(self, threads: int, seconds: float) -> Iterator[subprocess.Popen[str]]:
+        """One of its fronts, connected; `together_per_s` has it measure."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.fronts", str(self.path), str(threads), str(seconds)],
+            env={**self.environment, "CUDA_VISIBLE_DEVICES": ""},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as client:
+            said(client)
+            yield client
+
+
+@contextlib.contextmanager
+def engine_process(
+    folder: Path, device: str, max_batch: int | str, program: str = "worker.engine_process"
+) -> Iterator[EngineProcess]:
+    """One that is ready.
+
+    Args:
+        max_batch: as ``NAMESHOT_MAX_BATCH``.
+        program: the module that runs it.
+    """
     environment = {
         **os.environ,
         "NAMESHOT_MODEL": str(folder),
@@ -83,7 +119,7 @@ def fronts_rates(
     }
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
         path = Path(place) / "engine"
-        engine = subprocess.Popen([sys.executable, "-m", "worker.engine_process", str(path)], env=environment)
+        engine = subprocess.Popen([sys.executable, "-m", program, str(path)], env=environment)
         stack.callback(engine.wait)
         stack.callback(engine.terminate)
         deadline_s = time.monotonic() + START_TIMEOUT_S
@@ -91,36 +127,33 @@ def fronts_rates(
             if engine.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeError(f"the engine process did not start (status {engine.poll()})")
             time.sleep(0.1)
-        shape = json.dumps(image.arrays["pixels"].shape)
-        command = [sys.executable, "-m", "benchmarks.fronts", str(path), shape, str(threads), str(seconds)]
-        clients = [
-            stack.enter_context(
-                subprocess.Popen(
-                    command,
-                    env={**environment, "CUDA_VISIBLE_DEVICES": ""},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for _ in range(fronts)
-        ]
-        for client in clients:
-            said(client)
-        for _ in range(rounds):
-            for client in clients:
-                tell(client)
-            yield sum(float(said(client)) for client in clients)
+        yield EngineProcess(engine, path, environment)
 
 
-def front(path: Path, shape: Sequence[int], threads: int, seconds: float) -> None:
+def together_per_s(clients: Sequence[subprocess.Popen[str]]) -> float:
+    """Images a second of all these fronts at once."""
+    for client in clients:
+        tell(client)
+    return sum(float(said(client)) for client in clients)
+
+
+def different(shape: Sequence[int]) -> list[Prepared]:
+    """So many images that no cache of the processor holds them all."""
+    noise = np.random.default_rng(0).integers(0, 256, (PICTURES, *shape), np.uint8)
+    return [prepared_pixels(pixels) for pixels in noise]
+
+
+def front(path: Path, threads: int, seconds: float) -> None:
     """A front: a line on standard output when it is ready, and its rate for each line on standard input."""
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    engine = RemoteEngine(path, ask_terms(path), slots=threads, on_other_model=lambda: None)
-    engine.embed_image(prepared_pixels(pixels), "default", CancelScope(time.monotonic() + START_TIMEOUT_S))
+    terms = ask_terms(path)
+    if terms.geometry is None:
+        raise SystemExit("a model with an image processor of its own is not measured")
+    images = different(terms.geometry.apply(Image.new("RGB", (640, 480))).shape)
+    engine = RemoteEngine(path, terms, slots=threads, on_other_model=lambda: None)
+    engine.embed_image(images[0], "default", CancelScope(time.monotonic() + START_TIMEOUT_S))
     print("ready", flush=True)
     for _ in sys.stdin:
-        print(engine_rate(engine, prepared_pixels(pixels), threads, seconds), flush=True)
+        print(engine_rate(engine, images, threads, seconds), flush=True)
     engine.close()
 
 
@@ -140,4 +173,4 @@ def tell(client: subprocess.Popen[str]) -> None:
 
 
 if __name__ == "__main__":
-    front(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+    front(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

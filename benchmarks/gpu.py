@@ -1,9 +1,11 @@
 """What the engine makes of a GPU: ``python -m benchmarks.gpu``, on a machine that has one.
 
 Images a second of random checkpoints of ViT-B/32's and ViT-L/14's sizes, on pixels that are ready: the bare forward
-pass at its best batch, the same through `LocalEngine` with as many threads as a worker has images in flight, and
-through an engine process that several fronts feed over shared memory. No queue, no download, no decoding. Not run on a
-GPU yet: ``--device cpu --model-size tiny --seconds 1`` runs the same code anywhere, and says nothing of GPUs.
+pass (`benchmarks.raw`) in batches of several sizes; through `LocalEngine` in batches as a worker would choose them,
+with as many threads as it has images in flight; and through an engine process that several fronts feed over shared
+memory. Shares are of the best bare rate. No queue, no download, no decoding. Not run on a GPU yet; ``python -m
+benchmarks.first_gpu`` is a quicker look at more. ``--device cpu --model-size tiny --seconds 1`` runs the same code
+anywhere, and says nothing of GPUs.
 """
 
 from __future__ import annotations
@@ -18,18 +20,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.fronts import engine_rate, fronts_rates, rate_of
+from benchmarks.fronts import different, engine_rate, fronts_rates
 from benchmarks.machine import cpu_name
+from benchmarks.raw import Raw
 from tests.model.checkpoints import make_checkpoint
-from worker.capacity import default_concurrency
+from worker.capacity import default_concurrency, measured_max_batch, rehearsed_max_batch
 from worker.delivery.fairness import WEIGHTS
-from worker.engine import LocalEngine
-from worker.model import Model, Prepared, load_model
+from worker.engine import PROMPT_BATCH, LocalEngine
+from worker.model import Model, load_model
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "gpu.json"
@@ -83,22 +85,23 @@ def measured(
         make_checkpoint(family, folder)
     model = load_model(str(folder), device=device)
     model.warm_up()
-    image = model.prepare(Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
-    bare = {size: statistics.median(bare_rate(model, image, size, seconds) for _ in range(rounds)) for size in batches}
+    bare = {size: statistics.median(Raw(model, size).eager_per_s(seconds) for _ in range(rounds)) for size in batches}
     best = max(bare, key=bare.__getitem__)
-    in_flight = default_concurrency(best, model.parallel_batches)
-    local = statistics.median(local_rate(model, image, best, in_flight, seconds) for _ in range(rounds))
+    chosen = measured_max_batch(model) if model.device == "cpu" else rehearsed_max_batch(model, None, PROMPT_BATCH)
+    in_flight = default_concurrency(chosen, model.parallel_batches)
+    local = statistics.median(local_rate(model, chosen, in_flight, seconds) for _ in range(rounds))
     dtype = model.dtype
     del model  # the engine process is to have the device alone
     through = {
         count: statistics.median(rates)
         for count in fronts
-        if (rates := list(fronts_rates(folder, device, best, count, -(-in_flight // count), image, seconds, rounds)))
+        if (rates := list(fronts_rates(folder, device, chosen, count, -(-in_flight // count), seconds, rounds)))
     }
     return {
         "model": family,
         "dtype": dtype,
         "best_batch": best,
+        "chosen_batch": chosen,
         "images_in_flight": in_flight,
         "bare_images_per_s": {str(size): round(rate, 1) for size, rate in bare.items()},
         "local_engine_images_per_s": round(local, 1),
@@ -108,22 +111,12 @@ def measured(
     }
 
 
-def bare_rate(model: Model, image: Prepared, batch_size: int, seconds: float) -> float:
-    """Images a second of one forward pass after another; each ends with its vectors on the host."""
-    batch = [image] * batch_size
-
-    def run() -> int:
-        model.embed_images(batch)
-        return batch_size
-
-    return rate_of(run, 1, seconds)
-
-
-def local_rate(model: Model, image: Prepared, max_batch: int, threads: int, seconds: float) -> float:
+def local_rate(model: Model, max_batch: int, threads: int, seconds: float) -> float:
     """Images a second through the engine of this process."""
+    images = different(model.prepare(Image.new("RGB", (640, 480))).arrays["pixels"].shape)
     engine = LocalEngine(model, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None)
     try:
-        return engine_rate(engine, image, threads, seconds)
+        return engine_rate(engine, images, threads, seconds)
     finally:
         engine.close()
 
@@ -147,7 +140,7 @@ def show(report: dict[str, Any]) -> None:
         name, best = f"{model['model']}, {model['dtype']}", str(model["best_batch"])
         table.add_row(name, f"bare, batches of {best}", f"{model['bare_images_per_s'][best]:,.0f}", "100%")
         rate, ratio = model["local_engine_images_per_s"], model["local_engine_ratio"]
-        table.add_row(name, "LocalEngine", f"{rate:,.0f}", f"{ratio:.0%}")
+        table.add_row(name, f"LocalEngine, batches of {model['chosen_batch']}", f"{rate:,.0f}", f"{ratio:.0%}")
         for count, rate in model["engine_process_images_per_s"].items():
             ratio = model["engine_process_ratio"][count]
             table.add_row(name, f"engine process, fronts: {count}", f"{rate:,.0f}", f"{ratio:.0%}")

@@ -53,14 +53,16 @@ def bulk_images(client: Client, url: Url, images: int, labels: Labels) -> Run:
     return Run(answered_s)
 
 
-def worker_settings(valkey: RunningValkey, model: Path | str, picture_port: int) -> dict[str, str]:
+def worker_settings(
+    valkey: RunningValkey, model: Path | str, picture_port: int, *, device: str = "cpu"
+) -> dict[str, str]:
     """The measured worker's whole environment of ours."""
     return {
         "NAMESHOT_BROKER_URL": valkey.broker_url,
         "NAMESHOT_RESULT_BACKEND": valkey.result_backend,
         "NAMESHOT_MODEL": str(model),
         "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{picture_port}",
-        "NAMESHOT_DEVICE": "cpu",
+        "NAMESHOT_DEVICE": device,
         "NAMESHOT_METRICS_PORT": "0",
         # There are fewer pictures than jobs, and every job is to do all of its work.
         "NAMESHOT_EMBEDDING_CACHE_BYTES": "0",

@@ -18,14 +18,13 @@ from producer.portions import BulkOutcome, BulkPlan, check_many
 from producer.standing import look_up, position
 from producer.submission import JobLike, Submission, Templates, check_job_id
 from producer.submitting import submit
-from producer.waiting import AnswerListener
 
 if TYPE_CHECKING:
-    from producer.connections import AsyncLink
+    from producer.aio_links import LinkOfEachLoop
 
 
 class AsyncClient:
-    """As `Client`, for one event loop; it never blocks it, and any number of its tasks may share one.
+    """As `Client`, for asyncio; it never blocks the event loop, and any number of tasks may share one.
 
     ::
 
@@ -33,7 +32,8 @@ class AsyncClient:
             job = await client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
             print((await job.result(timeout=30)).best)
 
-    Arguments and errors are those of `Client`. Thousands of jobs can be awaited at once over one connection.
+    Arguments and errors are those of `Client`. Thousands of jobs can be awaited at once over one connection. In a
+    second event loop, that of a second ``asyncio.run`` or of another thread, it has further connections.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class AsyncClient:
         max_queue: int | None = None,
     ) -> None:
         # As in `Client`: importing the package stays cheap.
-        from producer.connections import MAX_ASYNC_CONNECTIONS, AsyncLink
+        from producer.aio_links import LinkOfEachLoop
 
         self._config = config = configure(
             broker_url=broker_url,
@@ -56,10 +56,7 @@ class AsyncClient:
             max_queue=max_queue,
         )
         self._desk = config.desk
-        self._link: AsyncLink = AsyncLink(config.broker, config.results)
-        self._listener = AnswerListener(self._link, config.queue_prefix)
-        # A thousand tasks that begin at once would write all their messages before the first could be sent.
-        self._writing = asyncio.Semaphore(MAX_ASYNC_CONNECTIONS)
+        self._link: LinkOfEachLoop = LinkOfEachLoop(config)
 
     async def submit(
         self,
@@ -74,7 +71,7 @@ class AsyncClient:
         queue: Queue = "default",
     ) -> AsyncJob:
         """As `Client.submit`."""
-        async with self._writing:
+        async with await self._link.writing():
             submission = self._desk.single(
                 url,
                 labels,
@@ -155,7 +152,7 @@ class AsyncClient:
             in_flight=in_flight,
             ordered=ordered,
         )
-        return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel=self.cancel)
+        return run_bulk(plan, urls, submit=self._submit, wait=self._link.wait, cancel=self.cancel)
 
     def job(self, job_id: str) -> AsyncJob:
         """As `Client.job`."""
@@ -172,7 +169,7 @@ class AsyncClient:
         if not answer.is_terminal and answer.state != "unknown":
             try:
                 async with asyncio.timeout(timeout):
-                    answer = await self._listener.wait(job_id)
+                    answer = await self._link.wait(job_id)
             except TimeoutError:
                 raise timed_out(job_id, timeout) from None
         if answer.state == "unknown":
@@ -201,8 +198,7 @@ class AsyncClient:
         return await self._link.run(queue_depths(self._config.queue_prefix))
 
     async def close(self) -> None:
-        """Close every connection. Tasks that still wait get `BrokerUnavailable`."""
-        await self._listener.close()
+        """Close every connection of this event loop. Tasks that still wait get `BrokerUnavailable`."""
         await self._link.close()
 
     async def __aenter__(self) -> Self:

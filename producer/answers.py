@@ -22,10 +22,10 @@ from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired", "unknown"]
 TERMINAL_STATES: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
-#: KEYS: the answer's key (and channel); the lives of this id whose messages must not answer any more. ARGV: its JSON;
-#: its life in seconds; the life of the message that it answers, empty where that is not known.
-#: Returns 1 when written, 0 when a terminal answer stood there already or the message's life is forgotten.
-#: PEXPIRE needs no memory, and after it Redis refuses no write of the script: a Redis at ``maxmemory`` takes answers.
+#: KEYS: the answer (and its channel), the set of forgotten lives. ARGV: the answer's JSON, its life in seconds, the
+#: life of the message that it answers, empty where that is unknown.
+#: Returns 1 when written, 0 when a terminal answer stood there already, or the message was forgotten.
+#: The first write needs no memory, so that Redis, once it has let it pass, refuses none of those that follow.
 FIRST_ANSWER_WINS: Final = """
 local standing = redis.call('GET', KEYS[1])
 if standing then
@@ -35,8 +35,8 @@ if standing then
     return 0
   end
 end
-if ARGV[3] and ARGV[3] ~= '' and redis.call('SISMEMBER', KEYS[2], ARGV[3]) == 1 then return 0 end
-redis.call('PEXPIRE', KEYS[1], 1000 * ARGV[2])
+if ARGV[3] ~= '' and redis.call('SISMEMBER', KEYS[2], ARGV[3]) == 1 then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2] * 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[1])
 return 1

@@ -7,6 +7,7 @@ so clients import it when they are made.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final, TypeVar
 
 import redis
@@ -16,20 +17,19 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
-    ClusterError,
     InvalidResponse,
-    MovedError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
     ResponseError,
 )
 
-from producer.errors import BrokerUnavailable, SettingsError
-from producer.operations import Call, Operation, Together
+from producer.errors import BrokerUnavailable
+from producer.operations import Call, Operation, Server, Together
+from producer.redis_connections import connect, connect_async
+from producer.redis_failures import unavailable, wants_a_look
+from producer.redis_servers import ASK, what_is_wrong
 from producer.redis_urls import Endpoint
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Two tries of both, on a connection that proves broken or mute and on a fresh one, take less than the 3 s in which
@@ -48,7 +48,11 @@ class BlockingLink:
 
     def __init__(self, broker: Endpoint, results: Endpoint) -> None:
         self._endpoints = {"broker": broker, "results": results}
-        self._servers = {name: _blocking(endpoint) for name, endpoint in self._endpoints.items()}
+        self._servers = {
+            name: connect(endpoint, **_options(endpoint, redis.retry.Retry))
+            for name, endpoint in self._endpoints.items()
+        }
+        self._met: set[Server] = set()
 
     def run(self, operation: Operation[T]) -> T:
         """The operation's result; raises `BrokerUnavailable`, and what the operation raises."""
@@ -64,14 +68,21 @@ class BlockingLink:
         attempts = Attempts(call, self._endpoints[call.server])
         while True:
             try:
-                if isinstance(call, Call):
-                    return self._servers[call.server].execute_command(*call.command)
-                with self._servers[call.server].pipeline(transaction=True) as pipe:
-                    for command in call.commands:
-                        pipe.execute_command(*command)
-                    return _of_our_kind(pipe.execute(raise_on_error=False))
+                if call.server not in self._met:
+                    self._meet(attempts, call.server)
+                return _ask(self._servers[call.server], call)
             except RedisError as error:
                 attempts.failed(error)
+
+    def _meet(self, attempts: Attempts, name: Server) -> None:
+        """Once for each server, before the first command: whether it will do."""
+        attempts.is_sent = False
+        try:
+            attempts.judge(self._servers[name].execute_command(*ASK))
+        except ResponseError as error:
+            logger.debug("%s does not say what it is: %s", attempts.endpoint.shown, error)
+        attempts.is_sent = True
+        self._met.add(name)
 
     def close(self) -> None:
         """Close all connections."""
@@ -84,7 +95,11 @@ class AsyncLink:
 
     def __init__(self, broker: Endpoint, results: Endpoint) -> None:
         self._endpoints = {"broker": broker, "results": results}
-        self._servers = {name: _asynchronous(endpoint) for name, endpoint in self._endpoints.items()}
+        self._servers = {
+            name: connect_async(endpoint, **_options(endpoint, redis.asyncio.retry.Retry))
+            for name, endpoint in self._endpoints.items()
+        }
+        self._met: set[Server] = set()
         self._turn = asyncio.Semaphore(MAX_ASYNC_CONNECTIONS)
 
     async def run(self, operation: Operation[T]) -> T:
@@ -104,14 +119,29 @@ class AsyncLink:
         while True:
             try:
                 async with self._turn:
-                    reply = await _asked(self._servers[call.server], call)
+                    if call.server not in self._met:
+                        await self._meet(attempts, call.server)
+                    reply = await _ask_async(self._servers[call.server], call)
             except RedisError as error:
-                attempts.failed(error)
+                if wants_a_look(error, attempts.endpoint):  # at its port, which takes a moment
+                    await asyncio.to_thread(attempts.failed, error)
+                else:
+                    attempts.failed(error)
             else:
                 if task and task.cancelling() > cancellations:
                     # Python 3.11's wait_for, in which redis-py sends, swallows a cancellation now and then.
                     raise asyncio.CancelledError
                 return reply
+
+    async def _meet(self, attempts: Attempts, name: Server) -> None:
+        """As `BlockingLink` does."""
+        attempts.is_sent = False
+        try:
+            attempts.judge(await self._servers[name].execute_command(*ASK))
+        except ResponseError as error:
+            logger.debug("%s does not say what it is: %s", attempts.endpoint.shown, error)
+        attempts.is_sent = True
+        self._met.add(name)
 
     @property
     def shown(self) -> str:
@@ -138,52 +168,52 @@ class Attempts:
 
     def __init__(self, call: Call | Together, endpoint: Endpoint) -> None:
         self._call = call
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._may_try_again = True
+        #: False while the server is asked what it is, before the command.
+        self.is_sent = True
         self._may_have_run = False
 
     def failed(self, error: RedisError) -> None:
         """Return when the command should be tried again; raise `BrokerUnavailable` otherwise."""
-        if not isinstance(error, _REFUSALS) and "connecting" not in str(error).lower():
+        if self.is_sent and not isinstance(error, _REFUSALS) and "connecting" not in str(error).lower():
             self._may_have_run = True
         broken = isinstance(error, redis.ConnectionError | redis.TimeoutError) and not isinstance(error, _REFUSALS)
         if broken and self._may_try_again:
             self._may_try_again = False
             return
         doubt = self._call.if_unanswered if self._may_have_run else ""
-        raise BrokerUnavailable(unavailable(error, self._endpoint) + doubt + self._call.if_failed) from error
+        raise BrokerUnavailable(unavailable(error, self.endpoint) + doubt + self._call.if_failed) from error
+
+    def judge(self, info: Any) -> None:
+        """Raise `BrokerUnavailable` when a server that answered `ASK` so will never do."""
+        if sentence := what_is_wrong(info, self.endpoint):
+            raise BrokerUnavailable(sentence + self._call.if_failed)
 
 
-def unavailable(error: Exception, endpoint: Endpoint) -> str:
-    """The sentence for a failure of Redis: what, where, and what to do."""
-    where = f"Redis at {endpoint.shown}"
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    match error:
-        case NoPermissionError():
-            return (
-                f"{where} does not permit this user to do that ({reason}); use another role's user, or widen its rules."
-            )
-        case AuthenticationError() | AuthorizationError():
-            return f"{where} refused the user name or password; correct them in {endpoint.variable}."
-        case OutOfMemoryError():
-            return f"{where} is out of memory and takes nothing new; wait until workers have caught up, or enlarge it."
-        case BusyLoadingError():
-            return f"{where} is still loading its data; try again in a moment."
-        case ReadOnlyError():
-            return f"{where} is a read-only replica; set {endpoint.variable} to the primary."
-        case MovedError() | ClusterError():
-            return f"{where} is a Redis Cluster, which Celery cannot use; set {endpoint.variable} to a single server."
-        case redis.TimeoutError() | TimeoutError():
-            return f"{where} did not answer in time; check that it runs and that {endpoint.variable} is right."
-        case InvalidResponse():
-            return f"{where} is something else than Redis ({reason}); correct {endpoint.variable}."
-        case ResponseError():
-            return f"{where} refused a command ({reason}); check that nothing else uses its keys."
-        case _:
-            return f"{where} cannot be reached ({reason}); start it, or correct {endpoint.variable}."
+def _options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
+    ours = {
+        "socket_keepalive": True,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": READ_TIMEOUT_S,
+        "client_name": "nameshot",
+        "protocol": 2,
+        # Nothing is retried below us: a subscription is renewed as a whole, a command by `Attempts`.
+        "retry": retry(NoBackoff(), 0, supported_errors=()),
+    }
+    return {name: value for name, value in ours.items() if name not in endpoint.arguments}
 
 
-async def _asked(server: redis.asyncio.Redis, call: Call | Together) -> Any:
+def _ask(server: redis.Redis, call: Call | Together) -> Any:
+    if isinstance(call, Call):
+        return server.execute_command(*call.command)
+    with server.pipeline(transaction=True) as pipe:
+        for command in call.commands:
+            pipe.execute_command(*command)
+        return _of_our_kind(pipe.execute(raise_on_error=False))
+
+
+async def _ask_async(server: redis.asyncio.Redis, call: Call | Together) -> Any:
     if isinstance(call, Call):
         return await server.execute_command(*call.command)
     async with server.pipeline(transaction=True) as pipe:
@@ -198,36 +228,3 @@ def _of_our_kind(replies: list[Any]) -> list[Any]:
         if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
             raise reply
     return [None if isinstance(reply, Exception) else reply for reply in replies]
-
-
-def _blocking(endpoint: Endpoint) -> redis.Redis:
-    server = redis.Redis.from_url(endpoint.url, **_options(endpoint, redis.retry.Retry))
-    _check_arguments(server.connection_pool, endpoint)
-    return server
-
-
-def _asynchronous(endpoint: Endpoint) -> redis.asyncio.Redis:
-    server = redis.asyncio.Redis.from_url(endpoint.url, **_options(endpoint, redis.asyncio.retry.Retry))
-    _check_arguments(server.connection_pool, endpoint)
-    return server
-
-
-def _options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
-    return {
-        **({} if endpoint.url.startswith("unix:") else {"socket_keepalive": True}),
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": READ_TIMEOUT_S,
-        "client_name": "nameshot",
-        "protocol": 2,
-        # Nothing is retried below us: a subscription is renewed as a whole, a command by `Attempts`.
-        "retry": retry(NoBackoff(), 0, supported_errors=()),
-    }
-
-
-def _check_arguments(pool: Any, endpoint: Endpoint) -> None:
-    """A misspelt query argument shows only when a connection is made, as a TypeError: make one, unconnected."""
-    try:
-        pool.make_connection()
-    except (TypeError, ValueError, RedisError) as error:
-        reason = str(error).rpartition("__init__() ")[2].rstrip(".")
-        raise SettingsError(f"{endpoint.variable} cannot be used: {reason}.") from None

@@ -82,7 +82,7 @@ class DeadLetter:
         image: for one image of a bulk job, its number.
         task: None where it is not one of ours.
         queue: the Redis list that the message waited in.
-        code: ``poisoned`` or ``malformed``.
+        code: ``poisoned``, ``malformed``, or ``unanswerable``: its answer's key holds something else.
         deaths: workers that died with it in hand.
         size_bytes: of the message.
         at: when it was given up, ISO 8601 in UTC.

@@ -1,17 +1,27 @@
-"""Celery's forms of a Redis URL, as redis-py reads them, and as they may be shown."""
+"""What a Redis URL means, read once for client and worker: Celery's forms and redis-py's, and how it may be shown."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from typing import Any, Final, Literal
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from producer.errors import SettingsError
+from producer.redis_arguments import WrongArgument, read_arguments
 
-_TCP: Final = ("redis", "rediss")
+Medium = Literal["tcp", "tls", "unix"]
+
 #: kombu says ``redis+socket``, Celery's result backend ``socket`` too, redis-py ``unix``.
-_SOCKET: Final = ("redis+socket", "socket", "unix")
+_MEDIA: Final[Mapping[str, Medium]] = {
+    "redis": "tcp",
+    "rediss": "tls",
+    "redis+socket": "unix",
+    "socket": "unix",
+    "unix": "unix",
+}
+DEFAULT_PORT: Final = 6379
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,56 +29,72 @@ class Endpoint:
     """One Redis server and database.
 
     Attributes:
-        url: as redis-py reads it; it may hold a password.
-        shown: the same without password and query, for people.
+        url: as it was written; it may hold a password.
+        shown: the same without password and arguments, for people.
         variable: the environment variable that names it.
+        medium: how it is reached.
+        arguments: for redis-py's connection of that medium; ``protocol`` is not among them, since what is said to
+            Redis here is the same in both.
     """
 
     url: str = field(repr=False)
     shown: str
     variable: str
+    medium: Medium
+    arguments: Mapping[str, Any] = field(repr=False, hash=False)
 
 
 def endpoint(url: str, variable: str) -> Endpoint:
     """Read a broker or result backend URL; raises `SettingsError` for one that is no Redis URL."""
-    scheme, separator, _ = url.partition("://")
-    scheme = scheme.lower()
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise SettingsError(f"{variable} is not a URL; it should look like redis://localhost:6379/0.") from None
-    if not separator or scheme not in _TCP + _SOCKET or ";" in url:
+    url = url.strip()
+    scheme, separator, rest = url.partition("://")
+    medium = _MEDIA.get(scheme.lower())
+    if not separator or medium is None or ";" in url:
         raise SettingsError(
             f"{variable} must be one redis://, rediss:// or redis+socket:// URL, not {_shown_scheme(url)}; "
             "other brokers and Sentinel are not supported."
         )
-    host_name = parts.hostname or "localhost"
-    if not is_host(unquote(host_name)):  # redis-py unquotes it
-        raise SettingsError(
-            f"{variable} names the host {host_name[:100]!r}, which cannot be one; "
-            "it should look like redis://localhost:6379/0."
-        )
+    try:
+        parts = urlsplit(f"{scheme.lower()}://{rest}")
+        if (port := parts.port) == 0:
+            raise ValueError
+    except ValueError:
+        raise SettingsError(f"{variable} is not a URL; it should look like redis://localhost:6379/0.") from None
+    if "#" in url:
+        raise SettingsError(f"{variable} holds a #, which ends a URL; in a password, percent-encode it as %23.")
+    host = _host(parts, variable)
     if not _is_utf8(parts.netloc + parts.query):
         raise SettingsError(f"{variable} holds bytes that are not UTF-8; percent-encode them.")
-    query = dict(parse_qsl(parts.query))
-    user = f"{parts.username or ''}:**@" if parts.password else f"{parts.username}@" if parts.username else ""
-    if scheme in _SOCKET:
-        if not parts.path:
+    try:
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        arguments = read_arguments(pairs, tls=medium == "tls")
+    except WrongArgument as error:
+        raise SettingsError(f"{variable} {error}") from None
+    arguments.pop("protocol", None)
+    for name, given in (("username", parts.username), ("password", parts.password)):
+        if given:  # redis-py prefers it to the argument
+            arguments[name] = unquote(given)
+    user = arguments.get("username", "") + (":**" if "password" in arguments else "")
+    user = f"{user}@" if user else ""
+    if medium == "unix":
+        if parts.hostname:
+            raise SettingsError(
+                f"{variable} names the host {parts.hostname[:100]!r} before a socket; a path begins with a slash, "
+                "as in redis+socket:///run/redis.sock."
+            )
+        if not parts.path.strip("/"):
             raise SettingsError(f"{variable} names no socket; it should look like redis+socket:///run/redis.sock.")
-        query.setdefault("db", query.pop("virtual_host", "0").strip("/"))
-        shown = f"redis+socket://{user}{parts.path}"
-        return Endpoint(f"unix://{parts.netloc}{parts.path}?{urlencode(query)}", shown, variable)
-    database = parts.path.strip("/")
-    if database and not database.isdigit():
-        raise SettingsError(f"{variable} must end in a database number, as in redis://localhost:6379/0.")
-    host = f"[{host_name}]" if ":" in host_name else host_name
-    shown = f"{scheme}://{user}{host}:{port or 6379}/{database or 0}"
-    if "ssl_cert_reqs" in query:
-        # Celery documents CERT_REQUIRED, redis-py takes required.
-        query["ssl_cert_reqs"] = query["ssl_cert_reqs"].lower().removeprefix("cert_")
-    rewritten = f"{scheme}://{parts.netloc}{parts.path}" + (f"?{urlencode(query)}" if query else "")
-    return Endpoint(rewritten, shown, variable)
+        arguments |= {"path": unquote(parts.path), "db": arguments.get("db", 0)}
+        shown = f"unix://{user}{parts.path}?db={arguments['db']}"
+        return Endpoint(url, shown, variable, medium, arguments)
+    arguments |= {
+        "host": host,
+        "port": port or DEFAULT_PORT,
+        "db": arguments.get("db", _database(parts, variable)),
+    }
+    bracketed = f"[{host}]" if ":" in host else host
+    shown = f"{parts.scheme}://{user}{bracketed}:{arguments['port']}/{arguments['db']}"
+    return Endpoint(url, shown, variable, medium, arguments)
 
 
 def is_host(name: str) -> bool:
@@ -78,6 +104,25 @@ def is_host(name: str) -> bool:
     except UnicodeError:
         return False
     return name.isprintable() and " " not in name
+
+
+def _host(parts: SplitResult, variable: str) -> str:
+    written = parts.hostname or "localhost"
+    host = unquote(written)
+    if not is_host(host):
+        raise SettingsError(
+            f"{variable} names the host {written[:100]!r}, which cannot be one; "
+            "it should look like redis://localhost:6379/0."
+        )
+    return host
+
+
+def _database(parts: SplitResult, variable: str) -> int:
+    try:
+        number: int = read_arguments([("db", unquote(parts.path) or "0")], tls=False)["db"]
+    except WrongArgument:
+        raise SettingsError(f"{variable} must end in a database number, as in redis://localhost:6379/0.") from None
+    return number
 
 
 def _is_utf8(text: str) -> bool:

@@ -9,14 +9,18 @@ from tests.valkey_server import ValkeyServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What takes too long for every day."""
+    """What takes too long for every day, or needs what few machines have."""
+    parser.addoption("--device", default="cpu", help="what models run on: cpu or cuda:0 (%(default)s)")
     # Longer than a lease at least, so that every worker's has ended when Redis comes back.
     parser.addoption("--outage-s", type=float, default=12.0, help="how long Redis is away (%(default)s)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings that are not ours to mend."""
+    """Where models run, and warnings that are not ours to mend."""
     # Celery 5.7 stores answers with SETEX, which redis-py 8.1 calls deprecated.
+    if config.getoption("--device") == "cpu":
+        # Here and for every process that a test starts: what a machine with a GPU runs is what all others run.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     config.addinivalue_line("filterwarnings", "ignore:Call to deprecated setex:DeprecationWarning")
 
 
@@ -25,6 +29,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No ``NAMESHOT_*`` variable of the person who runs the tests reaches them."""
     for name in [name for name in os.environ if name.startswith("NAMESHOT_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig: pytest.Config) -> str:
+    """What models run on, in float32: `cpu`, unless ``--device`` says otherwise."""
+    return str(pytestconfig.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def rounding(device: str) -> float:
+    """How far two ways to one unit vector may lie apart: a GPU takes another kernel for another batch."""
+    return 1e-6 if device == "cpu" else 1e-5
 
 
 @pytest.fixture(scope="session")

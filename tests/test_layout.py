@@ -67,6 +67,14 @@ def test_the_producer_never_imports_the_worker() -> None:
             assert not any(name.split(".")[0] == "worker" for name in names), f"{file}:{node}"
 
 
+def test_the_producer_knows_neither_celery_nor_kombu() -> None:
+    for file in sources("producer"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"celery", "kombu", "billiard", "vine"}, file
+
+
 def test_only_the_model_package_imports_torch_and_transformers() -> None:
     for file in sources("producer", "worker"):
         if "model" in file.relative_to(ROOT).parts:
@@ -83,6 +91,11 @@ def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
     assert readers <= {
         *("worker.celery", "worker.device", "worker.engine_process.process", "worker.launcher", "worker.service")
     }
+
+
+def test_a_redis_url_is_read_in_one_place() -> None:
+    for file in sources("producer", "worker"):
+        assert "from_url(" not in file.read_text(), f"{file}: use producer.redis_connections.connect"
 
 
 @pytest.mark.parametrize("folder", ["producer", "worker", "benchmarks", "checkpoint", "tests"])

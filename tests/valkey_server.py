@@ -70,7 +70,7 @@ class ValkeyServer:
         """A plain client of redis-py, for a test's own look at the data."""
         return redis.Redis(self.host, self.port, db=database, retry=Retry(NoBackoff(), 0))
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         """Start the process and wait until it answers."""
         acl = self.folder / "users.acl"
         # A test's own look at the data is nobody's role.
@@ -79,6 +79,8 @@ class ValkeyServer:
         command += ["--save", "", "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning"]
         command += ["--aclfile", str(acl), *self.options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        if not wait:
+            return
         deadline_s = time.monotonic() + START_TIMEOUT_S
         with self.connect() as probe:
             while True:
@@ -105,6 +107,11 @@ class ValkeyServer:
         """Keep the port open and answer nothing, as an overloaded machine does."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Answer again, what was asked meanwhile too."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
         try:

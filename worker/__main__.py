@@ -11,17 +11,21 @@ from worker.celery import app
 from worker.service import Front
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Run the worker until it is told to stop.
+def run(arguments: Sequence[str]) -> int:
+    """Run the worker until it is told to stop, or an error ends it.
 
     Args:
         arguments: nothing, or the path of an engine process's socket and how many fronts it has.
+
+    Returns:
+        the process's exit status, which `Celery.worker_main` keeps to itself.
     """
     if arguments:
         app.front = Front(Path(arguments[0]), int(arguments[1]))
     # A name of its own for each process, so that several workers of one machine can be told apart.
     app.worker_main(["worker", "-n", f"nameshot-{os.getpid()}@%h", "--without-heartbeat"])
+    return app.exit_status
 
 
 if __name__ == "__main__":
-    run(sys.argv[1:])
+    sys.exit(run(sys.argv[1:]))

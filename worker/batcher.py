@@ -18,9 +18,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from worker.batch_size import BatchSize
-from worker.lane import ALIKE, Item, Lane, Output, Passenger, Ride
+from worker.lane import ALIKE, Item, Lane, Output, Passenger, Ride, Verdict
 
-__all__ = ["Batcher", "BatcherClosed", "Lane", "Ride"]
+__all__ = ["Batcher", "BatcherClosed", "Lane", "Ride", "Verdict"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Batcher:
     Args:
         threads: batches that run at once.
         max_wait_s: how long an idle thread lets a batch grow that is not full yet; 0 never waits.
-        is_out_of_memory: tells a device's out-of-memory error from any other.
+        judge: what an error of one batch says of others.
         gate: what a thread is in while it has a batch; it may have to wait there, and then chooses among all that has
             come meanwhile.
     """
@@ -45,12 +45,12 @@ class Batcher:
         *,
         threads: int = 1,
         max_wait_s: float = 0.0,
-        is_out_of_memory: Callable[[Exception], bool] = lambda _: False,
+        judge: Callable[[Exception], Verdict] = lambda _: "one item's fault",
         gate: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._gate = gate
         self._max_wait_s = max_wait_s
-        self._is_out_of_memory = is_out_of_memory
+        self._judge = judge
         self._lanes: deque[Lane[Any, Any]] = deque()
         self._lock = threading.Lock()
         self._closed = False
@@ -135,7 +135,7 @@ class Batcher:
         lane, batch = work
         try:
             # A batch that has a CPU to itself is quicker than those that a backlog makes.
-            lane.ride(batch, self._is_out_of_memory, learn=self.parallel == len(self._threads))
+            lane.ride(batch, self._judge, learn=self.parallel == len(self._threads))
         except BaseException as error:  # the thread serves every job: nothing may end it
             logger.critical("%s: the device thread caught %s", lane.name, type(error).__name__)
             for passenger in batch:

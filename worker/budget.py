@@ -51,28 +51,38 @@ class Budget:
         """
         scope.check()
         share = min(share, self._limits.of(queue))
-        turn: Future[None] = Future()
-        with self._lock:
-            self._waiting[queue].append((share, turn))
-        self._give(0, queue)
         try:
-            scope.result_of(turn)
-        except (TimeoutError, Cancelled) as error:
-            # Given at this very moment, or never: who cancels first decides.
-            self._give(0 if turn.cancel() else share, queue)
-            if isinstance(error, Cancelled):
-                raise
+            self.take(share, scope, queue)
+        except TimeoutError:
             raise JobFailed("deadline_exceeded", self._refusal) from None
         try:
             yield
         finally:
-            self._give(share, queue)
+            self.give_back(share, queue)
 
-    def _give(self, returned: int, queue: Queue) -> None:
-        """Take a queue's share back, and give what there is to those whose turn it is."""
+    def take(self, share: int, scope: CancelScope, queue: Queue) -> None:
+        """Take a share that the queue may hold; `give_back` is to follow.
+
+        Raises:
+            TimeoutError: it did not come free while the scope lasted.
+            Cancelled: somebody has cancelled the scope.
+        """
+        turn: Future[None] = Future()
+        with self._lock:
+            self._waiting[queue].append((share, turn))
+        self.give_back(0, queue)
+        try:
+            scope.result_of(turn)
+        except (TimeoutError, Cancelled):
+            # Given at this very moment, or never: who cancels first decides.
+            self.give_back(0 if turn.cancel() else share, queue)
+            raise
+
+    def give_back(self, share: int, queue: Queue) -> None:
+        """Return a queue's share, and give what there is to those whose turn it is."""
         given: list[Future[None]] = []
         with self._lock:
-            self._held[queue] -= returned
+            self._held[queue] -= share
             while (turn := self._next_given()) is not None:
                 given.append(turn)
         for turn in given:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from PIL import Image
 
-from worker.model.interface import Model
+from worker.model.interface import Model, ModelOutOfMemoryError
+
+logger = logging.getLogger(__name__)
 
 #: A batch should not hold the device longer than this. Three batches are in flight, so that a job has its turn well
 #: within its default 60 s; and a machine that is busy while the worker starts does not make its batches small.
@@ -19,6 +23,8 @@ BATCH_BUDGET_S: Final = 8.0
 CPU_BATCHES: Final = (4, 8)
 #: Beyond 64 a GPU gains little, and three times as many threads start to contend in one process.
 GPU_BATCHES: Final = (16, 64)
+#: A smaller batch that gives so much of the best rate is the better one: it answers sooner.
+GPU_RATE_SHARE: Final = 0.95
 #: The quickest of so many measurements counts: other programs only ever make one slower.
 MEASUREMENTS: Final = 3
 #: A bulk message has this many times the time of a single job.
@@ -40,6 +46,42 @@ def measured_max_batch(model: Model) -> int:
     least, most = CPU_BATCHES if model.device == "cpu" else GPU_BATCHES
     affordable = max(least, min(most, int(BATCH_BUDGET_S / quickest_s)))
     return 1 << (affordable.bit_length() - 1)
+
+
+def rehearsed_max_batch(model: Model, wanted: int | None, prompts: int) -> int:
+    """The batch size for a GPU, once every power of two up to it has run; from the thread that will run jobs.
+
+    A GPU's libraries choose kernels, and take memory, at the first batch of a size, for each thread anew: no job is to
+    wait for that, nor to be the first that finds out what does not fit.
+
+    Args:
+        wanted: instead of the size that is fastest; less is taken where that does not fit.
+        prompts: the most that are embedded at a time.
+
+    Raises:
+        ModelError: as `Model.embed_images`, but for a lack of memory.
+    """
+    for count in (1, prompts):
+        model.embed_texts(["a photo"] * count)
+    prepared = model.prepare(Image.new("RGB", (256, 256)))
+    least, most = GPU_BATCHES
+    sizes = [1 << power for power in range((wanted or most).bit_length())]
+    seconds: dict[int, float] = {}
+    for size in sorted({*sizes, wanted or most}):
+        try:
+            run = partial(model.embed_images, [prepared] * size)
+            seconds[size] = min(_timed(run) for _ in range(MEASUREMENTS))
+        except ModelOutOfMemoryError:
+            fits = max(seconds, default=1)
+            logger.warning("batches of %d do not fit into the memory of %s: at most %d", size, model.device, fits)
+            break
+    if wanted or not seconds:
+        return max(seconds, default=1)
+    fast_enough = GPU_RATE_SHARE * max(size / taken for size, taken in seconds.items())
+    for size, taken in seconds.items():
+        if size >= least and (size / taken >= fast_enough or 2 * taken > BATCH_BUDGET_S):
+            return size
+    return max(seconds)
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -10,20 +10,20 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
-import redis
 from celery import Celery, signals
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from producer.broker import celery_configuration
 from producer.contract import cancel_channel
 from producer.errors import NameshotError
-from producer.redis_urls import endpoint
+from producer.redis_connections import connect
+from producer.redis_urls import Endpoint
 from producer.settings import read_settings
 from worker import logs, revoking, tasks
 from worker.cancelling import CancelListener, RunningJobs
+from worker.celery_settings import configuration
 from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
 from worker.credit import Outcomes
@@ -32,38 +32,42 @@ from worker.delivery.isolation import Isolation
 from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.garbage import settle
-from worker.model import Model, ModelError, load_model, load_preparation
+from worker.model import DeviceLostError, Model, ModelError, load_model, load_preparation
 from worker.model.pixels import Preparation
+from worker.readiness import Readiness
 from worker.ready_file import ReadyFile
-from worker.results import MAX_PAUSE_MS, MAX_RETRIES
+from worker.refusals import Refusals
 from worker.revoking import Revoker
 from worker.service import Front, Service, build
-from worker.settings import WorkerSettings
+from worker.settings import MAX_CONCURRENCY, WorkerSettings
+from worker.start_checks import FirstContact, check_options, refusal, servers, warn_of_unread
 from worker.telemetry import Probes
 
 logger = logging.getLogger(__name__)
-
-#: After so much silence of the broker the event loop's connection is given up, at the next look, so often as well: a
-#: machine that vanishes closes no connection.
-BROKER_SILENCE_S: Final = 5
-#: Longer than a doorbell waits in Redis. The event loop may wait so long three times over before it connects anew.
-BROKER_TIMEOUT_S: Final = 8
 
 
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     """A Celery app that knows its settings, and in a worker process the service its tasks use."""
 
+    #: By name: Celery would read a URL for it in its own way.
+    backend_cls = "worker.results:FirstAnswerBackend"
     service: Service
     delivery: Delivery
     running: RunningJobs
     cancel_listener: CancelListener
     revoker: Revoker
+    refusals: Refusals
+    readiness: Readiness
     ready_file: ReadyFile
     probes: Probes | None = None
     #: Of the bulk messages in hand.
     outcomes: Outcomes
     #: True from the first moment jobs are taken until the worker is told to stop.
     takes_jobs: bool = False
+    #: True while the event loop is connected to the broker.
+    is_consuming: bool = False
+    #: What the process ends with, once Celery's worker has ended.
+    exit_status: int = 0
     #: A program that brings a model of its own replaces this before the worker starts.
     load_model: Callable[..., Model] = staticmethod(load_model)
     #: Likewise, for one whose model has no `Geometry` and runs in an engine process.
@@ -75,62 +79,35 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     def settings(self) -> WorkerSettings:
         """The environment, read once."""
         try:
-            settings = read_settings(WorkerSettings)
-            for variable in ("broker_url", "result_backend"):  # Celery's complaint would quote what it cannot read
-                endpoint(getattr(settings, variable), f"NAMESHOT_{variable.upper()}")
-            return settings
+            return read_settings(WorkerSettings)
         except NameshotError as error:
-            raise _refusal(error) from None
+            raise refusal(error) from None
+
+    @cached_property
+    def endpoints(self) -> tuple[Endpoint, Endpoint]:
+        """Broker and result backend, as clients read them."""
+        return servers(self.settings.broker_url, self.settings.result_backend)
 
     @cached_property
     def delivery_keys(self) -> DeliveryKeys:
         """The keys of this process, under a name that no process had before."""
         return DeliveryKeys(self.settings.queue_prefix, new_worker_name())
 
+    def own_configuration(self) -> dict[str, Any]:
+        """Celery's settings as this worker needs them, whatever else was said."""
+        settings = self.settings
+        return configuration(
+            *self.endpoints, self.delivery_keys, result_ttl_s=settings.result_ttl, concurrency=settings.concurrency
+        )
 
-def configuration(settings: WorkerSettings, worker_name: str) -> dict[str, Any]:
-    """Celery's settings for a worker process."""
-    shared = celery_configuration(
-        broker_url=settings.broker_url,
-        result_backend=settings.result_backend,
-        result_ttl_s=settings.result_ttl,
-        queue_prefix=settings.queue_prefix,
-    )
-    return {
-        **shared,
-        "broker_transport": "worker.delivery.transport:AtomicTransport",
-        "broker_transport_options": {
-            **shared["broker_transport_options"],
-            "health_check_interval": BROKER_SILENCE_S,
-            "socket_timeout": BROKER_TIMEOUT_S,
-            "queue_prefix": settings.queue_prefix,
-            "worker_name": worker_name,
-        },
-        # Threads overlap the network with the device, and hold one model and one device context.
-        "worker_pool": "threads",
-        "worker_concurrency": settings.concurrency,
-        "worker_prefetch_multiplier": 1,
-        "worker_consumer": "worker.consumer:QuietConsumer",
-        "task_acks_late": True,
-        "task_track_started": False,  # the task says it itself, and learns whether an answer stands already
-        "worker_hijack_root_logger": False,
-        "worker_redirect_stdouts": False,
-        "worker_send_task_events": False,  # events halve the throughput; our own metrics replace them
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        # One pool of connections for all threads; redis-py's is thread-safe.
-        "result_backend_thread_safe": True,
-        "result_backend_always_retry": True,
-        "result_backend_max_retries": MAX_RETRIES,
-        "result_backend_max_sleep_between_retries_ms": MAX_PAUSE_MS,
-    }
+    @cached_property
+    def first_contact(self) -> FirstContact:
+        """What is looked at once in both servers."""
+        return FirstContact(*self.endpoints, self.settings.queue_prefix)
 
-
-def _refusal(error: Exception) -> SystemExit:
-    """One sentence on stderr, and the exit status (78) for a configuration that no restart will help."""
-    logger.critical("%s", error)
-    return SystemExit(os.EX_CONFIG)
+    def _connection(self, _url: Any, *args: Any, **options: Any) -> Any:
+        """Celery's; a URL from its own environment variables or ``--broker`` would lead past the endpoint's."""
+        return super()._connection(self.endpoints[0].shown, *args, **options)
 
 
 def _end_process() -> None:
@@ -139,8 +116,7 @@ def _end_process() -> None:
 
 
 app = Nameshot("nameshot", set_as_current=True)
-app.add_defaults(lambda: configuration(app.settings, app.delivery_keys.worker))
-app.loader.override_backends = dict.fromkeys(("redis", "rediss"), "worker.results:FirstAnswerBackend")
+app.add_defaults(app.own_configuration)
 app.steps["consumer"].update((ImageCredit, Pulse))
 tasks.register(app)
 revoking.register()
@@ -155,22 +131,25 @@ def _start(sender: Any, **_: Any) -> None:
     logs.configure(app.settings.log_level, app.settings.log_format)
     try:
         _load(sender)
+    except DeviceLostError as error:
+        logger.critical("%s", error)
+        raise SystemExit(os.EX_SOFTWARE) from None
     except (NameshotError, ModelError) as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
     except Exception as error:
         logger.critical("this worker cannot start: %s at %s", type(error).__name__, logs.place_of(error))
         raise SystemExit(os.EX_SOFTWARE) from None
 
 
 def _load(sender: Any) -> None:
-    broker_endpoint = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL")
-    app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.takes_jobs and app.service.engine.is_here)
+    check_options(sender, app.own_configuration(), most_threads=MAX_CONCURRENCY)
+    warn_of_unread(os.environ, app.endpoints[0])
+    app.first_contact.look()
+    app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.readiness.takes_jobs())
     app.ready_file.begin()
     marks = Marks(
         # A stage that runs alone waits for it: once more at once, should a pooled connection have been closed.
-        redis.Redis.from_url(
-            broker_endpoint.url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)
-        ),
+        connect(app.endpoints[0], socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         app.delivery_keys,
     )
     app.service = build(
@@ -184,9 +163,18 @@ def _load(sender: Any) -> None:
     )
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency
-    broker = redis.Redis.from_url(broker_endpoint.url, socket_connect_timeout=1, socket_timeout=1)
+    broker = connect(app.endpoints[0], socket_connect_timeout=1, socket_timeout=1)
     app.running = RunningJobs()
     app.outcomes = Outcomes()
+    app.readiness = Readiness(
+        broker,
+        connect(app.endpoints[1], socket_connect_timeout=1, socket_timeout=1),
+        own_key=app.delivery_keys.in_flight,
+        takes_jobs=lambda: app.takes_jobs,
+        is_consuming=lambda: app.is_consuming,
+        engine_is_here=lambda: app.service.engine.is_here,
+        outage=lambda: app.backend.outage.ailment,
+    )
     app.delivery = Delivery(
         broker,
         app.delivery_keys,
@@ -196,6 +184,12 @@ def _load(sender: Any) -> None:
         device_busy_s=lambda: app.service.engine.busy_s,
         device_limit_s=app.service.device_limit_s,
         overdue=app.running.overdue,
+        waits=app.readiness.waits,
+    )
+    app.refusals = Refusals(
+        keep=app.delivery.dead_letters.malformed,
+        answer=app.backend.refuse,
+        on_settled=lambda: app.service.telemetry.answered("invalid_job"),
     )
     channel = cancel_channel(app.settings.queue_prefix)
     app.cancel_listener = CancelListener(broker, channel, app.running.cancel)
@@ -211,7 +205,7 @@ def _load(sender: Any) -> None:
             app.service.telemetry,
             host=app.settings.metrics_host,
             port=app.settings.metrics_port,
-            not_ready=lambda: _not_ready(broker),
+            not_ready=lambda: app.readiness.complaint(app.delivery.vitality.complaint()),
             not_healthy=app.delivery.vitality.complaint,
         )
     app.delivery.lease.start()
@@ -219,25 +213,15 @@ def _load(sender: Any) -> None:
     app.cancel_listener.start()
 
 
-def _not_ready(broker: redis.Redis) -> str | None:
-    if not app.takes_jobs:
-        return "starting or stopping"
-    if complaint := app.delivery.vitality.complaint():
-        return complaint
-    if not app.service.engine.is_here:
-        return "the engine is away"
-    try:
-        broker.ping()
-    except redis.RedisError:
-        return "the broker does not answer"
-    return None
-
-
 def _ready(**_: Any) -> None:
     app.delivery.departure.install()
-    broker = endpoint(app.settings.broker_url, "NAMESHOT_BROKER_URL").shown
     settle()
-    logger.info("ready: %s takes jobs from %s.* at %s", app.service.model.name, app.settings.queue_prefix, broker)
+    logger.info(
+        "ready: %s takes jobs from %s.* at %s",
+        app.service.model.name,
+        app.settings.queue_prefix,
+        app.endpoints[0].shown,
+    )
     app.takes_jobs = True
     app.ready_file.keep()
 
@@ -247,7 +231,8 @@ def _stopping(**_: Any) -> None:
     app.ready_file.look()
 
 
-def _close(**_: Any) -> None:
+def _close(sender: Any, **_: Any) -> None:
+    app.exit_status = sender.exitcode or 0
     app.ready_file.look()  # the signal may have come while it was being made
     app.delivery.departure.drained()
     app.delivery.upkeep.close()

@@ -162,7 +162,7 @@ class Classifier:
         question, attempt = under_way.question, under_way.attempt
         with self._places.reserve(1, scope, attempt.queue):
             started_s = time.perf_counter()
-            fetched = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=scope)
+            fetched = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=scope, queue=attempt.queue)
             fetch_ms = (time.perf_counter() - started_s) * 1000
             file = File(fetched) if isinstance(fetched, bytes) else fetched
             del fetched  # or it would be held for as long as this image waits for the device

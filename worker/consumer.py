@@ -1,4 +1,4 @@
-"""What this worker's consumer does differently from Celery's: no gossip, no content in the log, credit, a pulse.
+"""What this worker's consumer does differently from Celery's: no gossip, no content in logs, credit, a pulse, patience.
 
 Celery has no configuration key for gossip and mingle, which only cost start-up time and chatter here, so the
 consumer class of the configuration switches them off and a plain ``celery -A worker worker`` is right.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Mapping
 from types import MethodType
 from typing import Any, Final
@@ -17,7 +18,7 @@ from celery import bootsteps
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
-from kombu.asynchronous import get_event_loop
+from kombu.asynchronous import get_event_loop, set_event_loop
 
 from producer.contract import CLASSIFY_MANY, Queue, queue_name
 from worker.credit import open_queues, queue_of
@@ -27,14 +28,80 @@ logger = logging.getLogger(__name__)
 
 #: The watch over the loop counts in tens of these.
 TICK_S: Final = 1.0
+#: A broker that is away is asked so often whether it is back.
+ASK_EVERY_S: Final = 0.5
+#: At least so long from one connection to the next, should each end at once: a log is no place for thousands of them.
+RECONNECT_S: Final = 1.0
 
 
 class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
-    """Celery's consumer without gossip and mingle, which never prints what it cannot use."""
+    """Celery's consumer without gossip and mingle, which never prints what it cannot use.
+
+    Attributes:
+        app: is told whether its messages are consumed (`Nameshot.is_consuming`).
+    """
+
+    _connected_at_s = float("-inf")
+    _lost_at_s: float | None = None
 
     def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **options: Any) -> None:
         quiet = {"without_gossip": True, "without_mingle": True}
         super().__init__(*args, worker_options={**(worker_options or {}), **quiet}, **options)
+
+    def start(self) -> None:
+        """Consume until told to stop; after an error that Celery calls unrecoverable, end in the usual time."""
+        try:
+            super().start()
+        except Exception:
+            self.app.delivery.departure.fail()
+            raise
+
+    def connect(self) -> Any:
+        """Connect to the broker, once it takes commands."""
+        time.sleep(max(0.0, self._connected_at_s + RECONNECT_S - time.monotonic()))
+        if self.hub:
+            # kombu leaves there what asked for the messages of each connection that was; and a loop that was reset is
+            # no more the current one, by which doorbells wake it.
+            self.hub.on_tick.clear()
+            set_event_loop(self.hub)
+        connection = super().connect()
+        self._connected_at_s = time.monotonic()
+        self.app.first_contact.look()
+        return connection
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait for the broker, and connect; Celery's own tries come ever more seldom, at last each 30 s."""
+        said = False
+        while complaint := self.app.readiness.broker_complaint():
+            if not said:
+                logger.warning("%s: no job is taken until it does", complaint)
+                said = True
+            state.maybe_shutdown()
+            time.sleep(ASK_EVERY_S)
+        return super().ensure_connected(conn)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """The broker went away again while it was being connected to."""
+        self._lose()
+        super().on_connection_error_before_connected(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """The connection broke, or the broker answered with an error."""
+        self._lose()
+        super().on_connection_error_after_connected(exc)
+
+    def _lose(self) -> None:
+        self.app.is_consuming = False
+        if self._lost_at_s is None:
+            self._lost_at_s = time.monotonic()
+
+    def on_ready(self) -> None:
+        """Messages are consumed from now on."""
+        super().on_ready()
+        self.app.is_consuming = True
+        if self._lost_at_s is not None:
+            logger.info("jobs are taken again, after %.1f s", time.monotonic() - self._lost_at_s)
+            self._lost_at_s = None
 
     def on_unknown_message(self, _body: Any, message: Any) -> None:
         """It names no task."""
@@ -53,8 +120,12 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
         self._refuse(message, "a header cannot be used, eta or expires perhaps")
 
     def _refuse(self, message: Any, fault: str) -> None:
-        refuse(self.app, message, fault)
-        message.ack_log_error(logger, self.connection_errors)
+        refuse(
+            self.app,
+            message,
+            fault,
+            lambda: self.call_soon_ack(message.ack_log_error, logger, self.connection_errors),
+        )
 
 
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
@@ -75,8 +146,11 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
         sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
         def can_consume(_qos: Any) -> bool:
-            if not consumer.app.service.engine.is_here:
-                return False  # others may have one; the loop's next tick looks again
+            app = consumer.app
+            if not app.service.engine.is_here or app.backend.outage.ailment:
+                return False  # others may do better; the loop's next tick looks again
+            if len(app.refusals) >= consumer.pool.num_processes:
+                return False
             in_hand: dict[str, tuple[Queue, int]] = {}
             for request in requests_in_hand():
                 if (size := sizes.get(request)) is None:
@@ -112,7 +186,8 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         vitality.tick()
         self._timer = consumer.timer.call_repeatedly(TICK_S, vitality.tick)
         channel = consumer.task_consumer.channel
-        consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel.qos)
+        refusals = consumer.app.refusals
+        consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel.qos, refusals.tags)
         consumer.app.delivery.lease.stop_waiting = channel.stop_waiting
 
     def stop(self, consumer: Any) -> None:
@@ -125,17 +200,18 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
     shutdown = stop
 
 
-def tags_in_hand(qos: Any) -> set[str] | None:
+def tags_in_hand(qos: Any, refused: set[str]) -> set[str] | None:
     """Delivery tags of all messages that this process knows of; None when they change while being counted.
 
     Args:
         qos: of the present channel. Jobs of channels before it are found among Celery's reserved requests.
+        refused: tags of the messages that are being refused, of whichever channel.
     """
     try:
         tags: set[str] = set(qos._delivered) - qos._dirty
     except RuntimeError:
         return None
-    return tags | {request.message.delivery_tag for request in requests_in_hand()}
+    return tags | refused | {request.message.delivery_tag for request in requests_in_hand()}
 
 
 def requests_in_hand() -> list[Any]:

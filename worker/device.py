@@ -11,9 +11,9 @@ from importlib.resources import files
 from typing import Final
 
 from worker.allocator import give_memory_back
-from worker.capacity import measured_max_batch
+from worker.capacity import measured_max_batch, rehearsed_max_batch
 from worker.delivery.fairness import WEIGHTS
-from worker.engine import AroundBatch, LocalEngine
+from worker.engine import PROMPT_BATCH, AroundBatch, LocalEngine
 from worker.images import prepare_pillow
 from worker.model.interface import Model
 from worker.settings import WorkerSettings
@@ -57,18 +57,23 @@ def load_engine(
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
+        DeviceLostError: the device failed meanwhile; a new process may have more luck.
     """
     give_memory_back()
     prepare_pillow(settings.max_pixels)
     started = time.monotonic()
     logger.info("loading %s", settings.model)
 
-    def warm() -> tuple[Model, int]:
+    wanted = None if settings.max_batch == "auto" else settings.max_batch
+
+    def warm() -> tuple[Model, int | Callable[[], int]]:
         model = load_model(
             checkpoint(settings.model), revision=settings.revision, device=settings.device, dtype=settings.dtype
         )
         model.warm_up()
-        return model, measured_max_batch(model) if settings.max_batch == "auto" else settings.max_batch
+        if model.device != "cpu":
+            return model, lambda: rehearsed_max_batch(model, wanted, PROMPT_BATCH)
+        return model, wanted or measured_max_batch(model)
 
     model, max_batch = in_a_thread_that_ends(warm)
     engine = LocalEngine(
@@ -88,9 +93,9 @@ def load_engine(
         model.device,
         model.dtype,
         time.monotonic() - started,
-        max_batch,
+        engine.max_batch,
     )
-    return Loaded(model, engine, max_batch)
+    return Loaded(model, engine, engine.max_batch)
 
 
 def checkpoint(model: str) -> str:

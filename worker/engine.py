@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,11 +18,9 @@ from worker.batch_size import BatchSize
 from worker.batcher import Batcher, BatcherClosed, Lane, Ride
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.engine_door import Array
-from worker.logs import place_of
-from worker.model.interface import DeviceLostError, Model, ModelOutOfMemoryError, Prepared
+from worker.engine_failures import failure_of, judge, too_late
+from worker.model.interface import DeviceLostError, Model, Prepared
 from worker.stages import AloneLane, Stages
-
-logger = logging.getLogger(__name__)
 
 AroundBatch = Callable[[Sequence[object]], AbstractContextManager[object]]
 
@@ -38,11 +35,12 @@ class LocalEngine:
     """An engine in this process: the model, and the threads that may call it.
 
     Args:
-        max_batch: images in one forward pass.
+        max_batch: images in one forward pass; or what finds it out, called in the device's thread before all else.
         weights: each queue's share of the places in a batch, while more images wait than fit.
         max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
         latency_target_s: from here to the embedding, for images of the queues high and default; None has no target.
-        on_device_lost: called once the device no longer answers this process; only a new process helps then.
+        on_device_lost: called from the device's thread, around which `around_batch` still is, once the device no longer
+            answers this process; only a new process helps then.
         around_batch: given the images or prompts of each batch, what the thread that runs it is in meanwhile.
         stages: says what runs beside what: a suspect's images and prompts run alone.
     """
@@ -54,7 +52,7 @@ class LocalEngine:
         self,
         model: Model,
         *,
-        max_batch: int,
+        max_batch: int | Callable[[], int],
         weights: Mapping[Queue, int],
         max_wait_s: float = 0.0,
         latency_target_s: float | None = None,
@@ -67,11 +65,15 @@ class LocalEngine:
         self._around_batch = around_batch
         self._stages = stages or Stages()
         self._batcher = Batcher(
-            threads=model.parallel_batches,
-            max_wait_s=max_wait_s,
-            is_out_of_memory=_is_out_of_memory,
-            gate=self._stages.together,
+            threads=model.parallel_batches, max_wait_s=max_wait_s, judge=judge, gate=self._stages.together
         )
+        self._on_device_lost = on_device_lost
+        self._batcher.start()
+        if not isinstance(max_batch, int):
+            start: Lane[Callable[[], int], int] = self._batcher.lane("start", lambda calls: [calls[0]()], max_batch=1)
+            max_batch = self._result_or_end(start.submit(max_batch))
+        #: Images in one forward pass while there is memory.
+        self.max_batch = max_batch
         self._images: Lane[Prepared, Array] = self._batcher.lane(
             "images",
             self._run_images,
@@ -84,17 +86,18 @@ class LocalEngine:
         self._prompts_alone: AloneLane[str, Array] = self._stages.lane(
             "prompts alone", self._run_prompts_alone, PROMPT_BATCH
         )
-        self._on_device_lost = on_device_lost
-        self._batcher.start()
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
         """As `Engine.count_tokens`."""
         return self._stages.run(partial(self._model.count_tokens, prompts), scope)
 
-    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[Array]:
+    def embed_prompt(self, prompt: str, scope: CancelScope | None = None, *, alone: bool = False) -> Future[Array]:
         """Queue one prompt; the future gives its embedding, shape (d,), or raises `JobFailed`.
 
         Cancelling the future before its batch starts takes the prompt out.
+
+        Args:
+            alone: with no other prompt in its batch.
         """
         embedding: Future[Array] = Future()
 
@@ -110,7 +113,7 @@ class LocalEngine:
             if scope is not None and scope.suspect is not None:
                 ride = self._prompts_alone.submit(prompt, scope)
             else:
-                ride = self._prompts.submit(prompt)
+                ride = self._prompts.submit(prompt, object() if alone else None)
         except BatcherClosed as error:
             embedding.set_exception(self.failure(error, "a label"))
         else:
@@ -180,47 +183,39 @@ class LocalEngine:
 
     def failure(self, error: BaseException, subject: str) -> JobFailed:
         """What a job is told of an error that came out of a batch."""
-        if isinstance(error, JobFailed):
-            return error
-        if isinstance(error, BatcherClosed):
-            return JobFailed("deadline_exceeded", "the worker is shutting down.")
-        if isinstance(error, DeviceLostError):
-            self._on_device_lost()
-            return JobFailed("out_of_memory", "the device stopped answering; the worker restarts.")
-        if _is_out_of_memory(error):
-            return JobFailed("out_of_memory", f"the device ran out of memory on {subject} alone.")
-        logger.error("the model failed on %s with %s at %s", subject, type(error).__name__, place_of(error))
-        return JobFailed("model_error", f"the model could not process {subject}.")
+        return failure_of(error, subject)
+
+    def _result_or_end(self, future: Future[Ride[int]]) -> int:
+        try:
+            return future.result().output
+        except Exception:
+            self.close()
+            raise
 
     def _run_images(self, batch: Sequence[Prepared]) -> list[Array]:
-        with self._around_batch(batch):
+        with self._around_batch(batch), self._ending_with_the_device():
             return _rows(self._model.embed_images(batch, self._batcher.parallel))
 
     def _run_image_alone(self, batch: Sequence[Prepared]) -> list[Array]:
-        with self._losing_the_device():
+        with self._ending_with_the_device():
             return _rows(self._model.embed_images(batch))
 
     def _run_prompts_alone(self, batch: Sequence[str]) -> list[Array]:
-        with self._losing_the_device():
+        with self._ending_with_the_device():
             return _rows(self._model.embed_texts(batch))
 
+    def _run_prompts(self, batch: Sequence[str]) -> list[Array]:
+        with self._around_batch(batch), self._ending_with_the_device():
+            return _rows(self._model.embed_texts([str(prompt) for prompt in batch], self._batcher.parallel))
+
     @contextmanager
-    def _losing_the_device(self) -> Iterator[None]:
-        """Say that the device is lost while what runs alone is still said to: it is to blame."""
+    def _ending_with_the_device(self) -> Iterator[None]:
+        """Inside `around_batch`, and while what runs alone is still said to: it must be seen what was on the device."""
         try:
             yield
         except DeviceLostError:
             self._on_device_lost()
             raise
-
-    def _run_prompts(self, batch: Sequence[str]) -> list[Array]:
-        with self._around_batch(batch):
-            return _rows(self._model.embed_texts(batch, self._batcher.parallel))
-
-
-def too_late() -> JobFailed:
-    """The failure of an image whose turn did not come in time."""
-    return JobFailed("deadline_exceeded", "the device did not get to this image within the job's time.")
 
 
 def _take_out(ride: ref[Future[Ride[Array]]], embedding: Future[Array]) -> None:
@@ -231,7 +226,3 @@ def _take_out(ride: ref[Future[Ride[Array]]], embedding: Future[Array]) -> None:
 def _rows(vectors: Array) -> list[Array]:
     """Each a copy: as a view, one that is kept would keep the whole batch."""
     return [row.copy() for row in vectors]
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, ModelOutOfMemoryError | MemoryError)

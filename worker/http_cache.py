@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from producer.contract import Queue
 from worker.bounded import Bounded
 from worker.cancel_scope import CancelScope
 from worker.embeddings import Embedding, KnownFile
@@ -69,7 +70,14 @@ class CachingFetcher:
         """What is kept of URLs now."""
         return self._pages.nbytes
 
-    def fetch(self, url: str, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> bytes | KnownFile:
+    def fetch(
+        self,
+        url: str,
+        *,
+        timeout_s: float | None = None,
+        scope: CancelScope | None = None,
+        queue: Queue = "default",
+    ) -> bytes | KnownFile:
         """As `Fetcher.fetch`, or what is known of the same bytes."""
         target = self._fetcher.judge(url)
         key = hashlib.blake2b(target.url.encode(), key=self._secret, digest_size=16).digest()
@@ -78,14 +86,14 @@ class CachingFetcher:
         # Held from here on: it may be forgotten while the server is asked.
         embedding = self._recall(page.sha256) if page is not None else None
         if page is None or embedding is None:
-            fetched = self._fetcher.ask(target, timeout_s=timeout_s, scope=scope)
+            fetched = self._fetcher.ask(target, timeout_s=timeout_s, scope=scope, queue=queue)
         else:
             known = KnownFile(page.sha256, page.size_bytes, embedding)
             if time.monotonic() < page.terms.fresh_until_s:
                 with self._lock:
                     self.hits += 1
                 return known
-            fetched = self._fetcher.ask(target, page.terms, timeout_s=timeout_s, scope=scope)
+            fetched = self._fetcher.ask(target, page.terms, timeout_s=timeout_s, scope=scope, queue=queue)
             if fetched.is_unchanged:
                 self._note(key, fetched.terms, page.sha256, page.size_bytes)
                 with self._lock:

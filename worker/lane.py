@@ -2,7 +2,8 @@
 
 Within a lane the ranks share the places by weight while more items wait than fit; items of one rank go in the order in
 which they came. A batch that raises is halved until the culprit stands alone, so one bad item fails only itself; on
-out-of-memory the smaller size is also remembered as the lane's new maximum.
+out-of-memory the smaller size also becomes the lane's maximum, see `worker.batch_limit`. After an error that is final
+nothing is tried again.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
+from worker.batch_limit import BatchLimit
 from worker.batch_size import BatchSize
+from worker.tracebacks import release_memory
 from worker.turns import RankedQueue, Turns
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
+T = TypeVar("T")
+#: What an error says of other batches: a smaller one may fit; those without the culprit will run; none will.
+Verdict = Literal["out of memory", "one item's fault", "final"]
 #: The weights of a lane whose items are all alike.
 ALIKE: Final[Mapping[Hashable, int]] = {None: 1}
 
@@ -58,7 +64,6 @@ class Lane(Generic[Item, Output]):
     All but `submit` is for the batcher, which holds its lock meanwhile except while a batch rides.
 
     Attributes:
-        max_batch: items that fit into one batch; out-of-memory lowers it.
         size: chooses how many of those a batch has.
     """
 
@@ -72,7 +77,7 @@ class Lane(Generic[Item, Output]):
         enqueue: Callable[[Lane[Any, Any], Passenger[Any, Any]], None],
     ) -> None:
         self.name = name
-        self.max_batch = max_batch
+        self._max_batch = BatchLimit(name, max_batch)
         self.size = size
         self._enqueue = enqueue
         self._run = run
@@ -95,6 +100,11 @@ class Lane(Generic[Item, Output]):
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def max_batch(self) -> int:
+        """Items that fit into one batch."""
+        return self._max_batch.now
 
     @property
     def limit(self) -> int:
@@ -133,47 +143,57 @@ class Lane(Generic[Item, Output]):
             if passenger.future.set_running_or_notify_cancel():
                 passenger.future.set_exception(error)
 
-    def ride(
-        self, batch: list[Passenger[Item, Output]], is_out_of_memory: Callable[[Exception], bool], *, learn: bool
-    ) -> None:
-        """Run one batch and answer each of its futures.
+    def ride(self, batch: list[Passenger[Item, Output]], judge: Callable[[Exception], Verdict], *, learn: bool) -> None:
+        """Run one batch, or its parts where it fails, and answer each of its futures.
 
         Args:
             learn: whether what it takes is what a batch takes while items wait.
         """
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            if len(part) > self.max_batch:  # one before it did not fit
+                parts += _cut(part, self.max_batch)
+                continue
+            # Returned and not handled where it was caught: the parts run when its frames are empty.
+            if (error := self._run_one(part, learn=learn)) is None:
+                continue
+            release_memory(error)
+            verdict = judge(error)
+            if verdict == "out of memory":
+                self._max_batch.did_not_fit(len(part))
+            if verdict == "final":
+                for passenger in (passenger for left in [part, *reversed(parts)] for passenger in left):
+                    passenger.future.set_exception(error)
+                return
+            if len(part) == 1:
+                part[0].future.set_exception(error)
+                continue
+            if verdict != "out of memory":
+                logger.warning(
+                    "%s: a batch of %d failed with %s, halving it", self.name, len(part), type(error).__name__
+                )
+            parts += _cut(part, (len(part) + 1) // 2)
+
+    def _run_one(self, batch: list[Passenger[Item, Output]], *, learn: bool) -> Exception | None:
+        """Answer all of a batch, or none; then with the error."""
         started = time.perf_counter()
         try:
             outputs = self._run([passenger.item for passenger in batch])
             if len(outputs) != len(batch):
                 raise RuntimeError(f"{self.name}: {len(batch)} items went in, {len(outputs)} came out")
         except Exception as error:
-            self._recover(batch, error, is_out_of_memory, learn=learn)
-            return
+            return error
         run_s = time.perf_counter() - started
         for passenger, output in zip(batch, outputs, strict=True):
             wait_ms = max(0.0, (started - passenger.queued_at) * 1000)
             passenger.future.set_result(Ride(output, len(batch), wait_ms, run_s * 1000))
+        self._max_batch.did_fit(len(batch))
         if learn:
             self.size.learn(len(batch), run_s)
+        return None
 
-    def _recover(
-        self,
-        batch: list[Passenger[Item, Output]],
-        error: Exception,
-        is_out_of_memory: Callable[[Exception], bool],
-        *,
-        learn: bool,
-    ) -> None:
-        if len(batch) == 1:
-            batch[0].future.set_exception(error)
-            return
-        half = (len(batch) + 1) // 2
-        if is_out_of_memory(error):
-            self.max_batch = min(self.max_batch, half)
-            logger.warning("%s: out of memory at batch %d, at most %d from now on", self.name, len(batch), half)
-        else:
-            logger.warning("%s: a batch of %d failed with %s, halving it", self.name, len(batch), type(error).__name__)
-        # Leaving the except block first drops the traceback, whose frames hold the failed batch's memory.
-        error.__traceback__ = None
-        self.ride(batch[:half], is_out_of_memory, learn=learn)
-        self.ride(batch[half:], is_out_of_memory, learn=learn)
+
+def _cut(batch: list[T], size: int) -> list[list[T]]:
+    """In parts of this size, the last one first."""
+    return [batch[first : first + size] for first in range(0, len(batch), size)][::-1]

@@ -93,4 +93,6 @@ def place_of(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
+    if trace is None:  # taken by `worker.tracebacks`, which leaves the place
+        return next(reversed(getattr(error, "__notes__", [])), "an unknown place")
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

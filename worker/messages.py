@@ -19,9 +19,10 @@ from celery.worker.strategy import default
 
 from producer.contract import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
 from producer.envelope import REDACTED
-from producer.errors import JobFailed
 from worker import strict_json
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
+from worker.refusals import Refusal
+from worker.results import LIFE_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +114,7 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
         try:
             found = read_message(message.headers, message.content_type, message.body, datetime.now(UTC))
         except Malformed as fault:
-            refuse(app, message, str(fault))
-            ack(logger, consumer.connection_errors)
+            refuse(app, message, str(fault), lambda: ack(logger, consumer.connection_errors))
             return None
         if found.not_before is not None:
             message.channel.postpone(message.delivery_tag, found.not_before.timestamp())
@@ -127,23 +127,27 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
     return receive
 
 
-def refuse(app: Any, message: Any, fault: str) -> None:
-    """Answer a malformed message, if it says which job it is, and keep it; the caller acknowledges it.
+def refuse(app: Any, message: Any, fault: str, acknowledge: Callable[[], object]) -> None:
+    """Have a malformed message kept, and answered if it says which job it is; soon, in another thread.
 
     Args:
         fault: what is wrong with it, in a few words without its content.
+        acknowledge: called once that is done.
     """
     logger.warning("refused a malformed message: %s", fault)
-    job_id, task = message.headers.get("id"), message.headers.get("task")
-    app.delivery.dead_letters.malformed(
-        message.delivery_tag,
-        job_id=job_id if is_id(job_id) else None,
-        # A name that is not ours may be any text of a stranger.
-        task=task if task in (CLASSIFY, CLASSIFY_MANY) else None,
+    headers = message.headers
+    job_id, task, life = headers.get("id"), headers.get("task"), headers.get(LIFE_HEADER)
+    app.refusals.refuse(
+        Refusal(
+            tag=message.delivery_tag,
+            job_id=job_id if is_id(job_id) else None,
+            # A name that is not ours may be any text of a stranger.
+            task=task if task in (CLASSIFY, CLASSIFY_MANY) else None,
+            life=life if isinstance(life, str) else "",
+            fault=fault,
+            acknowledge=acknowledge,
+        )
     )
-    if is_id(job_id):
-        app.backend.mark_as_failure(job_id, JobFailed("invalid_job", f"the message is malformed: {fault}."))
-    app.service.telemetry.answered("invalid_job")
 
 
 def _moment(headers: Mapping[str, Any], name: str) -> datetime | None:

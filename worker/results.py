@@ -2,37 +2,37 @@
 
 Celery guards only SUCCESS, with a GET before the SET; here one script does both for every terminal state, in one
 round trip instead of two. Tracebacks are never stored: a `JobFailed` says all that may leave the worker.
+
+While Redis is away, whoever stores an answer waits for it, however long that takes: no thread but a job's own may.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import redis
 from celery.backends.redis import RedisBackend
-from celery.exceptions import BackendError, TaskRevokedError
-from celery.states import PENDING, READY_STATES, RECEIVED, REJECTED, RETRY, REVOKED, STARTED
+from celery.exceptions import TaskRevokedError
+from celery.states import FAILURE, PENDING, READY_STATES, RECEIVED, REJECTED, RETRY, REVOKED, STARTED
 from pydantic_core import PydanticSerializationError, to_json
 
 from producer.answers import FIRST_ANSWER_WINS
-
-logger = logging.getLogger(__name__)
+from producer.contract import forgotten_key
+from producer.errors import JobFailed
+from producer.redis_connections import CLASSES, connection_arguments
+from worker.outages import Outage
 
 #: States of a job that nobody has begun, or that waits to be begun again.
 WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
-#: What this backend raises once it has tried for long enough: nothing is stored.
-NOT_STORED: Final = (BackendError, redis.RedisError)
-#: How long it tries, with pauses of a second on average: more than a minute's outage, some 95 s in all. A thread that
-#: waits for longer is worth more than the work it has done, which can be done again.
-MAX_PAUSE_MS: Final = 2_000
-MAX_RETRIES: Final = 100
-#: One line for all threads of a worker.
-SAY_EVERY_S: Final = 30.0
+#: Set by the transport on each message: the delivery tag that it was sent with, which tells it apart from another of
+#: the same id. Empty, or not there, where it is unknown.
+LIFE_HEADER: Final = "nameshot_life"
+
+
+class Unanswerable(Exception):
+    """No answer can be stored for a job, now or later: its key holds something else, for one."""
 
 
 class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyped
@@ -40,7 +40,16 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
 
     #: Called with the id of each job whose terminal answer was written, or found.
     on_answered: Callable[[str], None] = staticmethod(lambda _job_id: None)
-    _said_at_s = -math.inf
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        celerys: dict[str, Any] = self.connparams  # type: ignore[has-type]  # celery is untyped
+        endpoint = self.app.endpoints[1]
+        self.url = endpoint.shown
+        of_the_url = {"host", "port", "db", "username", "password"}
+        ours = {name: value for name, value in celerys.items() if name not in of_the_url}
+        self.connparams = {**connection_arguments(endpoint, ours), "connection_class": CLASSES[endpoint.medium]}
+        self.outage = Outage("the result backend", "does not take answers")
 
     def encode(self, data: Any) -> Any:
         """As Celery's own, which takes seven times as long over a thousand scores."""
@@ -50,11 +59,25 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
             return super().encode(data)
 
     def begin(self, job_id: str, request: Any) -> bool:
-        """Say that the job runs; False when it has a terminal answer and need not run."""
+        """Say that the job runs; False when it has a terminal answer and need not run.
+
+        Raises:
+            Unanswerable: it could never be answered.
+        """
         begun = bool(self._ensure_retryable(self._offer, job_id, None, STARTED, request))
         if not begun:  # whoever wrote the answer may have died before it could tell
             self.on_answered(job_id)
         return begun
+
+    def refuse(self, job_id: str, failure: JobFailed, life: str) -> None:
+        """Answer a message that cannot become a job; raises `Unanswerable`.
+
+        Args:
+            life: of the message, see `LIFE_HEADER`.
+        """
+        result = self.encode_result(failure, FAILURE)
+        if self._ensure_retryable(self._offer, job_id, result, FAILURE, None, life):
+            self.on_answered(job_id)
 
     def revoke(self, job_id: str) -> bool:
         """Answer a job as revoked; False when it has a terminal answer, or another application runs it."""
@@ -84,22 +107,28 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
                 self.on_answered(task_id)
         return result
 
-    def exception_safe_to_retry(self, exc: Exception) -> bool:
-        """Whatever Redis has against it now, memory or a replica's role: it may take the answer in a moment."""
-        return isinstance(exc, redis.RedisError)
+    def _ensure_retryable(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Celery's guard of each call, which would give up some time, and try again what can never succeed.
 
-    def on_backend_retryable_error(self, exc: Exception) -> None:
-        """Called before each retry, in each thread; Celery's own line, with a traceback, is switched off."""
-        now_s = time.monotonic()
-        if now_s - self._said_at_s > SAY_EVERY_S:
-            self._said_at_s = now_s
-            logger.warning("the result backend does not take answers (%s): trying again", type(exc).__name__)
+        Raises:
+            Unanswerable: it can never succeed.
+        """
+        for how_celery_gives_up in ("fallback_exc", "fallback_msg", "max_retries"):
+            kwargs.pop(how_celery_gives_up, None)
+        try:
+            return self.outage.outlast(partial(func, *args, **kwargs))
+        except redis.RedisError as error:
+            raise Unanswerable(f"{type(error).__name__}: {error}") from None
 
-    def _offer(self, job_id: str, result: Any, state: str, request: Any) -> bool:
+    def _offer(self, job_id: str, result: Any, state: str, request: Any, life: str | None = None) -> bool:
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = job_id
-        arguments = [self.encode(meta), self.expires]
-        return bool(self._script(keys=[self.get_key_for_task(job_id)], args=arguments))
+        if life is None:
+            life = getattr(request, LIFE_HEADER, None) or ""
+        if life and state in READY_STATES:
+            meta["life"] = life  # Celery reads what it knows, and this is for us
+        keys = [self.get_key_for_task(job_id), forgotten_key(job_id)]
+        return bool(self._script(keys=keys, args=[self.encode(meta), self.expires, life]))
 
     @cached_property
     def _script(self) -> Any:

@@ -28,7 +28,9 @@ MAX_ATTEMPTS: Final = 1000
 
 Auto = Literal["auto"]
 MaxBatch = Annotated[int, Field(ge=1, le=4096)]
-Concurrency = Annotated[int, Field(ge=1, le=4096)]
+#: Threads of one process, a few for each image of the largest batch.
+MAX_CONCURRENCY: Final = 4096
+Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
 
 
 class WorkerSettings(ProducerSettings):
@@ -117,7 +119,8 @@ class WorkerSettings(ProducerSettings):
         64, ge=1, le=4096, description="downloads at once from one host, and from one address, in one worker process"
     )
     fetch_coalesce: bool = Field(
-        True, description="jobs of one worker process that want the same URL at the same moment share one download"
+        True,
+        description="jobs of one queue and worker process that want the same URL at the same moment share one download",
     )
     http_cache_bytes: int = Field(
         0,

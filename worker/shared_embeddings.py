@@ -18,6 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from producer.redis_connections import connect
 from producer.redis_urls import Endpoint
 from worker.embeddings import Embedding
 from worker.images import FORMATS
@@ -83,8 +84,8 @@ class SharedEmbeddings:
         self._server = server
         self._keys = (key, f"{key}:used")
         self.max_bytes = max_bytes
-        client = redis.Redis.from_url(
-            server.url,
+        client = connect(
+            server,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
             # Once more at once: a pooled connection may have been closed by the server meanwhile.

@@ -19,6 +19,7 @@ from worker.batcher import Batcher, Ride
 from worker.cancel_scope import Cancelled, CancelScope, Suspect
 from worker.delivery.fairness import WEIGHTS
 from worker.delivery.isolation import Isolation
+from worker.engine_failures import judge
 from worker.threads import in_a_thread_that_ends
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class Stages:
     def __init__(self, isolation: Isolation | None = None, weights: Mapping[Queue, int] = WEIGHTS) -> None:
         self._isolation = isolation or Isolation()
         self._weights = weights
-        self._alone = Batcher()
+        self._alone = Batcher(judge=judge)
         self._work: AloneLane[Callable[[], Any], Any] = self.lane("stages alone", lambda work: [work[0]()], 1)
         self._alone_since_s: float | None = None
         self._alone.start()

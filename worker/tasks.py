@@ -6,16 +6,18 @@ Celery does the rest: acknowledging, storing, publishing.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
 from celery.states import FAILURE, SUCCESS
+from redis import RedisError
 
 from producer.contract import (
     CLASSIFY,
@@ -36,7 +38,8 @@ from worker.classifier import Attempt
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
 from worker.delivery.suspects import Deaths
 from worker.logs import place_of
-from worker.results import NOT_STORED, FirstAnswerBackend
+from worker.outages import is_outage
+from worker.results import FirstAnswerBackend, Unanswerable
 from worker.service import Service
 
 logger = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
 
     abstract = True
     Strategy = "worker.messages:careful_strategy"
+    Request = "worker.requests:JobRequest"
     acks_late = True
     # A worker that cannot store or finish a job leaves the message to another one.
     reject_on_worker_lost = True
@@ -62,15 +66,15 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     time_factor = 1
 
     def answer(self, work: Callable[[Service, Attempt], dict[str, Any]]) -> dict[str, Any] | None:
-        """Run one job, unless it has an answer already or has expired, and store its answer.
+        """Run one job, unless it has an answer already or has expired, and store its answer, however long that takes.
 
         Celery would store it afterwards, and acknowledge the message even when that was in vain. It is returned only
         where Celery has yet to store it.
 
         Raises:
-            Ignore: the answer that stands is the answer.
+            Ignore: the answer that stands is the answer; or no answer ever can, and the message is a dead letter.
             JobFailed: the answer is that it cannot be done.
-            Reject: no answer could be stored; the message goes back to its queue.
+            Reject: nor can it be kept now; the message goes back to its queue.
         """
         request = self.request
         deaths = _deaths(request)
@@ -83,15 +87,27 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
                 raise
             self.backend.store_result(request.id, result, SUCCESS, request=request)
             self._count("ok")
-        except NOT_STORED as error:
-            logger.warning("job %s goes back to its queue: the result backend is away", request.id)
-            raise Reject(type(error).__name__, requeue=True) from None
+        except Unanswerable as error:
+            self._give_up(error)
         except (Ignore, JobFailed):
             self._acquit(deaths)
             raise
         self._acquit(deaths)
         # What a task returns Celery turns into text, all thousand scores for the few characters that it keeps.
         return None if getattr(request, "is_answered", False) else result
+
+    def _give_up(self, reason: Unanswerable) -> NoReturn:
+        """Keep a job that no answer can be stored for: without one it would come back for ever."""
+        request = self.request
+        logger.error("job %s has no place for its answer (%s): it becomes a dead letter", request.id, reason)
+        try:
+            tag = request.properties["delivery_tag"]
+            self.app.delivery.dead_letters.unanswerable(tag, job_id=request.id, task=self.name)
+        except RedisError as error:
+            if is_outage(error):
+                raise Reject(type(error).__name__, requeue=True) from None
+            logger.error("job %s is lost, since it cannot be kept as a dead letter either: %s", request.id, error)
+        raise Ignore from None
 
     def _acquit(self, deaths: Deaths) -> None:
         """Only now: without its answer it would run again, and must not have all its attempts again."""
@@ -111,22 +127,25 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
             self.app.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
 
         try:
-            scope = CancelScope(time.monotonic() + self.app.service.job_timeout_s * self.time_factor)
+            waiting = CancelScope(math.inf)
             # It can be cancelled before its answer is looked up, so that no cancellation falls between.
-            with self.app.running.job(request.id, scope):
+            with self.app.running.job(request.id, waiting):
                 self._begin(request)
-                attempt = Attempt(
-                    scope,
-                    queue,
-                    _queued_ms(request),
-                    on_outcome=partial(self.app.outcomes.add, request.properties["delivery_tag"]),
-                )
-                if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
-                    examine = partial(suspects.images, suspect, deaths, on_poisoned=keep)
-                    images = partial(_image_scopes, scope, examine)
-                    attempt = replace(attempt, scope=scope.of(suspect), images=images)
-                return work(self.app.service, attempt)
-        except (Ignore, *NOT_STORED):
+                # Its time begins here: while the result backend was away it could do nothing.
+                scope = waiting.within(self.app.service.job_timeout_s * self.time_factor)
+                with self.app.running.job(request.id, scope):
+                    attempt = Attempt(
+                        scope,
+                        queue,
+                        _queued_ms(request),
+                        on_outcome=partial(self.app.outcomes.add, request.properties["delivery_tag"]),
+                    )
+                    if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
+                        examine = partial(suspects.images, suspect, deaths, on_poisoned=keep)
+                        images = partial(_image_scopes, scope, examine)
+                        attempt = replace(attempt, scope=scope.of(suspect), images=images)
+                    return work(self.app.service, attempt)
+        except (Ignore, Unanswerable):
             raise
         except Cancelled:
             # Whoever cancels has written the answer. A message without one must never be acknowledged.
@@ -149,13 +168,17 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
             raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
 
     def _begin(self, request: Any) -> None:
+        self._check_time(request)
+        if isinstance(self.backend, FirstAnswerBackend) and not self.backend.begin(request.id, request):
+            logger.info("job %s has its answer already", request.id)
+            raise Ignore
+        self._check_time(request)  # the result backend may have been away for long
+
+    def _check_time(self, request: Any) -> None:
         if (expires := _moment(request.expires)) is not None and datetime.now(UTC) >= expires:
             self.backend.mark_as_revoked(request.id, "expired", request=request)
             self._count("expired")
             logger.info("job %s expired while it waited", request.id)
-            raise Ignore
-        if isinstance(self.backend, FirstAnswerBackend) and not self.backend.begin(request.id, request):
-            logger.info("job %s has its answer already", request.id)
             raise Ignore
 
 

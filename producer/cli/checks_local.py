@@ -101,38 +101,43 @@ def model(up: UpInfo | None) -> Iterator[Finding]:
 
 
 def device(*, deep: bool) -> Iterator[Finding]:
-    """The GPUs of this machine, as the driver sees them, and with ``deep`` as torch does."""
+    """What a worker here would run on; torch, which loads in seconds, is asked where a GPU shows or with ``deep``."""
     if not has_worker():
         return
-    gpus = _driver_gpus()
-    if deep:
-        yield _torch_device()
-    elif not gpus:
-        yield Finding("device", "ok", "no NVIDIA GPU here: the CPU is used")
-    elif "+cpu" in _version("torch"):
-        yield Finding(
-            "device",
-            "warning",
-            f"{', '.join(gpus)}; but this torch ({_version('torch')}) is a build for the CPU",
-            "install torch's CUDA build",
-        )
+    wanted = os.environ.get("NAMESHOT_DEVICE", "auto")
+    sign: str | None = import_module("worker.model.nvidia").sign_of_nvidia()
+    if wanted == "cpu" and sign:
+        yield Finding("device", "ok", f"{_shown(sign)}, and not used: NAMESHOT_DEVICE is cpu")
+    elif deep or sign or wanted.startswith("cuda"):
+        yield _torch_device(wanted, sign)
     else:
-        yield Finding("device", "ok", f"{', '.join(gpus)} (--deep asks torch whether it can use it)")
+        yield Finding("device", "ok", "no NVIDIA GPU here: the CPU is used")
 
 
 def has_worker() -> bool:
     """Whether a worker can run from this installation."""
-    return all(find_spec(module) is not None for module in ("worker", "torch", "transformers"))
+    return all(find_spec(module) is not None for module in ("worker", "celery", "torch", "transformers"))
 
 
-def _torch_device() -> Finding:
-    """What a worker would run on; asks torch, which takes seconds to load."""
-    wanted = os.environ.get("NAMESHOT_DEVICE", "auto")
+def _torch_device(wanted: str, sign: str | None) -> Finding:
+    """What a worker's own choice comes to; it refuses what it cannot use, and says why."""
     try:
         chosen = import_module("worker.model.devices").pick_device(wanted)
     except import_module("worker.model.interface").ModelError as error:
-        return Finding("device", "broken", f"{error}")
-    return Finding("device", "ok", f"a worker here runs on {chosen} (NAMESHOT_DEVICE is {wanted})")
+        return Finding("device", "broken", f"{error}", _cuda_build_advice())
+    gpus = f"{_shown(sign)}; " if sign else ""
+    return Finding("device", "ok", f"{gpus}a worker here runs on {chosen} (NAMESHOT_DEVICE is {wanted})")
+
+
+def _cuda_build_advice() -> str:
+    if "+cpu" not in _version("torch"):
+        return ""
+    return f"this torch ({_version('torch')}) is a build for the CPU: install torch's CUDA build"
+
+
+def _shown(sign: str) -> str:
+    """The GPUs as the driver names them; where it names none, what shows that one is here."""
+    return ", ".join(_driver_gpus()) or sign
 
 
 def _driver_gpus() -> list[str]:

@@ -30,6 +30,7 @@ _MOST_NAMED: Final = 5
 def redis(up: UpInfo | None) -> Iterator[Finding]:
     """Everything that needs Redis; one finding for each server that cannot be reached."""
     from producer.configuration import configure
+    from producer.contract import queue_name, rung_name
 
     try:
         configuration = configure(
@@ -42,7 +43,8 @@ def redis(up: UpInfo | None) -> Iterator[Finding]:
     except NameshotError as error:
         yield Finding("settings", "broken", str(error), "correct the variable")
         return
-    broker = _server("broker", configuration.broker)
+    waits_at = rung_name(queue_name(configuration.queue_prefix, "default"))
+    broker = _server("broker", configuration.broker, waits_at=waits_at)
     yield broker
     if broker.state == "ok":
         yield from _keeping(configuration.broker)
@@ -52,16 +54,25 @@ def redis(up: UpInfo | None) -> Iterator[Finding]:
 
 
 def _connect(endpoint: Endpoint) -> Redis:
-    from redis import Redis
+    from producer.redis_connections import connect
 
-    return Redis.from_url(endpoint.url, socket_connect_timeout=_TIMEOUT_S, socket_timeout=_TIMEOUT_S)
+    options = {"socket_connect_timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S, "client_name": "nameshot"}
+    return connect(endpoint, **{**options, **endpoint.arguments})
 
 
-def _server(subject: str, endpoint: Endpoint) -> Finding:
+def _server(subject: str, endpoint: Endpoint, *, waits_at: str | None = None) -> Finding:
+    """What answers there.
+
+    Args:
+        subject: what it is to us.
+        endpoint: where.
+        waits_at: a list at which workers wait for jobs, if this is where they do.
+    """
     from redis import RedisError
 
     from producer.cli.connection import is_configured
-    from producer.connections import unavailable
+    from producer.redis_failures import unavailable
+    from producer.redis_servers import what_is_wrong
 
     try:
         with _connect(endpoint) as server:
@@ -70,9 +81,12 @@ def _server(subject: str, endpoint: Endpoint) -> Finding:
             server.ping()
             took_ms = 1000 * (time.perf_counter() - began_s)
             info: dict[str, Any] = server.info("server") | server.info("replication")
+            wrong = what_is_wrong(info, endpoint) or (waits_at and _cannot_wait(server, waits_at, endpoint))
     except (RedisError, OSError) as error:
         advice = "" if is_configured() else "without a Redis of your own, run `nameshot up` in another terminal"
         return Finding(subject, "broken", unavailable(error, endpoint), advice)
+    if wrong:
+        return Finding(subject, "broken", wrong)
     if info.get("role") == "slave":
         return Finding(
             subject, "broken", f"{endpoint.shown} is a read-only replica", f"set {endpoint.variable} to the primary"
@@ -80,6 +94,20 @@ def _server(subject: str, endpoint: Endpoint) -> Finding:
     version = info.get("valkey_version") or info.get("redis_version")
     name = "Valkey" if "valkey_version" in info else "Redis"
     return Finding(subject, "ok", f"{endpoint.shown}: {name} {version}, answers in {took_ms:.1f} ms")
+
+
+def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None:
+    from redis.exceptions import NoPermissionError
+
+    from producer.redis_servers import cannot_wait
+
+    try:
+        server.time()
+    except NoPermissionError:
+        is_a_worker = False  # of our roles only the worker's may ask for the time
+    else:
+        is_a_worker = True
+    return cannot_wait(server, waits_at, endpoint, as_a_worker=is_a_worker)
 
 
 def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
@@ -120,8 +148,8 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
     from redis import RedisError
 
     from producer.client import Client
-    from producer.connections import unavailable
     from producer.contract import QUEUES
+    from producer.redis_failures import unavailable
 
     prefix = configuration.queue_prefix
     try:

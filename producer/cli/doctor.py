@@ -15,7 +15,7 @@ _STYLES: Final = {"ok": "green", "warning": "yellow", "broken": "bold red"}
 
 
 def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="Also load torch, to ask it about the GPU.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Load torch even where nothing shows a GPU.")] = False,
     as_json: options.AsJson = False,
 ) -> int:
     """Check everything, and say what to do.

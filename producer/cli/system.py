@@ -129,7 +129,7 @@ def worker(
 def _require_worker() -> None:
     from importlib.util import find_spec
 
-    for module in ("worker", "torch", "transformers", "PIL"):
+    for module in ("worker", "celery", "torch", "transformers", "PIL"):
         if find_spec(module) is None:
             raise NameshotError(
                 f"the worker's part is not installed ({module} is missing); install it from the project's folder with "

@@ -27,6 +27,8 @@ _SETTINGS: Final = {
     # The bundled checkpoint lies in the package: nothing is asked of any hub.
     "HF_HUB_OFFLINE": "1",
     "NAMESHOT_METRICS_PORT": "0",
+    # The toy needs no GPU, and so none that works.
+    "NAMESHOT_DEVICE": "cpu",
 }
 
 

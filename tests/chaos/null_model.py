@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from worker.model import ModelError, ModelOutOfMemoryError, Prepared
+from worker.model import DeviceLostError, ModelError, ModelOutOfMemoryError, Prepared
 from worker.model.interface import Float32, Scoring
 from worker.model.logits import Logits
 
@@ -37,6 +37,7 @@ class NullModel:
         hangs: whether a forward pass must wait, as on a device that does not answer.
         poison_label: a prompt that holds it ends the process at once, as a fault in a native library would.
         poisoned_stage: where it does; where an image of the poison's colour does, in the two last stages.
+        breaking_label: a prompt that holds it loses the device, as an illegal address would: all later calls fail.
         on_prepare: called in a job's own thread for each image that is about to be embedded.
         error_text: what the images of the three colours fail with; without it they are like any other.
     """
@@ -60,6 +61,7 @@ class NullModel:
         burn_ms: float = 0.0,
         poison_label: str | None = None,
         poisoned_stage: PoisonedStage = "prompts",
+        breaking_label: str | None = None,
         hangs: Callable[[], bool] = lambda: False,
         on_prepare: Callable[[], None] = lambda: None,
         error_text: str | None = None,
@@ -69,6 +71,8 @@ class NullModel:
         self._burn_ms = burn_ms
         self._poison_label = poison_label
         self._poisoned_stage = poisoned_stage
+        self._breaking_label = breaking_label
+        self._is_lost = False
         self._hangs = hangs
         self._on_prepare = on_prepare
         self._error_text = error_text
@@ -93,6 +97,7 @@ class NullModel:
         while self._hangs():
             time.sleep(0.05)
         time.sleep((self._forward_ms + self._image_ms * len(batch)) / 1000)
+        self._use_device()
         corners = [tuple(image.arrays["pixels"][0, 0]) for image in batch]
         self._take_images("images", corners)
         if self._error_text and FULL_COLOUR in corners:
@@ -103,6 +108,8 @@ class NullModel:
 
     def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface's
         self._take_labels("prompts", prompts)
+        self._is_lost |= self._breaking_label is not None and any(self._breaking_label in prompt for prompt in prompts)
+        self._use_device()
         return np.stack([_unit_vector(prompt.encode()) for prompt in prompts])
 
     def _take_labels(self, stage: PoisonedStage, prompts: Sequence[str]) -> None:
@@ -113,6 +120,10 @@ class NullModel:
     def _take_images(self, stage: PoisonedStage, corners: Sequence[tuple[int, ...]]) -> None:
         if stage == self._poisoned_stage and POISON_COLOUR in corners:
             os._exit(POISONED_EXIT)
+
+    def _use_device(self) -> None:
+        if self._is_lost:
+            raise DeviceLostError("an illegal memory access was encountered")
 
     def warm_up(self, max_batch: int = 1) -> None:
         """Nothing is cold."""

@@ -8,11 +8,11 @@ Environment:
     NULL_BURN_MS: CPU time that preparing an image takes under Python's lock (0).
     NULL_POISON_LABEL: a prompt with this label ends the process.
     NULL_POISONED_STAGE: where it does so, or an image of `tests.chaos.null_model.POISON_COLOUR` (prompts).
+    NULL_BREAKING_LABEL: a prompt with this label loses the device.
     NULL_HANG: a file; while it exists, every forward pass hangs.
     NULL_LOAD_ERROR: what loading the model fails with, as a text that no log may hold.
     NULL_ERROR_TEXT: what images of three colours fail with, see `tests.chaos.null_model`; no log may hold it either.
     NULL_HOSTS: a file of addresses and names, see `tests.chaos.hosts_file`.
-    NULL_STORE_RETRIES: how often storing an answer is tried again, instead of for 95 s.
     NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
         when its image is about to be embedded. A job that had its answer already is taken and not run.
 """
@@ -43,6 +43,7 @@ def _load_null_model(_model: str, **_: Any) -> NullModel:
         burn_ms=float(os.environ.get("NULL_BURN_MS", "0")),
         poison_label=os.environ.get("NULL_POISON_LABEL"),
         poisoned_stage=cast(PoisonedStage, os.environ.get("NULL_POISONED_STAGE", "prompts")),
+        breaking_label=os.environ.get("NULL_BREAKING_LABEL"),
         hangs=Path(os.environ["NULL_HANG"]).exists if "NULL_HANG" in os.environ else lambda: False,
         on_prepare=_run,
         error_text=os.environ.get("NULL_ERROR_TEXT"),
@@ -77,6 +78,4 @@ if "NULL_EXECUTIONS" in os.environ:
     _log_executions(os.environ["NULL_EXECUTIONS"])
 if "NULL_HOSTS" in os.environ:
     socket.getaddrinfo = looking_into(Path(os.environ["NULL_HOSTS"]))
-if "NULL_STORE_RETRIES" in os.environ:
-    app.conf.result_backend_max_retries = int(os.environ["NULL_STORE_RETRIES"])
 app.load_model = _load_null_model

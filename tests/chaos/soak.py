@@ -1,5 +1,7 @@
 """``make soak``: many jobs through one null worker, while its memory, descriptors and connections are watched.
 
+Before each sample its connections to Redis are cut, and it connects anew.
+
 Prints a sample for every twentieth of the jobs; exits 1 if the last quarter of them needs noticeably more than the
 second.
 """
@@ -33,6 +35,8 @@ SAMPLES = 20
 #: In the queue at a time: enough that the worker never waits.
 WINDOW = 500
 TIMEOUT_S = 300.0
+#: For each sample. What one of them leaks is little; a hundred that leak exceed every tolerance.
+RECONNECTIONS = 5
 #: What counts as more: allocators and caches breathe.
 TOLERANCE = {"rss_mb": 8.0, "descriptors": 8.0, "redis_connections": 8.0, "threads": 8.0}
 
@@ -90,6 +94,10 @@ def soak(total: int, folder: Path) -> Iterator[Sample]:
                 ]
                 for job in list(client.submit_many(batch)):
                     job.result(timeout=TIMEOUT_S)
+            for _ in range(RECONNECTIONS):
+                worker.line.cut()
+                worker.line.restore()
+                client.classify(origin.url(next(pictures)), ["fox", "bear"], result_timeout=TIMEOUT_S)
             yield _sample(number * each, each / (time.monotonic() - started_s), worker.process.pid, observer)
 
 

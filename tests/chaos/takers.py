@@ -21,6 +21,7 @@ from kombu import Connection, Consumer, Queue
 
 from producer.contract import rung_name
 from producer.embedded import RunningValkey
+from producer.redis_urls import endpoint
 from tests.delivery.moves import reclaim_as_found
 from worker.delivery.names import DeliveryKeys
 
@@ -79,7 +80,12 @@ def run(kills: int, messages: int, *, seed: int, folder: Path) -> Outcome:
 
 def _take(url: str, keys: DeliveryKeys) -> None:
     """A worker's way with messages, and nothing else: take, note as done, acknowledge."""
-    options = {"queue_prefix": keys.prefix, "worker_name": keys.worker, "priority_steps": [0]}
+    options = {
+        "queue_prefix": keys.prefix,
+        "worker_name": keys.worker,
+        "priority_steps": [0],
+        "endpoint": endpoint(url, "the broker"),
+    }
     with (
         redis.Redis.from_url(url) as broker,
         Connection(url, transport="worker.delivery.transport:AtomicTransport", transport_options=options) as connection,

@@ -1,5 +1,6 @@
 """The doctor: what is right, what is wrong, and what to do about it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -164,15 +165,43 @@ def test_the_model_is_looked_for_and_not_loaded(
     assert text in found.text
 
 
-def test_a_gpu_that_torch_cannot_use_is_a_problem_only_for_who_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A driver's program that names a GPU, first on the PATH; PyTorch sees none."""
     import torch
 
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    (found,) = checks_local.device(deep=True)
-    assert (found.state, found.text) == ("ok", "a worker here runs on cpu (NAMESHOT_DEVICE is auto)")
 
-    monkeypatch.setenv("NAMESHOT_DEVICE", "cuda")
-    (found,) = checks_local.device(deep=True)
+@pytest.mark.usefixtures("fake_gpu")
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("wanted", ["auto", "cuda", "cuda:1"])
+def test_a_gpu_that_torch_cannot_use_is_broken_unless_the_cpu_was_asked_for(
+    deep: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAMESHOT_DEVICE", wanted)
+    (found,) = checks_local.device(deep=deep)
     assert found.state == "broken"
     assert "finds no CUDA device" in found.text
+
+    monkeypatch.setenv("NAMESHOT_DEVICE", "cpu")
+    (found,) = checks_local.device(deep=deep)
+    assert found.state == "ok"
+    assert found.text == "NVIDIA H100 80GB HBM3, 81559 MiB, and not used: NAMESHOT_DEVICE is cpu"
+
+
+@pytest.mark.parametrize(
+    ("deep", "text"),
+    [(False, "no NVIDIA GPU here: the CPU is used"), (True, "a worker here runs on cpu (NAMESHOT_DEVICE is auto)")],
+)
+def test_a_machine_without_a_gpu_is_right_as_it_is(deep: bool, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    (found,) = checks_local.device(deep=deep)
+
+    assert (found.state, found.text) == ("ok", text)

@@ -1,5 +1,6 @@
 """Workers that start in a second, since their model has no weights; everything else about them is real."""
 
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,11 +14,20 @@ from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.cli.command import Home
 from tests.delivery.null_workers import SupervisedWorker
+from tests.delivery.probing import Probe
 from tests.valkey_server import ValkeyServer
 
 StartWorker = Callable[..., Worker]
 Supervise = Callable[..., SupervisedWorker]
-COMMAND = (sys.executable, "-m", "celery", "-A", "tests.chaos.null_worker", "worker")
+NULL_APP = "tests.chaos.null_worker"
+
+
+def command_of(app: str) -> tuple[str, ...]:
+    """What starts a worker of that app."""
+    return (sys.executable, "-m", "celery", "-A", app, "worker")
+
+
+COMMAND = command_of(NULL_APP)
 
 
 @pytest.fixture
@@ -27,6 +37,21 @@ def origin() -> Iterator[Origin]:
         origin.pages["/owl.png"] = ("image/png", picture("PNG", (320, 240), "saddlebrown"))
         origin.pages["/car.jpg"] = ("image/jpeg", picture("JPEG", (200, 300), "crimson"))
         yield origin
+
+
+@pytest.fixture
+def probe() -> Probe:
+    """Of a worker that is yet to start with its port as ``NAMESHOT_METRICS_PORT``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return Probe(str(free.getsockname()[1]))
+
+
+@pytest.fixture
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A second server, for the answers alone."""
+    with ValkeyServer(tmp_path_factory.mktemp("answers")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -40,7 +65,7 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
     """Start ready workers on this test's own Valkey."""
     with ExitStack() as stack:
 
-        def start(name: str, **settings: str) -> Worker:
+        def start(name: str, app: str = NULL_APP, **settings: str) -> Worker:
             folder = tmp_path / name
             folder.mkdir()
             worker = Worker(
@@ -51,7 +76,7 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
                     "NAMESHOT_METRICS_PORT": "0",
                     **settings,
                 },
-                (*COMMAND, "-n", f"{name}@%h"),
+                (*command_of(app), "-n", f"{name}@%h"),
             )
             stack.enter_context(worker)
             worker.wait_until_ready()

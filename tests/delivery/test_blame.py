@@ -1,12 +1,12 @@
 """Who is to blame for a worker's death: one death costs its jobs nothing, a poison ends alone, and no job with it."""
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
 from PIL import Image
 
 from producer import Client, JobFailed
@@ -23,7 +23,11 @@ from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
+#: A worker starts four times meanwhile.
+DEATHS_TIMEOUT_S = 100
 IN_HAND = 48
+#: Enough for all of those, and for a few more.
+PLACES = "96"
 #: A worker measures its model at start, unless it is told what it would find.
 UNMEASURED = {"NAMESHOT_MAX_BATCH": "4"}
 
@@ -61,12 +65,12 @@ def alone(broker: redis.Redis) -> bytes | None:
 def test_the_jobs_of_a_killed_worker_run_beside_one_another_and_a_job_of_high_waits_for_none_of_them(
     start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
 ) -> None:
-    victim = start_worker("victim", NAMESHOT_CONCURRENCY=str(IN_HAND))
+    victim = start_worker("victim", NAMESHOT_CONCURRENCY=PLACES)
     jobs = hold(client, origin, IN_HAND)
     victim.process.kill()
     victim.process.wait()
 
-    heir = start_worker("heir", NAMESHOT_CONCURRENCY=str(IN_HAND + 1))
+    heir = start_worker("heir", NAMESHOT_CONCURRENCY=PLACES)
     for _ in jobs:  # none of these downloads ends before all of them have begun
         assert origin.asked.acquire(timeout=TIMEOUT_S), heir.log
     assert broker.hvals("nameshot:suspects") == [b"1"] * IN_HAND
@@ -106,7 +110,7 @@ def test_suspects_download_beside_one_another_and_are_marked_only_while_one_runs
 def test_a_job_of_high_waits_for_few_of_many_suspects_and_all_of_them_end_in_time(
     start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
 ) -> None:
-    settings = {"NULL_FORWARD_MS": "200", "NAMESHOT_CONCURRENCY": str(IN_HAND + 1), **UNMEASURED}
+    settings = {"NULL_FORWARD_MS": "200", "NAMESHOT_CONCURRENCY": PLACES, **UNMEASURED}
     worker = start_worker("patient", NAMESHOT_JOB_TIMEOUT="3", **settings)  # all of them together take three times that
     jobs = [
         client.submit(origin.url("/owl.png"), LABELS, job_id=suspect(broker, f"suspect-{number}"))
@@ -125,25 +129,22 @@ def test_a_job_of_high_waits_for_few_of_many_suspects_and_all_of_them_end_in_tim
     assert "failed" not in worker.log
 
 
-@pytest.mark.parametrize("stage", ["tokens", "prompts", "preparation", "images"])
+@pytest.mark.parametrize("stage", ["tokens", "preparation", "images"])  # prompts: test_dead_letters.py
 def test_a_poison_ends_after_three_deaths_and_its_neighbours_are_answered(
     stage: str, supervise: Supervise, client: Client, command: Home, origin: Origin, broker: redis.Redis
 ) -> None:
     origin.pages["/poison.png"] = ("image/png", encoded(Image.new("RGB", (64, 64), POISON_COLOUR), "PNG"))
-    is_label = stage in ("tokens", "prompts")
-    settings = {"NULL_POISONED_STAGE": stage, "NAMESHOT_CONCURRENCY": str(IN_HAND + 1), **UNMEASURED}
+    settings = {"NULL_POISONED_STAGE": stage, "NAMESHOT_CONCURRENCY": PLACES, **UNMEASURED}
     with supervise("poisoned", poison_label=POISON, **settings) as workers:
         mates = hold(client, origin, IN_HAND)
-        path, labels = ("/held/owl.png", ["fox", POISON]) if is_label else ("/held/poison.png", LABELS)
+        path, labels = ("/held/owl.png", ["fox", POISON]) if stage == "tokens" else ("/held/poison.png", LABELS)
         culprit = client.submit(origin.url(path), labels)
-        began_s = time.monotonic()
         origin.hold.set()
 
         with pytest.raises(JobFailed) as failed:
-            culprit.result(timeout=TIMEOUT_S)
+            culprit.result(timeout=DEATHS_TIMEOUT_S)
         assert failed.value.code == "poisoned"
         assert all(mate.result(timeout=TIMEOUT_S).ranking for mate in mates)
-        assert time.monotonic() - began_s < TIMEOUT_S
         assert workers.starts == MAX_ATTEMPTS + 1
         eventually(lambda: not broker.exists("nameshot:suspects"), lambda: workers.log)
 
@@ -166,13 +167,22 @@ def test_a_poisoned_image_of_a_bulk_job_ends_after_three_deaths_and_the_other_im
     assert (letter["image"], letter["deaths"]) == (2, MAX_ATTEMPTS)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "control shutdown"])
 def test_a_worker_that_is_killed_while_it_drains_blames_no_job(
-    number: signal.Signals, start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
+    how: str,
+    start_worker: StartWorker,
+    client: Client,
+    origin: Origin,
+    broker: redis.Redis,
+    own_valkey: ValkeyServer,
 ) -> None:
     leaving = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600")
     jobs = hold(client, origin, 3)
-    leaving.process.send_signal(number)
+    if how == "control shutdown":
+        with Celery(broker=own_valkey.url(0), set_as_current=False) as operator:
+            operator.control.shutdown()
+    else:
+        leaving.process.send_signal(signal.Signals[how])
     eventually(lambda: alone(broker) == b"draining", lambda: leaving.log)
     leaving.process.kill()
     leaving.process.wait()

@@ -14,6 +14,7 @@ from kombu import Connection, Consumer, Queue
 from kombu.asynchronous import Hub, set_event_loop
 
 from producer.contract import rung_name
+from producer.redis_urls import endpoint
 from tests.chaos.takers import envelope
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
@@ -161,10 +162,11 @@ class Taker:
         with valkey.connect() as broker:
             broker.set(keys.lease, 1)
         options = {"queue_prefix": "nameshot", "worker_name": keys.worker, "priority_steps": [0]}
+        url = valkey.url(0, "worker")
         connection = Connection(
-            valkey.url(0, "worker"),
+            url,
             transport="worker.delivery.transport:AtomicTransport",
-            transport_options=options,
+            transport_options={**options, "endpoint": endpoint(url, "the broker")},
         )
         self._hub = Hub()
         self._over = threading.Event()

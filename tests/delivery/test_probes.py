@@ -2,49 +2,21 @@
 
 import os
 import socket
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
 
 from producer import Client
 from tests.acceptance.origin import Origin
-from tests.acceptance.worker_process import Worker
 from tests.cli.command import Home
 from tests.delivery.conftest import StartWorker
+from tests.delivery.probing import OK, Probe, wait_for
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
-OK = (200, "ok")
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Asks the worker whose metrics port this is."""
-
-    port: str
-
-    def __call__(self, path: str) -> tuple[int, str]:
-        answer = requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=10)
-        return answer.status_code, answer.text.strip()
-
-
-@pytest.fixture
-def probe() -> Probe:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return Probe(str(free.getsockname()[1]))
-
-
-def wait_for(probe: Probe, path: str, expected: tuple[int, str], worker: Worker) -> None:
-    while probe(path) != expected:
-        assert worker.process.poll() is None, worker.log
-        time.sleep(0.01)
 
 
 def doctor(command: Home) -> dict[str, str]:

@@ -1,29 +1,39 @@
-"""The result backend is away while the broker is not: no job loses its answer, and none gets a wrong one."""
+"""What becomes of answers that cannot be stored: the result backend is away, or a key holds something else."""
 
-import time
+import json
+import signal
+import subprocess
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from celery import Celery
+from celery.states import SUCCESS
 
-from producer import Client, JobFailed
+from producer import Client, JobExpired, JobFailed
+from producer.redis_urls import endpoint
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
+from tests.cli.command import Home
+from tests.delivery import troubles
 from tests.delivery.conftest import StartWorker
+from tests.delivery.probing import OK, Probe, wait_for
+from tests.delivery.troubles import Trouble
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
+from tests.worker.test_messages import headers, message
+from worker.delivery.lease import ROUND_S
+from worker.delivery.vitality import LOOP_SILENT_S
+from worker.results import FirstAnswerBackend, Unanswerable
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
-#: Tried again for tens of milliseconds instead of a minute and a half.
-IMPATIENT = {"NULL_STORE_RETRIES": "3"}
-GIVEN_UP = "goes back to its queue: the result backend is away"
-
-
-@pytest.fixture
-def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A second server, for the answers alone."""
-    with ValkeyServer(tmp_path_factory.mktemp("answers")) as server:
-        yield server
+THREADS = 4
+#: Longer than an event loop may be silent, and, with a `NAMESHOT_JOB_TIMEOUT` of 4 s, than a job may hang.
+OUTAGE_S = LOOP_SILENT_S + 3 * ROUND_S
 
 
 @pytest.fixture
@@ -32,64 +42,220 @@ def client(own_valkey: ValkeyServer, answers: ValkeyServer) -> Iterator[Client]:
         yield client
 
 
-def wait_for(worker: Worker, line: str, times: int = 1) -> None:
-    while worker.log.count(line) < times:
-        assert worker.process.poll() is None, worker.log
-        time.sleep(0.01)
+def asks(origin: Origin, job_id: str, **more: object) -> bytes:
+    body = [[], {"image": origin.url("/owl.png"), "candidate_labels": LABELS}, {}]
+    return message(headers(id=job_id, **more), body)
 
 
-def assert_nothing_is_left(broker: ValkeyServer) -> None:
+def malformed(job_id: str) -> bytes:
+    return message(headers(id=job_id), [[], {}, {"chord": 1}])
+
+
+def backend_of(app: Celery, answers: ValkeyServer) -> FirstAnswerBackend:
+    app.endpoints = tuple(endpoint(answers.url(database, "worker"), "the URL") for database in (0, 1))
+    return FirstAnswerBackend(app=app)
+
+
+def assert_nothing_is_left(broker: ValkeyServer, letters: int = 0) -> None:
     with broker.connect() as connection:
         eventually(lambda: not (connection.keys("nameshot:in-flight:*") or connection.llen("nameshot.default")))
+        assert not connection.exists("nameshot:suspects")
+        assert connection.llen("nameshot:dead-letters") == letters
 
 
-def test_a_job_whose_answer_cannot_be_stored_goes_back_to_its_queue_and_is_answered_later(
-    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, answers: ValkeyServer
+@troubles.each(troubles.away, troubles.frozen)
+def test_while_no_answer_can_be_stored_a_worker_waits_and_says_so_and_afterwards_each_job_is_answered_once(
+    trouble: Trouble,
+    start_worker: StartWorker,
+    client: Client,
+    origin: Origin,
+    probe: Probe,
+    own_valkey: ValkeyServer,
+    answers: ValkeyServer,
+    tmp_path: Path,
 ) -> None:
-    worker = start_worker("patient", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"), **IMPATIENT)
-    job = client.submit(origin.url("/held/owl.png"), LABELS)
+    executions = tmp_path / "executions"
+    worker = start_worker(
+        "patient",
+        NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"),
+        NAMESHOT_METRICS_PORT=probe.port,
+        NAMESHOT_CONCURRENCY=str(THREADS),
+        NAMESHOT_JOB_TIMEOUT="4",
+        NULL_EXECUTIONS=str(executions),
+    )
+    pid = worker.process.pid
+    finished = client.submit(origin.url("/held/owl.png"), LABELS)
     assert origin.asked.acquire(timeout=TIMEOUT_S)
-    answers.stop()
-    origin.hold.set()
-    wait_for(worker, GIVEN_UP, times=2)  # finished and not stored; taken again and not begun
-    answers.start()
+    past = (datetime.now(UTC) - timedelta(seconds=5)).isoformat()
+    with own_valkey.connect() as broker:
+        with trouble(answers):
+            origin.hold.set()
+            broker.lpush("nameshot.default", malformed("broken"), asks(origin, "late", expires=past))
+            jobs = [client.submit(origin.url("/owl.png"), LABELS) for _ in range(3 * THREADS)]
+            eventually(lambda: "the result backend does not take answers" in probe("/readyz")[1], lambda: worker.log)
+            with pytest.raises(subprocess.TimeoutExpired):
+                worker.process.wait(OUTAGE_S)
+            assert probe("/healthz") == OK
+            (lease,) = broker.keys("nameshot:lease:*")
+            assert b": the result backend does not take answers" in broker.get(lease)
+            (held,) = broker.keys("nameshot:in-flight:*")
+            assert broker.hlen(held) <= THREADS
 
-    assert job.result(timeout=TIMEOUT_S).ranking
-    assert_nothing_is_left(own_valkey)
+        for job in (finished, *jobs):
+            assert job.result(timeout=TIMEOUT_S).ranking
+        with pytest.raises(JobExpired):
+            client.job("late").result(timeout=TIMEOUT_S)
+        with pytest.raises(JobFailed, match="invalid_job"):
+            client.job("broken").result(timeout=TIMEOUT_S)
+        wait_for(probe, "/readyz", OK, worker)
+        eventually(lambda: b": " not in broker.get(lease))
+    assert (worker.process.pid, worker.process.poll()) == (pid, None)
+    assert_nothing_is_left(own_valkey, letters=1)
+    runs = Counter(line.split()[0] for line in executions.read_text().splitlines() if line.endswith("run"))
+    assert runs == dict.fromkeys([finished.id, *(job.id for job in jobs)], 1)
     assert "Traceback" not in worker.log
 
 
-def test_a_failure_that_cannot_be_stored_is_stored_later_and_stays_the_same(
+def test_a_worker_that_waits_for_the_result_backend_ends_in_time_and_returns_its_jobs(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, answers: ValkeyServer
 ) -> None:
-    worker = start_worker("patient", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"), **IMPATIENT)
-    job = client.submit(origin.url("/held/nothing.png"), LABELS)
-    assert origin.asked.acquire(timeout=TIMEOUT_S)
-    answers.stop()
-    origin.hold.set()
-    wait_for(worker, GIVEN_UP)
-    answers.start()
-
-    with pytest.raises(JobFailed) as failed:
-        job.result(timeout=TIMEOUT_S)
-    assert failed.value.code == "http_status"
-    assert_nothing_is_left(own_valkey)
-
-
-def test_a_result_backend_without_memory_is_waited_for(
-    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, answers: ValkeyServer
-) -> None:
-    worker = start_worker("patient", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"))
+    settings = {"NAMESHOT_RESULT_BACKEND": answers.url(1, "worker"), "NAMESHOT_DRAIN_TIMEOUT": "2"}
+    worker = start_worker("leaving", **settings)
     job = client.submit(origin.url("/held/owl.png"), LABELS)
     assert origin.asked.acquire(timeout=TIMEOUT_S)
-    with answers.connect() as connection:
-        connection.config_set("maxmemory", 1)
-        origin.hold.set()
-        wait_for(worker, "the result backend does not take answers")
-        connection.config_set("maxmemory", 0)
+    with own_valkey.connect() as broker:
+        with troubles.away(answers):
+            origin.hold.set()
+            broker.lpush("nameshot.default", malformed("broken"), asks(origin, "plain"))
+            eventually(lambda: "the result backend does not take answers" in worker.log)
 
-    assert job.result(timeout=TIMEOUT_S).ranking
-    assert_nothing_is_left(own_valkey)
+            assert worker.stop(signal.SIGTERM) == 0
+            assert broker.llen("nameshot.default") == 3
+            assert not broker.keys("nameshot:in-flight:*")
+            assert not broker.exists("nameshot:suspects", "nameshot:dead-letters")
+
+        start_worker("heir", **settings)
+        assert job.result(timeout=TIMEOUT_S).ranking
+        assert client.job("plain").result(timeout=TIMEOUT_S).ranking
+    with pytest.raises(JobFailed, match="invalid_job"):
+        client.job("broken").result(timeout=TIMEOUT_S)
+
+
+def test_an_answer_whose_key_holds_something_else_makes_a_dead_letter_and_holds_up_no_other_job(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, answers: ValkeyServer
+) -> None:
+    worker = start_worker("steady", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"), NAMESHOT_CONCURRENCY="2")
+    pid = worker.process.pid
+    late = {"expires": (datetime.now(UTC) - timedelta(seconds=5)).isoformat()}
+    with own_valkey.connect() as broker, answers.connect(1) as results:
+        for job_id in ("malformed", "begun", "late"):
+            results.lpush(f"celery-task-meta-{job_id}", 1)
+        results.sadd("celery-task-meta-a-set", 1)
+        broker.lpush("nameshot.default", malformed("malformed"), asks(origin, "begun"), asks(origin, "late", **late))
+        broker.lpush("nameshot.default", asks(origin, "a-set"))
+        finished = client.submit(origin.url("/held/owl.png"), LABELS, job_id="finished")
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+        results.delete("celery-task-meta-finished")
+        results.hset("celery-task-meta-finished", "a", 1)
+        origin.hold.set()
+
+        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+        eventually(lambda: broker.llen("nameshot:dead-letters") == 5, lambda: worker.log)
+        records = [json.loads(record) for record in broker.lrange("nameshot:dead-letters", 0, -1)]
+    assert {(record["id"], record["code"]) for record in records} == {
+        ("malformed", "malformed"),
+        *((job_id, "unanswerable") for job_id in ("begun", "late", "a-set", finished.id)),
+    }
+    assert_nothing_is_left(own_valkey, letters=5)
+    assert (worker.process.pid, worker.process.poll()) == (pid, None)
+    assert "Traceback" not in worker.log
+
+
+def test_a_job_that_no_answer_could_be_stored_for_can_be_replayed(
+    start_worker: StartWorker,
+    client: Client,
+    origin: Origin,
+    own_valkey: ValkeyServer,
+    answers: ValkeyServer,
+    command: Home,
+) -> None:
+    start_worker("steady", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"))
+    with own_valkey.connect() as broker, answers.connect(1) as results:
+        results.lpush("celery-task-meta-occupied", 1)
+        client.submit(origin.url("/owl.png"), LABELS, job_id="occupied")
+        eventually(lambda: broker.llen("nameshot:dead-letters"))
+        letter = json.loads(broker.lindex("nameshot:dead-letters", 0))["letter"]
+
+    done = command.run("dead-letters", "replay", letter)
+
+    assert done.status == 0, done.err
+    assert client.job(done.out.split()[-1]).result(timeout=TIMEOUT_S).ranking
+
+
+def test_what_is_stored_where_an_answer_belongs_and_is_none_is_replaced(
+    start_worker: StartWorker, origin: Origin, own_valkey: ValkeyServer, answers: ValkeyServer
+) -> None:
+    start_worker("steady", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"))
+    junk = {"celery-task-meta-text": "junk", "celery-task-meta-number": "5", "celery-task-meta-null": "null"}
+    with own_valkey.connect() as broker, answers.connect(1) as results:
+        results.mset(junk)
+        broker.lpush("nameshot.default", *(asks(origin, key.removeprefix("celery-task-meta-")) for key in junk))
+        eventually(lambda: all(b'"SUCCESS"' in value for value in results.mget(junk)))
+
+
+@troubles.each(*troubles.ALL)
+def test_an_answer_is_stored_as_soon_as_the_server_takes_it(trouble: Trouble, answers: ValkeyServer) -> None:
+    with Celery("patient", set_as_current=False) as app:
+        app.conf.redis_socket_timeout = 1.0
+        backend = backend_of(app, answers)
+        backend.store_result("before", {}, SUCCESS)
+        storing = threading.Thread(target=backend.store_result, args=("during", {}, SUCCESS))
+        with trouble(answers):
+            storing.start()
+            eventually(lambda: backend.outage.ailment)
+            assert storing.is_alive()
+        storing.join(TIMEOUT_S)
+
+        assert backend.outage.ailment is None
+        with answers.connect(1) as results:
+            assert json.loads(results.get("celery-task-meta-during"))["status"] == SUCCESS
+
+
+def test_an_answer_is_stored_although_the_memory_is_full(answers: ValkeyServer) -> None:
+    with Celery("patient", set_as_current=False) as app, answers.connect(1) as results:
+        backend = backend_of(app, answers)
+        with troubles.oom(answers):
+            backend.store_result("full", {}, SUCCESS)
+            assert json.loads(results.get("celery-task-meta-full"))["status"] == SUCCESS
+
+
+def test_a_key_that_holds_something_else_is_not_waited_for(answers: ValkeyServer) -> None:
+    with Celery("patient", set_as_current=False) as app, answers.connect(1) as results:
+        backend = backend_of(app, answers)
+        results.lpush("celery-task-meta-a-list", 1)
+        with pytest.raises(Unanswerable, match="WRONGTYPE"):
+            backend.store_result("a-list", {}, SUCCESS)
+
+
+class Request:
+    """What a task knows of its message."""
+
+    nameshot_life = "a-life"
+
+
+def test_an_answer_says_which_message_it_answers_and_a_forgotten_message_answers_nothing(answers: ValkeyServer) -> None:
+    with Celery("patient", set_as_current=False) as app, answers.connect(1) as results:
+        backend = backend_of(app, answers)
+        backend.store_result("known", {"ranking": []}, SUCCESS, request=Request())
+        assert json.loads(results.get("celery-task-meta-known"))["life"] == "a-life"
+        assert "life" not in backend.get_task_meta("known")["result"]
+
+        results.sadd("celery-task-meta-forgotten:forgotten", "a-life")
+        assert not backend.begin("forgotten", Request())
+        backend.store_result("forgotten", {}, SUCCESS, request=Request())
+        assert not results.exists("celery-task-meta-forgotten")
+        backend.store_result("forgotten", {}, SUCCESS)
+        assert results.exists("celery-task-meta-forgotten")
 
 
 def test_a_suspect_stays_one_until_its_answer_is_stored(
@@ -98,13 +264,12 @@ def test_a_suspect_stays_one_until_its_answer_is_stored(
     job = client.submit(origin.url("/held/owl.png"), LABELS)
     with own_valkey.connect() as broker:
         broker.hset("nameshot:suspects", job.id, 1)  # as a worker leaves it that died with the job in hand
-        worker = start_worker("careful", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"), **IMPATIENT)
+        worker: Worker = start_worker("careful", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"))
         assert origin.asked.acquire(timeout=TIMEOUT_S)
-        answers.stop()
-        origin.hold.set()
-        wait_for(worker, GIVEN_UP)
-        assert broker.hget("nameshot:suspects", job.id) == b"1"
-        answers.start()
+        with troubles.away(answers):
+            origin.hold.set()
+            eventually(lambda: "the result backend does not take answers" in worker.log)
+            assert broker.hget("nameshot:suspects", job.id) == b"1"
 
         assert job.result(timeout=TIMEOUT_S).ranking
         eventually(lambda: not broker.exists("nameshot:suspects"))

@@ -107,10 +107,15 @@ def test_every_setting_of_a_worker_can_be_given_from_outside(worker: dict[str, A
     assert passed == settings - NOT_PASSED_ON
 
 
-def test_a_worker_is_told_where_the_queue_is_and_nothing_else(worker: dict[str, Any]) -> None:
+def test_a_worker_is_told_where_the_queue_is_and_one_for_a_gpu_to_use_it_and_nothing_else(
+    worker: dict[str, Any],
+) -> None:
     given = {name: value for name, value in worker["environment"].items() if value is not None}
 
+    # Whoever starts that service and has no GPU that works is told so, and not given a CPU.
+    device = {"NAMESHOT_DEVICE": "${NAMESHOT_DEVICE:-cuda}"} if "deploy" in worker else {}
     assert given == {
+        **device,
         "NAMESHOT_BROKER_URL": "redis://valkey:6379/0",
         "NAMESHOT_RESULT_BACKEND": "redis://valkey:6379/1",
     }
@@ -122,5 +127,6 @@ def test_the_gpu_worker_differs_by_its_gpu_and_starts_only_when_asked_for(compos
     assert on_gpu.pop("profiles") == ["gpu"]
     devices = on_gpu.pop("deploy")["resources"]["reservations"]["devices"]
     assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+    assert on_gpu.pop("environment").keys() == on_cpu.pop("environment").keys()
     assert on_gpu == on_cpu
     assert "profiles" not in on_cpu

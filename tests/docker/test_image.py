@@ -102,3 +102,12 @@ def test_the_build_sees_only_what_it_copies(stages: list[list[Instruction]], roo
 def test_everything_that_is_copied_is_there(stages: list[list[Instruction]], root: Path) -> None:
     assert copied(stages) == {"pyproject.toml", "constraints.txt", "LICENSE", "NOTICE", "producer", "worker"}
     assert [source for source in copied(stages) if not (root / source).exists()] == []
+
+
+def test_a_driver_too_old_for_torch_is_refused_and_another_build_of_torch_can_ask_for_less(
+    image: list[Instruction],
+) -> None:
+    (default,) = [arguments for name, arguments in image if name == "ARG"]
+
+    assert default == 'NVIDIA_REQUIRE_CUDA="cuda>=13.0"'
+    assert "NVIDIA_REQUIRE_CUDA=$NVIDIA_REQUIRE_CUDA" in only(image, "ENV").split()

@@ -4,6 +4,7 @@ Environment:
     NULL_LOST: a file; the forward pass that finds it takes it away and finds its device gone.
     NULL_HANG: a file; while it exists, every forward pass hangs.
     NULL_PARALLEL: batches that run at once.
+    NULL_TRACE: a file; the size of each batch is added to it, a line each.
 """
 
 import os
@@ -20,22 +21,34 @@ from worker.model.interface import Float32
 
 #: An image whose first byte is this ends the process, as a fault in a native library would.
 POISON = 13
+#: One whose first byte is this breaks the device: its batch and all later ones fail, as after an illegal address.
+BREAKS = 14
+#: A prompt that does the same.
+BREAKING_PROMPT = "a label that breaks the device"
 #: Into a forward pass, so that another one has begun beside it; less than a forward pass takes.
 DEATH_S = 0.01
 
 
 class FragileModel(NullModel):
-    """Dies of some images."""
+    """Dies of some images, and finds its device broken by others."""
 
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
-        if any(image.arrays["pixels"][0, 0, 0] == POISON for image in batch):
+        with Path(os.environ["NULL_TRACE"]).open("a") as trace:
+            trace.write(f"{len(batch)}\n")
+        firsts = [int(image.arrays["pixels"][0, 0, 0]) for image in batch]
+        if POISON in firsts:
             time.sleep(DEATH_S)
             os._exit(1)
         lost = Path(os.environ["NULL_LOST"])
         if lost.exists():
             lost.unlink()
             raise DeviceLostError("gone")
+        self._is_lost |= BREAKS in firsts
         return super().embed_images(batch, parallel)
+
+    def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:
+        self._is_lost |= BREAKING_PROMPT in prompts
+        return super().embed_texts(prompts, parallel)
 
 
 def load(_model: str, **_: Any) -> NullModel:

@@ -14,7 +14,7 @@ import pytest
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from tests.engine_process.engines import TIMEOUT_S, Engines, soon
-from tests.engine_process.null_engine import POISON
+from tests.engine_process.null_engine import BREAKING_PROMPT, BREAKS, POISON
 from tests.eventually import eventually
 from worker.model import Prepared
 
@@ -30,7 +30,7 @@ class KeptEngine:
 
     def __init__(self, path: Path, folder: Path, parallel_batches: int = 1) -> None:
         self.log_file = folder / "engine.log"
-        self.lost, self.hang = folder / "lost", folder / "hang"
+        self.lost, self.hang, self._trace = folder / "lost", folder / "hang", folder / "trace"
         self._command = [sys.executable, "-m", "tests.engine_process.null_engine", str(path)]
         self._environment = {
             **os.environ,
@@ -40,6 +40,7 @@ class KeptEngine:
             "NULL_LOST": str(self.lost),
             "NULL_HANG": str(self.hang),
             "NULL_PARALLEL": str(parallel_batches),
+            "NULL_TRACE": str(self._trace),
         }
         self.statuses: list[int] = []
         self._ends = False
@@ -50,6 +51,11 @@ class KeptEngine:
     @property
     def log(self) -> str:
         return self.log_file.read_text()
+
+    @property
+    def batches(self) -> list[int]:
+        """The size of each batch of images that any of them began."""
+        return [int(line) for line in self._trace.read_text().split()]
 
     def _start(self) -> "subprocess.Popen[bytes]":
         with self.log_file.open("ab") as log:
@@ -97,6 +103,77 @@ def test_an_image_that_kills_two_engines_fails_and_its_neighbours_do_not(engines
     vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
     assert vectors == pytest.approx(model.embed_images([image(number) for number in range(POISON)]))
     assert prompt.result(TIMEOUT_S) == pytest.approx(model.embed_texts(["a fox"])[0])
+
+
+@pytest.mark.parametrize("engine", [1, 2], indirect=True, ids="{} batches at once".format)
+def test_an_image_that_breaks_the_device_fails_after_two_engines_and_its_neighbours_are_answered(
+    engines: Engines, engine: KeptEngine
+) -> None:
+    fronts = [engines.front(slots=8), engines.front(slots=8)]
+    breaking = engines.ask(fronts[0], image(BREAKS))
+    others = [engines.ask(fronts[number % 2], image(number)) for number in range(13)]
+    prompt = fronts[1].embed_prompt("a fox")
+
+    with pytest.raises(JobFailed) as failure:
+        breaking.result(TIMEOUT_S)
+
+    assert (failure.value.code, failure.value.retryable) == ("model_error", False)
+    eventually(lambda: engine.statuses == [os.EX_SOFTWARE, os.EX_SOFTWARE])
+    vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
+    assert vectors == pytest.approx(NullModel().embed_images([image(number) for number in range(13)]))
+    assert prompt.result(TIMEOUT_S) == pytest.approx(NullModel().embed_texts(["a fox"])[0])
+
+
+@pytest.mark.parametrize("engine", [1, 2], indirect=True, ids="{} batches at once".format)
+def test_a_label_that_breaks_the_device_fails_and_its_neighbours_are_answered(
+    engines: Engines, engine: KeptEngine
+) -> None:
+    fronts = [engines.front(slots=8), engines.front(slots=8)]
+    breaking = fronts[0].embed_prompt(BREAKING_PROMPT)
+    labels = [f"label {number}" for number in range(20)]
+    prompts = [fronts[number % 2].embed_prompt(label) for number, label in enumerate(labels)]
+    ride = engines.ask(fronts[1], image(1))
+
+    with pytest.raises(JobFailed) as failure:
+        breaking.result(TIMEOUT_S)
+
+    assert failure.value.code == "model_error"
+    eventually(lambda: engine.statuses == [os.EX_SOFTWARE, os.EX_SOFTWARE])
+    vectors = np.stack([prompt.result(TIMEOUT_S) for prompt in prompts])
+    assert vectors == pytest.approx(NullModel().embed_texts(labels))
+    assert ride.result(TIMEOUT_S).output.ndim == 1
+
+
+def test_labels_that_wait_while_images_kill_engine_after_engine_are_answered(
+    engines: Engines, engine: KeptEngine
+) -> None:
+    front = engines.front(slots=8)
+    poisons = [engines.ask(front, image(POISON)) for _ in range(3)]
+    prompts = [front.embed_prompt(f"label {number}") for number in range(20)]
+
+    for ride in poisons:
+        with pytest.raises(JobFailed, match="model_error"):
+            ride.result(TIMEOUT_S)
+
+    assert np.stack([prompt.result(TIMEOUT_S) for prompt in prompts]).ndim == 2
+    assert len(engine.statuses) >= 3, "a label has to wait for more engines than it might be blamed for"
+
+
+def test_a_batch_whose_device_is_lost_is_not_halved(engines: Engines, engine: KeptEngine) -> None:
+    front = engines.front(slots=8)
+    engine.hang.touch()
+    asked = [engines.ask(front, image(0))]
+    eventually(lambda: front.busy_s > 0)
+    asked += [engines.ask(front, image(number)) for number in range(1, 5)]
+    engine.lost.touch()
+    engine.hang.unlink()
+
+    for ride in asked:
+        assert ride.result(TIMEOUT_S).output.ndim == 1
+
+    assert engine.batches[1] > 1
+    assert engine.statuses == [os.EX_SOFTWARE]
+    assert "halving" not in engine.log
 
 
 @pytest.mark.parametrize("engine", [1, 2], indirect=True, ids="{} batches at once".format)

@@ -189,3 +189,17 @@ def test_a_failure_that_may_pass_is_not_shared(start: Start) -> None:
 
     assert other.result(TIMEOUT_S) == IMAGE
     assert failure_of(lambda: first.result(TIMEOUT_S)).code == "http_status"
+
+
+def test_a_queues_job_waits_for_no_other_queues_download(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    gate = Gate()
+    server = serve(gate)
+    fetcher = CoalescingFetcher[bytes](make_fetcher(server), TIMEOUT_S)
+    with ThreadPoolExecutor(1) as threads:
+        stalled = threads.submit(fetcher.fetch, server.url(), queue="bulk")
+        assert gate.asked.wait(TIMEOUT_S)
+        assert fetcher.fetch(server.url(), queue="high") == IMAGE
+        assert not stalled.done()
+        gate.open.set()
+        assert stalled.result(TIMEOUT_S) == IMAGE
+    assert fetcher.shared == 0

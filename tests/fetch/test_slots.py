@@ -134,10 +134,10 @@ def test_cancelling_ends_the_wait_for_a_slot_at_once(serve: Serve, make_fetcher:
     with stalled(fetcher, server), ThreadPoolExecutor(1) as pool:
         scope = CancelScope(time.monotonic() + 60)
         download = pool.submit(fetcher.fetch, server.url(), scope=scope)
-        until(lambda: bool(fetcher._hosts._names._waiting))
+        until(lambda: fetcher._hosts._names.users(("127.0.0.1", server.port)) == 2)
         scope.cancel()
         assert isinstance(download.exception(5), Cancelled)
-        assert not fetcher._hosts._names._waiting
+        assert fetcher._hosts._names.users(("127.0.0.1", server.port)) == 1
     assert len(server.requests) == 1
 
 
@@ -160,7 +160,7 @@ def test_every_end_of_a_download_frees_its_slots(trouble: str, serve: Serve, mak
     fetcher = make_fetcher(server, per_host=1, timeout_s=0.5, resolve=lambda *_: ["10.0.0.1"])
     for _ in range(3):
         code_of(fetcher, "http://h.example/" if trouble == "blocked" else server.url())
-    assert (fetcher._hosts._names._held, fetcher._hosts.addresses._held) == ({}, {})
+    assert (fetcher._hosts._names._places, fetcher._hosts.addresses._places) == ({}, {})
 
 
 def test_slots_go_to_who_has_waited_longest_and_none_is_lost() -> None:
@@ -177,13 +177,13 @@ def test_slots_go_to_who_has_waited_longest_and_none_is_lost() -> None:
         waits = []
         for number, scope in enumerate(scopes):
             waits.append(pool.submit(wait, number, scope))
-            until(lambda: len(slots._waiting["h"]) == len(waits))
+            until(lambda: slots.users("h") == 1 + len(waits))
         scopes[2].cancel()
-        until(lambda: len(slots._waiting["h"]) == 5)
+        until(lambda: slots.users("h") == 1 + 5)
         slots.give_back("h")
     assert isinstance(waits[2].exception(), Cancelled)
     assert order == [0, 1, 3, 4, 5]
-    assert (slots._held, slots._waiting) == ({}, {})
+    assert slots._places == {}
 
 
 def test_a_slot_that_comes_as_its_waiter_leaves_goes_to_the_next() -> None:
@@ -201,4 +201,33 @@ def test_a_slot_that_comes_as_its_waiter_leaves_goes_to_the_next() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    assert (slots._held, slots._waiting) == ({}, {})
+    assert slots._places == {}
+
+
+@pytest.mark.parametrize("host", ["h.example", "127.0.0.1"])
+def test_a_host_that_stalls_for_one_queue_still_has_slots_for_those_that_matter_more(
+    host: str, serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    arrived = threading.Semaphore(0)
+
+    def script(exchange: Exchange) -> None:
+        if exchange.path == "/quick":
+            exchange.answer(IMAGE)
+        else:
+            arrived.release()
+            exchange.over.wait(20)
+            exchange.answer(IMAGE)
+
+    server = serve(script)
+    fetcher = make_fetcher(server, per_host=8, timeout_s=30, resolve=lambda *_: ["127.0.0.1"])
+    scope = in_(30)
+    with ThreadPoolExecutor(12) as pool:
+        stalled = [pool.submit(fetcher.fetch, server.url(host=host), scope=scope, queue="bulk") for _ in range(12)]
+        for _ in range(6):
+            assert arrived.acquire(timeout=10)
+        try:
+            for queue in ("high", "default"):
+                assert fetcher.fetch(server.url("/quick", host=host), queue=queue) == IMAGE
+            assert not any(download.done() for download in stalled)
+        finally:
+            scope.cancel()

@@ -20,15 +20,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 @pytest.fixture(scope="session")
-def loaded(checkpoint: Callable[[str], Path]) -> Callable[[str], Model]:
+def loaded(checkpoint: Callable[[str], Path], device: str) -> Callable[[str], Model]:
     """The worker's model of a family; all families share it, so a test must not change it."""
     # One thread: for towers this small, starting a second one takes longer than the work it would share.
-    return cache(lambda family: load_model(str(checkpoint(family)), torch_threads=1))
+    return cache(lambda family: load_model(str(checkpoint(family)), device=device, dtype="float32", torch_threads=1))
 
 
 @pytest.fixture(scope="session")
 def pipeline(checkpoint: Callable[[str], Path]) -> Callable[[str], Any]:
-    """The zero-shot pipeline of Transformers for the same checkpoint."""
+    """The zero-shot pipeline of Transformers for the same checkpoint: the reference, on the CPU whatever the device."""
 
     def make(family: str) -> Any:
         import torch

@@ -71,7 +71,7 @@ import json, sys
 from worker.model import ModelLoadError, load_model
 for name, revision in json.loads(sys.argv[1]):
     try:
-        model = load_model(name, revision=revision, torch_threads=1)
+        model = load_model(name, revision=revision, device="cpu", torch_threads=1)
         model.warm_up()
         print(json.dumps([model.name, model.revision]))
     except ModelLoadError as refusal:

@@ -26,16 +26,16 @@ def broken(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
 
 def refusal(model: str | Path, **settings: Any) -> str:
     with pytest.raises(ModelLoadError) as caught:
-        load_model(str(model), **settings)
+        load_model(str(model), **{"device": "cpu", **settings})
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert len(sentence) < 450
     return sentence
 
 
-def test_a_model_says_what_it_is(loaded: Callable[[str], Model]) -> None:
+def test_a_model_says_what_it_is(loaded: Callable[[str], Model], device: str) -> None:
     clip, siglip = loaded("clip"), loaded("siglip2")
-    assert (clip.name, clip.revision, clip.device, clip.dtype) == ("clip", None, "cpu", "float32")
+    assert (clip.name, clip.revision, clip.device, clip.dtype) == ("clip", None, device, "float32")
     assert (clip.family, clip.scoring) == ("clip", "softmax")
     assert (siglip.family, siglip.scoring) == ("siglip2", "sigmoid")
 
@@ -55,7 +55,7 @@ def test_loading_and_running_prints_nothing(checkpoint: Callable[[str], Path]) -
 import sys
 from worker.model import load_model
 for folder in sys.argv[1:]:
-    model = load_model(folder, torch_threads=1)
+    model = load_model(folder, device="cpu", torch_threads=1)
     model.warm_up(2)
     model.count_tokens(["far too long " * 300])
 """
@@ -71,9 +71,9 @@ def test_importing_the_package_loads_neither_pytorch_nor_transformers() -> None:
 
 @pytest.mark.parametrize("family", SMALL)
 def test_bfloat16_gives_nearly_the_logits_of_float32(
-    family: str, checkpoint: Callable[[str], Path], loaded: Callable[[str], Model]
+    family: str, checkpoint: Callable[[str], Path], loaded: Callable[[str], Model], device: str
 ) -> None:
-    half, full = load_model(str(checkpoint(family)), dtype="bfloat16"), loaded(family)
+    half, full = load_model(str(checkpoint(family)), device=device, dtype="bfloat16"), loaded(family)
     assert half.dtype == "bfloat16"
     image = Image.effect_mandelbrot((40, 30), (-2, -1, 1, 1), 20).convert("RGB")
     logits = []
@@ -84,9 +84,9 @@ def test_bfloat16_gives_nearly_the_logits_of_float32(
     assert 0 < np.abs(logits[0] - logits[1]).max() < 0.5
 
 
-def test_warm_up_refuses_a_checkpoint_whose_parts_do_not_fit(broken: Path) -> None:
+def test_warm_up_refuses_a_checkpoint_whose_parts_do_not_fit(broken: Path, device: str) -> None:
     change(broken / "preprocessor_config.json", size={"shortest_edge": 40}, crop_size={"height": 40, "width": 40})
-    model = load_model(str(broken))
+    model = load_model(str(broken), device=device)
     with pytest.raises(ModelLoadError, match=r"'broken' loads but does not run.*32\*32"):
         model.warm_up()
 

@@ -1,5 +1,6 @@
 """Which broker URLs are understood, and how they are shown."""
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -10,27 +11,97 @@ from tests.valkey_server import ValkeyServer
 
 
 @pytest.mark.parametrize(
-    ("given", "for_redis_py", "shown"),
+    ("given", "medium", "arguments", "shown"),
     [
-        ("redis://", "redis://", "redis://localhost:6379/0"),
-        ("redis://h:1/3", "redis://h:1/3", "redis://h:1/3"),
-        ("redis://[fd00::1]:1/3", "redis://[fd00::1]:1/3", "redis://[fd00::1]:1/3"),
-        ("redis://bücher.example/3", "redis://bücher.example/3", "redis://bücher.example:6379/3"),
-        ("redis://my_redis./3", "redis://my_redis./3", "redis://my_redis.:6379/3"),
-        ("redis://[fe80::1%eth0]:1/3", "redis://[fe80::1%eth0]:1/3", "redis://[fe80::1%eth0]:1/3"),
-        ("redis://:s3cret@h/0", "redis://:s3cret@h/0", "redis://:**@h:6379/0"),
-        ("rediss://u:s3cret@h/0", "rediss://u:s3cret@h/0", "rediss://u:**@h:6379/0"),
-        ("rediss://h/0?ssl_cert_reqs=CERT_NONE", "rediss://h/0?ssl_cert_reqs=none", "rediss://h:6379/0"),
-        ("redis+socket:///run/r.sock?virtual_host=2", "unix:///run/r.sock?db=2", "redis+socket:///run/r.sock"),
-        ("socket:///run/r.sock", "unix:///run/r.sock?db=0", "redis+socket:///run/r.sock"),
-        ("unix://u:s3cret@/run/r.sock?db=1", "unix://u:s3cret@/run/r.sock?db=1", "redis+socket://u:**@/run/r.sock"),
+        ("redis://", "tcp", {"host": "localhost", "port": 6379, "db": 0}, "redis://localhost:6379/0"),
+        ("redis://h:1/3", "tcp", {"host": "h", "port": 1, "db": 3}, "redis://h:1/3"),
+        (" REDIS://h:1/3/\n", "tcp", {"host": "h", "port": 1, "db": 3}, "redis://h:1/3"),
+        ("redis://h?db=2", "tcp", {"host": "h", "port": 6379, "db": 2}, "redis://h:6379/2"),
+        ("redis://h/1?db=2", "tcp", {"host": "h", "port": 6379, "db": 2}, "redis://h:6379/2"),
+        ("redis://[fd00::1]:1/3", "tcp", {"host": "fd00::1", "port": 1, "db": 3}, "redis://[fd00::1]:1/3"),
+        (
+            "redis://bücher.example/3",
+            "tcp",
+            {"host": "bücher.example", "port": 6379, "db": 3},
+            "redis://bücher.example:6379/3",
+        ),
+        ("redis://my_redis./3", "tcp", {"host": "my_redis.", "port": 6379, "db": 3}, "redis://my_redis.:6379/3"),
+        (
+            "redis://[fe80::1%eth0]:1/3",
+            "tcp",
+            {"host": "fe80::1%eth0", "port": 1, "db": 3},
+            "redis://[fe80::1%eth0]:1/3",
+        ),
+        (
+            "redis://:s3cret%2F%40@h/0",
+            "tcp",
+            {"host": "h", "port": 6379, "db": 0, "password": "s3cret/@"},
+            "redis://:**@h:6379/0",
+        ),
+        (
+            "redis://h/0?username=u&password=s3cret&protocol=3&client_name=me&socket_timeout=2.5&health_check_interval=9",
+            "tcp",
+            {
+                "host": "h",
+                "port": 6379,
+                "db": 0,
+                "username": "u",
+                "password": "s3cret",
+                "client_name": "me",
+                "socket_timeout": 2.5,
+                "health_check_interval": 9,
+            },
+            "redis://u:**@h:6379/0",
+        ),
+        (
+            "rediss://u:s3cret@h/0",
+            "tls",
+            {
+                "host": "h",
+                "port": 6379,
+                "db": 0,
+                "username": "u",
+                "password": "s3cret",
+                "ssl_cert_reqs": "required",
+                "ssl_check_hostname": True,
+            },
+            "rediss://u:**@h:6379/0",
+        ),
+        (
+            "rediss://h/0?ssl_cert_reqs=CERT_NONE&ssl_min_version=TLSv1_3",
+            "tls",
+            {
+                "host": "h",
+                "port": 6379,
+                "db": 0,
+                "ssl_cert_reqs": "none",
+                "ssl_check_hostname": False,
+                "ssl_min_version": ssl.TLSVersion.TLSv1_3,
+            },
+            "rediss://h:6379/0",
+        ),
+        (
+            "redis+socket:///run/r.sock?virtual_host=2",
+            "unix",
+            {"path": "/run/r.sock", "db": 2},
+            "unix:///run/r.sock?db=2",
+        ),
+        ("socket:///run/r.sock", "unix", {"path": "/run/r.sock", "db": 0}, "unix:///run/r.sock?db=0"),
+        (
+            "unix://u:s3cret@/run/r.sock?db=1",
+            "unix",
+            {"path": "/run/r.sock", "db": 1, "username": "u", "password": "s3cret"},
+            "unix://u:**@/run/r.sock?db=1",
+        ),
     ],
 )
-def test_celerys_forms_are_understood_and_passwords_are_masked(given: str, for_redis_py: str, shown: str) -> None:
+def test_every_form_is_understood_and_passwords_are_masked(
+    given: str, medium: str, arguments: dict[str, object], shown: str
+) -> None:
     read = endpoint(given, "NAMESHOT_BROKER_URL")
 
-    assert read.url == for_redis_py
-    assert read.shown == shown
+    assert (read.medium, read.arguments, read.shown) == (medium, arguments, shown)
+    assert endpoint(read.url, "NAMESHOT_BROKER_URL") == read
     assert "s3cret" not in repr(read)
 
 
@@ -54,7 +125,34 @@ def test_celerys_forms_are_understood_and_passwords_are_masked(given: str, for_r
         ("redis://:\udcff@h/0", "holds bytes that are not UTF-8; percent-encode them"),
         ("redis://h/0?ssl_ca_certs=\udcff", "holds bytes that are not UTF-8; percent-encode them"),
         ("redis+socket://", "names no socket"),
-        ("redis://h/0?colour=red", "cannot be used: got an unexpected keyword argument 'colour'"),
+        ("redis+socket://run/r.sock", "names the host 'run' before a socket"),
+        ("redis://:pass#word@h/0", "is not a URL"),
+        ("redis://:12#word@h/0", "holds a #, which ends a URL; in a password, percent-encode it as %23"),
+        ("redis://h:0/0", "is not a URL"),
+        ("redis://h/0?colour=red", "has the argument colour, which is not taken here; db, virtual_host, username"),
+        ("redis://h/0?decode_responses=true", "has the argument decode_responses, which is not taken here"),
+        ("redis://h/0?credential_provider=os.system", "has the argument credential_provider, which is not taken"),
+        ("redis://h/0?s3cret!", "has the argument with a strange name, which is not taken here"),
+        ("redis://h/0?db=1&db=2", "has the argument db twice"),
+        ("redis://h/0?db=1&virtual_host=1", "has the argument virtual_host twice"),
+        ("redis://h/0?password=", "has the argument password without a value"),
+        ("redis://h/0?socket_timeout=0", "an argument socket_timeout that cannot be used; it takes seconds, above 0"),
+        ("redis://h/0?socket_timeout=nan", "it takes seconds, above 0 and at most 3,600"),
+        ("redis://h/0?socket_connect_timeout=5000", "it takes seconds, above 0 and at most 3,600"),
+        ("redis://h/0?health_check_interval=-1", "it takes whole seconds"),
+        ("redis://h/0?protocol=4", "it takes 2 or 3"),
+        ("redis://h/0?client_name=a+b", "it takes printable ASCII without spaces"),
+        ("redis://h/0?ssl_cert_reqs=none", "has the argument ssl_cert_reqs, which only a rediss:// URL takes"),
+        ("redis://h/0?ssl=true", "has the argument ssl, which is not taken here"),
+        ("rediss://h/0?ssl_cert_reqs=perhaps", "it takes required, optional or none"),
+        ("rediss://h/0?ssl_ca_certs=/no/such/file", "ssl_ca_certs that cannot be used; it takes the path of something"),
+        (f"rediss://h/0?ssl_ca_certs={__file__}", "has ssl_ca_certs, ssl_ca_path or ssl_ca_data that OpenSSL cannot"),
+        (f"rediss://h/0?ssl_certfile={__file__}", "has ssl_certfile and ssl_keyfile that OpenSSL cannot use"),
+        ("rediss://h/0?ssl_ciphers=NONSENSE", "has ssl_ciphers that OpenSSL cannot use"),
+        ("rediss://h/0?ssl_min_version=TLSv1", "it takes TLSv1_2 or TLSv1_3"),
+        ("rediss://h/0?ssl_check_hostname=perhaps", "it takes true or false"),
+        ("rediss://h/0?ssl_include_verify_flags=VERIFY_X", "names of ssl.VerifyFlags, and 'VERIFY_X' is none"),
+        ("rediss://h/0?ssl_validate_ocsp=true", "has the argument ssl_validate_ocsp, which is not taken here"),
     ],
 )
 def test_another_url_is_refused_when_the_client_is_made(url: str, sentence: str) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 import pytest
 
 from worker.batch_size import BatchSize
-from worker.batcher import Batcher, BatcherClosed, Lane, Ride
+from worker.batcher import Batcher, BatcherClosed, Lane, Ride, Verdict
 
 TIMEOUT_S = 10
 
@@ -37,9 +37,15 @@ def device() -> Device:
     return Device()
 
 
+def verdict(error: Exception) -> Verdict:
+    if isinstance(error, ConnectionError):
+        return "final"
+    return "out of memory" if isinstance(error, MemoryError) else "one item's fault"
+
+
 @pytest.fixture
 def batcher() -> Iterator[Batcher]:
-    batcher = Batcher(is_out_of_memory=lambda error: isinstance(error, MemoryError))
+    batcher = Batcher(judge=verdict)
     batcher.start()
     yield batcher
     batcher.close(TIMEOUT_S)
@@ -197,6 +203,41 @@ def test_out_of_memory_halves_the_batch_and_remembers_it(batcher: Batcher, devic
 
     assert outputs(futures) == [f"<{n}>" for n in range(8)]
     assert lane.max_batch == 2
+
+
+def test_after_an_error_that_is_final_nothing_of_the_batch_is_tried_again(batcher: Batcher, device: Device) -> None:
+    def run(items: Sequence[object]) -> list[object]:
+        done = device.run(items)
+        if len(items) > 4:
+            raise ValueError("any error that is halved")
+        if "fatal" in items:
+            raise ConnectionError
+        return done
+
+    lane = batcher.lane("images", run, max_batch=8)
+    occupy(device, lane)
+    futures = [lane.submit(item) for item in ("fatal", *"abcdefg")]
+    device.gate.set()
+    wait(futures, TIMEOUT_S)
+
+    assert [len(batch) for batch in device.batches] == [1, 8, 4]
+    assert all(isinstance(future.exception(0), ConnectionError) for future in futures)
+
+
+def test_a_batch_that_does_not_fit_is_cut_into_as_many_as_do(batcher: Batcher, device: Device) -> None:
+    def run(items: Sequence[object]) -> list[object]:
+        done = device.run(items)
+        if len(items) > 2:
+            raise MemoryError
+        return done
+
+    lane = batcher.lane("images", run, max_batch=16)
+    occupy(device, lane)
+    futures = [lane.submit(n) for n in range(16)]
+    device.gate.set()
+
+    assert outputs(futures) == [f"<{n}>" for n in range(16)]
+    assert [len(batch) for batch in device.batches[1:]] == [16, 8, 4, *[2] * 8]
 
 
 def test_a_function_that_loses_items_is_an_error_not_a_mix_up(batcher: Batcher) -> None:

@@ -7,13 +7,16 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producer.redis_urls import endpoint
 from worker.results import FirstAnswerBackend
 
 
 @pytest.fixture(scope="module")
 def backend() -> FirstAnswerBackend:
     """Connected to nothing."""
-    return FirstAnswerBackend(app=Celery("answers", set_as_current=False), url="redis://127.0.0.1:1/0")
+    app = Celery("answers", set_as_current=False)
+    app.endpoints = (endpoint("redis://127.0.0.1:1/0", "the broker"), endpoint("redis://127.0.0.1:1/1", "the backend"))
+    return FirstAnswerBackend(app=app)
 
 
 @given(

@@ -4,7 +4,8 @@
 ``lease``      says that this process lives, and returns to the queues what a dead one held.
 ``fairness``   which queue comes next.
 ``doorbell``   waits for a message, which wakes one of those who wait.
-``suspects``   what may have killed a worker runs alone (``isolation``), and may be found to be poison.
+``suspects``   what may have killed workers runs alone (``isolation``), and may be found to be poison.
+``marks``      says in Redis what runs alone, or that this worker is leaving.
 ``dead_letters``  keeps what killed workers or could not be read.
 ``vitality``   whether this process still does its work.
 ``shutdown``   how a worker ends: finish, return, leave.

@@ -42,20 +42,24 @@ class DeadLetters:
             image: its number in a bulk job.
         """
         about = {"id": job_id, "task": task, "code": "poisoned", "deaths": deaths}
-        if image is None:
-            self._bury(tag, about, apart="")
-        else:
-            self._bury(tag, {**about, "image": image}, apart=str(image))
+        try:
+            if image is None:
+                self._bury(tag, about, apart="")
+            else:
+                self._bury(tag, {**about, "image": image}, apart=str(image))
+        except redis.RedisError as error:  # the answer matters more than the letter
+            logger.warning("could not keep a poisoned message as a dead letter: %s", type(error).__name__)
 
     def malformed(self, tag: str, *, job_id: str | None, task: str | None) -> None:
-        """Keep a message that no task can be made of."""
+        """Keep a message that no task can be made of; raises `RedisError`."""
         self._bury(tag, malformed_record(job_id, task), apart=tag)
 
+    def unanswerable(self, tag: str, *, job_id: str, task: str) -> None:
+        """Keep a job whose answer cannot be stored; raises `RedisError`."""
+        self._bury(tag, {"id": job_id, "task": task, "code": "unanswerable", "deaths": 0}, apart="")
+
     def _bury(self, tag: str, about: dict[str, Any], *, apart: str) -> None:
-        try:
-            self._client.eval(BURY, *arguments(self._keys, tag, about, apart=apart, then="acknowledge"))
-        except redis.RedisError as error:  # the answer matters more than the letter
-            logger.warning("could not keep a %s message as a dead letter: %s", about["code"], type(error).__name__)
+        self._client.eval(BURY, *arguments(self._keys, tag, about, apart=apart, then="acknowledge"))
 
 
 def malformed_record(job_id: str | None = None, task: str | None = None) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Delivery:
         device_busy_s: how long the oldest running batch has taken so far.
         device_limit_s: a batch that takes longer never ends.
         overdue: ids of the jobs that still run so many seconds after their deadline.
+        waits: what this process waits for before it can take or answer jobs, in a few words; None when for nothing.
     """
 
     def __init__(
@@ -44,9 +45,12 @@ class Delivery:
         device_busy_s: Callable[[], float],
         device_limit_s: float,
         overdue: Callable[[float], list[str]],
+        waits: Callable[[], str | None],
     ) -> None:
         self._marks = marks
-        self.vitality = Vitality(device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue)
+        self.vitality = Vitality(
+            device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue, waits=waits
+        )
         self.lease = Lease(
             client,
             keys,

@@ -1,8 +1,9 @@
 """How a worker ends.
 
-SIGTERM or SIGINT: no more jobs are taken, and those that run have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A
-second one later on, or SIGQUIT: everything goes back to the queues, at once. A supervisor's SIGKILL afterwards loses
-nothing either; the jobs then wait for the lease to end, and none is to blame: the worker says first that it is leaving.
+SIGTERM, SIGINT or Celery's ``control shutdown``: no more jobs are taken, and those that run have
+``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes back to the queues, at
+once. A supervisor's SIGKILL afterwards loses nothing either; the jobs then wait for the lease to end, and none is to
+blame, for the worker says first that it is leaving.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+from celery.worker.control import Panel
 
 from worker.delivery.marks import Marks
 from worker.stopping import SAME_REQUEST_S
@@ -43,6 +46,8 @@ class Departure:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._drain_first(signal.getsignal(number)))
         signal.signal(signal.SIGQUIT, lambda *_: self._in_a_thread(0.0))
+        # Celery's own `control shutdown` waits for running jobs without a limit, and says nothing before it.
+        Panel.register(name="shutdown", args=[("msg", str)], signature="[msg]")(_shutdown)
 
     def drained(self) -> None:
         """All jobs have finished: the process may end as it likes."""
@@ -54,6 +59,12 @@ class Departure:
         if self._leaving_since_s is None:
             self._leaving_since_s = time.monotonic()
             self._in_a_thread(0.0)
+
+    def fail(self) -> None:
+        """End after an error that nothing here mends: what runs has the usual time to finish, and the status is 70."""
+        if self._leaving_since_s is None:
+            self._leaving_since_s = time.monotonic()
+            self._in_a_thread(self._drain_timeout_s, os.EX_SOFTWARE)
 
     def _drain_first(self, celerys: Any) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, frame: FrameType | None) -> None:
@@ -68,11 +79,11 @@ class Departure:
 
         return handle
 
-    def _in_a_thread(self, delay_s: float) -> None:
+    def _in_a_thread(self, delay_s: float, status: int = os.EX_OK) -> None:
         # A handler interrupts the main thread wherever it is, with whatever locks it holds.
-        threading.Thread(target=self._depart, args=(delay_s,), name="departure", daemon=True).start()
+        threading.Thread(target=self._depart, args=(delay_s, status), name="departure", daemon=True).start()
 
-    def _depart(self, delay_s: float) -> None:
+    def _depart(self, delay_s: float, status: int) -> None:
         ends_s = time.monotonic() + delay_s
         self._marks.drain()
         if delay_s and self._drained.wait(max(0.0, ends_s - time.monotonic())):
@@ -81,4 +92,9 @@ class Departure:
         self._marks.close()
         self._leave()
         logging.shutdown()
-        os._exit(0)
+        os._exit(status)
+
+
+def _shutdown(_state: Any, **_: Any) -> None:
+    """Shut this worker down as SIGTERM does."""
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -21,6 +21,8 @@ from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.encoding import bytes_to_str
 
 from producer.contract import queue_name, rung_name, taken_name
+from producer.redis_connections import CLASSES, connection_arguments
+from producer.redis_urls import Endpoint
 from worker.delivery.dead_letters import arguments, malformed_record, put_back_arguments
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
@@ -62,11 +64,13 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
         else:
             self.ack(delivery_tag)
 
-    def restore_unacked_once(self, stderr: Any = None) -> None:
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's signature
         """Nothing: a channel also closes when its connection breaks, and then what is in hand goes on.
 
         The process returns what it holds when it leaves; see `worker.delivery.lease`.
         """
+        # Or the registry of finalizers keeps this, and with it the channel of each connection that was.
+        self._on_collect.cancel()
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
         """Nothing times out here: leases end, and `worker.delivery.lease` sees to that."""
@@ -81,7 +85,12 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
     worker_name = ""
     #: The queues from which a message may be taken now; None: all. See `worker.consumer.ImageCredit`.
     takes: frozenset[str] | None = None
-    from_transport_options = (*kombu_redis.Channel.from_transport_options, "queue_prefix", "worker_name")
+    #: Where the broker is; what kombu reads from a URL is not used.
+    endpoint: Endpoint
+    from_transport_options = (
+        *kombu_redis.Channel.from_transport_options,
+        *("queue_prefix", "worker_name", "endpoint"),
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._order = FairOrder()
@@ -92,6 +101,15 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         self.keys = DeliveryKeys(self.queue_prefix, self.worker_name)
         # Jobs that outlive this channel acknowledge through it all the same: its connections are not the channel's.
         self.holding = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """For redis-py's connections; kombu derives the event loop's class of them from `connection_class`."""
+        self.connection_class = CLASSES[self.endpoint.medium]
+        kombus = super()._connparams(asynchronous)
+        of_the_url = {"host", "port", "username", "password", "db"}
+        return connection_arguments(
+            self.endpoint, {name: value for name, value in kombus.items() if name not in of_the_url}
+        )
 
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
         """Ask for a message, unless the queues were empty a moment ago and nobody rang since."""
@@ -148,6 +166,13 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
         self.holding.eval(POSTPONE, len(names), *names, delivery_tag, until_s)
         self.qos.ack(delivery_tag)
 
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Keep remote control's reply queue alive: kombu tries each second, and would print a traceback each time."""
+        try:
+            super().maybe_refresh_binding_expiry()
+        except self.ResponseError as error:
+            logger.debug("could not refresh a binding: %s", error)
+
     def _bury(self, tag: str) -> None:
         """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
         burial = arguments(self.keys, tag, malformed_record(), apart=tag, then="forget")
@@ -197,3 +222,9 @@ class AtomicTransport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is 
     """``redis://`` and ``rediss://``; named by the worker's ``broker_transport``."""
 
     Channel = AtomicChannel
+    #: So that kombu reads no URL.
+    can_parse_url = True
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:  # noqa: ARG002 - kombu's
+        """The broker, for people."""
+        return uri

@@ -21,15 +21,22 @@ class Vitality:
         device_busy_s: how long the oldest running batch has taken so far.
         device_limit_s: a batch that takes longer never ends.
         overdue: ids of the jobs that still run so many seconds after their deadline.
+        waits: what this process waits for before it can take or answer jobs, in a few words; None when for nothing.
     """
 
     def __init__(
-        self, *, device_busy_s: Callable[[], float], device_limit_s: float, overdue: Callable[[float], list[str]]
+        self,
+        *,
+        device_busy_s: Callable[[], float],
+        device_limit_s: float,
+        overdue: Callable[[float], list[str]],
+        waits: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._device_busy_s = device_busy_s
         self._device_limit_s = device_limit_s
         self._tick: float | None = None
         self._overdue = overdue
+        self._waits = waits
 
     def tick(self) -> None:
         """The event loop runs."""
@@ -51,9 +58,9 @@ class Vitality:
         return None
 
     def ailment(self) -> str | None:
-        """The complaint, or what may become one."""
-        if complaint := self.complaint():
-            return complaint
+        """The complaint, or what may become one, or what keeps this process from its work."""
+        if found := self.complaint() or self._waits():
+            return found
         busy_s = self._device_busy_s()
         return f"its device has been busy with one batch for {busy_s:.0f} s" if busy_s > LONG_BATCH_S else None
 

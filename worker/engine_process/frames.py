@@ -32,6 +32,8 @@ WELCOME, MEMORY, VECTOR, COUNTS, FAILED, DROPPED, STATE = range(17, 24)
 
 #: Slot, queue (its place in `producer.contract.QUEUES`), whether it rides alone; the layout of its arrays follows.
 IMAGE_HEAD: Final = struct.Struct("<HB?")
+#: Whether it rides alone; the text follows.
+PROMPT_HEAD: Final = struct.Struct("<?")
 #: Batch size, ms of waiting, ms of running, number of axes; their lengths and float32 values follow.
 VECTOR_HEAD: Final = struct.Struct("<IddB")
 #: The fields of `State`.

@@ -17,7 +17,7 @@ from worker.batcher import BatcherClosed, Ride
 from worker.engine_process import frames
 from worker.engine_process.frames import Array, Nonsense, Outbox, frame, json_frame
 from worker.engine_process.memory import Layout, SlotMemory, new_memory
-from worker.engine_process.rides import ImageInSlot
+from worker.engine_process.rides import ImageInSlot, PromptOfFront
 from worker.engine_process.terms import Terms
 from worker.logs import place_of
 from worker.model.interface import Prepared
@@ -46,7 +46,7 @@ class Host(Protocol):
     def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[Ride[Array]]:
         """As `LocalEngine.queue_image`; alone: with no other image that is to ride alone."""
 
-    def embed_prompt(self, prompt: str) -> Future[Array]:
+    def embed_prompt(self, prompt: str, alone: bool) -> Future[Array]:
         """As `LocalEngine.embed_prompt`."""
 
     def count_tokens(self, prompts: list[str]) -> list[int]:
@@ -128,7 +128,7 @@ class Guest:
         if kind == frames.IMAGE:
             self._image(memory, number, payload)
         elif kind == frames.PROMPT:
-            self._prompt(number, payload)
+            self._prompt(memory, number, payload)
         elif kind == frames.COUNT:
             self._count(number, payload)
         else:
@@ -156,11 +156,13 @@ class Guest:
             future.set_exception(error)
         self._promise(number, future, partial(self._image_answer, number, slot))
 
-    def _prompt(self, number: int, payload: bytes) -> None:
-        if len(payload) > MAX_PROMPT_BYTES:
-            raise Nonsense("a prompt that is too long")
-        future = self._host.embed_prompt(_text(payload))
-        self._promise(number, future, partial(self._prompt_answer, number))
+    def _prompt(self, memory: SlotMemory, number: int, payload: bytes) -> None:
+        if not frames.PROMPT_HEAD.size <= len(payload) <= frames.PROMPT_HEAD.size + MAX_PROMPT_BYTES:
+            raise Nonsense("a prompt that is too long, or has no head")
+        [alone] = frames.PROMPT_HEAD.unpack_from(payload)
+        text = _text(payload[frames.PROMPT_HEAD.size :])
+        prompt = PromptOfFront.made(text, alone, partial(memory.mark_prompt, number))
+        self._promise(number, self._host.embed_prompt(prompt, alone), partial(self._prompt_answer, number))
 
     def _count(self, number: int, payload: bytes) -> None:
         prompts = frames.from_json(payload)

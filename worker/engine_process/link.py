@@ -64,7 +64,10 @@ class Link:
             head = frames.IMAGE_HEAD.pack(slot, request.rank, request.deaths > 0)
             data = frame(frames.IMAGE, request.number, head + request.description)
         elif isinstance(request, PromptRequest):
-            data = frame(frames.PROMPT, request.number, request.prompt.encode())
+            self._memory.mark_prompt(request.number, False)
+            data = frame(
+                frames.PROMPT, request.number, frames.PROMPT_HEAD.pack(request.deaths > 0) + request.prompt.encode()
+            )
         elif isinstance(request, CountRequest):
             data = json_frame(frames.COUNT, request.number, request.prompts)
         else:
@@ -92,10 +95,16 @@ class Link:
     def blames(self, request: Request) -> bool:
         """Count the engine's death against a request that it had; whether that is one too many."""
         if request.is_sent:
-            is_image = isinstance(request, ImageRequest)
-            request.deaths += self._memory.is_marked(self._slots[request.number]) if is_image else 1
+            request.deaths += self._was_on_device(request)
         request.is_sent = False
         return request.deaths >= request.max_deaths
+
+    def _was_on_device(self, request: Request) -> bool:
+        if isinstance(request, ImageRequest):
+            return self._memory.is_marked(self._slots[request.number])
+        if isinstance(request, PromptRequest):
+            return self._memory.is_prompt_marked(request.number)
+        return True  # tokens are counted beside the device, as soon as they are asked for
 
     def end(self) -> None:
         """Leave the engine: `answers` ends."""

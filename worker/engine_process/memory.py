@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from worker.engine_process.frames import Nonsense, from_json
 
+#: Prompts have no slots: of those so many numbers apart, two share a mark. A front has no more in hand
+#: (`worker.engine_process.guest.MAX_UNANSWERED`), and who shares one could only be suspected wrongly, never cleared.
+PROMPT_MARKS: Final = 65_536
 #: Of arrays in a slot: a cache line, which is enough for any number.
 _ALIGNMENT: Final = 64
 _MAX_AXES: Final = 8
@@ -118,8 +121,16 @@ class SlotMemory:
         """Whether its image is in a batch, or was when the engine died."""
         return bool(self._mapping[slot])
 
+    def mark_prompt(self, number: int, runs: bool) -> None:
+        """The same of the prompt with this number."""
+        self._mapping[self.slots + number % PROMPT_MARKS] = runs
+
+    def is_prompt_marked(self, number: int) -> bool:
+        """The same."""
+        return bool(self._mapping[self.slots + number % PROMPT_MARKS])
+
     def _view(self, slot: int, place: ArrayPlace) -> NDArray[Any]:
-        start = _paged(self.slots) + slot * _paged(self.slot_bytes)
+        start = _marks_bytes(self.slots) + slot * _paged(self.slot_bytes)
         return np.ndarray(place.shape, place.dtype, self._mapping, start + place.offset)
 
 
@@ -132,7 +143,11 @@ def new_memory(slots: int, slot_bytes: int) -> int:
 
 
 def _size_bytes(slots: int, slot_bytes: int) -> int:
-    return _paged(slots) + slots * _paged(slot_bytes)
+    return _marks_bytes(slots) + slots * _paged(slot_bytes)
+
+
+def _marks_bytes(slots: int) -> int:
+    return _paged(slots + PROMPT_MARKS)
 
 
 def _paged(size_bytes: int) -> int:

@@ -20,7 +20,7 @@ from worker.engine_process.rides import Rides
 from worker.engine_process.serving import Server
 from worker.engine_process.terms import terms_for
 from worker.garbage import settle
-from worker.model import Model, ModelError, load_model
+from worker.model import DeviceLostError, Model, ModelError, load_model
 from worker.settings import WorkerSettings
 from worker.stopping import SAME_REQUEST_S, StopSignals, stop_signals
 
@@ -43,10 +43,19 @@ def run(path: Path, load: Callable[..., Model] = load_model) -> int:
     try:
         settings = read_settings(WorkerSettings)
         logs.configure(settings.log_level, settings.log_format)
+        predecessors_gpu = path.with_name(f"{path.name}-gpu")
+        if settings.device == "auto" and predecessors_gpu.exists():
+            # It may have died because that GPU is lost: the CPU would take its place without a word.
+            settings = settings.model_copy(update={"device": predecessors_gpu.read_text()})
         loaded = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=Rides().around)
+        if loaded.model.device != "cpu":
+            predecessors_gpu.write_text(loaded.model.device)
         settle()
         server = Server(loaded.engine, *terms_for(loaded.model, loaded.max_batch), path)
         server.start()
+    except DeviceLostError as error:
+        logger.critical("%s", error)
+        return os.EX_SOFTWARE
     except (NameshotError, ModelError) as error:
         logger.critical("%s", error)
         return os.EX_CONFIG
@@ -64,6 +73,7 @@ def run(path: Path, load: Callable[..., Model] = load_model) -> int:
         )
     server.close()
     loaded.engine.close()
+    predecessors_gpu.unlink(missing_ok=True)
     with suppress(OSError):  # the launcher's, which may be gone; the last engine finds it empty
         path.parent.rmdir()
     return 0

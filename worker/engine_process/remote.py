@@ -15,7 +15,7 @@ from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
 from worker.batcher import Ride
 from worker.cancel_scope import Cancelled, CancelScope
-from worker.engine import too_late
+from worker.engine_failures import too_late
 from worker.engine_process import frames
 from worker.engine_process.frames import Array, Nonsense, State
 from worker.engine_process.link import Link

@@ -11,10 +11,10 @@ from worker.engine_process import frames
 from worker.engine_process.memory import described, layout
 from worker.model.interface import Prepared
 
-#: Engines that may die over one request. An image counts when it was in a batch, and rides alone the second time, so
-#: that then it did it. Of prompts nobody knows whether they ran, so one more death has to agree.
-DEATHS_OF_AN_IMAGE: Final = 2
-DEATHS_OF_A_PROMPT: Final = 3
+#: Engines that may die over one request. An image or a prompt counts when it was in a batch, and rides alone the second
+#: time, so that then it did it. Whether tokens were being counted is not known, so one more death has to agree.
+DEATHS_ON_THE_DEVICE: Final = 2
+DEATHS_WHILE_ASKED: Final = 3
 
 
 class Request(ABC):
@@ -23,10 +23,10 @@ class Request(ABC):
     Attributes:
         number: given when it is asked.
         is_sent: whether the present engine knows of it.
-        deaths: engines that died while they had it.
+        deaths: engines that died while they had it on the device, or were asked to count.
     """
 
-    max_deaths = DEATHS_OF_A_PROMPT
+    max_deaths = DEATHS_ON_THE_DEVICE
     #: How messages name it.
     subject = "a label"
 
@@ -79,6 +79,8 @@ class PromptRequest(Request):
 class CountRequest(Request):
     """The tokens of some prompts."""
 
+    max_deaths = DEATHS_WHILE_ASKED
+
     def __init__(self, prompts: list[str]) -> None:
         super().__init__()
         self.prompts = prompts
@@ -97,7 +99,6 @@ class ImageRequest(Request):
         layout: how they lie in a slot.
     """
 
-    max_deaths = DEATHS_OF_AN_IMAGE
     subject = "this image"
 
     def __init__(self, prepared: Prepared, rank: int) -> None:

@@ -23,8 +23,22 @@ class ImageInSlot(Prepared):
     mark: Callable[[bool], None]
 
 
+class PromptOfFront(str):
+    """A prompt, and as `ImageInSlot` has it."""
+
+    is_suspect: bool
+    mark: Callable[[bool], None]
+
+    @classmethod
+    def made(cls, text: str, is_suspect: bool, mark: Callable[[bool], None]) -> PromptOfFront:
+        """One of a front's."""
+        prompt = cls(text)
+        prompt.is_suspect, prompt.mark = is_suspect, mark
+        return prompt
+
+
 class Rides:
-    """Around each batch of the device's threads: marks its images, and lets no other run beside a suspect.
+    """Around each batch of the device's threads: marks its images or prompts, and lets no other run beside a suspect.
 
     So of what was on the device when an engine died nothing is left out, and the second death of a suspect is its own.
     """
@@ -37,17 +51,17 @@ class Rides:
     @contextmanager
     def around(self, batch: Sequence[object]) -> Iterator[None]:
         """While it lasts, the batch is on the device; enter it in the thread that runs it."""
-        images = [image for image in batch if isinstance(image, ImageInSlot)]
-        is_suspect = any(image.is_suspect for image in images)
+        riders = [rider for rider in batch if isinstance(rider, ImageInSlot | PromptOfFront)]
+        is_suspect = any(rider.is_suspect for rider in riders)
         self._begin(is_suspect)
         try:
-            for image in images:
-                image.mark(True)
+            for rider in riders:
+                rider.mark(True)
             yield
         finally:
             # Before their answers are sent: the next batch may be what ends this process.
-            for image in images:
-                image.mark(False)
+            for rider in riders:
+                rider.mark(False)
             self._end(is_suspect)
 
     def _begin(self, is_suspect: bool) -> None:

@@ -6,7 +6,6 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -44,7 +43,6 @@ class Server:
 
     def __init__(self, engine: LocalEngine, terms: Terms, sample: Layout, path: Path) -> None:
         self.terms = terms
-        self.embed_prompt: Callable[[str], Future[Array]] = engine.embed_prompt
         self._engine = engine
         self._sample = sample
         self._path = path
@@ -101,6 +99,10 @@ class Server:
     def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[Ride[Array]]:
         """Let an image wait for a batch, or a suspect for its turn; raises as `LocalEngine.queue_image`."""
         return self._alone.add(image, queue) if alone else self._engine.queue_image(image, queue)
+
+    def embed_prompt(self, prompt: str, alone: bool) -> Future[Array]:
+        """As `LocalEngine.embed_prompt`."""
+        return self._engine.embed_prompt(prompt, alone=alone)
 
     def count_tokens(self, prompts: list[str]) -> list[int]:
         """As `worker.model.interface.Model.count_tokens`."""

@@ -20,9 +20,10 @@ code                    when
 ``host_unavailable``    the host failed too often lately, or no slot for it came free in time (`worker.fetch.hosts`)
 ``dns_failed``          the name could not be resolved
 ``connect_failed``      none of at most three addresses could be connected to, or the connection broke off before an
-                        answer
+                        answer, or within its head
 ``tls_failed``          the certificate is not valid for the name, or there is no common TLS
-``bad_response``        no HTTP/1; a content encoding; contradictory or impossible lengths; too many or too long headers
+``bad_response``        no HTTP/1; a content encoding; contradictory or impossible lengths; headers, chunks or trailers
+                        that RFC 9112 does not allow, or too many or too long ones
 ``bad_redirect``        a redirect without a target
 ``too_many_redirects``  a fourth redirect, or one to a URL already seen
 ``host_not_allowed``    a redirect from https to http

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from producer.contract import Queue
 from worker.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.answer import Answer
@@ -59,8 +60,8 @@ class Dialer:
         self.slots = slots
         self.silence_s = max(SILENCE_TIMEOUT_S, SILENCE_SHARE * timeout_s)
 
-    def dial(self, target: Target, scope: CancelScope) -> tuple[socket.socket, Address]:
-        """A connected socket and its address, whose slot is taken.
+    def dial(self, target: Target, scope: CancelScope, queue: Queue) -> tuple[socket.socket, Address]:
+        """A connected socket and its address, of whose slots one of this queue's is taken.
 
         Raises:
             FetchFailed: a refusal is never an OSError, which some caller might retry.
@@ -69,16 +70,16 @@ class Dialer:
         if target.address is not None:
             addresses: list[Address] = [target.address]
         else:
-            answers = self._resolver.look_up(target.host, target.port, scope)
+            answers = self._resolver.look_up(target.host, target.port, scope, queue)
             addresses = self._policy.choose(target, answers)
         for address in alternate_families(addresses)[:MAX_DIALS]:
             if scope.is_over:
                 raise timed_out()
-            self.slots.take(address, scope)
+            self.slots.take(address, scope, queue)
             try:
                 return _connect(address, target.port, min(self.connect_s, scope.left_s)), address
             except BaseException as error:
-                self.slots.give_back(address)
+                self.slots.give_back(address, queue)
                 if not isinstance(error, OSError):
                     raise
         if scope.is_over:
@@ -122,6 +123,7 @@ class Connection:
     _watchdog: Watchdog
     target: Target
     scope: CancelScope
+    queue: Queue
     address: Address | None
     born_s: float
     idle_since_s: float
@@ -135,6 +137,7 @@ class Connection:
         self.target = target
         self.born_s = self.idle_since_s = time.monotonic()
         self.scope = CancelScope(self.born_s)
+        self.queue = "default"
         self.address = None
         self.dup = None
         self._dialer = dialer
@@ -160,11 +163,11 @@ class Connection:
         self._answer = Answer(*arguments, **options)
         return self._answer
 
-    def begin(self, scope: CancelScope) -> None:
+    def begin(self, scope: CancelScope, queue: Queue) -> None:
         """Start an exchange that ends with its scope, whatever the server does."""
-        self.scope = scope
+        self.scope, self.queue = scope, queue
         if self.dup is not None and self.address is not None:  # a kept connection
-            self._dialer.slots.take(self.address, scope)
+            self._dialer.slots.take(self.address, scope, queue)
             self._has_slot = True
             self._watch = self._watchdog.watch(self.dup, scope)
 
@@ -172,13 +175,13 @@ class Connection:
         """End the exchange; True when its time ran out, even if what was read looks complete."""
         if self._has_slot and self.address is not None:
             self._has_slot = False
-            self._dialer.slots.give_back(self.address)
+            self._dialer.slots.give_back(self.address, self.queue)
         watch, self._watch = self._watch, None
         return watch.end() if watch is not None else self.scope.is_over
 
     def dial(self) -> socket.socket:
         """Connect, and put the new socket under the watchdog before TLS begins."""
-        sock, self.address = self._dialer.dial(self.target, self.scope)
+        sock, self.address = self._dialer.dial(self.target, self.scope, self.queue)
         self._has_slot = True
         # TLS takes the descriptor out of this socket object; the dup stays ours to shut down.
         self.dup = sock.dup()

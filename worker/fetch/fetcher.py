@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
-import ssl
 import threading
 import time
 import traceback
@@ -15,9 +13,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import urljoin
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.util.ssl_ import create_urllib3_context
-
+from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.cancel_scope import Cancelled, CancelScope
 from worker.fetch.address_policy import AddressPolicy, AllowedAddress
@@ -31,6 +27,7 @@ from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedAdapter, GuardedResponse, GuardedSession
+from worker.fetch.tls import tls_context
 from worker.fetch.url_policy import FORBIDDEN, SCHEME, Target, UrlPolicy
 
 #: Image URLs of CDNs and shorteners redirect once or twice.
@@ -104,22 +101,30 @@ class Fetcher:
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
         # Bytes must come as they are: compressed ones could grow a thousandfold once decoded.
         headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
-        self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, _tls_context(ca_file)), headers)
+        self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, tls_context(ca_file)), headers)
         self._closing = threading.Event()
 
-    def fetch(self, url: str, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> bytes:
+    def fetch(
+        self,
+        url: str,
+        *,
+        timeout_s: float | None = None,
+        scope: CancelScope | None = None,
+        queue: Queue = "default",
+    ) -> bytes:
         """The image's bytes.
 
         Args:
             url: where it is.
             timeout_s: seconds for this download; more than the fetcher's own is clamped to it.
             scope: the download is over when this is, in any case.
+            queue: whose share it has of what a host may be asked at once.
 
         Raises:
             JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
             Cancelled: somebody has cancelled the scope.
         """
-        return self.ask(self.judge(url), timeout_s=timeout_s, scope=scope).body
+        return self.ask(self.judge(url), timeout_s=timeout_s, scope=scope, queue=queue).body
 
     def judge(self, url: str) -> Target:
         """What a URL leads to, if it may be asked at all.
@@ -136,6 +141,7 @@ class Fetcher:
         *,
         timeout_s: float | None = None,
         scope: CancelScope | None = None,
+        queue: Queue = "default",
     ) -> Fetched:
         """As `fetch`, with what its server says of using the answer again.
 
@@ -146,7 +152,7 @@ class Fetcher:
             raise RuntimeError("the fetcher is closed")
         time_s = min(self._timeout_s, timeout_s if timeout_s is not None else self._timeout_s)
         within = (scope or CancelScope(math.inf)).within(time_s)
-        return _contained(lambda: self._fetch(target, known, within), within)
+        return _contained(lambda: self._fetch(target, known, within, queue), within)
 
     def close(self) -> None:
         """End running downloads and close every connection."""
@@ -160,7 +166,7 @@ class Fetcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _fetch(self, target: Target, known: Terms | None, scope: CancelScope) -> Fetched:
+    def _fetch(self, target: Target, known: Terms | None, scope: CancelScope, queue: Queue) -> Fetched:
         attempts = 0
         failure: FetchFailed | None = None
         while True:
@@ -168,7 +174,7 @@ class Fetcher:
             if scope.is_over:
                 raise timed_out()
             try:
-                return self._attempt(target, known, scope, is_first=attempts == 1)
+                return self._attempt(target, known, scope, queue, is_first=attempts == 1)
             except FetchFailed as error:
                 if failure is not None and error.code == "host_unavailable":
                     raise failure from None  # what made its host unavailable says more than that it is
@@ -178,14 +184,18 @@ class Fetcher:
                 raise failure
             scope.sleep(pause_s)
 
-    def _attempt(self, target: Target, known: Terms | None, scope: CancelScope, *, is_first: bool) -> Fetched:
+    def _attempt(
+        self, target: Target, known: Terms | None, scope: CancelScope, queue: Queue, *, is_first: bool
+    ) -> Fetched:
         seen = {target.url}
         while True:
             conditions = known.conditions() if known is not None else {}
             asked_s = time.monotonic()
             with (
-                self._hosts.visit(target, scope, is_first=is_first) as visit,
-                self._session.exchange(target, scope, may_reuse=is_first, conditions=conditions) as response,
+                self._hosts.visit(target, scope, is_first=is_first, queue=queue) as visit,
+                self._session.exchange(
+                    target, scope, may_reuse=is_first, conditions=conditions, queue=queue
+                ) as response,
             ):
                 visit.answered = True
                 headers, now_s = response.raw.headers, time.monotonic()
@@ -251,15 +261,3 @@ def mute_http_loggers() -> None:
     """Keep urllib3 quiet: its warning about malformed headers holds the URL. Errors of ours are logged by us."""
     for name in ("urllib3", "requests"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-@functools.cache
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or later, the certificate checked against the name; made once, as loading authorities takes 20 ms."""
-    context = create_urllib3_context()
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.check_hostname = True
-    context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
-    if ca_file is not None:
-        context.load_verify_locations(cafile=ca_file)
-    return context

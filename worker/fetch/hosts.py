@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from producer.contract import Queue
 from worker.cancel_scope import CancelScope
 from worker.fetch.circuits import Circuits, Verdict
 from worker.fetch.failures import FetchFailed, unavailable
@@ -42,13 +43,14 @@ class Hosts:
         self._patience_s = patience_s
 
     @contextmanager
-    def visit(self, target: Target, scope: CancelScope, *, is_first: bool) -> Iterator[Visit]:
+    def visit(self, target: Target, scope: CancelScope, *, is_first: bool, queue: Queue = "default") -> Iterator[Visit]:
         """Ask a host within this context; what it is left with is the host's record.
 
         Args:
             target: where to.
             scope: how long to wait for a slot.
             is_first: whether this is the job's first attempt; a job's further failures are no news.
+            queue: whose share of the host's slots it has.
 
         Raises:
             FetchFailed: ``host_unavailable``, when the host has failed too often, or no slot came free in time.
@@ -57,7 +59,7 @@ class Hosts:
         host = (target.host.removesuffix("."), target.port)
         if self._circuits.is_open(host):  # not only after waiting for a slot
             raise _left_alone()
-        with self._names.hold(host, scope):
+        with self._names.hold(host, scope, queue):
             entry = self._circuits.enter(host)
             if entry == "refused":
                 raise _left_alone()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
+from producer.contract import Queue
 from worker.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.failures import FetchFailed, timed_out
@@ -45,7 +46,7 @@ class BoundedResolver:
         self._free = threading.BoundedSemaphore(max_lookups)
         self._domains = Slots(max(1, max_lookups // DOMAIN_SHARE))
 
-    def look_up(self, host: str, port: int, scope: CancelScope) -> list[Address | None]:
+    def look_up(self, host: str, port: int, scope: CancelScope, queue: Queue = "default") -> list[Address | None]:
         """The addresses of a name, in order; None stands for an answer that is no plain address.
 
         Raises:
@@ -54,18 +55,18 @@ class BoundedResolver:
             Cancelled: somebody has cancelled the scope.
         """
         domain = ".".join(host.rstrip(".").split(".")[-2:])
-        self._domains.take(domain, scope)
+        self._domains.take(domain, scope, queue)
         if not self._free.acquire(timeout=scope.left_s):
-            self._domains.give_back(domain)
+            self._domains.give_back(domain, queue)
             raise timed_out(of_host=False)
         answers: Future[Sequence[str]] = Future()
         try:
             look_up = threading.Thread(
-                target=self._run, args=(host, port, domain, answers), name="fetch-dns", daemon=True
+                target=self._run, args=(host, port, domain, queue, answers), name="fetch-dns", daemon=True
             )
             look_up.start()
         except RuntimeError:  # no more threads
-            self._give_back(domain)
+            self._give_back(domain, queue)
             message = "the worker is too busy to resolve host names; try again."
             raise FetchFailed("dns_failed", message, of_host=False) from None
         try:
@@ -77,14 +78,14 @@ class BoundedResolver:
             message = "the host name could not be resolved; check the name, or try again."
             raise FetchFailed("dns_failed", message, again=again, of_host=False) from None
 
-    def _run(self, host: str, port: int, domain: str, answers: Future[Sequence[str]]) -> None:
+    def _run(self, host: str, port: int, domain: str, queue: Queue, answers: Future[Sequence[str]]) -> None:
         try:
             answers.set_result(self._resolve(host, port))
         except BaseException as error:
             answers.set_exception(error)
         finally:
-            self._give_back(domain)
+            self._give_back(domain, queue)
 
-    def _give_back(self, domain: str) -> None:
+    def _give_back(self, domain: str, queue: Queue) -> None:
         self._free.release()
-        self._domains.give_back(domain)
+        self._domains.give_back(domain, queue)

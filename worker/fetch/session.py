@@ -20,6 +20,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
 
+from producer.contract import Queue
 from worker.cancel_scope import CancelScope
 from worker.fetch.answer import Answer
 from worker.fetch.connection import Dialer, open_connection
@@ -38,7 +39,13 @@ class JudgedRequest(requests.PreparedRequest):
     """A GET for a target that the URL policy passed, to be over when its scope is."""
 
     def __init__(
-        self, target: Target, headers: CaseInsensitiveDict[str], scope: CancelScope, *, may_reuse: bool = True
+        self,
+        target: Target,
+        headers: CaseInsensitiveDict[str],
+        scope: CancelScope,
+        *,
+        may_reuse: bool = True,
+        queue: Queue = "default",
     ) -> None:
         super().__init__()
         self.method = "GET"
@@ -47,6 +54,7 @@ class JudgedRequest(requests.PreparedRequest):
         self.target = target
         self.scope = scope
         self.may_reuse = may_reuse
+        self.queue: Queue = queue
 
 
 class GuardedResponse(requests.Response):
@@ -123,7 +131,7 @@ class GuardedAdapter(BaseAdapter):
         phase: Phase = "connecting"
         connection.timeout = min(self._dialer.silence_s, max(_SHORTEST_WAIT_S, request.scope.left_s))
         try:
-            connection.begin(request.scope)
+            connection.begin(request.scope, request.queue)
             if fresh:
                 connection.connect()
             phase = "asking"
@@ -177,11 +185,11 @@ class GuardedSession(requests.Session):
         return self._adapter.send(request)
 
     def exchange(
-        self, target: Target, scope: CancelScope, *, may_reuse: bool, conditions: Mapping[str, str]
+        self, target: Target, scope: CancelScope, *, may_reuse: bool, conditions: Mapping[str, str], queue: Queue
     ) -> GuardedResponse:
         """Ask a judged target for its image, over a kept connection where there is one and it may be used."""
         headers = CaseInsensitiveDict({**self._own_headers, **conditions})
-        return self.send(JudgedRequest(target, headers, scope, may_reuse=may_reuse))
+        return self.send(JudgedRequest(target, headers, scope, may_reuse=may_reuse, queue=queue))
 
     def resolve_redirects(self, *_args: Any, **_options: Any) -> Iterator[requests.Response]:
         """Redirects are the fetcher's business: each hop is judged like a first request."""

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Hashable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from producer.contract import Queue
+from worker.budget import Budget
 from worker.cancel_scope import CancelScope
 from worker.fetch.failures import unavailable
+from worker.shares import of_places
+
+_BUSY = "too many downloads from this host run already; try again later."
+
+
+@dataclass(slots=True)
+class _Place:
+    budget: Budget
+    #: How many hold a slot here, or wait for one.
+    users: int = 0
 
 
 class Slots:
-    """At most ``limit`` holders per key, first come first served. Thread-safe.
+    """At most ``limit`` holders per key; queues share them as they share everything. Thread-safe.
 
     It remembers only keys that somebody holds or waits for: never more than there are downloads.
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self._limits = of_places(limit)
         self._lock = threading.Lock()
-        self._held: dict[Hashable, int] = {}
-        self._waiting: dict[Hashable, deque[Future[None]]] = {}
+        self._places: dict[Hashable, _Place] = {}
 
-    def take(self, key: Hashable, scope: CancelScope) -> None:
+    def users(self, key: Hashable) -> int:
+        """How many hold a slot of this key, or wait for one."""
+        place = self._places.get(key)
+        return place.users if place is not None else 0
+
+    def take(self, key: Hashable, scope: CancelScope, queue: Queue = "default") -> None:
         """Wait for a slot for as long as the scope lasts; whoever has taken one calls `give_back`.
 
         Raises:
@@ -32,47 +47,34 @@ class Slots:
             Cancelled: somebody has cancelled the scope.
         """
         with self._lock:
-            held = self._held.get(key, 0)
-            if held < self._limit:  # then nobody waits: a slot that comes free goes straight to who waits longest
-                self._held[key] = held + 1
-                return
-            turn: Future[None] = Future()
-            self._waiting.setdefault(key, deque()).append(turn)
+            if (place := self._places.get(key)) is None:
+                place = self._places[key] = _Place(Budget(self._limits, _BUSY))
+            place.users += 1
         try:
-            scope.result_of(turn)
+            place.budget.take(1, scope, queue)
         except BaseException as error:
-            self._leave(key, turn)
+            self._leave(key, place)
             if isinstance(error, TimeoutError):
-                raise unavailable("too many downloads from this host run already; try again later.") from None
+                raise unavailable(_BUSY) from None
             raise
 
-    def give_back(self, key: Hashable) -> None:
-        """Hand a slot on to whoever has waited longest for it."""
-        with self._lock:
-            waiting = self._waiting.get(key)
-            if waiting:
-                waiting.popleft().set_result(None)
-                if not waiting:
-                    del self._waiting[key]
-            elif self._held[key] > 1:
-                self._held[key] -= 1
-            else:
-                del self._held[key]
+    def give_back(self, key: Hashable, queue: Queue = "default") -> None:
+        """Hand a slot on to whose turn it is."""
+        place = self._places[key]
+        place.budget.give_back(1, queue)
+        self._leave(key, place)
 
     @contextmanager
-    def hold(self, key: Hashable, scope: CancelScope) -> Iterator[None]:
+    def hold(self, key: Hashable, scope: CancelScope, queue: Queue = "default") -> Iterator[None]:
         """`take` now, `give_back` at the end."""
-        self.take(key, scope)
+        self.take(key, scope, queue)
         try:
             yield
         finally:
-            self.give_back(key)
+            self.give_back(key, queue)
 
-    def _leave(self, key: Hashable, turn: Future[None]) -> None:
+    def _leave(self, key: Hashable, place: _Place) -> None:
         with self._lock:
-            if not turn.done():
-                self._waiting[key].remove(turn)
-                if not self._waiting[key]:
-                    del self._waiting[key]
-                return
-        self.give_back(key)  # it came just as nobody wanted it any more
+            place.users -= 1
+            if not place.users:
+                del self._places[key]

@@ -44,7 +44,7 @@ def load_model(
     Args:
         model: Hub id (`openai/clip-vit-base-patch32`) or the path of a folder.
         revision: branch, tag or commit of a Hub checkpoint.
-        device: `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:N`.
+        device: `auto` (the first CUDA device; the CPU where nothing shows a GPU), `cpu`, `cuda` or `cuda:N`.
         dtype: `auto` (float32 on a CPU, half precision on a GPU that has it), `float32`, `float16` or `bfloat16`.
         torch_threads: threads of one forward pass on the CPU, for the whole process; None leaves PyTorch's own choice.
 

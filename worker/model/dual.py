@@ -1,8 +1,7 @@
 """A dual encoder on its device: images and texts become vectors apart from each other, and meet in a dot product."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -11,26 +10,16 @@ import torch
 from PIL import Image
 
 from worker.model.families import Family, Network, scale_and_bias
-from worker.model.interface import (
-    DeviceLostError,
-    Float32,
-    ModelError,
-    ModelLoadError,
-    ModelOutOfMemoryError,
-    Prepared,
-    Scoring,
-)
+from worker.model.forward import forward_pass
+from worker.model.interface import DeviceLostError, Float32, ModelError, ModelLoadError, Prepared, Scoring
 from worker.model.logits import Logits
 from worker.model.pixels import PIXELS, Preparation, SplitPreparation
-from worker.model.prompts import Prompts
+from worker.model.prompts import Prompts, Tokens
 from worker.model.traced import INPUT, TracedTower
 
 #: On a CPU one batch on all cores waits, layer by layer, for whichever core decodes an image meanwhile; a batch a
 #: core does not (two cores: 0.95 of the bare forward pass and not 0.80). Beyond 4 the images in flight grow too many.
 MAX_PARALLEL_BATCHES: Final = 4
-
-# The CPU's allocator and cuBLAS have no exception of their own for it.
-_ALLOCATION: Final = re.compile(r"DefaultCPUAllocator|ALLOC_FAILED")
 
 
 class DualEncoder:
@@ -92,8 +81,7 @@ class DualEncoder:
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
         """As `Model.embed_images`."""
         self._share_cores(parallel)
-        with forward_pass():
-            return self._unit(self._image_tower(self._images(batch)))
+        return forward_pass(lambda: self._unit(self._image_tower(self._images(batch))))
 
     def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:
         """As `Model.embed_texts`."""
@@ -101,11 +89,14 @@ class DualEncoder:
         vectors: list[Float32] = []
         rows: list[int] = []
         for passage in self._prompts.passages(prompts):
-            with forward_pass():
-                tokens = {name: self._upload(torch.from_numpy(ids)) for name, ids in passage.tokens.items()}
-                vectors.append(self._unit(self._family.text_vectors(self._network, tokens)))
+            vectors.append(forward_pass(partial(self._text_vectors, passage.tokens)))
             rows.extend(passage.rows)
         return np.concatenate(vectors)[np.argsort(rows)]
+
+    def _text_vectors(self, tokens: Tokens) -> Float32:
+        """One pass of the text tower."""
+        uploaded = {name: self._upload(torch.from_numpy(ids)) for name, ids in tokens.items()}
+        return self._unit(self._family.text_vectors(self._network, uploaded))
 
     def warm_up(self, max_batch: int = 1) -> None:
         """As `Model.warm_up`."""
@@ -113,6 +104,8 @@ class DualEncoder:
             self.embed_texts(["a photo"])
             image = self.prepare(Image.new("RGB", (640, 480), (127, 127, 127)))
             self.embed_images([image])
+        except DeviceLostError:
+            raise  # nothing is wrong with the checkpoint
         except ModelError as failure:
             cause = str(failure.__cause__ or "").partition("\n")[0]
             raise ModelLoadError(f"model {self.name!r} loads but does not run: {failure} {cause}".strip()) from failure
@@ -158,25 +151,3 @@ class DualEncoder:
         if not np.isfinite(unit).all():
             raise ModelError(f"the model gave numbers that are not finite in {self.dtype}")
         return unit
-
-
-@contextmanager
-def forward_pass() -> Iterator[None]:
-    """Run without gradients, and say in the worker's terms what went wrong.
-
-    Raises:
-        ModelOutOfMemoryError, DeviceLostError, ModelError: as `Model.embed_images`.
-    """
-    try:
-        with torch.inference_mode():
-            yield
-    except ModelError:
-        raise
-    except torch.AcceleratorError as failure:
-        raise DeviceLostError("the device failed, and this process cannot use it any longer") from failure
-    except Exception as failure:  # PyTorch raises nearly every kind
-        if isinstance(failure, torch.OutOfMemoryError | MemoryError) or _ALLOCATION.search(str(failure)):
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            raise ModelOutOfMemoryError("the batch does not fit in the device's memory") from failure
-        raise ModelError("the forward pass failed") from failure

@@ -138,5 +138,6 @@ class Model(HostModel, Protocol):
 
         Raises:
             ModelLoadError: the checkpoint loads but its forward pass fails.
+            DeviceLostError: the process has to be replaced.
             ModelOutOfMemoryError: one image fits, `max_batch` do not.
         """

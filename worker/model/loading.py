@@ -8,10 +8,11 @@ import torch
 import transformers
 from huggingface_hub import hf_hub_download
 
-from worker.model.devices import pick_device, pick_dtype
+from worker.model.devices import compute_exactly, pick_device, pick_dtype
 from worker.model.dual import DualEncoder
 from worker.model.families import FAMILIES, REFUSED, Family, longest_prompt
-from worker.model.interface import Model, ModelLoadError
+from worker.model.forward import meaning_of
+from worker.model.interface import DeviceLostError, Model, ModelLoadError, ModelOutOfMemoryError
 from worker.model.pixels import Preparation, preparation
 from worker.model.prompts import Prompts
 from worker.model.refusals import explained, quiet
@@ -24,6 +25,8 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
     """As `worker.model.load_model`."""
     on = pick_device(device)
     numbers = pick_dtype(dtype, on)
+    if numbers == torch.float32:
+        compute_exactly()
     if torch_threads is not None:
         torch.set_num_threads(torch_threads)
     folder = Path(model).expanduser()
@@ -58,7 +61,7 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
         )
         _knows_words(model, tokenizer)
         with explained(model, revision, f"move to {on}"):
-            network = network.eval().requires_grad_(False).to(on)
+            network = _moved(network.eval().requires_grad_(False), on, model)
     return DualEncoder(
         name=folder.resolve().name if local else model,
         revision=commit,
@@ -84,6 +87,19 @@ def load_preparation(model: str, revision: str | None, model_type: str) -> Prepa
     source = str(folder) if _is_folder(model, folder, None) else model
     with quiet(), explained(model, revision, "image processor"):
         return preparation(_processor(_family(model, model_type), source, revision))
+
+
+def _moved(network: Any, on: torch.device, model: str) -> Any:
+    try:
+        return network.to(on)
+    except Exception as failure:  # PyTorch raises nearly every kind
+        meaning = meaning_of(failure)
+        if isinstance(meaning, ModelOutOfMemoryError):
+            raise ModelLoadError(
+                f"model {model!r} does not fit into the free memory of {on}: make room there, choose a smaller model, "
+                "or set NAMESHOT_DEVICE or NAMESHOT_DTYPE to something else"
+            ) from failure
+        raise (meaning if isinstance(meaning, DeviceLostError) else failure) from None
 
 
 def _is_folder(model: str, folder: Path, revision: str | None) -> bool:

@@ -8,7 +8,7 @@ import huggingface_hub
 import transformers
 from huggingface_hub import errors
 
-from worker.model.interface import ModelLoadError
+from worker.model.interface import DeviceLostError, ModelLoadError
 
 
 @contextmanager
@@ -35,10 +35,10 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def explained(model: str, revision: str | None, part: str) -> Iterator[None]:
-    """Turn any failure into a ModelLoadError about this part of the checkpoint."""
+    """Turn any failure into a ModelLoadError about this part of the checkpoint, but for a device that is lost."""
     try:
         yield
-    except ModelLoadError:
+    except (ModelLoadError, DeviceLostError):
         raise
     except Exception as failure:  # Transformers raises OSError, ValueError, KeyError, RuntimeError, ImportError, …
         raise ModelLoadError(_sentence(model, revision, part, failure)) from failure

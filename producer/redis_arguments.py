@@ -1,0 +1,193 @@
+"""What may stand after the ``?`` of a Redis URL: what client and worker both take, and how each value is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+#: An hour: a call that may hang for longer was mistyped, in milliseconds perhaps.
+MAX_SECONDS: Final = 3_600
+#: Redis counts databases in a signed 32-bit number.
+MAX_DATABASE: Final = 2**31 - 1
+_YES: Final = ("true", "1", "yes", "t", "y", "on")
+_NO: Final = ("false", "0", "no", "f", "n", "off")
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _name(value: str) -> str:
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("printable ASCII without spaces")
+    return value
+
+
+def _database(value: str) -> int:
+    # kombu writes a database as it writes an AMQP virtual host, with a slash.
+    number = value.strip("/") or "0"
+    if not (number.isascii() and number.isdigit() and int(number) <= MAX_DATABASE):
+        raise ValueError("a database number")
+    return int(number)
+
+
+def _seconds(value: str) -> float:
+    wanted = f"seconds, above 0 and at most {MAX_SECONDS:,}"
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise ValueError(wanted) from None
+    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
+        raise ValueError(wanted)
+    return seconds
+
+
+def _interval(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) <= MAX_SECONDS):
+        raise ValueError(f"whole seconds, at most {MAX_SECONDS:,}; 0 is off")
+    return int(value)
+
+
+def _protocol(value: str) -> int:
+    if value not in ("2", "3"):
+        raise ValueError("2 or 3")
+    return int(value)
+
+
+def _flag(value: str) -> bool:
+    if value.lower() not in _YES + _NO:
+        raise ValueError("true or false")
+    return value.lower() in _YES
+
+
+def _certificate_requirement(value: str) -> str:
+    # Celery documents CERT_REQUIRED, redis-py takes required.
+    requirement = value.lower().removeprefix("ssl.").removeprefix("cert_")
+    if requirement not in ("required", "optional", "none"):
+        raise ValueError("required, optional or none")
+    return requirement
+
+
+def _path(value: str) -> str:
+    try:
+        found = Path(value).exists()
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        raise ValueError("the path of something that this process can read")
+    return value
+
+
+def _tls_version(value: str) -> Any:
+    import ssl
+
+    names = {"TLSv1_2": ssl.TLSVersion.TLSv1_2, "TLSv1_3": ssl.TLSVersion.TLSv1_3}
+    if value in names:
+        return names[value]
+    numbers = {str(int(version)): version for version in names.values()}
+    if value not in numbers:
+        raise ValueError("TLSv1_2 or TLSv1_3")
+    return numbers[value]
+
+
+def _verify_flags(value: str) -> list[Any]:
+    import ssl
+
+    names = [name.strip() for name in value.strip("[]").split(",")]
+    if unknown := [name for name in names if name not in ssl.VerifyFlags.__members__]:
+        raise ValueError(f"names of ssl.VerifyFlags, and {unknown[0][:40]!r} is none")
+    return [ssl.VerifyFlags[name] for name in names]
+
+
+#: For every server. A time-out is the client's; a worker, whose leases depend on them, keeps its own.
+ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "db": _database,
+    "virtual_host": _database,
+    "username": _text,
+    "password": _text,
+    "socket_timeout": _seconds,
+    "socket_connect_timeout": _seconds,
+    "health_check_interval": _interval,
+    "protocol": _protocol,
+    "client_name": _name,
+}
+#: For ``rediss://`` alone: what both of redis-py's kinds of connection can do, the blocking and the asyncio one.
+TLS_ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "ssl_cert_reqs": _certificate_requirement,
+    "ssl_ca_certs": _path,
+    "ssl_ca_path": _path,
+    "ssl_ca_data": _text,
+    "ssl_certfile": _path,
+    "ssl_keyfile": _path,
+    "ssl_password": _text,
+    "ssl_check_hostname": _flag,
+    "ssl_min_version": _tls_version,
+    "ssl_ciphers": _text,
+    "ssl_include_verify_flags": _verify_flags,
+    "ssl_exclude_verify_flags": _verify_flags,
+}
+
+
+class WrongArgument(ValueError):
+    """What is wrong with one argument, as the end of a sentence that begins with the variable's name."""
+
+
+def read_arguments(pairs: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]:
+    """Each argument's value, under redis-py's name for it.
+
+    Raises:
+        WrongArgument: one is unknown, is given twice or cannot have its value.
+    """
+    known = {**ARGUMENTS, **(TLS_ARGUMENTS if tls else {})}
+    values: dict[str, Any] = {}
+    for name, text in pairs:
+        if name in TLS_ARGUMENTS and not tls:
+            raise WrongArgument(f"has the argument {name}, which only a rediss:// URL takes.")
+        if name not in known:
+            raise WrongArgument(f"has the argument {_shown(name)}, which is not taken here; {', '.join(known)} are.")
+        target = "db" if name == "virtual_host" else name
+        if target in values:
+            raise WrongArgument(f"has the argument {name} twice.")
+        if not text:
+            raise WrongArgument(f"has the argument {name} without a value.")
+        try:
+            values[target] = known[name](text)
+        except ValueError as error:
+            raise WrongArgument(f"has an argument {name} that cannot be used; it takes {error}.") from None
+    if tls:
+        # Their defaults depend on redis-py's version; without a certificate there is no name to check.
+        values.setdefault("ssl_cert_reqs", "required")
+        values["ssl_check_hostname"] = values["ssl_cert_reqs"] != "none" and values.get("ssl_check_hostname", True)
+        _check_context(values)
+    return values
+
+
+def _check_context(values: Mapping[str, Any]) -> None:
+    """Certificates, key and ciphers are read at each connection: what cannot be read is found before the first."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    subject = "ssl_certfile and ssl_keyfile"
+    try:
+        if values.keys() & {"ssl_certfile", "ssl_keyfile"}:
+            # With an empty password OpenSSL fails for an encrypted key, and does not ask at the terminal.
+            password = values.get("ssl_password", "")
+            context.load_cert_chain(values.get("ssl_certfile") or "", values.get("ssl_keyfile"), password=password)
+        subject = "ssl_ca_certs, ssl_ca_path or ssl_ca_data"
+        if values.keys() & {"ssl_ca_certs", "ssl_ca_path", "ssl_ca_data"}:
+            context.load_verify_locations(
+                values.get("ssl_ca_certs"), values.get("ssl_ca_path"), values.get("ssl_ca_data")
+            )
+        subject = "ssl_ciphers"
+        if "ssl_ciphers" in values:
+            context.set_ciphers(values["ssl_ciphers"])
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+        raise WrongArgument(f"has {subject} that OpenSSL cannot use ({reason}).") from None
+
+
+def _shown(name: str) -> str:
+    """A name as it may be printed: what is no identifier may be a part of a password."""
+    return name if name.isidentifier() and name.isascii() and len(name) <= 40 else "with a strange name"

@@ -1,0 +1,39 @@
+"""A null worker whose event loop runs into an error that nobody has foreseen.
+
+Environment:
+    FAILS: a file; once it exists, the next tick of the loop fails.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from celery import bootsteps
+from celery.worker.consumer.tasks import Tasks
+
+from tests.chaos.null_worker import app
+from worker.__main__ import run
+
+__all__ = ["app"]
+
+
+class Failing(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
+    """Looks for the file whenever the loop ticks."""
+
+    requires = (Tasks,)
+
+    def start(self, consumer: Any) -> None:
+        """Be called from now on."""
+        consumer.hub.on_tick.add(self.look)
+
+    def look(self) -> None:
+        """Fail, if told to."""
+        if Path(os.environ["FAILS"]).exists():
+            raise RuntimeError("something that nobody has foreseen")
+
+
+app.steps["consumer"].add(Failing)
+
+if __name__ == "__main__":
+    sys.exit(run([]))

@@ -1,0 +1,144 @@
+"""Pools, options and servers with which a worker would answer wrongly, or never: refused with a sentence and 78."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from producer import AsyncClient, BrokerUnavailable, Client
+from tests.acceptance.origin import Origin
+from tests.acceptance.worker_process import Worker
+from tests.cli.command import Home
+from tests.delivery.conftest import COMMAND
+from tests.eventually import eventually
+from tests.producer.test_aio import asynchronous
+from tests.valkey_server import ValkeyServer
+
+URL, LABELS = "https://images.example/owl.jpg", ["fox", "owl"]
+TIMEOUT_S = 60
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a worker with further arguments; it need not become ready."""
+    with ExitStack() as stack:
+
+        def worker(*arguments: str, command: tuple[str, ...] = COMMAND, **settings: str) -> Worker:
+            environment = {"NAMESHOT_METRICS_PORT": "0", **settings}
+            return stack.enter_context(Worker(tmp_path, environment, (*command, *arguments)))
+
+        yield worker
+
+
+def refused(worker: Worker) -> str:
+    """What a worker that ended with 78 said."""
+    assert worker.process.wait(TIMEOUT_S) == os.EX_CONFIG, worker.log
+    assert "Traceback" not in worker.log
+    return worker.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        (("-P", "solo"), {}, "the pool solo cannot be used"),
+        (("--pool=processes",), {}, "the pool prefork cannot be used"),
+        (("-P", "custom"), {"CELERY_CUSTOM_WORKER_POOL": "celery.concurrency.solo:TaskPool"}, "the pool solo"),
+        ((), {"CELERY_WORKER_POOL": "solo"}, "the pool solo cannot be used"),
+        (("--", "task.acks_late=0"), {}, "task_acks_late cannot be changed"),
+        (("--autoscale", "10,3"), {}, "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used"),
+        ((), {"CELERY_WORKER_AUTOSCALE": "4"}, "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used"),
+        (("-c", "100000"), {}, "--concurrency 100000 cannot be used; it should be from 1 to 4,096"),
+    ],
+)
+def test_a_pool_or_size_that_would_answer_wrongly_is_refused(
+    arguments: tuple[str, ...], settings: dict[str, str], said: str, start: Start
+) -> None:
+    assert said in refused(start(*arguments, **settings))
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_green_threads_are_refused(pool: str, start: Start) -> None:
+    # Celery patches Python's modules before it loads the worker's.
+    assert f"the pool {pool} cannot be used" in refused(start("-P", pool))
+
+
+@pytest.mark.parametrize("arguments", [("-P", "threads"), ("--pool=threads", "-c", "3"), ("-c", "auto")])
+def test_threads_are_what_it_has(
+    arguments: tuple[str, ...], start: Start, own_valkey: ValkeyServer, client: Client, origin: Origin
+) -> None:
+    allowed = {"NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}"}
+    worker = start(*arguments, **own_valkey.settings("worker"), **allowed)
+    worker.wait_until_ready()
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    folder = tmp_path_factory.mktemp("cluster")
+    bus = ValkeyServer(folder).port  # by default 10,000 above the other one, which may be no port
+    with ValkeyServer(folder, options=("--cluster-enabled", "yes", "--cluster-port", str(bus))) as server:
+        yield server
+
+
+def test_a_cluster_is_named_as_one_by_client_worker_and_doctor(
+    cluster: ValkeyServer, start: Start, tmp_path: Path
+) -> None:
+    urls = (cluster.url(0, "producer"), cluster.url(0, "producer"))
+    with Client(*urls) as client:
+        for call in (lambda: client.submit(URL, LABELS), lambda: client.job("a").status()):
+            with pytest.raises(BrokerUnavailable, match="is a Redis Cluster, which Celery cannot use"):
+                call()
+    settings = {
+        "NAMESHOT_BROKER_URL": cluster.url(0, "worker"),
+        "NAMESHOT_RESULT_BACKEND": cluster.url(0, "worker"),
+    }
+    assert "is a Redis Cluster" in refused(start(**settings))
+    assert re.match("broken: .* is a Redis Cluster", doctor(tmp_path, settings))
+
+
+@asynchronous
+async def test_a_cluster_is_named_as_one_by_an_asyncio_client(cluster: ValkeyServer) -> None:
+    async with AsyncClient(cluster.url(0, "producer"), cluster.url(0, "producer")) as client:
+        with pytest.raises(BrokerUnavailable, match="is a Redis Cluster, which Celery cannot use"):
+            await client.submit(URL, LABELS)
+
+
+@pytest.mark.parametrize("rule", ["-blmove", "rename"])
+def test_a_redis_without_blmove_is_refused_by_worker_and_doctor(rule: str, start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "valkey"
+    folder.mkdir()
+    options = ("--rename-command", "BLMOVE", "") if rule == "rename" else ()
+    with ValkeyServer(folder, options=options) as valkey:
+        if rule == "-blmove":
+            with valkey.connect() as operator:
+                operator.execute_command("ACL", "SETUSER", "nameshot-worker", "-blmove")
+        said = "has no BLMOVE" if rule == "rename" else "does not permit this user to run BLMOVE"
+        assert said in refused(start(**valkey.settings("worker")))
+        assert re.match(f"broken: .* {said}", doctor(tmp_path, valkey.settings("worker")))
+        # An observer lacks the permission anyhow; that a command is not there concerns everybody.
+        assert doctor(tmp_path, valkey.settings("observer")).startswith("ok: ") == (rule == "-blmove")
+
+
+def test_a_worker_whose_broker_comes_later_looks_when_it_is_there(start: Start, cluster: ValkeyServer) -> None:
+    cluster.stop()
+    url = cluster.url(0, None)
+    worker = start(NAMESHOT_BROKER_URL=url, NAMESHOT_RESULT_BACKEND=url)
+    eventually(lambda: "cannot be reached" in worker.log, lambda: worker.log)
+    cluster.start()
+
+    assert "is a Redis Cluster" in refused(worker)
+
+
+def doctor(tmp_path: Path, settings: dict[str, str]) -> str:
+    """What it says of the broker, state included."""
+    home = tmp_path / f"home-{len(list(tmp_path.iterdir()))}"
+    home.mkdir()
+    findings = Home.make(home, **settings).run("doctor", "--json").json_lines[0]["findings"]
+    (broker,) = [finding for finding in findings if finding["subject"] == "broker"]
+    return f"{broker['state']}: {broker['text']}"

@@ -1,0 +1,74 @@
+"""A GPU's worker runs every size of batch before its first job, in the thread that will run the jobs."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from tests.chaos.null_model import NullModel
+from worker.capacity import rehearsed_max_batch
+from worker.device import load_engine
+from worker.engine import PROMPT_BATCH
+from worker.model import DeviceLostError, ModelOutOfMemoryError, Prepared
+from worker.model.interface import Float32
+from worker.settings import WorkerSettings
+
+
+class Gpu(NullModel):
+    """A null model that says it is on a GPU."""
+
+    device = "cuda:0"
+
+    def __init__(self, *, fits: int = 4096, is_lost: bool = False, **settings: float) -> None:
+        super().__init__(forward_ms=settings.get("forward_ms", 0.0), image_ms=settings.get("image_ms", 0.0))
+        self._fits, self._is_gone = fits, is_lost
+        #: Each pass's size and thread.
+        self.images: list[tuple[int, str]] = []
+        self.prompts: list[tuple[int, str]] = []
+
+    def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
+        self.images.append((len(batch), threading.current_thread().name))
+        if self._is_gone:
+            raise DeviceLostError("gone")
+        if len(batch) > self._fits:
+            raise ModelOutOfMemoryError("full")
+        return super().embed_images(batch, parallel)
+
+    def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:
+        self.prompts.append((len(prompts), threading.current_thread().name))
+        return super().embed_texts(prompts, parallel)
+
+
+def test_every_size_has_run_in_the_device_s_own_thread_before_the_first_job() -> None:
+    gpu = Gpu(forward_ms=2)
+    settings = WorkerSettings.model_validate({"model": "bundled"})
+
+    loaded = load_engine(settings, load_model=lambda *_, **__: gpu, on_device_lost=lambda: None)
+    loaded.engine.close()
+
+    assert {size for size, _ in gpu.images} == {1, 2, 4, 8, 16, 32, 64}
+    assert {size for size, _ in gpu.prompts} == {1, PROMPT_BATCH}
+    assert {name for _, name in gpu.images + gpu.prompts} == {"device-0"}
+    assert loaded.max_batch == loaded.engine.batch_limit == 64
+
+
+def test_a_gpu_that_is_as_fast_with_fewer_gets_fewer() -> None:
+    assert rehearsed_max_batch(Gpu(image_ms=1), None, 1) == 16
+
+
+@pytest.mark.parametrize(("wanted", "fits", "found"), [(None, 40, 32), (None, 8, 8), (100, 4096, 100), (100, 70, 64)])
+def test_no_larger_batch_is_taken_than_fits(
+    wanted: int | None, fits: int, found: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert rehearsed_max_batch(Gpu(fits=fits, forward_ms=2), wanted, 1) == found
+    assert ("do not fit into the memory of cuda:0: at most" in caplog.text) == (found not in (64, 100) or fits == 70)
+
+
+def test_a_device_that_is_lost_meanwhile_ends_the_start_and_its_thread() -> None:
+    before = threading.active_count()
+    settings = WorkerSettings.model_validate({"model": "bundled"})
+
+    with pytest.raises(DeviceLostError):
+        load_engine(settings, load_model=lambda *_, **__: Gpu(is_lost=True), on_device_lost=lambda: None)
+
+    assert threading.active_count() == before
