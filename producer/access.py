@@ -132,7 +132,7 @@ class _Keys:
         """How many messages wait, how many each worker holds, and where a job is whose id is known: no message."""
         return (
             Grant((*self.lists, *self.rung), ("exists", "llen"), is_read=True),
-            Grant((self.claims, *self.counters, self.leases), ("get", "mget"), is_read=True),
+            Grant((self.claims, *self.counters, self.leases), ("mget",), is_read=True),
             Grant((self.claims,), ("pttl",), is_read=True),
             Grant((self.in_flight,), ("hlen",), is_read=True),
             Grant((self.in_hand,), ("hmget",), is_read=True),
@@ -156,7 +156,8 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 # A message is appended, and its id claimed, in one script.
                 Grant((*keys.lists, *keys.rung, *keys.counters, keys.claims, keys.forget), ("eval",)),
                 Grant((*keys.lists, keys.forget), ("lpush",)),
-                Grant((keys.claims,), ("del", "expire", "set")),
+                Grant((keys.claims,), ("del", "expire", "get", "set")),
+                Grant(keys.counters, ("get",), is_read=True),
                 Grant((keys.answers,), ("del", "eval", "expire", "get", "mget", "pexpire", "sadd", "set", "sismember")),
                 Grant(keys.bindings, ("sadd", "smembers")),
             ),
@@ -166,7 +167,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
             # A subscription to a pattern needs that very pattern, and kombu's name the broker's database.
             (*channels, f"/{database}.celery.pidbox", f"/{database}.celeryev/*"),
             (
-                *(*_GREETING, *_LISTENING, "exec", "info", "multi", "psubscribe", "publish", "punsubscribe"),
+                *(*_GREETING, "exec", "info", "multi", "psubscribe", "publish", "punsubscribe", "subscribe"),
                 *("scan", "script|exists", "script|load", "time"),
             ),
             (
@@ -175,7 +176,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                     (*keys.lists, *keys.rung), ("blmove", "llen", "lpop", "lpush", "lrange", "lrem", "rpop", "rpush")
                 ),
                 Grant((*keys.counters, keys.claims), ("get", "mget")),
-                Grant(keys.counters, ("decr", "incr")),
+                Grant(keys.counters, ("decr", "incr", "incrby")),
                 Grant((*keys.marks, keys.claims), ("del", "expire", "get", "mget", "pexpire", "pttl", "set", "ttl")),
                 Grant(
                     keys.hashes,
@@ -195,8 +196,8 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 Grant(
                     ("*.celery.pidbox*", "unacked*", *keys.remote_control),
                     (
-                        *("brpop", "del", "exists", "expire", "hdel", "hget", "hset", "llen", "lpush", "rpush", "sadd"),
-                        *("smembers", "srem", "zadd", "zrangebyscore", "zrem"),
+                        *("brpop", "del", "eval", "evalsha", "exists", "expire", "hdel", "hget", "hset", "llen"),
+                        *("lpush", "sadd", "smembers", "srem", "zadd", "zrangebyscore", "zrem"),
                     ),
                 ),
             ),
@@ -207,7 +208,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
             (*_GREETING, *_LISTENING, "exec", "info", "multi"),
             (
                 *keys.seen_by_all(),
-                Grant((keys.answers,), ("get", "mget"), is_read=True),
+                Grant((keys.answers,), ("mget",), is_read=True),
                 Grant((keys.letters,), ("lrange",), is_read=True),
             ),
         ),

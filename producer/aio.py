@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from producer.aio_bulk import run_bulk
 from producer.answers import Answer
+from producer.backlog import Backlog, backlog, queue_depths
 from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
+from producer.ending import cancel, forget
 from producer.jobs import AsyncJob, check_wait, timed_out
-from producer.operations import cancel, look_up, not_found, queue_depths, submit
+from producer.operations import not_found
 from producer.portions import BulkOutcome, BulkPlan, check_many
+from producer.standing import look_up, position
 from producer.submission import JobLike, Submission, Templates, check_job_id
+from producer.submitting import submit
 
 if TYPE_CHECKING:
     from producer.aio_links import LinkOfEachLoop
@@ -79,8 +82,7 @@ class AsyncClient:
                 expires_in=expires_in,
                 queue=queue,
             )
-            await self._submit([submission])
-        return AsyncJob(submission.job_id, self)
+            return (await self._submit([submission]))[0]
 
     async def classify(
         self,
@@ -113,11 +115,9 @@ class AsyncClient:
         """As `Client.submit_many`."""
         handles: list[AsyncJob] = []
         for submissions, refusal in self._desk.chunks(jobs):
-            if submissions:
-                await self._submit(submissions, before=len(handles))
+            handles += await self._submit(submissions, before=len(handles))
             if refusal is not None:
                 raise refusal
-            handles += [AsyncJob(submission.job_id, self) for submission in submissions]
         return handles
 
     def classify_many(
@@ -152,7 +152,7 @@ class AsyncClient:
             in_flight=in_flight,
             ordered=ordered,
         )
-        return run_bulk(plan, urls, submit=self._submit_one, wait=self._link.wait, cancel=self.cancel)
+        return run_bulk(plan, urls, submit=self._submit, wait=self._link.wait, cancel=self.cancel)
 
     def job(self, job_id: str) -> AsyncJob:
         """As `Client.job`."""
@@ -180,6 +180,19 @@ class AsyncClient:
         """As `Client.cancel`."""
         return await self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
+    async def forget(self, job_id: str) -> bool:
+        """As `Client.forget`."""
+        job_id = check_job_id(job_id)
+        return await self._link.run(forget(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+
+    async def position(self, job_id: str) -> int | None:
+        """As `Client.position`."""
+        return await self._link.run(position(self._config.queue_prefix, job_id))
+
+    async def backlog(self) -> Backlog:
+        """As `Client.backlog`."""
+        return await self._link.run(backlog(self._config.queue_prefix))
+
     async def queue_depths(self) -> dict[Queue, int]:
         """As `Client.queue_depths`."""
         return await self._link.run(queue_depths(self._config.queue_prefix))
@@ -191,16 +204,14 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __repr__(self) -> str:
         return f"AsyncClient(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
 
-    async def _submit(self, submissions: list[Submission], *, before: int = 0) -> None:
-        await self._link.run(submit(submissions, max_queue=self._config.max_queue, submitted_before=before))
-
-    async def _submit_one(self, submission: Submission) -> None:
-        await self._submit([submission])
+    async def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[AsyncJob]:
+        config = self._config
+        operation = submit(config.queue_prefix, submissions, max_queue=config.max_queue, submitted_before=before)
+        done = await self._link.run(operation)
+        return [AsyncJob(each.job_id, self, is_new) for each, (is_new, *_) in zip(submissions, done, strict=True)]

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 
 from producer.answers import Answer
 from producer.bulk import RETRY_PAUSE_S, Order, Patience
-from producer.errors import BrokerUnavailable, NameshotError, QueueFull
+from producer.errors import BrokerUnavailable, JobNotFound, NameshotError, QueueFull
 from producer.portions import BulkOutcome, BulkPlan, Portion
 from producer.submission import Submission
 
@@ -19,7 +19,7 @@ async def run_bulk(
     plan: BulkPlan,
     urls: Iterable[str] | AsyncIterable[str],
     *,
-    submit: Callable[[Submission], Awaitable[None]],
+    submit: Callable[[list[Submission]], Awaitable[object]],
     wait: Callable[[str], Awaitable[Answer]],
     cancel: Callable[[str], Awaitable[bool]],
 ) -> AsyncGenerator[BulkOutcome, None]:
@@ -33,13 +33,16 @@ async def run_bulk(
     finished: asyncio.Queue[tuple[Portion, Answer | None] | None] = asyncio.Queue()
     unanswered: dict[int, str] = {}
 
+    patience = Patience()
+
     async def follow(portion: Portion, job_id: str) -> None:
-        answer = await wait(job_id)
+        while portion.is_lost(answer := await wait(job_id)):
+            portion = plan.again(portion)
+            await _submit_patiently(portion, submit, patience)
         del unanswered[portion.start]
         finished.put_nowait((portion, answer))
 
     async def send_all() -> None:
-        patience = Patience()
         async with asyncio.TaskGroup() as followers:
             async for portion in _portions(plan, urls):
                 await places.acquire()
@@ -47,7 +50,7 @@ async def run_bulk(
                     finished.put_nowait((portion, None))
                     continue
                 unanswered[portion.start] = portion.submission.job_id
-                await _submit_patiently(portion.submission, submit, patience)
+                await _submit_patiently(portion, submit, patience)
                 followers.create_task(follow(portion, portion.submission.job_id))
 
     sending = asyncio.create_task(send_all())
@@ -70,11 +73,11 @@ async def run_bulk(
 
 
 async def _submit_patiently(
-    submission: Submission, submit: Callable[[Submission], Awaitable[None]], patience: Patience
+    portion: Portion, submit: Callable[[list[Submission]], Awaitable[object]], patience: Patience
 ) -> None:
-    while True:
+    while portion.submission is not None:
         try:
-            await submit(submission)
+            await submit([portion.submission])
         except (QueueFull, BrokerUnavailable) as error:
             patience.refused(error)
             await asyncio.sleep(RETRY_PAUSE_S)
@@ -88,6 +91,8 @@ async def _cancel_rest(job_ids: list[str], cancel: Callable[[str], Awaitable[boo
     for job_id in job_ids:
         try:
             await cancel(job_id)
+        except JobNotFound:
+            continue
         except NameshotError as error:
             logger.warning("bulk: could not cancel the messages under way: %s", error)
             return

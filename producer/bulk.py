@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from producer.answers import Answer
-from producer.errors import BrokerUnavailable, NameshotError, QueueFull
+from producer.errors import BrokerUnavailable, JobNotFound, NameshotError, QueueFull
 from producer.portions import BulkOutcome, BulkPlan, Portion
 from producer.submission import Submission
 
@@ -74,7 +74,7 @@ def run_bulk(
     plan: BulkPlan,
     urls: Iterable[str],
     *,
-    submit: Callable[[Submission], None],
+    submit: Callable[[list[Submission]], object],
     wait: Callable[[str], Future[Answer]],
     cancel: Callable[[str], bool],
 ) -> Generator[BulkOutcome, None, None]:
@@ -84,37 +84,44 @@ def run_bulk(
     finished: queues.SimpleQueue[tuple[Portion, Future[Answer] | None]] = queues.SimpleQueue()
     under_way: dict[int, Future[Answer] | None] = {}
     ids: dict[int, str] = {}
-    refused: Portion | None = None
-    exhausted = False
+    #: Refused for now, or to be sent again.
+    unsent: list[Portion] = []
+    is_refused = exhausted = False
     try:
         while True:
-            while len(under_way) < plan.in_flight and not exhausted and finished.empty():
-                portion = refused or next(portions, None)
-                refused = None
+            is_refused = False
+            while len(under_way) < plan.in_flight and (unsent or not exhausted) and finished.empty():
+                portion = unsent.pop() if unsent else next(portions, None)
                 if portion is None:
                     exhausted = True
                     break
                 waiting = None
                 if portion.submission is not None:
                     try:
-                        submit(portion.submission)
+                        submit([portion.submission])
                     except (QueueFull, BrokerUnavailable) as error:
                         patience.refused(error)
-                        refused = portion
+                        unsent.append(portion)
+                        is_refused = True
                         break
                     patience.sent()
                     ids[portion.start] = portion.submission.job_id
                     waiting = wait(portion.submission.job_id)
                 under_way[portion.start] = waiting
                 _announce(portion, waiting, finished)
-            if not under_way and exhausted:
+            if not under_way and exhausted and not unsent:
                 return
             try:
-                portion, waiting = finished.get(timeout=RETRY_PAUSE_S if refused else None)
+                portion, waiting = finished.get(timeout=RETRY_PAUSE_S if is_refused else None)
             except queues.Empty:
                 continue
+            answer = _answer_of(waiting)
             ids.pop(portion.start, None)
-            for outcomes in order.release(portion.outcomes(_answer_of(waiting))):
+            if portion.is_lost(answer):
+                del under_way[portion.start]
+                unsent.append(plan.again(portion))
+                continue
+            for outcomes in order.release(portion.outcomes(answer)):
                 yield from outcomes
                 del under_way[outcomes[0].index]
     finally:
@@ -129,6 +136,8 @@ def cancel_rest(job_ids: Iterable[str], cancel: Callable[[str], bool]) -> None:
     for job_id in job_ids:
         try:
             cancel(job_id)
+        except JobNotFound:  # purged or lost
+            continue
         except NameshotError as error:
             # The reader is leaving, maybe because of this very error; the messages run to no harm.
             logger.warning("bulk: could not cancel the messages under way: %s", error)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from producer.answers import Answer
+from producer.backlog import Backlog, backlog, queue_depths
 from producer.bulk import run_bulk
 from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
+from producer.ending import cancel, forget
 from producer.jobs import Job, answer_within, check_wait
-from producer.operations import cancel, look_up, not_found, queue_depths, submit
+from producer.operations import not_found
 from producer.portions import BulkOutcome, BulkPlan, check_many
+from producer.standing import look_up, position
 from producer.submission import JobLike, Submission, Templates, check_job_id
+from producer.submitting import submit
 
 if TYPE_CHECKING:
     from producer.background import BackgroundListener
-    from producer.connections import BlockingLink
 
 
 class Client:
@@ -64,8 +66,7 @@ class Client:
             queue_prefix=queue_prefix,
             max_queue=max_queue,
         )
-        self._desk = config.desk
-        self._link: BlockingLink = BlockingLink(config.broker, config.results)
+        self._desk, self._link = config.desk, BlockingLink(config.broker, config.results)
         # The listener must not refer to this client, whose end ends it.
         make_link = partial(AsyncLink, config.broker, config.results)
         self._listener: BackgroundListener = BackgroundListener(make_link, config.queue_prefix)
@@ -91,12 +92,12 @@ class Client:
             top_k: keep the best k scores in the answer.
             timeout: seconds for the image's download.
             job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``; the same id with the same payload is queued once, however often
-                it is submitted, and lives as long as its result.
+                it is submitted, and lives as long as its result; again only if it was purged or lost.
             expires_in: seconds after which a worker should no longer start it.
             queue: ``high``, ``default`` or ``bulk``.
 
         Raises:
-            JobConflict: ``job_id`` stands for another payload.
+            JobConflict: ``job_id`` stands for another payload; `forget` frees it once it is answered.
             QueueFull: the queue holds ``max_queue`` waiting messages.
         """
         submission = self._desk.single(
@@ -109,8 +110,7 @@ class Client:
             expires_in=expires_in,
             queue=queue,
         )
-        self._submit([submission])
-        return Job(submission.job_id, self)
+        return self._submit([submission])[0]
 
     def classify(
         self,
@@ -156,11 +156,9 @@ class Client:
         """
         handles: list[Job] = []
         for submissions, refusal in self._desk.chunks(jobs):
-            if submissions:
-                self._submit(submissions, before=len(handles))
+            handles += self._submit(submissions, before=len(handles))
             if refusal is not None:
                 raise refusal
-            handles += [Job(submission.job_id, self) for submission in submissions]
         return handles
 
     def classify_many(
@@ -181,8 +179,8 @@ class Client:
 
         The arguments are checked at once; the messages are sent while the outcomes are read. ``urls`` is read in the
         caller's thread, only as far ahead as ``in_flight`` messages, so it may be endless. A bad URL is one outcome
-        with an error. A full queue or a short absence of Redis slows the stream and does not end it. Leaving early
-        (``break``, ``close()``, an exception) cancels the messages that have no answer yet.
+        with an error. A full queue or a short absence of Redis slows the stream; a message that is purged or lost is
+        sent again. Leaving early (``break``, an exception) cancels the messages that have no answer yet.
 
         Args:
             images_per_message: 1 to 64; fewer are sent where the answer would hold more than 20,000 scores.
@@ -205,7 +203,7 @@ class Client:
             in_flight=in_flight,
             ordered=ordered,
         )
-        return run_bulk(plan, urls, submit=self._submit_one, wait=self._listener.wait, cancel=self.cancel)
+        return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel=self.cancel)
 
     def job(self, job_id: str) -> Job:
         """The handle for a known id; asks nothing yet. Raises `InvalidJob` for what cannot be an id."""
@@ -229,6 +227,23 @@ class Client:
         """Cancel a job by its id; see `Job.cancel`."""
         return self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
+    def forget(self, job_id: str) -> bool:
+        """Free the id of a job that is answered, or lost, for any payload; False where there was nothing to free.
+
+        The answer is gone for every caller, and neither a second delivery of the old message nor a worker that was
+        frozen with it ever answers the new one. May be repeated.
+        """
+        operation = forget(self._config.queue_prefix, check_job_id(job_id), result_ttl_s=self._config.result_ttl_s)
+        return self._link.run(operation)
+
+    def position(self, job_id: str) -> int | None:
+        """How many messages are before a job's in its queue; None when it does not wait there."""
+        return self._link.run(position(self._config.queue_prefix, job_id))
+
+    def backlog(self) -> Backlog:
+        """How many messages were accepted and are not answered: waiting, postponed, in the hands of workers."""
+        return self._link.run(backlog(self._config.queue_prefix))
+
     def queue_depths(self) -> dict[Queue, int]:
         """The number of waiting messages of each queue."""
         return self._link.run(queue_depths(self._config.queue_prefix))
@@ -241,16 +256,14 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         return f"Client(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
 
-    def _submit(self, submissions: list[Submission], *, before: int = 0) -> None:
-        self._link.run(submit(submissions, max_queue=self._config.max_queue, submitted_before=before))
-
-    def _submit_one(self, submission: Submission) -> None:
-        self._submit([submission])
+    def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[Job]:
+        prefix, most = self._config.queue_prefix, self._config.max_queue
+        operation = submit(prefix, submissions, max_queue=most, submitted_before=before)
+        done = self._link.run(operation)
+        return [Job(each.job_id, self, is_new) for each, (is_new, *_) in zip(submissions, done, strict=True)]

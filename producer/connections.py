@@ -23,7 +23,7 @@ from redis.exceptions import (
 )
 
 from producer.errors import BrokerUnavailable
-from producer.operations import Call, Operation, Server
+from producer.operations import Call, Operation, Server, Together
 from producer.redis_connections import connect, connect_async
 from producer.redis_failures import unavailable, wants_a_look
 from producer.redis_servers import ASK, what_is_wrong
@@ -64,13 +64,13 @@ class BlockingLink:
             result: T = finished.value
             return result
 
-    def _execute(self, call: Call) -> Any:
+    def _execute(self, call: Call | Together) -> Any:
         attempts = Attempts(call, self._endpoints[call.server])
         while True:
             try:
                 if call.server not in self._met:
                     self._meet(attempts, call.server)
-                return self._servers[call.server].execute_command(*call.command)
+                return _ask(self._servers[call.server], call)
             except RedisError as error:
                 attempts.failed(error)
 
@@ -112,7 +112,7 @@ class AsyncLink:
             result: T = finished.value
             return result
 
-    async def _execute(self, call: Call) -> Any:
+    async def _execute(self, call: Call | Together) -> Any:
         attempts = Attempts(call, self._endpoints[call.server])
         task = asyncio.current_task()
         cancellations = task.cancelling() if task else 0
@@ -121,7 +121,7 @@ class AsyncLink:
                 async with self._turn:
                     if call.server not in self._met:
                         await self._meet(attempts, call.server)
-                    reply = await self._servers[call.server].execute_command(*call.command)
+                    reply = await _ask_async(self._servers[call.server], call)
             except RedisError as error:
                 if wants_a_look(error, attempts.endpoint):  # at its port, which takes a moment
                     await asyncio.to_thread(attempts.failed, error)
@@ -166,7 +166,7 @@ class Attempts:
     takes a reply that lies there for one that never came.
     """
 
-    def __init__(self, call: Call, endpoint: Endpoint) -> None:
+    def __init__(self, call: Call | Together, endpoint: Endpoint) -> None:
         self._call = call
         self.endpoint = endpoint
         self._may_try_again = True
@@ -202,3 +202,29 @@ def _options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
         "retry": retry(NoBackoff(), 0, supported_errors=()),
     }
     return {name: value for name, value in ours.items() if name not in endpoint.arguments}
+
+
+def _ask(server: redis.Redis, call: Call | Together) -> Any:
+    if isinstance(call, Call):
+        return server.execute_command(*call.command)
+    with server.pipeline(transaction=True) as pipe:
+        for command in call.commands:
+            pipe.execute_command(*command)
+        return _of_our_kind(pipe.execute(raise_on_error=False))
+
+
+async def _ask_async(server: redis.asyncio.Redis, call: Call | Together) -> Any:
+    if isinstance(call, Call):
+        return await server.execute_command(*call.command)
+    async with server.pipeline(transaction=True) as pipe:
+        for command in call.commands:
+            pipe.execute_command(*command)
+        return _of_our_kind(await pipe.execute(raise_on_error=False))
+
+
+def _of_our_kind(replies: list[Any]) -> list[Any]:
+    """Several replies, None for a key of a wrong kind: it holds nothing of ours, and hides nothing of the others."""
+    for reply in replies:
+        if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
+    return [None if isinstance(reply, Exception) else reply for reply in replies]

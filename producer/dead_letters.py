@@ -11,38 +11,65 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
 from producer.contract import (
-    CLASSIFY_MANY,
+    QUEUES,
     SENT_AT_HEADER,
+    Queue,
     claim_key,
     dead_letter_messages_key,
     dead_letters_key,
+    place_key,
+    queue_name,
+    rung_name,
+    step_names,
 )
 from producer.envelope import canonical_json
 from producer.errors import NameshotError
 from producer.operations import RETRY_AFTER_S, Call, Operation, queue_full
 from producer.submission import LONGEST_WAIT_S, fingerprint
+from producer.submitting import OPEN_QUEUE, queue_keys
+
+#: A message whose ``expires`` is nearer than this, or has passed, would go the way of all that expires while it waits.
+LEAST_LEFT: Final = timedelta(minutes=5)
 
 #: Puts a dead letter's message back, once: a reply that was lost may be asked for again.
-#: KEYS: the records, their messages, the new job's claim, the queue. ARGV: the letter, its record as it stands, the
-#: new message, its fingerprint, the claim's life in seconds, most waiting messages. Returns what became of it.
-_REPLAY: Final = """
-if redis.call('GET', KEYS[3]) == ARGV[4] then return 'replayed' end
-if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return 'gone' end
-if redis.call('LLEN', KEYS[4]) >= tonumber(ARGV[6]) then return 'full' end
-redis.call('SET', KEYS[3], ARGV[4], 'EX', ARGV[5])
-redis.call('LPUSH', KEYS[4], ARGV[3])
-redis.call('LREM', KEYS[1], 1, ARGV[2])
-redis.call('HDEL', KEYS[2], ARGV[1])
+#: KEYS: those of the queue, the new job's claim and place, the records, their messages. ARGV: most waiting messages;
+#: the queue's short name; the fingerprint, the claim's life in seconds, the message's life, the message; the letter,
+#: its record as it stands. Returns what became of it.
+_REPLAY: Final = (
+    OPEN_QUEUE
+    + """
+local claim, place, records, messages = unpack(KEYS, 22)
+if redis.call('GET', claim) == ARGV[3] then return 'replayed' end
+if redis.call('HEXISTS', messages, ARGV[7]) == 0 then return 'gone' end
+local queue = open(1)
+if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
+redis.call('LREM', records, 1, ARGV[8])
+redis.call('HDEL', messages, ARGV[7])
+push(queue, ARGV[2], claim, place, unpack(ARGV, 3, 6))
 return 'replayed'
 """
+)
 
 
 class DeadLetterError(NameshotError):
     """There is no such dead letter, or it cannot be replayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A letter's new job.
+
+    Attributes:
+        lost_expires: whether its message would have expired, and does so no more.
+    """
+
+    job_id: str
+    lost_expires: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +156,8 @@ def find_letters(prefix: str, wanted: Sequence[str]) -> Operation[list[DeadLette
     return [found[letter] for letter in wanted]
 
 
-def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_queue: int) -> Operation[str]:
-    """Put a letter's message back on its queue as a new job, and remove the letter. Returns the new job's id.
+def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_queue: int) -> Operation[Replayed]:
+    """Put a letter's message back on its queue as a new job, and remove the letter.
 
     The old id keeps its answer. Suspicion goes by id, so that the new job has its full number of attempts. Of a bulk
     job with one poisoned image, the new job asks about that image only.
@@ -140,14 +167,16 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
         QueueFull: its queue holds ``max_queue`` waiting messages; the letter stays.
     """
     check_replayable(letter)
+    queue = _queue_of(prefix, letter)
     records, messages = dead_letters_key(prefix), dead_letter_messages_key(prefix)
     message = yield Call("broker", ("HGET", messages, letter.letter))
     if message is None:
         raise _no_such(letter.letter)
-    job_id = str(uuid4())
-    written, digest = _as_new_job(message, letter, job_id)
-    keys = (records, messages, claim_key(prefix, job_id), letter.queue)
-    arguments = (letter.letter, letter.record, written, digest, result_ttl_s + LONGEST_WAIT_S, max_queue)
+    job_id, life = str(uuid4()), str(uuid4())
+    written, digest, lost_expires = _as_new_job(message, letter, job_id, life)
+    keys = (*queue_keys(prefix, queue), claim_key(prefix, job_id), place_key(prefix, job_id), records, messages)
+    claim_ttl_s = result_ttl_s + LONGEST_WAIT_S
+    arguments = (max_queue, queue, digest, claim_ttl_s, life, written, letter.letter, letter.record)
     doubt = f" Letter {letter.letter} may have been replayed as job {job_id}."
     outcome = yield Call("broker", ("EVAL", _REPLAY, len(keys), *keys, *arguments), doubt)
     if outcome == b"full":
@@ -155,7 +184,7 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
         raise queue_full(letter.queue, max_queue, advice)
     if outcome == b"gone":
         raise _no_such(letter.letter)
-    return job_id
+    return Replayed(job_id, lost_expires=lost_expires)
 
 
 def check_replayable(letter: DeadLetter) -> None:
@@ -167,24 +196,59 @@ def check_replayable(letter: DeadLetter) -> None:
         )
 
 
-def _as_new_job(message: bytes, letter: DeadLetter, job_id: str) -> tuple[str, str]:
-    """The message under another id, and the fingerprint that claims it, as `producer.submission` has it."""
-    envelope = json.loads(message)
-    headers, properties = envelope["headers"], envelope["properties"]
-    headers["id"] = headers["root_id"] = properties["correlation_id"] = job_id
-    if SENT_AT_HEADER in headers:
-        headers[SENT_AT_HEADER] = time.time()
+def _queue_of(prefix: str, letter: DeadLetter) -> Queue:
+    """The queue in which a letter's message waited, itself or in a list of its own."""
+    for queue in QUEUES:
+        name = queue_name(prefix, queue)
+        if letter.queue in (name, rung_name(name), *step_names(name)):
+            return queue
+    raise DeadLetterError(
+        f"letter {letter.letter} waited in {letter.queue[:50]!r}, which is no queue of {prefix!r}; "
+        "replay it with the NAMESHOT_QUEUE_PREFIX that it was sent with."
+    )
+
+
+def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> tuple[str, str, bool]:
+    """The message under another id, the fingerprint that claims it, and whether it lost its ``expires``.
+
+    The message is as its sender wrote it, which may be short: see docs/wire-format.md.
+    """
     try:
-        args, kwargs, embed = json.loads(base64.b64decode(envelope["body"], validate=True))
-        if letter.image is not None and letter.task == CLASSIFY_MANY:
+        envelope = json.loads(message)
+        headers, properties = envelope["headers"], envelope.get("properties") or {}
+        headers["id"] = headers["root_id"] = properties["correlation_id"] = job_id
+        properties["delivery_tag"] = life
+        if SENT_AT_HEADER in headers:
+            headers[SENT_AT_HEADER] = time.time()
+        expires = _is_soon(headers.get("expires"))
+        if expires:
+            headers["expires"] = None
+            properties.pop("expiration", None)
+        is_base64 = properties.get("body_encoding") == "base64"
+        body = base64.b64decode(envelope["body"], validate=True) if is_base64 else envelope["body"]
+        args, kwargs, embed = json.loads(body)
+        if letter.image is not None:
             kwargs["images"] = [kwargs["images"][letter.image]]
             body = json.dumps([args, kwargs, embed], separators=(",", ":"))
-            envelope["body"] = base64.b64encode(body.encode()).decode()
-        payload = canonical_json(kwargs)
-    except (ValueError, LookupError, TypeError, RecursionError):
-        # Another client's encoding, which only its worker can read: the message goes back whole.
-        payload = str(envelope["body"])
-    return json.dumps(envelope), fingerprint(letter.task, payload)
+            envelope["body"] = base64.b64encode(body.encode()).decode() if is_base64 else body
+        envelope["properties"] = properties
+        return json.dumps(envelope), fingerprint(letter.task, canonical_json(kwargs)), expires
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise DeadLetterError(
+            f"letter {letter.letter} cannot be replayed, since its message is none that a worker reads; "
+            "correct the program that sent it."
+        ) from None
+
+
+def _is_soon(expires: object) -> bool:
+    """Whether a header ``expires`` has passed or will in a moment, or is none that a worker reads."""
+    if expires is None:
+        return False
+    try:
+        moment = datetime.fromisoformat(str(expires))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) < datetime.now(UTC) + LEAST_LEFT
+    except (ValueError, OverflowError):
+        return True
 
 
 def _no_such(letter: str) -> DeadLetterError:

@@ -18,16 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job that was sent, by its id. It holds no connection and no subscription: keep any number of them."""
+    """One job that was sent, by its id. It holds no connection and no subscription: keep any number of them.
+
+    Attributes:
+        is_new: whether the submission queued it; False where a job of this id and payload stood already, None for a
+            handle that `Client.job` made.
+    """
 
     id: str
     _client: Client = field(repr=False, compare=False)
+    is_new: bool | None = field(default=None, compare=False)
 
     def status(self) -> State:
         """``queued``, ``running``, ``succeeded``, ``failed``, ``cancelled``, ``expired`` or ``unknown``.
 
-        ``unknown``: never seen, or the result has outlived its time, or sent by another client than ours and
-        not started yet.
+        ``unknown``: never seen, or the result has outlived its time, or its message was purged or lost, or sent by
+        another client than ours and not taken yet. Its id may be submitted again.
 
         Raises:
             BrokerUnavailable: within 3 seconds.
@@ -43,7 +49,7 @@ class Job:
         Raises:
             InvalidJob: ``timeout`` is no number of seconds.
             JobFailed, JobCancelled, JobExpired: the job's own answer.
-            JobNotFound: the job is ``unknown``.
+            JobNotFound: the job is ``unknown``, or becomes so while it is waited for (within a minute).
             ResultTimeout: no answer within ``timeout``; the job goes on.
             BrokerUnavailable: at once, or when Redis stays away for a minute while waiting.
         """
@@ -61,6 +67,14 @@ class Job:
         """
         return self._client.cancel(self.id)
 
+    def position(self) -> int | None:
+        """How many messages are before this job's in its queue; None when it does not wait there."""
+        return self._client.position(self.id)
+
+    def forget(self) -> bool:
+        """Free the id of a job that is answered, or lost, for any payload; see `Client.forget`."""
+        return self._client.forget(self.id)
+
 
 @dataclass(frozen=True, slots=True)
 class AsyncJob:
@@ -68,6 +82,7 @@ class AsyncJob:
 
     id: str
     _client: AsyncClient = field(repr=False, compare=False)
+    is_new: bool | None = field(default=None, compare=False)
 
     async def status(self) -> State:
         """As `Job.status`."""
@@ -84,6 +99,14 @@ class AsyncJob:
     async def cancel(self) -> bool:
         """As `Job.cancel`."""
         return await self._client.cancel(self.id)
+
+    async def position(self) -> int | None:
+        """As `Job.position`."""
+        return await self._client.position(self.id)
+
+    async def forget(self) -> bool:
+        """As `Job.forget`."""
+        return await self._client.forget(self.id)
 
 
 def single_result(job_id: str, answer: Answer) -> Result:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Self
+from typing import Final, Self
 
 from producer.answers import Answer
 from producer.contract import (
@@ -21,6 +21,9 @@ from producer.errors import InvalidJob, JobFailed
 from producer.forms import Form
 from producer.submission import Desk, Submission, check_expires_in, check_queue
 
+#: A message that is purged again and again, or whose answer lives too short to be read, is given up in the end.
+MAX_LOSSES: Final = 3
+
 
 @dataclass(frozen=True, slots=True)
 class BulkOutcome(Outcome):
@@ -31,16 +34,31 @@ class BulkOutcome(Outcome):
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Consecutive images that travel together; ``refusals`` are those, by offset, that never leave."""
+    """Consecutive images that travel together.
+
+    Attributes:
+        refusals: those, by offset, that never leave.
+        losses: how often the message was lost before and is sent again.
+    """
 
     start: int
     images: list[str] = field(repr=False)
     refusals: dict[int, JobFailed]
     submission: Submission | None
+    losses: int = 0
+
+    @property
+    def sent_images(self) -> list[str]:
+        """Those that leave."""
+        return [image for offset, image in enumerate(self.images) if offset not in self.refusals]
+
+    def is_lost(self, answer: Answer | None) -> bool:
+        """Whether this answer says that the message was purged or lost, and it should be sent again."""
+        return answer is not None and answer.state == "unknown" and self.losses < MAX_LOSSES
 
     def outcomes(self, answer: Answer | None) -> list[BulkOutcome]:
         """One outcome for each image, in order; the whole message's failure is each image's own."""
-        sent = [image for offset, image in enumerate(self.images) if offset not in self.refusals]
+        sent = self.sent_images
         results: Iterator[Outcome] = iter(())
         if answer is not None:
             failure = _failure(answer)
@@ -114,11 +132,18 @@ class BulkPlan:
                 check_url_shape(image)
             except InvalidJob as error:
                 refusals[offset] = JobFailed(_refusal_code(image), str(error))
-        good = [image for offset, image in enumerate(images) if offset not in refusals]
-        submission = None
-        if good:
-            submission = self.desk.bulk(good, self.form, expires_in=self.expires_in, queue=self.queue)
-        return Portion(start, [str(image) for image in images], refusals, submission)
+        portion = Portion(start, [str(image) for image in images], refusals, None)
+        return replace(portion, submission=self._written(portion)) if portion.sent_images else portion
+
+    def again(self, portion: Portion) -> Portion:
+        """The same portion in a new message under its old id; its ``expires_in`` begins anew."""
+        return replace(portion, submission=self._written(portion), losses=portion.losses + 1)
+
+    def _written(self, portion: Portion) -> Submission:
+        job_id = None if portion.submission is None else portion.submission.job_id
+        return self.desk.bulk(
+            portion.sent_images, self.form, expires_in=self.expires_in, queue=self.queue, job_id=job_id
+        )
 
 
 def check_many(urls: object) -> None:

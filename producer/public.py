@@ -2,6 +2,7 @@
 
 from producer.aio import AsyncClient
 from producer.answers import Answer, State
+from producer.backlog import Backlog
 from producer.client import Client
 from producer.contract import ClassifyJob, ImageInfo, Outcome, Question, Queue, Result, Score, Timings
 from producer.errors import (
@@ -24,6 +25,7 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "AsyncJob",
+    "Backlog",
     "BrokerUnavailable",
     "BulkOutcome",
     "ClassifyJob",

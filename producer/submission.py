@@ -21,6 +21,7 @@ from producer.contract import (
     Queue,
     check_url_shape,
     claim_key,
+    place_key,
     queue_name,
     shown_number,
 )
@@ -64,14 +65,17 @@ class Submission:
     Attributes:
         fingerprint: the digest of the task's name and arguments; queue and expiry do not count.
         claim_ttl_s: how long the id stays taken while there is no answer.
+        life: as no other message has it; it is in the message too.
     """
 
     job_id: str
     queue: Queue
     list_name: str
     claim_name: str
+    place_name: str
     fingerprint: str
     claim_ttl_s: int
+    life: str
     message: str = field(repr=False)
 
 
@@ -131,9 +135,11 @@ class Desk:
                 chunk, characters = [], 0
         yield chunk, None
 
-    def bulk(self, images: list[str], form: Form, *, expires_in: float | None, queue: Queue) -> Submission:
+    def bulk(
+        self, images: list[str], form: Form, *, expires_in: float | None, queue: Queue, job_id: str | None = None
+    ) -> Submission:
         """The message of several images that share one question, all checked before."""
-        return self._write(CLASSIFY_MANY, form.filled(images), job_id=None, expires_in=expires_in, queue=queue)
+        return self._write(CLASSIFY_MANY, form.filled(images), job_id=job_id, expires_in=expires_in, queue=queue)
 
     def _write(
         self, task: str, kwargs_json: str, *, job_id: str | None, expires_in: float | None, queue: Queue
@@ -152,8 +158,10 @@ class Desk:
             queue=queue,
             list_name=list_name,
             claim_name=claim_key(self.queue_prefix, job_id),
+            place_name=place_key(self.queue_prefix, job_id),
             fingerprint=fingerprint(task, kwargs_json),
             claim_ttl_s=self.result_ttl_s + math.ceil(max(LONGEST_WAIT_S, expires_in or 0)),
+            life=unique,
             message=celery_message(
                 task=task,
                 job_id=job_id,

@@ -2,7 +2,8 @@
 
 Celery's Redis backend publishes each answer on a channel named after its key. A message published while nobody
 listens is gone, so each subscription, new or renewed after a lost connection, is followed by a look at what stands
-already. That makes a restart of Redis, or a full output buffer, a delay and nothing more.
+already. That makes a restart of Redis, or a full output buffer, a delay and nothing more. A job that is purged or lost
+publishes nothing: whoever waits looks again every now and then.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from producer.answers import Answer
 from producer.contract import answer_key
 from producer.errors import BrokerUnavailable
-from producer.operations import look_up
+from producer.standing import look_up
 
 if TYPE_CHECKING:
     from producer.connections import AsyncLink
@@ -30,6 +31,8 @@ OUTAGE_S: Final = 60.0
 IDLE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
+#: Whoever waits for a job that was lost is told within a minute, should one look fail.
+LOOK_AGAIN_S: Final = 20.0
 #: Ids in one command: Redis serves nobody else meanwhile.
 CHUNK: Final = 500
 #: Between two commands: the ids of a burst gather for the next one, and an id that comes alone is not held up.
@@ -54,7 +57,7 @@ class AnswerListener:
         self._task: asyncio.Task[None] | None = None
 
     async def wait(self, job_id: str) -> Answer:
-        """The job's terminal answer, or ``unknown`` once neither claim nor answer is left.
+        """The job's terminal answer, or ``unknown`` once neither message nor answer is left.
 
         Raises:
             BrokerUnavailable: Redis was away for more than `OUTAGE_S`, or the listener was closed.
@@ -121,7 +124,8 @@ class AnswerListener:
             self._changed = set(self._waiters)
             self._wake_subscriber.set()
             parts = [
-                asyncio.create_task(part) for part in (self._subscribe(channel), self._read(channel), self._check())
+                asyncio.create_task(part)
+                for part in (self._subscribe(channel), self._read(channel), self._check(), self._look_again())
             ]
             try:
                 finished, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -188,12 +192,26 @@ class AnswerListener:
             self._wake_checker.clear()
             unchecked, self._unchecked = self._unchecked, set()
             for chunk in _chunks(job_id for job_id in unchecked if job_id in self._waiters):
-                answers = await self._link.run(look_up(self._queue_prefix, chunk))
-                self._hear()
-                for job_id, answer in answers.items():
-                    if answer.is_terminal or answer.state == "unknown":
-                        self._resolve(job_id, answer)
+                await self._look(chunk)
             await asyncio.sleep(GATHERING_S)
+
+    async def _look_again(self) -> None:
+        """Look now and then whether what is awaited still exists."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            for chunk in _chunks(self._waiters):
+                try:
+                    await self._look(chunk)
+                except BrokerUnavailable as error:  # answers may come all the same, from the other server
+                    logger.debug("answers: could not look again: %s", error)
+                    break
+
+    async def _look(self, job_ids: list[str]) -> None:
+        answers = await self._link.run(look_up(self._queue_prefix, job_ids))
+        self._hear()
+        for job_id, answer in answers.items():
+            if answer.is_terminal or answer.state == "unknown":
+                self._resolve(job_id, answer)
 
     def _resolve(self, job_id: str, outcome: Answer | Exception) -> None:
         for arrival in self._waiters.get(job_id, ()):

@@ -12,13 +12,16 @@ import threading
 from queue import SimpleQueue
 from typing import Any, Final
 
-from producer.contract import claim_key
+from producer.contract import claim_key, place_key
 
 logger = logging.getLogger(__name__)
 
-#: KEYS: the claim. ARGV: its longest life from now, seconds. An answer may be noted again later in its life.
+#: KEYS: the claim, the place beside it. ARGV: their longest life from now, seconds. An answer may be noted again later
+#: in its life.
 _SHORTEN: Final = """
-if redis.call('TTL', KEYS[1]) > tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+for i = 1, 2 do
+  if redis.call('TTL', KEYS[i]) > tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[i], ARGV[1]) end
+end
 """
 #: Commands in one pipeline; keeps a burst of answers from becoming one huge request.
 MAX_PIPELINE: Final = 500
@@ -61,7 +64,8 @@ class ClaimKeeper:
                 with self._client.pipeline(transaction=False) as pipe:
                     for job_id in job_ids:
                         if job_id is not None:
-                            pipe.eval(_SHORTEN, 1, claim_key(self._prefix, job_id), self._ttl_s)
+                            keys = (claim_key(self._prefix, job_id), place_key(self._prefix, job_id))
+                            pipe.eval(_SHORTEN, 2, *keys, self._ttl_s)
                     pipe.execute()
             except Exception as error:  # a claim that lives longer harms nobody; the thread must go on
                 logger.warning("could not shorten %d job claims: %s", len(job_ids), type(error).__name__)

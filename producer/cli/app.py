@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import acl, bulk, classify, dead_letters, doctor, jobs, system
+from producer.cli import acl, bulk, classify, dead_letters, doctor, jobs, purge, system
 
 app = typer.Typer(
     name="nameshot",
@@ -51,6 +51,8 @@ for _name, _command in (
     ("status", jobs.status),
     ("result", jobs.result),
     ("cancel", jobs.cancel),
+    ("forget", jobs.forget),
+    ("purge", purge.purge),
     ("doctor", doctor.doctor),
     ("acl", acl.acl),
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 2.0
 #: From here on a spike of waiting jobs may reach the limit before anybody looks.
 _MEMORY_WARNING: Final = 0.9
+#: Looking through all keys for lists that no worker serves: so long at most, some millions; so many are named.
+_SCAN_S: Final = 1.0
+_SCAN_COUNT: Final = 5_000
+_MOST_NAMED: Final = 5
 
 
 def redis(up: UpInfo | None) -> Iterator[Finding]:
@@ -143,7 +148,7 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
     from redis import RedisError
 
     from producer.client import Client
-    from producer.contract import QUEUES, in_flight_key
+    from producer.contract import QUEUES
     from producer.redis_failures import unavailable
 
     prefix = configuration.queue_prefix
@@ -152,22 +157,35 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
             Client(configuration.broker.url, configuration.results.url, queue_prefix=prefix) as client,
             _connect(configuration.broker) as server,
         ):
-            depths = client.queue_depths()
+            backlog = client.backlog()
             living = _living_workers(server, prefix)
-            in_flight = sum(server.hlen(in_flight_key(prefix, worker)) for worker in living)
+            strange = _lists_that_no_worker_serves(server, prefix)
     except NameshotError as error:
         yield Finding("queues", "broken", str(error))
         return
     except RedisError as error:
         yield Finding("queues", "broken", unavailable(error, configuration.broker))
         return
-    waiting = ", ".join(f"{name} {depths[name]:,}" for name in QUEUES)
-    full = [name for name in QUEUES if depths[name] >= configuration.max_queue]
-    text = f"waiting messages: {waiting}; with workers: {in_flight:,}"
+    text = f"waiting messages: {', '.join(f'{name} {backlog.waiting[name]:,}' for name in QUEUES)}"
+    text += f"; with workers: {backlog.in_hand:,}"
+    if backlog.in_dead_hands:
+        text += f"; in the hands of dead workers: {backlog.in_dead_hands:,}"
+    if backlog.postponed:
+        text += f"; postponed: {backlog.postponed:,}"
+    numbers = backlog.to_json()
+    full = [name for name in QUEUES if backlog.waiting[name] >= configuration.max_queue]
     if full:
-        yield Finding("queues", "broken", text, f"{full[0]} is full (NAMESHOT_MAX_QUEUE): add workers")
+        advice = f"{full[0]} is full (NAMESHOT_MAX_QUEUE): add workers"
+        yield Finding("queues", "broken", text, advice, numbers)
     else:
-        yield Finding("queues", "ok", text)
+        yield Finding("queues", "ok", text, numbers=numbers)
+    for name in strange:
+        yield Finding(
+            "queues",
+            "warning",
+            f"messages wait in the list {name!r}, which no worker serves",
+            "send to the queues by their own names: without global_keyprefix, and with priority_steps from 0 to 9",
+        )
     if living:
         places = sorted(state.partition(": ")[0] for state in living.values())
         yield Finding("workers", "ok", f"{len(living)} running: {', '.join(places)}")
@@ -180,6 +198,32 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
             f"no worker takes jobs from {prefix}.*",
             "start one: `nameshot worker`, or `nameshot up` to try things out",
         )
+
+
+def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
+    """Lists that a plain Celery client meant for one of our queues: under a key prefix, or with a priority of its own.
+
+    Only where the user may look through all keys, which none of the roles may.
+    """
+    from redis.exceptions import NoPermissionError
+
+    from producer.contract import QUEUES, queue_name, rung_name, step_names
+
+    queues = [queue_name(prefix, queue) for queue in QUEUES]
+    served = {name for queue in queues for name in (queue, rung_name(queue), *step_names(queue))}
+    meant = re.compile(f"({'|'.join(map(re.escape, queues))})(\\W*[0-9]+)?$")
+    found: set[str] = set()
+    cursor, deadline_s = 0, time.monotonic() + _SCAN_S
+    try:
+        while time.monotonic() < deadline_s:
+            cursor, keys = server.scan(cursor, match=f"*{prefix}.*", count=_SCAN_COUNT, _type="list")
+            names = {_text(key) for key in keys}
+            found |= {name for name in names - served if meant.search(name)}
+            if not cursor:
+                break
+    except NoPermissionError:
+        return []
+    return sorted(found)[:_MOST_NAMED]
 
 
 def _living_workers(server: Redis, prefix: str) -> dict[str, str]:

@@ -72,9 +72,10 @@ def replay(
     """Send jobs again, and print their new ids.
 
     Each goes back to its queue as a new job, with its full number of attempts; the old id keeps its answer. Of a bulk
-    job whose one image was given up, only that image is asked about again.
+    job whose one image was given up, only that image is asked about again. A message that has expired, or is about to,
+    is sent without an end.
     """
-    from producer.dead_letters import check_replayable, find_letters, list_letters, replay_letter
+    from producer.dead_letters import DeadLetterError, check_replayable, find_letters, list_letters, replay_letter
 
     if everything == bool(letters):
         raise UsageError("name the letters to replay, or give --all.")
@@ -90,12 +91,21 @@ def replay(
             chosen = link.run(find_letters(config.queue_prefix, list(dict.fromkeys(letters or []))))
             for letter in chosen:  # nothing is sent before all of them have proved to be fit for it
                 check_replayable(letter)
+        failed = 0
         for letter in chosen:
             operation = replay_letter(
                 config.queue_prefix, letter, result_ttl_s=config.result_ttl_s, max_queue=config.max_queue
             )
-            print(link.run(operation), flush=True)
-    return 0
+            try:
+                replayed = link.run(operation)
+            except DeadLetterError as error:  # it stays, and the others are replayed all the same
+                output.notice(f"nameshot: {printable(str(error))}")
+                failed += 1
+                continue
+            print(replayed.job_id, flush=True)
+            if replayed.lost_expires:
+                output.notice(f"nameshot: letter {letter.letter} has expired, so its new job does not expire.")
+    return 1 if failed else 0
 
 
 @contextlib.contextmanager
@@ -108,18 +118,13 @@ def _broker() -> Iterator[tuple[BlockingLink, Configuration]]:
 
 
 def _print_table(letters: list[DeadLetter]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("LETTER", "AT", "CODE", "DEATHS", "QUEUE", "JOB"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    """Each id whole, on however narrow a terminal: `show` and `replay` want it so."""
+    rows: list[tuple[str, ...]] = [("LETTER", "AT", "CODE", "DEATHS", "QUEUE", "JOB")]
     for letter in letters:
-        job = (
-            "–"
-            if letter.job_id is None
-            else letter.job_id + (f" image {letter.image}" if letter.image is not None else "")
-        )
+        image = "" if letter.image is None else f" image {letter.image}"
+        job = "–" if letter.job_id is None else f"{letter.job_id}{image}"
         cells = (letter.letter, letter.at, letter.code, str(letter.deaths), letter.queue, job)
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    output.console().print(table)
+        rows.append(tuple(map(printable, cells)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,4 +1,4 @@
-"""``nameshot status``, ``result`` and ``cancel``: about a job that was submitted before."""
+"""``nameshot status``, ``result``, ``cancel`` and ``forget``: about a job that was submitted before."""
 
 from __future__ import annotations
 
@@ -70,3 +70,23 @@ def cancel(job_id: JobId, as_json: options.AsJson = False) -> int:
     else:
         output.notice(f"nameshot: job {job_id} has its answer already; `nameshot result {job_id}` prints it.")
     return 0 if cancelled else 1
+
+
+def forget(job_id: JobId, as_json: options.AsJson = False) -> int:
+    """Free the id of a job that has its answer, or was lost.
+
+    The answer is deleted, and the id may be submitted again with anything. Exits 1 when there was nothing to free.
+    """
+    with connect() as client:
+        job = client.job(job_id)
+        forgotten = job.forget()
+        state = "" if forgotten else job.status()
+    if as_json:
+        output.print_json({"id": job_id, "forgotten": forgotten})
+    elif forgotten:
+        print("forgotten")
+    elif state == "unknown":
+        output.notice(f"nameshot: nothing is known of job {job_id}: its id is free.")
+    else:
+        output.notice(f"nameshot: job {job_id} is {state}; cancel it first, or wait for its answer.")
+    return 0 if forgotten else 1

@@ -149,6 +149,11 @@ def test_a_producer_may_do_only_what_it_does(own_valkey: ValkeyServer, trace: Tr
         with pytest.raises(ResultTimeout):
             job.result(timeout=0.1)
         job.cancel()
+        job.forget()
+        for _ in range(2):
+            assert client.submit(URL, LABELS, job_id="purged").is_new
+            with own_valkey.connect() as stranger:
+                stranger.delete("nameshot.default")
 
     async def wait() -> None:
         async with AsyncClient(broker_url, result_backend) as client:
@@ -173,6 +178,7 @@ def test_an_observer_may_do_only_what_it_does(own_valkey: ValkeyServer, trace: T
     trace.begin()
     observer.run("doctor")
     observer.run("status", "somebodys")
+    assert observer.run("status", "lost").out == "unknown\n"
     observer.run("dead-letters", "list")
     with (
         Client(own_valkey.url(0, "observer"), own_valkey.url(1, "observer")) as client,
@@ -191,8 +197,6 @@ def test_a_worker_may_do_only_what_it_does(
         give_up(database, "poison")
         database.lpush("nameshot.default", "junk")
         held = client.submit(origin.url("/held/owl.png"), LABELS)
-        with Celery(broker=own_valkey.broker_url, set_as_current=False) as plain:
-            plain.send_task("nameshot.classify", queue="nameshot.default", countdown=30, priority=9)
         waiting = client.submit(origin.url("/held/owl.png"), LABELS)
     trace.begin()
     victim = start_worker("victim", NAMESHOT_CONCURRENCY="1")
@@ -203,6 +207,8 @@ def test_a_worker_may_do_only_what_it_does(
     assert origin.asked.acquire(timeout=TIMEOUT_S)
     with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as remote:
         remote.control.revoke([held.id, waiting.id])
+    with Celery(broker=own_valkey.broker_url, set_as_current=False) as plain:
+        plain.send_task("nameshot.classify", queue="nameshot.default", countdown=8, priority=9)
     while not (trace.saw("blmove") and trace.saw("zrem")):
         assert heir.process.poll() is None, heir.log
     with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as remote:
@@ -215,6 +221,9 @@ def test_a_worker_may_do_only_what_it_does(
         stuck.eval(HAND_ON, 2, rung_name("nameshot.default"), "nameshot.default")
         stuck.eval(SAY, 1, "nameshot:lease:stuck", "a-machine/17: its device is busy")
     heir.stop(timeout_s=TIMEOUT_S)
+    with own_valkey.connect() as database:
+        database.lpush("nameshot.bulk", "{}")
+    operator.run("purge", "bulk")
 
     assert trace.unused("worker") == set()
 
@@ -226,3 +235,5 @@ def a_worker_that_lives(own_valkey: ValkeyServer) -> None:
         database.sadd("nameshot:workers", "somebody")
         database.set("nameshot:lease:somebody", "a-machine/17")
         database.set("nameshot:claim:somebodys", "0")
+        database.hset("nameshot:in-hand", "somebodys", "somebody")
+        database.set("nameshot:claim:lost", "0")

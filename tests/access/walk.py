@@ -48,7 +48,7 @@ MESSAGES: Final = (
     dead_letter_messages_key(PREFIX),
 )
 #: What another application has in the same database.
-FOREIGN: Final = ("celery", "_kombu.binding.celery", "_kombu.binding.default", "unacked", "another-applications-key")
+FOREIGN: Final = ("celery", "_kombu.binding.celery", "_kombu.binding.default", "another-applications-key")
 KEYS: Final = (
     *MESSAGES,
     *FOREIGN,

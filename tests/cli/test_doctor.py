@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.cli.command import Finished, Home
 from tests.valkey_server import ValkeyServer
 
 
-def findings(done: Finished) -> dict[str, dict[str, str]]:
+def findings(done: Finished) -> dict[str, dict[str, Any]]:
     (report,) = done.json_lines
     assert report["ok"] is (done.status == 0)
     return {finding["subject"]: finding for finding in report["findings"]}
@@ -41,6 +42,48 @@ def test_without_a_worker_it_says_how_to_start_one(with_valkey: Home) -> None:
     assert "default 1," in found["queues"]["text"]
     assert found["workers"]["state"] == "broken"
     assert "`nameshot worker`" in found["workers"]["advice"]
+
+
+def test_what_dead_workers_hold_is_not_hidden(with_valkey: Home, valkey: ValkeyServer) -> None:
+    with_valkey.run("submit", "http://example.com/a.png", "-l", "fox")
+    with valkey.connect() as broker:
+        broker.sadd("nameshot:workers", "a-host/1/n00")
+        for number in range(3):
+            broker.hset("nameshot:in-flight:a-host/1/n00", f"tag-{number}", "nameshot.default\n{}")
+
+    found = findings(with_valkey.run("doctor", "--json"))
+
+    assert found["queues"]["text"] == (
+        "waiting messages: high 0, default 1, bulk 0; with workers: 0; in the hands of dead workers: 3"
+    )
+    assert found["queues"]["numbers"] == {
+        "waiting": {"high": 0, "default": 1, "bulk": 0},
+        "postponed": 0,
+        "in_hand": 0,
+        "in_dead_hands": 3,
+        "workers": 0,
+        "total": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["mine-nameshot.default", "mine-nameshot.bulk\x06\x165", "nameshot.high:12", "nameshot.default|3"]
+)
+def test_a_list_that_was_meant_for_a_queue_and_is_not_served_is_named(
+    name: str, home: Home, valkey: ValkeyServer
+) -> None:
+    with valkey.connect() as broker:
+        broker.lpush(name, "{}")
+        broker.lpush("nameshot.high:rung", "{}")
+        broker.lpush("nameshot.high:5", "{}")
+        broker.lpush("nameshot.hightower", "{}")
+    everything = home.with_settings(NAMESHOT_BROKER_URL=valkey.url(0), NAMESHOT_RESULT_BACKEND=valkey.url(1))
+
+    (report,) = everything.run("doctor", "--json").json_lines
+
+    (warning,) = (each for each in report["findings"] if each["subject"] == "queues" and each["state"] == "warning")
+    assert warning["text"] == f"messages wait in the list {name!r}, which no worker serves"
+    assert "global_keyprefix" in warning["advice"]
 
 
 def test_for_people_each_finding_is_a_line(with_valkey: Home) -> None:

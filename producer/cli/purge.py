@@ -1,0 +1,41 @@
+"""``nameshot purge``: throws the waiting jobs of a queue away."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Annotated
+
+import typer
+
+from producer.cli import options, output
+from producer.cli.connection import configuration
+from producer.contract import Queue
+
+
+def purge(
+    queue: Annotated[Queue, typer.Argument(help="high, default or bulk.", metavar="QUEUE", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: options.AsJson = False,
+) -> int:
+    """Throw a queue's waiting jobs away, and free their ids.
+
+    Whoever waits for one of them is told that it is not there any more. What a worker has in hand goes on.
+    """
+    from producer.backlog import queue_depths
+    from producer.connections import BlockingLink
+    from producer.purging import purge as throw_away
+
+    config = configuration()
+    with contextlib.closing(BlockingLink(config.broker, config.results)) as link:
+        if not yes and sys.stdin.isatty():
+            waiting = link.run(queue_depths(config.queue_prefix))[queue]
+            if not typer.confirm(f"Throw away what waits in {config.queue_prefix}.{queue} ({waiting:,})?", err=True):
+                output.notice("nameshot: nothing was thrown away.")
+                return 1
+        purged = link.run(throw_away(config.queue_prefix, queue))
+    if as_json:
+        output.print_json({"queue": queue, "purged": purged})
+    else:
+        print(f"{purged:,} waiting {'job' if purged == 1 else 'jobs'} of {queue} thrown away")
+    return 0

@@ -1,0 +1,114 @@
+"""How jobs stand: answered, running, queued, or ``unknown`` once neither message nor answer is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from producer.answers import Answer
+from producer.contract import answer_key
+from producer.operations import Call, Operation
+from producer.whereabouts import Place, look, look_closely
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One job as it stands.
+
+    Attributes:
+        claim, place: what the broker holds of it; of an answered job they are not read.
+        ahead: how many messages are before its own; None where it does not wait.
+        is_doubtful: whether it may be lost, although its queue is not known to have passed it.
+    """
+
+    answer: Answer
+    claim: bytes | None = None
+    place: bytes | None = None
+    ahead: int | None = None
+    is_doubtful: bool = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its id may be used again, since neither message nor answer is left."""
+        return self.answer.state == "unknown"
+
+    @property
+    def life(self) -> str:
+        """By which its message is told from others of the same id; empty where that is not known."""
+        place = Place.read(self.place)
+        return place.life if place is not None else ""
+
+
+def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
+    """Each job's answer as it stands."""
+    found = yield from examine(prefix, job_ids)
+    return {job_id: standing.answer for job_id, standing in found.items()}
+
+
+def position(prefix: str, job_id: str) -> Operation[int | None]:
+    """How many messages are before a job's; None where it does not wait."""
+    return (yield from examine(prefix, [job_id]))[job_id].ahead
+
+
+def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing]]:
+    """How jobs stand, by their ids.
+
+    At any moment a job that was accepted waits in its queue, is held or was put aside by a worker, or has an answer.
+    The broker is looked at in one step. For a job that is not there the answers are read again afterwards, since a
+    worker answers before it lets a message go.
+    """
+    answers = yield from _answers(job_ids)
+    found = {job_id: Standing(answer) for job_id, answer in answers.items() if answer.is_terminal}
+    if unanswered := [job_id for job_id in answers if job_id not in found]:
+        seen = yield from look(prefix, unanswered)
+        missing = []
+        for job_id in unanswered:
+            traces, ahead = seen.traces[job_id], seen.ahead(job_id)
+            if traces.is_held:
+                found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place)
+            elif ahead is not None:
+                # It may have begun in the hands of a worker that died; one of an older version counts nothing.
+                state = _begun(answers[job_id]) if seen.is_mixed else Answer("queued")
+                found[job_id] = Standing(state, traces.claim, traces.place, ahead, seen.is_beyond(job_id))
+            else:
+                missing.append(job_id)
+        if missing:
+            found |= yield from _examine_missing(prefix, missing, answers)
+    return {job_id: found[job_id] for job_id in answers}
+
+
+def _examine_missing(prefix: str, job_ids: Sequence[str], answers: dict[str, Answer]) -> Operation[dict[str, Standing]]:
+    close = yield from look_closely(prefix, job_ids)
+    found, gone = {}, []
+    for job_id in job_ids:
+        traces, ahead = close.look.traces[job_id], close.look.ahead(job_id)
+        has_begun = answers[job_id].state == "running"
+        is_ours = traces.claim is not None or has_begun
+        if traces.is_held or ahead is not None:
+            # Submitted, or put back, since the first look.
+            found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place, ahead)
+        elif is_ours and close.may_be_somewhere(job_id, has_begun=has_begun):
+            found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place)
+        else:
+            gone.append(job_id)
+    for job_id, answer in (yield from _answers(gone)).items():
+        traces = close.look.traces[job_id]
+        state = answer if answer.is_terminal else Answer("unknown")
+        found[job_id] = Standing(state, traces.claim, traces.place)
+    return found
+
+
+def _answers(job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
+    """What the result backend holds; ``unknown`` where it holds nothing."""
+    if not job_ids:
+        return {}
+    found = yield Call("results", ("MGET", *(answer_key(job_id) for job_id in job_ids)))
+    return {
+        job_id: Answer("unknown") if payload is None else Answer.from_meta(payload, job_id)
+        for job_id, payload in zip(job_ids, found, strict=True)
+    }
+
+
+def _begun(answer: Answer) -> Answer:
+    """The answer of a job whose message exists: running where a worker has said so, otherwise queued."""
+    return answer if answer.state == "running" else Answer("queued")

@@ -1,0 +1,160 @@
+"""Jobs whose message is lost, purged or forgotten, with real workers: what is said of them is right."""
+
+import signal
+import threading
+from collections import Counter
+
+import pytest
+from celery import Celery
+
+from producer import Client, JobNotFound
+from tests.acceptance.origin import Origin
+from tests.cli.command import Home
+from tests.delivery.conftest import StartWorker
+from tests.eventually import eventually
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "bear"]
+OTHERS = ["gull", "crow"]
+TIMEOUT_S = 60
+ONE_AT_A_TIME = {"NAMESHOT_CONCURRENCY": "1", "NAMESHOT_MAX_BATCH": "1"}
+
+
+def labels_of(answered: object) -> set[str]:
+    return {score.label for score in answered.ranking}  # type: ignore[attr-defined]
+
+
+def test_no_job_is_ever_called_unknown_while_workers_take_die_and_answer(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
+    jobs = client.submit_many([(origin.url("/held/owl.png"), LABELS)] * 5 + [(origin.url("/owl.png"), LABELS)] * 300)
+    seen: Counter[str] = Counter()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            seen.update(job.status() for job in jobs[::7])
+
+    watchers = [threading.Thread(target=watch) for _ in range(2)]
+    for watcher in watchers:
+        watcher.start()
+    victim = start_worker("victim")
+    for _ in range(5):
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+    victim.process.kill()
+    victim.process.wait()
+    start_worker("heir")
+    origin.hold.set()
+    for job in jobs:
+        assert job.result(timeout=TIMEOUT_S).ranking
+    ended.set()
+    for watcher in watchers:
+        watcher.join()
+
+    assert seen["unknown"] == 0
+    assert seen["succeeded"]
+    assert client.backlog().total == 0
+
+
+def test_what_a_killed_worker_held_is_counted_until_another_takes_it_over(
+    start_worker: StartWorker, client: Client, command: Home, origin: Origin
+) -> None:
+    victim = start_worker("victim")
+    jobs = [client.submit(origin.url("/held/owl.png"), LABELS) for _ in range(3)]
+    for _ in jobs:
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+    assert (client.backlog().in_hand, client.backlog().workers) == (3, 1)
+
+    victim.process.kill()
+    victim.process.wait()
+
+    eventually(lambda: client.backlog().in_dead_hands == 3)
+    assert client.backlog().total == 3
+    assert "in the hands of dead workers: 3" in command.run("doctor").out
+    start_worker("heir")
+    origin.hold.set()
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+    eventually(lambda: client.backlog().total == 0)
+
+
+@pytest.mark.parametrize("by", ["nameshot", "celery"])
+def test_who_waits_for_a_purged_job_is_told_and_sending_it_again_runs_it(
+    by: str,
+    start_worker: StartWorker,
+    client: Client,
+    command: Home,
+    origin: Origin,
+    own_valkey: ValkeyServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("producer.waiting.LOOK_AGAIN_S", 1.0)
+    start_worker("busy", **ONE_AT_A_TIME)
+    held = client.submit(origin.url("/held/owl.png"), LABELS)
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    jobs = [client.submit(origin.url("/car.jpg"), LABELS, job_id=f"order-{number}") for number in range(5)]
+    waiting = [client._listener.wait(job.id) for job in jobs]
+    eventually(lambda: client.backlog().in_hand == 1 and client.queue_depths()["default"] == 5)
+
+    if by == "nameshot":
+        assert command.run("purge", "default").status == 0
+    else:
+        with Celery(broker=own_valkey.url(0), set_as_current=False) as plain, plain.connection_for_write() as broker:
+            assert broker.default_channel.queue_purge("nameshot.default") == 5
+
+    assert [future.result(timeout=TIMEOUT_S).state for future in waiting] == ["unknown"] * 5
+    with pytest.raises(JobNotFound):
+        jobs[0].result(timeout=1)
+    again = client.submit(origin.url("/car.jpg"), OTHERS, job_id="order-0")
+    assert again.is_new
+    assert held.status() == "running"
+    origin.hold.set()
+    assert labels_of(again.result(timeout=TIMEOUT_S)) == set(OTHERS)
+    assert labels_of(held.result(timeout=TIMEOUT_S)) == set(LABELS)
+
+
+@pytest.mark.xfail(reason="the worker does not pass on its message's life yet", strict=True)
+def test_a_worker_that_was_frozen_with_a_forgotten_job_never_answers_the_new_one(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
+    frozen = start_worker("frozen")
+    job = client.submit(origin.url("/held/owl.png"), LABELS, job_id="order-17")
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    frozen.process.send_signal(signal.SIGSTOP)
+    start_worker("heir")
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    origin.hold.set()
+    assert labels_of(job.result(timeout=TIMEOUT_S)) == set(LABELS)
+    assert job.forget()
+    origin.hold.clear()
+    again = client.submit(origin.url("/held/car.jpg"), OTHERS, job_id="order-17")
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+
+    frozen.process.send_signal(signal.SIGCONT)
+    for _ in range(20):  # the thawed worker takes its share of what comes, and finishes what it held
+        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+
+    assert again.status() == "running"
+    origin.hold.set()
+    assert labels_of(again.result(timeout=TIMEOUT_S)) == set(OTHERS)
+
+
+def test_of_a_forgotten_job_neither_message_nor_letter_is_left(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    start_worker("busy", **ONE_AT_A_TIME)
+    client.submit(origin.url("/held/owl.png"), LABELS)
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    first, forgotten, last = (client.submit(origin.url("/car.jpg"), LABELS) for _ in range(3))
+    forgotten.cancel()
+
+    assert forgotten.forget()
+
+    with own_valkey.connect() as broker:
+        eventually(lambda: not broker.llen("nameshot:forget"))
+        waiting = b"".join(broker.lrange("nameshot.default", 0, -1))
+        assert forgotten.id.encode() not in waiting
+        assert first.id.encode() in waiting
+    origin.hold.set()
+    assert first.result(timeout=TIMEOUT_S).ranking
+    assert last.result(timeout=TIMEOUT_S).ranking
+    assert forgotten.status() == "unknown"

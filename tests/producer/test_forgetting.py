@@ -1,0 +1,176 @@
+"""Freeing an id whose job is answered or lost, so that it can be sent again with any payload."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from producer import Client, JobFailed
+from producer.answers import FIRST_ANSWER_WINS
+from producer.ending import forget
+from producer.operations import Call, Together
+from tests.producer.stock_worker import StockWorker, result_for
+from tests.valkey_server import ValkeyServer
+
+URL = "https://images.example/owl.jpg?signature="
+LABELS = ["fox", "owl"]
+SUCCESS = '{"status": "SUCCESS", "result": {"ranking": []}, "life": "%s"}'
+
+
+@pytest.fixture
+def broker(valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    with valkey.connect() as broker:
+        yield broker
+
+
+@pytest.fixture
+def results(valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    with valkey.connect(1) as results:
+        yield results
+
+
+def life_of(broker: redis.Redis, job_id: str) -> str:
+    place = broker.get(f"nameshot:claim:{job_id}:place")
+    assert isinstance(place, bytes)
+    return place.decode().split(" ")[2]
+
+
+def answer(results: redis.Redis, job_id: str, life: str) -> bool:
+    """What a worker's backend does, for a message of that life."""
+    keys = (f"celery-task-meta-{job_id}", f"celery-task-meta-{job_id}:forgotten")
+    return bool(results.eval(FIRST_ANSWER_WINS, 2, *keys, SUCCESS % life, 60, life))
+
+
+def test_a_failed_job_is_sent_again_under_its_own_id_with_a_freshly_signed_url(
+    client: Client, worker: StockWorker
+) -> None:
+    job = client.submit(URL + "old", LABELS, job_id="order-17")
+    worker.take()
+    worker.fail(job.id, JobFailed("http_status", "the server answered 403.", False))
+
+    assert job.forget() is True
+
+    assert job.status() == "unknown"
+    again = client.submit(URL + "new", LABELS, job_id="order-17")
+    assert (again.is_new, again.status()) == (True, "queued")
+    assert worker.take().payload[1]["image"] == URL + "new"
+    worker.succeed(again.id, result_for(LABELS))
+    assert again.result(timeout=5).best.label == "fox"
+
+
+def test_a_job_without_an_answer_is_not_forgotten(client: Client, worker: StockWorker) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    assert (job.forget(), client.forget("never-sent")) == (False, False)
+    worker.take()
+    assert job.forget() is False
+    worker.start(job.id)
+
+    assert job.forget() is False
+    assert job.status() == "running"
+
+
+def test_a_lost_job_is_forgotten_with_its_claim(client: Client, broker: redis.Redis) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    broker.delete("nameshot.default")
+
+    assert job.forget() is True
+
+    assert not broker.exists("nameshot:claim:order-17", "nameshot:claim:order-17:place")
+    assert job.forget() is False
+
+
+def test_nothing_of_a_forgotten_job_is_left_and_workers_are_told_of_its_life(
+    client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
+) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    life = life_of(broker, job.id)
+    worker.take()
+    worker.succeed(job.id, result_for(LABELS))
+
+    job.forget()
+
+    assert broker.lrange("nameshot:forget", 0, -1) == [f"order-17 {life}".encode()]
+    assert set(broker.keys("*order-17*")) == set()
+    assert results.keys("*order-17*") == [b"celery-task-meta-order-17:forgotten"]
+    assert results.ttl("celery-task-meta-order-17:forgotten") == pytest.approx(9 * 86_400, abs=5)
+
+
+def test_a_message_of_an_earlier_life_never_answers_the_new_job(
+    client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
+) -> None:
+    """Whether it is delivered again, or a worker was frozen with it: both end in this script."""
+    job = client.submit(URL + "old", LABELS, job_id="order-17")
+    old_life = life_of(broker, job.id)
+    worker.take()
+    assert answer(results, job.id, old_life)
+    job.forget()
+    again = client.submit(URL + "new", LABELS, job_id="order-17")
+    worker.take()
+
+    assert not answer(results, again.id, old_life)
+    assert again.status() == "queued"
+    assert answer(results, again.id, life_of(broker, again.id))
+    assert again.status() == "succeeded"
+
+
+def test_the_life_in_an_answer_is_forgotten_where_an_older_client_noted_no_place(
+    client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
+) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    broker.delete("nameshot:claim:order-17:place")
+    worker.take()
+    answer(results, job.id, "a-life")
+
+    assert job.forget() is True
+
+    assert results.smembers("celery-task-meta-order-17:forgotten") == {b"a-life"}
+    assert broker.lrange("nameshot:forget", 0, -1) == [b"order-17 a-life"]
+    assert not broker.exists("nameshot:claim:order-17")
+
+
+def test_a_program_that_dies_half_way_leaves_an_id_that_can_be_sent_or_forgotten_again(
+    client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    for then in ("send", "forget"):
+        job = client.submit(URL, LABELS, job_id=f"to-{then}")
+        worker.take()
+        worker.succeed(job.id, result_for(LABELS))
+        die_before_the_claim_goes(client, job.id)
+        assert broker.exists(f"nameshot:claim:{job.id}")
+
+    assert client.submit(URL + "new", LABELS, job_id="to-send").is_new
+    assert client.forget("to-forget") is True
+    assert not broker.exists("nameshot:claim:to-forget")
+
+
+def die_before_the_claim_goes(client: Client, job_id: str) -> Call | Together:
+    """Do all of `forget` but its last call, which is returned."""
+    operation = forget("nameshot", job_id, result_ttl_s=60)
+    call = next(operation)
+    while not (isinstance(call, Call) and "LPUSH" in str(call.command[1])):
+        call = operation.send(client._link._execute(call))
+    return call
+
+
+def test_an_id_that_was_sent_again_while_it_was_forgotten_keeps_its_new_job(
+    client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    worker.take()
+    worker.succeed(job.id, result_for(LABELS))
+    last_call = die_before_the_claim_goes(client, job.id)
+    again = client.submit(URL + "new", LABELS, job_id="order-17")
+    claim = broker.get("nameshot:claim:order-17")
+
+    client._link._execute(last_call)
+
+    assert broker.get("nameshot:claim:order-17") == claim
+    assert again.status() == "queued"
+
+
+def test_an_answer_is_taken_by_a_redis_that_is_full(own_valkey: ValkeyServer) -> None:
+    with own_valkey.connect(1) as results:
+        results.config_set("maxmemory", 1)
+
+        assert answer(results, "a-job", "a-life")
+        assert not answer(results, "a-job", "a-life")

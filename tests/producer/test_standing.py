@@ -1,0 +1,307 @@
+"""What is said of a job: queued while its message is anywhere, unknown once neither message nor answer is left."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from producer import Client, JobNotFound
+from producer.contract import QUEUES
+from tests.producer.stock_worker import IN_HAND, StockWorker, result_for
+from tests.valkey_server import ValkeyServer
+
+URL = "https://images.example/owl.jpg"
+LABELS = ["fox", "owl"]
+QUEUE = "nameshot.default"
+OLD_WORKER = "a-host/7/0123456789ab"
+
+
+@pytest.fixture
+def broker(valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    with valkey.connect() as broker:
+        yield broker
+
+
+def submit(client: Client, job_id: str, **arguments: Any) -> str:
+    return client.submit(URL, LABELS, job_id=job_id, **arguments).id
+
+
+def test_a_job_says_whether_it_is_new(client: Client) -> None:
+    first = client.submit(URL, LABELS, job_id="order-17")
+    again, other = client.submit_many([{"url": URL, "labels": LABELS, "job_id": "order-17"}, (URL, LABELS)])
+
+    assert (first.is_new, again.is_new, other.is_new) == (True, False, True)
+    assert client.job("order-17").is_new is None
+    assert again == first
+
+
+def test_the_place_of_a_job_stands_beside_its_claim(client: Client, broker: redis.Redis) -> None:
+    submit(client, "a")
+    submit(client, "b")
+    broker.incrby(f"{QUEUE}:taken", 40)
+    broker.lmove(QUEUE, f"{QUEUE}:rung", "RIGHT", "LEFT")
+    submit(client, "c")
+    submit(client, "d", queue="high")
+
+    def place(job_id: str) -> list[str]:
+        value = broker.get(f"nameshot:claim:{job_id}:place")
+        assert isinstance(value, bytes)
+        return value.decode().split(" ")
+
+    assert [place(job_id)[:2] for job_id in "abcd"] == [
+        *(["default", "1"], ["default", "2"], ["default", "43"], ["high", "1"])
+    ]
+    assert len({place(job_id)[2] for job_id in "abcd"}) == 4
+    assert abs(broker.pttl("nameshot:claim:a") - broker.pttl("nameshot:claim:a:place")) < 1_000
+
+
+def test_a_position_counts_the_messages_before_it(client: Client, worker: StockWorker) -> None:
+    jobs = [client.submit(URL, LABELS) for _ in range(3)]
+    other = client.submit(URL, LABELS, queue="bulk")
+
+    assert [job.position() for job in (*jobs, other)] == [0, 1, 2, 0]
+
+    worker.take()
+    assert [job.position() for job in jobs] == [None, 0, 1]
+    worker.succeed(jobs[0].id, result_for(LABELS))
+    assert [job.position() for job in jobs] == [None, 0, 1]
+    assert client.job("never-sent").position() is None
+
+
+def test_a_job_that_was_put_back_waits_before_all_others(
+    client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    jobs = [client.submit(URL, LABELS) for _ in range(3)]
+    raw = broker.lindex(QUEUE, -1)
+    assert isinstance(raw, bytes)
+    worker.take()
+    put_back(broker, jobs[0].id, raw)
+
+    assert [job.status() for job in jobs] == ["queued"] * 3
+    assert [job.position() for job in jobs] == [0, 1, 2]
+
+
+def put_back(broker: redis.Redis, job_id: str, raw: bytes) -> None:
+    """Return a message to the front, as a worker's scripts do."""
+    number = broker.decr(f"{QUEUE}:taken") + 1
+    broker.rpush(QUEUE, raw)
+    broker.hset(IN_HAND, job_id, f"returned default {number}")
+
+
+@pytest.mark.parametrize("hand", ["a-host/1/n00", "postponed 1772366400.25"])
+def test_a_job_that_a_worker_holds_or_put_aside_is_never_unknown(
+    hand: str, client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    job = client.submit(URL, LABELS)
+    worker.take()
+    broker.hset(IN_HAND, job.id, hand)
+
+    assert job.status() == "queued"
+    assert not client.submit(URL, LABELS, job_id=job.id).is_new
+
+
+def test_a_start_is_no_proof_of_life(client: Client, worker: StockWorker) -> None:
+    job = client.submit(URL, LABELS)
+    worker.take()
+    worker.start(job.id)
+    assert job.status() == "running"
+
+    worker.let_go(job.id)
+
+    assert job.status() == "unknown"
+
+
+def purge(broker: redis.Redis) -> None:
+    """As `celery purge` does, and whoever deletes a queue."""
+    broker.delete(QUEUE)
+
+
+def test_a_job_whose_queue_was_purged_by_a_stranger_is_unknown_at_once_when_the_queue_is_empty(
+    client: Client, broker: redis.Redis
+) -> None:
+    job = client.submit(URL, LABELS)
+    purge(broker)
+
+    assert job.status() == "unknown"
+    assert job.position() is None
+    with pytest.raises(JobNotFound):
+        job.result(timeout=10)
+    with pytest.raises(JobNotFound):
+        job.cancel()
+
+
+def test_after_a_strangers_purge_it_may_be_queued_until_as_many_were_taken(
+    client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    lost = [client.submit(URL, LABELS) for _ in range(2)]
+    purge(broker)
+    for _ in range(3):
+        client.submit(URL, LABELS)
+
+    states = []
+    for _ in range(2):
+        worker.take()
+        states.append([job.status() for job in lost])
+
+    assert states == [["unknown", "queued"], ["unknown", "unknown"]]
+
+
+@pytest.mark.parametrize("payload", [LABELS, ["another"]])
+def test_a_lost_job_is_queued_anew_with_whatever_payload(
+    payload: list[str], client: Client, worker: StockWorker, broker: redis.Redis, valkey: ValkeyServer
+) -> None:
+    submit(client, "order-17")
+    life = str(broker.get("nameshot:claim:order-17:place")).rstrip("'").split(" ")[2]
+    purge(broker)
+
+    again = client.submit(URL, payload, job_id="order-17")
+
+    assert again.is_new
+    assert again.status() == "queued"
+    assert worker.take().payload[1]["candidate_labels"] == payload
+    with valkey.connect(1) as results:
+        # A frozen worker may hold the lost message; its answer to the same question is as good as any.
+        forgotten = results.smembers("celery-task-meta-order-17:forgotten")
+        assert forgotten == (set() if payload == LABELS else {life.encode()})
+
+
+def test_many_jobs_among_them_lost_and_standing_ones_are_each_queued_once(
+    client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    def jobs(labels: list[str]) -> list[dict[str, Any]]:
+        return [{"url": URL, "labels": labels, "job_id": f"order-{number}"} for number in range(6)]
+
+    client.submit_many(jobs(LABELS)[:4])
+    purge(broker)
+    standing = client.submit_many([{"url": URL, "labels": LABELS, "job_id": "order-0"}])
+    worker.take()
+    worker.succeed(standing[0].id, result_for(LABELS))
+
+    again = client.submit_many(jobs(LABELS))
+
+    assert [job.is_new for job in again] == [False, True, True, True, True, True]
+    assert client.queue_depths()["default"] == 5
+    broker.ltrim(QUEUE, 1, 0)
+    assert [job.is_new for job in client.submit_many(jobs(["another"])[1:])] == [True] * 5
+    assert client.queue_depths()["default"] == 5
+
+
+def test_all_jobs_of_a_queue_that_a_stranger_purged_can_be_sent_again_in_one_call(
+    client: Client, broker: redis.Redis
+) -> None:
+    jobs = [{"url": URL, "labels": LABELS, "job_id": f"order-{number}"} for number in range(250)]
+    client.submit_many(jobs)
+    purge(broker)
+
+    again = client.submit_many(jobs)
+
+    assert all(job.is_new for job in again)
+    assert client.queue_depths()["default"] == 250
+    assert not any(job.is_new for job in client.submit_many(jobs))
+    assert client.queue_depths()["default"] == 250
+
+
+def test_an_answer_that_was_lost_leaves_its_id_free(client: Client, worker: StockWorker, valkey: ValkeyServer) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    worker.take()
+    worker.succeed(job.id, result_for(LABELS))
+    with valkey.connect(1) as results:
+        results.flushdb()
+
+    assert job.status() == "unknown"
+    assert client.submit(URL, ["another"], job_id="order-17").is_new
+
+
+def test_a_broker_that_lost_everything_leaves_its_ids_free(client: Client, broker: redis.Redis) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    broker.flushall()
+
+    assert job.status() == "unknown"
+    assert client.submit(URL, ["another"], job_id="order-17").is_new
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_an_older_clients_job_is_queued_while_anything_waits(
+    queue: str, client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    job = client.submit(URL, LABELS)
+    broker.delete(f"nameshot:claim:{job.id}:place")
+    worker.take()
+    worker.let_go(job.id)
+    broker.lpush(f"nameshot.{queue}", "anything")
+
+    assert job.status() == "queued"
+    broker.lmove(f"nameshot.{queue}", f"nameshot.{queue}:rung", "RIGHT", "LEFT")
+    assert job.status() == "queued"
+    broker.rename(f"nameshot.{queue}:rung", f"nameshot.{queue}\x06\x163")
+    assert job.status() == "queued"
+    broker.delete(f"nameshot.{queue}\x06\x163")
+    assert job.status() == "unknown"
+
+
+def test_a_place_that_an_older_version_left_standing_is_not_trusted(
+    client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    job = client.submit(URL, LABELS)
+    worker.take()
+    worker.let_go(job.id)
+    # An older worker shortens the claim of an answered job alone; then an older client claims it anew.
+    broker.expire(f"nameshot:claim:{job.id}", 60)
+    broker.lpush(QUEUE, "anything")
+
+    assert job.status() == "queued"
+
+
+@pytest.mark.parametrize("trace", ["in flight", "postponed", "waiting"])
+def test_what_an_older_worker_may_hold_is_not_called_unknown(trace: str, client: Client, broker: redis.Redis) -> None:
+    job = client.submit(URL, LABELS)
+    raw = broker.rpop(QUEUE)
+    assert isinstance(raw, bytes)
+    broker.sadd("nameshot:workers", OLD_WORKER)
+    match trace:
+        case "in flight":
+            broker.hset(f"nameshot:in-flight:{OLD_WORKER}", "tag", QUEUE.encode() + b"\n" + raw)
+        case "postponed":
+            broker.zadd("nameshot:postponed", {b"tag\n" + QUEUE.encode() + b"\n" + raw: 1})
+        case "waiting":
+            broker.rpush(QUEUE, raw)
+            broker.incrby(f"{QUEUE}:taken", 10)  # by others
+
+    assert job.status() == "queued"
+    broker.srem("nameshot:workers", OLD_WORKER)
+    broker.set("nameshot:mixed", "1")
+    assert job.status() == ("unknown" if trace == "in flight" else "queued")  # it returned what it held when it left
+    broker.delete(QUEUE, "nameshot:postponed")
+    assert job.status() == "unknown"
+
+
+def test_a_leftover_of_an_earlier_message_does_not_hide_the_present_one(client: Client, broker: redis.Redis) -> None:
+    job = client.submit(URL, LABELS)
+    broker.hset(IN_HAND, job.id, "returned default 0")
+
+    assert (job.status(), job.position()) == ("queued", 0)
+
+
+def test_keys_of_a_wrong_kind_hide_no_job(client: Client, broker: redis.Redis) -> None:
+    job = client.submit(URL, LABELS)
+    broker.set(IN_HAND, "a text")
+    broker.set("nameshot.high", "a text")
+    broker.lpush("nameshot.bulk:taken", "a list")
+
+    assert (job.status(), job.position()) == ("queued", 0)
+    assert client.job("never-sent").status() == "unknown"
+
+
+def test_priorities_of_plain_clients_count_for_the_limit_and_the_depths(
+    valkey: ValkeyServer, broker: redis.Redis
+) -> None:
+    for step, separator in ((1, "\x06\x16"), (5, ":"), (9, "\x06\x16")):
+        broker.lpush(f"{QUEUE}{separator}{step}", "anything")
+    with Client(valkey.broker_url, valkey.result_backend, max_queue=4) as client:
+        job = client.submit(URL, LABELS)
+
+        assert client.queue_depths() == {"high": 0, "default": 4, "bulk": 0}
+        assert job.position() == 0
+        with pytest.raises(Exception, match="holds 4 waiting messages or more"):
+            client.submit(URL, LABELS)
