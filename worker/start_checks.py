@@ -28,6 +28,8 @@ CELERYS_VARIABLES: Final = (
 FIXED: Final = ("worker_pool", "task_acks_late", "broker_transport", "worker_consumer", "accept_content")
 #: For a connection, and for an answer. One that is slower is asked again when the worker has connected.
 PATIENCE_S: Final = 2.0
+#: In the older protocol, which an old server speaks too.
+ASKING: Final = {"socket_connect_timeout": PATIENCE_S, "socket_timeout": PATIENCE_S, "protocol": 2}
 
 
 def refusal(error: Exception) -> SystemExit:
@@ -107,7 +109,7 @@ class FirstContact:
         """Ask those that have not answered yet; say why one does not. Ends the process where one will never do."""
         for server in list(self._left):
             try:
-                with connect(server, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S) as client:
+                with connect(server, **ASKING) as client:
                     wrong = self._judge(client, server)
             except redis.RedisError as error:
                 logger.warning("%s", unavailable(error, server))

@@ -56,7 +56,8 @@ def redis(up: UpInfo | None) -> Iterator[Finding]:
 def _connect(endpoint: Endpoint) -> Redis:
     from producer.redis_connections import connect
 
-    options = {"socket_connect_timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S, "client_name": "nameshot"}
+    timeouts = {"socket_connect_timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S}
+    options = {**timeouts, "client_name": "nameshot", "protocol": 2}  # which an old server speaks too
     return connect(endpoint, **{**options, **endpoint.arguments})
 
 

@@ -139,8 +139,13 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("url", REFUSED)
-@pytest.mark.parametrize("variable", ["NAMESHOT_BROKER_URL", "NAMESHOT_RESULT_BACKEND"])
+@pytest.mark.parametrize(
+    ("url", "variable"),
+    [
+        *((url, "NAMESHOT_BROKER_URL") for url in REFUSED),
+        ("redis://h/0?colour=red", "NAMESHOT_RESULT_BACKEND"),
+    ],
+)
 def test_client_and_worker_refuse_the_same_urls_with_the_same_sentence(
     url: str, variable: str, start: Callable[..., Worker]
 ) -> None:
