@@ -96,7 +96,7 @@ def test_a_producer_only_appends_but_to_claims_and_answers(valkey: ValkeyServer)
 
 @pytest.mark.parametrize("role", ROLES)
 def test_whatever_a_role_does_a_worker_that_starts_afterwards_answers(
-    own_valkey: ValkeyServer, client: Client, origin: Origin, start_worker: StartWorker, role: RoleName
+    own_valkey: ValkeyServer, origin: Origin, start_worker: StartWorker, role: RoleName
 ) -> None:
     with as_role(own_valkey, role) as connection:
         for key in KEYS:
@@ -104,5 +104,6 @@ def test_whatever_a_role_does_a_worker_that_starts_afterwards_answers(
                 is_permitted(connection, command)
     worker = start_worker("fresh")
 
-    assert client.classify(origin.url("/owl.png"), ["owl", "car"], result_timeout=60).best
+    with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
+        assert client.classify(origin.url("/owl.png"), ["owl", "car"], result_timeout=60).best
     assert worker.process.poll() is None, worker.log
