@@ -14,18 +14,24 @@ from typing import Final, Literal
 
 from producer.contract import (
     QUEUES,
+    alone_key,
     answer_key,
     cancel_channel,
     claim_key,
+    dead_letter_messages_key,
     dead_letters_key,
     forget_key,
     in_flight_key,
     in_hand_key,
     lease_key,
+    looker_key,
     mixed_key,
     postponed_key,
     queue_name,
+    rung_name,
+    suspects_key,
     taken_name,
+    upkeep_key,
     workers_key,
 )
 
@@ -37,120 +43,172 @@ _LISTENING: Final = ("subscribe", "unsubscribe")
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """What one kind of program may do.
+class Grant:
+    """Some commands on some keys: a selector of Redis' ACL.
+
+    Redis wants all keys of one command in one selector, and what a script is given as keys both to read and to write;
+    what the script then does is judged command by command. So a grant of ``eval`` alone lets a script name its keys,
+    and nothing else.
 
     Attributes:
-        keys: rules of Redis' ACL, ``~pattern`` or ``%R~pattern``; ACLs do not tell databases apart.
+        keys: patterns; ACLs do not tell databases apart.
+        is_read: whether they may only be read.
+    """
+
+    keys: tuple[str, ...]
+    commands: tuple[str, ...]
+    is_read: bool = False
+
+    def rules(self) -> str:
+        """As it stands in a ``user`` line."""
+        sign = "%R~" if self.is_read else "~"
+        return f"({' '.join((*(f'{sign}{key}' for key in self.keys), *(f'+{name}' for name in self.commands)))})"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What one kind of program may do; everything else is refused.
+
+    Attributes:
         channels: patterns of pub/sub channels.
-        commands: everything else is refused. `HELLO` brings user and password, so it needs no permission.
-        appends_to: keys, not among `keys`, that it may only append to and ask the length of: `SET`, `EXPIRE` or `SADD`
-            would destroy a queue. Redis wants all keys of a script in one selector: they are those of submitting.
+        plain: commands that name no key. `HELLO` brings user and password, so it needs no permission.
+        grants: what may be done with which keys.
     """
 
     name: RoleName
-    keys: tuple[str, ...]
     channels: tuple[str, ...]
-    commands: tuple[str, ...]
-    appends_to: tuple[str, ...] = ()
+    plain: tuple[str, ...]
+    grants: tuple[Grant, ...]
+
+    @property
+    def commands(self) -> frozenset[str]:
+        """All that is permitted on any key."""
+        return frozenset(self.plain).union(*(grant.commands for grant in self.grants))
 
     def rules(self) -> str:
         """The role as the last part of a ``user`` line."""
-        keys = " ".join(self.keys)
         channels = " ".join(f"&{channel}" for channel in self.channels)
-        commands = " ".join(f"+{command}" for command in self.commands)
-        selector = f" ({' '.join(self.appends_to)} +eval +exists +llen +lpush)" if self.appends_to else ""
-        return f"clearselectors resetkeys {keys} resetchannels {channels} -@all {commands}{selector}"
+        plain = " ".join(f"+{command}" for command in self.plain)
+        grants = " ".join(grant.rules() for grant in self.grants)
+        return f"clearselectors resetkeys resetchannels {channels} -@all {plain} {grants}"
+
+
+class _Keys:
+    """The patterns of one prefix's keys, by what they hold."""
+
+    def __init__(self, prefix: str) -> None:
+        names = [queue_name(prefix, queue) for queue in QUEUES]
+        #: A plain Celery client's priorities: see `producer.contract.step_names`. A question mark stands for a control
+        #: character, which a line of an ACL file cannot hold.
+        steps = [f"{name}{separator}[1-9]" for name in names for separator in ("??", ":")]
+        self.lists = (*names, *steps)
+        self.rung = tuple(map(rung_name, names))
+        self.counters = tuple(map(taken_name, names))
+        #: kombu notes each queue that a plain Celery client sends to.
+        self.bindings = tuple(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in names)
+        #: The first is for workers of the version before, which note their queues, too.
+        exchanges = (queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox")
+        self.remote_control = (
+            "_kombu.binding_deadlines",
+            *(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in exchanges),
+        )
+        self.embeddings = f"{prefix}:embeddings:*"
+        self.claims = claim_key(prefix, "*")
+        self.answers = answer_key("*")
+        self.forget = forget_key(prefix)
+        self.leases = lease_key(prefix, "*")
+        self.in_flight = in_flight_key(prefix, "*")
+        self.in_hand = in_hand_key(prefix)
+        self.workers = workers_key(prefix)
+        self.postponed = postponed_key(prefix)
+        self.mixed = mixed_key(prefix)
+        self.letters = dead_letters_key(prefix)
+        self.letter_messages = dead_letter_messages_key(prefix)
+        self.own = f"{prefix}:*"
+        self.marks = (alone_key(prefix, "*"), looker_key(prefix), upkeep_key(prefix), self.mixed, self.leases)
+        self.hashes = (self.in_flight, self.in_hand, suspects_key(prefix), self.letter_messages, self.embeddings)
+
+    def seen_by_all(self) -> tuple[Grant, ...]:
+        """How many messages wait, how many each worker holds, and where a job is whose id is known: no message."""
+        return (
+            Grant((*self.lists, *self.rung), ("exists", "llen"), is_read=True),
+            Grant((self.claims, *self.counters, self.leases), ("get", "mget"), is_read=True),
+            Grant((self.claims,), ("pttl",), is_read=True),
+            Grant((self.in_flight,), ("hlen",), is_read=True),
+            Grant((self.in_hand,), ("hmget",), is_read=True),
+            Grant((self.workers,), ("smembers",), is_read=True),
+            Grant((self.postponed,), ("zcard",), is_read=True),
+            Grant((self.mixed,), ("exists",), is_read=True),
+        )
 
 
 def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
     """Producer, worker and observer of one queue prefix, whose queues are in that database."""
-    # With the star, since a plain Celery client asks for the length of each queue's priority steps, and ours for that
-    # of `rung_name`.
-    queues = tuple(f"~{queue_name(prefix, queue)}*" for queue in QUEUES)
-    by_worker = (lease_key(prefix, "*"), in_flight_key(prefix, "*"))
-    of_all = (workers_key(prefix), in_hand_key(prefix), postponed_key(prefix), mixed_key(prefix))
-    watched = tuple(f"%R~{key}" for key in (*by_worker, *of_all))
-    counters = tuple(f"%R~{taken_name(queue_name(prefix, queue))}" for queue in QUEUES)
-    answers, claims = answer_key("*"), f"~{claim_key(prefix, '*')}"
+    keys = _Keys(prefix)
+    channels = (keys.answers, cancel_channel(prefix))
     return (
         Role(
             "producer",
-            # kombu notes each queue that it sends to.
-            (claims, f"~{answers}", f"~_kombu.binding*{prefix}.*", *watched, *counters),
-            (answers, cancel_channel(prefix)),
+            channels,
+            (*_GREETING, *_LISTENING, "exec", "info", "multi", "publish"),
             (
-                *_GREETING,
-                *_LISTENING,
-                *("del", "eval", "exec", "exists", "expire", "get", "hlen", "hmget", "info", "llen", "lpush", "mget"),
-                *("multi", "pexpire", "pttl", "publish", "sadd", "set", "sismember", "smembers", "zcard"),
+                *keys.seen_by_all(),
+                # A message is appended, and its id claimed, in one script.
+                Grant((*keys.lists, *keys.rung, *keys.counters, keys.claims, keys.forget), ("eval",)),
+                Grant((*keys.lists, keys.forget), ("lpush",)),
+                Grant((keys.claims,), ("del", "expire", "set")),
+                Grant((keys.answers,), ("del", "eval", "expire", "get", "mget", "pexpire", "sadd", "set", "sismember")),
+                Grant(keys.bindings, ("sadd", "smembers")),
             ),
-            appends_to=(*queues, claims, f"~{forget_key(prefix)}"),
         ),
         Role(
             "worker",
-            # The last three are Celery's remote control, by which plain clients revoke jobs.
-            (*queues, f"~{prefix}:*", f"~{answers}", "~_kombu.binding*", "~*.celery.pidbox", "~unacked*"),
             # A subscription to a pattern needs that very pattern, and kombu's name the broker's database.
-            (answers, cancel_channel(prefix), f"/{database}.celery.pidbox", f"/{database}.celeryev/worker.*"),
+            (*channels, f"/{database}.celery.pidbox", f"/{database}.celeryev/*"),
             (
-                *_GREETING,
-                *(
-                    "blmove",
-                    "decr",
-                    "del",
-                    "eval",
-                    "evalsha",
-                    "exec",
-                    "exists",
-                    "expire",
-                    "get",
-                    "hdel",
-                    "hexists",
-                    "hget",
+                *(*_GREETING, *_LISTENING, "exec", "info", "multi", "psubscribe", "publish", "punsubscribe"),
+                *("scan", "script|exists", "script|load", "time"),
+            ),
+            (
+                Grant((*keys.lists, *keys.rung, *keys.counters, keys.own), ("eval", "evalsha", "exists", "type")),
+                Grant(
+                    (*keys.lists, *keys.rung), ("blmove", "llen", "lpop", "lpush", "lrange", "lrem", "rpop", "rpush")
                 ),
-                *(
-                    "hgetall",
-                    "hincrby",
-                    "hkeys",
-                    "hlen",
-                    "hmget",
-                    "hscan",
-                    "hset",
-                    "incr",
-                    "incrby",
-                    "info",
-                    "lindex",
-                    "llen",
+                Grant((*keys.counters, keys.claims), ("get", "mget")),
+                Grant(keys.counters, ("decr", "incr", "incrby")),
+                Grant((*keys.marks, keys.claims), ("del", "expire", "get", "mget", "pexpire", "pttl", "set", "ttl")),
+                Grant(
+                    keys.hashes,
+                    (
+                        *("del", "expire", "hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget"),
+                        *("hscan", "hset"),
+                    ),
                 ),
-                *("lpop", "lpush", "lrange", "lrem", "mget", "multi", "pexpire", "psubscribe", "pttl", "publish"),
-                *(
-                    "punsubscribe",
-                    "rpop",
-                    "rpush",
-                    "sadd",
-                    "script|exists",
-                    "script|load",
-                    "set",
-                    "sismember",
-                    "smembers",
+                Grant((keys.workers,), ("sadd", "sismember", "smembers", "srem")),
+                Grant((keys.postponed, f"{keys.embeddings}:used"), ("zadd", "zcard", "zrangebyscore", "zrem")),
+                Grant((keys.letters, keys.forget), ("lindex", "llen", "lpush", "lrange", "lrem", "rpop")),
+                Grant(
+                    (keys.answers,),
+                    ("del", "eval", "evalsha", "expire", "get", "mget", "pexpire", "sadd", "set", "sismember"),
                 ),
-                *("srem", "subscribe", "time", "ttl", "type", "zadd", "zcard", "zrangebyscore", "zrem"),
+                # Celery's remote control: kombu waits for replies in four lists, notes who waits, and what it has read.
+                Grant(
+                    ("*.celery.pidbox*", "unacked*", *keys.remote_control),
+                    (
+                        *("brpop", "del", "exists", "expire", "hdel", "hget", "hset", "llen", "lpush", "rpush", "sadd"),
+                        *("smembers", "srem", "zadd", "zrangebyscore", "zrem"),
+                    ),
+                ),
             ),
         ),
         Role(
             "observer",
+            channels[:1],
+            (*_GREETING, *_LISTENING, "exec", "info", "multi"),
             (
-                *(f"%R{queue}" for queue in queues),
-                *watched,
-                f"%R~{claim_key(prefix, '*')}",
-                f"%R~{answers}",
-                f"%R~{dead_letters_key(prefix)}",
-            ),
-            (answers,),
-            (
-                *(*_GREETING, *_LISTENING, "exec", "exists", "hlen", "hmget", "info", "llen", "lrange", "mget"),
-                *("multi", "pttl", "smembers", "zcard"),
+                *keys.seen_by_all(),
+                Grant((keys.answers,), ("get", "mget"), is_read=True),
+                Grant((keys.letters,), ("lrange",), is_read=True),
             ),
         ),
     )

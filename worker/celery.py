@@ -21,7 +21,7 @@ from producer.errors import NameshotError
 from producer.redis_connections import connect
 from producer.redis_urls import Endpoint
 from producer.settings import read_settings
-from worker import logs, revoking, tasks
+from worker import logs, remote_control, tasks
 from worker.cancelling import CancelListener, RunningJobs
 from worker.celery_settings import configuration
 from worker.claims import ClaimKeeper
@@ -51,6 +51,8 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     #: By name: Celery would read a URL for it in its own way.
     backend_cls = "worker.results:FirstAnswerBackend"
+    registry_cls = "worker.registry:OnlyOurs"
+    control_cls = "worker.remote_control:CarefulControl"
     service: Service
     delivery: Delivery
     running: RunningJobs
@@ -119,7 +121,7 @@ app = Nameshot("nameshot", set_as_current=True)
 app.add_defaults(app.own_configuration)
 app.steps["consumer"].update((ImageCredit, Pulse))
 tasks.register(app)
-revoking.register()
+remote_control.register()
 
 
 def _keep_our_logging(**_: Any) -> None:

@@ -22,7 +22,8 @@ from kombu.asynchronous import get_event_loop, set_event_loop
 
 from producer.contract import CLASSIFY_MANY, Queue, queue_name
 from worker.credit import open_queues, queue_of
-from worker.messages import refuse
+from worker.delivery.names import FAULT_HEADER
+from worker.messages import refuse, tell_refused
 
 logger = logging.getLogger(__name__)
 
@@ -109,11 +110,14 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
 
     def on_unknown_task(self, _body: Any, message: Any, _error: Any) -> None:
         """Nothing here has the name of its task."""
-        self._refuse(message, "its task is not known here")
+        self._refuse(message, message.headers.get(FAULT_HEADER) or "its task is not known here")
 
     def on_decode_error(self, message: Any, _error: Any) -> None:
-        """It is in no encoding that is accepted here."""
-        self._refuse(message, "it cannot be decoded")
+        """It is in no encoding that is accepted here. A broadcast has not been taken from a queue, and is no job."""
+        if self.task_consumer and message.channel is self.task_consumer.channel:
+            self._refuse(message, "it cannot be decoded")
+        else:
+            logger.warning("ignored a broadcast that cannot be decoded")
 
     def on_invalid_task(self, _body: Any, message: Any, _error: Any) -> None:
         """A header that Celery needs is wrong, ``eta`` or ``expires``."""
@@ -126,6 +130,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             fault,
             lambda: self.call_soon_ack(message.ack_log_error, logger, self.connection_errors),
         )
+        tell_refused(self, message)
 
 
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped

@@ -20,9 +20,9 @@ from celery.worker.strategy import default
 from producer.contract import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
 from producer.envelope import REDACTED
 from worker import strict_json
-from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
+from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, FAULT_HEADER, LIFE_HEADER
 from worker.refusals import Refusal
-from worker.results import LIFE_HEADER
+from worker.requests import sends_task_events
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     Raises:
         Malformed: it cannot become a job.
     """
+    if fault := headers.get(FAULT_HEADER):
+        raise Malformed(fault)
     if not is_id(headers.get("id")):
         raise Malformed("the header id is not a task id")
     if content_type != "application/json":
@@ -95,6 +97,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
         "argsrepr": REDACTED,
         "kwargsrepr": REDACTED,
         SENT_AT_HEADER: sent_at if isinstance(sent_at, int | float) else None,
+        LIFE_HEADER: headers.get(LIFE_HEADER, ""),
         DEATHS_HEADER: headers.get(DEATHS_HEADER, 0),
         DEATHS_ALONE_HEADER: headers.get(DEATHS_ALONE_HEADER, 0),
     }
@@ -115,6 +118,7 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
             found = read_message(message.headers, message.content_type, message.body, datetime.now(UTC))
         except Malformed as fault:
             refuse(app, message, str(fault), lambda: ack(logger, consumer.connection_errors))
+            tell_refused(consumer, message)
             return None
         if found.not_before is not None:
             message.channel.postpone(message.delivery_tag, found.not_before.timestamp())
@@ -148,6 +152,13 @@ def refuse(app: Any, message: Any, fault: str, acknowledge: Callable[[], object]
             acknowledge=acknowledge,
         )
     )
+
+
+def tell_refused(consumer: Any, message: Any) -> None:
+    """Say that it failed to those who watch events, and may know it as sent."""
+    eventer, job_id = consumer.event_dispatcher, message.headers.get("id")
+    if sends_task_events(eventer) and is_id(job_id):
+        eventer.send("task-failed", uuid=job_id, exception="JobFailed('invalid_job')", traceback="")
 
 
 def _moment(headers: Mapping[str, Any], name: str) -> datetime | None:

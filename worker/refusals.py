@@ -27,7 +27,7 @@ class Refusal:
         tag: of its delivery.
         job_id: None where it does not say whose answer this is.
         task: None where it is none of ours.
-        life: which message of that id it is, see `worker.results.LIFE_HEADER`.
+        life: which message of that id it is, see `worker.delivery.names.LIFE_HEADER`.
         fault: what is wrong with it, in a few words without its content.
         acknowledge: called from another thread once it is kept, and answered.
     """

@@ -22,13 +22,11 @@ from producer.answers import FIRST_ANSWER_WINS
 from producer.contract import forgotten_key
 from producer.errors import JobFailed
 from producer.redis_connections import CLASSES, connection_arguments
+from worker.delivery.names import LIFE_HEADER
 from worker.outages import Outage
 
 #: States of a job that nobody has begun, or that waits to be begun again.
 WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
-#: Set by the transport on each message: the delivery tag that it was sent with, which tells it apart from another of
-#: the same id. Empty, or not there, where it is unknown.
-LIFE_HEADER: Final = "nameshot_life"
 
 
 class Unanswerable(Exception):

@@ -1,7 +1,8 @@
 """Celery's ``app.control.revoke`` as this worker does it: the answer is written at once, and running work stops.
 
-Celery itself remembers a revoked id in the memory of each worker that is online, writes an answer only for a job that
-nobody has begun, and ends a running one by killing its process, which a pool of threads cannot do.
+Celery itself remembers a revoked id in the memory of each worker that is online, whatever is sent under it later; it
+writes an answer only for a job that nobody has begun, and ends a running one by killing its process, which a pool of
+threads cannot do.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from queue import SimpleQueue
 from typing import Any
 
 from celery.utils.functional import maybe_list
-from celery.worker import state as worker_state
 from celery.worker.control import Panel
 
 from worker.messages import is_id
@@ -52,7 +52,7 @@ class Revoker:
                     logger.info("job %s was revoked", job_id)
                     self._announce(job_id)
                 self._stop(job_id)
-            except Exception as error:  # Celery's memory of it is left; the thread must go on
+            except Exception as error:  # the thread must go on
                 logger.warning("could not revoke job %s: %s", job_id, type(error).__name__)
 
 
@@ -64,10 +64,9 @@ def register() -> None:
     )(_revoke)
 
 
-def _revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
+def _revoke(state: Any, task_id: Any = None, **_: Any) -> dict[str, str]:
     """Revoke task by task id (or list of ids); a running one is stopped, with or without terminate."""
     # What cannot be a job's id is nobody's, and could be a line of the log in our name.
     job_ids = [job_id for job_id in maybe_list(task_id) or [] if is_id(job_id)]
-    worker_state.revoked.update(job_ids)
     state.app.revoker.revoke(job_ids)
     return {"ok": f"tasks {', '.join(job_ids)} flagged as revoked"}

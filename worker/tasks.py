@@ -216,8 +216,9 @@ def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str
 
 def register(app: Celery) -> None:
     """Add both tasks to an app."""
-    app.task(name=CLASSIFY, base=JobTask, bind=True)(classify)
-    app.task(name=CLASSIFY_MANY, base=JobTask, bind=True, time_factor=BULK_TIME_FACTOR)(classify_many)
+    # Not shared: they would be registered in every other app of the process, which knows no service of ours.
+    app.task(name=CLASSIFY, base=JobTask, bind=True, shared=False)(classify)
+    app.task(name=CLASSIFY_MANY, base=JobTask, bind=True, shared=False, time_factor=BULK_TIME_FACTOR)(classify_many)
 
 
 def _deaths(request: Any) -> Deaths:

@@ -62,11 +62,6 @@ def in_hand_key(prefix: str) -> str:
     return f"{prefix}:in-hand"
 
 
-def postponed_key(prefix: str) -> str:
-    """The sorted set of the messages that may not run yet, by when they may."""
-    return f"{prefix}:postponed"
-
-
 def mixed_key(prefix: str) -> str:
     """The key that exists for a day after a worker was seen that keeps neither `taken_name` nor `in_hand_key`."""
     return f"{prefix}:mixed"
@@ -105,6 +100,31 @@ def lease_key(prefix: str, worker: str) -> str:
 def in_flight_key(prefix: str, worker: str) -> str:
     """The hash of the messages that a worker process holds."""
     return f"{prefix}:in-flight:{worker}"
+
+
+def alone_key(prefix: str, worker: str) -> str:
+    """What a worker process runs with nothing beside it: a job's id, of a bulk job's image its number too."""
+    return f"{prefix}:alone:{worker}"
+
+
+def suspects_key(prefix: str) -> str:
+    """The hash of how often each job was in the hands of a worker that died."""
+    return f"{prefix}:suspects"
+
+
+def postponed_key(prefix: str) -> str:
+    """The sorted set of the messages that may not run yet, by when they may."""
+    return f"{prefix}:postponed"
+
+
+def looker_key(prefix: str) -> str:
+    """Exists while a worker has just looked after dead ones."""
+    return f"{prefix}:looker"
+
+
+def upkeep_key(prefix: str) -> str:
+    """Names the worker that keeps the database in order."""
+    return f"{prefix}:upkeep"
 
 
 def dead_letters_key(prefix: str) -> str:

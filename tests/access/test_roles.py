@@ -197,6 +197,8 @@ def test_a_worker_may_do_only_what_it_does(
         give_up(database, "poison")
         database.lpush("nameshot.default", "junk")
         held = client.submit(origin.url("/held/owl.png"), LABELS)
+        with Celery(broker=own_valkey.broker_url, set_as_current=False) as plain:
+            plain.send_task("nameshot.classify", queue="nameshot.default", countdown=30, priority=9)
         waiting = client.submit(origin.url("/held/owl.png"), LABELS)
     trace.begin()
     victim = start_worker("victim", NAMESHOT_CONCURRENCY="1")
@@ -207,10 +209,10 @@ def test_a_worker_may_do_only_what_it_does(
     assert origin.asked.acquire(timeout=TIMEOUT_S)
     with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as remote:
         remote.control.revoke([held.id, waiting.id])
-    with Celery(broker=own_valkey.broker_url, set_as_current=False) as plain:
-        plain.send_task("nameshot.classify", queue="nameshot.default", countdown=8, priority=9)
     while not (trace.saw("blmove") and trace.saw("zrem")):
         assert heir.process.poll() is None, heir.log
+    with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as remote:
+        assert remote.control.ping(timeout=TIMEOUT_S, limit=1)
     (tmp_path / "home").mkdir()
     operator = Home.make(tmp_path / "home", **own_valkey.settings("worker"))
     operator.run("dead-letters", "replay", "--all")

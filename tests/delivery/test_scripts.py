@@ -178,6 +178,14 @@ def test_a_message_that_is_too_large_is_taken_and_stays_in_redis(broker: redis.R
     assert broker.hstrlen(OURS.in_flight, "tag") > MAX_MESSAGE_BYTES
 
 
+def test_a_message_that_is_too_large_is_taken_with_its_id_so_that_it_can_be_answered(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("large").replace(b"[]", b'"' + b"x" * MAX_MESSAGE_BYTES + b'"'))
+
+    taken = take(broker, "tag")
+
+    assert (taken[1], taken[5]) == (b"", b"tag large")
+
+
 def test_messages_that_were_put_aside_come_back_byte_by_byte_when_their_time_has_come_the_earliest_first(
     broker: redis.Redis,
 ) -> None:
@@ -193,3 +201,14 @@ def test_messages_that_were_put_aside_come_back_byte_by_byte_when_their_time_has
     assert [take(broker, tag)[1] for tag in "efg"] == [message("sooner"), message("sooner"), message("later")]
     assert resume(broker, 99.5) == 1
     assert take(broker, "h")[1] == bodies[3]
+
+
+@pytest.mark.parametrize("text", ['"\\ud83d"', '"\\uDC00 \\\\ud83d"', "NaN", "[" * 900 + "]" * 900])
+def test_a_job_is_suspected_whatever_stands_where_nobody_reads(broker: redis.Redis, text: str) -> None:
+    raw = message("sloppy").replace(b'"numbers":', b'"unread": ' + text.encode() + b', "numbers":')
+    broker.lpush(QUEUE, raw)
+    take(broker, "tag")
+
+    assert reclaim(broker, "dead") == 1
+
+    assert broker.hgetall(OURS.suspects) == {b"sloppy": b"1"}

@@ -16,7 +16,9 @@ from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
+from tests.worker.test_envelopes import SLOPPY
 from tests.worker.test_messages import headers, message, mutated
+from worker.delivery.envelope import MAX_MESSAGE_BYTES
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
@@ -94,7 +96,12 @@ def test_what_ordinary_clients_add_does_not_hinder_a_job(
     )
     with own_valkey.connect() as broker:
         broker.lpush("nameshot.default", from_node)
+        for number, sloppy in enumerate(SLOPPY):
+            named = from_node.replace(b'"from-node"', f'"sloppy-{number}", {sloppy}'.encode())
+            broker.lpush("nameshot.default", named)
     assert plain.AsyncResult("from-node").get(TIMEOUT_S)["ranking"]
+    for number, sloppy in enumerate(SLOPPY):
+        assert plain.AsyncResult(f"sloppy-{number}").get(TIMEOUT_S)["ranking"], sloppy
 
 
 def test_what_would_follow_a_job_is_refused_in_a_sentence_and_never_published(
@@ -159,3 +166,15 @@ def test_a_refused_message_that_names_its_id_is_answered(
 
     with pytest.raises(Exception, match="it holds NaN or infinity"):
         plain.AsyncResult("broken").get(TIMEOUT_S)
+
+
+def test_a_message_of_more_than_4_mib_is_answered(
+    start_worker: StartWorker, plain: Celery, own_valkey: ValkeyServer
+) -> None:
+    start_worker("polite")
+
+    with own_valkey.connect() as broker:
+        broker.lpush("nameshot.default", message(headers(id="large"), ["x" * MAX_MESSAGE_BYTES]))
+
+    with pytest.raises(Exception, match="more than 4194304 bytes"):
+        plain.AsyncResult("large").get(TIMEOUT_S)

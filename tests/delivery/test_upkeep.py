@@ -66,6 +66,20 @@ def test_one_of_two_workers_is_chosen_and_the_other_takes_over(broker: redis.Red
         peers.close()
 
 
+@pytest.mark.parametrize("junk", ["a string without an end", ["a list"]])
+def test_a_strangers_key_does_not_keep_workers_from_being_chosen(broker: redis.Redis, junk: str | list[str]) -> None:
+    if isinstance(junk, str):
+        broker.set(US.upkeep, junk)
+    else:
+        broker.rpush(US.upkeep, *junk)
+    ours = Upkeep(broker, US)
+    ours.start()
+    try:
+        eventually(lambda: broker.type(US.upkeep) == b"string" and broker.get(US.upkeep) == US.worker.encode())
+    finally:
+        ours.close()
+
+
 def test_what_is_noted_of_a_job_that_is_nowhere_is_removed_and_nothing_else(broker: redis.Redis) -> None:
     now_s = time.time()
     broker.sadd(US.workers, US.worker)
@@ -82,6 +96,23 @@ def test_what_is_noted_of_a_job_that_is_nowhere_is_removed_and_nothing_else(brok
     Upkeep(broker, US).sweep()
 
     assert broker.hgetall(IN_HAND) == {job_id.encode(): where.encode() for job_id, where in stands.items()}
+
+
+def test_a_list_that_a_client_fills_by_mistake_is_named_once(
+    broker: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("app:nameshot.default", f"{QUEUE}|3", f"{QUEUE}:12"):
+        broker.lpush(name, "a message")
+    for name in (QUEUE, rung_name(QUEUE), *step_names(QUEUE), "another.default"):
+        broker.lpush(name, "a message")
+    broker.set("app:nameshot.high", "no list")
+    upkeep = Upkeep(broker, US)
+    upkeep.name_lists_that_are_not_served()
+    upkeep.name_lists_that_are_not_served()
+
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert any("'app:nameshot.default'" in line and "send to nameshot.default" in line for line in said)
 
 
 def test_a_worker_of_the_version_before_is_noted_for_a_day(broker: redis.Redis) -> None:

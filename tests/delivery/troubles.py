@@ -17,7 +17,7 @@ Trouble = Callable[[ValkeyServer], AbstractContextManager[None]]
 
 #: So long each key takes to load that `loading` goes on for some seconds. Valkey answers after each 1,024 keys.
 LOAD_DELAY_US = 200
-KEYS_TO_LOAD = 20_000
+KEYS_TO_LOAD = 40_000
 
 
 @contextmanager

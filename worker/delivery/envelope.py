@@ -5,7 +5,10 @@ from __future__ import annotations
 import binascii
 from typing import Any, Final
 
+from producer.contract import SENT_AT_HEADER
 from worker import strict_json
+from worker.delivery.names import FAULT_HEADER, LIFE_HEADER
+from worker.json_members import Wanted, read_members
 
 #: The largest honest message is a `classify_many` that uses every limit of the contract, each character as a JSON
 #: escape of up to 12 bytes: 64 URLs of 2,048 characters (1.6 MB), 100 templates of 500 (0.6 MB), labels of 32,768
@@ -14,36 +17,74 @@ from worker import strict_json
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 
-def read_envelope(raw: bytes, *, tag: str, queue: str, headers: dict[str, Any]) -> dict[str, Any] | None:
-    """The message as kombu hands it on; None for what is no JSON object.
+#: The headers that mean something here; the others are neither read nor kept.
+HEADERS: Final = ("task", "id", "eta", "expires", SENT_AT_HEADER)
+_WANTED: Final[Wanted] = {
+    "body": None,
+    "content-type": None,
+    "headers": dict.fromkeys((*HEADERS, "compression")),
+    "properties": dict.fromkeys(("body_encoding", "delivery_tag")),
+}
+#: Where Celery's task protocol 1, of versions before 4, has the id.
+_OLD_BODY: Final[Wanted] = {"id": None}
+#: Ours are 36 characters, a UUID.
+MAX_LIFE_CHARACTERS: Final = 128
 
-    Only what is needed is kept. A part that cannot be used is left empty, and whoever looks at the task refuses it: a
-    message that names its id is to be answered. The body is bytes, so that kombu decodes and decompresses nothing.
+
+def read_envelope(raw: bytes, *, tag: str, queue: str, headers: dict[str, Any]) -> dict[str, Any] | None:
+    """The message as kombu hands it on; None for what is no JSON object and names no job.
+
+    Only what is needed is read and kept, and that must be strict JSON. A part that cannot be used is left empty, or its
+    fault is noted, and whoever looks at the task refuses it: a message that names its id is to be answered. The body is
+    bytes, so that kombu decodes and decompresses nothing.
 
     Args:
-        tag: of this delivery.
+        raw: empty for a message that is too large to be sent to a worker.
+        tag: of this delivery, ``<random>`` or, where the taker found an id in the message, ``<random> <id>``.
         queue: that the message was taken from, whatever it says itself.
         headers: what the transport has to say, in the place of what the message says.
     """
-    try:
-        envelope = strict_json.loads(raw)
-    except strict_json.NotStrictJson:
-        return None
-    if not isinstance(envelope, dict):
-        return None
+    if not raw:
+        envelope: dict[str, Any] = {"headers": {"id": tag.partition(" ")[2]}}
+        fault = f"it has more than {MAX_MESSAGE_BYTES} bytes"
+    else:
+        envelope, fault = _read(raw)
     own_headers = _object(envelope, "headers")
-    task = own_headers.get("task")
+    body = _body(envelope, own_headers)
+    job_id, task = own_headers.get("id"), own_headers.get("task")
+    if not isinstance(job_id, str) and (job_id := read_members(body, _OLD_BODY)[0].get("id")) is not None:
+        fault = "it is in Celery's task protocol 1, and must be in 2"
+    if fault and not job_id:
+        return None
     return {
-        "body": _body(envelope, own_headers),
+        "body": body,
         "content-type": envelope.get("content-type"),
         "headers": {
-            **{name: value for name, value in own_headers.items() if name != "compression"},
+            **{name: own_headers[name] for name in HEADERS if name in own_headers},
             **headers,
+            **({FAULT_HEADER: fault} if fault else {}),
+            "id": job_id,
             # Celery looks it up in a dictionary, and without one takes the message for protocol 1.
             "task": task if isinstance(task, str) else "",
+            LIFE_HEADER: _life(_object(envelope, "properties").get("delivery_tag")),
         },
         "properties": {"delivery_tag": tag, "delivery_info": {"exchange": "", "routing_key": queue}},
     }
+
+
+def _read(raw: bytes) -> tuple[dict[str, Any], str]:
+    """What can be read of a message, and what is wrong with it."""
+    try:
+        envelope = strict_json.loads(raw)
+    except strict_json.NotStrictJson:
+        envelope, fault = read_members(raw, _WANTED)
+        return envelope, fault and f"its envelope cannot be decoded as JSON, {fault}"
+    return (envelope, "") if isinstance(envelope, dict) else ({}, "its envelope is no object")
+
+
+def _life(tag: object) -> str:
+    """Which submission of its id a message is, as its sender says."""
+    return tag if isinstance(tag, str) and len(tag) <= MAX_LIFE_CHARACTERS and tag.isprintable() else ""
 
 
 def _object(envelope: dict[str, Any], name: str) -> dict[str, Any]:

@@ -163,7 +163,12 @@ class Lease:
                 self._reclaim(name, "dead")
 
     def _others(self) -> list[str]:
-        names = {name.decode() for name in self._client.smembers(self._keys.workers)}
+        names = set()
+        for name in self._client.smembers(self._keys.workers):
+            try:
+                names.add(name.decode())
+            except UnicodeDecodeError:  # a stranger's: no worker has such a name
+                self._client.srem(self._keys.workers, name)
         return sorted(names - {self._keys.worker})
 
     def _reclaim(self, worker: str, how: str) -> None:

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 from typing import Final
 
-#: The id in a message's header, or nil: strangers write to the queues. ``indexed`` is an id as our clients choose them,
-#: the only ones whose whereabouts are kept: no id of another client can be asked about.
+#: The id in a message's header, or nil: strangers write to the queues. Half a surrogate pair, which workers overlook
+#: where they read nothing, stops this reader, and the id of a job that ends workers must not be overlooked.
+#: ``indexed`` is an id as our clients choose them, the only ones whose whereabouts are kept: no id of another client
+#: can be asked about.
 JOB_ID: Final = """
 local function job_id(raw)
   local readable, message = pcall(cjson.decode, raw)
+  if not readable then
+    readable, message = pcall(cjson.decode, (string.gsub(raw, '\\\\u[dD][89a-fA-F]%x%x', '\\\\ufffd')))
+  end
   if readable and type(message) == 'table' and type(message.headers) == 'table'
       and type(message.headers.id) == 'string' then
     return message.headers.id

@@ -11,16 +11,21 @@ from typing import Final
 
 from producer.contract import (
     QUEUES,
+    alone_key,
     dead_letter_messages_key,
     dead_letters_key,
     forget_key,
     in_flight_key,
     in_hand_key,
     lease_key,
+    looker_key,
     mixed_key,
+    postponed_key,
     queue_name,
     rung_name,
+    suspects_key,
     taken_name,
+    upkeep_key,
     workers_key,
 )
 
@@ -34,6 +39,10 @@ _COUNTS: Final = "n"
 #: Set on each delivered message: how many workers died with it in hand, and with it alone in hand.
 DEATHS_HEADER: Final = "nameshot_deaths"
 DEATHS_ALONE_HEADER: Final = "nameshot_deaths_alone"
+#: Likewise: which submission of its id a message is, by the delivery tag that its sender gave it; "" where it has none.
+LIFE_HEADER: Final = "nameshot_life"
+#: Likewise: what is wrong with the message itself, in a few words without its content.
+FAULT_HEADER: Final = "nameshot_fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ class DeliveryKeys:
     @property
     def suspects(self) -> str:
         """Hash of how often each job was in the hands of a worker that died."""
-        return f"{self.prefix}:suspects"
+        return suspects_key(self.prefix)
 
     @property
     def lease(self) -> str:
@@ -91,7 +100,7 @@ class DeliveryKeys:
     @property
     def alone(self) -> str:
         """The id of the job that the worker runs with nothing beside it; for one image of many, its number too."""
-        return f"{self.prefix}:alone:{self.worker}"
+        return alone_key(self.prefix, self.worker)
 
     @property
     def dead_letters(self) -> str:
@@ -106,7 +115,7 @@ class DeliveryKeys:
     @property
     def postponed(self) -> str:
         """Sorted set of the messages that may not run yet, by when they may."""
-        return f"{self.prefix}:postponed"
+        return postponed_key(self.prefix)
 
     @property
     def mixed(self) -> str:
@@ -121,12 +130,12 @@ class DeliveryKeys:
     @property
     def upkeep(self) -> str:
         """Names the worker that keeps the database in order."""
-        return f"{self.prefix}:upkeep"
+        return upkeep_key(self.prefix)
 
     @property
     def looker(self) -> str:
         """Exists while somebody has just looked after the dead."""
-        return f"{self.prefix}:looker"
+        return looker_key(self.prefix)
 
     def of(self, worker: str) -> DeliveryKeys:
         """The same keys of another worker."""

@@ -39,14 +39,14 @@ for i = 1, queues do
   local raw = pop(KEYS[queues + i]) or pop(KEYS[i])
   if raw then
     local is_read = #raw <= tonumber(ARGV[2])
-    local id = is_read and job_id(raw)
+    local id = #raw <= 4 * tonumber(ARGV[2]) and job_id(raw)  -- of more Redis would read for too long
     local known = indexed(id)
     local tag = known and ARGV[1] .. ' ' .. known or ARGV[1]
     redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. raw)
     redis.pcall('INCR', KEYS[2 * queues + i])
     note(in_hand, known, ARGV[4])
     local deaths = id and redis.pcall('HMGET', suspects, id, 'alone ' .. id) or {}
-    return {KEYS[i], is_read and raw or '', deaths[1] or 0, deaths[2] or 0, #raw, tag}
+    return {KEYS[i], is_read and raw or '', tonumber(deaths[1]) or 0, tonumber(deaths[2]) or 0, #raw, tag}
   end
 end
 """

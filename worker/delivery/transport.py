@@ -24,6 +24,7 @@ from producer.contract import queue_name, rung_name, taken_name
 from producer.redis_connections import CLASSES, connection_arguments
 from producer.redis_urls import Endpoint
 from worker.delivery.dead_letters import arguments, malformed_record, put_back_arguments
+from worker.delivery.declaring import Declaring
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.delivery.fairness import FairOrder
@@ -76,7 +77,7 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
         """Nothing times out here: leases end, and `worker.delivery.lease` sees to that."""
 
 
-class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
+class AtomicChannel(Declaring):
     """Takes messages by script."""
 
     QoS = AtomicQoS
@@ -111,8 +112,11 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
             self.endpoint, {name: value for name, value in kombus.items() if name not in of_the_url}
         )
 
-    def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
+    def _brpop_start(self, timeout: float | None = None) -> None:
         """Ask for a message, unless the queues were empty a moment ago and nobody rang since."""
+        if self.takes_replies:
+            super()._brpop_start(timeout)
+            return
         opened = self.takes is not None and not self.takes <= self._asked
         if self._idle_since is not None and monotonic() - self._idle_since < LOOK_EVERY_S and not opened:
             return
@@ -128,6 +132,8 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read the answer to `_brpop_start` and hand the message on."""
+        if self.takes_replies:
+            return bool(super()._brpop_read(**options))
         try:
             taken = self.client.parse_response(self.client.connection, "EVAL", **options)
         except self.connection_errors:
@@ -201,10 +207,15 @@ class AtomicChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is unty
             self._doorbell = Doorbell(client, sorted(self.active_queues), self._wake)
         self._doorbell.listen(self._asked)
 
+    def queues_changed(self) -> None:
+        """Wait for those from which this worker takes, and move no message of the others."""
+        self.stop_waiting()
+        self._doorbell = self._idle_since = None
+
     def stop_waiting(self) -> None:
         """Be woken no more, from any thread: what the process gives back as it ends is for others."""
-        if self._doorbell is not None:
-            self._doorbell.close()
+        if (doorbell := self._doorbell) is not None:
+            doorbell.close()
 
     def _wake(self) -> None:
         """A queue holds a message: have the event loop ask for it. Called from the doorbell's threads."""

@@ -23,6 +23,8 @@ MAX_MOVED: Final = 100
 TERM_S: Final = 1.0
 #: Between two rounds of removing what is left behind: nothing depends on it but what a status says.
 SWEEP_EVERY_S: Final = 2.5
+#: Lists of such names, each of which is a line in the log.
+MAX_NAMED: Final = 20
 #: Entries that one sweep looks at; of a hundred thousand jobs in hand each is looked at within five minutes.
 SWEPT: Final = 1_000
 #: A postponed job is resumed within a few seconds of its time; what is noted of one for longer is of no job.
@@ -48,6 +50,8 @@ class Upkeep:
         self._keys = keys
         self._end = threading.Event()
         self._cursor = 0
+        self._scanned = 0
+        self._named: set[str] = set()
         self._swept_at_s = 0.0
         #: Of the job that is being forgotten: how many messages of each queue were looked through.
         self._searched: dict[str, int] = {}
@@ -64,7 +68,7 @@ class Upkeep:
 
     def note_older_workers(self) -> None:
         """Say so when a worker takes messages and counts none: clients then trust no count."""
-        names = [name.decode() for name in self._client.smembers(self._keys.workers)]
+        names = [name.decode(errors="replace") for name in self._client.smembers(self._keys.workers)]
         if not all(map(counts_what_it_takes, names)):
             self._client.eval(SET, 1, self._keys.mixed, 1, MIXED_MS)
 
@@ -79,6 +83,7 @@ class Upkeep:
                         self._swept_at_s = time.monotonic()
                         self.note_older_workers()
                         self.sweep()
+                        self.name_lists_that_are_not_served()
                         self.forget()
                 self._is_failing = False
             except Exception as error:  # the broker is away, or holds a key of a wrong type; this thread must go on
@@ -107,6 +112,26 @@ class Upkeep:
         if doubtful:
             names = (self._keys.in_hand, self._keys.workers, *self._keys.counters)
             self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, *doubtful)
+
+    def name_lists_that_are_not_served(self) -> None:
+        """Say once of each list that a client seems to send to by mistake that its messages are not taken.
+
+        kombu puts a prefix before each queue where `global_keyprefix` is set, and a priority of ten or more, or of
+        another `sep`, behind it. A part of the keys at a time.
+        """
+        pattern = f"*{self._keys.prefix}.*"
+        self._scanned, found = self._client.scan(self._scanned, match=pattern, count=SWEPT, _type="list")
+        served = {name for queue in self._keys.queues for name in (queue, rung_name(queue), *step_names(queue))}
+        for name in sorted({key.decode(errors="replace") for key in found} - served - self._named):
+            queue = next((queue for queue in self._keys.queues if queue in name), None)
+            if queue is not None and len(self._named) < MAX_NAMED:
+                self._named.add(name)
+                logger.warning(
+                    "no worker takes from the list %.100r: have its client send to %s, "
+                    "without global_keyprefix, and with priorities 0 to 9 if any",
+                    name,
+                    queue,
+                )
 
     def forget(self) -> None:
         """Remove the dead letters and the waiting messages of forgotten jobs, one job after another."""

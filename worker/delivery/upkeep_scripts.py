@@ -28,10 +28,12 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 """
 
 #: Lets one worker at a time do something. KEYS: what only one of them can hold. ARGV: the worker's name, for how many
-#: milliseconds it holds that; whether a worker that holds it may go on. Returns 1 for the one that may.
+#: milliseconds it holds that; whether a worker that holds it may go on. Returns 1 for the one that may. A key that
+#: would never end was not written by a worker.
 ELECT: Final = """
-local holder = redis.call('GET', KEYS[1])
-if holder and not (holder == ARGV[1] and ARGV[3] == 'again') then return 0 end
+local holder = redis.pcall('GET', KEYS[1])
+local is_held = type(holder) == 'string' and redis.call('PTTL', KEYS[1]) > 0
+if is_held and not (holder == ARGV[1] and ARGV[3] == 'again') then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1

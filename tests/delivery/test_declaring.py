@@ -1,0 +1,107 @@
+"""A worker declares its queues without a key: nobody's key keeps it from starting, and a full Redis does not either."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+from celery import Celery
+from kombu import Connection
+
+from producer import Client
+from tests.acceptance.origin import Origin
+from tests.delivery.conftest import StartWorker
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["fox", "bear"]
+TIMEOUT_S = 60
+EXCHANGES = [
+    *("nameshot.high", "nameshot.default", "nameshot.bulk", "celery.pidbox", "reply.celery.pidbox", "celeryev"),
+    *("", "nameshot"),
+]
+#: What kombu keeps in Redis about queues.
+KOMBUS = [
+    *(f"_kombu.binding{kind}.{exchange}" for kind in ("", "_permanent") for exchange in EXCHANGES),
+    "_kombu.binding_deadlines",
+]
+
+
+@pytest.fixture
+def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    with own_valkey.connect() as client:
+        yield client
+
+
+def cut_off(broker: redis.Redis) -> None:
+    """Have everybody connect anew."""
+    for client in broker.client_list():
+        if client["user"] == "nameshot-worker":
+            broker.client_kill_filter(_id=client["id"])
+
+
+def test_a_worker_starts_and_connects_anew_whatever_kombus_keys_hold(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, broker: redis.Redis
+) -> None:
+    for key in KOMBUS:
+        broker.set(key, "x")
+
+    worker = start_worker("undeterred")
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    cut_off(broker)
+    assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+
+    broker.delete(*KOMBUS)  # whoever asks notes there where it waits for the reply
+    with Celery(broker=own_valkey.url(0), set_as_current=False) as operator:
+        told = operator.control.ping(timeout=10, limit=1)
+    assert told == [{f"undeterred@{os.uname().nodename}": {"ok": "pong"}}]
+    assert worker.process.poll() is None
+
+
+def test_a_worker_needs_no_right_to_any_of_kombus_keys(
+    start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
+) -> None:
+    keys = ("~nameshot*", "~celery-task-meta-*", "~*.celery.pidbox")
+    broker.execute_command("ACL", "SETUSER", "nameshot-worker", "resetkeys", *keys)
+
+    worker = start_worker("modest")
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    cut_off(broker)
+    assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+
+    assert worker.stop() == 0
+    assert broker.acl_log() == []
+    assert not broker.keys("_kombu*")
+
+
+def test_a_queue_of_the_wrong_kind_does_not_keep_a_worker_from_starting_and_serving_the_others(
+    start_worker: StartWorker, client: Client, origin: Origin, broker: redis.Redis
+) -> None:
+    broker.set("nameshot.bulk", "x")
+
+    worker = start_worker("partial")
+    broker.delete("nameshot.bulk")
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert worker.process.poll() is None
+
+
+def test_a_full_redis_takes_no_note_and_its_workers_declare_their_queues_all_the_same(
+    own_valkey: ValkeyServer, broker: redis.Redis
+) -> None:
+    broker.config_set("maxmemory", 1)
+    options = {"queue_prefix": "nameshot", "worker_name": "a-worker", "priority_steps": [0]}
+    transport = "worker.delivery.transport:AtomicTransport"
+
+    with Connection(own_valkey.url(0), transport=transport, transport_options=options) as connection:
+        channel = connection.channel()
+        for queue in ("nameshot.high", "nameshot.default", "nameshot.bulk"):
+            channel.exchange_declare(queue, "direct")
+            channel.queue_declare(queue)
+            channel.queue_bind(queue, queue, queue)
+        channel.exchange_declare("celery.pidbox", "fanout")
+        channel.queue_declare("a.celery.pidbox", auto_delete=True, arguments={"x-expires": 10_000})
+        channel.queue_bind("a.celery.pidbox", "celery.pidbox")
+        channel.maybe_refresh_binding_expiry()
+        channel.close()
+
+    assert broker.keys() == []

@@ -1,0 +1,164 @@
+"""With ``-E``, whoever watches Celery's events, as Flower does, sees each job end, and nothing of what it asks."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.events.state import State
+
+from producer import Client
+from tests.acceptance.origin import Origin
+from tests.acceptance.worker_process import Worker
+from tests.delivery.conftest import COMMAND
+from tests.eventually import eventually
+from tests.valkey_server import ValkeyServer
+from tests.worker.test_messages import headers, message
+
+LABELS = ["fox", "a secret label"]
+TIMEOUT_S = 60
+
+
+class Watcher:
+    """Celery's own receiver in a thread.
+
+    Attributes:
+        events: each as it came.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._app = app
+        self._state = State()
+        self._ready = threading.Event()
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def state_of(self, job_id: str) -> str | None:
+        """What Flower shows."""
+        task = self._state.tasks.get(job_id)
+        return task.state if task is not None else None
+
+    def _watch(self) -> None:
+        with self._app.connection_for_read() as connection:
+            receiver = self._app.events.Receiver(connection, handlers={"*": self._see})
+            with receiver.consumer_context(wakeup=False) as (consuming, _, _):
+                while not self._ends.is_set():
+                    try:
+                        consuming.drain_events(timeout=0.1)
+                    except TimeoutError:
+                        self._ready.set()
+
+    def _see(self, event: dict[str, Any]) -> None:
+        self.events.append(dict(event))
+        self._state.event(event)
+
+    def __enter__(self) -> "Watcher":
+        self._thread.start()
+        assert self._ready.wait(TIMEOUT_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def watcher(own_valkey: ValkeyServer) -> Iterator[Watcher]:
+    with Celery(broker=own_valkey.url(0), set_as_current=False) as app, Watcher(app) as watcher:
+        yield watcher
+
+
+@pytest.fixture
+def hang(tmp_path: Path) -> Path:
+    """While there is such a file, a worker's device answers nothing."""
+    return tmp_path / "hang"
+
+
+@contextmanager
+def telling_worker(valkey: ValkeyServer, origin: Origin, folder: Path, *more: str) -> Iterator[Worker]:
+    """A worker with ``-E``."""
+    folder.mkdir()
+    settings = {
+        **valkey.settings("worker"),
+        "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
+        "NAMESHOT_METRICS_PORT": "0",
+        "NULL_HANG": str(folder.parent / "hang"),
+    }
+    with Worker(folder, settings, (*COMMAND, "-n", f"{folder.name}@%h", *more)) as worker:
+        worker.wait_until_ready()
+        yield worker
+
+
+def test_each_job_ends_for_those_who_watch_as_its_answer_says(
+    own_valkey: ValkeyServer, client: Client, origin: Origin, watcher: Watcher, hang: Path, tmp_path: Path
+) -> None:
+    url = origin.url("/owl.png?signature=s3cret")
+    expected: dict[str, str] = {}
+    with own_valkey.connect() as broker:
+        cancelled = client.submit(url, LABELS)  # before there is a worker
+        assert cancelled.cancel()
+        expected[cancelled.id] = "REVOKED"
+        past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+        body: list[Any] = [[], {"image": url, "candidate_labels": LABELS}, None]
+        for job_id, state in (("expired", "REVOKED"), ("malformed", "FAILURE"), ("poison", "FAILURE")):
+            expected[job_id] = state
+            more = {"expired": {"expires": past}, "malformed": {"eta": "soon"}, "poison": {}}[job_id]
+            broker.lpush("nameshot.default", message(headers(id=job_id, **more), body))
+        broker.hset("nameshot:suspects", mapping={"poison": 5, "alone poison": 5})
+        broker.lpush("nameshot.default", message({"task": "celery.group", "id": "foreign"}))
+        expected["foreign"] = "FAILURE"
+
+        with telling_worker(own_valkey, origin, tmp_path / "telling", "-E") as worker:
+            good = client.submit(url, LABELS)
+            bad = client.submit("http://127.0.0.1:1/owl.png?signature=s3cret", LABELS)
+            assert good.result(timeout=TIMEOUT_S).ranking
+            expected |= {good.id: "SUCCESS", bad.id: "FAILURE"}
+            hang.touch()
+            stopped, revoked, outrun = (client.submit(url + number, LABELS) for number in "123")
+            running = (stopped, revoked, outrun)
+            eventually(lambda: all(watcher.state_of(job.id) == "STARTED" for job in running), lambda: worker.log)
+            stopped.cancel()
+            with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as operator:
+                operator.control.revoke(revoked.id)
+            expected |= dict.fromkeys((stopped.id, revoked.id), "REVOKED")
+            eventually(lambda: revoked.status() == "cancelled", lambda: worker.log)
+            # Another worker was faster, and this one finds that out when it stores its own answer.
+            with own_valkey.connect(1) as results:
+                faster = {"status": "FAILURE", "traceback": None, "task_id": outrun.id}
+                reason = {
+                    "exc_type": "JobFailed",
+                    "exc_message": ["poisoned", "x", False],
+                    "exc_module": "producer.errors",
+                }
+                results.set(f"celery-task-meta-{outrun.id}", json.dumps({**faster, "result": reason}))
+            expected[outrun.id] = "FAILURE"
+            hang.unlink()
+            # Delivered once more, to be dropped.
+            broker.lpush("nameshot.default", message(headers(id=good.id), body))
+            eventually(
+                lambda: {job_id: watcher.state_of(job_id) for job_id in expected} == expected,
+                lambda: (
+                    f"{ {job_id: watcher.state_of(job_id) for job_id in expected} } is not {expected}\n{worker.log}"
+                ),
+            )
+            assert "Traceback" not in worker.log
+
+    text = json.dumps(watcher.events, default=str)
+    assert not [word for word in ("s3cret", "owl.png", "127.0.0.1:", "secret label", "Traceback") if word in text]
+    assert [event for event in watcher.events if event["type"] == "task-revoked" and event["expired"]]
+
+
+def test_without_it_no_event_of_a_job_is_sent(
+    own_valkey: ValkeyServer, client: Client, origin: Origin, watcher: Watcher, tmp_path: Path
+) -> None:
+    with telling_worker(own_valkey, origin, tmp_path / "silent"):
+        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        eventually(lambda: watcher.events)
+
+    assert not [event for event in watcher.events if event["type"].startswith("task-")]

@@ -1,0 +1,70 @@
+"""Real workers beside a Redis at ``maxmemory``: what it accepted is answered."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from producer import BrokerUnavailable, Client
+from producer.contract import in_flight_key, in_hand_key
+from tests.acceptance.origin import Origin
+from tests.delivery.conftest import StartWorker
+from tests.eventually import eventually
+from tests.valkey_server import ValkeyServer
+
+LABELS = ["owl", "car"]
+TIMEOUT_S = 60
+
+
+def fill(server: ValkeyServer) -> None:
+    """From now on Redis refuses each write that might need memory."""
+    with server.connect() as operator:
+        operator.config_set("maxmemory", 1)
+        with pytest.raises(redis.OutOfMemoryError):
+            operator.set("one-more-key", 1)
+
+
+def test_a_worker_that_starts_answers_what_waits(
+    own_valkey: ValkeyServer, client: Client, origin: Origin, start_worker: StartWorker
+) -> None:
+    jobs = client.submit_many([(origin.url("/owl.png"), LABELS)] * 50)
+    fill(own_valkey)
+    with pytest.raises(BrokerUnavailable, match="out of memory"):
+        client.submit(origin.url("/owl.png"), LABELS)
+    worker = start_worker("late")
+
+    assert {job.result(timeout=TIMEOUT_S).best.label for job in jobs} <= set(LABELS)
+    with own_valkey.connect() as broker:
+        eventually(lambda: not broker.exists("nameshot.default", in_hand_key("nameshot")), lambda: worker.log)
+
+
+def test_the_jobs_of_a_killed_worker_are_answered_by_another(
+    own_valkey: ValkeyServer, client: Client, origin: Origin, start_worker: StartWorker
+) -> None:
+    victim = start_worker("victim")
+    jobs = client.submit_many([(origin.url("/held/owl.png"), LABELS)] * 4)
+    for _ in jobs:
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+    fill(own_valkey)
+    victim.process.kill()
+    victim.process.wait()
+    origin.hold.set()
+    heir = start_worker("heir")
+
+    for job in jobs:
+        assert job.result(timeout=TIMEOUT_S).best
+    with own_valkey.connect() as broker:
+        eventually(lambda: not broker.keys(in_flight_key("nameshot", "*")), lambda: heir.log)
+
+
+def test_an_idle_worker_answers_again_once_there_is_memory(
+    own_valkey: ValkeyServer, client: Client, origin: Origin, start_worker: StartWorker
+) -> None:
+    worker = start_worker("idle")
+    fill(own_valkey)
+    with own_valkey.connect() as operator:
+        lease = operator.keys("nameshot:lease:*")
+        eventually(lambda: operator.pttl(lease[0]) > 8_000, lambda: worker.log)  # renewed while Redis is full
+        operator.config_set("maxmemory", 0)
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).best

@@ -1,0 +1,141 @@
+"""Only what is read of an envelope must be strict; what cannot run is refused by its id, wherever that stands."""
+
+import base64
+import json
+import time
+
+import pytest
+
+from tests.worker.test_messages import KWARGS, headers, message, read
+from worker import strict_json
+from worker.delivery.envelope import read_envelope
+from worker.messages import Malformed
+
+
+@pytest.mark.parametrize(
+    ("tag", "life"),
+    [("2d38af77-0879", "2d38af77-0879"), ("x" * 128, "x" * 128), ("x" * 129, ""), ("a\nb", ""), (7, ""), (None, "")],
+)
+def test_a_message_says_which_submission_of_its_id_it_is(tag: object, life: str) -> None:
+    found = read(message(properties={"body_encoding": "base64", "delivery_tag": tag}))
+
+    assert found is not None
+    assert found.headers["nameshot_life"] == life
+
+
+def test_no_header_of_a_message_says_so() -> None:
+    found = read(message(headers(nameshot_life="another's", nameshot_fault="a stranger's text")))
+
+    assert found is not None
+    assert found.headers["nameshot_life"] == ""
+
+
+#: What nobody reads, in forms that are no strict JSON; as the text of one more header.
+SLOPPY = [
+    '"kwargsrepr": "\\ud83d"',
+    '"kwargsrepr": "{\\"image\\": \\ud83d\\u0020"',
+    '"x": NaN, "y": [Infinity, -Infinity]',
+    '"x": 1, "x": 2',
+    '"x": {"id": "a", "id": "b", "task": null}',
+    '"x": ' + "[" * 100 + "]" * 100,
+    '"x": ' + '{"a":' * 500 + "{}" + "}" * 500,
+    '"x": 1' + "0" * 10_000,
+    '"x": 1e999',
+    '"x": "] } \\" [{", "y": NaN',
+]
+
+
+def with_header(text: str) -> bytes:
+    return message().replace(b'"id": "an-id"', b'"id": "an-id", ' + text.encode())
+
+
+@pytest.mark.parametrize("header", SLOPPY)
+def test_what_nobody_reads_may_be_sloppy(header: str) -> None:
+    raw = with_header(header)
+    with pytest.raises(strict_json.NotStrictJson):
+        strict_json.loads(raw)
+
+    found = read(raw)
+
+    assert found is not None
+    assert (found.headers["id"], found.kwargs) == ("an-id", KWARGS)
+
+
+def test_what_nobody_reads_may_be_no_utf_8() -> None:
+    found = read(with_header('"kwargsrepr": "?"').replace(b"?", b"\xff\xed\xa0\x80"))
+
+    assert found is not None
+    assert found.headers["id"] == "an-id"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('"eta": NaN', "NaN"),
+        ('"eta": "\\ud83d"', "surrogate"),
+        ('"task": "nameshot.classify"', "name twice"),
+        ('"nameshot_sent_at": 1e999', "too large"),
+        ('"x": ' + "[" * 20_000 + "]" * 20_000, "too deeply"),
+        ('"x": [}', "not JSON"),
+        ('"x": 01', "not JSON"),
+        ('"x": "', "not JSON"),
+        ('"x": tru', "not JSON"),
+    ],
+)
+def test_what_is_read_is_strict_and_a_message_that_names_its_id_is_refused_by_it(text: str, fault: str) -> None:
+    raw = with_header(text)
+    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default", headers={})
+
+    assert envelope is not None
+    assert envelope["headers"]["id"] == "an-id"
+    with pytest.raises(Malformed, match=fault):
+        read(raw)
+
+
+def test_a_message_that_is_cut_off_is_refused_by_its_id() -> None:
+    whole = json.loads(message())
+    raw = json.dumps({"headers": whole["headers"], **whole}).encode()
+
+    for length in (len(raw) - 1, len(raw) - 40, 80):
+        with pytest.raises(Malformed, match="not JSON"):
+            read(raw[:length])
+
+
+@pytest.mark.parametrize("own_headers", [{}, None, [], 7])
+def test_a_message_in_task_protocol_1_is_refused_by_the_id_in_its_body(own_headers: object) -> None:
+    body = {"task": "nameshot.classify", "id": "an-id", "args": [], "kwargs": KWARGS, "utc": True, "x": "?"}
+    for text in (json.dumps(body), json.dumps(body).replace('"?"', "NaN")):
+        envelope = json.loads(message())
+        envelope |= {"headers": own_headers, "body": base64.b64encode(text.encode()).decode()}
+        raw = json.dumps(envelope).encode()
+        taken = read_envelope(raw, tag="a-tag", queue="nameshot.default", headers={})
+
+        assert taken is not None
+        assert (taken["headers"]["id"], taken["headers"]["task"]) == ("an-id", "")
+        with pytest.raises(Malformed, match="protocol 1"):
+            read(raw)
+
+
+@pytest.mark.parametrize("text", ['"id": "another"', '"\\u0069d": "another"'])
+def test_an_id_that_stands_there_twice_is_none(text: str) -> None:
+    assert read_envelope(with_header(text), tag="a-tag", queue="nameshot.default", headers={}) is None
+
+
+def test_a_message_too_large_to_be_sent_is_refused_by_the_id_that_its_taker_found() -> None:
+    taken = read_envelope(b"", tag="a-tag an-id", queue="nameshot.default", headers={})
+
+    assert taken is not None
+    assert taken["headers"]["id"] == "an-id"
+    assert "4194304 bytes" in taken["headers"]["nameshot_fault"]
+    assert read_envelope(b"", tag="a-tag", queue="nameshot.default", headers={}) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"x": ' + "[" * 2_000_000, '"x": ' + "[]," * 1_000_000, '"x": "' + '\\"' * 1_000_000, '"x":1,' * 600_000],
+)
+def test_nothing_that_a_stranger_writes_keeps_the_event_loop_busy(text: str) -> None:
+    started_s = time.process_time()
+    read_envelope(with_header(text), tag="a-tag", queue="nameshot.default", headers={})
+
+    assert time.process_time() - started_s < 5

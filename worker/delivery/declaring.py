@@ -1,0 +1,124 @@
+"""What kombu notes in Redis about queues, replaced by what is known without: a worker declares its queues in memory.
+
+kombu writes each queue into a set, ``_kombu.binding.<exchange>``, when a worker starts and reconnects, and reads such
+sets to find where a message goes. A full Redis takes no such note, and a key of that name that is no set would keep
+every worker from starting. None of it is needed: our queues are named in the configuration, broadcasts are published,
+and the queue of a reply is named after its address.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from functools import cached_property
+from typing import Any, Final
+
+from kombu.transport import redis as kombu_redis
+from kombu.utils.encoding import bytes_to_str
+
+from producer.contract import QUEUES, queue_name
+from worker.delivery.broadcasts import checked
+
+logger = logging.getLogger(__name__)
+
+#: How kombu calls the exchange of the replies to remote control commands, ``reply.celery.pidbox`` as a rule.
+_REPLIES: Final = ("reply.", ".pidbox")
+#: Who asks waits for a second, or some; a reply that comes later must not lie there for ever.
+REPLY_LIFE_S: Final = 60
+
+
+class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
+    """Declares queues without a key, and takes from others than ours as kombu does.
+
+    Attributes:
+        takes_replies: whether this channel waits for a message of a queue that is not ours, as ``celery inspect`` does:
+            it is no worker, has no lease, and takes by kombu's own BRPOP.
+    """
+
+    #: From the transport options.
+    queue_prefix = ""
+    takes_replies = False
+
+    @cached_property
+    def our_queues(self) -> frozenset[str]:
+        """Names of the queues that workers take from, under their lease."""
+        return frozenset(queue_name(self.queue_prefix, queue) for queue in QUEUES)
+
+    def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
+        """As kombu; what the channel takes decides how."""
+        result = super().basic_consume(queue, *args, **options)
+        if queue in self.our_queues:
+            self.queues_changed()
+        elif queue not in self.active_fanout_queues:
+            self.takes_replies = True
+        return result
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        queue = self._tag_to_queue.get(consumer_tag)
+        result = super()._basic_cancel(consumer_tag)
+        if queue in self.our_queues:
+            self.queues_changed()
+        return result
+
+    def queues_changed(self) -> None:
+        """From now on this channel takes from more of our queues, or from fewer."""
+
+    def _size(self, queue: str) -> int:
+        return 0 if queue in self.our_queues or queue in self._fanout_queues else int(super()._size(queue))
+
+    def _has_queue(self, queue: str, **options: Any) -> bool:
+        return queue in self.our_queues or bool(super()._has_queue(queue, **options))
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        if self.typeof(exchange).type == "fanout":
+            self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
+        elif queue not in self.our_queues:
+            try:
+                super()._queue_bind(exchange, routing_key, pattern, queue)
+            except self.ResponseError as error:  # our workers know where to reply; those of others may not
+                logger.warning("could not tell other applications' workers where to reply: %s", type(error).__name__)
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Once a second; only for bindings that there are."""
+        for queue in self.active_fanout_queues:
+            self._expires.pop(queue, None)
+        super().maybe_refresh_binding_expiry()
+
+    def _delete(self, queue: str, exchange: str, *args: Any, **options: Any) -> None:
+        if queue not in self._fanout_queues:
+            super()._delete(queue, exchange, *args, **options)
+
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
+        if exchange in self.our_queues:
+            return [exchange]
+        if _is_for_replies(exchange):
+            return [f"{routing_key}.{exchange}"]
+        found: list[str] = super()._lookup(exchange, routing_key, default)
+        return found
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        if "_publish_batch" in options or not _is_for_replies(queue.partition(".")[2]):
+            super()._put(queue, message, **options)
+            return
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.lpush(queue, json.dumps(message)).expire(queue, REPLY_LIFE_S).execute()
+
+    def _handle_message(self, client: Any, response: Any) -> Any:
+        """A message of a channel that this one is subscribed to, with no more of it than kombu needs."""
+        received = super()._handle_message(client, response)
+        if bytes_to_str(received["type"]).endswith("message"):
+            received["data"] = checked(received["data"])
+        return received
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
+        try:
+            super()._deliver_fanout_message(message, exchange)
+        except self.connection_errors:
+            raise
+        except Exception as error:  # a stranger's text must not end the event loop
+            logger.warning("ignored a broadcast that cannot be read: %s", type(error).__name__)
+        return True
+
+
+def _is_for_replies(exchange: str) -> bool:
+    return exchange.startswith(_REPLIES[0]) and exchange.endswith(_REPLIES[1])
