@@ -214,7 +214,7 @@ def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Look:
 
 
 def _that_note_nothing(workers: Any) -> list[str]:
-    """Those of versions up to 0.1; the random part of a later one's name begins with a letter that is no digit."""
+    """Those of older versions; the random part of a later one's name begins with a letter that is no digit."""
     names = sorted(bytes(worker).decode(errors="replace") for worker in workers or ())
     return [name for name in names if not name.rpartition("/")[2].startswith("n")]
 

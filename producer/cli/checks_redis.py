@@ -204,7 +204,7 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
 def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
     """Lists that a plain Celery client meant for one of our queues: under a key prefix, or with a priority of its own.
 
-    Only where the user may look through all keys, which none of the roles may.
+    Only where the user may look through all keys: of the roles, the worker's.
     """
     from redis.exceptions import NoPermissionError
 

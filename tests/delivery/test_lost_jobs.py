@@ -112,7 +112,6 @@ def test_who_waits_for_a_purged_job_is_told_and_sending_it_again_runs_it(
     assert labels_of(held.result(timeout=TIMEOUT_S)) == set(LABELS)
 
 
-@pytest.mark.xfail(reason="the worker does not pass on its message's life yet", strict=True)
 def test_a_worker_that_was_frozen_with_a_forgotten_job_never_answers_the_new_one(
     start_worker: StartWorker, client: Client, origin: Origin
 ) -> None:

@@ -94,9 +94,19 @@ first = upload_finished("{UP}/pictures/owl.png", "upload-1")
 assert upload_finished("{UP}/pictures/owl.png", "upload-1") == first == "upload-1"
 client.job("upload-1").result(timeout=30)
 print(ask("upload-1")["status"], ask("never-seen")["status"])
+upload_finished("{UP}/pictures/expired.png", "upload-2")
+client.job("upload-2").answer(timeout=30)
+print(ask("upload-2"))
+send_again("{UP}/pictures/fox.png", "upload-2")
+client.job("upload-2").result(timeout=30)
+print(ask("upload-2")["status"])
 """
 
-    assert run(SNIPPETS[1] + calls, environment, valkey_of_this_run) == "succeeded unknown\n"
+    assert run(SNIPPETS[1] + calls, environment, valkey_of_this_run).splitlines() == [
+        "succeeded unknown",
+        "{'status': 'failed', 'code': 'http_status', 'try_again': False}",
+        "succeeded",
+    ]
 
 
 def test_the_async_snippet_prints_both_outcomes(environment: dict[str, str], valkey_of_this_run: ValkeyServer) -> None:
