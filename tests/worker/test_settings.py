@@ -42,3 +42,13 @@ def test_a_number_that_cannot_work_is_refused_in_one_sentence(
 def test_a_client_s_argument_is_held_to_the_same_bounds() -> None:
     with pytest.raises(SettingsError, match=r"^NAMESHOT_RESULT_TTL is .* less than or equal to \d+\.$"):
         read_settings(ProducerSettings, result_ttl=10**17)
+
+
+@pytest.mark.parametrize("attempts", ["1", "2"])
+def test_fewer_deaths_than_tell_a_poison_from_its_neighbours_are_refused(
+    attempts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAMESHOT_MAX_ATTEMPTS", attempts)
+
+    with pytest.raises(SettingsError, match=f"NAMESHOT_MAX_ATTEMPTS is '{attempts}' .*greater than or equal to 3"):
+        read_settings(WorkerSettings)
