@@ -61,6 +61,7 @@ def test_one_of_two_workers_is_chosen_and_the_other_takes_over(broker: redis.Red
     peers.start()
     try:
         ours.close()
+        assert broker.get(US.upkeep) != US.worker.encode()
         eventually(lambda: broker.get(US.upkeep) == PEER.worker.encode())
     finally:
         peers.close()

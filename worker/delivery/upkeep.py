@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from producer.contract import rung_name, step_names
 from worker.delivery.names import DeliveryKeys, counts_what_it_takes
-from worker.delivery.upkeep_scripts import ELECT, MOVE_STEPS, REMOVE_LETTER, REMOVE_WAITING, SET, SWEEP
+from worker.delivery.upkeep_scripts import ELECT, MOVE_STEPS, REMOVE_LETTER, REMOVE_WAITING, SET, STAND_DOWN, SWEEP
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +62,15 @@ class Upkeep:
         """Stand for election from now on."""
         self._thread.start()
 
-    def close(self) -> None:
-        """End with the present round; another worker is chosen a second later."""
+    def close(self, timeout_s: float = 1.0) -> None:
+        """End with the present round, and leave no trace; another worker is chosen within a second."""
         self._end.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        try:
+            self._client.eval(STAND_DOWN, 1, self._keys.upkeep, self._keys.worker)
+        except Exception as error:  # it ends by itself
+            logger.debug("could not stand down: %s", type(error).__name__)
 
     def note_older_workers(self) -> None:
         """Say so when a worker takes messages and counts none: clients then trust no count."""

@@ -39,6 +39,11 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
+#: Gives up what `ELECT` gave. KEYS: what only one of them can hold. ARGV: the worker's name.
+STAND_DOWN: Final = """
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+
 #: Moves waiting messages of a plain client's priorities to the back of their queue, the highest priority first, once
 #: the queue is empty: kombu, too, serves them after all messages without a priority.
 #: KEYS: the queue, its list of what has rung, the lists of its priorities. ARGV: most messages. Returns how many.
