@@ -95,7 +95,9 @@ def moment(seconds: float, zone: bool = True) -> str:
     return (at if zone else at.replace(tzinfo=None)).isoformat()
 
 
-@pytest.mark.parametrize("expires", [moment(-60), moment(-60, zone=False), moment(20)])
+@pytest.mark.parametrize(
+    "expires", [moment(-60), moment(-60, zone=False), moment(20)], ids=["past", "past in no zone", "soon"]
+)
 def test_a_message_that_has_expired_is_replayed_without_an_end_and_that_is_said(
     expires: str, operator: Home, broker: redis.Redis
 ) -> None:
