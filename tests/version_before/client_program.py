@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from producer import AsyncClient
@@ -48,7 +49,12 @@ async def cancel(client: AsyncClient, _places: asyncio.Semaphore, job_id: str) -
     return await client.cancel(job_id)
 
 
-WORDS = {"submit": submit, "status": status, "wait": wait, "cancel": cancel}
+WORDS: dict[str, Callable[[AsyncClient, asyncio.Semaphore, Any], Awaitable[Any]]] = {
+    "submit": submit,
+    "status": status,
+    "wait": wait,
+    "cancel": cancel,
+}
 
 
 async def serve(client: AsyncClient, places: asyncio.Semaphore, request: dict[str, Any]) -> None:

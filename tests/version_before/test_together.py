@@ -18,9 +18,8 @@ from tests.version_before.conftest import StartWorker
 from tests.version_before.programs import ClientProgram
 
 JOBS = 1_000
-#: Submitted by each client in turn; the next portion follows when so few are left.
-PORTION, FEW = 125, 100
-KILLS = 8
+#: Submitted by each client in turn; under each of them a worker is killed.
+PORTION = 125
 #: Looked at again and again while they run.
 SAMPLE = 25
 
@@ -62,7 +61,7 @@ def test_a_thousand_jobs_of_both_clients_survive_kills_of_both_kinds_of_workers(
     origin: Origin,
     start_worker: StartWorker,
 ) -> None:
-    settings = {"NULL_FORWARD_MS": "100", "NAMESHOT_MAX_BATCH": "8", "NAMESHOT_CONCURRENCY": "16"}
+    settings = {"NULL_FORWARD_MS": "200", "NAMESHOT_MAX_BATCH": "8", "NAMESHOT_CONCURRENCY": "16"}
     versions = (before, NOW)
     clients = (old_client, new_client)
     source = random.Random(7)
@@ -74,21 +73,24 @@ def test_a_thousand_jobs_of_both_clients_survive_kills_of_both_kinds_of_workers(
         workers: list[Worker] = [start_worker(version, **settings) for version in versions]
         assert {name.rpartition(b"/")[2][:1] == b"n" for name in broker.smembers(workers_key(PREFIX))} == {True, False}
         answers = []
+        in_hand = 0
         for number, portion in enumerate(portions):
             first, second = clients[number % 2], clients[(number + 1) % 2]
+            for worker in workers:
+                worker.wait_until_ready()
             assert first.submit(portion.jobs) == ["accepted"] * PORTION
             watch.accepted += portion.ids
             answers.append((first.wait(portion.ids), second.wait(portion.ids)))
+            which = number // 2 % 2  # so that the workers of each version die under the jobs of both clients
+            workers[which].process.kill()
+            workers[which].process.wait()
+            in_hand += held(broker)
+            workers[which] = start_worker(versions[which], is_awaited=False, **settings)
             # Somebody's retry reaches the other version: some of the jobs wait, some run, some are answered.
             again = source.sample(portion.jobs, PORTION // 2)
             assert second.submit(again) == ["accepted"] * len(again)
             assert set(second.submit(portion.with_other_labels()[:3])) == {"JobConflict"}
-            for which in range(KILLS * number // len(portions), KILLS * (number + 1) // len(portions)):
-                eventually(lambda which=which: workers[which % 2].is_ready and held(broker) > 0)
-                workers[which % 2].process.kill()
-                workers[which % 2].process.wait()
-                workers[which % 2] = start_worker(versions[which % 2], is_awaited=False, **settings)
-            eventually(lambda: waiting(broker) < FEW)
+        assert in_hand > 0
 
         for portion, both in zip(portions, answers, strict=True):
             assert [answer.result(60) for answer in both] == [portion.right] * 2

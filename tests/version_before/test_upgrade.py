@@ -74,13 +74,13 @@ def test_workers_are_exchanged_and_exchanged_back_while_jobs_wait(
     with own_valkey.connect() as broker:
         workers = [start_worker(before, **SETTINGS)]
         traffic.send()
-        for version in (NOW, before, NOW):
+        for version in (NOW, before):
             # Side by side.
             workers.append(start_worker(version, **SETTINGS))
             traffic.send()
             end(workers[-2])
             traffic.send()
-        for version in (before, NOW, before):
+        for version in (NOW, before, NOW):
             # One after the other.
             eventually(lambda: held(broker) > 0)
             end(workers[-1])
@@ -91,3 +91,31 @@ def test_workers_are_exchanged_and_exchanged_back_while_jobs_wait(
             traffic.look()
         traffic.settle()
         eventually(lambda: waiting(broker) == held(broker) == 0)
+
+
+def test_no_waiting_job_is_unknown_after_a_kill_a_way_back_and_a_second_upgrade(
+    before: Version,
+    new_client: ClientProgram,
+    own_valkey: ValkeyServer,
+    origin: Origin,
+    start_worker: StartWorker,
+) -> None:
+    """The worker of the version before returns what one of this version had counted as taken, and is not seen by one."""
+    settings = {"NAMESHOT_CONCURRENCY": "8", "NAMESHOT_DRAIN_TIMEOUT": "0.1"}
+    asked = Asked(origin, range(PORTION), held=True)
+    with own_valkey.connect() as broker:
+        killed = start_worker(NOW, **settings)
+        assert new_client.submit(asked.jobs) == ["accepted"] * PORTION
+        eventually(lambda: held(broker) == 8, lambda: killed.log)
+        killed.process.kill()
+        killed.process.wait()
+        stopped = start_worker(before, **settings)
+        eventually(lambda: held(broker) == 8 and waiting(broker) == PORTION - 8, lambda: stopped.log)
+        stopped.stop()
+
+        last = start_worker(NOW, **settings)
+        eventually(lambda: held(broker) == 8, lambda: last.log)
+        for _ in range(50):
+            assert set(new_client.statuses(asked.ids)) <= ALIVE
+        origin.hold.set()
+        assert new_client.wait(asked.ids).result(60) == asked.right, last.log
