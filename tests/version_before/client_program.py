@@ -49,7 +49,8 @@ async def cancel(client: AsyncClient, _places: asyncio.Semaphore, job_id: str) -
     return await client.cancel(job_id)
 
 
-WORDS: dict[str, Callable[[AsyncClient, asyncio.Semaphore, Any], Awaitable[Any]]] = {
+Word = Callable[[AsyncClient, asyncio.Semaphore, Any], Awaitable[Any]]
+WORDS: dict[str, Word] = {
     "submit": submit,
     "status": status,
     "wait": wait,

@@ -100,7 +100,7 @@ def test_no_waiting_job_is_unknown_after_a_kill_a_way_back_and_a_second_upgrade(
     origin: Origin,
     start_worker: StartWorker,
 ) -> None:
-    """The worker of the version before returns what one of this version had counted as taken, and is not seen by one."""
+    """The worker of the version before returns what was counted as taken, and no worker of this version sees it."""
     settings = {"NAMESHOT_CONCURRENCY": "8", "NAMESHOT_DRAIN_TIMEOUT": "0.1"}
     asked = Asked(origin, range(PORTION), held=True)
     with own_valkey.connect() as broker:

@@ -105,8 +105,8 @@ class Upkeep:
         workers = self._client.smembers(self._keys.workers)
         doubtful = [part for job_id, where in entries.items() if where not in workers for part in (job_id, where)]
         if doubtful:
-            names = (self._keys.in_hand, self._keys.workers, *self._keys.counters)
-            self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, *doubtful)
+            names = (self._keys.in_hand, self._keys.workers, *self._keys.counters, self._keys.mixed)
+            self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, MIXED_MS, *doubtful)
 
     def forget(self) -> None:
         """Remove the dead letters and the waiting messages of forgotten jobs, one job after another."""
