@@ -15,19 +15,14 @@ PREFIX = "nameshot"
 
 
 class Asked:
-    """Jobs by their numbers.
+    """Jobs by their numbers."""
 
-    Args:
-        held: whether their pictures are answered only once `Origin.hold` is set.
-    """
-
-    def __init__(self, origin: Origin, numbers: Sequence[int], *, held: bool = False) -> None:
+    def __init__(self, origin: Origin, numbers: Sequence[int]) -> None:
         self.numbers = list(numbers)
         self.ids = [job(0, number).id for number in self.numbers]
         self.right = [right_ranking(number) for number in self.numbers]
-        before = origin.url("/held" if held else "")
         self.jobs: list[dict[str, Any]] = [
-            {"id": asked.id, "url": before + asked.picture, "labels": asked.labels}
+            {"id": asked.id, "url": origin.url(asked.picture), "labels": asked.labels}
             for asked in (job(0, number) for number in self.numbers)
         ]
 

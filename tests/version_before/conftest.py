@@ -31,10 +31,16 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Version:
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    """The pictures of `tests.chaos.jobs`; below ``/held`` they are answered once `Origin.hold` is set."""
+    """The pictures of `tests.chaos.jobs`."""
     with Origin() as origin:
         origin.pages.update(jobs.pages())
         yield origin
+
+
+@pytest.fixture
+def stand_still(tmp_path: Path) -> Path:
+    """A file: while it exists, no worker finishes what it has in hand."""
+    return tmp_path / "stand-still"
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ def new_client(own_valkey: ValkeyServer) -> Iterator[ClientProgram]:
 
 
 @pytest.fixture
-def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator[StartWorker]:
+def start_worker(own_valkey: ValkeyServer, origin: Origin, stand_still: Path, tmp_path: Path) -> Iterator[StartWorker]:
     """Start null workers, ready unless told otherwise; what is left of them ends with the test."""
     with ExitStack() as stack:
         started: list[Worker] = []
@@ -60,8 +66,13 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
         def start(version: Version, *, is_awaited: bool = True, **settings: str) -> Worker:
             folder = tmp_path / f"{version.name}-{len(started)}"
             folder.mkdir()
-            allowed = {"NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}"}
-            worker = null_worker(version, folder, {**own_valkey.settings("worker"), **allowed, **settings})
+            every = {
+                **own_valkey.settings("worker"),
+                "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
+                "NAMESHOT_JOB_TIMEOUT": "300",  # the time that a busy machine takes, while a job stands still, is no fault
+                "NULL_HANG": str(stand_still),
+            }
+            worker = null_worker(version, folder, {**every, **settings})
             started.append(worker)
             stack.enter_context(worker)
             if is_awaited:
@@ -69,7 +80,7 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
             return worker
 
         yield start
-        origin.hold.set()
+        stand_still.unlink(missing_ok=True)
         for worker in started:
             if worker.process.poll() is None:
                 worker.process.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.acceptance.origin import Origin
@@ -69,9 +71,11 @@ def test_either_client_cancels_what_the_other_has_submitted(
     first: ClientProgram,
     second: ClientProgram,
     origin: Origin,
+    stand_still: Path,
     start_worker: StartWorker,
 ) -> None:
-    asked = Asked(origin, range(2), held=True)
+    stand_still.touch()
+    asked = Asked(origin, range(2))
     worker = start_worker(first.version)
     assert first.submit(asked.jobs) == ["accepted"] * 2
     eventually(lambda: second.statuses(asked.ids) == ["running"] * 2, lambda: worker.log)
@@ -80,5 +84,5 @@ def test_either_client_cancels_what_the_other_has_submitted(
 
     assert first.wait(asked.ids[:1]).result(30) == ["JobCancelled"]
     assert second.statuses(asked.ids) == ["cancelled", "running"]
-    origin.hold.set()
+    stand_still.unlink()
     assert second.wait(asked.ids[1:]).result(30) == asked.right[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -37,10 +38,12 @@ def test_what_a_killed_worker_held_is_never_unknown_and_is_answered_by_the_other
     new_client: ClientProgram,
     own_valkey: ValkeyServer,
     origin: Origin,
+    stand_still: Path,
     start_worker: StartWorker,
 ) -> None:
+    stand_still.touch()
     with own_valkey.connect() as broker:
-        by_old, by_new = Asked(origin, range(8), held=True), Asked(origin, range(8, 16), held=True)
+        by_old, by_new = Asked(origin, range(8)), Asked(origin, range(8, 16))
         both = by_old.ids + by_new.ids
         killed = start_worker(first, NAMESHOT_CONCURRENCY="12")
         assert old_client.submit(by_old.jobs) == new_client.submit(by_new.jobs) == ["accepted"] * 8
@@ -56,7 +59,7 @@ def test_what_a_killed_worker_held_is_never_unknown_and_is_answered_by_the_other
         # Until the dead worker's messages are in the other's hands.
         while not (heir.is_ready and waiting(broker) == 0):
             seen.update(*(client.statuses(both) for client in (old_client, new_client)))
-        origin.hold.set()
+        stand_still.unlink()
 
         assert [answer.result(60) for answer in answers] == [by_old.right + by_new.right] * 2, heir.log
         assert seen <= ALIVE | {"succeeded"}
@@ -73,17 +76,19 @@ def test_a_frozen_worker_s_jobs_run_in_the_other_version_and_its_own_answers_cha
     new_client: ClientProgram,
     own_valkey: ValkeyServer,
     origin: Origin,
+    stand_still: Path,
     start_worker: StartWorker,
 ) -> None:
+    stand_still.touch()
     with own_valkey.connect() as broker, own_valkey.connect(1) as results:
-        asked = Asked(origin, range(8), held=True)
+        asked = Asked(origin, range(8))
         frozen = start_worker(first)
         assert old_client.submit(asked.jobs) == ["accepted"] * 8
         assert new_client.submit(asked.jobs) == ["accepted"] * 8
         eventually(lambda: held(broker) == 8, lambda: frozen.log)
         frozen.process.send_signal(signal.SIGSTOP)
         heir = start_worker(second)
-        origin.hold.set()
+        stand_still.unlink()
         try:
             for client in (old_client, new_client):
                 assert client.wait(asked.ids).result(60) == asked.right, heir.log
@@ -107,10 +112,12 @@ def test_what_a_leaving_worker_returns_is_never_unknown_and_is_answered_by_the_o
     new_client: ClientProgram,
     own_valkey: ValkeyServer,
     origin: Origin,
+    stand_still: Path,
     start_worker: StartWorker,
 ) -> None:
+    stand_still.touch()
     with own_valkey.connect() as broker:
-        asked = Asked(origin, range(16), held=True)
+        asked = Asked(origin, range(16))
         leaving = start_worker(first, NAMESHOT_CONCURRENCY="8", NAMESHOT_DRAIN_TIMEOUT="0.5")
         assert new_client.submit(asked.jobs[::2]) == old_client.submit(asked.jobs[1::2]) == ["accepted"] * 8
         eventually(lambda: held(broker) == 8, lambda: leaving.log)
@@ -123,7 +130,7 @@ def test_what_a_leaving_worker_returns_is_never_unknown_and_is_answered_by_the_o
         for _ in range(10):
             for client in (old_client, new_client):
                 assert set(client.statuses(asked.ids)) <= ALIVE
-        origin.hold.set()
+        stand_still.unlink()
 
         assert new_client.wait(asked.ids).result(60) == asked.right, heir.log
         assert old_client.wait(asked.ids).result(60) == asked.right

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from producer.contract import workers_key
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
@@ -53,6 +55,7 @@ class Watch:
                 self.seen[client.version.name].update(client.statuses(sample))
 
 
+@pytest.mark.timeout(300)
 def test_a_thousand_jobs_of_both_clients_survive_kills_of_both_kinds_of_workers(
     before: Version,
     old_client: ClientProgram,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,7 @@ def traffic(old_client: ClientProgram, new_client: ClientProgram, origin: Origin
     return Traffic((old_client, new_client), origin)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
 def test_workers_are_exchanged_and_exchanged_back_while_jobs_wait(
     is_killed: bool, before: Version, own_valkey: ValkeyServer, traffic: Traffic, start_worker: StartWorker
@@ -98,11 +100,13 @@ def test_no_waiting_job_is_unknown_after_a_kill_a_way_back_and_a_second_upgrade(
     new_client: ClientProgram,
     own_valkey: ValkeyServer,
     origin: Origin,
+    stand_still: Path,
     start_worker: StartWorker,
 ) -> None:
     """The worker of the version before returns what was counted as taken, and no worker of this version sees it."""
+    stand_still.touch()
     settings = {"NAMESHOT_CONCURRENCY": "8", "NAMESHOT_DRAIN_TIMEOUT": "0.1"}
-    asked = Asked(origin, range(PORTION), held=True)
+    asked = Asked(origin, range(PORTION))
     with own_valkey.connect() as broker:
         killed = start_worker(NOW, **settings)
         assert new_client.submit(asked.jobs) == ["accepted"] * PORTION
@@ -117,5 +121,5 @@ def test_no_waiting_job_is_unknown_after_a_kill_a_way_back_and_a_second_upgrade(
         eventually(lambda: held(broker) == 8, lambda: last.log)
         for _ in range(50):
             assert set(new_client.statuses(asked.ids)) <= ALIVE
-        origin.hold.set()
+        stand_still.unlink()
         assert new_client.wait(asked.ids).result(60) == asked.right, last.log
