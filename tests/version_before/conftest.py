@@ -69,7 +69,10 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, stand_still: Path, tm
             every = {
                 **own_valkey.settings("worker"),
                 "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
-                "NAMESHOT_JOB_TIMEOUT": "300",  # the time that a busy machine takes, while a job stands still, is no fault
+                # While a job stands still, the time that a busy machine takes is no fault of it.
+                "NAMESHOT_JOB_TIMEOUT": "300",
+                # Where it has to find out how large a batch may be, it tries some, and would hang before it is ready.
+                "NAMESHOT_MAX_BATCH": "8",
                 "NULL_HANG": str(stand_still),
             }
             worker = null_worker(version, folder, {**every, **settings})
