@@ -156,7 +156,7 @@ def show(numbers: dict[str, Any]) -> None:
     console.print(table)
     for name, examples in numbers["examples"].items():
         for example in examples:
-            console.print(f"{name}: {example}", markup=False, highlight=False)
+            console.print(f"{name}: {example}", markup=False, highlight=False, soft_wrap=True)
 
 
 class Progress:

@@ -78,19 +78,31 @@ def our_client(pictures: tuple[str, str]) -> Send:
 
 
 def plain_celery(pictures: tuple[str, str], broker_url: str) -> Send:
-    """A Celery client that knows the tasks' names and the queues'."""
-    app = Celery("somebody-else", broker=broker_url)
+    """A Celery client that knows the tasks' names and the queues'.
+
+    kombu's channels may fail for good after an outage, with any error: then the program makes another app.
+    """
+    apps = [Celery("somebody-else", broker=broker_url)]
 
     def send(asked: ChaosJob) -> None:
         urls = [pictures[0] + picture for picture in asked.pictures]
         if asked.is_bulk:
             urls[-1] = pictures[1] + asked.pictures[-1]
-        app.send_task(
-            CLASSIFY_MANY if asked.is_bulk else CLASSIFY,
-            kwargs={**({"images": urls} if asked.is_bulk else {"image": urls[0]}), "candidate_labels": asked.labels},
-            queue=queue_name("nameshot", asked.queue),
-            task_id=asked.id,
-        )
+        try:
+            apps[0].send_task(
+                CLASSIFY_MANY if asked.is_bulk else CLASSIFY,
+                kwargs={
+                    **({"images": urls} if asked.is_bulk else {"image": urls[0]}),
+                    "candidate_labels": asked.labels,
+                },
+                queue=queue_name("nameshot", asked.queue),
+                task_id=asked.id,
+            )
+        except LATER:
+            raise
+        except Exception as error:
+            apps[0] = Celery("somebody-else", broker=broker_url)
+            raise OperationalError(f"{type(error).__name__}: {error}") from error
 
     return send
 
