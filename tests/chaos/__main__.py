@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -59,6 +60,8 @@ def main() -> int:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
             parser.error(f"{folder} is not empty; the jobs of another run would be counted too")
+        # Of the waiters, and whoever sends again; each outage is a line.
+        logging.basicConfig(filename=folder / "waiters.log", level=logging.INFO)
         report = run(plan, folder.absolute(), Progress())
     numbers = summary(report)
     if arguments.json:

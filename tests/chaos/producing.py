@@ -54,13 +54,13 @@ def main() -> None:
             os.write(file, f"{asked.id}\n".encode())
 
 
-def submit_until_accepted(send: Send, asked: ChaosJob) -> None:
+def submit_until_accepted(send: Send, asked: ChaosJob, say: Callable[[str], None] = print) -> None:
     """Repeat the submission while Redis cannot be reached or the queue is full."""
     while True:
         try:
             send(asked)
         except LATER as error:
-            print(f"{asked.id}: {type(error).__name__}: {error}")
+            say(f"{asked.id}: {type(error).__name__}: {error}")
             time.sleep(RETRY_DELAY_S)
         else:
             return

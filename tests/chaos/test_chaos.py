@@ -5,7 +5,7 @@ import pytest
 from tests.chaos.faults import Kind
 from tests.chaos.run import Plan, Report, run
 
-PLAN = Plan(jobs=400, faults=len(Kind), seed=2, gap_s=1.1, longest_s=4.0, patience_s=60.0)
+PLAN = Plan(jobs=300, faults=len(Kind), seed=2, gap_s=1.1, longest_s=4.0, patience_s=60.0)
 
 
 @pytest.fixture(scope="module")

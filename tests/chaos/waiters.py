@@ -7,6 +7,7 @@ again by a plain client, which cannot ask.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from typing import Any, Self
 from producer import AsyncClient, BrokerUnavailable, JobNotFound
 from tests.chaos.jobs import job, number_of
 from tests.chaos.producing import LATER, RETRY_DELAY_S, plain_celery, submit_until_accepted
+
+logger = logging.getLogger(__name__)
 
 CALL_TIMEOUT_S = 30.0
 
@@ -114,7 +117,7 @@ class Waiters:
     async def _send_plainly(self, job_id: str) -> None:
         asked = job(self._seed, number_of(job_id))
         async with self._one_at_a_time:
-            await asyncio.to_thread(submit_until_accepted, self._plain, asked)
+            await asyncio.to_thread(submit_until_accepted, self._plain, asked, logger.info)
         self.sent_again.append(job_id)
 
     def __enter__(self) -> Self:
