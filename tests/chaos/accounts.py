@@ -7,6 +7,7 @@ destroyed is forgiven, if its waiter is told so in time; of no other job may a w
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,11 +20,14 @@ from tests.chaos.jobs import is_of_our_client, job, number_of
 from tests.chaos.servers import Server
 from tests.chaos.tally import Tally
 from tests.chaos.waiters import Told, Waiters
+from tests.chaos.whereabouts import whereabouts
 
 #: Between what a thread was told and what another has seen.
 SETTLE_S = 2.0
 #: While both servers serve: until then at the latest a waiter knows of its job's end.
 TELL_S = 60.0
+#: Moments whose jobs are looked for, which takes long.
+FEW = 20
 
 
 @dataclass(slots=True)
@@ -37,11 +41,16 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """A moment at which fewer jobs were counted than there are."""
+    """A moment at which fewer jobs were counted than there are.
+
+    Attributes:
+        places: where their messages were found a moment later; see `whereabouts`.
+    """
 
     at_s: float
     alive: int
     counted: int
+    places: Counter[str]
 
     @property
     def jobs(self) -> int:
@@ -116,8 +125,8 @@ class Accounts:
         try:
             alive = self._tally.alive
             counted = self._client.backlog().total
-            self._tally.poll(now_s)
-            self._count(now_s, len(alive & self._tally.alive), counted)
+            if self._tally.poll(now_s):  # otherwise a job may have been answered that is not known to be
+                self._count(now_s, alive & self._tally.alive, counted)
             passed = self._passed(is_quiet=is_quiet)
         except (BrokerUnavailable, redis.RedisError):
             return
@@ -136,10 +145,11 @@ class Accounts:
         self._client.close()
         self._observer.close()
 
-    def _count(self, now_s: float, alive: int, counted: int) -> None:
+    def _count(self, now_s: float, alive: set[str], counted: int) -> None:
         self.looks += 1
-        if alive > counted:
-            self.hidden.append(Hidden(now_s, alive, counted))
+        if len(alive) > counted:
+            places = whereabouts(self._observer, alive) if len(self.hidden) < FEW else Counter()
+            self.hidden.append(Hidden(now_s, len(alive), counted, places))
 
     def _was_gone(self, told: Told) -> bool:
         return told.job_id in self._tally.gone or self._tally.gone_until_s.get(told.job_id, 0.0) > told.at_s - SETTLE_S

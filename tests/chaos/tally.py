@@ -135,8 +135,8 @@ class Tally:
         new, self._newly_accepted = self._newly_accepted, set()
         return new
 
-    def poll(self, now_s: float) -> None:
-        """Read what is new. While the results' server is away, its part waits for the next poll."""
+    def poll(self, now_s: float) -> bool:
+        """Read what is new; False while the results' server is away, whose part waits for the next poll."""
         new: set[str] = set()
         for lines in self._accepted:
             new.update(lines)
@@ -151,14 +151,16 @@ class Tally:
                 self._takers[job_id].append((int(pid), now_s))
                 if job_id not in self._first:
                     self._waiting.add(job_id)
-        if self._results.is_reachable:
-            try:
-                for job_id, payload in self._terminal(sorted(self._waiting)):
-                    self._first[job_id] = Seen(payload, now_s)
-                    self._waiting.discard(job_id)
-                    self.back(job_id)
-            except redis.RedisError:
-                return
+        if not self._results.is_reachable:
+            return False
+        try:
+            for job_id, payload in self._terminal(sorted(self._waiting)):
+                self._first[job_id] = Seen(payload, now_s)
+                self._waiting.discard(job_id)
+                self.back(job_id)
+        except redis.RedisError:
+            return False
+        return True
 
     def note_destroyed(self, destroyed: Destroyed, now_s: float) -> None:
         """Expect no answer of these jobs until they are sent again, or no longer the one that stood."""
