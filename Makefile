@@ -37,7 +37,7 @@ format: install ## format the code
 bench: install ## the model's limit, a real worker, and what one would run instead, side by side; installs the peers
 	$(BIN)/python -m benchmarks
 
-chaos: install ## a minute without Valkey, then 10,000 jobs while workers, producers, connections and Valkey fail: none may be lost
+chaos: install ## a minute without Valkey, then 10,000 jobs while everything fails: none may be lost, hidden or answered wrongly
 	$(BIN)/python -m pytest tests/delivery/test_broker_restarts.py --outage-s=60
 	$(BIN)/python -m tests.chaos
 

@@ -16,14 +16,20 @@ READY_TIMEOUT_S = 90.0
 class Worker:
     """One worker process; a context manager that ends it.
 
+    Args:
+        source: the folder from which it is imported.
+
     Attributes:
         log_file: everything it printed.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], command: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], command: tuple[str, ...] = (), source: Path = ROOT
+    ) -> None:
         self.log_file = folder / "worker.log"
         self._ready_file = folder / "ready"
         self._settings = settings
+        self._source = source
         self._command = command or (sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", f"{folder.name}@%h")
         self.process = self._start()
 
@@ -32,7 +38,7 @@ class Worker:
         with self.log_file.open("ab") as log:
             return subprocess.Popen(
                 self._command,
-                cwd=ROOT,
+                cwd=self._source,
                 env={**os.environ, "NAMESHOT_READY_FILE": str(self._ready_file), **self._settings},
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,12 +1,14 @@
-"""``make chaos``: thousands of jobs while workers, producers, connections and Valkey fail; nothing may be lost.
+"""``make chaos``: thousands of jobs while workers, producers, connections and both Valkeys fail; nothing may be lost.
 
-Exits with 1 when an accepted job has no answer, or an answer changed or is wrong.
+Exits with 1 when an accepted job has no answer, or an answer changed or is wrong; when the backlog hid a job, a job was
+called unknown that was not, or a waiter was not told; when a process ended by itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -58,14 +60,15 @@ def main() -> int:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
             parser.error(f"{folder} is not empty; the jobs of another run would be counted too")
+        # Of the waiters, and whoever sends again; each outage is a line.
+        logging.basicConfig(filename=folder / "waiters.log", level=logging.INFO)
         report = run(plan, folder.absolute(), Progress())
     numbers = summary(report)
     if arguments.json:
         print(json.dumps(numbers, indent=2))
     else:
         show(numbers)
-    verdict = report.verdict
-    return 1 if verdict.lost or verdict.changed or verdict.wrong else 0
+    return 1 if any(report.failures.values()) else 0
 
 
 def summary(report: Report) -> dict[str, Any]:
@@ -79,25 +82,31 @@ def summary(report: Report) -> dict[str, Any]:
         "duration_s": round(report.duration_s, 1),
         "accepted": report.accepted,
         "answered": report.answered,
-        "lost": len(verdict.lost),
+        "failures": report.failures,
         "lost_messages": dict(report.lost_messages.most_common()),
-        "changed": len(verdict.changed),
-        "wrong": len(verdict.wrong),
         "failed": dict(sorted(verdict.failed.items())),
+        "looks_at_the_backlog": report.looks,
+        "destroyed": dict(report.destroyed),
+        "waiters_told_that_a_job_is_no_more": report.told,
+        "slowest_told_s": round(report.slowest_told_s, 1),
         "faults": {kind.value: report.faults[kind] for kind in Kind},
         "jobs_by_executions": dict(sorted(Counter(report.runs.values()).items())),
+        "most_in_hand_of_a_killed_worker": report.most_in_hand,
         "kills_with_jobs_in_hand": len(report.recoveries),
         "kills_not_recovered": len(report.recoveries) - len(recovered),
         "kills_with_no_other_fault_meanwhile": len(undisturbed),
         "slowest_answer_with_no_other_fault_s": slowest(one.seconds for one in undisturbed),
         "slowest_recovery_s": slowest(one.elsewhere_s for one in recovered),
         "slowest_answer_s": slowest(one.seconds for one in recovered),
-        "unexpected_ends": report.unexpected_ends,
-        "stuck_stops": report.stuck_stops,
         "examples": {
             "lost": sorted(verdict.lost)[:FEW],
             "changed": sorted(verdict.changed)[:FEW],
-            "wrong": sorted(verdict.wrong)[:FEW],
+            "wrong": [f"{job_id}: {how}" for job_id, how in verdict.wrong.items()][:FEW],
+            "hidden": [str(moment) for moment in report.hidden][:FEW],
+            "falsely unknown": [f"{job_id}: {traces}" for job_id, traces in report.falsely_unknown.items()][:FEW],
+            "waiters not told": sorted(report.not_told)[:FEW],
+            "waiters that failed": report.waiters_failures[:FEW],
+            "processes that ended by themselves": [str(ended) for ended in report.unexpected_ends][:FEW],
         },
     }
 
@@ -119,10 +128,8 @@ def show(numbers: dict[str, Any]) -> None:
     table.add_column("", justify="right")
     table.add_row("jobs accepted", f"{numbers['accepted']:,}")
     table.add_row("jobs answered", f"{numbers['answered']:,}")
-    for name in ("lost", "changed", "wrong"):
-        style = "bold red" if numbers[name] else "bold green"
-        examples = ", ".join(numbers["examples"][name][:3])
-        table.add_row(name, " ".join(filter(None, (f"{numbers[name]:,}", examples))), style=style)
+    for name, count in numbers["failures"].items():
+        table.add_row(name, f"{count:,}", style="bold red" if count else "bold green")
     for place, jobs in numbers["lost_messages"].items():
         table.add_row(
             f"lost jobs whose message lies in {place}" if place != NOWHERE else "lost jobs whose message is nowhere",
@@ -130,6 +137,11 @@ def show(numbers: dict[str, Any]) -> None:
         )
     for code, jobs in numbers["failed"].items():
         table.add_row(f"answered with {code}", f"{jobs:,}")
+    for what, count in numbers["destroyed"].items():
+        table.add_row(f"{what} purged or flushed", f"{count:,}")
+    table.add_row("waiters told that their job is no more", f"{numbers['waiters_told_that_a_job_is_no_more']:,}")
+    table.add_row("the slowest of them, without outages", seconds(numbers["slowest_told_s"]))
+    table.add_row("looks at the backlog", f"{numbers['looks_at_the_backlog']:,}")
     table.add_section()
     for kind, count in numbers["faults"].items():
         table.add_row(kind, f"{count:,}")
@@ -137,14 +149,17 @@ def show(numbers: dict[str, Any]) -> None:
     for executions, jobs in numbers["jobs_by_executions"].items():
         table.add_row(f"jobs executed {executions} times" if executions != 1 else "jobs executed once", f"{jobs:,}")
     table.add_row("kills of a worker with jobs in hand", f"{numbers['kills_with_jobs_in_hand']:,}")
+    table.add_row("most messages in hand of one", f"{numbers['most_in_hand_of_a_killed_worker']:,}")
     table.add_row("of them not recovered", f"{numbers['kills_not_recovered']:,}")
     table.add_row("slowest recovery: until run elsewhere", seconds(numbers["slowest_recovery_s"]))
     table.add_row("until answered, whatever else failed meanwhile", seconds(numbers["slowest_answer_s"]))
     table.add_row("kills with no other fault meanwhile", f"{numbers['kills_with_no_other_fault_meanwhile']:,}")
     table.add_row("until answered, of these", seconds(numbers["slowest_answer_with_no_other_fault_s"]))
-    table.add_row("processes that ended without a fault", f"{len(numbers['unexpected_ends']):,}")
-    table.add_row("workers that did not stop on SIGTERM", f"{numbers['stuck_stops']:,}")
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for name, examples in numbers["examples"].items():
+        for example in examples:
+            console.print(f"{name}: {example}", markup=False, highlight=False, soft_wrap=True)
 
 
 class Progress:

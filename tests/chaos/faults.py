@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,28 +13,62 @@ class Kind(StrEnum):
     """What can be done to a part of the system."""
 
     KILL_WORKER = "kill -9 of a worker"
+    KILL_LADEN_WORKER = "kill -9 of the worker with most in hand"
     TERMINATE_WORKER = "SIGTERM of a worker"
     FREEZE_WORKER = "SIGSTOP of a worker"
     CUT_WORKER = "worker cut off from Valkey"
     KILL_PRODUCER = "kill -9 of a producer"
     CUT_PRODUCER = "producer cut off from Valkey"
-    RESTART_VALKEY = "clean restart of Valkey"
+    RESTART_BROKER = "broker's Valkey alone away"
+    RESTART_RESULTS = "results' Valkey alone away"
+    FREEZE_BROKER = "SIGSTOP of the broker's Valkey"
+    FREEZE_RESULTS = "SIGSTOP of the results' Valkey"
+    FILL_BROKER = "broker's Valkey full"
+    FILL_RESULTS = "results' Valkey full"
+    REFUSE_BROKER = "broker's Valkey refuses commands"
+    REFUSE_RESULTS = "results' Valkey refuses commands"
+    STORM_BROKER = "broker's Valkey ends all connections, again and again"
+    STORM_RESULTS = "results' Valkey ends all connections, again and again"
+    PURGE = "celery purge while messages wait"
+    FLUSH_BROKER = "FLUSHALL of the broker's Valkey"
+    FLUSH_RESULTS = "FLUSHALL of the results' Valkey"
+    STALL_BULK = "a download of each bulk message stalls"
 
 
-#: How often each is drawn, beside the others. A restart disturbs everybody at once, so it comes seldom.
-WEIGHTS = {
-    Kind.KILL_WORKER: 6,
-    Kind.TERMINATE_WORKER: 4,
-    Kind.FREEZE_WORKER: 4,
-    Kind.CUT_WORKER: 4,
-    Kind.KILL_PRODUCER: 3,
-    Kind.CUT_PRODUCER: 3,
-    Kind.RESTART_VALKEY: 1,
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """How often a kind is drawn, beside the others, and how long it lasts, seconds."""
+
+    weight: int
+    shortest_s: float = 0.0
+    longest_s: float = 0.0
+
+
+#: A lease of nine seconds runs out within some of these times, and not within others. A download that has to be silent
+#: for longer than seven seconds may fail of it. What disturbs everybody at once comes seldom.
+HABITS = {
+    Kind.KILL_WORKER: Habit(12),
+    Kind.KILL_LADEN_WORKER: Habit(5, 3.0, 6.0),
+    Kind.TERMINATE_WORKER: Habit(8),
+    Kind.FREEZE_WORKER: Habit(8, 3.0, 25.0),
+    Kind.CUT_WORKER: Habit(8, 1.0, 12.0),
+    Kind.KILL_PRODUCER: Habit(6),
+    Kind.CUT_PRODUCER: Habit(6, 1.0, 12.0),
+    Kind.RESTART_BROKER: Habit(2, 1.0, 8.0),
+    Kind.RESTART_RESULTS: Habit(4, 1.0, 20.0),
+    Kind.FREEZE_BROKER: Habit(2, 1.0, 12.0),
+    Kind.FREEZE_RESULTS: Habit(3, 1.0, 12.0),
+    Kind.FILL_BROKER: Habit(3, 1.0, 10.0),
+    Kind.FILL_RESULTS: Habit(3, 1.0, 10.0),
+    Kind.REFUSE_BROKER: Habit(3, 1.0, 8.0),
+    Kind.REFUSE_RESULTS: Habit(3, 1.0, 8.0),
+    Kind.STORM_BROKER: Habit(3, 1.0, 4.0),
+    Kind.STORM_RESULTS: Habit(3, 1.0, 4.0),
+    Kind.PURGE: Habit(4, 1.0, 4.0),
+    Kind.FLUSH_BROKER: Habit(2),
+    Kind.FLUSH_RESULTS: Habit(1),
+    Kind.STALL_BULK: Habit(5, 2.0, 6.0),
 }
-#: Shortest and longest; a lease of a few seconds runs out within some of them and not within others.
-FREEZE_S = (3.0, 25.0)
-CUT_S = (1.0, 12.0)
-ABSENCE_S = (1.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +78,7 @@ class Fault:
     Attributes:
         at_s: seconds after the first job was submitted; later if there is nothing to do it to.
         length_s: until it is undone; 0 where a replacement starts instead.
-        draw: in [0, 1), chooses among those to whom it may happen.
+        draw: in [0, 1), chooses among those to whom it may happen, and among the forms that it has.
     """
 
     at_s: float
@@ -53,23 +88,23 @@ class Fault:
 
 
 def schedule(
-    seed: int, faults: int, *, gap_s: float, max_freeze_s: float = FREEZE_S[1], among: Collection[Kind] = tuple(Kind)
+    seed: int, faults: int, *, gap_s: float, longest_s: float = math.inf, among: Collection[Kind] = tuple(Kind)
 ) -> list[Fault]:
-    """Faults about ``gap_s`` apart in the order in which they come; each kind is there if there are enough of them."""
+    """Faults about ``gap_s`` apart in the order in which they come; each kind is there if there are enough of them.
+
+    Args:
+        longest_s: of any fault.
+    """
     source = random.Random(seed)
-    weights = {kind: weight for kind, weight in WEIGHTS.items() if kind in among}
-    kinds = list(weights)
-    kinds += source.choices(list(weights), list(weights.values()), k=max(0, faults - len(kinds)))
+    habits = {kind: habit for kind, habit in HABITS.items() if kind in among}
+    kinds = list(habits)
+    kinds += source.choices(list(habits), [habit.weight for habit in habits.values()], k=max(0, faults - len(kinds)))
     source.shuffle(kinds)
-    lengths_s = {
-        Kind.FREEZE_WORKER: (FREEZE_S[0], max_freeze_s),
-        Kind.CUT_WORKER: CUT_S,
-        Kind.CUT_PRODUCER: CUT_S,
-        Kind.RESTART_VALKEY: ABSENCE_S,
-    }
     drawn: list[Fault] = []
     at_s = 0.0
     for kind in kinds[:faults]:
         at_s += gap_s * source.uniform(0.5, 1.5)
-        drawn.append(Fault(at_s, kind, source.uniform(*lengths_s.get(kind, (0.0, 0.0))), source.random()))
+        habit = habits[kind]
+        length_s = source.uniform(min(habit.shortest_s, longest_s), min(habit.longest_s, longest_s))
+        drawn.append(Fault(at_s, kind, length_s, source.random()))
     return drawn

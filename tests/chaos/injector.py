@@ -4,52 +4,76 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from producer.embedded import RunningValkey
+from tests.acceptance.origin import Origin
+from tests.chaos.destruction import Destroyed, flush_broker, flush_results, purge
 from tests.chaos.faults import Fault, Kind
-from tests.chaos.processes import Place, ProducerPlace, WorkerPlace
+from tests.chaos.processes import Ended, Place, ProducerPlace, WorkerPlace
+from tests.chaos.servers import Server, Undo
 
 P = TypeVar("P", bound=Place)
 
 #: A worker that was told to stop and runs on for so long will not stop by itself.
 STOP_PATIENCE_S = 30.0
+#: Between two ends of all connections.
+STORM_EVERY_S = 0.4
 PRODUCER_FAULTS = (Kind.KILL_PRODUCER, Kind.CUT_PRODUCER)
+#: They mean nothing once every job is accepted: a worker is killed instead.
+WHILE_JOBS_COME = (*PRODUCER_FAULTS, Kind.PURGE, Kind.KILL_LADEN_WORKER)
 
 
 class Injector:
     """`tick` it several times a second, from the main thread.
 
     Args:
+        broker, results: the servers.
+        pictures, slow_pictures: whose held pages stall: those of all jobs, and one of each bulk message.
+        in_hand: how many messages the worker with that process id holds.
         on_worker_killed: called with the process id and the time of each ``kill -9``, once the process has ended.
+        on_destroyed: called with what a purge or FLUSHALL has destroyed, and the time.
 
     Attributes:
         done: faults so far.
         stuck: workers that did not end after SIGTERM and were killed.
         unexpected: processes that ended without a fault, and how.
-        disturbances: from and until when each fault of a worker or of Valkey lasted, seconds.
+        disturbances: from and until when each fault of a worker or of a server lasted, seconds.
+        most_in_hand: messages that a worker held when it was killed.
     """
 
     def __init__(
         self,
         faults: Sequence[Fault],
         *,
-        valkey: RunningValkey,
+        broker: Server,
+        results: Server,
         workers: Sequence[WorkerPlace],
         producers: Sequence[ProducerPlace],
+        pictures: Origin,
+        slow_pictures: Origin,
+        in_hand: Callable[[int], int],
         on_worker_killed: Callable[[int, float], None],
+        on_destroyed: Callable[[list[Destroyed], float], None],
     ) -> None:
         self.done: Counter[Kind] = Counter()
         self.stuck = 0
-        self.unexpected: list[str] = []
+        self.unexpected: list[Ended] = []
         self.disturbances: list[tuple[float, float]] = []
+        self.most_in_hand = 0
         self._coming = list(faults)
-        self._valkey = valkey
+        self._broker = broker
+        self._results = results
         self._workers = workers
         self._producers = producers
+        self._pictures = pictures
+        self._slow_pictures = slow_pictures
+        self._in_hand = in_hand
         self._on_worker_killed = on_worker_killed
-        #: What undoes a fault, and when.
-        self._pending: list[tuple[float, Callable[[], None]]] = []
+        self._on_destroyed = on_destroyed
+        self._now_s = 0.0
+        #: What undoes a fault or goes on with it, and when.
+        self._pending: list[tuple[float, Undo]] = []
         self._stop_by_s: dict[str, float] = {}
 
     @property
@@ -60,26 +84,29 @@ class Injector:
 
     def tick(self, now_s: float) -> None:
         """Do what is due ``now_s`` seconds after the run began."""
+        self._now_s = now_s
         due = [undo for at_s, undo in self._pending if at_s <= now_s]
         self._pending = [(at_s, undo) for at_s, undo in self._pending if at_s > now_s]
         for undo in due:
             undo()
-        self._replace_ended(now_s)
+        self._replace_ended()
         if all(producer.is_done for producer in self._producers):
-            # Every job is accepted, and nobody is left to whom a producer's fault may happen.
-            self._coming = [fault for fault in self._coming if fault.kind not in PRODUCER_FAULTS]
+            self._coming = [
+                replace(fault, kind=Kind.KILL_WORKER) if fault.kind in WHILE_JOBS_COME else fault
+                for fault in self._coming
+            ]
         for fault in [fault for fault in self._coming if fault.at_s <= now_s]:
-            if self._happens(fault, now_s):
+            if self._happens(fault):
                 self.done[fault.kind] += 1
                 if fault.kind not in PRODUCER_FAULTS:
                     self.disturbances.append((now_s, now_s + fault.length_s))
                 self._coming.remove(fault)
 
-    def _replace_ended(self, now_s: float) -> None:
+    def _replace_ended(self) -> None:
         for worker in self._workers:
-            if worker.is_stopping and worker.is_running and now_s > self._stop_by_s[worker.name]:
+            if worker.is_stopping and worker.is_running and self._now_s > self._stop_by_s[worker.name]:
                 self.stuck += 1
-                self._on_worker_killed(worker.kill(), now_s)
+                self._kill(worker)
             if not worker.is_running:
                 self._replace(worker, expected=worker.is_stopping)
         for producer in self._producers:
@@ -88,53 +115,155 @@ class Injector:
 
     def _replace(self, place: Place, *, expected: bool) -> None:
         if not expected:
-            self.unexpected.append(f"{place.process.log.stem} {place.process.describe_exit()}")
+            self.unexpected.append(place.ended())
         place.replace()
 
-    def _happens(self, fault: Fault, now_s: float) -> bool:
-        """Try one fault; False when there is nobody now to whom it may happen."""
-        match fault.kind:
-            case Kind.RESTART_VALKEY:
-                if not self._valkey.process.is_running():
-                    return False
-                self._valkey.stop()
-                self._pending.append((now_s + fault.length_s, self._valkey.restart))
-                return True
-            case kind if kind in PRODUCER_FAULTS:
-                undisturbed = [place for place in self._producers if place.is_running and not place.line.is_cut]
-                producer = _drawn(fault, undisturbed)
-                return producer is not None and self._disturb_producer(fault, producer, now_s)
-            case _:
-                worker = _drawn(fault, [worker for worker in self._workers if worker.is_ready])
-                return worker is not None and self._disturb_worker(fault, worker, now_s)
+    def _kill(self, worker: WorkerPlace) -> None:
+        self._on_worker_killed(worker.kill(), self._now_s)
 
-    def _disturb_producer(self, fault: Fault, producer: ProducerPlace, now_s: float) -> bool:
+    def _happens(self, fault: Fault) -> bool:
+        """Try one fault; False when there is nobody now to whom it may happen."""
+        if fault.kind in PRODUCER_FAULTS:
+            return self._disturb_producer(fault)
+        match fault.kind:
+            case Kind.RESTART_BROKER | Kind.FREEZE_BROKER | Kind.FILL_BROKER | Kind.REFUSE_BROKER | Kind.STORM_BROKER:
+                return self._disturb_server(fault, self._broker)
+            case (
+                Kind.RESTART_RESULTS
+                | Kind.FREEZE_RESULTS
+                | Kind.FILL_RESULTS
+                | Kind.REFUSE_RESULTS
+                | Kind.STORM_RESULTS
+            ):
+                return self._disturb_server(fault, self._results)
+            case Kind.PURGE:
+                return self._purge(fault)
+            case Kind.FLUSH_BROKER | Kind.FLUSH_RESULTS:
+                return self._flush(fault)
+            case Kind.STALL_BULK:
+                return self._stall(fault, self._slow_pictures, then=lambda: True)
+            case Kind.KILL_LADEN_WORKER:
+                return self._stall(fault, self._pictures, then=self._kill_most_laden)
+            case _:
+                worker = _drawn(fault, self._ready)
+                return worker is not None and self._disturb_worker(fault, worker)
+
+    @property
+    def _ready(self) -> list[WorkerPlace]:
+        return [worker for worker in self._workers if worker.is_ready]
+
+    def _disturb_producer(self, fault: Fault) -> bool:
+        undisturbed = [place for place in self._producers if place.is_running and not place.is_cut]
+        if (producer := _drawn(fault, undisturbed)) is None:
+            return False
         if fault.kind is Kind.CUT_PRODUCER:
-            self._cut(producer, now_s + fault.length_s)
+            producer.cut()
+            self._later(fault.length_s, producer.restore)
         else:
             producer.kill()
             if not producer.is_done:  # it may have finished in the same moment
                 producer.replace()
         return True
 
-    def _disturb_worker(self, fault: Fault, worker: WorkerPlace, now_s: float) -> bool:
+    def _disturb_worker(self, fault: Fault, worker: WorkerPlace) -> bool:
         match fault.kind:
             case Kind.KILL_WORKER:
-                self._on_worker_killed(worker.kill(), now_s)
+                self._kill(worker)
                 worker.replace()
             case Kind.TERMINATE_WORKER:
                 worker.terminate()
-                self._stop_by_s[worker.name] = now_s + STOP_PATIENCE_S
+                self._stop_by_s[worker.name] = self._now_s + STOP_PATIENCE_S
             case Kind.FREEZE_WORKER:
                 worker.freeze()
-                self._pending.append((now_s + fault.length_s, worker.thaw))
+                self._later(fault.length_s, worker.thaw)
             case _:
-                self._cut(worker, now_s + fault.length_s)
+                # From both servers, or from one of them.
+                worker.cut(broker=fault.draw < 2 / 3, results=fault.draw > 1 / 3)
+                self._later(fault.length_s, worker.restore)
         return True
 
-    def _cut(self, place: Place, until_s: float) -> None:
-        place.line.cut()
-        self._pending.append((until_s, place.line.restore))
+    def _disturb_server(self, fault: Fault, server: Server) -> bool:
+        if server.is_disturbed:
+            return False
+        match fault.kind:
+            case Kind.RESTART_BROKER | Kind.RESTART_RESULTS:
+                undo = server.leave()
+            case Kind.FREEZE_BROKER | Kind.FREEZE_RESULTS:
+                undo = server.freeze()
+            case Kind.FILL_BROKER | Kind.FILL_RESULTS:
+                undo = server.fill()
+            case Kind.REFUSE_BROKER | Kind.REFUSE_RESULTS:
+                undo = server.refuse(fault.draw)
+            case _:
+                undo = self._storm(fault, server)
+        self._occupy(server, fault.length_s, undo)
+        return True
+
+    def _storm(self, fault: Fault, server: Server) -> Undo:
+        for number in range(int(fault.length_s / STORM_EVERY_S)):
+            self._later(number * STORM_EVERY_S, server.end_connections)
+        return server.end_connections
+
+    def _occupy(self, server: Server, length_s: float, undo: Undo) -> None:
+        server.is_disturbed = True
+
+        def over() -> None:
+            undo()
+            server.is_disturbed = False
+
+        self._later(length_s, over)
+
+    def _purge(self, fault: Fault) -> bool:
+        """Have messages wait, while every worker that is well is suspended for less than a lease, and purge them."""
+        workers = self._ready
+        if self._broker.is_disturbed or not workers:
+            return False
+        for worker in workers:
+            worker.freeze()
+
+        def undo() -> None:
+            self._on_destroyed(purge(self._broker), self._now_s)
+            for worker in workers:
+                worker.thaw()
+
+        self._occupy(self._broker, fault.length_s, undo)
+        return True
+
+    def _flush(self, fault: Fault) -> bool:
+        server, flush = (
+            (self._broker, flush_broker) if fault.kind is Kind.FLUSH_BROKER else (self._results, flush_results)
+        )
+        if server.is_disturbed:
+            return False
+        self._on_destroyed(flush(server), self._now_s)
+        return True
+
+    def _stall(self, fault: Fault, pictures: Origin, *, then: Callable[[], bool]) -> bool:
+        if not pictures.hold.is_set():
+            return False
+        pictures.hold_back()
+
+        def release() -> None:
+            if then():
+                pictures.hold.set()
+            else:
+                self._later(0.0, release)
+
+        self._later(fault.length_s, release)
+        return True
+
+    def _kill_most_laden(self) -> bool:
+        if not self._broker.is_reachable or not (workers := self._ready):
+            return False
+        counts = {worker.process.pid: self._in_hand(worker.process.pid) for worker in workers}
+        laden = max(workers, key=lambda worker: counts[worker.process.pid])
+        self.most_in_hand = max(self.most_in_hand, counts[laden.process.pid])
+        self._kill(laden)
+        laden.replace()
+        return True
+
+    def _later(self, delay_s: float, what: Undo) -> None:
+        self._pending.append((self._now_s + delay_s, what))
 
 
 def _drawn(fault: Fault, places: Sequence[P]) -> P | None:

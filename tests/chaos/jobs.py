@@ -1,4 +1,4 @@
-"""What is asked: job n of a run, its picture and labels, and the ranking that is right."""
+"""What is asked: job n of a run, who sends it, its pictures and labels, and the rankings that are right."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import io
 import random
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from PIL import Image
 
-from producer.contract import DEFAULT_TEMPLATE
+from producer.answers import Answer
+from producer.contract import DEFAULT_TEMPLATE, Queue
 from producer.contract.labels import fill
+from producer.errors import JobFailed
 from tests.chaos.null_model import SIDE_PIXELS, NullModel
 from worker.ranking import rank, scores
 
+Sender = Literal["client", "plain"]
+#: Each sends every third job: two programs that use our client, and one that knows Celery only.
+SENDERS: tuple[Sender, ...] = ("client", "client", "plain")
+#: Every fourth job of the plain program is a bulk message of so many pictures.
+BULK_EVERY, BULK_PICTURES = 12, 6
 PICTURES = 8
 QUESTIONS = 50
 LABELS = (
@@ -38,17 +46,36 @@ LABELS = (
 
 @dataclass(frozen=True, slots=True)
 class ChaosJob:
-    """One job; its number and the run's seed say everything about it."""
+    """One job; its number and the run's seed say everything about it.
+
+    Attributes:
+        picture: its path; of a bulk message that of the first picture.
+        pictures: of a bulk message all of them, of which the last is on a server that may stall; otherwise that one.
+    """
 
     id: str
-    picture: str
+    sender: Sender
+    queue: Queue
+    pictures: list[str]
     labels: list[str]
+
+    @property
+    def picture(self) -> str:
+        return self.pictures[0]
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether it is one message of many pictures."""
+        return len(self.pictures) > 1
 
 
 def job(seed: int, number: int) -> ChaosJob:
     """Job ``number`` of the run with this seed."""
     labels = random.Random(number % QUESTIONS).sample(LABELS, 4)
-    return ChaosJob(job_id(seed, number), f"/{number % PICTURES}.png", labels)
+    is_bulk = number % BULK_EVERY == BULK_EVERY - 1
+    pictures = [f"/{(number + more) % PICTURES}.png" for more in range(BULK_PICTURES if is_bulk else 1)]
+    queue: Queue = "bulk" if is_bulk else "high" if number % 10 == 0 else "default"
+    return ChaosJob(job_id(seed, number), SENDERS[number % len(SENDERS)], queue, pictures, labels)
 
 
 def job_id(seed: int, number: int) -> str:
@@ -61,21 +88,52 @@ def number_of(job_id: str) -> int:
     return int(job_id.rpartition("-")[2])
 
 
+def is_of_our_client(job_id: str) -> bool:
+    """Whether our client has sent it, which can be asked about it; a plain client's cannot."""
+    return job(0, number_of(job_id)).sender == "client"
+
+
 def pages() -> dict[str, tuple[str, bytes]]:
     """The pictures, for `tests.acceptance.origin.Origin`."""
     return {f"/{number}.png": ("image/png", _png(number)) for number in range(PICTURES)}
 
 
-@cache
 def right_ranking(number: int) -> list[str]:
     """The labels of job ``number`` in the order in which every worker has to put them."""
-    asked = job(0, number)
+    return _ranking(number % PICTURES, number % QUESTIONS)
+
+
+@cache
+def _ranking(picture: int, question: int) -> list[str]:
+    labels = job(0, question).labels
     model = NullModel()
-    with Image.open(io.BytesIO(_png(number % PICTURES))) as image:
+    with Image.open(io.BytesIO(_png(picture))) as image:
         vectors = model.embed_images([model.prepare(image)])
-    texts = model.embed_texts([fill(DEFAULT_TEMPLATE, label) for label in asked.labels])
-    ranking = rank(asked.labels, scores(model.logits(vectors[0], texts), model.scoring), None)
-    return [score.label for score in ranking]
+    texts = model.embed_texts([fill(DEFAULT_TEMPLATE, label) for label in labels])
+    return [score.label for score in rank(labels, scores(model.logits(vectors[0], texts), model.scoring), None)]
+
+
+def mistakes(answer: Answer, number: int) -> list[str]:
+    """What is wrong with the answer of job ``number``. A failure that may be tried again is not, unlike any other."""
+    asked = job(0, number)
+    if answer.state != "succeeded":
+        return [] if _may_be(answer.error) else [getattr(answer.error, "code", answer.state)]
+    if not asked.is_bulk:
+        ranked = [score.label for score in answer.result().ranking]
+        return [] if ranked == right_ranking(number) else ["another ranking"]
+    found: list[str] = []
+    for more, outcome in enumerate(answer.outcomes(asked.pictures)):
+        if outcome.result is None:
+            found += [] if _may_be(outcome.error) else [getattr(outcome.error, "code", "no outcome")]
+        elif [score.label for score in outcome.result.ranking] != _ranking(
+            (number + more) % PICTURES, number % QUESTIONS
+        ):
+            found.append("another ranking")
+    return found
+
+
+def _may_be(error: Exception | None) -> bool:
+    return isinstance(error, JobFailed) and error.retryable
 
 
 def _png(number: int) -> bytes:

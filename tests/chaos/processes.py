@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from producer.embedded import RunningValkey
@@ -13,14 +14,30 @@ from producer.processes.child import ChildProcess
 from tests.chaos.proxy import Line
 
 ROOT = Path(__file__).parents[2]
+#: Of a log, for people: what a process said before it ended.
+LAST_LINES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A process that has ended: its name, how, and the last lines of its log."""
+
+    name: str
+    how: str
+    last_lines: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.how}:\n{self.last_lines}"
 
 
 class Place:
-    """One process at a time, which reaches Valkey through a line of its own; the first one runs at once.
+    """One process at a time, which reaches each Valkey through a line of its own; the first one runs at once.
 
     Args:
         name: of the place; the process that runs there n-th logs to ``<name>.<n>.log``.
         module_arguments: what follows ``python -m``.
+        valkey, line: the broker's.
+        results: the server and the line of the answers; None where the broker's has them, too.
         folder: where logs and files of the run lie.
     """
 
@@ -31,18 +48,20 @@ class Place:
         *,
         valkey: RunningValkey,
         line: Line,
+        results: tuple[RunningValkey, Line] | None = None,
         environment: Mapping[str, str],
         folder: Path,
     ) -> None:
         self.name = name
         self.line = line
+        self._results_line = results[1] if results else line
         self._module_arguments = module_arguments
         self._folder = folder
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NAMESHOT_", "NULL_"))}
         self._environment = {
             **inherited,
             "NAMESHOT_BROKER_URL": _through(line, valkey, 0),
-            "NAMESHOT_RESULT_BACKEND": _through(line, valkey, 1),
+            "NAMESHOT_RESULT_BACKEND": _through(results[1], results[0], 0) if results else _through(line, valkey, 1),
             "PYTHONUNBUFFERED": "1",
             **environment,
         }
@@ -54,6 +73,22 @@ class Place:
         """Whether its process has not ended."""
         return self.process.is_running()
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it cannot reach one of the servers."""
+        return self.line.is_cut or self._results_line.is_cut
+
+    def cut(self, *, broker: bool = True, results: bool = True) -> None:
+        """Break its connections, and each new one until `restore`."""
+        for line, is_meant in ((self.line, broker), (self._results_line, results)):
+            if is_meant:
+                line.cut()
+
+    def restore(self) -> None:
+        """Let connections through again."""
+        for line in (self.line, self._results_line):
+            line.restore()
+
     def kill(self) -> int:
         """``kill -9``; returns the process id once it has ended."""
         pid = self.process.pid
@@ -63,6 +98,11 @@ class Place:
     def replace(self) -> None:
         """Start the next process; the one before it has ended."""
         self.process = self._start()
+
+    def ended(self) -> Ended:
+        """How its process has ended."""
+        lines = self.process.log.read_text(errors="replace").splitlines()
+        return Ended(self.process.log.stem, self.process.describe_exit(), "\n".join(lines[-LAST_LINES:]))
 
     def _start(self) -> ChildProcess:
         self._starts += 1
@@ -84,7 +124,14 @@ class WorkerPlace(Place):
     """
 
     def __init__(
-        self, number: int, *, valkey: RunningValkey, line: Line, settings: Mapping[str, str], folder: Path
+        self,
+        number: int,
+        *,
+        valkey: RunningValkey,
+        line: Line,
+        results: tuple[RunningValkey, Line] | None = None,
+        settings: Mapping[str, str],
+        folder: Path,
     ) -> None:
         name = f"worker-{number}"
         self._ready_file = folder / f"{name}.ready"
@@ -95,6 +142,7 @@ class WorkerPlace(Place):
             ["celery", "-A", "tests.chaos.null_worker", "worker", "-n", f"{name}@%h"],
             valkey=valkey,
             line=line,
+            results=results,
             environment={
                 "NAMESHOT_READY_FILE": str(self._ready_file),
                 "NAMESHOT_METRICS_PORT": "0",
@@ -106,7 +154,7 @@ class WorkerPlace(Place):
     @property
     def is_ready(self) -> bool:
         """Whether it runs, takes jobs, and nothing is being done to it."""
-        undisturbed = not (self.is_frozen or self.is_stopping or self.line.is_cut)
+        undisturbed = not (self.is_frozen or self.is_stopping or self.is_cut)
         return undisturbed and self._ready_file.exists() and self.is_running
 
     def terminate(self) -> None:
@@ -139,7 +187,15 @@ class ProducerPlace(Place):
     """
 
     def __init__(
-        self, number: int, kind: str, arguments: Sequence[str], *, valkey: RunningValkey, line: Line, folder: Path
+        self,
+        number: int,
+        kind: str,
+        arguments: Sequence[str],
+        *,
+        valkey: RunningValkey,
+        line: Line,
+        results: tuple[RunningValkey, Line] | None = None,
+        folder: Path,
     ) -> None:
         name = f"producer-{number}"
         self.accepted = folder / f"{name}.accepted"
@@ -148,6 +204,7 @@ class ProducerPlace(Place):
             ["tests.chaos.producing", kind, "--accepted", str(self.accepted), *arguments],
             valkey=valkey,
             line=line,
+            results=results,
             environment={},
             folder=folder,
         )

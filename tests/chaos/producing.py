@@ -17,10 +17,13 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from producer import BrokerUnavailable, Client, QueueFull
-from tests.chaos.jobs import ChaosJob, job
+from producer.contract import CLASSIFY, CLASSIFY_MANY, queue_name
+from tests.chaos.jobs import SENDERS, ChaosJob, Sender, job
 
 #: What a web app's own retry would wait.
 RETRY_DELAY_S = 0.2
+#: What a submission raises that may be tried again.
+LATER = (BrokerUnavailable, QueueFull, OperationalError, redis.RedisError)
 
 Send = Callable[[ChaosJob], object]
 
@@ -28,7 +31,7 @@ Send = Callable[[ChaosJob], object]
 def main() -> None:
     """Submit jobs ``share``, ``share + shares``, … below ``jobs``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("client", "plain"))
+    parser.add_argument("kind", choices=sorted(set(SENDERS)))
     parser.add_argument("--accepted", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--jobs", type=int, required=True)
@@ -37,8 +40,10 @@ def main() -> None:
     parser.add_argument("--first-at", type=float, required=True, help="seconds since the epoch")
     parser.add_argument("--every-s", type=float, required=True, help="between two jobs of the run")
     parser.add_argument("--pictures", required=True, help="URL before a picture's path")
+    parser.add_argument("--slow-pictures", required=True, help="likewise, of the last picture of a bulk message")
     arguments = parser.parse_args()
-    send = (our_client if arguments.kind == "client" else plain_celery)(arguments.pictures)
+    pictures = (arguments.pictures, arguments.slow_pictures)
+    send = sender(arguments.kind, pictures, os.environ["NAMESHOT_BROKER_URL"])
     file = os.open(arguments.accepted, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     known = set(arguments.accepted.read_text().split())
     for number in range(arguments.share, arguments.jobs, arguments.shares):
@@ -49,33 +54,57 @@ def main() -> None:
             os.write(file, f"{asked.id}\n".encode())
 
 
-def submit_until_accepted(send: Send, asked: ChaosJob) -> None:
+def submit_until_accepted(send: Send, asked: ChaosJob, say: Callable[[str], None] = print) -> None:
     """Repeat the submission while Redis cannot be reached or the queue is full."""
     while True:
         try:
             send(asked)
-        except (BrokerUnavailable, QueueFull, OperationalError, redis.RedisError) as error:
-            print(f"{asked.id}: {type(error).__name__}: {error}")
+        except LATER as error:
+            say(f"{asked.id}: {type(error).__name__}: {error}")
             time.sleep(RETRY_DELAY_S)
         else:
             return
 
 
-def our_client(pictures: str) -> Send:
+def sender(kind: Sender, pictures: tuple[str, str], broker_url: str) -> Send:
+    """What sends one job, once; ``pictures`` are the URLs before the paths of ordinary pictures and slow ones."""
+    return our_client(pictures) if kind == "client" else plain_celery(pictures, broker_url)
+
+
+def our_client(pictures: tuple[str, str]) -> Send:
     """`producer.Client`, configured by the environment."""
     client = Client()
-    return lambda asked: client.submit(pictures + asked.picture, asked.labels, job_id=asked.id)
+    return lambda asked: client.submit(pictures[0] + asked.picture, asked.labels, job_id=asked.id, queue=asked.queue)
 
 
-def plain_celery(pictures: str) -> Send:
-    """A Celery client that knows the task's name and the queue's."""
-    app = Celery("somebody-else", broker=os.environ["NAMESHOT_BROKER_URL"])
-    return lambda asked: app.send_task(
-        "nameshot.classify",
-        kwargs={"image": pictures + asked.picture, "candidate_labels": asked.labels},
-        queue="nameshot.default",
-        task_id=asked.id,
-    )
+def plain_celery(pictures: tuple[str, str], broker_url: str) -> Send:
+    """A Celery client that knows the tasks' names and the queues'.
+
+    kombu's channels may fail for good after an outage, with any error: then the program makes another app.
+    """
+    apps = [Celery("somebody-else", broker=broker_url)]
+
+    def send(asked: ChaosJob) -> None:
+        urls = [pictures[0] + picture for picture in asked.pictures]
+        if asked.is_bulk:
+            urls[-1] = pictures[1] + asked.pictures[-1]
+        try:
+            apps[0].send_task(
+                CLASSIFY_MANY if asked.is_bulk else CLASSIFY,
+                kwargs={
+                    **({"images": urls} if asked.is_bulk else {"image": urls[0]}),
+                    "candidate_labels": asked.labels,
+                },
+                queue=queue_name("nameshot", asked.queue),
+                task_id=asked.id,
+            )
+        except LATER:
+            raise
+        except Exception as error:
+            apps[0] = Celery("somebody-else", broker=broker_url)
+            raise OperationalError(f"{type(error).__name__}: {error}") from error
+
+    return send
 
 
 if __name__ == "__main__":

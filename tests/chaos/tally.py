@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from producer.answers import Answer
 from producer.contract import answer_key
-from producer.embedded import RunningValkey
-from tests.chaos.jobs import number_of, right_ranking
+from tests.chaos.destruction import Destroyed
+from tests.chaos.jobs import mistakes, number_of
+from tests.chaos.servers import Server
 
 CHUNK = 500
-READ_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +81,35 @@ class Tally:
     the other at the end.
 
     Args:
+        results: the server of the answers.
         executions: the file in which null workers note what they take and run.
         accepted: the files in which producers note what was accepted.
 
     Attributes:
         accepted: ids whose submission returned.
-        runs: how often each job's image was embedded.
+        gone: ids that were destroyed, and neither answered nor sent again since.
+        gone_until_s: when each was that was gone for a time, by `time.monotonic`.
+        destroyed: how many messages and answers were destroyed in all.
+        runs: how often each single job's image was embedded.
         kills: see `worker_killed`.
     """
 
-    def __init__(self, valkey: RunningValkey, executions: Path, accepted: Iterable[Path]) -> None:
+    def __init__(self, results: Server, executions: Path, accepted: Iterable[Path]) -> None:
         self.accepted: set[str] = set()
+        self.gone: set[str] = set()
+        self.gone_until_s: dict[str, float] = {}
+        self.destroyed: Counter[str] = Counter()
         self.runs: Counter[str] = Counter()
         self.kills: list[WorkerKill] = []
         self._first: dict[str, Seen] = {}
         self._waiting: set[str] = set()
+        self._newly_accepted: set[str] = set()
         #: Who took each job, and when, in order.
         self._takers: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         self._executions = Lines(executions)
         self._accepted = [Lines(file) for file in accepted]
-        self._answers = redis.Redis.from_url(
-            valkey.result_backend, retry=Retry(NoBackoff(), 0), socket_timeout=READ_TIMEOUT_S
-        )
+        self._results = results
+        self._answers = results.connect()
 
     @property
     def answered(self) -> int:
@@ -115,27 +121,66 @@ class Tally:
         """Accepted or taken jobs without one."""
         return len(self._waiting)
 
-    def poll(self, now_s: float) -> None:
-        """Read what is new. While Valkey is away, its part waits for the next poll."""
+    @property
+    def alive(self) -> set[str]:
+        """Accepted jobs without an answer that nobody has destroyed: each has to be somewhere."""
+        return (self._waiting & self.accepted) - self.gone
+
+    def is_answered(self, job_id: str) -> bool:
+        """Whether the job has a terminal answer, as far as is known."""
+        return job_id in self._first
+
+    def take_accepted(self) -> set[str]:
+        """What was accepted since this was asked last."""
+        new, self._newly_accepted = self._newly_accepted, set()
+        return new
+
+    def poll(self, now_s: float) -> bool:
+        """Read what is new; False while the results' server is away, whose part waits for the next poll."""
         new: set[str] = set()
         for lines in self._accepted:
-            accepted = set(lines)
-            self.accepted |= accepted
-            new |= accepted
+            new.update(lines)
+        self.accepted |= new
+        self._newly_accepted |= new
+        self._waiting |= new - self._first.keys()
         for line in self._executions:
             job_id, pid, event = line.split()
             if event == "run":
                 self.runs[job_id] += 1
             else:
                 self._takers[job_id].append((int(pid), now_s))
-                new.add(job_id)
-        self._waiting |= new - self._first.keys()
+                if job_id not in self._first:
+                    self._waiting.add(job_id)
+        if not self._results.is_reachable:
+            return False
         try:
             for job_id, payload in self._terminal(sorted(self._waiting)):
                 self._first[job_id] = Seen(payload, now_s)
                 self._waiting.discard(job_id)
+                self.back(job_id)
         except redis.RedisError:
-            return
+            return False
+        return True
+
+    def note_destroyed(self, destroyed: Destroyed, now_s: float) -> None:
+        """Expect no answer of these jobs until they are sent again, or no longer the one that stood."""
+        self.poll(now_s)
+        if destroyed.is_answer:
+            self.destroyed["answers"] += len(destroyed.job_ids)
+            for job_id in destroyed.job_ids:
+                self._first.pop(job_id, None)
+            self._waiting |= destroyed.job_ids
+            self.gone |= destroyed.job_ids
+        else:
+            lost = destroyed.job_ids - self._first.keys()
+            self.destroyed["messages"] += len(lost)
+            self.gone |= lost
+
+    def back(self, job_id: str) -> None:
+        """It was accepted anew, or is answered."""
+        if job_id in self.gone:
+            self.gone.discard(job_id)
+            self.gone_until_s[job_id] = time.monotonic()
 
     def worker_killed(self, pid: int, now_s: float) -> None:
         """Note what a worker that was just killed was the last to take, and had not answered."""
@@ -174,13 +219,13 @@ class Tally:
         lost = [job_id for job_id in self.accepted if job_id not in final]
         changed = [job_id for job_id, seen in self._first.items() if final.get(job_id) != seen.payload]
         failed: Counter[str] = Counter()
-        wrong: list[str] = []
+        wrong: dict[str, str] = {}
         for job_id, payload in final.items():
             answer = Answer.from_meta(payload, job_id)
             if answer.state != "succeeded":
                 failed[getattr(answer.error, "code", answer.state)] += 1
-            elif [score.label for score in answer.result().ranking] != right_ranking(number_of(job_id)):
-                wrong.append(job_id)
+            if found := mistakes(answer, number_of(job_id)):
+                wrong[job_id] = ", ".join(sorted(set(found)))
         return Verdict(lost, changed, wrong, failed)
 
     def _terminal(self, job_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -209,11 +254,17 @@ class Verdict:
     Attributes:
         lost: accepted, and without a terminal answer.
         changed: had another terminal answer, or one more, than stands at the end.
-        wrong: succeeded with a ranking that the picture and labels do not have.
+        wrong: succeeded with a ranking that the picture and labels do not have, or failed for good; and how. No job
+            is to blame for anything, so that ``poisoned`` is among them.
         failed: terminal answers that are no success, by code.
     """
 
     lost: list[str]
     changed: list[str]
-    wrong: list[str]
+    wrong: dict[str, str]
     failed: Counter[str]
+
+    @property
+    def poisoned(self) -> list[str]:
+        """Jobs that were found guilty of deaths."""
+        return [job_id for job_id, how in self.wrong.items() if "poisoned" in how]

@@ -18,7 +18,7 @@ OURS = DeliveryKeys("nameshot", "us/n1")
 
 def take(broker: redis.Redis, tag: str, queues: tuple[str, ...] = (QUEUE,), keys: DeliveryKeys = OURS) -> Any:
     names = (*queues, *map(rung_name, queues), *map(taken_name, queues))
-    names += (keys.lease, keys.in_flight, keys.suspects, keys.in_hand)
+    names += (keys.lease, keys.in_flight, keys.suspects, keys.in_hand, keys.workers)
     return broker.eval(TAKE, len(names), *names, tag, MAX_MESSAGE_BYTES, len(queues), keys.worker)
 
 

@@ -128,6 +128,42 @@ def test_a_worker_of_the_version_before_is_noted_for_a_day(broker: redis.Redis) 
     assert 86_000 < broker.ttl(mixed_key("nameshot")) <= 86_400
 
 
+def test_what_a_worker_of_the_version_before_returns_is_not_counted_again(broker: redis.Redis) -> None:
+    broker.set(US.lease, 1)
+    broker.lpush(QUEUE, message("returned"), message("new"))
+    broker.set(taken_name(QUEUE), 1)
+    broker.hset(IN_HAND, "returned", PEER.worker)
+
+    take(broker, "first", (QUEUE,), US)
+    assert broker.get(taken_name(QUEUE)) == b"1"
+    assert broker.hget(IN_HAND, "returned") == US.worker.encode()
+    take(broker, "second", (QUEUE,), US)
+    assert broker.get(taken_name(QUEUE)) == b"2"
+
+
+def test_a_second_message_of_an_id_is_counted_while_a_living_worker_has_the_first(broker: redis.Redis) -> None:
+    broker.set(US.lease, 1)
+    broker.sadd(US.workers, PEER.worker)
+    broker.lpush(QUEUE, message("sent twice"))
+    broker.set(taken_name(QUEUE), 1)
+    broker.hset(IN_HAND, "sent twice", PEER.worker)
+
+    take(broker, "second", (QUEUE,), US)
+    assert broker.get(taken_name(QUEUE)) == b"2"
+
+
+def test_clients_are_told_for_a_day_once_what_a_dead_worker_held_was_returned_uncounted(broker: redis.Redis) -> None:
+    broker.sadd(US.workers, US.worker)
+    broker.hset(IN_HAND, mapping={"due": "postponed 1", "served": "returned default 0"})
+    Upkeep(broker, US).sweep()
+    assert not broker.exists(mixed_key("nameshot"))
+
+    broker.hset(IN_HAND, "returned", PEER.worker)
+    Upkeep(broker, US).sweep()
+    assert not broker.exists(IN_HAND)
+    assert 86_000 < broker.ttl(mixed_key("nameshot")) <= 86_400
+
+
 def test_of_a_forgotten_job_no_message_of_its_life_and_no_dead_letter_is_left(broker: redis.Redis) -> None:
     others = [message(f"other-{number}") for number in range(1_000)]
     broker.lpush(QUEUE, *others, message("job", "first"), message("job", "second"), *others)

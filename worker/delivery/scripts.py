@@ -16,15 +16,16 @@ from worker.delivery.lua import JOB_ID, KEEP_LETTER, PARTS, PUT_BACK, WHEREABOUT
 #: Takes the first waiting message, for a worker whose lease stands: what others may reclaim is not added to.
 #: KEYS: the queues in the order to look at; in the same order the lists of what has rung (`worker.delivery.doorbell`),
 #: which is older than what waits, and the counters; then the taker's lease, its messages in flight, the suspects, where
-#: jobs are. ARGV: the beginning of the delivery tag; the bytes above which a message is taken and not sent; how many
-#: queues; the taker's name.
+#: jobs are, the set of workers. ARGV: the beginning of the delivery tag; the bytes above which a message is taken and
+#: not sent; how many queues; the taker's name.
+#: A message is not counted again that a worker of an older version has put back: it lets stand that a dead one has it.
 #: Returns {queue, message, deaths, deaths alone, bytes, delivery tag}; nil when no message waits; 0 without a lease.
 TAKE: Final = (
     JOB_ID
     + WHEREABOUTS
     + """
 local queues = tonumber(ARGV[3])
-local lease, in_flight, suspects, in_hand = unpack(KEYS, 3 * queues + 1)
+local lease, in_flight, suspects, in_hand, workers = unpack(KEYS, 3 * queues + 1)
 if redis.call('EXISTS', lease) == 0 then return 0 end
 if redis.call('EXISTS', unpack(KEYS, 1, 2 * queues)) == 0 then return end
 local kind = redis.call('TYPE', in_flight).ok
@@ -43,7 +44,10 @@ for i = 1, queues do
     local known = indexed(id)
     local tag = known and ARGV[1] .. ' ' .. known or ARGV[1]
     redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. raw)
-    redis.pcall('INCR', KEYS[2 * queues + i])
+    local holder = known and redis.pcall('HGET', in_hand, known)
+    local is_counted = type(holder) == 'string' and not string.find(holder, ' ', 1, true)
+      and redis.pcall('SISMEMBER', workers, holder) == 0
+    if not is_counted then redis.pcall('INCR', KEYS[2 * queues + i]) end
     note(in_hand, known, ARGV[4])
     local deaths = id and redis.pcall('HMGET', suspects, id, 'alone ' .. id) or {}
     return {KEYS[i], is_read and raw or '', tonumber(deaths[1]) or 0, tonumber(deaths[2]) or 0, #raw, tag}

@@ -124,7 +124,8 @@ class AtomicChannel(Declaring):
             return
         queues = self._queues_in_order(first=self._doorbell.answer() if self._doorbell else None)
         rung, counters = map(rung_name, queues), map(taken_name, queues)
-        names = (*queues, *rung, *counters, self.keys.lease, self.keys.in_flight, self.keys.suspects, self.keys.in_hand)
+        keys = self.keys
+        names = (*queues, *rung, *counters, keys.lease, keys.in_flight, keys.suspects, keys.in_hand, keys.workers)
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
         arguments = (uuid4().hex, MAX_MESSAGE_BYTES, len(queues), self.keys.worker)

@@ -116,8 +116,8 @@ class Upkeep:
         workers = self._client.smembers(self._keys.workers)
         doubtful = [part for job_id, where in entries.items() if where not in workers for part in (job_id, where)]
         if doubtful:
-            names = (self._keys.in_hand, self._keys.workers, *self._keys.counters)
-            self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, *doubtful)
+            names = (self._keys.in_hand, self._keys.workers, *self._keys.counters, self._keys.mixed)
+            self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, MIXED_MS, *doubtful)
 
     def name_lists_that_are_not_served(self) -> None:
         """Say once of each list that a client seems to send to by mistake that its messages are not taken.

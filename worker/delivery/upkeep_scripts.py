@@ -63,13 +63,15 @@ return moved
 
 #: Removes what is noted of jobs that are nowhere any more: held by a worker that is not listed, postponed to a time
 #: long past, returned to a queue that has served them since. Only a worker of an older version, another program's
-#: purge, or a queue that was deleted can leave such a thing.
-#: KEYS: where jobs are, the set of workers, the counters of high, default and bulk. ARGV: seconds since the epoch of
-#: what counts as long past; then for each job its id and what is noted. Returns how many were removed.
+#: purge, or a queue that was deleted can leave such a thing. What a worker is said to hold that is not listed, an older
+#: one has put back uncounted: the job may wait although its number has passed, so clients are told to trust no number.
+#: KEYS: where jobs are, the set of workers, the counters of high, default and bulk, what tells clients so. ARGV:
+#: seconds since the epoch of what counts as long past, for how many milliseconds clients are told so; then for each job
+#: its id and what is noted. Returns how many were removed.
 SWEEP: Final = """
 local counters = {high = KEYS[3], default = KEYS[4], bulk = KEYS[5]}
-local removed = 0
-for i = 2, #ARGV, 2 do
+local removed, is_mixed = 0, false
+for i = 3, #ARGV, 2 do
   local id, where = ARGV[i], ARGV[i + 1]
   local until_s = string.match(where, '^postponed ([%d.]+)$')
   local queue, number = string.match(where, '^returned (%a+) (-?%d+)$')
@@ -85,8 +87,10 @@ for i = 2, #ARGV, 2 do
   if is_stale and redis.call('HGET', KEYS[1], id) == where then
     redis.call('HDEL', KEYS[1], id)
     removed = removed + 1
+    is_mixed = is_mixed or not (until_s or queue)
   end
 end
+if is_mixed then redis.call('SET', KEYS[6], 1, 'PX', ARGV[2]) end
 return removed
 """
 

@@ -1,0 +1,188 @@
+"""What the system says of its jobs, held against what is known: once a second, while everything fails.
+
+*Hidden* is an accepted job without an answer that the backlog does not count. A job that a purge or FLUSHALL has
+destroyed is forgiven, if its waiter is told so in time; of no other job may a waiter be told that it is unknown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import redis
+
+from producer import BrokerUnavailable, Client
+from producer.contract import QUEUES, claim_key, in_hand_key, place_key, queue_name, rung_name, taken_name
+from tests.chaos.destruction import PREFIX, Destroyed
+from tests.chaos.jobs import is_of_our_client, job, number_of
+from tests.chaos.servers import Server
+from tests.chaos.tally import Tally
+from tests.chaos.waiters import Told, Waiters
+from tests.chaos.whereabouts import whereabouts
+
+#: Between what a thread was told and what another has seen.
+SETTLE_S = 2.0
+#: While both servers serve: until then at the latest a waiter knows of its job's end.
+TELL_S = 60.0
+#: Moments whose jobs are looked for, which takes long.
+FEW = 20
+
+
+@dataclass(slots=True)
+class Promise:
+    """That whoever waits for these jobs will be told, from when on that is due on the clock of undisturbed seconds."""
+
+    destroyed: Destroyed
+    open: set[str]
+    due_from_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A moment at which fewer jobs were counted than there are.
+
+    Attributes:
+        places: where their messages were found a moment later; see `whereabouts`.
+    """
+
+    at_s: float
+    alive: int
+    counted: int
+    places: Counter[str]
+
+    @property
+    def jobs(self) -> int:
+        """How many, at least."""
+        return self.alive - self.counted
+
+
+class Accounts:
+    """`tick` it several times a second and have it `look` once a second, from the main thread.
+
+    Attributes:
+        looks: how often the backlog was counted.
+        hidden: the moments at which it was too small.
+        falsely_unknown: jobs that were called unknown and were not, with what Redis held of them.
+        not_told: jobs whose waiters were not told in time.
+        told: how many waiters were told of a job's end.
+        slowest_told_s: of these, in undisturbed seconds from when it was due.
+    """
+
+    def __init__(self, broker: Server, results: Server, tally: Tally, waiters: Waiters) -> None:
+        self.looks = 0
+        self.hidden: list[Hidden] = []
+        self.falsely_unknown: dict[str, str] = {}
+        self.not_told: set[str] = set()
+        self.told = 0
+        self.slowest_told_s = 0.0
+        self._broker = broker
+        self._servers = (broker, results)
+        self._tally = tally
+        self._waiters = waiters
+        self._client = Client(broker.url, results.url)
+        self._observer = broker.connect()
+        self._promises: list[Promise] = []
+        #: Undisturbed seconds so far, and the last time that was counted.
+        self._clock_s = 0.0
+        self._looked_at_s = 0.0
+
+    def note_destroyed(self, found: Iterable[Destroyed], now_s: float) -> None:
+        """Some jobs are no more."""
+        for destroyed in found:
+            self._tally.note_destroyed(destroyed, now_s)
+            gone = destroyed.job_ids & self._tally.gone
+            ours = {job_id for job_id in gone if is_of_our_client(job_id)}
+            self._waiters.send_plainly(gone - ours)
+            is_due = destroyed.queue is None
+            self._promises.append(Promise(destroyed, ours, self._clock_s if is_due else None))
+            if is_due and not destroyed.is_answer:  # claims and counters are no more, either
+                for promise in self._promises:
+                    promise.due_from_s = promise.due_from_s if promise.due_from_s is not None else self._clock_s
+
+    def tick(self) -> None:
+        """Judge what waiters were told, and have the job sent again."""
+        waiters, tally = self._waiters, self._tally
+        while waiters.sent_again:
+            tally.back(waiters.sent_again.popleft())
+        while waiters.told and waiters.told[0].at_s < time.monotonic() - SETTLE_S:
+            told = waiters.told.popleft()
+            if self._was_gone(told):
+                self._keep(told.job_id)
+            else:
+                self.falsely_unknown[told.job_id] = self._traces(told.job_id)
+            waiters.send_again(told.job_id)
+
+    def look(self, now_s: float, *, is_quiet: bool) -> None:
+        """Count the backlog, and look which promises are due and which are broken."""
+        if not any(server.is_disturbed for server in self._servers):
+            self._clock_s += now_s - self._looked_at_s
+        self._looked_at_s = now_s
+        self._waiters.follow(job_id for job_id in self._tally.gone if is_of_our_client(job_id))
+        if not self._broker.is_reachable:
+            return
+        try:
+            alive = self._tally.alive
+            counted = self._client.backlog().total
+            if self._tally.poll(now_s):  # otherwise a job may have been answered that is not known to be
+                self._count(now_s, alive & self._tally.alive, counted)
+            passed = self._passed(is_quiet=is_quiet)
+        except (BrokerUnavailable, redis.RedisError):
+            return
+        for promise in self._promises:
+            queue = promise.destroyed.queue
+            if promise.due_from_s is None and queue and passed[queue] >= promise.destroyed.last:
+                promise.due_from_s = self._clock_s
+            promise.open &= self._tally.gone
+            if promise.due_from_s is not None and self._clock_s - promise.due_from_s > TELL_S:
+                self.not_told |= promise.open
+                promise.open.clear()
+        self._promises = [promise for promise in self._promises if promise.open]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+        self._observer.close()
+
+    def _count(self, now_s: float, alive: set[str], counted: int) -> None:
+        self.looks += 1
+        if len(alive) > counted:
+            places = whereabouts(self._observer, alive) if len(self.hidden) < FEW else Counter()
+            self.hidden.append(Hidden(now_s, len(alive), counted, places))
+
+    def _was_gone(self, told: Told) -> bool:
+        return told.job_id in self._tally.gone or self._tally.gone_until_s.get(told.job_id, 0.0) > told.at_s - SETTLE_S
+
+    def _keep(self, job_id: str) -> None:
+        self.told += 1
+        for promise in self._promises:
+            if job_id in promise.open:
+                promise.open.discard(job_id)
+                due_from_s = self._clock_s if promise.due_from_s is None else promise.due_from_s
+                self.slowest_told_s = max(self.slowest_told_s, self._clock_s - due_from_s)
+
+    def _passed(self, *, is_quiet: bool) -> dict[str, float]:
+        """The number that each queue has passed; any, once nothing is left in it and nothing more will come."""
+        passed: dict[str, float] = {}
+        for queue in QUEUES:
+            name = queue_name(PREFIX, queue)
+            passed[queue] = int(self._observer.get(taken_name(name)) or 0)
+            if is_quiet and not self._observer.exists(name, rung_name(name)):
+                passed[queue] = float("inf")
+        return passed
+
+    def _traces(self, job_id: str) -> str:
+        """What Redis holds of a job, for people."""
+        queue = queue_name(PREFIX, job(0, number_of(job_id)).queue)
+        try:
+            values = self._observer.mget(claim_key(PREFIX, job_id), place_key(PREFIX, job_id), taken_name(queue))
+            claim, place, taken = values
+            hand = self._observer.hget(in_hand_key(PREFIX), job_id)
+            waiting = (self._observer.llen(queue), self._observer.llen(rung_name(queue)))
+        except redis.RedisError as error:
+            return type(error).__name__
+        answered = "answered" if self._tally.is_answered(job_id) else "no answer"
+        return (
+            f"claimed {claim is not None}, place {place!r}, taken {taken!r}, hand {hand!r}, {waiting} wait, {answered}"
+        )
