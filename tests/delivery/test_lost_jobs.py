@@ -123,6 +123,7 @@ def test_a_worker_that_was_frozen_with_a_forgotten_job_never_answers_the_new_one
     assert origin.asked.acquire(timeout=TIMEOUT_S)
     origin.hold.set()
     assert labels_of(job.result(timeout=TIMEOUT_S)) == set(LABELS)
+    eventually(lambda: client.backlog().total == 0)
     assert job.forget()
     origin.hold.clear()
     again = client.submit(origin.url("/held/car.jpg"), OTHERS, job_id="order-17")
