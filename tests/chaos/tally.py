@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -87,8 +88,9 @@ class Tally:
 
     Attributes:
         accepted: ids whose submission returned.
-        gone: ids that were destroyed, and neither answered nor sent again since.
-        gone_until_s: when each was that was gone for a time, by `time.monotonic`.
+        gone: ids that were destroyed, and neither answered nor sent again since, with when that was. All times that are
+            kept by id are `time.monotonic`'s.
+        gone_until_s: when each was that was gone for a time.
         destroyed: how many messages and answers were destroyed in all.
         runs: how often each single job's image was embedded.
         kills: see `worker_killed`.
@@ -96,7 +98,7 @@ class Tally:
 
     def __init__(self, results: Server, executions: Path, accepted: Iterable[Path]) -> None:
         self.accepted: set[str] = set()
-        self.gone: set[str] = set()
+        self.gone: dict[str, float] = {}
         self.gone_until_s: dict[str, float] = {}
         self.destroyed: Counter[str] = Counter()
         self.runs: Counter[str] = Counter()
@@ -124,7 +126,7 @@ class Tally:
     @property
     def alive(self) -> set[str]:
         """Accepted jobs without an answer that nobody has destroyed: each has to be somewhere."""
-        return (self._waiting & self.accepted) - self.gone
+        return (self._waiting & self.accepted) - self.gone.keys()
 
     def is_answered(self, job_id: str) -> bool:
         """Whether the job has a terminal answer, as far as is known."""
@@ -157,7 +159,7 @@ class Tally:
             for job_id, payload in self._terminal(sorted(self._waiting)):
                 self._first[job_id] = Seen(payload, now_s)
                 self._waiting.discard(job_id)
-                self.back(job_id)
+                self._back(job_id)
         except redis.RedisError:
             return False
         return True
@@ -170,16 +172,17 @@ class Tally:
             for job_id in destroyed.job_ids:
                 self._first.pop(job_id, None)
             self._waiting |= destroyed.job_ids
-            self.gone |= destroyed.job_ids
         else:
-            lost = destroyed.job_ids - self._first.keys()
-            self.destroyed["messages"] += len(lost)
-            self.gone |= lost
+            self.destroyed["messages"] += len(destroyed.job_ids - self._first.keys())
+        self.gone.update(dict.fromkeys(destroyed.job_ids - self._first.keys(), time.monotonic()))
 
-    def back(self, job_id: str) -> None:
-        """It was accepted anew, or is answered."""
-        if job_id in self.gone:
-            self.gone.discard(job_id)
+    def sent_again(self, job_id: str, since_s: float) -> None:
+        """It was accepted anew, by a call that began then; what was destroyed afterwards may have been this message."""
+        if self.gone.get(job_id, math.inf) < since_s:
+            self._back(job_id)
+
+    def _back(self, job_id: str) -> None:
+        if self.gone.pop(job_id, None) is not None:
             self.gone_until_s[job_id] = time.monotonic()
 
     def worker_killed(self, pid: int, now_s: float) -> None:
