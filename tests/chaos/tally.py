@@ -18,6 +18,8 @@ from tests.chaos.jobs import mistakes, number_of
 from tests.chaos.servers import Server
 
 CHUNK = 500
+#: `NAMESHOT_MAX_ATTEMPTS`, as it is without a word of the harness.
+MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Tally:
             kept by id are `time.monotonic`'s.
         gone_until_s: when each was that was gone for a time.
         destroyed: how many messages and answers were destroyed in all.
+        deaths: workers that were lost with each job in hand.
         runs: how often each single job's image was embedded.
         kills: see `worker_killed`.
     """
@@ -101,6 +104,7 @@ class Tally:
         self.gone: dict[str, float] = {}
         self.gone_until_s: dict[str, float] = {}
         self.destroyed: Counter[str] = Counter()
+        self.deaths: Counter[str] = Counter()
         self.runs: Counter[str] = Counter()
         self.kills: list[WorkerKill] = []
         self._first: dict[str, Seen] = {}
@@ -223,13 +227,17 @@ class Tally:
         changed = [job_id for job_id, seen in self._first.items() if final.get(job_id) != seen.payload]
         failed: Counter[str] = Counter()
         wrong: dict[str, str] = {}
+        unlucky: list[str] = []
         for job_id, payload in final.items():
             answer = Answer.from_meta(payload, job_id)
             if answer.state != "succeeded":
                 failed[getattr(answer.error, "code", answer.state)] += 1
-            if found := mistakes(answer, number_of(job_id)):
+            found = mistakes(answer, number_of(job_id))
+            if found and set(found) == {"poisoned"} and self.deaths[job_id] >= MAX_ATTEMPTS:
+                unlucky.append(job_id)
+            elif found:
                 wrong[job_id] = ", ".join(sorted(set(found)))
-        return Verdict(lost, changed, wrong, failed)
+        return Verdict(lost, changed, wrong, failed, unlucky)
 
     def _terminal(self, job_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         for start in range(0, len(job_ids), CHUNK):
@@ -258,14 +266,16 @@ class Verdict:
         lost: accepted, and without a terminal answer.
         changed: had another terminal answer, or one more, than stands at the end.
         wrong: succeeded with a ranking that the picture and labels do not have, or failed for good; and how. No job
-            is to blame for anything, so that ``poisoned`` is among them.
+            is to blame for anything, so that ``poisoned`` is among them, but for the unlucky.
         failed: terminal answers that are no success, by code.
+        unlucky: were found to be poison, as has to be said of what was in the hands of three workers that were killed.
     """
 
     lost: list[str]
     changed: list[str]
     wrong: dict[str, str]
     failed: Counter[str]
+    unlucky: list[str]
 
     @property
     def poisoned(self) -> list[str]:
