@@ -85,6 +85,7 @@ def summary(report: Report) -> dict[str, Any]:
         "failures": report.failures,
         "lost_messages": dict(report.lost_messages.most_common()),
         "failed": dict(sorted(verdict.failed.items())),
+        "killed_three_times_in_hand_and_poisoned": len(verdict.unlucky),
         "looks_at_the_backlog": report.looks,
         "destroyed": dict(report.destroyed),
         "waiters_told_that_a_job_is_no_more": report.told,
@@ -139,6 +140,8 @@ def show(numbers: dict[str, Any]) -> None:
         table.add_row(f"answered with {code}", f"{jobs:,}")
     for what, count in numbers["destroyed"].items():
         table.add_row(f"{what} purged or flushed", f"{count:,}")
+    unlucky = numbers["killed_three_times_in_hand_and_poisoned"]
+    table.add_row("poisoned: in the hands of three workers that were killed", f"{unlucky:,}")
     table.add_row("waiters told that their job is no more", f"{numbers['waiters_told_that_a_job_is_no_more']:,}")
     table.add_row("the slowest of them, without outages", seconds(numbers["slowest_told_s"]))
     table.add_row("looks at the backlog", f"{numbers['looks_at_the_backlog']:,}")

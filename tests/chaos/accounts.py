@@ -19,7 +19,7 @@ from tests.chaos.destruction import PREFIX, Destroyed
 from tests.chaos.jobs import is_of_our_client, job, number_of
 from tests.chaos.servers import Server
 from tests.chaos.tally import Tally
-from tests.chaos.waiters import Told, Waiters
+from tests.chaos.waiters import Moment, Waiters
 from tests.chaos.whereabouts import whereabouts
 
 #: Between what a thread was told and what another has seen.
@@ -92,7 +92,7 @@ class Accounts:
         """Some jobs are no more."""
         for destroyed in found:
             self._tally.note_destroyed(destroyed, now_s)
-            gone = destroyed.job_ids & self._tally.gone
+            gone = destroyed.job_ids & self._tally.gone.keys()
             ours = {job_id for job_id in gone if is_of_our_client(job_id)}
             self._waiters.send_plainly(gone - ours)
             is_due = destroyed.queue is None
@@ -105,7 +105,8 @@ class Accounts:
         """Judge what waiters were told, and have the job sent again."""
         waiters, tally = self._waiters, self._tally
         while waiters.sent_again:
-            tally.back(waiters.sent_again.popleft())
+            sent = waiters.sent_again.popleft()
+            tally.sent_again(sent.job_id, sent.at_s)
         while waiters.told and waiters.told[0].at_s < time.monotonic() - SETTLE_S:
             told = waiters.told.popleft()
             if self._was_gone(told):
@@ -134,7 +135,7 @@ class Accounts:
             queue = promise.destroyed.queue
             if promise.due_from_s is None and queue and passed[queue] >= promise.destroyed.last:
                 promise.due_from_s = self._clock_s
-            promise.open &= self._tally.gone
+            promise.open &= self._tally.gone.keys()
             if promise.due_from_s is not None and self._clock_s - promise.due_from_s > TELL_S:
                 self.not_told |= promise.open
                 promise.open.clear()
@@ -151,7 +152,7 @@ class Accounts:
             places = whereabouts(self._observer, alive) if len(self.hidden) < FEW else Counter()
             self.hidden.append(Hidden(now_s, len(alive), counted, places))
 
-    def _was_gone(self, told: Told) -> bool:
+    def _was_gone(self, told: Moment) -> bool:
         return told.job_id in self._tally.gone or self._tally.gone_until_s.get(told.job_id, 0.0) > told.at_s - SETTLE_S
 
     def _keep(self, job_id: str) -> None:

@@ -75,7 +75,7 @@ def purge(broker: Server) -> list[Destroyed]:
     with broker.connect() as admin:
         found = admin.eval(_PURGE, len(keys), *keys)
     return [
-        Destroyed(_ids(messages), queue=queue, last=last)
+        Destroyed(jobs_in(messages), queue=queue, last=last)
         for queue, (last, messages) in zip(QUEUES, found, strict=True)
         if messages
     ]
@@ -84,7 +84,7 @@ def purge(broker: Server) -> list[Destroyed]:
 def flush_broker(broker: Server) -> list[Destroyed]:
     """Everything: messages, claims, what workers hold, their leases."""
     with broker.connect() as admin:
-        return [Destroyed(_ids(admin.eval(_FLUSH_BROKER, 0)))]
+        return [Destroyed(jobs_in(admin.eval(_FLUSH_BROKER, 0)))]
 
 
 def flush_results(results: Server) -> list[Destroyed]:
@@ -97,5 +97,6 @@ def flush_results(results: Server) -> list[Destroyed]:
     return [Destroyed(answered, is_answer=True)]
 
 
-def _ids(messages: Iterable[bytes]) -> frozenset[str]:
+def jobs_in(messages: Iterable[bytes]) -> frozenset[str]:
+    """The ids of the jobs of a run that these messages are of."""
     return frozenset(job_id.decode() for message in messages for job_id in _JOB_ID.findall(message))

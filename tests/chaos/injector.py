@@ -19,8 +19,11 @@ P = TypeVar("P", bound=Place)
 STOP_PATIENCE_S = 30.0
 #: Between two ends of all connections.
 STORM_EVERY_S = 0.4
+FEW_S = 3.0
 PRODUCER_FAULTS = (Kind.KILL_PRODUCER, Kind.CUT_PRODUCER)
-#: They mean nothing once every job is accepted: a worker is killed instead.
+#: For so long at least another worker may have taken over what a silent one held: a death, as far as its jobs go.
+LEASE_MAY_END_S = 8.0
+#: They mean nothing once every job is accepted: a worker is cut off instead.
 WHILE_JOBS_COME = (*PRODUCER_FAULTS, Kind.PURGE, Kind.KILL_LADEN_WORKER)
 
 
@@ -30,7 +33,9 @@ class Injector:
     Args:
         broker, results: the servers.
         pictures, slow_pictures: whose held pages stall: those of all jobs, and one of each bulk message.
-        in_hand: how many messages the worker with that process id holds.
+        held: the jobs that the worker with that process id holds.
+        on_worker_lost: called with the jobs that a worker holds which is about to die, or to be silent for so long that
+            it counts as dead.
         on_worker_killed: called with the process id and the time of each ``kill -9``, once the process has ended.
         on_destroyed: called with what a purge or FLUSHALL has destroyed, and the time.
 
@@ -52,7 +57,8 @@ class Injector:
         producers: Sequence[ProducerPlace],
         pictures: Origin,
         slow_pictures: Origin,
-        in_hand: Callable[[int], int],
+        held: Callable[[int], set[str]],
+        on_worker_lost: Callable[[set[str]], None],
         on_worker_killed: Callable[[int, float], None],
         on_destroyed: Callable[[list[Destroyed], float], None],
     ) -> None:
@@ -68,7 +74,8 @@ class Injector:
         self._producers = producers
         self._pictures = pictures
         self._slow_pictures = slow_pictures
-        self._in_hand = in_hand
+        self._held = held
+        self._on_worker_lost = on_worker_lost
         self._on_worker_killed = on_worker_killed
         self._on_destroyed = on_destroyed
         self._now_s = 0.0
@@ -92,7 +99,7 @@ class Injector:
         self._replace_ended()
         if all(producer.is_done for producer in self._producers):
             self._coming = [
-                replace(fault, kind=Kind.KILL_WORKER) if fault.kind in WHILE_JOBS_COME else fault
+                replace(fault, kind=Kind.CUT_WORKER, length_s=FEW_S) if fault.kind in WHILE_JOBS_COME else fault
                 for fault in self._coming
             ]
         for fault in [fault for fault in self._coming if fault.at_s <= now_s]:
@@ -119,7 +126,14 @@ class Injector:
         place.replace()
 
     def _kill(self, worker: WorkerPlace) -> None:
+        held = self._lost(worker)
+        self.most_in_hand = max(self.most_in_hand, len(held))
         self._on_worker_killed(worker.kill(), self._now_s)
+
+    def _lost(self, worker: WorkerPlace) -> set[str]:
+        held = self._held(worker.process.pid) if self._broker.is_reachable else set()
+        self._on_worker_lost(held)
+        return held
 
     def _happens(self, fault: Fault) -> bool:
         """Try one fault; False when there is nobody now to whom it may happen."""
@@ -174,9 +188,13 @@ class Injector:
                 worker.terminate()
                 self._stop_by_s[worker.name] = self._now_s + STOP_PATIENCE_S
             case Kind.FREEZE_WORKER:
+                if fault.length_s > LEASE_MAY_END_S:
+                    self._lost(worker)
                 worker.freeze()
                 self._later(fault.length_s, worker.thaw)
             case _:
+                if fault.length_s > LEASE_MAY_END_S:
+                    self._lost(worker)
                 # From both servers, or from one of them.
                 worker.cut(broker=fault.draw < 2 / 3, results=fault.draw > 1 / 3)
                 self._later(fault.length_s, worker.restore)
@@ -255,9 +273,7 @@ class Injector:
     def _kill_most_laden(self) -> bool:
         if not self._broker.is_reachable or not (workers := self._ready):
             return False
-        counts = {worker.process.pid: self._in_hand(worker.process.pid) for worker in workers}
-        laden = max(workers, key=lambda worker: counts[worker.process.pid])
-        self.most_in_hand = max(self.most_in_hand, counts[laden.process.pid])
+        laden = max(workers, key=lambda worker: len(self._held(worker.process.pid)))
         self._kill(laden)
         laden.replace()
         return True

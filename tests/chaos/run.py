@@ -135,7 +135,8 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _progress:
             producers=producers,
             pictures=system.pictures,
             slow_pictures=system.slow_pictures,
-            in_hand=system.in_hand,
+            held=system.held,
+            on_worker_lost=tally.deaths.update,
             on_worker_killed=tally.worker_killed,
             on_destroyed=accounts.note_destroyed,
         )

@@ -7,11 +7,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import redis
+
 from producer.contract import in_flight_key, workers_key
 from producer.embedded import RunningValkey
 from tests.acceptance.origin import Origin
 from tests.chaos import jobs
-from tests.chaos.destruction import PREFIX
+from tests.chaos.destruction import PREFIX, jobs_in
 from tests.chaos.processes import ProducerPlace, WorkerPlace
 from tests.chaos.proxy import Line, Switchboard
 from tests.chaos.servers import Server
@@ -59,12 +61,15 @@ class System:
         """The URLs before a picture's path, for ordinary ones and those of bulk messages that may stall."""
         return self.pictures.url("/held"), self.slow_pictures.url("/held")
 
-    def in_hand(self, process_id: int) -> int:
-        """How many messages the worker with that process id holds."""
-        with self.broker.connect() as broker:
-            names: set[bytes] = broker.smembers(workers_key(PREFIX))
-            own = [name.decode() for name in names if name.split(b"/")[-2] == b"%d" % process_id]
-            return sum(int(broker.hlen(in_flight_key(PREFIX, name))) for name in own)
+    def held(self, process_id: int) -> set[str]:
+        """The jobs that the worker with that process id holds; none where the broker does not say."""
+        try:
+            with self.broker.connect() as broker:
+                names: set[bytes] = broker.smembers(workers_key(PREFIX))
+                own = [name.decode() for name in names if name.split(b"/")[-2] == b"%d" % process_id]
+                return {job_id for name in own for job_id in jobs_in(broker.hvals(in_flight_key(PREFIX, name)))}
+        except redis.RedisError:
+            return set()
 
     def start_workers(self, count: int, *, forward_ms: float) -> list[WorkerPlace]:
         """Start all workers and wait until they take jobs; raises `TimeoutError`."""

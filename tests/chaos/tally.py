@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ from tests.chaos.jobs import mistakes, number_of
 from tests.chaos.servers import Server
 
 CHUNK = 500
+#: `NAMESHOT_MAX_ATTEMPTS`, as it is without a word of the harness.
+MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +90,21 @@ class Tally:
 
     Attributes:
         accepted: ids whose submission returned.
-        gone: ids that were destroyed, and neither answered nor sent again since.
-        gone_until_s: when each was that was gone for a time, by `time.monotonic`.
+        gone: ids that were destroyed, and neither answered nor sent again since, with when that was. All times that are
+            kept by id are `time.monotonic`'s.
+        gone_until_s: when each was that was gone for a time.
         destroyed: how many messages and answers were destroyed in all.
+        deaths: workers that were lost with each job in hand.
         runs: how often each single job's image was embedded.
         kills: see `worker_killed`.
     """
 
     def __init__(self, results: Server, executions: Path, accepted: Iterable[Path]) -> None:
         self.accepted: set[str] = set()
-        self.gone: set[str] = set()
+        self.gone: dict[str, float] = {}
         self.gone_until_s: dict[str, float] = {}
         self.destroyed: Counter[str] = Counter()
+        self.deaths: Counter[str] = Counter()
         self.runs: Counter[str] = Counter()
         self.kills: list[WorkerKill] = []
         self._first: dict[str, Seen] = {}
@@ -124,7 +130,7 @@ class Tally:
     @property
     def alive(self) -> set[str]:
         """Accepted jobs without an answer that nobody has destroyed: each has to be somewhere."""
-        return (self._waiting & self.accepted) - self.gone
+        return (self._waiting & self.accepted) - self.gone.keys()
 
     def is_answered(self, job_id: str) -> bool:
         """Whether the job has a terminal answer, as far as is known."""
@@ -157,7 +163,7 @@ class Tally:
             for job_id, payload in self._terminal(sorted(self._waiting)):
                 self._first[job_id] = Seen(payload, now_s)
                 self._waiting.discard(job_id)
-                self.back(job_id)
+                self._back(job_id)
         except redis.RedisError:
             return False
         return True
@@ -170,16 +176,17 @@ class Tally:
             for job_id in destroyed.job_ids:
                 self._first.pop(job_id, None)
             self._waiting |= destroyed.job_ids
-            self.gone |= destroyed.job_ids
         else:
-            lost = destroyed.job_ids - self._first.keys()
-            self.destroyed["messages"] += len(lost)
-            self.gone |= lost
+            self.destroyed["messages"] += len(destroyed.job_ids - self._first.keys())
+        self.gone.update(dict.fromkeys(destroyed.job_ids - self._first.keys(), time.monotonic()))
 
-    def back(self, job_id: str) -> None:
-        """It was accepted anew, or is answered."""
-        if job_id in self.gone:
-            self.gone.discard(job_id)
+    def sent_again(self, job_id: str, since_s: float) -> None:
+        """It was accepted anew, by a call that began then; what was destroyed afterwards may have been this message."""
+        if self.gone.get(job_id, math.inf) < since_s:
+            self._back(job_id)
+
+    def _back(self, job_id: str) -> None:
+        if self.gone.pop(job_id, None) is not None:
             self.gone_until_s[job_id] = time.monotonic()
 
     def worker_killed(self, pid: int, now_s: float) -> None:
@@ -220,13 +227,17 @@ class Tally:
         changed = [job_id for job_id, seen in self._first.items() if final.get(job_id) != seen.payload]
         failed: Counter[str] = Counter()
         wrong: dict[str, str] = {}
+        unlucky: list[str] = []
         for job_id, payload in final.items():
             answer = Answer.from_meta(payload, job_id)
             if answer.state != "succeeded":
                 failed[getattr(answer.error, "code", answer.state)] += 1
-            if found := mistakes(answer, number_of(job_id)):
+            found = mistakes(answer, number_of(job_id))
+            if found and set(found) == {"poisoned"} and self.deaths[job_id] >= MAX_ATTEMPTS:
+                unlucky.append(job_id)
+            elif found:
                 wrong[job_id] = ", ".join(sorted(set(found)))
-        return Verdict(lost, changed, wrong, failed)
+        return Verdict(lost, changed, wrong, failed, unlucky)
 
     def _terminal(self, job_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         for start in range(0, len(job_ids), CHUNK):
@@ -255,14 +266,16 @@ class Verdict:
         lost: accepted, and without a terminal answer.
         changed: had another terminal answer, or one more, than stands at the end.
         wrong: succeeded with a ranking that the picture and labels do not have, or failed for good; and how. No job
-            is to blame for anything, so that ``poisoned`` is among them.
+            is to blame for anything, so that ``poisoned`` is among them, but for the unlucky.
         failed: terminal answers that are no success, by code.
+        unlucky: were found to be poison, as has to be said of what was in the hands of three workers that were killed.
     """
 
     lost: list[str]
     changed: list[str]
     wrong: dict[str, str]
     failed: Counter[str]
+    unlucky: list[str]
 
     @property
     def poisoned(self) -> list[str]:

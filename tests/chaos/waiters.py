@@ -25,8 +25,8 @@ CALL_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """That a job is unknown, and when by `time.monotonic`."""
+class Moment:
+    """When something happened to a job, by `time.monotonic`."""
 
     job_id: str
     at_s: float
@@ -41,15 +41,15 @@ class Waiters:
 
     Attributes:
         waiting: ids whose waiter has no answer yet.
-        told: what is to be judged; `send_again` then goes on.
-        sent_again: ids that were accepted anew.
+        told: that a job is unknown; to be judged, and then `send_again` goes on.
+        sent_again: that a job was accepted anew, and when the call began.
         failures: what no waiter should ever see.
     """
 
     def __init__(self, broker_url: str, result_backend: str, *, seed: int, pictures: tuple[str, str]) -> None:
         self.waiting: set[str] = set()
-        self.told: deque[Told] = deque()
-        self.sent_again: deque[str] = deque()
+        self.told: deque[Moment] = deque()
+        self.sent_again: deque[Moment] = deque()
         self.failures: list[str] = []
         self._urls = (broker_url, result_backend)
         self._seed = seed
@@ -90,10 +90,9 @@ class Waiters:
                 await self._client.wait_for(job_id, None)
             except JobNotFound:
                 self._go_on[job_id] = asyncio.Event()
-                self.told.append(Told(job_id, time.monotonic()))
+                self.told.append(Moment(job_id, time.monotonic()))
                 await self._go_on[job_id].wait()
-                await self._submit(job_id)
-                self.sent_again.append(job_id)
+                self.sent_again.append(await self._submit(job_id))
             except BrokerUnavailable:
                 await asyncio.sleep(RETRY_DELAY_S)
             except Exception as error:  # judged at the end; the waiter goes on
@@ -103,22 +102,25 @@ class Waiters:
                 self.waiting.discard(job_id)
                 return
 
-    async def _submit(self, job_id: str) -> None:
+    async def _submit(self, job_id: str) -> Moment:
         asked = job(self._seed, number_of(job_id))
         while True:
+            moment = Moment(job_id, time.monotonic())
             try:
                 url = self._pictures[0] + asked.picture
                 await self._client.submit(url, asked.labels, job_id=job_id, queue=asked.queue)
             except LATER:
                 await asyncio.sleep(RETRY_DELAY_S)
             else:
-                return
+                return moment
 
     async def _send_plainly(self, job_id: str) -> None:
         asked = job(self._seed, number_of(job_id))
         async with self._one_at_a_time:
+            # With the pauses in between, the call that succeeds may begin later; that forgives more, and hides nothing.
+            moment = Moment(job_id, time.monotonic())
             await asyncio.to_thread(submit_until_accepted, self._plain, asked, logger.info)
-        self.sent_again.append(job_id)
+        self.sent_again.append(moment)
 
     def __enter__(self) -> Self:
         self._thread.start()

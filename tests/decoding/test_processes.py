@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,6 +94,19 @@ def test_a_decoder_has_an_empty_environment_no_other_descriptor_and_its_limits(m
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
         assert resource.prlimit(pid, kind) == (0, 0)
     assert 18 * MAX_PIXELS < resource.prlimit(pid, resource.RLIMIT_AS)[1] < 18 * MAX_PIXELS + 1_000_000_000
+
+
+def test_a_decoder_that_is_started_while_all_new_sockets_have_a_timeout_waits_for_its_images(
+    make_pool: MakePool,
+) -> None:
+    """Celery sets one for the whole process while it connects anew, and while it shuts down."""
+    socket.setdefaulttimeout(5.0)
+    try:
+        pool = make_pool()
+    finally:
+        socket.setdefaulttimeout(None)
+
+    assert code_of(pool, JPEG) == "ok"
 
 
 @pytest.mark.parametrize(

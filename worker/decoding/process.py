@@ -104,6 +104,9 @@ class DecoderProcess:
         #: Whether it waits for a request.
         self.is_idle = False
         self._socket, theirs = socket.socketpair()
+        # Celery gives all sockets of the process a timeout while it connects anew or shuts down, and one that has a
+        # timeout does not block: the decoder, which knows of none, would find nothing to read and end.
+        theirs.setblocking(True)
         path = "\n".join(str(Path(entry).absolute()) for entry in sys.path)
         try:
             with theirs:
