@@ -15,6 +15,7 @@ from tests.acceptance.origin import Origin
 from tests.cli.command import Home
 from tests.delivery.conftest import StartWorker
 from tests.delivery.hands import give_up
+from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from worker.delivery.scripts import HAND_ON
 from worker.delivery.upkeep_scripts import SAY
@@ -207,8 +208,7 @@ def test_a_worker_may_do_only_what_it_does(
     assert origin.asked.acquire(timeout=TIMEOUT_S)
     with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as remote:
         remote.control.revoke([held.id, waiting.id])
-    while not (trace.saw("blmove") and trace.saw("zrem")):
-        assert heir.process.poll() is None, heir.log
+    eventually(lambda: trace.saw("blmove") and trace.saw("zrem"), lambda: heir.log)
     with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as remote:
         assert remote.control.ping(timeout=TIMEOUT_S, limit=1)
     (tmp_path / "home").mkdir()
