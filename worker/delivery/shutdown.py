@@ -1,9 +1,9 @@
 """How a worker ends.
 
 SIGTERM, SIGINT or Celery's ``control shutdown`` (`worker.remote_control`): no more jobs are taken, and those that run
-have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes back to the queues,
-at once. A supervisor's SIGKILL afterwards loses nothing either; the jobs then wait for the lease to end, and none is to
-blame, for the worker says first that it is leaving.
+have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes back to the
+queues, at once. A supervisor's SIGKILL afterwards loses nothing either; the jobs then wait for the lease to end, and
+none is to blame, for the worker says first that it is leaving.
 """
 
 from __future__ import annotations
