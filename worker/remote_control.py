@@ -101,6 +101,7 @@ def _conf(state: Any, with_defaults: Any = False, **_: Any) -> Any:
 
 def _shutdown(_state: Any, **_: Any) -> dict[str, str]:
     """End as after SIGTERM: running jobs have NAMESHOT_DRAIN_TIMEOUT to finish. `nameshot worker` starts another."""
+    # Celery's own waits for running jobs without a limit, and says nothing before it.
     logger.warning("told to end by remote control")
     os.kill(os.getpid(), signal.SIGTERM)
     return {"ok": "ending: what runs may finish within NAMESHOT_DRAIN_TIMEOUT"}

@@ -9,6 +9,7 @@ from celery import Celery
 from kombu import Connection
 
 from producer import Client
+from producer.redis_urls import endpoint
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer
@@ -89,7 +90,12 @@ def test_a_full_redis_takes_no_note_and_its_workers_declare_their_queues_all_the
     own_valkey: ValkeyServer, broker: redis.Redis
 ) -> None:
     broker.config_set("maxmemory", 1)
-    options = {"queue_prefix": "nameshot", "worker_name": "a-worker", "priority_steps": [0]}
+    options = {
+        "queue_prefix": "nameshot",
+        "worker_name": "a-worker",
+        "priority_steps": [0],
+        "endpoint": endpoint(own_valkey.url(0), "NAMESHOT_BROKER_URL"),
+    }
     transport = "worker.delivery.transport:AtomicTransport"
 
     with Connection(own_valkey.url(0), transport=transport, transport_options=options) as connection:

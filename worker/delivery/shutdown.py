@@ -1,9 +1,9 @@
 """How a worker ends.
 
-SIGTERM, SIGINT or Celery's ``control shutdown``: no more jobs are taken, and those that run have
-``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes back to the queues, at
-once. A supervisor's SIGKILL afterwards loses nothing either; the jobs then wait for the lease to end, and none is to
-blame, for the worker says first that it is leaving.
+SIGTERM, SIGINT or Celery's ``control shutdown`` (`worker.remote_control`): no more jobs are taken, and those that run
+have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes back to the
+queues, at once. A supervisor's SIGKILL afterwards loses nothing either; the jobs then wait for the lease to end, and
+none is to blame, for the worker says first that it is leaving.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
-
-from celery.worker.control import Panel
 
 from worker.delivery.marks import Marks
 from worker.stopping import SAME_REQUEST_S
@@ -46,8 +44,6 @@ class Departure:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._drain_first(signal.getsignal(number)))
         signal.signal(signal.SIGQUIT, lambda *_: self._in_a_thread(0.0))
-        # Celery's own `control shutdown` waits for running jobs without a limit, and says nothing before it.
-        Panel.register(name="shutdown", args=[("msg", str)], signature="[msg]")(_shutdown)
 
     def drained(self) -> None:
         """All jobs have finished: the process may end as it likes."""
@@ -93,8 +89,3 @@ class Departure:
         self._leave()
         logging.shutdown()
         os._exit(status)
-
-
-def _shutdown(_state: Any, **_: Any) -> None:
-    """Shut this worker down as SIGTERM does."""
-    os.kill(os.getpid(), signal.SIGTERM)
