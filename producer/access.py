@@ -205,7 +205,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
         Role(
             "observer",
             channels[:1],
-            (*_GREETING, *_LISTENING, "exec", "info", "multi"),
+            (*(name for name in _GREETING if name != "hello"), *_LISTENING, "exec", "info", "multi"),
             (
                 *keys.seen_by_all(),
                 Grant((keys.answers,), ("mget",), is_read=True),

@@ -208,6 +208,8 @@ def test_a_worker_may_do_only_what_it_does(
     assert origin.asked.acquire(timeout=TIMEOUT_S)
     with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as remote:
         remote.control.revoke([held.id, waiting.id])
+    with Celery(broker=own_valkey.broker_url, set_as_current=False) as plain:
+        plain.send_task("nameshot.classify", queue="nameshot.default", countdown=20, priority=9)
     eventually(lambda: trace.saw("blmove") and trace.saw("zrem"), lambda: heir.log)
     with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as remote:
         assert remote.control.ping(timeout=TIMEOUT_S, limit=1)

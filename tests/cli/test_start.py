@@ -10,7 +10,10 @@ from producer.cli.failures import sentence
 from producer.errors import BrokerUnavailable, NameshotError
 from tests.cli.command import NAMESHOT, Home
 
-COMMANDS = ("demo", "up", "env", "worker", "classify", "submit", "bulk", "status", "result", "cancel", "doctor")
+COMMANDS = (
+    *("demo", "up", "env", "worker", "classify", "submit", "bulk", "status", "result", "cancel", "forget", "purge"),
+    *("doctor", "acl", "dead-letters"),
+)
 
 #: What a command that only explains itself has no use for.
 HEAVY = ("celery", "kombu", "redis", "torch", "transformers", "PIL", "pydantic_settings", "worker")
