@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from producer.answers import Answer
@@ -73,14 +73,18 @@ def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing
             else:
                 missing.append(job_id)
         if missing:
-            found |= yield from _examine_missing(prefix, missing, answers)
+            places = {job_id: Place.read(seen.traces[job_id].place) for job_id in missing}
+            lives = {job_id: place.life if place else "" for job_id, place in places.items()}
+            found |= yield from _examine_missing(prefix, lives, answers)
     return {job_id: found[job_id] for job_id in answers}
 
 
-def _examine_missing(prefix: str, job_ids: Sequence[str], answers: dict[str, Answer]) -> Operation[dict[str, Standing]]:
-    close = yield from look_closely(prefix, job_ids)
+def _examine_missing(
+    prefix: str, lives: Mapping[str, str], answers: dict[str, Answer]
+) -> Operation[dict[str, Standing]]:
+    close = yield from look_closely(prefix, lives)
     found, gone = {}, []
-    for job_id in job_ids:
+    for job_id in lives:
         traces, ahead = close.look.traces[job_id], close.look.ahead(job_id)
         has_begun = answers[job_id].state == "running"
         is_ours = traces.claim is not None or has_begun

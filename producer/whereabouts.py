@@ -6,8 +6,9 @@ they move it (`producer.contract.names`). So a job that is neither waiting nor i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, Final, Self
 
 from producer.contract import (
@@ -156,22 +157,28 @@ def look(prefix: str, job_ids: Sequence[str]) -> Operation[Look]:
     return _look_in(job_ids, (yield Together("broker", _commands(prefix, job_ids))))
 
 
-def look_closely(prefix: str, job_ids: Sequence[str]) -> Operation[CloseLook]:
-    """Look at jobs that a first look did not find."""
+def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[CloseLook]:
+    """Look at jobs that a first look did not find.
+
+    Args:
+        lives: of each job's message, as its place said then; empty where that is not known. An id that was freed and
+            sent again has two messages for a moment, and workers note each under its life, too.
+    """
+    job_ids = tuple(lives)
     steps = tuple(("EXISTS", *step_names(queue_name(prefix, queue))) for queue in QUEUES)
-    lives = tuple(("PTTL", key) for job_id in job_ids for key in (claim_key(prefix, job_id), place_key(prefix, job_id)))
-    first = _commands(prefix, job_ids)
+    ages = tuple(("PTTL", key) for job_id in job_ids for key in (claim_key(prefix, job_id), place_key(prefix, job_id)))
+    first = _commands(prefix, job_ids, [f"{job_id} {life}" for job_id, life in lives.items()])
     members: Command = ("SMEMBERS", workers_key(prefix))
     old = _that_note_nothing((yield Together("broker", (members,)))[0])
     while True:
         held = tuple(("HLEN", in_flight_key(prefix, worker)) for worker in old)
         postponed: Command = ("ZCARD", postponed_key(prefix))
-        replies = yield Together("broker", (*first, members, postponed, *steps, *lives, *held))
+        replies = yield Together("broker", (*first, members, postponed, *steps, *ages, *held))
         seen, rest = _look_in(job_ids, replies[: len(first)]), replies[len(first) :]
         known, old = old, _that_note_nothing(rest[0])
         if known == old:
             break
-    lives_ms = rest[2 + len(steps) :][: len(lives)]
+    lives_ms = rest[2 + len(steps) :][: len(ages)]
     traces = {
         job_id: replace(found, is_stray=abs(claim_ms - place_ms) > SAME_LIFE_MS)
         for (job_id, found), claim_ms, place_ms in zip(seen.traces.items(), lives_ms[::2], lives_ms[1::2], strict=True)
@@ -180,16 +187,16 @@ def look_closely(prefix: str, job_ids: Sequence[str]) -> Operation[CloseLook]:
     return CloseLook(
         Look(traces, seen.lines, is_mixed),
         in_steps=frozenset(queue for queue, count in zip(QUEUES, rest[2:], strict=False) if count),
-        may_be_held=is_mixed and bool(rest[1] or any(rest[2 + len(steps) + len(lives) :])),
+        may_be_held=is_mixed and bool(rest[1] or any(rest[2 + len(steps) + len(ages) :])),
     )
 
 
-def _commands(prefix: str, job_ids: Sequence[str]) -> tuple[Command, ...]:
+def _commands(prefix: str, job_ids: Sequence[str], with_lives: Sequence[str] = ()) -> tuple[Command, ...]:
     queues = [queue_name(prefix, queue) for queue in QUEUES]
     keys = [key for job_id in job_ids for key in (claim_key(prefix, job_id), place_key(prefix, job_id))]
     return (
         ("MGET", *keys, *map(taken_name, queues)),
-        ("HMGET", in_hand_key(prefix), *job_ids),
+        ("HMGET", in_hand_key(prefix), *job_ids, *with_lives),
         *(("LLEN", name) for queue in queues for name in (queue, rung_name(queue))),
         ("EXISTS", mixed_key(prefix)),
     )
@@ -198,6 +205,7 @@ def _commands(prefix: str, job_ids: Sequence[str]) -> tuple[Command, ...]:
 def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Look:
     values, hands, *lengths, mixed = replies
     hands = hands or [None] * len(job_ids)
+    hands = [exact or hand for hand, exact in zip_longest(hands[: len(job_ids)], hands[len(job_ids) :])]
     lengths = [length or 0 for length in lengths]
     claims, places, counters = values[: 2 * len(job_ids) : 2], values[1 : 2 * len(job_ids) : 2], values[-len(QUEUES) :]
     return Look(

@@ -11,6 +11,7 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from producer import Client
 from producer.contract import in_hand_key, rung_name, taken_name
 from tests.delivery.moves import QUEUE, acknowledge, give_back, postpone, reclaim, resume, take
 from tests.valkey_server import ValkeyServer
@@ -117,3 +118,30 @@ def test_a_job_that_waits_is_never_passed_one_in_hand_is_noted_and_of_one_that_i
         for job_id in system.finished:
             assert not shared.hexists(IN_HAND, job_id)
         assert len(waiting) + len(system.held) + len(system.postponed) + len(system.finished) == len(system.submitted)
+
+
+@pytest.mark.parametrize("end", ["acknowledged", "given back"])
+def test_what_becomes_of_a_forgotten_message_does_not_hide_the_one_that_was_sent_under_its_id(
+    own_valkey: ValkeyServer, end: str
+) -> None:
+    worker = WORKERS[0]
+    url = "http://images.example/owl.png"
+    with (
+        own_valkey.connect() as broker,
+        Client(own_valkey.broker_url, own_valkey.result_backend) as client,
+    ):
+        broker.set(worker.lease, 1)
+        broker.sadd(worker.workers, worker.worker)
+        client.submit(url, ["owl"], job_id="job")
+        first = take(broker, "first", (QUEUE,), worker)
+        assert client.cancel("job")
+        assert client.forget("job")
+        client.submit(url, ["fox"], job_id="job")
+        take(broker, "second", (QUEUE,), worker)
+        if end == "acknowledged":
+            assert acknowledge(broker, first[5], worker) == 1
+        else:
+            assert give_back(broker, first[5], worker) == 1
+            take(broker, "first again", (QUEUE,), WORKERS[1])
+
+        assert client.job("job").status() == "queued"

@@ -22,15 +22,19 @@ local function job_id(raw)
   end
   if readable and type(message) == 'table' and type(message.headers) == 'table'
       and type(message.headers.id) == 'string' then
-    return message.headers.id
+    local properties = type(message.properties) == 'table' and message.properties or {}
+    return message.headers.id, properties.delivery_tag
   end
 end
-local function indexed(id)
-  if id and #id <= 128 and string.find(id, '^[%w_-]+$') then return id end
+local function is_ours(text)
+  return type(text) == 'string' and #text <= 128 and string.find(text, '^[%w_-]+$')
+end
+local function indexed(id, life)
+  if is_ours(id) then return is_ours(life) and id .. ' ' .. life or id end
 end
 """
 
-#: The queue and the message in a record of the messages in flight; the id in a delivery tag.
+#: The queue and the message in a record of the messages in flight; the id, and after a space the life, in a delivery tag.
 PARTS: Final = """
 local function parts(record)
   local cut = string.find(record, '\\n', 1, true) or 0
@@ -41,13 +45,20 @@ local function id_in(tag)
 end
 """
 
-#: Note where a job's message is, or that it is nowhere any more; only over what is known to stand there.
+#: Note where a job's message is, or that it is nowhere any more; only over what is known to stand there. It is noted
+#: under the job's id, which is what is asked for as a rule, and under id and life: an id that was freed and sent again
+#: has two messages for a moment, and what becomes of the first must not hide the second.
 WHEREABOUTS: Final = """
-local function note(in_hand, id, where)
-  if id then redis.pcall('HSET', in_hand, id, where) end
+local function fields(known)
+  return {known, known and string.match(known, '^(%S+) ')}
 end
-local function drop(in_hand, id, where)
-  if id and redis.pcall('HGET', in_hand, id) == where then redis.pcall('HDEL', in_hand, id) end
+local function note(in_hand, known, where)
+  for _, field in ipairs(fields(known)) do redis.pcall('HSET', in_hand, field, where) end
+end
+local function drop(in_hand, known, where)
+  for _, field in ipairs(fields(known)) do
+    if redis.pcall('HGET', in_hand, field) == where then redis.pcall('HDEL', in_hand, field) end
+  end
 end
 """
 

@@ -40,8 +40,9 @@ for i = 1, queues do
   local raw = pop(KEYS[queues + i]) or pop(KEYS[i])
   if raw then
     local is_read = #raw <= tonumber(ARGV[2])
-    local id = #raw <= 4 * tonumber(ARGV[2]) and job_id(raw)  -- of more Redis would read for too long
-    local known = indexed(id)
+    local id, life
+    if #raw <= 4 * tonumber(ARGV[2]) then id, life = job_id(raw) end  -- of more Redis would read for too long
+    local known = indexed(id, life)
     local tag = known and ARGV[1] .. ' ' .. known or ARGV[1]
     redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. raw)
     local holder = known and redis.pcall('HGET', in_hand, known)
@@ -158,10 +159,10 @@ local held = redis.call('HGETALL', in_flight)
 redis.call('DEL', alone, lease)
 for i = 1, #held, 2 do
   local tag, queue, raw = held[i], parts(held[i + 1])
-  local id = job_id(raw)
-  if not put_back(5, in_hand, queue, raw, indexed(id)) then
+  local id, life = job_id(raw)
+  if not put_back(5, in_hand, queue, raw, indexed(id, life)) then
     keep_letter(records, messages, ARGV[4], ARGV[5], tag, queue, raw)
-    drop(in_hand, indexed(id), worker)
+    drop(in_hand, indexed(id, life), worker)
   elseif how ~= 'leaving' then
     if id and not culprit then
       redis.pcall('HINCRBY', suspects, id, 1)
