@@ -107,7 +107,7 @@ class _Keys:
         #: kombu notes each queue that a plain Celery client sends to.
         self.bindings = tuple(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in names)
         #: The first is for workers of the version before, which note their queues, too.
-        exchanges = (queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox")
+        exchanges = (queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox", "celeryev")
         self.remote_control = (
             "_kombu.binding_deadlines",
             *(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in exchanges),

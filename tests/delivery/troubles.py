@@ -127,12 +127,11 @@ def busy(server: ValkeyServer) -> Iterator[None]:
 @contextmanager
 def forbidden(server: ValkeyServer) -> Iterator[None]:
     """Its administrator has taken a right from the workers."""
-    with server.connect() as admin:
-        admin.execute_command("ACL", "SETUSER", "nameshot-worker", "-evalsha", "-eval")
-        try:
-            yield
-        finally:
-            admin.execute_command("ACL", "SETUSER", "nameshot-worker", "+evalsha", "+eval")
+    server.permit("worker", without=("evalsha", "eval"))
+    try:
+        yield
+    finally:
+        server.permit("worker")
 
 
 @contextmanager

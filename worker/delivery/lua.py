@@ -34,7 +34,7 @@ local function indexed(id, life)
 end
 """
 
-#: The queue and the message in a record of the messages in flight; the id, and after a space the life, in a delivery tag.
+#: The queue and the message in a record of the messages in flight; the id, and the life after it, in a delivery tag.
 PARTS: Final = """
 local function parts(record)
   local cut = string.find(record, '\\n', 1, true) or 0
@@ -85,8 +85,17 @@ end
 #: Puts a message back to the front of its queue, and notes the number that it then has. ``first`` is the index of the
 #: first of nine keys: the three queues, their lists of what has rung, their counters, each in the same order. A
 #: record of an older worker may name the list of a priority: its message goes to the queue itself. Returns false for
-#: a record that names another list, which only a stranger can have written: nothing is pushed there.
+#: a record that names another list, which only a stranger can have written: nothing is pushed there. ``wrong_type`` is
+#: asked before the first write: a queue that is no list would end a script half-way.
 PUT_BACK: Final = """
+local function wrong_type(first)
+  for i = first, first + 2 do
+    local kind = redis.call('TYPE', KEYS[i]).ok
+    if kind ~= 'none' and kind ~= 'list' then
+      return redis.error_reply('WRONGTYPE the queue ' .. KEYS[i] .. ' is a ' .. kind .. ': nothing is put back')
+    end
+  end
+end
 local function put_back(first, in_hand, queue, raw, id)
   local name = string.match(queue, '^(.-)\\6\\22%d$') or string.match(queue, '^(.-):%d$') or queue
   for i = first, first + 2 do

@@ -85,6 +85,8 @@ GIVE_BACK: Final = (
     + KEEP_LETTER
     + PUT_BACK
     + """
+local wrong = wrong_type(5)
+if wrong then return wrong end
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
@@ -120,6 +122,8 @@ RESUME: Final = (
     + KEEP_LETTER
     + PUT_BACK
     + """
+local wrong = wrong_type(5)
+if wrong then return wrong end
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 100)
 for i = #due, 1, -1 do
   redis.call('ZREM', KEYS[1], due[i])
@@ -153,6 +157,8 @@ local lease, workers, alone, suspects = unpack(KEYS, 14, 17)
 local worker, how = ARGV[1], ARGV[2]
 if how == 'dead' and redis.call('EXISTS', lease) == 1 then return -1 end
 if how ~= 'leaving' and redis.call('SISMEMBER', workers, worker) == 0 then return 0 end
+local wrong = wrong_type(5)
+if wrong then return wrong end
 local culprit = redis.pcall('GET', alone)
 if type(culprit) ~= 'string' then culprit = nil end
 local held = redis.call('HGETALL', in_flight)

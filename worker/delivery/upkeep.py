@@ -161,7 +161,7 @@ class Upkeep:
                 begin = self._searched.get(name, 0)
                 if begin >= self._client.llen(name):
                     continue
-                found = (-1 - begin - SEARCHED, -1 - begin, f'"{job_id}"', f'"{life}"')
+                found = (-1 - begin - SEARCHED, -1 - begin, job_id, life)
                 if self._client.eval(REMOVE_WAITING, 1, name, *found):
                     return True
                 # Half of it is looked at twice: messages may come back to the front, and push others behind it.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from worker.delivery.lua import JOB_ID
+
 #: Renews a lease and lists its worker. KEYS: the lease, the set of workers. ARGV: what the lease says, its life in
 #: milliseconds, the worker's name.
 RENEW: Final = """
@@ -94,17 +96,22 @@ if is_mixed then redis.call('SET', KEYS[6], 1, 'PX', ARGV[2]) end
 return removed
 """
 
-#: Removes the messages of a forgotten job from a part of a list. KEYS: the list. ARGV: first and last index, and
-#: two texts that are both in such a message. Returns how many were removed.
-REMOVE_WAITING: Final = """
+#: Removes the messages of a forgotten job from a part of a list. KEYS: the list. ARGV: first and last index, the job's
+#: id, its message's life. Only a message that has them where they belong is removed, and only one that has them
+#: anywhere is read: any producer may ask for this. Returns how many were removed.
+REMOVE_WAITING: Final = (
+    JOB_ID
+    + """
 local removed = 0
 for _, raw in ipairs(redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[2])) do
   if string.find(raw, ARGV[3], 1, true) and string.find(raw, ARGV[4], 1, true) then
-    removed = removed + redis.call('LREM', KEYS[1], -1, raw)
+    local id, life = job_id(raw)
+    if id == ARGV[3] and life == ARGV[4] then removed = removed + redis.call('LREM', KEYS[1], -1, raw) end
   end
 end
 return removed
 """
+)
 
 #: Removes one dead letter. KEYS: the records, their messages. ARGV: the record as it stands, the letter.
 REMOVE_LETTER: Final = """
