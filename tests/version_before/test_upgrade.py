@@ -19,7 +19,15 @@ from tests.version_before.programs import ClientProgram
 ALIVE = {"queued", "running", "succeeded"}
 #: More than the workers take at once, so that some always wait.
 PORTION = 40
-SETTINGS = {"NAMESHOT_CONCURRENCY": "8", "NAMESHOT_MAX_BATCH": "4", "NULL_FORWARD_MS": "100"}
+SETTINGS = {
+    "NAMESHOT_CONCURRENCY": "8",
+    "NAMESHOT_MAX_BATCH": "4",
+    "NULL_FORWARD_MS": "100",
+    # The same jobs are in the hands of one killed worker after another.
+    "NAMESHOT_MAX_ATTEMPTS": "10",
+}
+#: A worker of this version leaves some of its places to the more important queues.
+MANY = 4
 
 
 @dataclass
@@ -110,15 +118,15 @@ def test_no_waiting_job_is_unknown_after_a_kill_a_way_back_and_a_second_upgrade(
     with own_valkey.connect() as broker:
         killed = start_worker(NOW, **settings)
         assert new_client.submit(asked.jobs) == ["accepted"] * PORTION
-        eventually(lambda: held(broker) == 8, lambda: killed.log)
+        eventually(lambda: held(broker) >= MANY, lambda: killed.log)
         killed.process.kill()
         killed.process.wait()
         stopped = start_worker(before, **settings)
-        eventually(lambda: held(broker) == 8 and waiting(broker) == PORTION - 8, lambda: stopped.log)
+        eventually(lambda: stopped.is_ready and held(broker) >= MANY, lambda: stopped.log)
         stopped.stop()
 
         last = start_worker(NOW, **settings)
-        eventually(lambda: held(broker) == 8, lambda: last.log)
+        eventually(lambda: held(broker) >= MANY, lambda: last.log)
         for _ in range(50):
             assert set(new_client.statuses(asked.ids)) <= ALIVE
         stand_still.unlink()
