@@ -125,7 +125,8 @@ class _Keys:
         self.letters = dead_letters_key(prefix)
         self.letter_messages = dead_letter_messages_key(prefix)
         self.own = f"{prefix}:*"
-        self.marks = (alone_key(prefix, "*"), looker_key(prefix), upkeep_key(prefix), self.mixed, self.leases)
+        self.alone = alone_key(prefix, "*")
+        self.marks = (self.alone, looker_key(prefix), upkeep_key(prefix), self.mixed, self.leases)
         self.hashes = (self.in_flight, self.in_hand, suspects_key(prefix), self.letter_messages, self.embeddings)
 
     def seen_by_all(self) -> tuple[Grant, ...]:
@@ -185,6 +186,9 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                         *("hscan", "hset"),
                     ),
                 ),
+                # One command of the version before, the last of its script that takes over from the dead: were it
+                # refused, the script would have returned the messages, and would return them again.
+                Grant((keys.in_flight, keys.alone, keys.leases), ("del",)),
                 Grant((keys.workers,), ("sadd", "sismember", "smembers", "srem")),
                 Grant((keys.postponed, f"{keys.embeddings}:used"), ("zadd", "zcard", "zrangebyscore", "zrem")),
                 Grant((keys.letters, keys.forget), ("lindex", "llen", "lpush", "lrange", "lrem", "rpop")),
