@@ -83,6 +83,8 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     args, kwargs, embed = payload
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
         raise Malformed("the body is not [list, object, object]")
+    if "self" in kwargs:  # which Celery's own call of a task takes by name
+        raise Malformed("there is no argument self")
     if found := [name for name in CANVAS if (embed or {}).get(name)]:
         raise Malformed(f"{found[0]} are not accepted, send what follows once the answer is there")
     eta, expires = _moment(headers, "eta"), _moment(headers, "expires")

@@ -161,6 +161,7 @@ def test_a_time_is_iso_8601_or_null(name: str, value: object) -> None:
         ({"body": [{}, KWARGS, {}]}, "not [list, object, object]"),
         ({"body": [[], [], {}]}, "not [list, object, object]"),
         ({"body": [[], KWARGS, []]}, "not [list, object, object]"),
+        ({"body": [[], {**KWARGS, "self": 1}, {}]}, "no argument self"),
     ],
 )
 def test_what_is_not_shaped_like_a_task_is_refused(parts: dict[str, Any], part: str) -> None:
