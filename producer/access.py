@@ -198,7 +198,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 ),
                 # Celery's remote control: kombu waits for replies in four lists, notes who waits, and what it has read.
                 Grant(
-                    ("*.celery.pidbox*", "unacked*", *keys.remote_control),
+                    ("*.celery.pidbox*", "celeryev.*", "unacked*", *keys.remote_control),
                     (
                         *("brpop", "del", "eval", "evalsha", "exists", "expire", "hdel", "hget", "hset", "llen"),
                         *("lpush", "sadd", "smembers", "srem", "zadd", "zrangebyscore", "zrem"),

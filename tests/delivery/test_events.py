@@ -70,7 +70,7 @@ class Watcher:
 
 @pytest.fixture
 def watcher(own_valkey: ValkeyServer) -> Iterator[Watcher]:
-    with Celery(broker=own_valkey.url(0), set_as_current=False) as app, Watcher(app) as watcher:
+    with Celery(broker=own_valkey.url(0, "worker"), set_as_current=False) as app, Watcher(app) as watcher:
         yield watcher
 
 
