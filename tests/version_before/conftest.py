@@ -69,6 +69,8 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, stand_still: Path, tm
             every = {
                 **own_valkey.settings("worker"),
                 "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
+                # A decoder process of the version before fails its first image where it starts while Celery shuts down.
+                "NAMESHOT_DECODER": "thread",
                 # While a job stands still, the time that a busy machine takes is no fault of it.
                 "NAMESHOT_JOB_TIMEOUT": "300",
                 # Where it has to find out how large a batch may be, it tries some, and would hang before it is ready.
