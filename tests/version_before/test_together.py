@@ -64,7 +64,13 @@ def test_a_thousand_jobs_of_both_clients_survive_kills_of_both_kinds_of_workers(
     origin: Origin,
     start_worker: StartWorker,
 ) -> None:
-    settings = {"NULL_FORWARD_MS": "200", "NAMESHOT_MAX_BATCH": "8", "NAMESHOT_CONCURRENCY": "16"}
+    settings = {
+        "NULL_FORWARD_MS": "200",
+        "NAMESHOT_MAX_BATCH": "8",
+        "NAMESHOT_CONCURRENCY": "16",
+        # Within some seconds the same job may be in the hands of three workers that are killed.
+        "NAMESHOT_MAX_ATTEMPTS": "10",
+    }
     versions = (before, NOW)
     clients = (old_client, new_client)
     source = random.Random(7)
