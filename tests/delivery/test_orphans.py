@@ -1,7 +1,7 @@
 """A connection that breaks at the wrong moment: the message is recorded as a worker's, and the worker knows nothing."""
 
 from producer import Client
-from producer.contract import in_flight_key
+from producer.contract import in_flight_key, in_hand_key
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually
@@ -19,7 +19,10 @@ def test_a_message_whose_delivery_was_cut_off_is_delivered_again(
         message = broker.rpop("nameshot.default")
         start_worker("living")
         (worker,) = broker.smembers("nameshot:workers")
-        broker.hset(in_flight_key("nameshot", worker.decode()), "a tag nobody saw", b"nameshot.default\n" + message)
+        with broker.pipeline() as step:  # as a worker's script records what it takes
+            step.hset(in_flight_key("nameshot", worker.decode()), f"cut-off {job.id}", b"nameshot.default\n" + message)
+            step.hset(in_hand_key("nameshot"), job.id, worker)
+            step.execute()
 
     assert job.result(timeout=TIMEOUT_S).ranking
 
