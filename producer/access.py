@@ -38,7 +38,7 @@ from producer.contract import (
 RoleName = Literal["producer", "worker", "observer"]
 
 #: What every client of redis-py or kombu says when it connects.
-_GREETING: Final = ("client|setinfo", "client|setname", "hello", "ping", "select")
+_GREETING: Final = ("client|setinfo", "client|setname", "ping", "select")
 _LISTENING: Final = ("subscribe", "unsubscribe")
 
 
@@ -151,7 +151,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
         Role(
             "producer",
             channels,
-            (*_GREETING, *_LISTENING, "exec", "info", "multi", "publish"),
+            (*_GREETING, *_LISTENING, "exec", "hello", "info", "multi", "publish"),
             (
                 *keys.seen_by_all(),
                 # A message is appended, and its id claimed, in one script.
@@ -168,7 +168,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
             # A subscription to a pattern needs that very pattern, and kombu's name the broker's database.
             (*channels, f"/{database}.celery.pidbox", f"/{database}.celeryev/*"),
             (
-                *(*_GREETING, "exec", "info", "multi", "psubscribe", "publish", "punsubscribe", "subscribe"),
+                *(*_GREETING, "exec", "hello", "info", "multi", "psubscribe", "publish", "punsubscribe", "subscribe"),
                 *("scan", "script|exists", "script|load", "time"),
             ),
             (
@@ -209,7 +209,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
         Role(
             "observer",
             channels[:1],
-            (*(name for name in _GREETING if name != "hello"), *_LISTENING, "exec", "info", "multi"),
+            (*_GREETING, *_LISTENING, "exec", "info", "multi"),
             (
                 *keys.seen_by_all(),
                 Grant((keys.answers,), ("mget",), is_read=True),

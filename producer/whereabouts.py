@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from producer.contract import (
     QUEUES,
     claim_key,
+    counts_what_it_takes,
     in_flight_key,
     in_hand_key,
     mixed_key,
@@ -222,9 +223,9 @@ def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Look:
 
 
 def _that_note_nothing(workers: Any) -> list[str]:
-    """Those of older versions; the random part of a later one's name begins with a letter that is no digit."""
+    """Those of older versions."""
     names = sorted(bytes(worker).decode(errors="replace") for worker in workers or ())
-    return [name for name in names if not name.rpartition("/")[2].startswith("n")]
+    return [name for name in names if not counts_what_it_takes(name)]
 
 
 def _number(value: bytes | None) -> int:

@@ -92,6 +92,15 @@ def workers_key(prefix: str) -> str:
     return f"{prefix}:workers"
 
 
+#: What the random part of a worker's name begins with that counts what it takes; no hexadecimal digit, as in others.
+COUNTING: Final = "n"
+
+
+def counts_what_it_takes(worker: str) -> bool:
+    """Whether the worker of that name keeps `taken_name` and `in_hand_key`; those of versions up to 0.1 do not."""
+    return worker.rpartition("/")[2].startswith(COUNTING)
+
+
 def lease_key(prefix: str, worker: str) -> str:
     """The key that exists while a worker process lives: ``<host>/<process id>``, and after ``: `` what ails it."""
     return f"{prefix}:lease:{worker}"

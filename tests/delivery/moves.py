@@ -7,10 +7,11 @@ from typing import Any
 import redis
 
 from producer.contract import rung_name, taken_name
+from worker.delivery import held
 from worker.delivery.dead_letters import put_back_arguments
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 from worker.delivery.names import DeliveryKeys
-from worker.delivery.scripts import ACKNOWLEDGE, GIVE_BACK, POSTPONE, RECLAIM, RESUME, TAKE
+from worker.delivery.scripts import POSTPONE, RECLAIM, RESUME, TAKE
 
 QUEUE = "nameshot.default"
 OURS = DeliveryKeys("nameshot", "us/n1")
@@ -23,12 +24,11 @@ def take(broker: redis.Redis, tag: str, queues: tuple[str, ...] = (QUEUE,), keys
 
 
 def acknowledge(broker: redis.Redis, tag: str | bytes, keys: DeliveryKeys = OURS) -> Any:
-    return broker.eval(ACKNOWLEDGE, 2, keys.in_flight, keys.in_hand, tag, keys.worker)
+    return held.acknowledge(broker, keys, tag)
 
 
 def give_back(broker: redis.Redis, tag: str | bytes, keys: DeliveryKeys = OURS) -> Any:
-    names = (keys.in_flight, *keys.put_back)
-    return broker.eval(GIVE_BACK, len(names), *names, tag, *put_back_arguments())
+    return held.give_back(broker, keys, tag)
 
 
 def postpone(broker: redis.Redis, tag: str | bytes, until_s: float, keys: DeliveryKeys = OURS) -> Any:

@@ -8,12 +8,20 @@ import time
 import pytest
 import redis
 
-from producer.contract import forget_key, in_hand_key, mixed_key, rung_name, step_names, taken_name
+from producer.contract import (
+    counts_what_it_takes,
+    forget_key,
+    in_hand_key,
+    mixed_key,
+    rung_name,
+    step_names,
+    taken_name,
+)
 from tests.delivery.hands import KEYS, give_up
 from tests.delivery.moves import QUEUE, take
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
-from worker.delivery.names import DeliveryKeys, counts_what_it_takes, new_worker_name
+from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.delivery.upkeep import Upkeep
 
 US = DeliveryKeys("nameshot", "place/1/n1")

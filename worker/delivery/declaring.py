@@ -79,10 +79,13 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
                 logger.warning("could not tell other applications' workers where to reply: %s", type(error).__name__)
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Once a second; only for bindings that there are."""
+        """Once a second; only for bindings that there are. kombu would print a traceback each time Redis refuses it."""
         for queue in self.active_fanout_queues:
             self._expires.pop(queue, None)
-        super().maybe_refresh_binding_expiry()
+        try:
+            super().maybe_refresh_binding_expiry()
+        except self.ResponseError as error:
+            logger.debug("could not refresh a binding: %s", error)
 
     def _delete(self, queue: str, exchange: str, *args: Any, **options: Any) -> None:
         if queue not in self._fanout_queues:

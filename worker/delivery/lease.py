@@ -15,8 +15,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from worker.delivery.dead_letters import put_back_arguments
+from worker.delivery.held import give_back
 from worker.delivery.names import DeliveryKeys, is_known_dead
-from worker.delivery.scripts import GIVE_BACK, RECLAIM, RESUME
+from worker.delivery.scripts import RECLAIM, RESUME
 from worker.delivery.upkeep_scripts import ELECT, RENEW, SAY
 
 logger = logging.getLogger(__name__)
@@ -136,8 +137,7 @@ class Lease:
             return
         orphans = {tag.decode() for tag in self._client.hkeys(self._keys.in_flight)} - known
         for tag in orphans & self._orphans:
-            names = (self._keys.in_flight, *self._keys.put_back)
-            self._client.eval(GIVE_BACK, len(names), *names, tag, *put_back_arguments())
+            give_back(self._client, self._keys, tag)
             logger.info("a message whose delivery or acknowledgement got lost is back in its queue")
         self._orphans = orphans
 

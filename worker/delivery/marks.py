@@ -14,6 +14,7 @@ from typing import Any, Final
 import redis
 
 from worker.delivery.names import DeliveryKeys
+from worker.delivery.upkeep_scripts import SET
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +27,6 @@ DRAIN_S: Final = 86_400
 PAUSE_S: Final = 1.0
 #: Stands while no suspect runs alone in a worker that was told to end. It names no job, so its death blames none.
 DRAINING: Final = "draining"
-
-#: KEYS: the mark. ARGV: what it says, its life in milliseconds. At ``maxmemory`` Redis refuses a script's first write
-#: if it might need memory, but none after one that needs none.
-_MARK: Final = """
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-"""
 
 
 class Marks:
@@ -107,7 +101,7 @@ class Marks:
             self._client.delete(self._key)
         else:
             life_s = MARK_S if self._suspect else DRAIN_S
-            self._client.eval(_MARK, 1, self._key, says, life_s * 1000)
+            self._client.eval(SET, 1, self._key, says, life_s * 1000)
         self._stands = says
 
     def _try_again(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from producer.contract import (
+    COUNTING,
     QUEUES,
     alone_key,
     dead_letter_messages_key,
@@ -32,9 +33,6 @@ from producer.contract import (
 #: Linux: which boot of which kernel, and which process namespace a process id counts in.
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
-
-#: What the random part of a worker's name begins with that counts what it takes; no hexadecimal digit.
-_COUNTS: Final = "n"
 
 #: Set on each delivered message: how many workers died with it in hand, and with it alone in hand.
 DEATHS_HEADER: Final = "nameshot_deaths"
@@ -144,12 +142,7 @@ class DeliveryKeys:
 
 def new_worker_name() -> str:
     """A name for this process, never used before: ``<place>/<process id>/n<random>``."""
-    return f"{_place()}/{os.getpid()}/{_COUNTS}{secrets.token_hex(6)}"
-
-
-def counts_what_it_takes(worker: str) -> bool:
-    """Whether the worker of that name counts what it takes; those of versions up to 0.1 do not."""
-    return worker.rpartition("/")[2].startswith(_COUNTS)
+    return f"{_place()}/{os.getpid()}/{COUNTING}{secrets.token_hex(6)}"
 
 
 def is_known_dead(worker: str) -> bool:

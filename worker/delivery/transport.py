@@ -23,13 +23,14 @@ from kombu.utils.encoding import bytes_to_str
 from producer.contract import queue_name, rung_name, taken_name
 from producer.redis_connections import CLASSES, connection_arguments
 from producer.redis_urls import Endpoint
-from worker.delivery.dead_letters import arguments, malformed_record, put_back_arguments
+from worker.delivery.dead_letters import arguments, malformed_record
 from worker.delivery.declaring import Declaring
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.delivery.fairness import FairOrder
+from worker.delivery.held import acknowledge, give_back
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, DeliveryKeys
-from worker.delivery.scripts import ACKNOWLEDGE, BURY, GIVE_BACK, POSTPONE, TAKE
+from worker.delivery.scripts import BURY, POSTPONE, TAKE
 
 logger = logging.getLogger(__name__)
 
@@ -48,18 +49,16 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
 
     def ack(self, delivery_tag: str) -> None:
         """Forget a message for good."""
-        keys = self.channel.keys
         try:
-            self.channel.holding.eval(ACKNOWLEDGE, 2, keys.in_flight, keys.in_hand, delivery_tag, keys.worker)
+            acknowledge(self.channel.holding, self.channel.keys, delivery_tag)
         finally:  # what is still recorded, and not in hand, goes back: see `Lease`
             VirtualQoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Forget it, or put it back to the front of its queue, where its number is known (`worker.delivery.lua`)."""
         if requeue:
-            names = (self.channel.keys.in_flight, *self.channel.keys.put_back)
             try:
-                self.channel.holding.eval(GIVE_BACK, len(names), *names, delivery_tag, *put_back_arguments())
+                give_back(self.channel.holding, self.channel.keys, delivery_tag)
             finally:
                 VirtualQoS.ack(self, delivery_tag)
         else:
@@ -173,13 +172,6 @@ class AtomicChannel(Declaring):
         self.holding.eval(POSTPONE, len(names), *names, delivery_tag, until_s)
         self.qos.ack(delivery_tag)
 
-    def maybe_refresh_binding_expiry(self) -> None:
-        """Keep remote control's reply queue alive: kombu tries each second, and would print a traceback each time."""
-        try:
-            super().maybe_refresh_binding_expiry()
-        except self.ResponseError as error:
-            logger.debug("could not refresh a binding: %s", error)
-
     def _bury(self, tag: str) -> None:
         """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
         burial = arguments(self.keys, tag, malformed_record(), apart=tag, then="forget")
@@ -187,7 +179,7 @@ class AtomicChannel(Declaring):
             self.holding.eval(BURY, *burial)
         except self.ResponseError as error:
             logger.warning("could not keep it as a dead letter: %s", type(error).__name__)
-            self.holding.eval(ACKNOWLEDGE, 2, self.keys.in_flight, self.keys.in_hand, tag, self.keys.worker)
+            acknowledge(self.holding, self.keys, tag)
 
     def _queues_in_order(self, first: str | None) -> list[str]:
         """The queues that this worker takes from now, the one whose turn it is first.

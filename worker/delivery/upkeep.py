@@ -8,8 +8,8 @@ import threading
 import time
 from typing import Any, Final
 
-from producer.contract import rung_name, step_names
-from worker.delivery.names import DeliveryKeys, counts_what_it_takes
+from producer.contract import counts_what_it_takes, rung_name, step_names
+from worker.delivery.names import DeliveryKeys
 from worker.delivery.upkeep_scripts import ELECT, MOVE_STEPS, REMOVE_LETTER, REMOVE_WAITING, SET, STAND_DOWN, SWEEP
 
 logger = logging.getLogger(__name__)
