@@ -67,7 +67,7 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
 def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     """Free the id of a job that is answered or lost. Returns whether there was anything to free.
 
-    The answer goes first: an id that is claimed and has neither message nor answer is free for whoever submits it. So
+    The answer goes first: an id that is claimed and has neither message nor answer is free for the next submission. So
     a program that dies in between leaves nothing to mend, and the whole may be repeated.
     """
     standing = (yield from examine(prefix, [job_id]))[job_id]

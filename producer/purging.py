@@ -22,7 +22,7 @@ from producer.errors import InvalidJob
 from producer.operations import Call, Operation
 from producer.submission import check_job_id
 
-#: Messages in one script: Redis serves nobody else for about a millisecond.
+#: Messages in one script: Redis serves no other client for about a millisecond.
 MOST: Final = 200
 #: Of their texts, read and sent back: as much as a slow line carries well before a call is given up.
 MOST_BYTES: Final = 500_000

@@ -119,7 +119,7 @@ def submit(
     """Queue each message whose id is new, or stands for a job that is lost, in order.
 
     Args:
-        submissions: at most a few hundred, since Redis serves nobody else meanwhile.
+        submissions: at most a few hundred, since Redis serves no other client meanwhile.
         submitted_before: jobs of the same call in earlier chunks; only for the error's sentence.
 
     Raises:

@@ -3,7 +3,7 @@
 Celery's Redis backend publishes each answer on a channel named after its key. A message published while nobody
 listens is gone, so each subscription, new or renewed after a lost connection, is followed by a look at what stands
 already. That makes a restart of Redis, or a full output buffer, a delay and nothing more. A job that is purged or lost
-publishes nothing: whoever waits looks again every now and then.
+publishes nothing: a client that waits looks again every now and then.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OUTAGE_S: Final = 60.0
 IDLE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
-#: Whoever waits for a job that was lost is told within a minute, should one look fail.
+#: A client that waits for a job that was lost is told within a minute, should one look fail.
 LOOK_AGAIN_S: Final = 20.0
 #: Ids in one command: Redis serves nobody else meanwhile.
 CHUNK: Final = 500

@@ -154,7 +154,7 @@ class CloseLook:
 
 
 def look(prefix: str, job_ids: Sequence[str]) -> Operation[Look]:
-    """Look at some jobs; at most a few hundred, since Redis serves nobody else meanwhile."""
+    """Look at some jobs; at most a few hundred, since Redis serves no other client meanwhile."""
     return _look_in(job_ids, (yield Together("broker", _commands(prefix, job_ids))))
 
 

@@ -19,7 +19,7 @@ class Budget:
     """Shares of an amount, given to the queues by their weights, and in one queue in the order of asking.
 
     A large share is not passed over for ever: while the one whose turn it is waits, nothing is given that would make it
-    wait longer. A share that comes back wakes those that now have theirs, and nobody else: to wake all of fifty threads
+    wait longer. A share that comes back wakes those that now have theirs, and no others: to wake all of fifty threads
     for each image took Python's lock as long as decoding did.
 
     Args:
@@ -47,7 +47,7 @@ class Budget:
 
         Raises:
             JobFailed: ``deadline_exceeded``.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         scope.check()
         share = min(share, self._limits.of(queue))
@@ -65,7 +65,7 @@ class Budget:
 
         Raises:
             TimeoutError: it did not come free while the scope lasted.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         turn: Future[None] = Future()
         with self._lock:

@@ -97,7 +97,7 @@ class CancelScope:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether somebody has cancelled."""
+        """Whether it was cancelled."""
         return self._cancellation.done()
 
     def cancel(self) -> None:
@@ -144,7 +144,7 @@ class CancelScope:
 
 
 class _Clock:
-    """A deadline that moves while somebody has stopped it."""
+    """A deadline that moves while it is stopped."""
 
     __slots__ = ("_deadline_s", "_lock", "_stopped", "_stopped_at_s")
 

@@ -46,7 +46,7 @@ class Engine(Protocol):
 
     @property
     def batch_limit(self) -> int:
-        """Images that a batch may have while nobody waits too long."""
+        """Images that a batch may have while no job waits too long."""
         ...
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
@@ -54,7 +54,7 @@ class Engine(Protocol):
 
         Raises:
             JobFailed: ``deadline_exceeded``.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         ...
 

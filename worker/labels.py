@@ -142,7 +142,7 @@ class LabelCache:
             if is_known:
                 self._vectors.remember(prompt, future.result())
             others = list(self._suspects.get(prompt, ())) if is_known else []
-        for other in others:  # nothing is left to run; whoever waits for it asks again
+        for other in others:  # nothing is left to run; the job that waits for it asks again
             other.future.cancel()
 
     def _forget(self, pending: Pending) -> None:

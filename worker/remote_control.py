@@ -1,9 +1,9 @@
 """Remote control: which commands of Celery's a worker obeys, from whom, and to whom it replies.
 
-Whoever may publish on the broker's channel ``/<database>.celery.pidbox`` commands all workers of that database, and may
-be a stranger to them. What is left looks, revokes jobs, and has a worker end or stop taking, in order. Commands that
-would have messages wait in a worker's memory, change its pool or its limits, or write files are refused in a sentence,
-those of later versions of Celery too, and so is a pattern that could keep the event loop busy.
+A program that may publish on the broker's channel ``/<database>.celery.pidbox`` commands all workers of that
+database, and may be a stranger to them. What is left looks, revokes jobs, and has a worker end or stop taking, in
+order. Commands that would have messages wait in a worker's memory, change its pool or its limits, or write files are
+refused in a sentence, those of later versions of Celery too, and so is a pattern that could keep the event loop busy.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class CarefulNode(_Node):  # type: ignore[misc]  # of any type
         return super().dispatch(method, arguments, reply_to=reply_to, ticket=ticket)
 
     def reply(self, *args: Any, **options: Any) -> None:
-        """As kombu; whoever asks will ask again."""
+        """As kombu; the client will ask again."""
         try:
             super().reply(*args, **options)
         except Exception as error:

@@ -16,7 +16,7 @@ from celery.worker.request import Request
 
 logger = logging.getLogger(__name__)
 
-#: Events that end a job for whoever watches.
+#: Events that end a job for a monitor.
 ENDINGS: Final = frozenset({"task-succeeded", "task-failed", "task-revoked"})
 
 
@@ -43,8 +43,8 @@ class JobRequest(Request):  # type: ignore[misc]  # celery is untyped
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's signature
         """As Celery, but an ending says what the stored answer says, and no event has a traceback.
 
-        Another worker, or whoever cancelled the job, may have been faster, and then that answer stands. A traceback
-        shows what a library said of a URL.
+        Another worker, or the client that cancelled the job, may have been faster, and then that answer stands. A
+        traceback shows what a library said of a URL.
         """
         if not sends_task_events(self._eventer):
             return

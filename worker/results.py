@@ -3,7 +3,7 @@
 Celery guards only SUCCESS, with a GET before the SET; here one script does both for every terminal state, in one
 round trip instead of two. Tracebacks are never stored: a `JobFailed` says all that may leave the worker.
 
-While Redis is away, whoever stores an answer waits for it, however long that takes: no thread but a job's own may.
+While Redis is away, the thread that stores an answer waits, however long that takes: no thread but a job's own may.
 """
 
 from __future__ import annotations

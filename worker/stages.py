@@ -52,7 +52,7 @@ class Stages:
 
         Raises:
             JobFailed: ``deadline_exceeded``, before its turn.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         if scope.suspect is None:
             with self._isolation.together(scope):

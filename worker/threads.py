@@ -22,7 +22,7 @@ def in_a_thread_that_ends(work: Callable[[], T], name: str = "loading") -> T:
     def run() -> None:
         try:
             outcome.set_result(work())
-        except BaseException as error:  # whoever called it raises it
+        except BaseException as error:  # the caller raises it
             outcome.set_exception(error)
 
     # A daemon, so that a signal ends a start that takes minutes; joined, so that its helpers have ended.

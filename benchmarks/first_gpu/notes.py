@@ -32,7 +32,7 @@ class Notes:
     """A file of `Found`, new after each call.
 
     Args:
-        path: of the file; it is replaced, so that nobody reads half of it.
+        path: of the file; it is replaced, so that no reader finds half of it.
     """
 
     def __init__(self, path: Path) -> None:

@@ -20,7 +20,7 @@ def purge(
 ) -> int:
     """Throw a queue's waiting jobs away, and free their ids.
 
-    Whoever waits for one of them is told that it is not there any more. What a worker has in hand goes on.
+    A client that waits for one of them is told that it is not there any more. What a worker has in hand goes on.
     """
     from producer.backlog import queue_depths
     from producer.connections import BlockingLink

@@ -1,4 +1,4 @@
-"""What is published to all workers, or to whoever watches events, looked at before kombu works on it.
+"""What is published to all workers, or to monitors of events, looked at before kombu works on it.
 
 kombu takes for granted what its own clients write: a text without ``properties``, or one that is nested deeply, would
 end the event loop of every worker that hears it.

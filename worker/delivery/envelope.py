@@ -35,7 +35,7 @@ def read_envelope(raw: bytes, *, tag: str, queue: str, headers: dict[str, Any]) 
     """The message as kombu hands it on; None for what is no JSON object and names no job.
 
     Only what is needed is read and kept, and that must be strict JSON. A part that cannot be used is left empty, or its
-    fault is noted, and whoever looks at the task refuses it: a message that names its id is to be answered. The body is
+    fault is noted, and the task refuses it: a message that names its id is to be answered. The body is
     bytes, so that kombu decodes and decompresses nothing.
 
     Args:
