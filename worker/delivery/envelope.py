@@ -40,12 +40,14 @@ def read_envelope(raw: bytes, *, tag: str, queue: str, headers: dict[str, Any]) 
 
     Args:
         raw: empty for a message that is too large to be sent to a worker.
-        tag: of this delivery, ``<random>`` or, where the taker found an id in the message, ``<random> <id>``.
+        tag: of this delivery, ``<random>`` or, where the taker found a client's id in the message,
+            ``<random> <id> <life>`` or ``<random> <id>``.
         queue: that the message was taken from, whatever it says itself.
         headers: what the transport has to say, in the place of what the message says.
     """
     if not raw:
-        envelope: dict[str, Any] = {"headers": {"id": tag.partition(" ")[2]}}
+        _, found_id, life = (*tag.split(" "), "", "")[:3]
+        envelope: dict[str, Any] = {"headers": {"id": found_id}, "properties": {"delivery_tag": life}}
         fault = f"it has more than {MAX_MESSAGE_BYTES} bytes"
     else:
         envelope, fault = _read(raw)

@@ -73,7 +73,7 @@ def check_message(message: TaskMessage) -> None:
     job_id = message.headers["id"]
     assert isinstance(job_id, str)
     assert 0 < len(job_id) <= MAX_ID_CHARACTERS
-    assert len(message.headers) == 8
+    assert len(message.headers) == 9
     assert message.not_before is None or message.not_before > NOW
     json.dumps(message.headers, allow_nan=False)
     if message.headers["expires"] is not None:
