@@ -21,6 +21,7 @@ from producer.contract import (
     dead_letter_messages_key,
     dead_letters_key,
     forget_key,
+    forgotten_key,
     in_flight_key,
     in_hand_key,
     lease_key,
@@ -115,6 +116,7 @@ class _Keys:
         self.embeddings = f"{prefix}:embeddings:*"
         self.claims = claim_key(prefix, "*")
         self.answers = answer_key("*")
+        self.forgotten = forgotten_key("*")
         self.forget = forget_key(prefix)
         self.leases = lease_key(prefix, "*")
         self.in_flight = in_flight_key(prefix, "*")
@@ -151,7 +153,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
         Role(
             "producer",
             channels,
-            (*_GREETING, *_LISTENING, "exec", "hello", "info", "multi", "publish"),
+            (*_GREETING, *_LISTENING, "exec", "hello", "info", "multi", "publish", "time"),
             (
                 *keys.seen_by_all(),
                 # A message is appended, and its id claimed, in one script.
@@ -159,7 +161,10 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 Grant((*keys.lists, keys.forget), ("lpush",)),
                 Grant((keys.claims,), ("del", "expire", "get", "set")),
                 Grant(keys.counters, ("get",), is_read=True),
-                Grant((keys.answers,), ("del", "eval", "expire", "get", "mget", "pexpire", "sadd", "set", "sismember")),
+                Grant((keys.answers, keys.forgotten), ("eval",)),
+                Grant((keys.answers,), ("get", "mget", "pexpire", "set")),
+                Grant((keys.answers, keys.forgotten), ("del",)),
+                Grant((keys.forgotten,), ("expire", "zadd", "zmscore", "zremrangebyscore")),
                 Grant(keys.bindings, ("sadd", "smembers")),
             ),
         ),
@@ -192,10 +197,9 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 Grant((keys.workers,), ("sadd", "sismember", "smembers", "srem")),
                 Grant((keys.postponed, f"{keys.embeddings}:used"), ("zadd", "zcard", "zrangebyscore", "zrem")),
                 Grant((keys.letters, keys.forget), ("lindex", "llen", "lpush", "lrange", "lrem", "rpop")),
-                Grant(
-                    (keys.answers,),
-                    ("del", "eval", "evalsha", "expire", "get", "mget", "pexpire", "sadd", "set", "sismember"),
-                ),
+                Grant((keys.answers, keys.forgotten), ("eval", "evalsha")),
+                Grant((keys.answers,), ("get", "mget", "pexpire", "set")),
+                Grant((keys.forgotten,), ("zmscore",), is_read=True),
                 # Celery's remote control: kombu waits for replies in four lists, notes who waits, and what it has read.
                 Grant(
                     ("*.celery.pidbox*", "celeryev.*", "unacked*", *keys.remote_control),

@@ -22,9 +22,17 @@ from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired", "unknown"]
 TERMINAL_STATES: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
-#: KEYS: the answer (and its channel), the set of forgotten lives. ARGV: the answer's JSON, its life in seconds, the
-#: life of the message that it answers, empty where that is unknown.
-#: Returns 1 when written, 0 when a terminal answer stood there already, or the message was forgotten.
+#: Members of the sorted set `forgotten_key`, which maps each to when it was forgotten, microseconds by the clock of the
+#: result backend. The life of a message is one: no message that says so answers any more. Under the empty text stands
+#: the last time for messages that name no life: those that a worker took before it do not answer any more. Under this,
+#: which is no life, stands the same for all messages, where their lives are not known.
+ANY_LIFE: Final = "\n"
+
+#: KEYS: the answer (and its channel), what is forgotten. ARGV: the answer's JSON, its life in seconds; of the message
+#: that it answers its life, empty where that is unknown, and when a worker took it, in microseconds by this server's
+#: clock, or below 0 how long ago, or empty.
+#: Returns 0 when a terminal answer stood there already, -1 when the message is forgotten; otherwise it was written, and
+#: where the fourth argument says something that is what it meant by this server's clock, otherwise 1.
 #: The first write needs no memory, so that Redis, once it has let it pass, refuses none of those that follow.
 FIRST_ANSWER_WINS: Final = """
 local standing = redis.call('GET', KEYS[1])
@@ -35,11 +43,21 @@ if standing then
     return 0
   end
 end
-if ARGV[3] ~= '' and redis.call('SISMEMBER', KEYS[2], ARGV[3]) == 1 then return 0 end
+local life, taken = ARGV[3], tonumber(ARGV[4])
+if taken and taken <= 0 then
+  local now = redis.call('TIME')
+  taken = now[1] * 1000000 + now[2] + taken
+end
+local forgotten = redis.pcall('ZMSCORE', KEYS[2], life, life == '' and '' or '\\n')
+if forgotten.err and not string.find(forgotten.err, 'WRONGTYPE', 1, true) then return forgotten end
+if not forgotten.err then
+  if life ~= '' and forgotten[1] then return -1 end
+  if taken and forgotten[2] and taken < tonumber(forgotten[2]) then return -1 end
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[1])
-return 1
+return taken or 1
 """
 
 

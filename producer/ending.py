@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from producer.answers import FIRST_ANSWER_WINS, cancelled_meta
 from producer.contract import answer_key, cancel_channel, claim_key, forget_key, forgotten_key, place_key
+from producer.forgetting import forget_answered, forget_lost, server_time_us
 from producer.operations import Call, Operation, Together, not_found
 from producer.standing import Standing, examine
 from producer.submission import LONGEST_WAIT_S
 from producer.submitting import FROZEN_S
 
-#: Deletes an answer, and keeps the lives of its message, which may be delivered again, from answering under this id.
-#: KEYS: the answer, the forgotten lives. ARGV: for how many seconds; the life of the message in the broker, empty where
-#: that is not known. Returns the lives.
-_FORGET_ANSWER: Final = """
-local lives = {}
-if ARGV[2] ~= '' then lives[1] = ARGV[2] end
-local standing = redis.call('GET', KEYS[1])
-local readable, meta = pcall(cjson.decode, standing or '')
-if readable and type(meta) == 'table' and type(meta.life) == 'string' and meta.life ~= ''
-    and meta.life ~= ARGV[2] then
-  lives[#lives + 1] = meta.life
-end
-redis.call('DEL', KEYS[1])
-if lives[1] then
-  redis.call('SADD', KEYS[2], unpack(lives))
-  redis.call('EXPIRE', KEYS[2], ARGV[1])
-end
-return lives
-"""
+#: How often another program may change a job while it is forgotten; more is no accident.
+MOST_TRIES: Final = 5
 
 #: Frees an id, unless it was submitted again meanwhile, and has workers remove what is left of its message.
 #: KEYS: the claim, the place, what is to be forgotten. ARGV: the claim and the place as they were seen, empty where
@@ -54,8 +39,8 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     if standing.is_lost:
         raise not_found(job_id)
     keys = (answer_key(job_id), forgotten_key(job_id))
-    arguments = (cancelled_meta(job_id), result_ttl_s, standing.life)
-    if not (yield Call("results", ("EVAL", FIRST_ANSWER_WINS, len(keys), *keys, *arguments))):
+    arguments = (cancelled_meta(job_id), result_ttl_s, standing.life, "")
+    if (yield Call("results", ("EVAL", FIRST_ANSWER_WINS, len(keys), *keys, *arguments))) <= 0:
         return False
     done = f" Job {job_id} is cancelled, but a worker that runs it may not have been told."
     yield Call("broker", ("PUBLISH", cancel_channel(prefix), job_id), if_failed=done)
@@ -70,18 +55,30 @@ def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     The answer goes first: an id that is claimed and has neither message nor answer is free for the next submission. So
     a program that dies in between leaves nothing to mend, and the whole may be repeated.
     """
-    standing = (yield from examine(prefix, [job_id]))[job_id]
-    if standing.answer.is_terminal:
-        claim, place = yield Call("broker", ("MGET", claim_key(prefix, job_id), place_key(prefix, job_id)))
-        standing = Standing(standing.answer, claim, place)
-    elif not standing.is_lost or standing.claim is None:
-        return False
-    keys: tuple[str, ...] = (answer_key(job_id), forgotten_key(job_id))
-    life_s = LONGEST_WAIT_S + FROZEN_S + result_ttl_s
-    lives = yield Call("results", ("EVAL", _FORGET_ANSWER, len(keys), *keys, life_s, standing.life))
-    left = [f"{job_id} {life.decode(errors='replace')}" for life in lives] or [f"{job_id} "]
+    keep_s = LONGEST_WAIT_S + FROZEN_S + result_ttl_s
+    for _ in range(MOST_TRIES):
+        standing = (yield from examine(prefix, [job_id]))[job_id]
+        if standing.answer.is_terminal:
+            claim, place = yield Call("broker", ("MGET", claim_key(prefix, job_id), place_key(prefix, job_id)))
+            standing = Standing(standing.answer, claim, place)
+            lives = yield from forget_answered(job_id, standing.life, keep_s=keep_s)
+        else:
+            if not standing.is_lost or standing.claim is None:
+                return False
+            since_us = yield from server_time_us()
+            standing = (yield from examine(prefix, [job_id]))[job_id]
+            if not standing.is_lost:
+                continue
+            lives = yield from forget_lost(job_id, standing.life, since_us, keep_s=keep_s)
+        if lives is not None:
+            yield from _free(prefix, job_id, standing, lives)
+            return True
+    return False
+
+
+def _free(prefix: str, job_id: str, standing: Standing, lives: Sequence[str]) -> Operation[None]:
+    left = [f"{job_id} {life}" for life in lives] or [f"{job_id} "]
     keys = (claim_key(prefix, job_id), place_key(prefix, job_id), forget_key(prefix))
     half_done = f" The answer of job {job_id} is forgotten; do it again to be sure that its id is free."
     seen = (standing.claim or b"", standing.place or b"")
     yield Call("broker", ("EVAL", _FREE, len(keys), *keys, *seen, *left), if_failed=half_done)
-    return True

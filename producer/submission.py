@@ -45,7 +45,8 @@ CHUNK: Final = 100
 #: its way before the last is written.
 CHUNK_CHARACTERS: Final = 300_000
 
-_JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+#: What our clients take for an id, and thus claim.
+CLAIMED_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SUBMIT_ARGUMENTS: Final = (
     "url",
     "labels",
@@ -176,7 +177,7 @@ class Desk:
 
 def check_job_id(job_id: object, name: str = "job_id") -> str:
     """Return the id, or raise `InvalidJob`, which calls it by that name."""
-    if not isinstance(job_id, str) or not _JOB_ID.fullmatch(job_id):
+    if not isinstance(job_id, str) or not CLAIMED_ID.fullmatch(job_id):
         raise InvalidJob(f"{name} must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
     return job_id
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from producer.contract import Queue, forgotten_key, queue_name, rung_name, step_names, taken_name
+from producer.contract import Queue, queue_name, rung_name, step_names, taken_name
 from producer.errors import JobConflict, QueueFull
-from producer.operations import RETRY_AFTER_S, Call, Command, Operation, Together, queue_full
+from producer.forgetting import forget_lost, server_time_us
+from producer.operations import RETRY_AFTER_S, Call, Operation, queue_full
 from producer.standing import Standing, examine
 from producer.submission import Submission
 
@@ -113,6 +114,17 @@ class Submitted(NamedTuple):
     taken: int | None = None
 
 
+class Lost(NamedTuple):
+    """A job that is to be queued anew.
+
+    Attributes:
+        since_us: what the result backend's clock said before it was found so; 0 where that is not needed.
+    """
+
+    standing: Standing
+    since_us: int
+
+
 def submit(
     prefix: str, submissions: Sequence[Submission], *, max_queue: int, submitted_before: int = 0
 ) -> Operation[list[Submitted]]:
@@ -127,7 +139,7 @@ def submit(
         QueueFull: likewise.
     """
     done: list[Submitted] = []
-    lost: dict[str, Standing] | None = None
+    lost: dict[str, Lost] | None = None
     while len(done) < len(submissions):
         rest = submissions[len(done) :]
         count, outcome, ahead, counters = yield _call(prefix, rest, max_queue, then="stop" if lost is None else "go on")
@@ -185,29 +197,37 @@ def _queues(submissions: Sequence[Submission]) -> list[Queue]:
     return list(dict.fromkeys(submission.queue for submission in submissions))
 
 
-def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str, Standing]]:
-    """How those of these jobs stand that are to be queued, whatever stands for their ids.
+def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str, Lost]]:
+    """Those of these jobs that are to be queued, whatever stands for their ids.
 
     Where that is doubtful, after a stranger's purge, the same message twice is better than none.
     """
-    found = yield from examine(prefix, [submission.job_id for submission in submissions])
-    lost = {job_id: standing for job_id, standing in found.items() if standing.is_lost}
-    for submission in submissions:
-        standing = found[submission.job_id]
-        if standing.is_doubtful and standing.claim == submission.fingerprint.encode():
-            lost[submission.job_id] = standing
-    return lost
+    since_us = 0
+    while True:
+        found = yield from examine(prefix, [submission.job_id for submission in submissions])
+        lost: dict[str, Lost] = {}
+        has_another_payload = False
+        for submission in submissions:
+            standing = found[submission.job_id]
+            is_same = standing.claim == submission.fingerprint.encode()
+            if standing.is_lost or (standing.is_doubtful and is_same):
+                lost[submission.job_id] = Lost(standing, since_us)
+                has_another_payload |= not is_same
+        if since_us or not has_another_payload:
+            return lost
+        since_us = yield from server_time_us()  # and look again: see `forget_lost`
 
 
 def _submit_anew(
-    prefix: str, submission: Submission, seen: Standing, max_queue: int, submitted_before: int
+    prefix: str, submission: Submission, found: Lost, max_queue: int, submitted_before: int
 ) -> Operation[Submitted]:
     """Queue a message whose id stands for a job that is lost."""
-    if seen.life and seen.claim != submission.fingerprint.encode():
+    seen, since_us = found
+    if seen.claim != submission.fingerprint.encode():
         # A worker that was frozen with the lost message must not answer in the name of the new one.
-        key = forgotten_key(submission.job_id)
-        expire: Command = ("EXPIRE", key, FROZEN_S + submission.claim_ttl_s)
-        yield Together("results", (("SADD", key, seen.life), expire))
+        keep_s = FROZEN_S + submission.claim_ttl_s
+        if (yield from forget_lost(submission.job_id, seen.life, since_us, keep_s=keep_s)) is None:
+            return (yield from _submit_again(prefix, submission, max_queue, submitted_before))
     keys = (*queue_keys(prefix, submission.queue), submission.claim_name, submission.place_name)
     arguments = (
         *(max_queue, seen.claim or b"", seen.place or b"", submission.queue, submission.fingerprint),
@@ -219,7 +239,11 @@ def _submit_anew(
         return Submitted(True, ahead, taken)
     if outcome == b"full":
         raise _full(submission, max_queue, submitted_before)
-    # Another client was quicker.
+    return (yield from _submit_again(prefix, submission, max_queue, submitted_before))
+
+
+def _submit_again(prefix: str, submission: Submission, max_queue: int, submitted_before: int) -> Operation[Submitted]:
+    """Submit what another client was quicker with."""
     (submitted,) = yield from submit(prefix, [submission], max_queue=max_queue, submitted_before=submitted_before)
     return submitted
 

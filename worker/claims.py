@@ -13,12 +13,16 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from producer.contract import claim_key, place_key
+from producer.submission import CLAIMED_ID
 
 logger = logging.getLogger(__name__)
 
-#: KEYS: the claim, the place beside it. ARGV: their longest life from now, seconds. An answer may be noted again later
-#: in its life.
+#: KEYS: the claim, the place beside it. ARGV: their longest life from now, seconds; the life of the message that is
+#: answered. An answer may be noted again later in its life. By now the id may have been freed and sent again: a claim
+#: whose place is of another message stays as it is.
 _SHORTEN: Final = """
+local place = redis.pcall('GET', KEYS[2])
+if type(place) == 'string' and string.match(place, ' (%S+)$') ~= ARGV[2] then return end
 for i = 1, 2 do
   if redis.call('TTL', KEYS[i]) > tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[i], ARGV[1]) end
 end
@@ -40,13 +44,18 @@ class ClaimKeeper:
         self._client = client
         self._prefix = prefix
         self._ttl_s = ttl_s
-        self._answered: SimpleQueue[str | None] = SimpleQueue()
+        self._answered: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="claims", daemon=True)
         self._thread.start()
 
-    def answered(self, job_id: str) -> None:
-        """Note that a job's answer stands."""
-        self._answered.put(job_id)
+    def answered(self, job_id: str, life: str) -> None:
+        """Note that a job's answer stands.
+
+        Args:
+            life: of its message, see `worker.delivery.names.LIFE_HEADER`.
+        """
+        if CLAIMED_ID.fullmatch(job_id):  # or the claim of ``x:place`` is what stands beside that of ``x``
+            self._answered.put((job_id, life))
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Send what has gathered, then end the thread."""
@@ -56,16 +65,15 @@ class ClaimKeeper:
     def _serve(self) -> None:
         closing = False
         while not closing:
-            job_ids = [self._answered.get()]
-            while not self._answered.empty() and len(job_ids) < MAX_PIPELINE:
-                job_ids.append(self._answered.get())
-            closing = None in job_ids
+            answered = [self._answered.get()]
+            while not self._answered.empty() and len(answered) < MAX_PIPELINE:
+                answered.append(self._answered.get())
+            closing = None in answered
             try:
                 with self._client.pipeline(transaction=False) as pipe:
-                    for job_id in job_ids:
-                        if job_id is not None:
-                            keys = (claim_key(self._prefix, job_id), place_key(self._prefix, job_id))
-                            pipe.eval(_SHORTEN, 2, *keys, self._ttl_s)
+                    for job_id, life in filter(None, answered):
+                        keys = (claim_key(self._prefix, job_id), place_key(self._prefix, job_id))
+                        pipe.eval(_SHORTEN, 2, *keys, self._ttl_s, life)
                     pipe.execute()
             except Exception as error:  # a claim that lives longer harms nobody; the thread must go on
-                logger.warning("could not shorten %d job claims: %s", len(job_ids), type(error).__name__)
+                logger.warning("could not shorten %d job claims: %s", len(answered), type(error).__name__)

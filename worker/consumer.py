@@ -23,7 +23,7 @@ from kombu.asynchronous import get_event_loop, set_event_loop
 from producer.contract import CLASSIFY_MANY, Queue, queue_name
 from worker.credit import open_queues, queue_of
 from worker.delivery.names import FAULT_HEADER
-from worker.messages import refuse, tell_refused
+from worker.messages import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -127,12 +127,11 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
 
     def _refuse(self, message: Any, fault: str) -> None:
         refuse(
-            self.app,
+            self,
             message,
             fault,
             lambda: self.call_soon_ack(message.ack_log_error, logger, self.connection_errors),
         )
-        tell_refused(self, message)
 
 
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped

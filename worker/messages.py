@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from celery.worker.strategy import default
@@ -20,9 +21,10 @@ from celery.worker.strategy import default
 from producer.contract import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
 from producer.envelope import REDACTED
 from worker import strict_json
-from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, FAULT_HEADER, LIFE_HEADER
+from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, FAULT_HEADER, LIFE_HEADER, TAKEN_HEADER
 from worker.refusals import Refusal
 from worker.requests import sends_task_events
+from worker.results import Message
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +102,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
         "kwargsrepr": REDACTED,
         SENT_AT_HEADER: sent_at if isinstance(sent_at, int | float) else None,
         LIFE_HEADER: headers.get(LIFE_HEADER, ""),
+        TAKEN_HEADER: headers.get(TAKEN_HEADER),
         DEATHS_HEADER: headers.get(DEATHS_HEADER, 0),
         DEATHS_ALONE_HEADER: headers.get(DEATHS_ALONE_HEADER, 0),
     }
@@ -119,8 +122,7 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
         try:
             found = read_message(message.headers, message.content_type, message.body, datetime.now(UTC))
         except Malformed as fault:
-            refuse(app, message, str(fault), lambda: ack(logger, consumer.connection_errors))
-            tell_refused(consumer, message)
+            refuse(consumer, message, str(fault), lambda: ack(logger, consumer.connection_errors))
             return None
         if found.not_before is not None:
             message.channel.postpone(message.delivery_tag, found.not_before.timestamp())
@@ -133,7 +135,7 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
     return receive
 
 
-def refuse(app: Any, message: Any, fault: str, acknowledge: Callable[[], object]) -> None:
+def refuse(consumer: Any, message: Any, fault: str, acknowledge: Callable[[], object]) -> None:
     """Have a malformed message kept, and answered if it says which job it is; soon, in another thread.
 
     Args:
@@ -143,23 +145,24 @@ def refuse(app: Any, message: Any, fault: str, acknowledge: Callable[[], object]
     logger.warning("refused a malformed message: %s", fault)
     headers = message.headers
     job_id, task, life = headers.get("id"), headers.get("task"), headers.get(LIFE_HEADER)
-    app.refusals.refuse(
+    consumer.app.refusals.refuse(
         Refusal(
             tag=message.delivery_tag,
             job_id=job_id if is_id(job_id) else None,
             # A name that is not ours may be any text of a stranger.
             task=task if task in (CLASSIFY, CLASSIFY_MANY) else None,
-            life=life if isinstance(life, str) else "",
+            message=Message(life if isinstance(life, str) else "", headers.get(TAKEN_HEADER)),
             fault=fault,
             acknowledge=acknowledge,
+            tell=partial(_tell_refused, consumer, job_id),
         )
     )
 
 
-def tell_refused(consumer: Any, message: Any) -> None:
-    """Say that it failed to those who watch events, and may know it as sent."""
-    eventer, job_id = consumer.event_dispatcher, message.headers.get("id")
-    if sends_task_events(eventer) and is_id(job_id):
+def _tell_refused(consumer: Any, job_id: str) -> None:
+    """Say that it failed to those who watch events, and may know it as sent. In any thread, as Celery's pool does."""
+    eventer = consumer.event_dispatcher
+    if sends_task_events(eventer):
         eventer.send("task-failed", uuid=job_id, exception="JobFailed('invalid_job')", traceback="")
 
 

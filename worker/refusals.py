@@ -14,7 +14,7 @@ import redis
 from producer.errors import JobFailed
 from worker.logs import place_of
 from worker.outages import Outage
-from worker.results import Unanswerable
+from worker.results import Message, Unanswerable
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +27,19 @@ class Refusal:
         tag: of its delivery.
         job_id: None where it does not say whose answer this is.
         task: None where it is none of ours.
-        life: which message of that id it is, see `worker.delivery.names.LIFE_HEADER`.
+        message: which message of that id it is.
         fault: what is wrong with it, in a few words without its content.
         acknowledge: called from another thread once it is kept, and answered.
+        tell: tells those who watch events, from that thread, once its answer can be read.
     """
 
     tag: str
     job_id: str | None
     task: str | None
-    life: str
+    message: Message
     fault: str
     acknowledge: Callable[[], object]
+    tell: Callable[[], object]
 
 
 class Keep(Protocol):
@@ -55,12 +57,13 @@ class Refusals:
 
     Args:
         keep: keeps one as a dead letter.
-        answer: stores an answer, and waits for as long as that takes; raises `Unanswerable`.
+        answer: stores an answer, and waits for as long as that takes; False where another stands, or the job was
+            forgotten; raises `Unanswerable`.
         on_settled: told of each.
     """
 
     def __init__(
-        self, *, keep: Keep, answer: Callable[[str, JobFailed, str], None], on_settled: Callable[[], None]
+        self, *, keep: Keep, answer: Callable[[str, JobFailed, Message], bool], on_settled: Callable[[], None]
     ) -> None:
         self._keep = keep
         self._answer = answer
@@ -102,7 +105,8 @@ class Refusals:
         if refusal.job_id is not None:
             failure = JobFailed("invalid_job", f"the message is malformed: {refusal.fault}.")
             try:
-                self._answer(refusal.job_id, failure, refusal.life)
+                if self._answer(refusal.job_id, failure, refusal.message):
+                    _tell(refusal)
             except Unanswerable as error:
                 logger.error("job %s has no place for its answer (%s), that it is malformed", refusal.job_id, error)
         # Only now: a message that goes back to its queue meanwhile is refused again, and shall not have two letters.
@@ -111,3 +115,10 @@ class Refusals:
         except redis.RedisError as error:  # the letters' own keys hold something else
             logger.error("could not keep a malformed message as a dead letter: %s", error)
         self._on_settled()
+
+
+def _tell(refusal: Refusal) -> None:
+    try:
+        refusal.tell()
+    except Exception as error:  # the broker is away, for one, and an event is not worth waiting for it
+        logger.debug("could not tell that job %s failed: %s", refusal.job_id, type(error).__name__)

@@ -9,6 +9,7 @@ While Redis is away, the thread that stores an answer waits, however long that t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -22,7 +23,8 @@ from producer.answers import FIRST_ANSWER_WINS
 from producer.contract import forgotten_key
 from producer.errors import JobFailed
 from producer.redis_connections import CLASSES, connection_arguments
-from worker.delivery.names import LIFE_HEADER
+from worker.delivery.clock import elapsed_s
+from worker.delivery.names import LIFE_HEADER, TAKEN_HEADER
 from worker.outages import Outage
 
 #: States of a job that nobody has begun, or that waits to be begun again.
@@ -33,11 +35,37 @@ class Unanswerable(Exception):
     """No answer can be stored for a job, now or later: its key holds something else, for one."""
 
 
+#: What `FIRST_ANSWER_WINS` replies where a terminal answer stands.
+ANSWERED: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What tells the message that is answered from others of its id.
+
+    Attributes:
+        life: see `LIFE_HEADER`.
+        taken_s: see `TAKEN_HEADER`; None where that is not known.
+    """
+
+    life: str = ""
+    taken_s: float | None = None
+
+    @classmethod
+    def of(cls, request: Any) -> Message:
+        """What Celery's context of a task knows of it."""
+        return cls(getattr(request, LIFE_HEADER, None) or "", getattr(request, TAKEN_HEADER, None))
+
+    def taken(self) -> str:
+        """How long ago it was taken, as `FIRST_ANSWER_WINS` has it; empty where that is not known."""
+        return "" if self.taken_s is None else f"{min(0.0, self.taken_s - elapsed_s()) * 1e6:.0f}"
+
+
 class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyped
     """``redis://`` and ``rediss://`` result backends of a worker."""
 
-    #: Called with the id of each job whose terminal answer was written, or found.
-    on_answered: Callable[[str], None] = staticmethod(lambda _job_id: None)
+    #: Called with the id of each job whose terminal answer was written, or found, and the life of its message.
+    on_answered: Callable[[str, str], None] = staticmethod(lambda _job_id, _life: None)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -57,39 +85,46 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
             return super().encode(data)
 
     def begin(self, job_id: str, request: Any) -> bool:
-        """Say that the job runs; False when it has a terminal answer and need not run.
+        """Say that the job runs; False when it has a terminal answer, or was forgotten, and need not run.
 
         Raises:
             Unanswerable: it could never be answered.
         """
-        begun = bool(self._ensure_retryable(self._offer, job_id, None, STARTED, request))
-        if not begun:  # whoever wrote the answer may have died before it could tell
-            self.on_answered(job_id)
-        return begun
+        message = Message.of(request)
+        reply = self._ensure_retryable(self._offer, job_id, None, STARTED, request, message)
+        if reply == ANSWERED:  # whoever wrote the answer may have died before it could tell
+            self.on_answered(job_id, message.life)
+        if reply <= 0:
+            return False
+        if message.taken_s is not None:
+            # From now on by the clock of the server, which compares it: two clocks would differ by milliseconds once
+            # the job has run for a minute, and ids are freed and sent again in less.
+            request.taken_at_us = reply
+        return True
 
-    def refuse(self, job_id: str, failure: JobFailed, life: str) -> None:
-        """Answer a message that cannot become a job; raises `Unanswerable`.
+    def refuse(self, job_id: str, failure: JobFailed, message: Message) -> bool:
+        """Answer a message that cannot become a job; False when the job has a terminal answer, or was forgotten.
 
-        Args:
-            life: of the message, see `LIFE_HEADER`.
+        Raises:
+            Unanswerable: no answer can be stored.
         """
         result = self.encode_result(failure, FAILURE)
-        if self._ensure_retryable(self._offer, job_id, result, FAILURE, None, life):
-            self.on_answered(job_id)
+        written: bool = self._ensure_retryable(self._offer, job_id, result, FAILURE, None, message) > 0
+        if written:
+            self.on_answered(job_id, message.life)
+        return written
 
     def revoke(self, job_id: str) -> bool:
         """Answer a job as revoked; False when it has a terminal answer, or another application runs it."""
-        written = bool(self._ensure_retryable(self._revoke, job_id))
-        if written:
-            self.on_answered(job_id)
-        return written
+        return bool(self._ensure_retryable(self._revoke, job_id))
 
     def _revoke(self, job_id: str) -> bool:
         # Every application of a broker hears every revocation, and it may share the answers' database too.
         standing = self.client.get(self.get_key_for_task(job_id))
         if standing is not None and not _is_waiting_or_ours(self.decode(standing)):
             return False
-        return self._offer(job_id, self.encode_result(TaskRevokedError("revoked"), REVOKED), REVOKED, None)
+        result = self.encode_result(TaskRevokedError("revoked"), REVOKED)
+        return self._offer(job_id, result, REVOKED, None, Message()) > 0
 
     def _store_result(
         self, task_id: str, result: Any, state: str, _traceback: Any = None, request: Any = None, **_: Any
@@ -97,12 +132,13 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         """Write one state unless a terminal one stands already. Called by Celery; the traceback is dropped."""
         if getattr(request, "is_answered", False):
             return result  # by the task itself; Celery comes a second time
-        written = self._offer(task_id, result, state, request)
+        message = Message.of(request)
+        reply = self._offer(task_id, result, state, request, message)
         if state in READY_STATES:
             if request is not None:
                 request.is_answered = True
-            if written:
-                self.on_answered(task_id)
+            if reply >= ANSWERED:  # what revokes a job does not know of which message
+                self.on_answered(task_id, message.life)
         return result
 
     def _ensure_retryable(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -118,15 +154,15 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         except redis.RedisError as error:
             raise Unanswerable(f"{type(error).__name__}: {error}") from None
 
-    def _offer(self, job_id: str, result: Any, state: str, request: Any, life: str | None = None) -> bool:
+    def _offer(self, job_id: str, result: Any, state: str, request: Any, message: Message) -> int:
+        """What `FIRST_ANSWER_WINS` replies."""
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = job_id
-        if life is None:
-            life = getattr(request, LIFE_HEADER, None) or ""
-        if life and state in READY_STATES:
-            meta["life"] = life  # Celery reads what it knows, and this is for us
+        if message.life:
+            meta["life"] = message.life  # Celery reads what it knows, and this is for us
         keys = [self.get_key_for_task(job_id), forgotten_key(job_id)]
-        return bool(self._script(keys=keys, args=[self.encode(meta), self.expires, life]))
+        taken = getattr(request, "taken_at_us", None) or message.taken()
+        return int(self._script(keys=keys, args=[self.encode(meta), self.expires, message.life, taken]))
 
     @cached_property
     def _script(self) -> Any:

@@ -83,8 +83,11 @@ def answer_key(job_id: str) -> str:
 
 
 def forgotten_key(job_id: str) -> str:
-    """The set, beside an answer, of the lives whose messages must not answer this id any more."""
-    return f"{answer_key(job_id)}:forgotten"
+    """The sorted set, in the result backend, of which messages must not answer this id any more, and since when.
+
+    No `answer_key` begins so, whatever id a plain Celery client chooses. See `producer.answers`.
+    """
+    return f"nameshot-forgotten-{job_id}"
 
 
 def workers_key(prefix: str) -> str:

@@ -1,5 +1,6 @@
 """Jobs whose message is lost, purged or forgotten, with real workers: what is said of them is right."""
 
+import json
 import signal
 import threading
 from collections import Counter
@@ -158,3 +159,34 @@ def test_of_a_forgotten_job_neither_message_nor_letter_is_left(
     assert first.result(timeout=TIMEOUT_S).ranking
     assert last.result(timeout=TIMEOUT_S).ranking
     assert forgotten.status() == "unknown"
+
+
+def test_a_worker_that_was_frozen_with_a_message_that_names_no_life_never_answers_the_new_job(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    frozen = start_worker("frozen")
+    with own_valkey.connect() as broker:  # the short form of docs/wire-format.md
+        body = json.dumps([[], {"image": origin.url("/held/owl.png"), "candidate_labels": LABELS}, {}])
+        headers = {"task": "nameshot.classify", "id": "order-17"}
+        broker.lpush(
+            "nameshot.default", json.dumps({"body": body, "content-type": "application/json", "headers": headers})
+        )
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    frozen.process.send_signal(signal.SIGSTOP)
+    start_worker("heir")
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+    origin.hold.set()
+    assert labels_of(client.job("order-17").result(timeout=TIMEOUT_S)) == set(LABELS)
+    eventually(lambda: client.backlog().total == 0)
+    assert client.forget("order-17")
+    origin.hold.clear()
+    again = client.submit(origin.url("/held/car.jpg"), OTHERS, job_id="order-17")
+    assert origin.asked.acquire(timeout=TIMEOUT_S)
+
+    frozen.process.send_signal(signal.SIGCONT)
+    for _ in range(20):  # the thawed worker takes its share of what comes, and finishes what it held
+        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+
+    assert again.status() == "running"
+    origin.hold.set()
+    assert labels_of(again.result(timeout=TIMEOUT_S)) == set(OTHERS)

@@ -250,7 +250,7 @@ def test_an_answer_says_which_message_it_answers_and_a_forgotten_message_answers
         assert json.loads(results.get("celery-task-meta-known"))["life"] == "a-life"
         assert "life" not in backend.get_task_meta("known")["result"]
 
-        results.sadd("celery-task-meta-forgotten:forgotten", "a-life")
+        results.zadd("nameshot-forgotten-forgotten", {"a-life": 1})
         assert not backend.begin("forgotten", Request())
         backend.store_result("forgotten", {}, SUCCESS, request=Request())
         assert not results.exists("celery-task-meta-forgotten")

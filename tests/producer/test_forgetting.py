@@ -6,9 +6,11 @@ import pytest
 import redis
 
 from producer import Client, JobFailed
-from producer.answers import FIRST_ANSWER_WINS
+from producer.answers import ANY_LIFE, FIRST_ANSWER_WINS, cancelled_meta
+from producer.contract import answer_key, forgotten_key
 from producer.ending import forget
-from producer.operations import Call, Together
+from producer.operations import Call, Operation, Together
+from tests.access.walk import TYPES
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -35,10 +37,10 @@ def life_of(broker: redis.Redis, job_id: str) -> str:
     return place.decode().split(" ")[2]
 
 
-def answer(results: redis.Redis, job_id: str, life: str) -> bool:
-    """What a worker's backend does, for a message of that life."""
-    keys = (f"celery-task-meta-{job_id}", f"celery-task-meta-{job_id}:forgotten")
-    return bool(results.eval(FIRST_ANSWER_WINS, 2, *keys, SUCCESS % life, 60, life))
+def answer(results: redis.Redis, job_id: str, life: str, taken: int | str = 0) -> bool:
+    """What a worker's backend does, for a message of that life that it has just taken."""
+    keys = (f"celery-task-meta-{job_id}", f"nameshot-forgotten-{job_id}")
+    return int(results.eval(FIRST_ANSWER_WINS, 2, *keys, SUCCESS % life, 60, life, taken)) > 0
 
 
 def test_a_failed_job_is_sent_again_under_its_own_id_with_a_freshly_signed_url(
@@ -91,8 +93,8 @@ def test_nothing_of_a_forgotten_job_is_left_and_workers_are_told_of_its_life(
 
     assert broker.lrange("nameshot:forget", 0, -1) == [f"order-17 {life}".encode()]
     assert set(broker.keys("*order-17*")) == set()
-    assert results.keys("*order-17*") == [b"celery-task-meta-order-17:forgotten"]
-    assert results.ttl("celery-task-meta-order-17:forgotten") == pytest.approx(9 * 86_400, abs=5)
+    assert results.keys("*order-17*") == [b"nameshot-forgotten-order-17"]
+    assert results.ttl("nameshot-forgotten-order-17") == pytest.approx(9 * 86_400, abs=5)
 
 
 def test_a_message_of_an_earlier_life_never_answers_the_new_job(
@@ -123,7 +125,7 @@ def test_the_life_in_an_answer_is_forgotten_where_an_older_client_noted_no_place
 
     assert job.forget() is True
 
-    assert results.smembers("celery-task-meta-order-17:forgotten") == {b"a-life"}
+    assert results.zscore("nameshot-forgotten-order-17", "a-life")
     assert broker.lrange("nameshot:forget", 0, -1) == [b"order-17 a-life"]
     assert not broker.exists("nameshot:claim:order-17")
 
@@ -174,3 +176,98 @@ def test_an_answer_is_taken_by_a_redis_that_is_full(own_valkey: ValkeyServer) ->
 
         assert answer(results, "a-job", "a-life")
         assert not answer(results, "a-job", "a-life")
+
+
+def now_us(results: redis.Redis) -> int:
+    seconds, microseconds = results.time()
+    return seconds * 1_000_000 + microseconds
+
+
+@pytest.mark.parametrize("life", ["", "life-of-a-plain-client"])
+def test_a_message_that_was_taken_before_its_job_was_forgotten_answers_nothing_though_its_life_is_not_known(
+    client: Client, results: redis.Redis, life: str
+) -> None:
+    taken = now_us(results)
+    results.set("celery-task-meta-order-17", cancelled_meta("order-17"))
+
+    assert client.forget("order-17") is True
+
+    assert not answer(results, "order-17", life, taken)
+    assert not answer(results, "order-17", life, -1_000_000)
+    assert answer(results, "order-17", life)
+    assert client.forget("order-17") is True
+    assert not answer(results, "order-17", life, taken)
+    assert answer(results, "order-17", "a-new-life" if life else "", now_us(results))
+
+
+def test_the_new_message_of_an_id_is_not_refused_however_long_ago_it_was_taken_by_another_clock(
+    client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
+) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    worker.take()
+    answer(results, job.id, life_of(broker, job.id))
+    job.forget()
+
+    assert answer(results, job.id, "new-life", -3_600_000_000)
+
+
+def test_an_id_that_is_freed_every_day_does_not_gather_what_was_forgotten_of_it(
+    client: Client, worker: StockWorker, results: redis.Redis
+) -> None:
+    results.zadd("nameshot-forgotten-order-17", {"long-ago": now_us(results) - 10 * 86_400 * 1_000_000})
+    worker.succeed("order-17", result_for(LABELS))
+    assert client.forget("order-17") is True
+
+    assert results.zrange("nameshot-forgotten-order-17", 0, -1) == [b"", ANY_LIFE.encode()]
+
+
+@pytest.mark.parametrize("kind", ["string", "list", "set"])
+def test_a_strangers_key_keeps_no_job_from_being_answered_or_forgotten(
+    client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis, kind: str
+) -> None:
+    job = client.submit(URL, LABELS, job_id="order-17")
+    worker.take()
+    TYPES[kind](results, "nameshot-forgotten-order-17")
+    life = life_of(broker, job.id)
+
+    assert answer(results, job.id, life)
+    assert job.forget() is True
+    assert not answer(results, job.id, life)
+
+
+def test_what_is_forgotten_of_one_id_is_the_answer_of_no_other() -> None:
+    assert not forgotten_key("x").startswith(answer_key(""))
+
+
+def rest_of(operation: Operation[bool], reply: object) -> Operation[bool]:
+    """An operation from the reply to the call that it waits for."""
+    try:
+        while True:
+            reply = yield operation.send(reply)
+    except StopIteration as ended:
+        return bool(ended.value)
+
+
+def test_a_job_that_was_sent_and_begun_while_its_id_was_forgotten_stays(
+    client: Client, worker: StockWorker, broker: redis.Redis, results: redis.Redis
+) -> None:
+    """Two clients forget it: the second comes when the first one's new job runs."""
+    job = client.submit(URL, LABELS, job_id="order-17")
+    worker.take()
+    worker.succeed(job.id, result_for(LABELS))
+    slow = forget("nameshot", job.id, result_ttl_s=60)
+    call = next(slow)
+    while not (isinstance(call, Call) and "ZADD" in str(call.command[1])):
+        call = slow.send(client._link._execute(call))
+    assert client.forget(job.id) is True
+    again = client.submit(URL + "new", LABELS, job_id="order-17")
+    worker.take()
+    worker.start(again.id)
+    broker.hset("nameshot:in-hand", again.id, "a-worker")
+    taken = now_us(results)
+
+    reply = client._link._execute(call)
+
+    assert client._link.run(rest_of(slow, reply)) is False
+    assert again.status() == "running"
+    assert answer(results, again.id, life_of(broker, again.id), taken)

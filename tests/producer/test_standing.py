@@ -162,8 +162,8 @@ def test_a_lost_job_is_queued_anew_with_whatever_payload(
     assert worker.take().payload[1]["candidate_labels"] == payload
     with valkey.connect(1) as results:
         # A frozen worker may hold the lost message; its answer to the same question is as good as any.
-        forgotten = results.smembers("celery-task-meta-order-17:forgotten")
-        assert forgotten == (set() if payload == LABELS else {life.encode()})
+        forgotten = results.zrange("nameshot-forgotten-order-17", 0, -1)
+        assert forgotten == ([] if payload == LABELS else [b"", life.encode()])
 
 
 def test_many_jobs_among_them_lost_and_standing_ones_are_each_queued_once(

@@ -39,6 +39,8 @@ DEATHS_HEADER: Final = "nameshot_deaths"
 DEATHS_ALONE_HEADER: Final = "nameshot_deaths_alone"
 #: Likewise: which submission of its id a message is, by the delivery tag that its sender gave it; "" where it has none.
 LIFE_HEADER: Final = "nameshot_life"
+#: Likewise: when it was taken, by `worker.delivery.clock`.
+TAKEN_HEADER: Final = "nameshot_taken"
 #: Likewise: what is wrong with the message itself, in a few words without its content.
 FAULT_HEADER: Final = "nameshot_fault"
 

@@ -23,13 +23,14 @@ from kombu.utils.encoding import bytes_to_str
 from producer.contract import queue_name, rung_name, taken_name
 from producer.redis_connections import CLASSES, connection_arguments
 from producer.redis_urls import Endpoint
+from worker.delivery.clock import elapsed_s
 from worker.delivery.dead_letters import arguments, malformed_record
 from worker.delivery.declaring import Declaring
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.delivery.fairness import FairOrder
 from worker.delivery.held import acknowledge, give_back
-from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, DeliveryKeys
+from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, TAKEN_HEADER, DeliveryKeys
 from worker.delivery.scripts import BURY, POSTPONE, TAKE
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ class AtomicChannel(Declaring):
         raw, size_bytes = taken[1], taken[4]
         queue, tag = bytes_to_str(taken[0]), bytes_to_str(taken[5])
         deaths, alone = int(taken[2]), int(taken[3])
-        past = {DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone}
+        past = {DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone, TAKEN_HEADER: elapsed_s()}
         if (payload := read_envelope(raw, tag=tag, queue=queue, headers=past)) is None:
             logger.warning("took %d bytes from %s that are not a Celery message: a dead letter", size_bytes, queue)
             self._bury(tag)
