@@ -179,7 +179,8 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
             (
                 Grant((*keys.lists, *keys.rung, *keys.counters, keys.own), ("eval", "evalsha", "exists", "type")),
                 Grant(
-                    (*keys.lists, *keys.rung), ("blmove", "llen", "lpop", "lpush", "lrange", "lrem", "rpop", "rpush")
+                    (*keys.lists, *keys.rung),
+                    ("blmove", "llen", "lpop", "lpush", "lrange", "lrem", "lset", "rpop", "rpush"),
                 ),
                 Grant((*keys.counters, keys.claims), ("get", "mget")),
                 Grant(keys.counters, ("decr", "incr", "incrby")),
@@ -196,7 +197,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 Grant((keys.in_flight, keys.alone, keys.leases), ("del",)),
                 Grant((keys.workers,), ("sadd", "sismember", "smembers", "srem")),
                 Grant((keys.postponed, f"{keys.embeddings}:used"), ("zadd", "zcard", "zrangebyscore", "zrem")),
-                Grant((keys.letters, keys.forget), ("lindex", "llen", "lpush", "lrange", "lrem", "rpop")),
+                Grant((keys.letters, keys.forget), ("llen", "lpush", "lrange", "lrem", "rpop")),
                 Grant((keys.answers, keys.forgotten), ("eval", "evalsha")),
                 Grant((keys.answers,), ("get", "mget", "pexpire", "set")),
                 Grant((keys.forgotten,), ("zmscore",), is_read=True),

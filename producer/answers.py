@@ -30,9 +30,10 @@ ANY_LIFE: Final = "\n"
 
 #: KEYS: the answer (and its channel), what is forgotten. ARGV: the answer's JSON, its life in seconds; of the message
 #: that it answers its life, empty where that is unknown, and when a worker took it, in microseconds by this server's
-#: clock, or below 0 how long ago, or empty.
-#: Returns 0 when a terminal answer stood there already, -1 when the message is forgotten; otherwise it was written, and
-#: where the fourth argument says something that is what it meant by this server's clock, otherwise 1.
+#: clock, or below 0 how long ago, or empty; then 'sure' where -2 was the reply before.
+#: Returns 0 when a terminal answer stood there already, -1 when the message is forgotten, -2 when it may be: it was
+#: taken since, and cannot be told from a message that waited then. Otherwise it was written, and where the fourth
+#: argument says something that is what it meant by this server's clock, otherwise 1.
 #: The first write needs no memory, so that Redis, once it has let it pass, refuses none of those that follow.
 FIRST_ANSWER_WINS: Final = """
 local standing = redis.call('GET', KEYS[1])
@@ -52,7 +53,10 @@ local forgotten = redis.pcall('ZMSCORE', KEYS[2], life, life == '' and '' or '\\
 if forgotten.err and not string.find(forgotten.err, 'WRONGTYPE', 1, true) then return forgotten end
 if not forgotten.err then
   if life ~= '' and forgotten[1] then return -1 end
-  if taken and forgotten[2] and taken < tonumber(forgotten[2]) then return -1 end
+  if taken and forgotten[2] then
+    if taken < tonumber(forgotten[2]) then return -1 end
+    if ARGV[5] ~= 'sure' then return -2 end
+  end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])

@@ -202,6 +202,7 @@ def _load(sender: Any) -> None:
     )
     claims = ClaimKeeper(broker, prefix=app.settings.queue_prefix, ttl_s=app.settings.result_ttl)
     app.backend.on_answered = claims.answered
+    app.backend.is_claimed_for_another = claims.is_for_another
     if app.settings.metrics_port:
         app.probes = Probes(
             app.service.telemetry,

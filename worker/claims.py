@@ -12,8 +12,12 @@ import threading
 from queue import SimpleQueue
 from typing import Any, Final
 
+import redis
+
 from producer.contract import claim_key, place_key
 from producer.submission import CLAIMED_ID
+from producer.whereabouts import SAME_LIFE_MS, Place
+from worker.outages import is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +60,21 @@ class ClaimKeeper:
         """
         if CLAIMED_ID.fullmatch(job_id):  # or the claim of ``x:place`` is what stands beside that of ``x``
             self._answered.put((job_id, life))
+
+    def is_for_another(self, job_id: str, life: str) -> bool:
+        """Whether an id is claimed, and for another message than the one of that life; raises `RedisError`."""
+        if not CLAIMED_ID.fullmatch(job_id):
+            return False
+        claim, place = claim_key(self._prefix, job_id), place_key(self._prefix, job_id)
+        with self._client.pipeline() as pipe:
+            value, claim_ms, place_ms = pipe.get(place).pttl(claim).pttl(place).execute(raise_on_error=False)
+        if isinstance(value, redis.RedisError):
+            if is_outage(value):
+                raise value
+            return False
+        found = Place.read(value)
+        is_stray = abs(claim_ms - place_ms) > SAME_LIFE_MS
+        return found is not None and not is_stray and found.life != life
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Send what has gathered, then end the thread."""

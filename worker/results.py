@@ -35,8 +35,10 @@ class Unanswerable(Exception):
     """No answer can be stored for a job, now or later: its key holds something else, for one."""
 
 
-#: What `FIRST_ANSWER_WINS` replies where a terminal answer stands.
+#: What `FIRST_ANSWER_WINS` replies where it writes nothing.
 ANSWERED: Final = 0
+FORGOTTEN: Final = -1
+DOUBTFUL: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,9 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
 
     #: Called with the id of each job whose terminal answer was written, or found, and the life of its message.
     on_answered: Callable[[str, str], None] = staticmethod(lambda _job_id, _life: None)
+
+    #: Whether an id is claimed for another message than the one of that life.
+    is_claimed_for_another: Callable[[str, str], bool] = staticmethod(lambda _job_id, _life: False)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -155,14 +160,24 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
             raise Unanswerable(f"{type(error).__name__}: {error}") from None
 
     def _offer(self, job_id: str, result: Any, state: str, request: Any, message: Message) -> int:
-        """What `FIRST_ANSWER_WINS` replies."""
+        """What `FIRST_ANSWER_WINS` replies.
+
+        A message that waited when its job was forgotten, and that nothing tells from a new one, answers nothing once
+        a client has claimed the id for another message.
+        """
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = job_id
         if message.life:
             meta["life"] = message.life  # Celery reads what it knows, and this is for us
         keys = [self.get_key_for_task(job_id), forgotten_key(job_id)]
         taken = getattr(request, "taken_at_us", None) or message.taken()
-        return int(self._script(keys=keys, args=[self.encode(meta), self.expires, message.life, taken]))
+        arguments = [self.encode(meta), self.expires, message.life, taken]
+        reply = int(self._script(keys=keys, args=arguments))
+        if reply != DOUBTFUL:
+            return reply
+        if self.is_claimed_for_another(job_id, message.life):
+            return FORGOTTEN
+        return int(self._script(keys=keys, args=[*arguments, "sure"]))
 
     @cached_property
     def _script(self) -> Any:

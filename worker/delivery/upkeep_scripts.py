@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from worker.delivery.lua import JOB_ID
+from worker.delivery.lua import JOB_ID, PARTS, WHEREABOUTS
 
 #: Renews a lease and lists its worker. KEYS: the lease, the set of workers. ARGV: what the lease says, its life in
 #: milliseconds, the worker's name.
@@ -96,25 +96,110 @@ if is_mixed then redis.call('SET', KEYS[6], 1, 'PX', ARGV[2]) end
 return removed
 """
 
-#: Removes the messages of a forgotten job from a part of a list. KEYS: the list. ARGV: first and last index, the job's
-#: id, its message's life. Only a message that has them where they belong is removed, and only one that has them
-#: anywhere is read: any producer may ask for this. Returns how many were removed.
-REMOVE_WAITING: Final = (
+#: What the scripts have in common that look for messages of forgotten jobs. ``wanted`` is what to look for, ids by
+#: their messages' lives. Only a message that has both where they belong is one, and only one that has such a life
+#: anywhere is read: any producer may ask for this, and reading all would take ten times as long. ``looking`` is a count
+#: of messages to look at next: few, for a message may be large, and what is asked for at once is copied at once.
+_FORGOTTEN: Final = (
     JOB_ID
     + """
-local removed = 0
-for _, raw in ipairs(redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[2])) do
-  if string.find(raw, ARGV[3], 1, true) and string.find(raw, ARGV[4], 1, true) then
-    local id, life = job_id(raw)
-    if id == ARGV[3] and life == ARGV[4] then removed = removed + redis.call('LREM', KEYS[1], -1, raw) end
+local wanted = {}
+for i = 5, #ARGV, 2 do wanted[ARGV[i + 1]] = ARGV[i] end
+local function is_forgotten(raw)
+  local from = 1
+  while true do
+    local _, to = string.find(raw, '"delivery_tag"', from, true)
+    if not to then return false end
+    local tag = string.match(raw, '^%s*:%s*"([^"]*)"', to + 1)
+    if tag and wanted[tag] then
+      local id, life = job_id(raw)
+      return type(life) == 'string' and id ~= nil and wanted[life] == id
+    end
+    from = to + 1
   end
 end
-return removed
+local begin, most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local looked, bytes = 0, 0
+local function looking()
+  if looked >= most or bytes >= most_bytes then return 0 end
+  return math.min(8, most - looked)
+end
 """
 )
 
-#: Removes one dead letter. KEYS: the records, their messages. ARGV: the record as it stands, the letter.
-REMOVE_LETTER: Final = """
-redis.call('LREM', KEYS[1], 0, ARGV[1])
-redis.call('HDEL', KEYS[2], ARGV[2])
+#: Removes the messages of forgotten jobs from a part of a list. KEYS: the list, where jobs are. ARGV: the index from
+#: which on to look, the newest being the first; most messages and, about, bytes to look at; what no message is; then
+#: the id and the life of each message that is looked for. Returns the index from which on to look next, -1 at the end.
+#: What is found is first replaced, each by its index, and then removed at once: LREM looks through the whole list.
+REMOVE_WAITING: Final = (
+    _FORGOTTEN
+    + """
+redis.pcall('HDEL', KEYS[2], '')  -- a write that needs no memory: see `worker.delivery.lua`
+local removed, is_end = 0, false
+local count = looking()
+while count > 0 do
+  local found = redis.pcall('LRANGE', KEYS[1], begin + looked, begin + looked + count - 1)
+  is_end = #found == 0  -- or it is no list
+  if is_end then break end
+  for i, raw in ipairs(found) do
+    bytes = bytes + #raw
+    if is_forgotten(raw) then
+      redis.call('LSET', KEYS[1], begin + looked + i - 1, ARGV[4])
+      removed = removed + 1
+    end
+  end
+  looked = looked + #found
+  count = looking()
+end
+if removed > 0 then redis.call('LREM', KEYS[1], removed, ARGV[4]) end
+return is_end and -1 or begin + looked - removed
 """
+)
+
+#: Removes the messages of forgotten jobs from a part of those that were put aside. KEYS: these, where jobs are. ARGV
+#: and reply: as of `REMOVE_WAITING`.
+REMOVE_POSTPONED: Final = (
+    _FORGOTTEN
+    + PARTS
+    + WHEREABOUTS
+    + """
+local stays = begin
+local count = looking()
+while count > 0 do
+  local found = redis.pcall('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'WITHSCORES', 'LIMIT', stays, count)
+  if #found == 0 then return -1 end
+  for i = 1, #found, 2 do
+    local tag, held = parts(found[i])
+    local _, raw = parts(held)
+    bytes = bytes + #raw
+    if is_forgotten(raw) then
+      redis.call('ZREM', KEYS[1], found[i])
+      drop(KEYS[2], id_in(tag), 'postponed ' .. found[i + 1])
+    else
+      stays = stays + 1
+    end
+  end
+  looked = looked + #found / 2
+  count = looking()
+end
+return stays
+"""
+)
+
+#: Removes dead letters of forgotten jobs, but for those of the message for which the id is claimed by now. KEYS: the
+#: records, their messages; then for each letter the place of its id. ARGV: for each its record as it stands, and what
+#: it is called.
+REMOVE_LETTERS: Final = (
+    JOB_ID
+    + """
+for i = 3, #KEYS do
+  local record, letter = ARGV[2 * i - 5], ARGV[2 * i - 4]
+  local raw, place = redis.pcall('HGET', KEYS[2], letter), redis.pcall('GET', KEYS[i])
+  local _, life = job_id(type(raw) == 'string' and raw or '')
+  if not is_ours(life) or type(place) ~= 'string' or string.match(place, ' (%S+)$') ~= life then
+    redis.call('HDEL', KEYS[2], letter)
+    redis.call('LREM', KEYS[1], 0, record)
+  end
+end
+"""
+)
