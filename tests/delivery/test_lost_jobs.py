@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 
 from producer import Client, JobNotFound
+from producer.answers import cancelled_meta
 from tests.acceptance.origin import Origin
 from tests.cli.command import Home
 from tests.delivery.conftest import StartWorker
@@ -161,16 +162,20 @@ def test_of_a_forgotten_job_neither_message_nor_letter_is_left(
     assert forgotten.status() == "unknown"
 
 
+def short_message(job_id: str, url: str, **properties: str) -> str:
+    """As docs/wire-format.md has it."""
+    body = json.dumps([[], {"image": url, "candidate_labels": LABELS}, {}])
+    headers = {"task": "nameshot.classify", "id": job_id}
+    message = {"body": body, "content-type": "application/json", "headers": headers}
+    return json.dumps({**message, "properties": properties} if properties else message)
+
+
 def test_a_worker_that_was_frozen_with_a_message_that_names_no_life_never_answers_the_new_job(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     frozen = start_worker("frozen")
-    with own_valkey.connect() as broker:  # the short form of docs/wire-format.md
-        body = json.dumps([[], {"image": origin.url("/held/owl.png"), "candidate_labels": LABELS}, {}])
-        headers = {"task": "nameshot.classify", "id": "order-17"}
-        broker.lpush(
-            "nameshot.default", json.dumps({"body": body, "content-type": "application/json", "headers": headers})
-        )
+    with own_valkey.connect() as broker:
+        broker.lpush("nameshot.default", short_message("order-17", origin.url("/held/owl.png")))
     assert origin.asked.acquire(timeout=TIMEOUT_S)
     frozen.process.send_signal(signal.SIGSTOP)
     start_worker("heir")
@@ -190,3 +195,36 @@ def test_a_worker_that_was_frozen_with_a_message_that_names_no_life_never_answer
     assert again.status() == "running"
     origin.hold.set()
     assert labels_of(again.result(timeout=TIMEOUT_S)) == set(OTHERS)
+
+
+@pytest.mark.parametrize("properties", [{}, {"delivery_tag": "life-of-a-plain-client"}])
+def test_a_plain_clients_message_that_waited_when_its_job_was_forgotten_never_answers_the_new_one(
+    properties: dict[str, str], start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    with own_valkey.connect() as broker, own_valkey.connect(1) as results:
+        broker.lpush("nameshot.default", short_message("order-17", origin.url("/held/owl.png"), **properties))
+        results.set("celery-task-meta-order-17", cancelled_meta("order-17"))
+        assert client.forget("order-17")
+        start_worker("first")
+        assert origin.asked.acquire(timeout=TIMEOUT_S)  # nothing says that the old message is no new one
+        again = client.submit(origin.url("/held/car.jpg"), OTHERS, job_id="order-17")
+        assert origin.asked.acquire(timeout=TIMEOUT_S)
+        broker.lpush("nameshot.default", short_message("order-17", origin.url("/held/owl.png"), **properties))
+    origin.hold.set()
+
+    assert labels_of(again.result(timeout=TIMEOUT_S)) == set(OTHERS)
+    eventually(lambda: client.backlog().total == 0)
+    assert labels_of(again.result(timeout=TIMEOUT_S)) == set(OTHERS)
+
+
+def test_a_plain_clients_job_is_sent_again_under_its_forgotten_id(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    start_worker("busy")
+    job = client.job("order-17")
+    with own_valkey.connect() as broker:
+        for _ in range(3):
+            broker.lpush("nameshot.default", short_message("order-17", origin.url("/car.jpg")))
+            eventually(lambda: job.status() == "succeeded")
+            assert job.forget()
+            assert job.status() == "unknown"

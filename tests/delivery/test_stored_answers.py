@@ -14,6 +14,7 @@ from celery import Celery
 from celery.states import SUCCESS
 
 from producer import Client, JobExpired, JobFailed
+from producer.answers import ANY_LIFE
 from producer.redis_urls import endpoint
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
@@ -25,6 +26,7 @@ from tests.delivery.troubles import Trouble
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from tests.worker.test_messages import headers, message
+from worker.delivery.clock import elapsed_s
 from worker.delivery.lease import ROUND_S
 from worker.delivery.vitality import LOOP_SILENT_S
 from worker.results import FirstAnswerBackend, Unanswerable
@@ -251,11 +253,50 @@ def test_an_answer_says_which_message_it_answers_and_a_forgotten_message_answers
         assert "life" not in backend.get_task_meta("known")["result"]
 
         results.zadd("nameshot-forgotten-forgotten", {"a-life": 1})
+        noted: list[tuple[str, str]] = []
+        backend.on_answered = lambda *answered: noted.append(answered)
+        assert not backend.begin("known", Request())
+        assert noted == [("known", "a-life")]
         assert not backend.begin("forgotten", Request())
+        assert noted == [("known", "a-life")], "the claim of the id is another message's by now"
         backend.store_result("forgotten", {}, SUCCESS, request=Request())
         assert not results.exists("celery-task-meta-forgotten")
         backend.store_result("forgotten", {}, SUCCESS)
         assert results.exists("celery-task-meta-forgotten")
+
+
+@pytest.mark.parametrize("life", ["", "a-life"])
+def test_a_message_that_was_taken_before_its_id_was_freed_answers_nothing_though_its_life_is_not_known(
+    life: str, answers: ValkeyServer
+) -> None:
+    class Taken:
+        nameshot_life = life
+
+        def __init__(self) -> None:
+            self.nameshot_taken = elapsed_s()
+
+    def forget() -> None:
+        seconds, microseconds = results.time()
+        members = dict.fromkeys(("", ANY_LIFE), seconds * 1_000_000 + microseconds)
+        results.delete("celery-task-meta-job")
+        results.zadd("nameshot-forgotten-job", members)
+
+    with Celery("patient", set_as_current=False) as app, answers.connect(1) as results:
+        backend = backend_of(app, answers)
+        taken, begun = Taken(), Taken()
+        assert backend.begin("job", begun)
+        forget()
+        new = Taken()
+        assert not backend.begin("job", taken)
+        backend.store_result("job", {}, SUCCESS, request=begun)
+        assert not results.exists("celery-task-meta-job")
+
+        backend.is_claimed_for_another = lambda job_id, its_life: (job_id, its_life) == ("job", life)
+        assert not backend.begin("job", new)
+        backend.is_claimed_for_another = lambda *_: False
+        assert backend.begin("job", new)
+        backend.store_result("job", {}, SUCCESS, request=new)
+        assert json.loads(results.get("celery-task-meta-job"))["status"] == SUCCESS
 
 
 def test_a_suspect_stays_one_until_its_answer_is_stored(

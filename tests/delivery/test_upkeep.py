@@ -13,6 +13,7 @@ from producer.contract import (
     forget_key,
     in_hand_key,
     mixed_key,
+    place_key,
     rung_name,
     step_names,
     taken_name,
@@ -199,6 +200,64 @@ def test_what_is_to_be_forgotten_is_compared_with_the_id_and_the_life_and_not_wi
 
     assert broker.llen(QUEUE) == 3
     assert not broker.exists(forget_key("nameshot"))
+
+
+def test_many_jobs_are_forgotten_in_one_round(broker: redis.Redis) -> None:
+    ids = [f"job-{number}" for number in range(400)]
+    queued = [QUEUE, "nameshot.high", step_names(QUEUE)[3], rung_name(QUEUE)]
+    for number, job_id in enumerate(ids):
+        broker.lpush(queued[number % 4], message(job_id, f"life-{number}"), message(f"other-{number}", "a-life"))
+        broker.lpush(forget_key("nameshot"), f"{job_id} life-{number}")
+    Upkeep(broker, US).forget()
+
+    assert not broker.exists(forget_key("nameshot"))
+    assert [broker.llen(name) for name in queued] == [100] * 4
+    assert b'"job-' not in repr(broker.lrange(QUEUE, 0, -1)).encode()
+
+
+def test_a_forgotten_message_that_was_put_aside_is_removed_and_nothing_else_is(broker: redis.Redis) -> None:
+    for number, job_id in enumerate(("job", "neighbour")):
+        held = f"tag {job_id} life-{number}\n{QUEUE}\n".encode() + message(job_id, f"life-{number}")
+        broker.zadd(US.postponed, {held: 2_000_000_000.5})
+        broker.hset(IN_HAND, mapping=dict.fromkeys((job_id, f"{job_id} life-{number}"), "postponed 2000000000.5"))
+    broker.lpush(forget_key("nameshot"), "job life-0")
+    Upkeep(broker, US).forget()
+
+    assert broker.zcard(US.postponed) == 1
+    assert sorted(broker.hkeys(IN_HAND)) == [b"neighbour", b"neighbour life-1"]
+
+
+def test_what_is_left_of_a_forgotten_job_is_removed_from_a_redis_that_is_full(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("job", "life"), message("other", "life"))
+    broker.zadd(US.postponed, {f"tag job life\n{QUEUE}\n".encode() + message("job", "life"): 1})
+    give_up(broker, "job", message("job", "life"))
+    broker.lpush(forget_key("nameshot"), "job life")
+    broker.config_set("maxmemory", 1)
+    Upkeep(broker, US).forget()
+
+    assert broker.lrange(QUEUE, 0, -1) == [message("other", "life")]
+    assert not broker.exists(US.postponed, forget_key("nameshot"), KEYS.dead_letters, KEYS.dead_letter_messages)
+
+
+def test_a_list_that_is_none_does_not_stop_the_forgetting(broker: redis.Redis) -> None:
+    broker.set(step_names(QUEUE)[0], "junk")
+    broker.set(US.postponed, "junk")
+    broker.lpush(QUEUE, message("job", "life"))
+    broker.lpush(forget_key("nameshot"), "job life")
+    Upkeep(broker, US).forget()
+
+    assert not broker.exists(QUEUE, forget_key("nameshot"))
+
+
+def test_the_dead_letter_of_a_job_that_was_sent_again_since_stays(broker: redis.Redis) -> None:
+    give_up(broker, "job", message("job", "old"))
+    give_up(broker, "job", message("job", "new"))
+    broker.set(place_key("nameshot", "job"), "default 7 new")
+    broker.lpush(forget_key("nameshot"), "job old")
+    Upkeep(broker, US).forget()
+
+    assert broker.hvals(KEYS.dead_letter_messages) == [message("job", "new")]
+    assert broker.llen(KEYS.dead_letters) == 1
 
 
 def test_a_queue_too_long_for_one_round_is_searched_in_several(broker: redis.Redis) -> None:
