@@ -15,6 +15,7 @@ from celery.events.state import State
 from producer import Client
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
+from tests.delivery import troubles
 from tests.delivery.conftest import COMMAND
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
@@ -81,7 +82,7 @@ def hang(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def telling_worker(valkey: ValkeyServer, origin: Origin, folder: Path, *more: str) -> Iterator[Worker]:
+def telling_worker(valkey: ValkeyServer, origin: Origin, folder: Path, *more: str, **changed: str) -> Iterator[Worker]:
     """A worker with ``-E``."""
     folder.mkdir()
     settings = {
@@ -89,6 +90,7 @@ def telling_worker(valkey: ValkeyServer, origin: Origin, folder: Path, *more: st
         "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}",
         "NAMESHOT_METRICS_PORT": "0",
         "NULL_HANG": str(folder.parent / "hang"),
+        **changed,
     }
     with Worker(folder, settings, (*COMMAND, "-n", f"{folder.name}@%h", *more)) as worker:
         worker.wait_until_ready()
@@ -152,6 +154,25 @@ def test_each_job_ends_for_those_who_watch_as_its_answer_says(
     text = json.dumps(watcher.events, default=str)
     assert not [word for word in ("s3cret", "owl.png", "127.0.0.1:", "secret label", "Traceback") if word in text]
     assert [event for event in watcher.events if event["type"] == "task-revoked" and event["expired"]]
+
+
+def test_that_a_malformed_message_failed_is_told_once_its_answer_can_be_read(
+    own_valkey: ValkeyServer, answers: ValkeyServer, origin: Origin, watcher: Watcher, tmp_path: Path
+) -> None:
+    backend = {"NAMESHOT_RESULT_BACKEND": answers.url(1, "worker")}
+    with (
+        own_valkey.connect() as broker,
+        telling_worker(own_valkey, origin, tmp_path / "telling", "-E", **backend) as worker,
+    ):
+        with troubles.away(answers):
+            broker.lpush("nameshot.default", message(headers(id="malformed", eta="soon"), [[], {}, None]))
+            eventually(lambda: "the result backend does not take answers" in worker.log, lambda: worker.log)
+            seen = len(watcher.events)
+            eventually(lambda: len(watcher.events) > seen, lambda: worker.log)  # a heartbeat, sent later
+            assert watcher.state_of("malformed") is None
+        eventually(lambda: watcher.state_of("malformed") == "FAILURE", lambda: worker.log)
+        with answers.connect(1) as results:
+            assert b"invalid_job" in results.get("celery-task-meta-malformed")
 
 
 def test_without_it_no_event_of_a_job_is_sent(
