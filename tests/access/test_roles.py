@@ -14,10 +14,11 @@ from producer.contract import rung_name
 from tests.acceptance.origin import Origin
 from tests.cli.command import Home
 from tests.delivery.conftest import StartWorker
-from tests.delivery.hands import give_up
+from tests.delivery.hands import KEYS, give_up
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from worker.delivery.scripts import HAND_ON
+from worker.delivery.upkeep import Upkeep
 from worker.delivery.upkeep_scripts import SAY
 
 LABELS = ["fox", "owl"]
@@ -221,8 +222,11 @@ def test_a_worker_may_do_only_what_it_does(
         stuck.eval(HAND_ON, 2, rung_name("nameshot.default"), "nameshot.default")
         stuck.eval(SAY, 1, "nameshot:lease:stuck", "a-machine/17: its device is busy")
     heir.stop(timeout_s=TIMEOUT_S)
-    with own_valkey.connect() as database:
-        database.lpush("nameshot.bulk", "{}")
+    with own_valkey.connect() as database, as_role(own_valkey, "worker") as chosen:
+        database.lpush("nameshot.bulk", "{}", '{"headers": {"id": "job"}, "properties": {"delivery_tag": "life"}}')
+        database.lpush("nameshot:forget", "job life")
+        Upkeep(chosen, KEYS).forget()
+        assert database.lrange("nameshot.bulk", 0, -1) == [b"{}"]
     operator.run("purge", "bulk")
 
     assert trace.unused("worker") == set()
