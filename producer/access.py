@@ -200,7 +200,8 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 Grant((keys.letters, keys.forget), ("llen", "lpush", "lrange", "lrem", "rpop")),
                 Grant((keys.answers, keys.forgotten), ("eval", "evalsha")),
                 Grant((keys.answers,), ("get", "mget", "pexpire", "set")),
-                Grant((keys.forgotten,), ("zmscore",), is_read=True),
+                Grant((keys.answers, keys.forgotten), ("del",)),
+                Grant((keys.forgotten,), ("expire", "zadd", "zmscore", "zremrangebyscore")),
                 # Celery's remote control: kombu waits for replies in four lists, notes who waits, and what it has read.
                 Grant(
                     ("*.celery.pidbox*", "celeryev.*", "unacked*", *keys.remote_control),

@@ -19,8 +19,10 @@ from producer.contract import (
     taken_name,
 )
 from producer.errors import InvalidJob
+from producer.forgetting import forget_lost, server_time_us
 from producer.operations import Call, Operation
-from producer.submission import check_job_id
+from producer.submission import LONGEST_WAIT_S, check_job_id
+from producer.submitting import FROZEN_S
 
 #: Messages in one script: Redis serves no other client for about a millisecond.
 MOST: Final = 200
@@ -31,9 +33,9 @@ MOST_BYTES: Final = 500_000
 #: stays as it is; so does the claim of an id that another message, or an answer, stands for.
 #: KEYS: the list, its queue's counter, where jobs are, then the claim and the place of each message. ARGV: whether the
 #: counter is to count them, then each message, its job's id, and its life; empty where there is none to free.
-#: Returns how many were removed.
+#: Returns how many were removed, then the index of each whose id is free and that a worker had in hand before.
 _PURGE: Final = """
-local removed = 0
+local removed, returned = 0, {}
 for i = 1, (#KEYS - 3) / 2 do
   local raw, id, life = unpack(ARGV, 3 * i - 1, 3 * i + 1)
   if redis.call('LREM', KEYS[1], -1, raw) == 1 then
@@ -42,13 +44,20 @@ for i = 1, (#KEYS - 3) / 2 do
       local claim, place = KEYS[2 * i + 2], KEYS[2 * i + 3]
       local its_life = string.match(redis.call('GET', place) or '', ' (%S+)$')
       if not its_life or its_life == life then redis.call('DEL', claim, place) end
-      local hand = redis.call('HGET', KEYS[3], id)
-      if hand and string.sub(hand, 1, 9) == 'returned ' then redis.call('HDEL', KEYS[3], id) end
+      local was_taken = false
+      for _, field in ipairs({id, id .. ' ' .. life}) do
+        local hand = redis.call('HGET', KEYS[3], field)
+        if hand and string.sub(hand, 1, 9) == 'returned ' then
+          redis.call('HDEL', KEYS[3], field)
+          was_taken = true
+        end
+      end
+      if was_taken then returned[#returned + 1] = i - 1 end
     end
   end
 end
 if ARGV[1] == 'count' and removed > 0 then redis.call('INCRBY', KEYS[2], removed) end
-return removed
+return {removed, unpack(returned)}
 """
 
 
@@ -75,6 +84,7 @@ def purge(prefix: str, queue: Queue) -> Operation[int]:
 
 def _remove(prefix: str, queue: str, waiting: str, messages: Sequence[bytes], counting: str) -> Operation[int]:
     whose = [_whose(message) for message in messages]
+    since_us = yield from server_time_us()
     answers: list[bytes | None] = yield Call("results", ("MGET", *(answer_key(job_id) for job_id, _ in whose)))
     keys = [waiting, taken_name(queue), in_hand_key(prefix)]
     arguments: list[str | bytes] = [counting]
@@ -83,8 +93,12 @@ def _remove(prefix: str, queue: str, waiting: str, messages: Sequence[bytes], co
         is_answered = payload is not None and Answer.from_meta(payload, job_id).is_terminal
         arguments += (message, "" if is_answered else job_id, life)
     doubt = " Some jobs may have been thrown away; do it again."
-    removed: int = yield Call("broker", ("EVAL", _PURGE, len(keys), *keys, *arguments), doubt)
-    return removed
+    removed, *returned = yield Call("broker", ("EVAL", _PURGE, len(keys), *keys, *arguments), doubt)
+    for index in returned:
+        # The worker from whose hands it came back may be frozen with it.
+        job_id, life = whose[index]
+        yield from forget_lost(job_id, life, since_us, keep_s=LONGEST_WAIT_S + FROZEN_S)
+    return int(removed)
 
 
 def _whose(message: bytes) -> tuple[str, str]:

@@ -227,6 +227,8 @@ def test_a_worker_may_do_only_what_it_does(
         database.lpush("nameshot:forget", "job life")
         Upkeep(chosen, KEYS).forget()
         assert database.lrange("nameshot.bulk", 0, -1) == [b"{}"]
+        database.lpush("nameshot.bulk", '{"headers": {"id": "taken-once"}}')
+        database.hset("nameshot:in-hand", "taken-once", "returned bulk 1")
     operator.run("purge", "bulk")
 
     assert trace.unused("worker") == set()

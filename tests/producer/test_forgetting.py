@@ -10,6 +10,7 @@ from producer.answers import ANY_LIFE, FIRST_ANSWER_WINS, cancelled_meta
 from producer.contract import answer_key, forgotten_key
 from producer.ending import forget
 from producer.operations import Call, Operation, Together
+from producer.purging import purge
 from tests.access.walk import TYPES
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
@@ -40,7 +41,7 @@ def life_of(broker: redis.Redis, job_id: str) -> str:
 def answer(results: redis.Redis, job_id: str, life: str, taken: int | str = 0) -> bool:
     """What a worker's backend does, for a message of that life that it has just taken."""
     keys = (f"celery-task-meta-{job_id}", f"nameshot-forgotten-{job_id}")
-    return int(results.eval(FIRST_ANSWER_WINS, 2, *keys, SUCCESS % life, 60, life, taken)) > 0
+    return int(results.eval(FIRST_ANSWER_WINS, 2, *keys, SUCCESS % life, 60, life, taken, "sure")) > 0
 
 
 def test_a_failed_job_is_sent_again_under_its_own_id_with_a_freshly_signed_url(
@@ -271,3 +272,22 @@ def test_a_job_that_was_sent_and_begun_while_its_id_was_forgotten_stays(
     assert client._link.run(rest_of(slow, reply)) is False
     assert again.status() == "running"
     assert answer(results, again.id, life_of(broker, again.id), taken)
+
+
+def test_a_message_that_was_put_back_and_then_purged_never_answers_the_new_job(
+    client: Client, valkey: ValkeyServer, broker: redis.Redis, results: redis.Redis
+) -> None:
+    """A worker may be frozen with it from whose hands it was taken."""
+    jobs = [client.submit(URL + "old", LABELS, job_id=job_id) for job_id in ("taken-once", "never-taken")]
+    lives = [life_of(broker, job.id) for job in jobs]
+    broker.hset("nameshot:in-hand", "taken-once", "returned default 1")
+    taken = now_us(results)
+    with Client(valkey.url(0, "worker"), valkey.url(1, "worker")) as operator:
+        assert operator._link.run(purge("nameshot", "default")) == 2
+    again = client.submit(URL + "new", LABELS, job_id="taken-once")
+
+    assert again.is_new
+    assert not answer(results, again.id, lives[0])
+    assert not answer(results, again.id, "", taken)
+    assert answer(results, again.id, life_of(broker, again.id))
+    assert not results.exists("nameshot-forgotten-never-taken")
