@@ -103,9 +103,9 @@ def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None
     from producer.redis_servers import cannot_wait
 
     try:
-        server.time()
+        server.script_exists("0" * 40)
     except NoPermissionError:
-        is_a_worker = False  # of our roles only the worker's may ask for the time
+        is_a_worker = False  # of our roles only the worker's may ask for scripts
     else:
         is_a_worker = True
     return cannot_wait(server, waits_at, endpoint, as_a_worker=is_a_worker)
