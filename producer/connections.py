@@ -72,6 +72,8 @@ class BlockingLink:
                     self._meet(attempts, call.server)
                 return _ask(self._servers[call.server], call)
             except RedisError as error:
+                if call.may_fail:
+                    return None
                 attempts.failed(error)
 
     def _meet(self, attempts: Attempts, name: Server) -> None:
@@ -123,6 +125,8 @@ class AsyncLink:
                         await self._meet(attempts, call.server)
                     reply = await _ask_async(self._servers[call.server], call)
             except RedisError as error:
+                if call.may_fail:
+                    return None
                 if wants_a_look(error, attempts.endpoint):  # at its port, which takes a moment
                     await asyncio.to_thread(attempts.failed, error)
                 else:

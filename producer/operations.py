@@ -29,12 +29,14 @@ class Call:
     Attributes:
         if_unanswered: what to add to the error when the command was sent and the connection broke before its reply.
         if_failed: what to add to every error, since earlier calls of the operation have had their effect.
+        may_fail: whether the operation goes on without: the reply is then None.
     """
 
     server: Server
     command: Command
     if_unanswered: str = ""
     if_failed: str = ""
+    may_fail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,14 @@ class Together:
     The reply of a command on a key of a wrong kind is None.
 
     Attributes:
-        if_unanswered, if_failed: as those of `Call`.
+        if_unanswered, if_failed, may_fail: as those of `Call`.
     """
 
     server: Server
     commands: tuple[Command, ...]
     if_unanswered: str = ""
     if_failed: str = ""
+    may_fail: bool = False
 
 
 Operation = Generator[Call | Together, Any, T]

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from producer.answers import Answer
-from producer.contract import answer_key
+from producer.contract import answer_key, claim_key, place_key
 from producer.operations import Call, Operation
-from producer.whereabouts import Place, look, look_closely
+from producer.whereabouts import LOST, Traces, look, look_closely
+
+#: Notes that messages are lost, each unless its id was freed or sent again since that was seen. KEYS: for each job its
+#: claim and its place. ARGV: for each both as they were seen, empty where there was no claim, and the place from now
+#: on. Returns the number of each job of which it is noted.
+_NOTE_LOST: Final = """
+local noted = {}
+for i = 1, #KEYS / 2 do
+  local claim, place, new = unpack(ARGV, 3 * i - 2, 3 * i)
+  if redis.call('GET', KEYS[2 * i]) == place and (redis.call('GET', KEYS[2 * i - 1]) or '') == claim then
+    redis.call('SET', KEYS[2 * i], new, 'KEEPTTL')
+    noted[#noted + 1] = i
+  end
+end
+return noted
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +51,7 @@ class Standing:
     @property
     def life(self) -> str:
         """By which its message is told from others of the same id; empty where that is not known."""
-        place = Place.read(self.place)
-        return place.life if place is not None else ""
+        return Traces(self.claim, self.place, None).life
 
 
 def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
@@ -73,8 +88,7 @@ def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing
             else:
                 missing.append(job_id)
         if missing:
-            places = {job_id: Place.read(seen.traces[job_id].place) for job_id in missing}
-            lives = {job_id: place.life if place else "" for job_id, place in places.items()}
+            lives = {job_id: seen.traces[job_id].life for job_id in missing}
             found |= yield from _examine_missing(prefix, lives, answers)
     return {job_id: found[job_id] for job_id in answers}
 
@@ -95,11 +109,35 @@ def _examine_missing(
             found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place)
         else:
             gone.append(job_id)
-    for job_id, answer in (yield from _answers(gone)).items():
+    late = yield from _answers(gone)
+    lost = {job_id: close.look.traces[job_id] for job_id in gone if not late[job_id].is_terminal}
+    places = yield from _note_lost(prefix, lost)
+    for job_id, answer in late.items():
         traces = close.look.traces[job_id]
         state = answer if answer.is_terminal else Answer("unknown")
-        found[job_id] = Standing(state, traces.claim, traces.place)
+        found[job_id] = Standing(state, traces.claim, places.get(job_id, traces.place))
     return found
+
+
+def _note_lost(prefix: str, lost: Mapping[str, Traces]) -> Operation[dict[str, bytes]]:
+    """Have what is once known to be lost stay so; returns what stands in the places of those jobs from now on.
+
+    Whoever may only look notes nothing.
+    """
+    new = {
+        job_id: b" ".join((traces.place.split(b" ")[0], LOST.encode(), traces.life.encode()))
+        for job_id, traces in lost.items()
+        if traces.place is not None and traces.places and not traces.is_stray
+    }
+    if not new:
+        return {}
+    job_ids = tuple(new)  # in the order of ``lost``
+    keys = [key for job_id in job_ids for key in (claim_key(prefix, job_id), place_key(prefix, job_id))]
+    seen = [
+        value for job_id in job_ids for value in (lost[job_id].claim or b"", lost[job_id].place or b"", new[job_id])
+    ]
+    noted = yield Call("broker", ("EVAL", _NOTE_LOST, len(keys), *keys, *seen), may_fail=True)
+    return {job_ids[number - 1]: new[job_ids[number - 1]] for number in noted or ()}
 
 
 def _answers(job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:

@@ -28,6 +28,10 @@ from producer.contract import (
 )
 from producer.operations import Command, Operation, Together
 
+#: Stands in a place instead of the number once a client has seen that the message is lost. Without it the job would be
+#: said to be queued again as soon as others wait whose numbers a stranger's purge has set back.
+LOST: Final = "lost"
+
 #: A claim and the place beside it are given the same life in one step. Where they differ by more than clocks round, a
 #: client or worker of an older version has changed the claim alone, and the place is of an earlier message.
 SAME_LIFE_MS: Final = 1_500
@@ -66,6 +70,22 @@ class Traces:
     is_stray: bool = False
 
     @property
+    def as_seen(self) -> tuple[bytes, bytes]:
+        """Claim and place for a script that changes them only as long as they stand so; empty where there is none."""
+        return self.claim or b"", self.place or b""
+
+    @property
+    def life(self) -> str:
+        """By which the message is told from others of the same id; empty where that is not known."""
+        parts = (self.place or b"").decode(errors="replace").split(" ")
+        return parts[2] if len(parts) == 3 else ""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a client has seen already that the message is lost."""
+        return (self.place or b"").split(b" ")[1:2] == [LOST.encode()]
+
+    @property
     def is_held(self) -> bool:
         """Whether a worker has the message, or has put it aside."""
         return self.hand is not None and not self.hand.startswith(b"returned ")
@@ -76,6 +96,8 @@ class Traces:
 
         Either may be of an earlier message of the same id, which was taken: it waits if one of the two was not.
         """
+        if self.is_lost:
+            return ()
         hand = (self.hand or b"").removeprefix(b"returned ") + b" returned"
         found = (Place.read(hand), None if self.is_stray else Place.read(self.place))
         return tuple(place for place in found if place is not None)
@@ -142,6 +164,8 @@ class CloseLook:
             has_begun: whether a worker has said so.
         """
         traces = self.look.traces[job_id]
+        if traces.is_lost:
+            return False
         queues = {place.queue for place in traces.places} or set(QUEUES)
         if self.look.is_mixed:
             return self.may_be_held or self._anything_waits(queues)
