@@ -75,7 +75,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     if content_type != "application/json":
         raise Malformed("the body is not announced as application/json")
     try:
-        payload = strict_json.loads(body)
+        payload = strict_json.loads(body, max_parts=strict_json.MAX_PARTS)
     except strict_json.NotStrictJson as error:
         raise Malformed(f"the body cannot be decoded as JSON, {error}") from None
     if not isinstance(payload, list) or len(payload) != 3:

@@ -77,7 +77,7 @@ def read_envelope(raw: bytes, *, tag: str, queue: str, headers: dict[str, Any]) 
 def _read(raw: bytes) -> tuple[dict[str, Any], str]:
     """What can be read of a message, and what is wrong with it."""
     try:
-        envelope = strict_json.loads(raw)
+        envelope = strict_json.loads(raw, max_parts=strict_json.MAX_PARTS)
     except strict_json.NotStrictJson:
         envelope, fault = read_members(raw, _WANTED)
         return envelope, fault and f"its envelope cannot be decoded as JSON, {fault}"
