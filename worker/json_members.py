@@ -29,7 +29,7 @@ _BLANK: Final = re.compile(rf"[{_BLANKS}]*+")
 _TEXT: Final = re.compile(_STRING, re.DOTALL)
 _ATOM: Final = re.compile(r'[^\s,:"\[\]{}]++')
 #: What stands before the next bracket, and the brackets, of one kind, that follow each other there.
-_BRACKETS: Final = re.compile(rf'{_NO_BRACKET}(?:{_STRING}{_NO_BRACKET})*+(?:([\[{{]++)|([\]}}]++))', re.DOTALL)
+_BRACKETS: Final = re.compile(rf"{_NO_BRACKET}(?:{_STRING}{_NO_BRACKET})*+(?:([\[{{]++)|([\]}}]++))", re.DOTALL)
 #: Any Python can do so many; the names are compared, and nothing else is done with them.
 _LENIENT: Final = json.JSONDecoder(strict=False)
 

@@ -26,6 +26,7 @@ _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _BETWEEN: Final = rb'[^",\[{]*+'
 _TO_NEXT_PART: Final = re.compile(rb"%b(?:%b%b)*+[,\[{]" % (_BETWEEN, _STRING, _BETWEEN), re.DOTALL)
 
+
 class NotStrictJson(ValueError):
     """What it is instead, in a few words without the content."""
 
