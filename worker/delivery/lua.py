@@ -113,13 +113,14 @@ end
 """
 
 #: Keeps a dead letter, once: the same poison that is found again is nothing new. The message of a malformed one is not
-#: kept: it is never replayed, and can be large. ``apart`` tells letters of one message apart.
+#: kept: it is never replayed, and can be large; the record may say how large, where not all of it is held. ``apart``
+#: tells letters of one message apart.
 KEEP_LETTER: Final = """
 local function keep_letter(records, messages, json, most, apart, queue, raw)
-  local letter = string.sub(redis.sha1hex(apart .. ' ' .. raw), 1, 12)
+  local letter = string.sub(redis.sha1hex(apart .. ' ' .. string.sub(raw, 1, MAX_MESSAGE_BYTES)), 1, 12)
   if redis.call('HEXISTS', messages, letter) == 1 then return 0 end
   local record = cjson.decode(json)
-  record.letter, record.queue, record.bytes = letter, queue, #raw
+  record.letter, record.queue, record.bytes = letter, queue, record.bytes or #raw
   redis.call('LPUSH', records, cjson.encode(record))
   redis.call('HSET', messages, letter, record.code == 'malformed' and '' or raw)
   while redis.call('LLEN', records) > tonumber(most) do
@@ -130,7 +131,7 @@ local function keep_letter(records, messages, json, most, apart, queue, raw)
   end
   return 1
 end
-"""
+""".replace("MAX_MESSAGE_BYTES", str(MAX_MESSAGE_BYTES))
 
 #: Puts a message back to the front of its queue, and notes the number that it then has. ``first`` is the index of the
 #: first of nine keys: the three queues, their lists of what has rung, their counters, each in the same order. A

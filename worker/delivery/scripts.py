@@ -18,6 +18,8 @@ from worker.delivery.lua import JOB_ID, KEEP_LETTER, PARTS, PUT_BACK, WHEREABOUT
 #: which is older than what waits, and the counters; then the taker's lease, its messages in flight, the suspects, where
 #: jobs are, the set of workers. ARGV: the beginning of the delivery tag; the bytes above which a message is taken and
 #: not sent; how many queues; the taker's name.
+#: Of a message of more than four times these bytes only the beginning is held, since it costs Redis time to move what no
+#: worker reads.
 #: A message is not counted again that a worker of an older version has put back: it lets stand that a dead one has it.
 #: Returns {queue, message, deaths, deaths alone, bytes, delivery tag, the id's field or ''}; nil when no message waits;
 #: 0 without a lease.
@@ -44,7 +46,8 @@ for i = 1, queues do
     local id, life = job_id(raw)
     local known = indexed(id, life)
     local tag = known and ARGV[1] .. ' ' .. known or ARGV[1]
-    redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. raw)
+    local held = #raw <= 4 * tonumber(ARGV[2]) and raw or string.sub(raw, 1, ARGV[2] + 1)
+    redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. held)
     local holder = known and redis.pcall('HGET', in_hand, known)
     local is_counted = type(holder) == 'string' and not string.find(holder, ' ', 1, true)
       and redis.pcall('SISMEMBER', workers, holder) == 0

@@ -170,7 +170,7 @@ class AtomicChannel(Declaring):
         past = {DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone}
         if (payload := read_envelope(raw, tag=tag, queue=queue, headers=past, known_as=taken[6])) is None:
             logger.warning("took %d bytes from %s that are not a Celery message: a dead letter", size_bytes, queue)
-            self._bury(tag)
+            self._bury(tag, size_bytes)
             return
         payload["properties"]["delivery_info"]["redelivered"] = deaths > 0
         self.connection._deliver(payload, queue)
@@ -181,9 +181,9 @@ class AtomicChannel(Declaring):
         self.holding.eval(POSTPONE, len(names), *names, delivery_tag, until_s)
         self.qos.ack(delivery_tag)
 
-    def _bury(self, tag: str) -> None:
+    def _bury(self, tag: str, size_bytes: int) -> None:
         """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
-        burial = arguments(self.keys, tag, malformed_record(), apart=tag, then="forget")
+        burial = arguments(self.keys, tag, malformed_record(size_bytes=size_bytes), apart=tag, then="forget")
         try:
             self.holding.eval(BURY, *burial)
         except self.ResponseError as error:
