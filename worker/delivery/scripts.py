@@ -18,8 +18,8 @@ from worker.delivery.lua import JOB_ID, KEEP_LETTER, PARTS, PUT_BACK, WHEREABOUT
 #: which is older than what waits, and the counters; then the taker's lease, its messages in flight, the suspects, where
 #: jobs are, the set of workers. ARGV: the beginning of the delivery tag; the bytes above which a message is taken and
 #: not sent; how many queues; the taker's name.
-#: Of a message of more than four times these bytes only the beginning is held, since it costs Redis time to move what no
-#: worker reads.
+#: Of a message of more than four times these bytes only the beginning is held: no worker reads it, and to move it costs
+#: Redis time.
 #: A message is not counted again that a worker of an older version has put back: it lets stand that a dead one has it.
 #: Returns {queue, message, deaths, deaths alone, bytes, delivery tag, the id's field or ''}; nil when no message waits;
 #: 0 without a lease.
