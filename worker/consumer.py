@@ -193,7 +193,7 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         self._timer = consumer.timer.call_repeatedly(TICK_S, vitality.tick)
         channel = consumer.task_consumer.channel
         refusals = consumer.app.refusals
-        consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel.qos, refusals.tags)
+        consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel, refusals.tags)
         consumer.app.delivery.lease.stop_waiting = channel.stop_waiting
 
     def stop(self, consumer: Any) -> None:
@@ -206,18 +206,21 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
     shutdown = stop
 
 
-def tags_in_hand(qos: Any, refused: set[str]) -> set[str] | None:
+def tags_in_hand(channel: Any, refused: set[str]) -> set[str] | None:
     """Delivery tags of all messages that this process knows of; None when they change while being counted.
 
+    Each place is looked at before the one that a message goes to next.
+
     Args:
-        qos: of the present channel. Jobs of channels before it are found among Celery's reserved requests.
+        channel: the present one. Jobs of channels before it are found among Celery's reserved requests.
         refused: tags of the messages that are being refused, of whichever channel.
     """
+    asked = {channel.tag_asked_with} - {None}
     try:
-        tags: set[str] = set(qos._delivered) - qos._dirty
+        tags: set[str] = set(channel.qos._delivered) - channel.qos._dirty
     except RuntimeError:
         return None
-    return tags | refused | {request.message.delivery_tag for request in requests_in_hand()}
+    return asked | tags | refused | {request.message.delivery_tag for request in requests_in_hand()}
 
 
 def requests_in_hand() -> list[Any]:

@@ -13,20 +13,23 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from worker import strict_json
-from worker.strict_json import NotStrictJson
+from worker.strict_json import MAX_PARTS, NotStrictJson, parts_of
 
 #: Which members to read: None for a value, a mapping for an object of which some members are read.
 Wanted = Mapping[str, "Wanted | None"]
 
-#: Members of objects, and brackets, that are passed before it gives up; clients send some dozens.
-MAX_STEPS: Final = 50_000
+#: Brackets that are passed before it gives up, and members of objects, each of which costs two; clients send some
+#: dozens. It never gives up where no more than `MAX_PARTS` are: none of these takes more than two steps.
+MAX_STEPS: Final = 2 * MAX_PARTS
 
 _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_BLANK: Final = re.compile(r"[ \t\n\r]*+")
+_NO_BRACKET: Final = r'[^"\[\]{}]*+'
+_BLANKS: Final = " \t\n\r"
+_BLANK: Final = re.compile(rf"[{_BLANKS}]*+")
 _TEXT: Final = re.compile(_STRING, re.DOTALL)
 _ATOM: Final = re.compile(r'[^\s,:"\[\]{}]++')
 #: What stands before the next bracket, and the brackets, of one kind, that follow each other there.
-_BRACKETS: Final = re.compile(rf'(?:[^"\[\]{{}}]++|{_STRING})*+(?:([\[{{]++)|([\]}}]++))', re.DOTALL)
+_BRACKETS: Final = re.compile(rf"{_NO_BRACKET}(?:{_STRING}{_NO_BRACKET})*+(?:([\[{{]++)|([\]}}]++))", re.DOTALL)
 #: Any Python can do so many; the names are compared, and nothing else is done with them.
 _LENIENT: Final = json.JSONDecoder(strict=False)
 
@@ -36,20 +39,29 @@ def read_members(data: bytes, wanted: Wanted) -> tuple[dict[str, Any], str]:
 
     Returns:
         The members that were found and are strict JSON; and what is wrong, in a few words without the content: "" when
-        all that is wanted and there was read, and the rest is JSON as tolerant readers have it.
+        all that is wanted and there was read, and the rest is JSON as tolerant readers have it, and not too much.
     """
     text = data.decode(errors="surrogateescape")
     reader = _Reader(text)
     found: dict[str, Any] = {}
     try:
         reader.members(wanted, found)
+        if parts_of(data, MAX_PARTS) > MAX_PARTS:
+            reader.faults.append("it has too many parts")
+            return found, reader.faults[0]
         # What was skipped was not looked at, and brackets of any kind were taken for pairs.
         json.loads(text, parse_int=float)
     except RecursionError:
         reader.faults.append("it is nested too deeply")
+    except _TooManyParts:
+        reader.faults.append("it has too many parts")
     except ValueError:
         reader.faults.append("it is not JSON")
     return found, next(iter(reader.faults), "")
+
+
+class _TooManyParts(ValueError):
+    """It gives up."""
 
 
 class _Reader:
@@ -64,6 +76,8 @@ class _Reader:
         self._text = text
         self._at = 0
         self._steps = 0
+        #: Of what is wanted.
+        self._parts_left = MAX_PARTS
 
     def members(self, wanted: Wanted, found: dict[str, Any]) -> None:
         """Read the members of the object that begins here, and go behind it.
@@ -77,8 +91,9 @@ class _Reader:
             self._at += 1
             return
         while True:
-            self._step()
-            name = str(_LENIENT.decode(self._match(_TEXT)))
+            self._step(2)
+            name = self._match(_TEXT)
+            name = str(_LENIENT.decode(name)) if "\\" in name else name[1:-1]
             self._expect(":")
             if name not in wanted:
                 self._skip()
@@ -102,8 +117,10 @@ class _Reader:
         self._skip()
         if parts is not None:
             return  # no object: it has none of the members
+        value = self._text[start : self._at].encode(errors="surrogateescape")
         try:
-            found[name] = strict_json.loads(self._text[start : self._at].encode(errors="surrogateescape"))
+            found[name] = strict_json.loads(value, max_parts=self._parts_left)
+            self._parts_left -= parts_of(value, self._parts_left) if value[:1] in b"[{" else 0
         except NotStrictJson as error:
             self.faults.append(str(error))
 
@@ -115,7 +132,7 @@ class _Reader:
             return
         depth = 0
         while True:
-            self._step()
+            self._step(1)
             if (found := _BRACKETS.match(self._text, self._at)) is None:
                 raise ValueError("it ends before its brackets do")
             self._at = found.end()
@@ -129,6 +146,8 @@ class _Reader:
 
     def _next(self) -> str:
         """What comes after blanks; it stays where it is."""
+        if (begins := self._text[self._at : self._at + 1]) not in _BLANKS:
+            return begins
         self._match(_BLANK)
         return self._text[self._at : self._at + 1]
 
@@ -144,7 +163,7 @@ class _Reader:
         self._at = found.end()
         return found[0]
 
-    def _step(self) -> None:
-        self._steps += 1
+    def _step(self, count: int) -> None:
+        self._steps += count
         if self._steps > MAX_STEPS:
-            raise ValueError("it has too many parts")
+            raise _TooManyParts

@@ -25,6 +25,7 @@ from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, FAULT_HEAD
 from worker.refusals import Refusal
 from worker.requests import sends_task_events
 from worker.results import Message
+from worker.strict_json import MAX_PARTS
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     if content_type != "application/json":
         raise Malformed("the body is not announced as application/json")
     try:
-        payload = strict_json.loads(body)
+        payload = strict_json.loads(body, max_parts=MAX_PARTS)
     except strict_json.NotStrictJson as error:
         raise Malformed(f"the body cannot be decoded as JSON, {error}") from None
     if not isinstance(payload, list) or len(payload) != 3:

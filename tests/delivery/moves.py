@@ -10,6 +10,7 @@ from producer.contract import rung_name, taken_name
 from worker.delivery import held
 from worker.delivery.dead_letters import put_back_arguments
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
+from worker.delivery.lease import RECLAIMED, RECLAIMED_BYTES
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.scripts import POSTPONE, RECLAIM, RESUME, TAKE
 
@@ -46,6 +47,18 @@ def reclaim(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS) -> Any:
     return reclaim_as_found(broker, how, keys)
 
 
-def reclaim_as_found(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS) -> Any:
+def reclaim_as_found(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS) -> int:
+    """All of it; -1 when the worker lives."""
+    total, left = 0, 1
+    while left:
+        moved, left = reclaim_a_part(broker, how, keys)
+        total += moved
+    return total
+
+
+def reclaim_a_part(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS, most: int = RECLAIMED) -> tuple[int, int]:
+    """How many messages went back, and how many are left."""
     names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
-    return broker.eval(RECLAIM, len(names), *names, keys.worker, how, 60, *put_back_arguments())
+    arguments = (keys.worker, how, 60, *put_back_arguments(), most, RECLAIMED_BYTES)
+    moved, left = broker.eval(RECLAIM, len(names), *names, *arguments)
+    return moved, left

@@ -20,6 +20,7 @@ from tests.delivery.null_workers import MAX_ATTEMPTS, POISON
 from tests.eventually import eventually
 from tests.images.files import encoded
 from tests.valkey_server import ValkeyServer
+from worker.delivery.marks import DRAINING
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
@@ -183,7 +184,7 @@ def test_a_worker_that_is_killed_while_it_drains_blames_no_job(
             operator.control.shutdown()
     else:
         leaving.process.send_signal(signal.Signals[how])
-    eventually(lambda: alone(broker) == b"draining", lambda: leaving.log)
+    eventually(lambda: alone(broker) == DRAINING.encode(), lambda: leaving.log)
     leaving.process.kill()
     leaving.process.wait()
 
@@ -210,7 +211,7 @@ def test_a_suspect_that_runs_alone_while_its_worker_drains_is_to_blame_for_its_d
         culprit = client.submit(origin.url("/held/owl.png"), LABELS, job_id=suspect(broker, "suspect"))
         assert origin.asked.acquire(timeout=TIMEOUT_S)
         leaving.process.send_signal(signal.SIGTERM)
-        eventually(lambda: alone(broker) == b"draining", lambda: leaving.log)
+        eventually(lambda: alone(broker) == DRAINING.encode(), lambda: leaving.log)
         hang.touch()
         origin.hold.set()
         eventually(lambda: alone(broker) == b"suspect", lambda: leaving.log)

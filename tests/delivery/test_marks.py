@@ -10,7 +10,7 @@ from redis.retry import Retry
 from tests.delivery.hands import KEYS
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
-from worker.delivery.marks import MARK_S, Marks
+from worker.delivery.marks import DRAINING, MARK_S, Marks
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def test_a_worker_that_leaves_says_so_except_while_a_suspect_runs_alone(marks: M
     with marks.alone("job"):
         marks.drain()
         assert broker.get(KEYS.alone) == b"job"
-    assert broker.get(KEYS.alone) == b"draining"
+    assert broker.get(KEYS.alone) == DRAINING.encode()
     with marks.alone("another"):
         assert broker.get(KEYS.alone) == b"another"
-    assert broker.get(KEYS.alone) == b"draining"
+    assert broker.get(KEYS.alone) == DRAINING.encode()
 
 
 def test_a_worker_that_has_left_leaves_no_mark_behind(marks: Marks, broker: redis.Redis) -> None:
@@ -61,7 +61,7 @@ def test_a_mark_needs_no_memory(marks: Marks, broker: redis.Redis) -> None:
     with marks.alone("job"):
         assert broker.get(KEYS.alone) == b"job"
     marks.drain()
-    assert broker.get(KEYS.alone) == b"draining"
+    assert broker.get(KEYS.alone) == DRAINING.encode()
     marks.blame("culprit")
     assert broker.get(KEYS.alone) == b"culprit"
 

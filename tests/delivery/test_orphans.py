@@ -4,8 +4,10 @@ from producer import Client
 from producer.contract import in_flight_key, in_hand_key
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
+from tests.delivery.slow_link import SlowLink
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
+from worker.delivery.lease import ROUND_S
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
@@ -42,3 +44,18 @@ def test_a_job_whose_acknowledgement_was_cut_off_is_acknowledged_and_keeps_its_a
         eventually(lambda: not broker.llen("nameshot.default"))
 
     assert job.result(timeout=TIMEOUT_S) == answer
+
+
+def test_a_message_that_is_long_under_way_or_long_to_parse_is_no_orphan(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    job_id = "long-under-way"
+    slow_s = 4 * ROUND_S
+    with SlowLink(own_valkey.port, b'"' + job_id.encode() + b'"', slow_s) as link:
+        url = own_valkey.url(0, "worker").replace(f":{own_valkey.port}/", f":{link.port}/")
+        worker = start_worker("patient", NAMESHOT_BROKER_URL=url)
+
+        assert client.submit(origin.url("/owl.png"), LABELS, job_id=job_id).result(timeout=TIMEOUT_S).ranking
+
+    assert link.has_arrived.is_set()
+    assert "got lost" not in worker.log

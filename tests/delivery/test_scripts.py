@@ -19,6 +19,7 @@ from tests.delivery.moves import (
 )
 from tests.valkey_server import ValkeyServer
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
+from worker.delivery.marks import DRAINING
 
 
 @pytest.fixture
@@ -41,7 +42,15 @@ def test_nothing_waits_and_nothing_is_taken(broker: redis.Redis) -> None:
 def test_the_oldest_message_is_taken_byte_by_byte_and_recorded_in_the_same_step(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, message("first"), message("second"))
 
-    assert take(broker, "tag") == [QUEUE.encode(), message("first"), 0, 0, len(message("first")), b"tag first"]
+    assert take(broker, "tag") == [
+        QUEUE.encode(),
+        message("first"),
+        0,
+        0,
+        len(message("first")),
+        b"tag first",
+        b"first",
+    ]
     assert broker.hgetall(OURS.in_flight) == {b"tag first": QUEUE.encode() + b"\n" + message("first")}
 
 
@@ -165,7 +174,7 @@ def test_a_worker_that_was_told_to_end_and_is_killed_blames_no_job(broker: redis
     broker.lpush(QUEUE, message("a"), message("b"))
     take(broker, "1")
     take(broker, "2")
-    broker.set(OURS.alone, "draining")
+    broker.set(OURS.alone, DRAINING)
 
     assert reclaim(broker, "dead") == 2
     assert not broker.exists(OURS.suspects)
@@ -192,7 +201,7 @@ def test_a_worker_that_leaves_blames_nobody(broker: redis.Redis) -> None:
 def test_a_message_that_is_too_large_is_taken_and_stays_in_redis(broker: redis.Redis) -> None:
     broker.lpush(QUEUE, b"x" * (MAX_MESSAGE_BYTES + 1))
 
-    assert take(broker, "tag") == [QUEUE.encode(), b"", 0, 0, MAX_MESSAGE_BYTES + 1, b"tag"]
+    assert take(broker, "tag") == [QUEUE.encode(), b"", 0, 0, MAX_MESSAGE_BYTES + 1, b"tag", b""]
     assert broker.hstrlen(OURS.in_flight, "tag") > MAX_MESSAGE_BYTES
 
 

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.contract import MAX_IMAGES_PER_MESSAGE, ClassifyJob, ClassifyManyJob
-from producer.contract.labels import MAX_LABELS_BYTES, MAX_TEMPLATE_CHARACTERS, MAX_TEMPLATES
+from producer.contract.labels import MAX_LABELS, MAX_LABELS_BYTES, MAX_TEMPLATE_CHARACTERS, MAX_TEMPLATES
 from producer.envelope import canonical_json, celery_message
 from producer.errors import InvalidJob
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.fetch.url_policy import MAX_URL_CHARACTERS
 from worker.messages import Malformed, TaskMessage, read_message
+from worker.strict_json import MAX_PARTS, parts_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KWARGS = {"image": "http://10.0.0.1/owl.png", "candidate_labels": ["fox", "🦉"]}
@@ -198,6 +199,22 @@ def test_the_largest_message_that_the_contract_allows_is_read_however_it_is_esca
     found = read(written)
 
     assert MAX_MESSAGE_BYTES / 2 < len(written) < MAX_MESSAGE_BYTES
+    assert found is not None
+    assert ClassifyManyJob.from_message(found.args, found.kwargs).to_kwargs() == kwargs
+
+
+@pytest.mark.parametrize("text", ["x", ","])
+def test_the_message_of_most_parts_that_the_contract_allows_is_read(text: str) -> None:
+    kwargs = {
+        "images": ["http://x.example/".ljust(MAX_URL_CHARACTERS, text)] * MAX_IMAGES_PER_MESSAGE,
+        "candidate_labels": [f"{number}".ljust(32, text) for number in range(MAX_LABELS)],
+        "hypothesis_template": ["{}".ljust(MAX_TEMPLATE_CHARACTERS, text)] * MAX_TEMPLATES,
+        "top_k": 1,
+    }
+    raw = message(headers(task="nameshot.classify_many", **IGNORED), [[], kwargs, CANVAS])
+    found = read(raw)
+
+    assert parts_of(json.dumps(kwargs).encode(), MAX_PARTS) < MAX_PARTS / 10
     assert found is not None
     assert ClassifyManyJob.from_message(found.args, found.kwargs).to_kwargs() == kwargs
 

@@ -62,9 +62,12 @@ class DeadLetters:
         self._client.eval(BURY, *arguments(self._keys, tag, about, apart=apart, then="acknowledge"))
 
 
-def malformed_record(job_id: str | None = None, task: str | None = None) -> dict[str, Any]:
-    """The record of a message that no task can be made of."""
-    return {"id": job_id, "task": task, "code": "malformed", "deaths": 0}
+def malformed_record(
+    job_id: str | None = None, task: str | None = None, *, size_bytes: int | None = None
+) -> dict[str, Any]:
+    """The record of a message that no task can be made of; the script measures it where its size is not given."""
+    size = {} if size_bytes is None else {"bytes": size_bytes}
+    return {"id": job_id, "task": task, "code": "malformed", "deaths": 0, **size}
 
 
 def put_back_arguments() -> tuple[str, int]:

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from producer.contract import SENT_AT_HEADER
 from worker import strict_json
-from worker.delivery.names import FAULT_HEADER, LIFE_HEADER
+from worker.delivery.names import FAULT_HEADER, LIFE_HEADER, field_of
 from worker.json_members import Wanted, read_members
+from worker.strict_json import MAX_PARTS
 
 #: The largest honest message is a `classify_many` that uses every limit of the contract, each character as a JSON
 #: escape of up to 12 bytes: 64 URLs of 2,048 characters (1.6 MB), 100 templates of 500 (0.6 MB), labels of 32,768
@@ -31,7 +32,9 @@ _OLD_BODY: Final[Wanted] = {"id": None}
 MAX_LIFE_CHARACTERS: Final = 128
 
 
-def read_envelope(raw: bytes, *, tag: str, queue: str, headers: dict[str, Any]) -> dict[str, Any] | None:
+def read_envelope(
+    raw: bytes, *, tag: str, queue: str, headers: dict[str, Any], known_as: bytes | None = None
+) -> dict[str, Any] | None:
     """The message as kombu hands it on; None for what is no JSON object and names no job.
 
     Only what is needed is read and kept, and that must be strict JSON. A part that cannot be used is left empty, or its
@@ -44,6 +47,8 @@ def read_envelope(raw: bytes, *, tag: str, queue: str, headers: dict[str, Any]) 
             ``<random> <id> <life>`` or ``<random> <id>``.
         queue: that the message was taken from, whatever it says itself.
         headers: what the transport has to say, in the place of what the message says.
+        known_as: the field in which Redis counts the deaths of workers that held it, by the id that Redis read; empty
+            where it read none. A job of which none is counted could end one worker after another.
     """
     if not raw:
         _, found_id, life = (*tag.split(" "), "", "")[:3]
@@ -56,6 +61,8 @@ def read_envelope(raw: bytes, *, tag: str, queue: str, headers: dict[str, Any]) 
     job_id, task = own_headers.get("id"), own_headers.get("task")
     if not isinstance(job_id, str) and (job_id := read_members(body, _OLD_BODY)[0].get("id")) is not None:
         fault = "it is in Celery's task protocol 1, and must be in 2"
+    if raw and known_as is not None and isinstance(job_id, str) and known_as != field_of(job_id).encode():
+        fault = fault or f"it is no JSON as Redis reads it, or has more than {MAX_PARTS} commas and opening brackets"
     if fault and not job_id:
         return None
     return {
@@ -77,7 +84,7 @@ def read_envelope(raw: bytes, *, tag: str, queue: str, headers: dict[str, Any]) 
 def _read(raw: bytes) -> tuple[dict[str, Any], str]:
     """What can be read of a message, and what is wrong with it."""
     try:
-        envelope = strict_json.loads(raw)
+        envelope = strict_json.loads(raw, max_parts=MAX_PARTS)
     except strict_json.NotStrictJson:
         envelope, fault = read_members(raw, _WANTED)
         return envelope, fault and f"its envelope cannot be decoded as JSON, {fault}"

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from worker.delivery.dead_letters import put_back_arguments
 from worker.delivery.held import give_back
-from worker.delivery.names import DeliveryKeys, is_known_dead
+from worker.delivery.names import DeliveryKeys, beginning_of, is_known_dead
 from worker.delivery.scripts import RECLAIM, RESUME
 from worker.delivery.upkeep_scripts import ELECT, RENEW, SAY
 
@@ -27,6 +27,10 @@ LEASE_S: Final = 9.0
 ROUND_S: Final = 2.5
 #: After Redis was away, every lease has ended at once: the living get this long to renew theirs.
 GRACE_S: Final = 2 * ROUND_S
+#: What one script returns at most, or one message more, while Redis serves nothing else: of ordinary messages a hundred
+#: take a few milliseconds, and of the worst that a stranger can write a megabyte takes a tenth of a second to read.
+RECLAIMED: Final = 100
+RECLAIMED_BYTES: Final = 1024 * 1024
 #: A job that no worker died of in this time is above suspicion, should its suspicion not have been lifted before.
 SUSPICION_S: Final = 86_400
 
@@ -62,7 +66,8 @@ class Lease:
         self._on_away = on_away
         self._was_stuck = False
         self._orphans: set[str] = set()
-        #: Delivery tags of the messages that this process knows to be in its hands; None while it cannot tell.
+        #: Delivery tags of the messages that this process knows to be in its hands, or that Redis may be handing to it,
+        #: of which it knows the beginning; None while it cannot tell.
         self.tags_in_hand: Callable[[], set[str] | None] = lambda: None
         #: Called before what is held is returned: the messages must not wake this process.
         self.stop_waiting: Callable[[], None] = lambda: None
@@ -135,7 +140,8 @@ class Lease:
         if (known := self.tags_in_hand()) is None:
             self._orphans = set()
             return
-        orphans = {tag.decode() for tag in self._client.hkeys(self._keys.in_flight)} - known
+        tags = {tag.decode() for tag in self._client.hkeys(self._keys.in_flight)}
+        orphans = {tag for tag in tags - known if beginning_of(tag) not in known}
         for tag in orphans & self._orphans:
             give_back(self._client, self._keys, tag)
             logger.info("a message whose delivery or acknowledgement got lost is back in its queue")
@@ -174,9 +180,11 @@ class Lease:
     def _reclaim(self, worker: str, how: str) -> None:
         keys = self._keys.of(worker)
         names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
-        returned = int(
-            self._client.eval(RECLAIM, len(names), *names, worker, how, int(SUSPICION_S), *put_back_arguments())
-        )
+        options = (worker, how, int(SUSPICION_S), *put_back_arguments(), RECLAIMED, RECLAIMED_BYTES)
+        returned, left = 0, 1
+        while left:
+            moved, left = self._client.eval(RECLAIM, len(names), *names, *options)
+            returned += max(0, moved)
         if returned > 0 and how != "leaving":
             logger.warning("a worker has died: %d jobs that it held are back in their queues", returned)
         elif returned > 0:

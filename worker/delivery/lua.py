@@ -10,15 +10,57 @@ from __future__ import annotations
 
 from typing import Final
 
-#: The id in a message's header, or nil: strangers write to the queues. Half a surrogate pair, which workers overlook
-#: where they read nothing, stops this reader, and the id of a job that ends workers must not be overlooked.
+from worker.delivery.envelope import MAX_MESSAGE_BYTES
+from worker.strict_json import MAX_PARTS
+
+#: Bytes up to which a message may hold half a surrogate pair: to replace it takes Redis 20 ms for each megabyte.
+MAX_MENDED_BYTES: Final = 1024 * 1024
+#: Of an id of `worker.messages.MAX_ID_CHARACTERS`.
+MAX_ID_BYTES: Final = 2_048
+
+#: The id in a message's header and its life, or nil: strangers write to the queues, and while Redis reads a message it
+#: serves nothing else. So it reads none of more than `MAX_PARTS` commas and opening brackets, wherever they stand, nor
+#: one of more than `MAX_MESSAGE_BYTES`, unless a long string without escapes, such as a body in base64, makes it so
+#: large: what is in there is passed over. A worker runs no message whose id was not read here.
+#: Half a surrogate pair, which workers overlook where they read nothing, stops this reader, and the id of a job that
+#: ends workers must not be overlooked.
 #: ``indexed`` is an id as our clients choose them, the only ones whose whereabouts are kept: no id of another client
-#: can be asked about.
-JOB_ID: Final = """
+#: can be asked about. ``field`` is how an id stands in a field or a mark that has other words beside it, as
+#: `worker.delivery.names.field_of` has it, or nil for what no worker takes for an id.
+JOB_ID: Final = (
+    r"""
+local function to_read(raw)
+  if #raw > MAX_MESSAGE_BYTES then
+    if #raw > 4 * MAX_MESSAGE_BYTES then return end
+    local kept, from, at = {}, 1, string.find(raw, '"', 1, true)
+    for _ = 1, MAX_PARTS do
+      local to = at and string.find(raw, '"', at + 1, true)
+      if not to then break end
+      if to - at > 65536 and not string.find(string.sub(raw, at, to), '\\', 1, true) then
+        kept[#kept + 1] = string.sub(raw, from, at)
+        from = to
+      end
+      at = to
+    end
+    raw = table.concat(kept) .. string.sub(raw, from)
+    if #raw > MAX_MESSAGE_BYTES then return end
+  end
+  local parts = 0
+  for _, mark in ipairs({',', '[', '{'}) do
+    local at = string.find(raw, mark, 1, true)
+    while at do
+      parts = parts + 1
+      if parts > MAX_PARTS then return end
+      at = string.find(raw, mark, at + 1, true)
+    end
+  end
+  return raw
+end
 local function job_id(raw)
+  if #raw > MAX_PARTS then raw = to_read(raw) end
   local readable, message = pcall(cjson.decode, raw)
-  if not readable then
-    readable, message = pcall(cjson.decode, (string.gsub(raw, '\\\\u[dD][89a-fA-F]%x%x', '\\\\ufffd')))
+  if not readable and raw and #raw <= MAX_MENDED_BYTES then
+    readable, message = pcall(cjson.decode, (string.gsub(raw, '\\u[dD][89a-fA-F]%x%x', '\\ufffd')))
   end
   if readable and type(message) == 'table' and type(message.headers) == 'table'
       and type(message.headers.id) == 'string' then
@@ -26,13 +68,21 @@ local function job_id(raw)
     return message.headers.id, properties.delivery_tag
   end
 end
+local function field(id, known)
+  if known then return id end
+  if id and #id <= MAX_ID_BYTES and not string.find(id, '%c') then return (string.gsub(id, ' ', '\n')) end
+end
 local function is_ours(text)
   return type(text) == 'string' and #text <= 128 and string.find(text, '^[%w_-]+$')
 end
 local function indexed(id, life)
   if is_ours(id) then return is_ours(life) and id .. ' ' .. life or id end
 end
-"""
+""".replace("MAX_PARTS", str(MAX_PARTS))
+    .replace("MAX_MESSAGE_BYTES", str(MAX_MESSAGE_BYTES))
+    .replace("MAX_MENDED_BYTES", str(MAX_MENDED_BYTES))
+    .replace("MAX_ID_BYTES", str(MAX_ID_BYTES))
+)
 
 #: The queue and the message in a record of the messages in flight; the id, and the life after it, in a delivery tag.
 PARTS: Final = """
@@ -63,13 +113,14 @@ end
 """
 
 #: Keeps a dead letter, once: the same poison that is found again is nothing new. The message of a malformed one is not
-#: kept: it is never replayed, and can be large. ``apart`` tells letters of one message apart.
+#: kept: it is never replayed, and can be large; the record may say how large, where not all of it is held. ``apart``
+#: tells letters of one message apart.
 KEEP_LETTER: Final = """
 local function keep_letter(records, messages, json, most, apart, queue, raw)
-  local letter = string.sub(redis.sha1hex(apart .. ' ' .. raw), 1, 12)
+  local letter = string.sub(redis.sha1hex(apart .. ' ' .. string.sub(raw, 1, MAX_MESSAGE_BYTES)), 1, 12)
   if redis.call('HEXISTS', messages, letter) == 1 then return 0 end
   local record = cjson.decode(json)
-  record.letter, record.queue, record.bytes = letter, queue, #raw
+  record.letter, record.queue, record.bytes = letter, queue, record.bytes or #raw
   redis.call('LPUSH', records, cjson.encode(record))
   redis.call('HSET', messages, letter, record.code == 'malformed' and '' or raw)
   while redis.call('LLEN', records) > tonumber(most) do
@@ -80,7 +131,7 @@ local function keep_letter(records, messages, json, most, apart, queue, raw)
   end
   return 1
 end
-"""
+""".replace("MAX_MESSAGE_BYTES", str(MAX_MESSAGE_BYTES))
 
 #: Puts a message back to the front of its queue, and notes the number that it then has. ``first`` is the index of the
 #: first of nine keys: the three queues, their lists of what has rung, their counters, each in the same order. A

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import redis
 
-from worker.delivery.names import DeliveryKeys
+from worker.delivery.names import DeliveryKeys, field_of
 from worker.delivery.upkeep_scripts import SET
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ DRAIN_S: Final = 86_400
 #: Between tries while Redis is away: a stage that runs alone holds others up, and must not wait for it.
 PAUSE_S: Final = 1.0
 #: Stands while no suspect runs alone in a worker that was told to end. It names no job, so its death blames none.
-DRAINING: Final = "draining"
+#: Neither does any mark begin with a blank.
+DRAINING: Final = " draining"
 
 
 class Marks:
@@ -65,7 +66,7 @@ class Marks:
     def blame(self, job_id: str) -> None:
         """This worker ends now, and this job is what ended it; nothing else is said any more."""
         with self._lock:
-            self._suspect = job_id
+            self._suspect = field_of(job_id)
             self._is_away = False  # the last chance
             self._write()
             self._is_closed = True

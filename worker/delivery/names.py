@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -145,6 +146,24 @@ class DeliveryKeys:
 def new_worker_name() -> str:
     """A name for this process, never used before: ``<place>/<process id>/n<random>``."""
     return f"{_place()}/{os.getpid()}/{COUNTING}{secrets.token_hex(6)}"
+
+
+def new_tag() -> str:
+    """The beginning of a delivery tag, never used before; of one worker's tags the oldest sorts first."""
+    return f"{time.time_ns():016x}{secrets.token_hex(8)}"
+
+
+def beginning_of(tag: str) -> str:
+    """What the taker chose of a delivery tag; the id follows where it is known."""
+    return tag.partition(" ")[0]
+
+
+def field_of(job_id: str) -> str:
+    """A job's id as it stands in fields and marks that have further words, as `worker.delivery.lua` has it too.
+
+    Another client's id may be ``alone x`` or ``x 7``, but none holds a line feed.
+    """
+    return job_id.replace(" ", "\n")
 
 
 def is_known_dead(worker: str) -> bool:

@@ -18,8 +18,11 @@ from worker.delivery.lua import JOB_ID, KEEP_LETTER, PARTS, PUT_BACK, WHEREABOUT
 #: which is older than what waits, and the counters; then the taker's lease, its messages in flight, the suspects, where
 #: jobs are, the set of workers. ARGV: the beginning of the delivery tag; the bytes above which a message is taken and
 #: not sent; how many queues; the taker's name.
+#: Of a message of more than four times these bytes only the beginning is held: no worker reads it, and to move it costs
+#: Redis time.
 #: A message is not counted again that a worker of an older version has put back: it lets stand that a dead one has it.
-#: Returns {queue, message, deaths, deaths alone, bytes, delivery tag}; nil when no message waits; 0 without a lease.
+#: Returns {queue, message, deaths, deaths alone, bytes, delivery tag, the id's field or ''}; nil when no message waits;
+#: 0 without a lease.
 TAKE: Final = (
     JOB_ID
     + WHEREABOUTS
@@ -40,18 +43,19 @@ for i = 1, queues do
   local raw = pop(KEYS[queues + i]) or pop(KEYS[i])
   if raw then
     local is_read = #raw <= tonumber(ARGV[2])
-    local id, life
-    if #raw <= 4 * tonumber(ARGV[2]) then id, life = job_id(raw) end  -- of more Redis would read for too long
+    local id, life = job_id(raw)
     local known = indexed(id, life)
     local tag = known and ARGV[1] .. ' ' .. known or ARGV[1]
-    redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. raw)
+    local held = #raw <= 4 * tonumber(ARGV[2]) and raw or string.sub(raw, 1, ARGV[2] + 1)
+    redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. held)
     local holder = known and redis.pcall('HGET', in_hand, known)
     local is_counted = type(holder) == 'string' and not string.find(holder, ' ', 1, true)
       and redis.pcall('SISMEMBER', workers, holder) == 0
     if not is_counted then redis.pcall('INCR', KEYS[2 * queues + i]) end
     note(in_hand, known, ARGV[4])
-    local deaths = id and redis.pcall('HMGET', suspects, id, 'alone ' .. id) or {}
-    return {KEYS[i], is_read and raw or '', tonumber(deaths[1]) or 0, tonumber(deaths[2]) or 0, #raw, tag}
+    local name = field(id, known)
+    local deaths = name and redis.pcall('HMGET', suspects, name, 'alone ' .. name) or {}
+    return {KEYS[i], is_read and raw or '', tonumber(deaths[1]) or 0, tonumber(deaths[2]) or 0, #raw, tag, name or ''}
   end
 end
 """
@@ -115,7 +119,7 @@ return 1
 
 #: Returns messages whose time has come, to be taken next. KEYS: the messages put aside, and from the second on as those
 #: of `GIVE_BACK`. ARGV: seconds since the epoch; the record and the most records.
-#: A hundred at once, so that Redis serves the others too. Returns how many.
+#: A hundred at once, or as many as have 8 MiB, so that Redis serves the others too. Returns how many.
 RESUME: Final = (
     PARTS
     + WHEREABOUTS
@@ -124,7 +128,12 @@ RESUME: Final = (
     + """
 local wrong = wrong_type(5)
 if wrong then return wrong end
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 100)
+local due, bytes = {}, 0
+while #due < 100 and bytes < 8388608 do
+  local first = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', #due, 1)[1]
+  if not first then break end
+  due[#due + 1], bytes = first, bytes + #first
+end
 for i = #due, 1, -1 do
   redis.call('ZREM', KEYS[1], due[i])
   local tag, held = parts(due[i])
@@ -137,14 +146,16 @@ return #due
 """
 )
 
-#: Returns all that a worker holds, to be taken next, and forgets the worker.
+#: Returns what a worker holds, to be taken next, a part at a time, what it took first to be taken first; the last part
+#: forgets the worker.
 #: KEYS: its messages in flight, and up to the 13th as those of `GIVE_BACK`; then its lease, the set of workers, what it
 #: ran alone, the suspects. ARGV: its name; 'dead' when its lease has ended, 'gone' when the caller knows that its
 #: process is no more, 'leaving' when it returns them itself; how many seconds a suspicion lasts; the record and the
-#: most records.
+#: most records; the most messages and bytes of a part, which has one message more than these bytes.
 #: A worker that died may have been killed by what it held: by what it ran alone, if it did, otherwise by any of them.
-#: One that was told to end says 'draining' in that place, which is no job's id: no job is to blame for its end.
-#: Returns how many messages went back, or -1 when the worker lives.
+#: One that was told to end says ' draining' in that place, which is no job's id: no job is to blame for its end.
+#: Between two parts the worker may turn out to live, and keeps the rest, or the caller may die, and another goes on.
+#: Returns how many messages went back, and how many are left; -1 and 0 when the worker lives.
 RECLAIM: Final = (
     JOB_ID
     + PARTS
@@ -155,33 +166,43 @@ RECLAIM: Final = (
 local in_flight, in_hand, records, messages = unpack(KEYS, 1, 4)
 local lease, workers, alone, suspects = unpack(KEYS, 14, 17)
 local worker, how = ARGV[1], ARGV[2]
-if how == 'dead' and redis.call('EXISTS', lease) == 1 then return -1 end
-if how ~= 'leaving' and redis.call('SISMEMBER', workers, worker) == 0 then return 0 end
+if how == 'dead' and redis.call('EXISTS', lease) == 1 then return {-1, 0} end
+if how ~= 'leaving' and redis.call('SISMEMBER', workers, worker) == 0 then return {0, 0} end
 local wrong = wrong_type(5)
 if wrong then return wrong end
 local culprit = redis.pcall('GET', alone)
 if type(culprit) ~= 'string' then culprit = nil end
-local held = redis.call('HGETALL', in_flight)
-redis.call('DEL', alone, lease)
-for i = 1, #held, 2 do
-  local tag, queue, raw = held[i], parts(held[i + 1])
+local tags = redis.call('HKEYS', in_flight)
+table.sort(tags)
+redis.call('DEL', lease)
+local bytes, left = 0, #tags
+while left > 0 and #tags - left < tonumber(ARGV[6]) and bytes < tonumber(ARGV[7]) do
+  local tag = tags[left]
+  local held = redis.call('HGET', in_flight, tag)
+  local queue, raw = parts(held)
   local id, life = job_id(raw)
-  if not put_back(5, in_hand, queue, raw, indexed(id, life)) then
+  local known = indexed(id, life)
+  local name = field(id, known)
+  redis.call('HDEL', in_flight, tag)
+  if not put_back(5, in_hand, queue, raw, known) then
     keep_letter(records, messages, ARGV[4], ARGV[5], tag, queue, raw)
-    drop(in_hand, indexed(id, life), worker)
-  elseif how ~= 'leaving' then
-    if id and not culprit then
-      redis.pcall('HINCRBY', suspects, id, 1)
-    elseif id and (culprit == id or string.sub(culprit, 1, #id + 1) == id .. ' ') then
-      redis.pcall('HINCRBY', suspects, id, 1)
+    drop(in_hand, known, worker)
+  elseif how ~= 'leaving' and name then
+    if not culprit then
+      redis.pcall('HINCRBY', suspects, name, 1)
+    elseif culprit == name or string.sub(culprit, 1, #name + 1) == name .. ' ' then
+      redis.pcall('HINCRBY', suspects, name, 1)
       redis.pcall('HINCRBY', suspects, 'alone ' .. culprit, 1)
     end
     redis.call('EXPIRE', suspects, ARGV[3])
   end
+  bytes, left = bytes + #held, left - 1
 end
-redis.call('DEL', in_flight)
-redis.call('SREM', workers, worker)
-return #held / 2
+if left == 0 then
+  redis.call('DEL', alone)
+  redis.call('SREM', workers, worker)
+end
+return {#tags - left, left}
 """
 )
 

@@ -19,7 +19,7 @@ import redis
 from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.cancel_scope import Suspect
-from worker.delivery.names import DeliveryKeys
+from worker.delivery.names import DeliveryKeys, field_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Suspects:
         self._client = client
         self._keys = keys
         self._max_attempts = max_attempts
-        #: Of each suspected bulk job: how many images it has.
+        #: Of each suspected bulk job, by its field: how many images it has.
         self._images: dict[str, int] = {}
 
     def examine(self, job_id: str, queue: Queue, deaths: Deaths, on_poisoned: OnPoisoned) -> Suspect | None:
@@ -73,7 +73,7 @@ class Suspects:
         if deaths.count < SUSPECT_FROM:
             return None
         logger.warning("job %s was in the hands of %d workers that died: it runs alone", job_id, deaths.count)
-        return Suspect(job_id, queue)
+        return Suspect(field_of(job_id), queue)
 
     def images(
         self, suspect: Suspect, deaths: Deaths, count: int, on_poisoned: OnPoisoned
@@ -83,31 +83,32 @@ class Suspects:
         An image is to blame for what ended workers while it ran alone, and maybe for the deaths before that blamed no
         image.
         """
-        job_id = suspect.mark
-        self._images[job_id] = count
-        alone = self._deaths_alone(job_id, count)
+        job = suspect.mark
+        self._images[job] = count
+        alone = self._deaths_alone(job, count)
         unexplained = deaths.count - sum(alone)
 
         def found(number: int, own: int) -> Suspect | JobFailed:
             if own and unexplained + own >= self._max_attempts:
                 on_poisoned(unexplained + own, number)
                 return poisoned(unexplained + own)
-            return Suspect(f"{job_id} {number}", suspect.queue)
+            return Suspect(f"{job} {number}", suspect.queue)
 
         return [found(number, own) for number, own in enumerate(alone)]
 
     def acquit(self, job_id: str) -> None:
         """Lift the suspicion of a job whose answer stands, and of its images."""
-        images = range(self._images.pop(job_id, 0))
-        fields = [job_id, f"alone {job_id}", *(_alone(job_id, number) for number in images)]
+        job = field_of(job_id)
+        images = range(self._images.pop(job, 0))
+        fields = [job, f"alone {job}", *(_alone(job, number) for number in images)]
         with _unless_away("clear a suspect"):
             self._client.hdel(self._keys.suspects, *fields)
 
-    def _deaths_alone(self, job_id: str, count: int) -> list[int]:
+    def _deaths_alone(self, job: str, count: int) -> list[int]:
         """Of each image: how many workers died while nothing but it ran."""
         found: list[bytes | None] = []
         with _unless_away("look up the past of images"):
-            found = self._client.hmget(self._keys.suspects, [_alone(job_id, number) for number in range(count)])
+            found = self._client.hmget(self._keys.suspects, [_alone(job, number) for number in range(count)])
         return [int(deaths or 0) for deaths in found] or [0] * count
 
 
@@ -116,8 +117,8 @@ def poisoned(deaths: int) -> JobFailed:
     return JobFailed("poisoned", f"{deaths} workers died while they worked on it; it is not tried again.")
 
 
-def _alone(job_id: str, number: int) -> str:
-    return f"alone {job_id} {number}"
+def _alone(job: str, number: int) -> str:
+    return f"alone {job} {number}"
 
 
 @contextmanager

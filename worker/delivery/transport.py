@@ -11,7 +11,6 @@ import logging
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
-from uuid import uuid4
 
 import redis
 from kombu.asynchronous import get_event_loop
@@ -30,7 +29,7 @@ from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.delivery.fairness import FairOrder
 from worker.delivery.held import acknowledge, give_back
-from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, TAKEN_HEADER, DeliveryKeys
+from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, TAKEN_HEADER, DeliveryKeys, new_tag
 from worker.delivery.scripts import BURY, POSTPONE, TAKE
 
 logger = logging.getLogger(__name__)
@@ -86,6 +85,9 @@ class AtomicChannel(Declaring):
     worker_name = ""
     #: The queues from which a message may be taken now; None: all. See `worker.consumer.ImageCredit`.
     takes: frozenset[str] | None = None
+    #: The beginning of the delivery tag of what Redis may be handing out, until that is noted among what is in hand: a
+    #: large message is long under way, and is parsed before. Read by the lease's thread.
+    tag_asked_with: str | None = None
     #: Where the broker is; what kombu reads from a URL is not used.
     endpoint: Endpoint
     from_transport_options = (
@@ -128,13 +130,20 @@ class AtomicChannel(Declaring):
         names = (*queues, *rung, *counters, keys.lease, keys.in_flight, keys.suspects, keys.in_hand, keys.workers)
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
-        arguments = (uuid4().hex, MAX_MESSAGE_BYTES, len(queues), self.keys.worker)
+        self.tag_asked_with = new_tag()
+        arguments = (self.tag_asked_with, MAX_MESSAGE_BYTES, len(queues), self.keys.worker)
         self.client.connection.send_command("EVAL", TAKE, len(names), *names, *arguments)
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read the answer to `_brpop_start` and hand the message on."""
         if self.takes_replies:
             return bool(super()._brpop_read(**options))
+        try:
+            return self._read_taken(options)
+        finally:  # a message that came is noted by now, and what was cut off is to go back
+            self.tag_asked_with = None
+
+    def _read_taken(self, options: dict[str, Any]) -> bool:
         try:
             taken = self.client.parse_response(self.client.connection, "EVAL", **options)
         except self.connection_errors:
@@ -160,9 +169,9 @@ class AtomicChannel(Declaring):
         queue, tag = bytes_to_str(taken[0]), bytes_to_str(taken[5])
         deaths, alone = int(taken[2]), int(taken[3])
         past = {DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone, TAKEN_HEADER: elapsed_s()}
-        if (payload := read_envelope(raw, tag=tag, queue=queue, headers=past)) is None:
+        if (payload := read_envelope(raw, tag=tag, queue=queue, headers=past, known_as=taken[6])) is None:
             logger.warning("took %d bytes from %s that are not a Celery message: a dead letter", size_bytes, queue)
-            self._bury(tag)
+            self._bury(tag, size_bytes)
             return
         payload["properties"]["delivery_info"]["redelivered"] = deaths > 0
         self.connection._deliver(payload, queue)
@@ -173,9 +182,9 @@ class AtomicChannel(Declaring):
         self.holding.eval(POSTPONE, len(names), *names, delivery_tag, until_s)
         self.qos.ack(delivery_tag)
 
-    def _bury(self, tag: str) -> None:
+    def _bury(self, tag: str, size_bytes: int) -> None:
         """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
-        burial = arguments(self.keys, tag, malformed_record(), apart=tag, then="forget")
+        burial = arguments(self.keys, tag, malformed_record(size_bytes=size_bytes), apart=tag, then="forget")
         try:
             self.holding.eval(BURY, *burial)
         except self.ResponseError as error:

@@ -48,16 +48,17 @@ if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 
 #: Moves waiting messages of a plain client's priorities to the back of their queue, the highest priority first, once
 #: the queue is empty: kombu, too, serves them after all messages without a priority.
-#: KEYS: the queue, its list of what has rung, the lists of its priorities. ARGV: most messages. Returns how many.
+#: KEYS: the queue, its list of what has rung, the lists of its priorities. ARGV: most messages; 8 MiB of them end it
+#: too, so that Redis serves the others. Returns how many.
 MOVE_STEPS: Final = """
 if redis.call('EXISTS', unpack(KEYS, 3)) == 0 or redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then return 0 end
-local moved = 0
+local moved, bytes = 0, 0
 for i = 3, #KEYS do
-  while moved < tonumber(ARGV[1]) do
+  while moved < tonumber(ARGV[1]) and bytes < 8388608 do
     local raw = redis.pcall('RPOP', KEYS[i])
     if type(raw) ~= 'string' then break end
     redis.call('LPUSH', KEYS[1], raw)
-    moved = moved + 1
+    moved, bytes = moved + 1, bytes + #raw
   end
 end
 return moved
