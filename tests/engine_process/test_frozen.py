@@ -13,7 +13,7 @@ import pytest
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from tests.engine_process.engines import TIMEOUT_S, Engines
-from tests.engine_process.kept_engine import KeptEngine, image
+from tests.engine_process.kept_engine import FROZEN_S, KeptEngine, image
 from tests.engine_process.null_engine import COMPUTES, FREEZES, HOLDS_THE_LOCK
 from tests.eventually import eventually
 from worker.engine_process.heartbeat import LOADING_S, Pulse
@@ -130,7 +130,7 @@ def test_an_engine_that_has_loaded_may_be_silent_while_it_computes_and_not_for_e
 
 def test_an_engine_that_has_loaded_and_computes_nothing_is_frozen_and_is_complained_of_again(ear: Ear) -> None:
     os.write(ear.voice, b"lr")
-    assert ear.hears_for(31, uses_cpu=0.01) == ["has given no sign of life for 16 s"] * 2
+    assert ear.hears_for(32, uses_cpu=0.01) == ["has given no sign of life for 16 s"] * 2
 
 
 def test_a_launcher_that_was_frozen_itself_does_not_take_its_engine_for_frozen(ear: Ear) -> None:
