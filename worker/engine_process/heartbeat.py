@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Final
+
+from worker.cpu_time import cpu_s
 
 BEAT_S: Final = 1.0
 #: Of an engine that has its model and uses no CPU. An image that freezes two engines leaves its neighbours half of
@@ -78,10 +79,10 @@ class Pulse:
         *,
         frozen_s: float = FROZEN_S,
         clock: Callable[[], float] = time.monotonic,
-        cpu_s: Callable[[int], float] | None = None,
+        cpu_s: Callable[[int], float | None] = cpu_s,
     ) -> None:
         self._limit_s, self._frozen_s, self._clock = limit_s, frozen_s, clock
-        self._cpu_s = cpu_s or _cpu_s
+        self._cpu_s = cpu_s
         self._descriptor: int | None = None
         self._has_loaded = False
         self._silent_s = self._cpu_then_s = 0.0
@@ -112,11 +113,11 @@ class Pulse:
         self._looked_s = now_s
         if heard := self._heard():
             self._has_loaded = heard[-1:] == _READY
-            self._silent_s, self._cpu_then_s = 0.0, self._cpu_s(pid)
+            self._silent_s, self._cpu_then_s = 0.0, self._cpu_s(pid) or 0.0
             return None
         if self._silent_s <= (self._frozen_s if self._has_loaded else LOADING_S):
             return None
-        works = self._cpu_s(pid) - self._cpu_then_s > _WORKS * self._silent_s
+        works = (self._cpu_s(pid) or 0.0) - self._cpu_then_s > _WORKS * self._silent_s
         if works and self._silent_s <= self._limit_s:
             return None
         silent_s, self._silent_s = self._silent_s, 0.0
@@ -127,13 +128,3 @@ class Pulse:
             if self._descriptor is not None:
                 return os.read(self._descriptor, _PIPE_BYTES)
         return b""
-
-
-def _cpu_s(pid: int) -> float:
-    """Of all its threads; 0 of one that has ended."""
-    try:
-        # Its name, in brackets, may hold anything.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
