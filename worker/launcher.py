@@ -25,7 +25,7 @@ from producer.processes.child import LeashedProcess
 from producer.processes.keeper import POLL_INTERVAL_S, Keeper
 from producer.settings import read_settings
 from worker import logs
-from worker.engine_process.heartbeat import Pulse
+from worker.engine_process.heartbeat import SignsOfLife
 from worker.fleet import Fronts, engine_and_fronts, private_folder
 from worker.ready_file import ReadyFile
 from worker.settings import WorkerSettings
@@ -61,16 +61,16 @@ class _Worker:
     """One worker process after another, with the same environment."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], pulse: Pulse | None = None
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], signs: SignsOfLife | None = None
     ) -> None:
         self.name = name
-        self._command, self._environment, self._pulse = command, environment, pulse
+        self._command, self._environment, self._signs = command, environment, signs
         self.ready_file = ReadyFile(environment.get("NAMESHOT_READY_FILE"))
         self.restart()
 
     def restart(self) -> None:
-        with self._pulse.of_the_next() if self._pulse else nullcontext() as pulse:
-            inherit = [] if pulse is None else [pulse]
+        with self._signs.of_the_next() if self._signs else nullcontext() as signs:
+            inherit = [] if signs is None else [signs]
             self.process = LeashedProcess(
                 [*self._command, *map(str, inherit)],
                 folder=Path.cwd(),
@@ -80,9 +80,9 @@ class _Worker:
             )
 
     def kill_if_frozen(self) -> None:
-        if self._pulse is None or not self.process.is_running():
+        if self._signs is None or not self.process.is_running():
             return
-        if complaint := self._pulse.complaint(self.process.pid):
+        if complaint := self._signs.complaint(self.process.pid):
             logger.error("%s %s: it is killed.", self.name, complaint)
             self.process.send(signal.SIGKILL)
 
@@ -149,7 +149,7 @@ def launch(
                     part.name,
                     part.command,
                     part.environment,
-                    Pulse(settings.job_timeout) if part.gives_signs_of_life else None,
+                    SignsOfLife(settings.job_timeout) if part.gives_signs_of_life else None,
                 )
                 for part in engine_and_fronts(devices, processes, folder, fronts, front=command, engine=engine)
             ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.engine_process.heartbeat import Pulse
+from worker.engine_process.heartbeat import SignsOfLife
 from worker.model import Prepared
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ class KeptEngine:
             "NULL_TRACE": str(self._trace),
             **environment,
         }
-        self._pulse = Pulse(LIMIT_S, frozen_s=FROZEN_S)
+        self._signs = SignsOfLife(LIMIT_S, frozen_s=FROZEN_S)
         self.statuses: list[int] = []
         self.complaints: list[str] = []
         self._ends = False
@@ -66,14 +66,14 @@ class KeptEngine:
         return [int(line) for line in self._trace.read_text().split()]
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        with self.log_file.open("ab") as log, self._pulse.of_the_next() as pulse:
+        with self.log_file.open("ab") as log, self._signs.of_the_next() as signs:
             return subprocess.Popen(
-                [*self._command, str(pulse)],
+                [*self._command, str(signs)],
                 env=self._environment,
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
-                pass_fds=[pulse],
+                pass_fds=[signs],
             )
 
     def _keep(self) -> None:
@@ -82,7 +82,7 @@ class KeptEngine:
             while status is None:
                 with suppress(subprocess.TimeoutExpired):
                     status = self.process.wait(LOOK_S)
-                if self.watches and status is None and (complaint := self._pulse.complaint(self.process.pid)):
+                if self.watches and status is None and (complaint := self._signs.complaint(self.process.pid)):
                     self.complaints.append(complaint)
                     self.process.kill()
             if self._ends:

@@ -16,7 +16,7 @@ from tests.engine_process.engines import TIMEOUT_S, Engines
 from tests.engine_process.kept_engine import FROZEN_S, KeptEngine, image
 from tests.engine_process.null_engine import COMPUTES, FREEZES, HOLDS_THE_LOCK
 from tests.eventually import eventually
-from worker.engine_process.heartbeat import LOADING_S, Pulse
+from worker.engine_process.heartbeat import LOADING_S, SignsOfLife
 from worker.engine_process.process import HUNG_FACTOR, HUNG_S, _may_take_s
 
 LIMIT_S = 120.0
@@ -89,12 +89,12 @@ def test_a_pass_that_never_ends_on_a_gpu_that_has_run_others_ends_its_engine_in_
 
 
 class Ear:
-    """A pulse whose clock, and whose process's CPU time, a test sets."""
+    """A signs whose clock, and whose process's CPU time, a test sets."""
 
     def __init__(self) -> None:
         self.now_s = self.cpu_s = 0.0
-        self.pulse = Pulse(LIMIT_S, clock=lambda: self.now_s, cpu_s=lambda _pid: self.cpu_s)
-        with self.pulse.of_the_next() as descriptor:
+        self.signs = SignsOfLife(LIMIT_S, clock=lambda: self.now_s, cpu_s=lambda _pid: self.cpu_s)
+        with self.signs.of_the_next() as descriptor:
             self.voice = os.dup(descriptor)
 
     def hears_for(self, seconds: int, uses_cpu: float = 0.0) -> list[str]:
@@ -103,7 +103,7 @@ class Ear:
         for _ in range(2 * seconds):
             self.now_s += 0.5
             self.cpu_s += 0.5 * uses_cpu
-            if complaint := self.pulse.complaint(1):
+            if complaint := self.signs.complaint(1):
                 complaints.append(complaint)
         return complaints
 
@@ -143,7 +143,7 @@ def test_a_launcher_that_was_frozen_itself_does_not_take_its_engine_for_frozen(e
 def test_the_next_engine_s_silence_is_its_own(ear: Ear) -> None:
     os.write(ear.voice, b"r")
     assert ear.hears_for(10) == []
-    with ear.pulse.of_the_next():
+    with ear.signs.of_the_next():
         pass
     assert ear.hears_for(60) == []
 

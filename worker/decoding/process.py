@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from worker.cpu_time import cpu_s
+from producer.processes.cpu_time import cpu_s
 from worker.decoding.confinement import CPU_S_PER_IMAGE
 from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.images import BYTES_PER_PIXEL, refusal

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from worker.cpu_time import cpu_s
+from producer.processes.cpu_time import cpu_s
 
 BEAT_S: Final = 1.0
 #: Of an engine that has its model and uses no CPU. An image that freezes two engines leaves its neighbours half of
@@ -63,7 +63,7 @@ class Heart:
                 os.write(self._descriptor, self._word)
 
 
-class Pulse:
+class SignsOfLife:
     """The launcher's side, for one engine process after another; look at it a few times a second.
 
     Args:
