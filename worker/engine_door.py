@@ -30,6 +30,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def absence(self) -> str | None:
+        """Why there is none, in a few words; None while there is."""
+        ...
+
+    @property
     def waiting(self) -> int:
         """Images that wait for the device."""
         ...

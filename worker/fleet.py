@@ -24,11 +24,13 @@ class Part:
     Attributes:
         name: what messages call it.
         environment: all of it.
+        gives_signs_of_life: on a descriptor that its command has as a further argument.
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
+    gives_signs_of_life: bool = False
 
 
 class Fronts:
@@ -64,14 +66,14 @@ def engine_and_fronts(
         folder: for sockets; nobody else may enter it.
         fronts: learns of each front.
         front: a front's command; it gets its engine's socket and the number of its fronts.
-        engine: an engine's command; it gets its socket.
+        engine: an engine's command; it gets its socket, and the launcher adds a descriptor for its signs of life.
     """
     environment = {name: value for name, value in os.environ.items() if name != "NAMESHOT_READY_FILE"}
     where = {device: f" on {device}" if len(devices) > 1 else "" for device in devices}
     sockets = {device: folder / f"engine-{number}" for number, device in enumerate(devices)}
     for device in devices:
         own = {"NAMESHOT_DEVICE": device} if device else {}
-        yield Part(f"the engine{where[device]}", [*engine, str(sockets[device])], {**environment, **own})
+        yield Part(f"the engine{where[device]}", [*engine, str(sockets[device])], {**environment, **own}, True)
     for device in devices:
         for number in range(1, processes + 1):
             yield Part(

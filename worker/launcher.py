@@ -3,7 +3,8 @@
 A worker for each device, or, with a number of processes, an engine process for each device and its fronts. It loads
 neither the model's libraries nor Celery. SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, a second one too, SIGQUIT
 as it is; `worker.delivery.shutdown` says what a worker does with them, and an engine ends when its fronts have. What
-does not end in its time is killed. A process whose launcher is gone gets SIGTERM from the kernel.
+does not end in its time is killed, and so is an engine that gives no more signs of life. A process whose launcher is
+gone gets SIGTERM from the kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from producer.processes.child import LeashedProcess
 from producer.processes.keeper import POLL_INTERVAL_S, Keeper
 from producer.settings import read_settings
 from worker import logs
+from worker.engine_process.heartbeat import SignsOfLife
 from worker.fleet import Fronts, engine_and_fronts, private_folder
 from worker.ready_file import ReadyFile
 from worker.settings import WorkerSettings
@@ -58,16 +60,31 @@ class _Refused(Exception):
 class _Worker:
     """One worker process after another, with the same environment."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], signs: SignsOfLife | None = None
+    ) -> None:
         self.name = name
-        self._command, self._environment = command, environment
+        self._command, self._environment, self._signs = command, environment, signs
         self.ready_file = ReadyFile(environment.get("NAMESHOT_READY_FILE"))
         self.restart()
 
     def restart(self) -> None:
-        self.process = LeashedProcess(
-            self._command, folder=Path.cwd(), environment=self._environment, death_signal=signal.SIGTERM
-        )
+        with self._signs.of_the_next() if self._signs else nullcontext() as signs:
+            inherit = [] if signs is None else [signs]
+            self.process = LeashedProcess(
+                [*self._command, *map(str, inherit)],
+                folder=Path.cwd(),
+                environment=self._environment,
+                death_signal=signal.SIGTERM,
+                inherit=inherit,
+            )
+
+    def kill_if_frozen(self) -> None:
+        if self._signs is None or not self.process.is_running():
+            return
+        if complaint := self._signs.complaint(self.process.pid):
+            logger.error("%s %s: it is killed.", self.name, complaint)
+            self.process.send(signal.SIGKILL)
 
     def judge(self, _deaths: int, _what_happened: str) -> None:
         """What a `Keeper` asks at each death."""
@@ -90,7 +107,7 @@ def launch(
             with ``NAMESHOT_DEVICE`` as it is.
         processes: fronts of one engine process for each device; None: one process does both.
         command: what a worker process runs; a front gets its engine's socket and the number of fronts as arguments.
-        engine: what an engine process runs; it gets its socket as an argument.
+        engine: what an engine process runs; it gets its socket and a descriptor for signs of life as arguments.
 
     Returns:
         0 when all workers ended in order, 78 when one cannot use its configuration or model, 1 otherwise.
@@ -128,7 +145,12 @@ def launch(
         else:
             folder = stack.enter_context(private_folder())
             workers = [
-                _Worker(part.name, part.command, part.environment)
+                _Worker(
+                    part.name,
+                    part.command,
+                    part.environment,
+                    SignsOfLife(settings.job_timeout) if part.gives_signs_of_life else None,
+                )
                 for part in engine_and_fronts(devices, processes, folder, fronts, front=command, engine=engine)
             ]
         try:
@@ -171,6 +193,8 @@ def _keep(workers: Sequence[_Worker], signals: StopSignals, ready: ReadyFile) ->
     keepers = [Keeper(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
     try:
         while not (arrived := signals.wait(POLL_INTERVAL_S)):
+            for worker in workers:
+                worker.kill_if_frozen()
             for keeper in keepers:
                 keeper.tick()
             ready.look()

@@ -19,7 +19,7 @@ class Readiness:
         own_key: a hash in the broker's database that only this worker writes.
         takes_jobs: whether it was started, and not told to stop.
         is_consuming: whether its event loop is connected to the broker.
-        engine_is_here: whether it has an engine.
+        engine_absence: why it has no engine; None while it has.
         outage: what the result backend was found to lack; None while nothing waits for it.
     """
 
@@ -31,7 +31,7 @@ class Readiness:
         own_key: str,
         takes_jobs: Callable[[], bool],
         is_consuming: Callable[[], bool],
-        engine_is_here: Callable[[], bool],
+        engine_absence: Callable[[], str | None],
         outage: Callable[[], str | None],
     ) -> None:
         self._broker = broker
@@ -39,12 +39,12 @@ class Readiness:
         self._own_key = own_key
         self._takes_jobs = takes_jobs
         self._is_consuming = is_consuming
-        self._engine_is_here = engine_is_here
+        self._engine_absence = engine_absence
         self._outage = outage
 
     def takes_jobs(self) -> bool:
         """What is known without asking anyone."""
-        return self._takes_jobs() and self._engine_is_here() and self.waits() is None
+        return self._takes_jobs() and self._engine_absence() is None and self.waits() is None
 
     def waits(self) -> str | None:
         """What a worker that runs waits for; None when for nothing."""
@@ -62,8 +62,8 @@ class Readiness:
             return "starting or stopping"
         if complaint:
             return complaint
-        if not self._engine_is_here():
-            return "the engine is away"
+        if absence := self._engine_absence():
+            return absence
         if found := self.broker_complaint() or self.waits():
             return found
         try:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final, cast
 
 from worker.celery import app
-from worker.engine_process.process import run
+from worker.engine_process.process import main
 from worker.model import DeviceLostError, Model, Prepared, load_model
 from worker.model.interface import Float32
 
@@ -69,4 +68,4 @@ def load(*arguments: Any, **named: Any) -> Model:
 app.load_model = load
 
 if __name__ == "__main__":
-    raise SystemExit(run(Path(sys.argv[1]), load))
+    raise SystemExit(main(sys.argv[1:], load))

@@ -14,6 +14,7 @@ class Kind(StrEnum):
 
     KILL_WORKER = "kill -9 of a worker"
     KILL_LADEN_WORKER = "kill -9 of the worker with most in hand"
+    KILL_ALL_WORKERS = "kill -9 of all workers, and none for longer than a lease"
     TERMINATE_WORKER = "SIGTERM of a worker"
     FREEZE_WORKER = "SIGSTOP of a worker"
     CUT_WORKER = "worker cut off from Valkey"
@@ -49,6 +50,7 @@ class Habit:
 HABITS = {
     Kind.KILL_WORKER: Habit(12),
     Kind.KILL_LADEN_WORKER: Habit(5, 3.0, 6.0),
+    Kind.KILL_ALL_WORKERS: Habit(2, 2.0, 4.0),
     Kind.TERMINATE_WORKER: Habit(8),
     Kind.FREEZE_WORKER: Habit(8, 3.0, 25.0),
     Kind.CUT_WORKER: Habit(8, 1.0, 12.0),

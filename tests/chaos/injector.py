@@ -24,7 +24,9 @@ PRODUCER_FAULTS = (Kind.KILL_PRODUCER, Kind.CUT_PRODUCER)
 #: For so long at least another worker may have taken over what a silent one held: a death, as far as its jobs go.
 LEASE_MAY_END_S = 8.0
 #: They mean nothing once every job is accepted: a worker is cut off instead.
-WHILE_JOBS_COME = (*PRODUCER_FAULTS, Kind.PURGE, Kind.KILL_LADEN_WORKER)
+WHILE_JOBS_COME = (*PRODUCER_FAULTS, Kind.PURGE, Kind.KILL_LADEN_WORKER, Kind.KILL_ALL_WORKERS)
+#: No worker runs: beyond their leases, of nine seconds, long enough that what the dead hold is counted a few times.
+ALL_AWAY_S = 13.0
 
 
 class Injector:
@@ -82,6 +84,7 @@ class Injector:
         #: What undoes a fault or goes on with it, and when.
         self._pending: list[tuple[float, Undo]] = []
         self._stop_by_s: dict[str, float] = {}
+        self._all_are_away = False
 
     @property
     def is_quiet(self) -> bool:
@@ -114,7 +117,7 @@ class Injector:
             if worker.is_stopping and worker.is_running and self._now_s > self._stop_by_s[worker.name]:
                 self.stuck += 1
                 self._kill(worker)
-            if not worker.is_running:
+            if not worker.is_running and not self._all_are_away:
                 self._replace(worker, expected=worker.is_stopping)
         for producer in self._producers:
             if not producer.is_running and not producer.is_done:
@@ -158,6 +161,8 @@ class Injector:
                 return self._stall(fault, self._slow_pictures, then=lambda: True)
             case Kind.KILL_LADEN_WORKER:
                 return self._stall(fault, self._pictures, then=self._kill_most_laden)
+            case Kind.KILL_ALL_WORKERS:
+                return self._stall(fault, self._pictures, then=self._kill_all)
             case _:
                 worker = _drawn(fault, self._ready)
                 return worker is not None and self._disturb_worker(fault, worker)
@@ -276,6 +281,23 @@ class Injector:
         laden = max(workers, key=lambda worker: len(self._held(worker.process.pid)))
         self._kill(laden)
         laden.replace()
+        return True
+
+    def _kill_all(self) -> bool:
+        """Have nobody but the dead hold what is in hand, and nobody take it over."""
+        if self._broker.is_disturbed or not self._ready:
+            return False
+        for worker in self._workers:
+            self._kill(worker)
+        self.disturbances.append((self._now_s - FEW_S, self._now_s + ALL_AWAY_S))
+        self._all_are_away = True
+
+        def back() -> None:
+            self._all_are_away = False
+            for worker in self._workers:
+                worker.replace()
+
+        self._later(ALL_AWAY_S, back)
         return True
 
     def _later(self, delay_s: float, what: Undo) -> None:

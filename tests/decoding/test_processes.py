@@ -208,6 +208,27 @@ def test_killed_from_outside_an_image_may_be_tried_again(make_pool: MakePool) ->
     assert code_of(pool, JPEG) == "ok"
 
 
+def test_an_image_whose_decoder_is_frozen_is_decoded_by_another(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool()
+    frozen = pool.pids
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+
+    assert code_of(pool, flat_png(2_000, 2_000)) == "ok"
+
+    assert "a decoder process was frozen while it had an image: it is replaced" in caplog.text
+    assert not set(frozen) & set(pool.pids)
+
+
+def test_a_file_that_a_frozen_decoder_does_not_read_to_its_end_is_decoded_by_another(make_pool: MakePool) -> None:
+    pool = make_pool()
+    os.kill(pool.pids[0], signal.SIGSTOP)
+
+    assert code_of(pool, JPEG + bytes(4_000_000)) == "ok"
+
+
 def test_a_supervisor_s_sigterm_to_all_processes_ends_no_decoder(make_pool: MakePool) -> None:
     pool = make_pool()
     (pid,) = pool.pids

@@ -33,7 +33,7 @@ def test_every_log_line_and_reason_that_the_page_quotes_is_in_the_code() -> None
     )
 
     assert len(lines) == 14
-    assert len(reasons) == 6
+    assert len(reasons) == 7
     for text in (*lines, *reasons):
         assert text in SOURCES, text
 

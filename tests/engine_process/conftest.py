@@ -10,6 +10,8 @@ import pytest
 
 from tests.acceptance.conftest import origin, start_worker
 from tests.engine_process.engines import Engines, GatedModel
+from tests.engine_process.kept_engine import KeptEngine
+from tests.eventually import eventually
 from tests.model.conftest import checkpoint, loaded, pipeline
 from worker.model import Model
 
@@ -31,3 +33,11 @@ def model(loaded: Callable[[str], Model]) -> Iterator[GatedModel]:
     model = GatedModel(loaded("clip"))
     yield model
     model.may_run.set()
+
+
+@pytest.fixture
+def engine(engines: Engines, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[KeptEngine]:
+    engine = KeptEngine(engines.path, tmp_path, getattr(request, "param", 1))
+    eventually(engines.path.exists, lambda: engine.log)
+    yield engine
+    engine.close()

@@ -2,11 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,78 +9,9 @@ import pytest
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from tests.engine_process.engines import TIMEOUT_S, Engines, soon
+from tests.engine_process.kept_engine import KeptEngine, image
 from tests.engine_process.null_engine import BREAKING_PROMPT, BREAKS, POISON
 from tests.eventually import eventually
-from worker.model import Prepared
-
-ROOT = Path(__file__).parents[2]
-
-
-class KeptEngine:
-    """A fragile engine process after another, as the launcher would start them.
-
-    Attributes:
-        statuses: how each of those ended that did.
-    """
-
-    def __init__(self, path: Path, folder: Path, parallel_batches: int = 1) -> None:
-        self.log_file = folder / "engine.log"
-        self.lost, self.hang, self._trace = folder / "lost", folder / "hang", folder / "trace"
-        self._command = [sys.executable, "-m", "tests.engine_process.null_engine", str(path)]
-        self._environment = {
-            **os.environ,
-            "NAMESHOT_MAX_BATCH": "4",
-            "NAMESHOT_JOB_TIMEOUT": "1",
-            "NAMESHOT_DRAIN_TIMEOUT": "0",
-            "NULL_LOST": str(self.lost),
-            "NULL_HANG": str(self.hang),
-            "NULL_PARALLEL": str(parallel_batches),
-            "NULL_TRACE": str(self._trace),
-        }
-        self.statuses: list[int] = []
-        self._ends = False
-        self.process = self._start()
-        self._thread = threading.Thread(target=self._keep)
-        self._thread.start()
-
-    @property
-    def log(self) -> str:
-        return self.log_file.read_text()
-
-    @property
-    def batches(self) -> list[int]:
-        """The size of each batch of images that any of them began."""
-        return [int(line) for line in self._trace.read_text().split()]
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        with self.log_file.open("ab") as log:
-            return subprocess.Popen(self._command, env=self._environment, cwd=ROOT, stdout=log, stderr=log)
-
-    def _keep(self) -> None:
-        while True:
-            status = self.process.wait()
-            if self._ends:
-                return
-            self.statuses.append(status)
-            self.process = self._start()
-
-    def close(self) -> None:
-        self._ends = True
-        while self._thread.is_alive():
-            self.process.kill()  # it may hang or be frozen, and where tests run in the background it ignores SIGQUIT
-            self._thread.join(0.2)
-
-
-@pytest.fixture
-def engine(engines: Engines, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[KeptEngine]:
-    engine = KeptEngine(engines.path, tmp_path, getattr(request, "param", 1))
-    eventually(engines.path.exists, lambda: engine.log)
-    yield engine
-    engine.close()
-
-
-def image(first: int) -> Prepared:
-    return Prepared({"pixels": np.full((8, 8, 3), first, np.uint8)}, None)
 
 
 def test_an_image_that_kills_two_engines_fails_and_its_neighbours_do_not(engines: Engines, engine: KeptEngine) -> None:
@@ -222,9 +148,11 @@ def test_an_engine_whose_device_hangs_ends_itself_and_says_so_to_its_fronts(
 
 
 def test_a_frozen_engine_is_none_until_it_speaks_again(engines: Engines, engine: KeptEngine) -> None:
+    engine.watches = False
     front = engines.front()
     engine.process.send_signal(signal.SIGSTOP)
     eventually(lambda: not front.is_here)
+    assert front.absence == "the engine is silent"
     asked = engines.ask(front, image(1))
     engine.process.send_signal(signal.SIGCONT)
 

@@ -158,6 +158,26 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     eventually(lambda: launcher.is_ready)
 
 
+def test_a_frozen_engine_is_replaced_and_the_jobs_in_it_are_answered_by_the_next(
+    launcher: Worker, client: Client, origin: Origin
+) -> None:
+    assert client.classify(origin.url("/owl.png"), LABELS).ranking
+    before, log_before = children(launcher), len(launcher.log)
+    os.kill(before["engine"][0], signal.SIGSTOP)
+    for n in range(40):
+        origin.pages[f"/z{n}.png"] = ("image/png", picture("PNG", (90 + n, 80), f"hsl({n * 7}, 80%, 50%)"))
+    jobs = [client.submit(origin.url(f"/z{n}.png"), LABELS) for n in range(40)]
+
+    eventually(lambda: readiness() == [(503, "the engine is silent\n")] * 2, lambda: launcher.log[log_before:])
+    assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
+
+    assert "the engine has given no sign of life for" in launcher.log[log_before:]
+    after = children(launcher)
+    assert after["fronts"] == before["fronts"]
+    assert after["engine"] != before["engine"]
+    eventually(lambda: readiness() == [(200, "ok\n")] * 2)
+
+
 @pytest.mark.parametrize("ends", ["told", "killed"])
 def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
     ends: str, start: Start, valkey: ValkeyServer, origin: Origin, tmp_path: Path

@@ -16,7 +16,7 @@ from producer.contract import Queue
 from producer.errors import JobFailed, SettingsError
 from worker.budget import Budget
 from worker.cancel_scope import CancelScope
-from worker.decoding.process import DecoderLost, DecoderProcess, Picture, Terms
+from worker.decoding.process import DecoderFrozen, DecoderLost, DecoderProcess, Picture, Terms
 from worker.images import refusal
 from worker.shares import of_decoders
 
@@ -88,6 +88,14 @@ class DecoderPool:
             JobFailed: the image is refused, or its time is over.
             Cancelled: somebody has cancelled the scope.
         """
+        with suppress(DecoderFrozen):
+            return self._decoded(data, scope, queue)
+        try:
+            return self._decoded(data, scope, queue)
+        except DecoderFrozen:
+            raise _too_late() from None
+
+    def _decoded(self, data: bytes, scope: CancelScope, queue: Queue) -> Picture:
         with self._process(scope, queue) as process, _killed_by(scope, process):
             try:
                 memory_bytes = process.open(data, lambda: scope.left_s)
@@ -95,7 +103,11 @@ class DecoderPool:
                     return process.decode(lambda: scope.left_s)
             except TimeoutError:
                 scope.check()
-                raise JobFailed("deadline_exceeded", "the image was not decoded within the job's time.") from None
+                raise _too_late() from None
+            except DecoderFrozen:
+                scope.check()
+                logger.warning("a decoder process was frozen while it had an image: it is replaced")
+                raise
             except DecoderLost:
                 scope.check()
                 raise refusal(self._bury(process)) from None
@@ -187,6 +199,10 @@ def _killed_by(scope: CancelScope, process: DecoderProcess) -> Iterator[None]:
     finally:
         with lock:
             ours = False
+
+
+def _too_late() -> JobFailed:
+    return JobFailed("deadline_exceeded", "the image was not decoded within the job's time.")
 
 
 def _how_it_ended(status: int) -> str:

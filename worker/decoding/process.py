@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from producer.processes.cpu_time import cpu_s
 from worker.decoding.confinement import CPU_S_PER_IMAGE
 from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.images import BYTES_PER_PIXEL, refusal
@@ -33,6 +35,15 @@ main(sys.argv[1:])
 
 class DecoderLost(Exception):
     """The process ended, or said what cannot be; its image is not decoded, and the next one needs another process."""
+
+
+class DecoderFrozen(Exception):
+    """The process neither answers nor computes: it was suspended from outside, and its image is not to blame."""
+
+
+#: A wait in which a decoder is silent and uses no CPU at all; twice, and it is frozen. Decoding takes CPU all the time,
+#: and a machine that is so busy that it gives a process none for so long gives its answers too late anyway.
+SILENT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class DecoderProcess:
         self.filters_system_calls = False
         #: Whether it waits for a request.
         self.is_idle = False
+        self._has_started = False
         self._socket, theirs = socket.socketpair()
         # Celery gives all sockets of the process a timeout while it connects anew or shuts down, and one that has a
         # timeout does not block: the decoder, which knows of none, would find nothing to read and end.
@@ -139,7 +151,7 @@ class DecoderProcess:
         magic, self.filters_system_calls = HELLO.unpack(self._receive(HELLO.size, left_s))
         if magic != MAGIC:
             raise DecoderLost
-        self.is_idle = True
+        self.is_idle = self._has_started = True
 
     def open(self, data: bytes, left_s: Callable[[], float]) -> int:
         """The bytes that decoding this file takes at most.
@@ -147,6 +159,7 @@ class DecoderProcess:
         Raises:
             JobFailed: the image is refused.
             DecoderLost: the process is of no use any more.
+            DecoderFrozen: likewise.
             TimeoutError: `left_s`, asked before each wait, came to nothing.
         """
         self._ask(REQUEST.pack(OPEN, len(data)), left_s, data)
@@ -195,14 +208,10 @@ class DecoderProcess:
 
     def _ask(self, head: bytes, left_s: Callable[[], float], data: bytes = b"") -> None:
         self.is_idle = False
-        try:
-            for part in (head, data):
-                self._socket.settimeout(_positive(left_s()))
-                self._socket.sendall(part)
-        except TimeoutError:
-            raise
-        except OSError:
-            raise DecoderLost from None
+        for part in (head, data):
+            left = memoryview(part)
+            while left:
+                left = left[self._moved(partial(self._socket.send, left), left_s) :]
 
     def _answer(self, left_s: Callable[[], float]) -> tuple[int, ...]:
         """The fields of `ANSWER`, of which the first says that all went well."""
@@ -219,17 +228,27 @@ class DecoderProcess:
         received = bytearray(size)
         left = memoryview(received)
         while left:
-            self._socket.settimeout(_positive(left_s()))
+            left = left[self._moved(partial(self._socket.recv_into, left), left_s) :]
+        return received
+
+    def _moved(self, move: Callable[[], int], left_s: Callable[[], float]) -> int:
+        """How many bytes were sent or received, at least one."""
+        used_s: float | None = None
+        while True:
+            self._socket.settimeout(min(SILENT_S, _positive(left_s())))
             try:
-                count = self._socket.recv_into(left)
+                count = move()
             except TimeoutError:
-                raise
+                before_s, used_s = used_s, cpu_s(self.pid)
+                # What still starts waits for a disk, and computes nothing meanwhile.
+                if self._has_started and used_s is not None and used_s == before_s and left_s() > 0:
+                    raise DecoderFrozen from None
+                continue
             except OSError:
                 count = 0
             if not count:
                 raise DecoderLost
-            left = left[count:]
-        return received
+            return count
 
 
 def _positive(seconds: float) -> float:

@@ -1,11 +1,10 @@
-"""``python -m worker.engine_process SOCKET``."""
+"""``python -m worker.engine_process SOCKET [HEARTBEAT]``."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from worker.engine_process.process import run
+from worker.engine_process.process import main
 
 if __name__ == "__main__":
-    raise SystemExit(run(Path(sys.argv[1])))
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""An engine process from start to end: ``python -m worker.engine_process SOCKET``, as the launcher starts it."""
+"""An engine process from start to end: ``python -m worker.engine_process SOCKET [HEARTBEAT]``, for the launcher."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,8 @@ from producer.settings import read_settings
 from worker import logs
 from worker.capacity import BULK_TIME_FACTOR
 from worker.device import load_engine
+from worker.engine import LocalEngine
+from worker.engine_process.heartbeat import Heart
 from worker.engine_process.rides import Rides
 from worker.engine_process.serving import Server
 from worker.engine_process.terms import terms_for
@@ -28,12 +30,27 @@ logger = logging.getLogger(__name__)
 
 #: How often fronts are told how the device is, and whether it hangs is looked at.
 STATE_S: Final = 1.0
+#: A GPU that has run batches takes less than a second for one, and so many times what a full one took is no slow one.
+#: An image that hangs two engines leaves its neighbours half of their 60 s.
+HUNG_S: Final = 15.0
+HUNG_FACTOR: Final = 10
 #: Beyond ``NAMESHOT_DRAIN_TIMEOUT``, for fronts that give their jobs back to a slow Redis. It is less than the launcher
 #: gives all of them, so that an engine that waits for a frozen front ends in order.
 LEAVING_S: Final = 5.0
 
 
-def run(path: Path, load: Callable[..., Model] = load_model) -> int:
+def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> int:
+    """As `run`.
+
+    Args:
+        arguments: the socket's path, and the descriptor for signs of life if there is one.
+        load: called as `worker.model.load_model` is.
+    """
+    path, *heartbeat = arguments
+    return run(Path(path), Heart(int(heartbeat[0]) if heartbeat else None), load)
+
+
+def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
     """Load the model, then serve fronts until told to stop and they are gone; from the main thread.
 
     Returns:
@@ -52,6 +69,7 @@ def run(path: Path, load: Callable[..., Model] = load_model) -> int:
             predecessors_gpu.write_text(loaded.model.device)
         settle()
         server = Server(loaded.engine, *terms_for(loaded.model, loaded.max_batch), path)
+        heart.has_loaded()  # first: an image could freeze this process at once
         server.start()
     except DeviceLostError as error:
         logger.critical("%s", error)
@@ -67,8 +85,13 @@ def run(path: Path, load: Callable[..., Model] = load_model) -> int:
         _serve(
             server,
             signals,
-            lambda: loaded.engine.busy_s,
-            limit_s=BULK_TIME_FACTOR * settings.job_timeout,
+            loaded.engine,
+            may_take_s=lambda: _may_take_s(
+                loaded.model.device,
+                loaded.engine.batch_cost_s,
+                loaded.max_batch,
+                BULK_TIME_FACTOR * settings.job_timeout,
+            ),
             leaving_s=settings.drain_timeout + LEAVING_S,
         )
     server.close()
@@ -79,14 +102,28 @@ def run(path: Path, load: Callable[..., Model] = load_model) -> int:
     return 0
 
 
+def _may_take_s(device: str, cost_s: tuple[float, float], max_batch: int, limit_s: float) -> float:
+    """What a batch may take before it is known that it never ends.
+
+    Args:
+        device: a CPU may be slow, and is given all of `limit_s`.
+        cost_s: of a batch and of each image in it, as learned; 0 and 0 before the first.
+        limit_s: the longest that any job waits.
+    """
+    fixed_s, item_s = cost_s
+    full_s = fixed_s + item_s * max_batch
+    if device == "cpu" or not full_s:
+        return limit_s
+    return min(limit_s, max(HUNG_S, HUNG_FACTOR * full_s))
+
+
 def _serve(
-    server: Server, signals: StopSignals, busy_s: Callable[[], float], *, limit_s: float, leaving_s: float
+    server: Server, signals: StopSignals, engine: LocalEngine, *, may_take_s: Callable[[], float], leaving_s: float
 ) -> None:
     """Until a signal has come and no front is connected: fronts that drain still need the device.
 
     Args:
-        busy_s: how long the oldest running batch has taken so far.
-        limit_s: a batch that takes longer never ends.
+        may_take_s: a batch that takes longer never ends.
         leaving_s: from the signal on; a front that is still there is frozen, or was not told to end.
     """
     leaving_since_s: float | None = None
@@ -105,8 +142,8 @@ def _serve(
             logger.warning("leaving: %d fronts are still here", server.guests)
             return
         server.tell_state()
-        if busy_s() > limit_s:
-            logger.critical("the device has been busy with one batch for %.0f s", busy_s())
+        if (busy_s := engine.busy_s) > may_take_s():
+            logger.critical("the device has been busy with one batch for %.0f s", busy_s)
             _end_now()
 
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 #: Between attempts to connect: an engine that was killed is started again within seconds, and takes some to load.
 RETRY_S: Final = 0.2
-#: An engine says how it is each second; one that has not for so long is frozen.
+#: An engine says how it is each second; one that has not for so long may be frozen, and the launcher looks at it.
 SILENT_S: Final = 10.0
 
 
@@ -66,6 +66,13 @@ class RemoteEngine:
     def is_here(self) -> bool:
         """Whether an engine is connected, and not silent."""
         return self._here.is_set() and time.monotonic() - self._heard_s < SILENT_S
+
+    @property
+    def absence(self) -> str | None:
+        """Why there is no engine to work with; None while there is."""
+        if self.is_here:
+            return None
+        return "the engine is silent" if self._here.is_set() else "the engine is away"
 
     @property
     def waiting(self) -> int:

@@ -1,0 +1,101 @@
+"""An engine process that may die, freeze and hang, and is started again."""
+
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from worker.engine_process.heartbeat import SignsOfLife
+from worker.model import Prepared
+
+ROOT = Path(__file__).parents[2]
+#: Of silence without CPU, and with it. There is a sign of life each second, and a machine may be busy.
+FROZEN_S = 4.0
+LIMIT_S = 60.0
+LOOK_S = 0.1
+
+
+class KeptEngine:
+    """A fragile engine process after another, as the launcher would start them, and kill those that are frozen.
+
+    Args:
+        environment: beyond the process's own and what is fixed here.
+
+    Attributes:
+        statuses: how each of those ended that did.
+        complaints: of those that were killed for their silence.
+    """
+
+    def __init__(self, path: Path, folder: Path, parallel_batches: int = 1, **environment: str) -> None:
+        self.log_file = folder / "engine.log"
+        self.lost, self.hang, self._trace = folder / "lost", folder / "hang", folder / "trace"
+        self._command = [sys.executable, "-m", "tests.engine_process.null_engine", str(path)]
+        self._environment = {
+            **os.environ,
+            "NAMESHOT_MAX_BATCH": "4",
+            "NAMESHOT_JOB_TIMEOUT": "1",
+            "NAMESHOT_DRAIN_TIMEOUT": "0",
+            "NULL_LOST": str(self.lost),
+            "NULL_HANG": str(self.hang),
+            "NULL_DEVICE": "cpu",
+            "NULL_PARALLEL": str(parallel_batches),
+            "NULL_TRACE": str(self._trace),
+            **environment,
+        }
+        self._signs = SignsOfLife(LIMIT_S, frozen_s=FROZEN_S)
+        self.statuses: list[int] = []
+        self.complaints: list[str] = []
+        self._ends = False
+        #: Whether a frozen one is killed.
+        self.watches = True
+        self.process = self._start()
+        self._thread = threading.Thread(target=self._keep)
+        self._thread.start()
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    @property
+    def batches(self) -> list[int]:
+        """The size of each batch of images that any of them began."""
+        return [int(line) for line in self._trace.read_text().split()]
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with self.log_file.open("ab") as log, self._signs.of_the_next() as signs:
+            return subprocess.Popen(
+                [*self._command, str(signs)],
+                env=self._environment,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                pass_fds=[signs],
+            )
+
+    def _keep(self) -> None:
+        while True:
+            status = None
+            while status is None:
+                with suppress(subprocess.TimeoutExpired):
+                    status = self.process.wait(LOOK_S)
+                if self.watches and status is None and (complaint := self._signs.complaint(self.process.pid)):
+                    self.complaints.append(complaint)
+                    self.process.kill()
+            if self._ends:
+                return
+            self.statuses.append(status)
+            self.process = self._start()
+
+    def close(self) -> None:
+        self._ends = True
+        while self._thread.is_alive():
+            self.process.kill()  # it may hang or be frozen, and where tests run in the background it ignores SIGQUIT
+            self._thread.join(0.2)
+
+
+def image(first: int) -> Prepared:
+    return Prepared({"pixels": np.full((8, 8, 3), first, np.uint8)}, None)

@@ -1,0 +1,164 @@
+"""Engines that freeze: they are killed and replaced, and what froze two of them is not tried again."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from producer.errors import JobFailed
+from tests.chaos.null_model import NullModel
+from tests.engine_process.engines import TIMEOUT_S, Engines
+from tests.engine_process.kept_engine import FROZEN_S, KeptEngine, image
+from tests.engine_process.null_engine import COMPUTES, FREEZES, HOLDS_THE_LOCK
+from tests.eventually import eventually
+from worker.engine_process.heartbeat import LOADING_S, SignsOfLife
+from worker.engine_process.process import HUNG_FACTOR, HUNG_S, _may_take_s
+
+LIMIT_S = 120.0
+
+
+@pytest.mark.parametrize("engine", [1, 2], indirect=True, ids="{} batches at once".format)
+@pytest.mark.parametrize("first", [FREEZES, HOLDS_THE_LOCK], ids=["stopped", "with Python's lock"])
+def test_an_image_that_freezes_two_engines_fails_and_its_neighbours_are_answered(
+    first: int, engines: Engines, engine: KeptEngine
+) -> None:
+    fronts = [engines.front(slots=8), engines.front(slots=8)]
+    freezing = engines.ask(fronts[0], image(first))
+    others = [engines.ask(fronts[number % 2], image(number)) for number in range(13)]
+    prompt = fronts[1].embed_prompt("a fox")
+
+    with pytest.raises(JobFailed) as failure:
+        freezing.result(TIMEOUT_S)
+
+    assert (failure.value.code, failure.value.retryable) == ("model_error", False)
+    vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
+    assert vectors == pytest.approx(NullModel().embed_images([image(number) for number in range(13)]))
+    assert prompt.result(TIMEOUT_S) == pytest.approx(NullModel().embed_texts(["a fox"])[0])
+    eventually(lambda: engine.statuses == [-signal.SIGKILL] * 2)
+    assert len(engine.complaints) == 2
+    assert engine.complaints[0].startswith("has given no sign of life for ")
+
+
+def test_an_engine_that_is_frozen_under_load_is_replaced_and_every_image_is_answered(
+    engines: Engines, engine: KeptEngine
+) -> None:
+    fronts = [engines.front(slots=8), engines.front(slots=8)]
+    asked = [engines.ask(fronts[number % 2], image(100 + number)) for number in range(24)]
+    engine.process.send_signal(signal.SIGSTOP)
+    asked += [engines.ask(fronts[number % 2], image(150 + number)) for number in range(6)]
+
+    for ride in asked:
+        assert ride.result(TIMEOUT_S).output.ndim == 1
+    assert engine.statuses == [-signal.SIGKILL]
+
+
+def test_neither_a_long_pass_nor_one_that_keeps_the_lock_and_computes_is_taken_for_a_freeze(
+    engines: Engines, tmp_path: Path
+) -> None:
+    with closing(KeptEngine(engines.path, tmp_path, NAMESHOT_JOB_TIMEOUT="60")) as engine:
+        eventually(engines.path.exists, lambda: engine.log)
+        front = engines.front()
+        began_s = time.monotonic()
+        assert engines.ask(front, image(COMPUTES)).result(TIMEOUT_S).output.ndim == 1
+
+        assert time.monotonic() - began_s > FROZEN_S
+        assert engine.complaints == []
+        assert engine.statuses == []
+
+
+def test_a_pass_that_never_ends_on_a_gpu_that_has_run_others_ends_its_engine_in_a_fraction_of_a_job_s_time(
+    engines: Engines, tmp_path: Path
+) -> None:
+    with closing(KeptEngine(engines.path, tmp_path, NAMESHOT_JOB_TIMEOUT="600", NULL_DEVICE="cuda:0")) as engine:
+        eventually(engines.path.exists, lambda: engine.log)
+        front = engines.front()
+        assert engines.ask(front, image(1)).result(TIMEOUT_S).output.ndim == 1
+        engine.hang.touch()
+        asked = engines.ask(front, image(2))
+        eventually(lambda: engine.statuses, lambda: engine.log)
+        engine.hang.unlink()
+
+        assert asked.result(TIMEOUT_S).output.ndim == 1
+        assert engine.statuses == [os.EX_SOFTWARE]
+        assert engine.complaints == []
+
+
+class Ear:
+    """A signs whose clock, and whose process's CPU time, a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = self.cpu_s = 0.0
+        self.signs = SignsOfLife(LIMIT_S, clock=lambda: self.now_s, cpu_s=lambda _pid: self.cpu_s)
+        with self.signs.of_the_next() as descriptor:
+            self.voice = os.dup(descriptor)
+
+    def hears_for(self, seconds: int, uses_cpu: float = 0.0) -> list[str]:
+        """What it complains of while so many seconds go by."""
+        complaints = []
+        for _ in range(2 * seconds):
+            self.now_s += 0.5
+            self.cpu_s += 0.5 * uses_cpu
+            if complaint := self.signs.complaint(1):
+                complaints.append(complaint)
+        return complaints
+
+
+@pytest.fixture
+def ear() -> Iterator[Ear]:
+    ear = Ear()
+    yield ear
+    os.close(ear.voice)
+
+
+def test_an_engine_may_load_its_model_in_silence_for_ten_minutes(ear: Ear) -> None:
+    assert ear.hears_for(int(LOADING_S) - 10) == []
+    os.write(ear.voice, b"l")
+    assert ear.hears_for(int(LOADING_S) - 10) == []
+    assert ear.hears_for(20) == ["has given no sign of life for 600 s"]
+
+
+def test_an_engine_that_has_loaded_may_be_silent_while_it_computes_and_not_for_ever(ear: Ear) -> None:
+    os.write(ear.voice, b"lr")
+    assert ear.hears_for(int(LIMIT_S) - 1, uses_cpu=0.2) == []
+    assert ear.hears_for(3, uses_cpu=0.2) == ["has given no sign of life for 120 s"]
+
+
+def test_an_engine_that_has_loaded_and_computes_nothing_is_frozen_and_is_complained_of_again(ear: Ear) -> None:
+    os.write(ear.voice, b"lr")
+    assert ear.hears_for(32, uses_cpu=0.01) == ["has given no sign of life for 16 s"] * 2
+
+
+def test_a_launcher_that_was_frozen_itself_does_not_take_its_engine_for_frozen(ear: Ear) -> None:
+    os.write(ear.voice, b"r")
+    assert ear.hears_for(5) == []
+    ear.now_s += 3600  # a laptop that slept
+    assert ear.hears_for(5) == []
+
+
+def test_the_next_engine_s_silence_is_its_own(ear: Ear) -> None:
+    os.write(ear.voice, b"r")
+    assert ear.hears_for(10) == []
+    with ear.signs.of_the_next():
+        pass
+    assert ear.hears_for(60) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "cost_s", "expected_s"),
+    [
+        ("cpu", (1.0, 0.1), LIMIT_S),
+        ("cuda:0", (0.0, 0.0), LIMIT_S),
+        ("cuda:0", (0.01, 0.001), HUNG_S),
+        ("cuda:0", (1.0, 0.1), HUNG_FACTOR * 4.2),
+        ("cuda:0", (10.0, 1.0), LIMIT_S),
+    ],
+)
+def test_a_batch_on_a_gpu_may_take_many_times_what_a_full_one_took_and_a_cpu_may_be_slow(
+    device: str, cost_s: tuple[float, float], expected_s: float
+) -> None:
+    assert _may_take_s(device, cost_s, 32, LIMIT_S) == pytest.approx(expected_s)
