@@ -10,6 +10,7 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     InvalidResponse,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -66,6 +67,14 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
             )
         case _:
             return f"{where} cannot be reached ({reason}); start it, or correct {endpoint.variable}."
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the server is away or busy, and has not refused what it was asked."""
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return False
+    away = isinstance(error, redis.ConnectionError | redis.TimeoutError | MasterDownError)
+    return away or str(error).startswith(("BUSY ", "LOADING "))
 
 
 def wants_a_look(error: Exception, endpoint: Endpoint) -> bool:
