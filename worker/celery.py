@@ -25,6 +25,7 @@ from worker import logs, remote_control, tasks
 from worker.cancelling import CancelListener, RunningJobs
 from worker.celery_settings import configuration
 from worker.claims import ClaimKeeper
+from worker.command import FIRST_OPTION, config_refusal
 from worker.consumer import ImageCredit, Pulse
 from worker.credit import Outcomes
 from worker.delivery.delivery import Delivery
@@ -103,6 +104,17 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
         )
 
     @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        """What ``celery worker`` runs."""
+        return self.subclass_with_self("worker.careful_worker:CarefulWorker")
+
+    def _load_config(self) -> Any:
+        try:
+            return super()._load_config()
+        except (ImportError, SyntaxError) as error:
+            raise config_refusal(error) from None
+
+    @cached_property
     def first_contact(self) -> FirstContact:
         """What is looked at once in both servers."""
         return FirstContact(*self.endpoints, self.settings.queue_prefix)
@@ -120,6 +132,7 @@ def _end_process() -> None:
 app = Nameshot("nameshot", set_as_current=True)
 app.add_defaults(app.own_configuration)
 app.steps["consumer"].update((ImageCredit, Pulse))
+app.user_options["worker"].add(FIRST_OPTION)
 tasks.register(app)
 remote_control.register()
 
@@ -216,7 +229,6 @@ def _load(sender: Any) -> None:
 
 
 def _ready(**_: Any) -> None:
-    app.delivery.departure.install()
     settle()
     logger.info(
         "ready: %s takes jobs from %s.* at %s",

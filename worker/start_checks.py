@@ -77,6 +77,8 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
             "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used: a pool of threads does not change its size; "
             "set NAMESHOT_CONCURRENCY, or start more workers."
         )
+    if getattr(worker, "purge", False):
+        raise SettingsError("--purge cannot be used: the ids of the jobs would stay taken; use `nameshot purge`.")
     concurrency = worker.concurrency
     if isinstance(concurrency, int) and not 1 <= concurrency <= most_threads:
         raise SettingsError(

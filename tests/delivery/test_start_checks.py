@@ -52,6 +52,21 @@ def refused(worker: Worker) -> str:
         (("--", "task.acks_late=0"), {}, "task_acks_late cannot be changed"),
         (("--autoscale", "10,3"), {}, "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used"),
         ((), {"CELERY_WORKER_AUTOSCALE": "4"}, "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used"),
+        (
+            ("-Q", "other"),
+            {},
+            "'other', which is no queue of this worker; it has nameshot.high, nameshot.default, name",
+        ),
+        (("-X", "nameshot.low"), {}, "-X names 'nameshot.low', which is no queue"),
+        (("-X", "nameshot.high,nameshot.default,nameshot.bulk"), {}, "-X leaves no queue to take from"),
+        (("-I", "no.such_module"), {}, "a module of -I (--include) cannot be imported (No module named 'no')"),
+        (("--pidfile", "/no/such/folder/pid"), {}, "--pidfile /no/such/folder/pid cannot be made"),
+        (("--statedb", "/no/such/folder/db"), {}, "--statedb /no/such/folder/db cannot be made"),
+        (("-l", "nonsense"), {}, "'NONSENSE' is not one of"),
+        (("-n", "a b@%z"), {}, "'a b@%z' is no name"),
+        (("-c", "nonsense"), {}, "must be a non-negative integer or 'auto', got 'nonsense'"),
+        (("--purge",), {}, "--purge cannot be used: the ids of the jobs would stay taken; use `nameshot purge`"),
+        ((), {"CELERY_CONFIG_MODULE": "no_such_module"}, "CELERY_CONFIG_MODULE (--config) is 'no_such_module', which"),
         (("-c", "100000"), {}, "--concurrency 100000 cannot be used; it should be from 1 to 4,096"),
     ],
 )
@@ -59,6 +74,41 @@ def test_a_pool_or_size_that_would_answer_wrongly_is_refused(
     arguments: tuple[str, ...], settings: dict[str, str], said: str, start: Start
 ) -> None:
     assert said in refused(start(*arguments, **settings))
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "said"),
+    [
+        (
+            ("--config", "no_such_module"),
+            ("worker",),
+            "CELERY_CONFIG_MODULE (--config) is 'no_such_module', which cannot",
+        ),
+        ((), ("purge", "-f"), "cannot be purged so: the ids of its jobs would stay taken; use `nameshot purge "),
+        ((), ("purge", "-f", "-Q", "nameshot.bulk"), "nameshot.bulk cannot be purged so"),
+    ],
+)
+def test_what_celerys_own_command_cannot_do_here_is_a_sentence(
+    options: tuple[str, ...],
+    arguments: tuple[str, ...],
+    said: str,
+    start: Start,
+    own_valkey: ValkeyServer,
+    client: Client,
+) -> None:
+    client.submit(URL, LABELS, queue="bulk")
+    command = (*COMMAND[:3], *options, *COMMAND[3:-1], *arguments)
+
+    assert said in refused(start(command=command, **own_valkey.settings("worker")))
+    assert client.queue_depths()["bulk"] == 1
+
+
+def test_a_broker_on_the_command_line_is_not_used(start: Start, own_valkey: ValkeyServer) -> None:
+    command = (*COMMAND[:3], "-b", "nonsense://x", *COMMAND[3:])
+    worker = start(command=command, **own_valkey.settings("worker"))
+    worker.wait_until_ready()
+
+    assert "CELERY_BROKER_URL is not read, nor --broker" in worker.log
 
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
