@@ -69,6 +69,8 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     takes_jobs: bool = False
     #: True while the event loop is connected to the broker.
     is_consuming: bool = False
+    #: Why the broker hands out no messages, although it answers; None where it does.
+    refusal: Callable[[], str | None] = staticmethod(lambda: None)
     #: What the process ends with, once Celery's worker has ended.
     exit_status: int = 0
     #: A program that brings a model of its own replaces this before the worker starts.
@@ -188,7 +190,7 @@ def _load(sender: Any) -> None:
         takes_jobs=lambda: app.takes_jobs,
         is_consuming=lambda: app.is_consuming,
         engine_is_here=lambda: app.service.engine.is_here,
-        outage=lambda: app.backend.outage.ailment,
+        outage=lambda: app.backend.outage.ailment or app.refusal(),
     )
     app.delivery = Delivery(
         broker,

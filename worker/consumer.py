@@ -208,6 +208,7 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         refusals = consumer.app.refusals
         consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel.qos, refusals.tags)
         consumer.app.delivery.lease.stop_waiting = channel.stop_waiting
+        consumer.app.refusal = lambda: channel.refusal
 
     def stop(self, consumer: Any) -> None:
         """The loop ends, or waits for the broker."""
