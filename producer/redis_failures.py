@@ -31,7 +31,8 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
     match error:
         case NoPermissionError():
             return (
-                f"{where} does not permit this user to do that ({reason}); use another role's user, or widen its rules."
+                f"{where} does not permit this user to do that ({reason}); use another role's user, or, since its "
+                "rules are for one NAMESHOT_QUEUE_PREFIX and database, make them anew with `nameshot acl`."
             )
         case AuthenticationError() | AuthorizationError():
             return f"{where} refused the user name or password; correct them in {endpoint.variable}."

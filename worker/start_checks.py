@@ -14,7 +14,7 @@ from producer.contract import queue_name, rung_name
 from producer.errors import SettingsError
 from producer.redis_connections import connect
 from producer.redis_failures import unavailable
-from producer.redis_servers import cannot_wait, unfit
+from producer.redis_servers import cannot_hear, cannot_wait, unfit
 from producer.redis_urls import Endpoint, endpoint
 
 logger = logging.getLogger(__name__)
@@ -130,4 +130,6 @@ class FirstContact:
 
     def _judge(self, client: redis.Redis, server: Endpoint) -> str | None:
         wrong = unfit(client, server)
-        return wrong or (cannot_wait(client, self._list, server) if server is self._broker else None)
+        if wrong or server is not self._broker:
+            return wrong
+        return cannot_wait(client, self._list, server) or cannot_hear(client, server)

@@ -174,6 +174,30 @@ def test_a_redis_without_blmove_is_refused_by_worker_and_doctor(rule: str, start
         assert doctor(tmp_path, valkey.settings("observer")).startswith("ok: ") == (rule == "-blmove")
 
 
+def test_roles_of_another_database_or_prefix_are_named_as_that(
+    start: Start, own_valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    settings = own_valkey.settings("worker")
+    for wrong, said in (
+        (
+            {"NAMESHOT_BROKER_URL": own_valkey.url(3, "worker")},
+            "this user the channel /3.celery.pidbox: its rules are for",
+        ),
+        ({"NAMESHOT_QUEUE_PREFIX": "other"}, "this user the list other.default"),
+    ):
+        log = refused(start(**{**settings, **wrong}))
+        assert said in log
+        assert "make them anew with `nameshot acl`" in log
+        assert "make them anew with `nameshot acl`" in doctor(tmp_path, {**settings, **wrong})
+    with (
+        Client(own_valkey.broker_url, own_valkey.result_backend, queue_prefix="other") as client,
+        pytest.raises(
+            BrokerUnavailable, match="NAMESHOT_QUEUE_PREFIX and database, make them anew with `nameshot acl`"
+        ),
+    ):
+        client.submit(URL, LABELS)
+
+
 def test_a_worker_whose_broker_comes_later_looks_when_it_is_there(start: Start, cluster: ValkeyServer) -> None:
     cluster.stop()
     url = cluster.url(0, None)
