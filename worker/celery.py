@@ -25,9 +25,9 @@ from worker import logs, remote_control, tasks
 from worker.cancelling import CancelListener, RunningJobs
 from worker.celery_settings import configuration
 from worker.claims import ClaimKeeper
-from worker.command import FIRST_OPTION, config_refusal
 from worker.consumer import ImageCredit, Pulse
 from worker.credit import Outcomes
+from worker.delivery.celery_command import FIRST_OPTION, config_refusal
 from worker.delivery.delivery import Delivery
 from worker.delivery.isolation import Isolation
 from worker.delivery.marks import Marks
@@ -108,7 +108,7 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
         """What ``celery worker`` runs."""
-        return self.subclass_with_self("worker.careful_worker:CarefulWorker")
+        return self.subclass_with_self("worker.delivery.careful_worker:CarefulWorker")
 
     def _load_config(self) -> Any:
         try:

@@ -17,8 +17,8 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 
 from producer.contract import QUEUES, queue_name
-from worker.command import PurgeRefused
 from worker.delivery.broadcasts import checked
+from worker.delivery.celery_command import PurgeRefused
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 from celery.apps.worker import Worker
 
 from producer.errors import SettingsError
-from worker.command import why_unusable
+from worker.delivery.celery_command import why_unusable
 from worker.start_checks import refusal
 
 
