@@ -12,10 +12,9 @@ from producer.backlog import Backlog, backlog, queue_depths
 from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
 from producer.ending import cancel, forget
-from producer.jobs import AsyncJob, check_wait, timed_out
-from producer.operations import not_found
+from producer.jobs import AsyncJob, answer_in, check_wait, existing, timed_out
 from producer.portions import BulkOutcome, BulkPlan, check_many
-from producer.standing import look_up, position
+from producer.standing import glance, look_up, position
 from producer.submission import JobLike, Submission, Templates, check_job_id
 from producer.submitting import submit
 
@@ -165,16 +164,15 @@ class AsyncClient:
     async def wait_for(self, job_id: str, timeout: float | None) -> Answer:  # noqa: ASYNC109
         """As `Client.wait_for`."""
         timeout = check_wait(timeout)
-        answer = await self.look_up(job_id)
-        if not answer.is_terminal and answer.state != "unknown":
+        until_s = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        seen = await self._link.run(glance(self._config.queue_prefix, [job_id]))
+        if (answer := answer_in(seen, job_id, timeout)) is None:
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout_at(until_s):
                     answer = await self._link.wait(job_id)
             except TimeoutError:
                 raise timed_out(job_id, timeout) from None
-        if answer.state == "unknown":
-            raise not_found(job_id)
-        return answer
+        return existing(answer, job_id)
 
     async def cancel(self, job_id: str) -> bool:
         """As `Client.cancel`."""

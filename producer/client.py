@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -12,10 +13,9 @@ from producer.bulk import run_bulk
 from producer.configuration import configure
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
 from producer.ending import cancel, forget
-from producer.jobs import Job, answer_within, check_wait
-from producer.operations import not_found
+from producer.jobs import Job, answer_in, answer_within, check_wait, existing
 from producer.portions import BulkOutcome, BulkPlan, check_many
-from producer.standing import look_up, position
+from producer.standing import glance, look_up, position
 from producer.submission import JobLike, Submission, Templates, check_job_id
 from producer.submitting import submit
 
@@ -216,12 +216,11 @@ class Client:
     def wait_for(self, job_id: str, timeout: float | None) -> Answer:
         """Wait for the job's terminal answer, for at most ``timeout`` seconds; see `Job.answer`."""
         timeout = check_wait(timeout)
-        answer = self.look_up(job_id)
-        if not answer.is_terminal and answer.state != "unknown":
-            answer = answer_within(self._listener.wait(job_id), job_id, timeout)
-        if answer.state == "unknown":
-            raise not_found(job_id)
-        return answer
+        until_s = None if timeout is None else time.monotonic() + timeout
+        seen = self._link.run(glance(self._config.queue_prefix, [job_id]))
+        if (answer := answer_in(seen, job_id, timeout)) is None:
+            answer = answer_within(self._listener.wait(job_id), job_id, timeout, until_s=until_s)
+        return existing(answer, job_id)
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job by its id; see `Job.cancel`."""

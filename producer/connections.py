@@ -25,7 +25,7 @@ from redis.exceptions import (
 from producer.errors import BrokerUnavailable
 from producer.operations import Call, Operation, Server, Together
 from producer.redis_connections import connect, connect_async
-from producer.redis_failures import unavailable, wants_a_look
+from producer.redis_failures import may_pass, unavailable, wants_a_look
 from producer.redis_servers import ASK, what_is_wrong
 from producer.redis_urls import Endpoint
 
@@ -59,7 +59,12 @@ class BlockingLink:
         try:
             call = next(operation)
             while True:
-                call = operation.send(self._execute(call))
+                try:
+                    reply = self._execute(call)
+                except BrokerUnavailable as error:
+                    call = operation.throw(error)
+                else:
+                    call = operation.send(reply)
         except StopIteration as finished:
             result: T = finished.value
             return result
@@ -109,7 +114,12 @@ class AsyncLink:
         try:
             call = next(operation)
             while True:
-                call = operation.send(await self._execute(call))
+                try:
+                    reply = await self._execute(call)
+                except BrokerUnavailable as error:
+                    call = operation.throw(error)
+                else:
+                    call = operation.send(reply)
         except StopIteration as finished:
             result: T = finished.value
             return result
@@ -187,7 +197,8 @@ class Attempts:
             self._may_try_again = False
             return
         doubt = self._call.if_unanswered if self._may_have_run else ""
-        raise BrokerUnavailable(unavailable(error, self.endpoint) + doubt + self._call.if_failed) from error
+        sentence = unavailable(error, self.endpoint) + doubt + self._call.if_failed
+        raise BrokerUnavailable(sentence, may_pass=may_pass(error)) from error
 
     def judge(self, info: Any) -> None:
         """Raise `BrokerUnavailable` when a server that answered `ASK` so will never do."""

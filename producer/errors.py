@@ -95,7 +95,15 @@ class SettingsError(NameshotError, ValueError):
 
 
 class BrokerUnavailable(NameshotError, ConnectionError):
-    """Redis could not be reached. Nothing was sent unless the message says otherwise."""
+    """Redis could not be reached. Nothing was sent unless the message says otherwise.
+
+    Attributes:
+        may_pass: whether the server is away, or busy, and has refused nothing: it may be there again in a while.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 class QueueFull(NameshotError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 from producer.answers import Answer, State
 from producer.contract import Result
 from producer.errors import InvalidJob, ResultTimeout
+from producer.operations import not_found
+from producer.standing import Glance
 
 if TYPE_CHECKING:
     from producer.aio import AsyncClient
@@ -51,7 +54,8 @@ class Job:
             JobFailed, JobCancelled, JobExpired: the job's own answer.
             JobNotFound: the job is ``unknown``, or becomes so while it is waited for (within a minute).
             ResultTimeout: no answer within ``timeout``; the job goes on.
-            BrokerUnavailable: at once, or when Redis stays away for a minute while waiting.
+            BrokerUnavailable: at once where the answers' Redis is away, or when Redis stays away for a minute while
+                waiting. Once the queues' Redis has said that the job exists, it may be away for longer.
         """
         return single_result(self.id, self.answer(timeout))
 
@@ -133,10 +137,27 @@ def timed_out(job_id: str, timeout: float | None) -> ResultTimeout:
     return ResultTimeout(f"job {job_id} had no answer within {timeout or 0:g} s; it goes on, ask again later.")
 
 
-def answer_within(waiting: Future[Answer], job_id: str, timeout: float | None) -> Answer:
-    """Wait in this thread; raises `ResultTimeout`."""
+def answer_in(seen: Glance, job_id: str, timeout: float | None) -> Answer | None:
+    """The job's terminal answer; None where it is to be waited for. Raises what makes that useless."""
+    if (answer := seen.answers.get(job_id)) is not None:
+        return existing(answer, job_id) if answer.is_terminal or answer.state == "unknown" else None
+    # Only the broker cannot be asked: answers come all the same.
+    if seen.fault is not None and (timeout == 0 or not seen.fault.may_pass):
+        raise seen.fault
+    return None
+
+
+def existing(answer: Answer, job_id: str) -> Answer:
+    """The answer; raises `JobNotFound` where there is no job."""
+    if answer.state == "unknown":
+        raise not_found(job_id)
+    return answer
+
+
+def answer_within(waiting: Future[Answer], job_id: str, timeout: float | None, *, until_s: float | None) -> Answer:
+    """Wait in this thread, until `time.monotonic` says so; raises `ResultTimeout`."""
     try:
-        return waiting.result(timeout)
+        return waiting.result(None if until_s is None else max(0.0, until_s - time.monotonic()))
     except TimeoutError:
         if waiting.done() and not waiting.cancelled():
             return waiting.result()

@@ -1,9 +1,9 @@
 """What is said to Redis, once for the blocking and the asyncio client.
 
-An operation is a generator of `Call`s and `Together`s: it is sent each reply and returns its result. What drives it
-decides whether a thread or a coroutine waits; see `producer.connections`. The operations themselves are in modules of
-their own: `producer.submitting`, `producer.standing`, `producer.ending`, `producer.backlog`, `producer.purging`,
-`producer.dead_letters`.
+An operation is a generator of `Call`s and `Together`s: it is sent each reply, or `BrokerUnavailable` is thrown into it,
+and returns its result. What drives it decides whether a thread or a coroutine waits; see `producer.connections`. The
+operations themselves are in modules of their own: `producer.submitting`, `producer.standing`, `producer.ending`,
+`producer.backlog`, `producer.purging`, `producer.dead_letters`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     InvalidResponse,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -30,7 +31,8 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
     match error:
         case NoPermissionError():
             return (
-                f"{where} does not permit this user to do that ({reason}); use another role's user, or widen its rules."
+                f"{where} does not permit this user to do that ({reason}); use another role's user, or, since its "
+                "rules are for one NAMESHOT_QUEUE_PREFIX and database, make them anew with `nameshot acl`."
             )
         case AuthenticationError() | AuthorizationError():
             return f"{where} refused the user name or password; correct them in {endpoint.variable}."
@@ -66,6 +68,14 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
             )
         case _:
             return f"{where} cannot be reached ({reason}); start it, or correct {endpoint.variable}."
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the server is away or busy, and has not refused what it was asked."""
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return False
+    away = isinstance(error, redis.ConnectionError | redis.TimeoutError | MasterDownError)
+    return away or str(error).startswith(("BUSY ", "LOADING "))
 
 
 def wants_a_look(error: Exception, endpoint: Endpoint) -> bool:

@@ -17,6 +17,8 @@ OLDEST: Final = (6, 2)
 OF_A_CLUSTER: Final = (AskError, ClusterError, ClusterCrossSlotError)
 #: A trial of BLMOVE waits no longer; it is a blocking command.
 _TRIAL_S: Final = 0.01
+#: A subscription is confirmed, or refused, as fast as any command.
+_HEARING_S: Final = 2.0
 
 
 def what_is_wrong(info: Any, endpoint: Endpoint) -> str | None:
@@ -60,9 +62,14 @@ def cannot_wait(server: Any, name: str, endpoint: Endpoint, *, as_a_worker: bool
         server.execute_command("BLMOVE", name, name, "RIGHT", "LEFT", _TRIAL_S)
     except OF_A_CLUSTER:
         return is_a_cluster(endpoint)
-    except NoPermissionError:
+    except NoPermissionError as error:
         if not as_a_worker:
             return None
+        if "key" in str(error):
+            return (
+                f"Redis at {endpoint.shown} does not permit this user the list {name}: its rules are for another "
+                "prefix; make them anew with `nameshot acl`, or correct NAMESHOT_QUEUE_PREFIX."
+            )
         return (
             f"Redis at {endpoint.shown} does not permit this user to run BLMOVE, by which a worker waits for jobs; "
             f"use the worker's user in {endpoint.variable}, or widen the rules of this one (`nameshot acl`)."
@@ -74,6 +81,21 @@ def cannot_wait(server: Any, name: str, endpoint: Endpoint, *, as_a_worker: bool
                 "or Valkey, and no proxy that hides commands."
             )
         # Memory that is short, a key of another kind: the command is there.
+    return None
+
+
+def cannot_hear(server: Any, endpoint: Endpoint) -> str | None:
+    """Why a worker could not hear Celery's remote control there: its role is of another database. None where it can."""
+    channel = f"/{endpoint.arguments['db']}.celery.pidbox"
+    with server.pubsub() as subscription:
+        try:
+            subscription.psubscribe(channel)
+            subscription.get_message(timeout=_HEARING_S)
+        except NoPermissionError:
+            return (
+                f"Redis at {endpoint.shown} does not permit this user the channel {channel}: its rules are for another "
+                f"database; make them anew with `nameshot acl`, or correct {endpoint.variable}."
+            )
     return None
 
 

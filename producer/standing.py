@@ -8,6 +8,7 @@ from typing import Final
 
 from producer.answers import Answer
 from producer.contract import answer_key, claim_key, place_key
+from producer.errors import BrokerUnavailable
 from producer.operations import Call, Operation
 from producer.whereabouts import LOST, Traces, look, look_closely
 
@@ -60,6 +61,29 @@ def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]
     return {job_id: standing.answer for job_id, standing in found.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What someone who waits gets to see.
+
+    Attributes:
+        answers: each job's answer as it stands; without the broker, of those only that are answered.
+        fault: why the broker could not say whether the others exist; None where it could.
+    """
+
+    answers: Mapping[str, Answer]
+    fault: BrokerUnavailable | None = None
+
+
+def glance(prefix: str, job_ids: Sequence[str]) -> Operation[Glance]:
+    """As `look_up`; while only the broker cannot be asked, answers can be read, and waited for, all the same."""
+    answers = yield from _answers(job_ids)
+    try:
+        found = yield from _examine(prefix, answers)
+    except BrokerUnavailable as error:
+        return Glance({job_id: answer for job_id, answer in answers.items() if answer.is_terminal}, error)
+    return Glance({job_id: standing.answer for job_id, standing in found.items()})
+
+
 def position(prefix: str, job_id: str) -> Operation[int | None]:
     """How many messages are before a job's; None where it does not wait."""
     return (yield from examine(prefix, [job_id]))[job_id].ahead
@@ -72,7 +96,10 @@ def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing
     The broker is looked at in one step. For a job that is not there the answers are read again afterwards, since a
     worker answers before it lets a message go.
     """
-    answers = yield from _answers(job_ids)
+    return (yield from _examine(prefix, (yield from _answers(job_ids))))
+
+
+def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Standing]]:
     found = {job_id: Standing(answer) for job_id, answer in answers.items() if answer.is_terminal}
     if unanswered := [job_id for job_id in answers if job_id not in found]:
         seen = yield from look(prefix, unanswered)

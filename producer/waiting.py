@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from producer.answers import Answer
 from producer.contract import answer_key
+from producer.ending_tasks import end
 from producer.errors import BrokerUnavailable
-from producer.standing import look_up
+from producer.standing import glance
+from producer.unseen import Unseen, away
 
 if TYPE_CHECKING:
     from producer.connections import AsyncLink
@@ -51,6 +53,7 @@ class AnswerListener:
         self._changed: set[str] = set()
         self._subscribed: set[str] = set()
         self._unchecked: set[str] = set()
+        self._unseen = Unseen()
         self._wake_subscriber = asyncio.Event()
         self._wake_checker = asyncio.Event()
         self._heard_at_s = 0.0
@@ -60,11 +63,15 @@ class AnswerListener:
         """The job's terminal answer, or ``unknown`` once neither message nor answer is left.
 
         Raises:
-            BrokerUnavailable: Redis was away for more than `OUTAGE_S`, or the listener was closed.
+            BrokerUnavailable: Redis was away for more than `OUTAGE_S`, or the listener was closed. The broker may be
+                away for longer, once it has said that the job exists.
         """
         loop = asyncio.get_running_loop()
         arrival: asyncio.Future[Answer] = loop.create_future()
-        self._waiters.setdefault(job_id, set()).add(arrival)
+        if job_id not in self._waiters:
+            self._waiters[job_id] = set()
+            self._unseen.begin(job_id, loop.time())
+        self._waiters[job_id].add(arrival)
         self._note(job_id)
         if self._task is None or self._task.done():
             self._heard_at_s = loop.time()
@@ -76,12 +83,13 @@ class AnswerListener:
             waiters.discard(arrival)
             if not waiters:
                 del self._waiters[job_id]
+                self._unseen.end(job_id)
                 self._note(job_id)
 
     async def close(self) -> None:
         """Close the connection; whoever still waits gets `BrokerUnavailable`."""
         if self._task is not None:
-            await _end([self._task])
+            await end([self._task])
         self._fail_all("the client was closed while a result was awaited.")
 
     def _note(self, job_id: str) -> None:
@@ -102,7 +110,7 @@ class AnswerListener:
                     if self._heard_at_s > started_s:
                         pause_s = FIRST_PAUSE_S
                     if loop.time() - self._heard_at_s > OUTAGE_S:
-                        self._fail_all(f"Redis was away for more than {OUTAGE_S:g} s while a result was awaited.")
+                        self._fail_all(away(OUTAGE_S))
                         return
                     logger.warning(
                         "answers: lost the connection to %s (%s); trying again", self._link.shown, type(error).__name__
@@ -132,7 +140,7 @@ class AnswerListener:
                 for part in finished:
                     part.result()
             finally:
-                await _end(parts)
+                await end(parts)
 
     async def _subscribe(self, channel: Any) -> None:
         """Make the subscriptions follow the waiters."""
@@ -196,22 +204,36 @@ class AnswerListener:
             await asyncio.sleep(GATHERING_S)
 
     async def _look_again(self) -> None:
-        """Look now and then whether what is awaited still exists."""
+        """Look now and then whether what is awaited still exists; soon, where the broker has not said so yet."""
+        loop = asyncio.get_running_loop()
+        looked_s = loop.time()
         while True:
-            await asyncio.sleep(LOOK_AGAIN_S)
-            for chunk in _chunks(self._waiters):
+            await asyncio.sleep(min(LONGEST_PAUSE_S, LOOK_AGAIN_S))
+            now_s = loop.time()
+            is_time = now_s - looked_s >= LOOK_AGAIN_S
+            looked_s = now_s if is_time else looked_s
+            for chunk in _chunks(self._waiters if is_time else self._unseen.before(now_s - LONGEST_PAUSE_S)):
                 try:
-                    await self._look(chunk)
-                except BrokerUnavailable as error:  # answers may come all the same, from the other server
-                    logger.debug("answers: could not look again: %s", error)
+                    fault = await self._look(chunk)
+                except BrokerUnavailable as error:
+                    fault = error
+                if fault is not None:  # answers may come all the same, from the other server
+                    logger.debug("answers: could not look again: %s", fault)
                     break
 
-    async def _look(self, job_ids: list[str]) -> None:
-        answers = await self._link.run(look_up(self._queue_prefix, job_ids))
+    async def _look(self, job_ids: list[str]) -> BrokerUnavailable | None:
+        """Look at what stands; returns why the broker could not be asked, where it could not."""
+        seen = await self._link.run(glance(self._queue_prefix, job_ids))
         self._hear()
-        for job_id, answer in answers.items():
+        for job_id, answer in seen.answers.items():
+            self._unseen.end(job_id)
             if answer.is_terminal or answer.state == "unknown":
                 self._resolve(job_id, answer)
+        if seen.fault is not None:
+            now_s = asyncio.get_running_loop().time()
+            for job_id, failure in self._unseen.to_fail(job_ids, seen.fault, now_s=now_s, outage_s=OUTAGE_S):
+                self._resolve(job_id, failure)
+        return seen.fault
 
     def _resolve(self, job_id: str, outcome: Answer | Exception) -> None:
         for arrival in self._waiters.get(job_id, ()):
@@ -225,26 +247,6 @@ class AnswerListener:
     def _fail_all(self, sentence: str) -> None:
         for job_id in list(self._waiters):
             self._resolve(job_id, BrokerUnavailable(sentence))
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended: on Python 3.11 redis-py may miss a cancellation while it sends.
-
-    Being cancelled meanwhile waits until they have ended, so that nothing of a session outlives it.
-    """
-    cancelled = False
-    while left := {task for task in tasks if not task.done()}:
-        for task in left:
-            task.cancel()
-        try:
-            await asyncio.wait(left, timeout=0.05)
-        except asyncio.CancelledError:
-            cancelled = True
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # seen: whoever ended them knows why
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 def _job_id(message: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from worker.celery_settings import configuration
 from worker.claims import ClaimKeeper
 from worker.consumer import ImageCredit, Pulse
 from worker.credit import Outcomes
+from worker.delivery.celery_command import FIRST_OPTION, config_refusal
 from worker.delivery.delivery import Delivery
 from worker.delivery.isolation import Isolation
 from worker.delivery.marks import Marks
@@ -68,6 +69,8 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     takes_jobs: bool = False
     #: True while the event loop is connected to the broker.
     is_consuming: bool = False
+    #: Why the broker hands out no messages, although it answers; None where it does.
+    refusal: Callable[[], str | None] = staticmethod(lambda: None)
     #: What the process ends with, once Celery's worker has ended.
     exit_status: int = 0
     #: A program that brings a model of its own replaces this before the worker starts.
@@ -103,6 +106,17 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
         )
 
     @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        """What ``celery worker`` runs."""
+        return self.subclass_with_self("worker.delivery.careful_worker:CarefulWorker")
+
+    def _load_config(self) -> Any:
+        try:
+            return super()._load_config()
+        except (ImportError, SyntaxError) as error:
+            raise config_refusal(error) from None
+
+    @cached_property
     def first_contact(self) -> FirstContact:
         """What is looked at once in both servers."""
         return FirstContact(*self.endpoints, self.settings.queue_prefix)
@@ -120,6 +134,7 @@ def _end_process() -> None:
 app = Nameshot("nameshot", set_as_current=True)
 app.add_defaults(app.own_configuration)
 app.steps["consumer"].update((ImageCredit, Pulse))
+app.user_options["worker"].add(FIRST_OPTION)
 tasks.register(app)
 remote_control.register()
 
@@ -175,7 +190,7 @@ def _load(sender: Any) -> None:
         takes_jobs=lambda: app.takes_jobs,
         is_consuming=lambda: app.is_consuming,
         engine_absence=lambda: app.service.engine.absence,
-        outage=lambda: app.backend.outage.ailment,
+        outage=lambda: app.backend.outage.ailment or app.refusal(),
     )
     app.delivery = Delivery(
         broker,
@@ -217,7 +232,6 @@ def _load(sender: Any) -> None:
 
 
 def _ready(**_: Any) -> None:
-    app.delivery.departure.install()
     settle()
     logger.info(
         "ready: %s takes jobs from %s.* at %s",

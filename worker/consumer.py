@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import time
 from collections.abc import Mapping
 from types import MethodType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
@@ -51,11 +53,21 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
 
     def start(self) -> None:
         """Consume until told to stop; after an error that Celery calls unrecoverable, end in the usual time."""
+        self.app.delivery.departure.install(self._stop_taking)
         try:
             super().start()
         except Exception:
             self.app.delivery.departure.fail()
             raise
+
+    def _stop_taking(self, number: int) -> None:
+        """Celery's warm shutdown, whatever signal it is: its own handlers put others, harder ones, in their place."""
+        status = os.EX_OK if number != signal.SIGINT else 1
+        try:
+            name = signal.Signals(number).name
+            signals.worker_shutting_down.send(sender=self.hostname, sig=name, how="Warm", exitcode=status)
+        finally:
+            state.should_stop = status
 
     def connect(self) -> Any:
         """Connect to the broker, once it takes commands."""
@@ -195,6 +207,7 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         refusals = consumer.app.refusals
         consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel, refusals.tags)
         consumer.app.delivery.lease.stop_waiting = channel.stop_waiting
+        consumer.app.refusal = lambda: channel.refusal
 
     def stop(self, consumer: Any) -> None:
         """The loop ends, or waits for the broker."""

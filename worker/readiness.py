@@ -20,7 +20,8 @@ class Readiness:
         takes_jobs: whether it was started, and not told to stop.
         is_consuming: whether its event loop is connected to the broker.
         engine_absence: why it has no engine; None while it has.
-        outage: what the result backend was found to lack; None while nothing waits for it.
+        outage: what the result backend was found to lack while something waited for it, or why the broker hands out no
+            messages; None otherwise.
     """
 
     def __init__(

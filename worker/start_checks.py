@@ -14,7 +14,7 @@ from producer.contract import queue_name, rung_name
 from producer.errors import SettingsError
 from producer.redis_connections import connect
 from producer.redis_failures import unavailable
-from producer.redis_servers import cannot_wait, unfit
+from producer.redis_servers import cannot_hear, cannot_wait, unfit
 from producer.redis_urls import Endpoint, endpoint
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
             "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used: a pool of threads does not change its size; "
             "set NAMESHOT_CONCURRENCY, or start more workers."
         )
+    if getattr(worker, "purge", False):
+        raise SettingsError("--purge cannot be used: the ids of the jobs would stay taken; use `nameshot purge`.")
     concurrency = worker.concurrency
     if isinstance(concurrency, int) and not 1 <= concurrency <= most_threads:
         raise SettingsError(
@@ -128,4 +130,6 @@ class FirstContact:
 
     def _judge(self, client: redis.Redis, server: Endpoint) -> str | None:
         wrong = unfit(client, server)
-        return wrong or (cannot_wait(client, self._list, server) if server is self._broker else None)
+        if wrong or server is not self._broker:
+            return wrong
+        return cannot_wait(client, self._list, server) or cannot_hear(client, server)

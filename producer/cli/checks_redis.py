@@ -100,7 +100,7 @@ def _server(subject: str, endpoint: Endpoint, *, waits_at: str | None = None) ->
 def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None:
     from redis.exceptions import NoPermissionError
 
-    from producer.redis_servers import cannot_wait
+    from producer.redis_servers import cannot_hear, cannot_wait
 
     try:
         server.script_exists("0" * 40)
@@ -108,7 +108,8 @@ def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None
         is_a_worker = False  # of our roles only the worker's may ask for scripts
     else:
         is_a_worker = True
-    return cannot_wait(server, waits_at, endpoint, as_a_worker=is_a_worker)
+    wrong = cannot_wait(server, waits_at, endpoint, as_a_worker=is_a_worker)
+    return wrong or (cannot_hear(server, endpoint) if is_a_worker else None)
 
 
 def _keeping(endpoint: Endpoint) -> Iterator[Finding]:

@@ -62,10 +62,12 @@ def outage_s(request: pytest.FixtureRequest) -> float:
 
 @pytest.fixture
 def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start ready workers on this test's own Valkey."""
+    """Start workers on this test's own Valkey, ready ones unless told otherwise."""
     with ExitStack() as stack:
 
-        def start(name: str, app: str = NULL_APP, **settings: str) -> Worker:
+        def start(
+            name: str, app: str = NULL_APP, *, prefix: tuple[str, ...] = (), is_ready: bool = True, **settings: str
+        ) -> Worker:
             folder = tmp_path / name
             folder.mkdir()
             worker = Worker(
@@ -76,10 +78,11 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
                     "NAMESHOT_METRICS_PORT": "0",
                     **settings,
                 },
-                (*command_of(app), "-n", f"{name}@%h"),
+                (*prefix, *command_of(app), "-n", f"{name}@%h"),
             )
             stack.enter_context(worker)
-            worker.wait_until_ready()
+            if is_ready:
+                worker.wait_until_ready()
             return worker
 
         yield start

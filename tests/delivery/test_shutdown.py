@@ -1,6 +1,7 @@
 """How a worker ends: what runs may finish for a while, the rest goes back, and nobody is blamed for it."""
 
 import signal
+import sys
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer
+from worker.stopping import SAME_REQUEST_S
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
@@ -102,6 +104,91 @@ def test_sigquit_returns_everything_at_once(
 
     assert worker.stop(signal.SIGQUIT) == 0
     assert_returned(own_valkey)
+
+
+#: What a terminal gives a program, or nohup; where the tests run in the background, some are ignored.
+WITH_SIGHUP = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.{}); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def with_sighup(disposition: str) -> tuple[str, ...]:
+    """What starts a program with such a SIGHUP."""
+    return (sys.executable, "-c", WITH_SIGHUP.format(disposition))
+
+
+def test_a_terminal_that_closes_lets_the_running_job_finish(
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600", prefix=with_sighup("SIG_DFL"))
+    job = hold_a_job(worker, client, origin)
+    worker.process.send_signal(signal.SIGHUP)
+    while "Warm shutdown" not in worker.log:
+        assert worker.process.poll() is None, worker.log
+    origin.hold.set()
+
+    assert worker.process.wait(TIMEOUT_S) == 0
+    assert job.result(timeout=TIMEOUT_S).ranking
+    assert worker.log.count("ready: ") == 1
+    with own_valkey.connect() as broker:
+        assert not broker.keys("nameshot:in-flight:*")
+
+
+def test_a_terminal_that_closes_ends_no_worker_that_nohup_started(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
+    worker = start_worker("staying", prefix=with_sighup("SIG_IGN"))
+    worker.process.send_signal(signal.SIGHUP)
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert worker.stop(signal.SIGTERM) == 0
+    assert worker.log.count("ready: ") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_worker_that_waits_for_its_broker_ends_when_it_is_told_to(
+    start_worker: StartWorker, own_valkey: ValkeyServer, number: signal.Signals
+) -> None:
+    own_valkey.stop()
+    worker = start_worker("waiting", is_ready=False, prefix=with_sighup("SIG_DFL"))
+    while "no job is taken until it does" not in worker.log:
+        assert worker.process.poll() is None, worker.log
+
+    assert worker.stop(number) == 0
+    assert "Restarting" not in worker.log
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_second_signal_of_any_kind_returns_everything_at_once(
+    first: signal.Signals,
+    second: signal.Signals,
+    start_worker: StartWorker,
+    client: Client,
+    origin: Origin,
+    own_valkey: ValkeyServer,
+) -> None:
+    worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600", prefix=with_sighup("SIG_DFL"))
+    job = hold_a_job(worker, client, origin)
+    worker.process.send_signal(first)
+    while "Warm shutdown" not in worker.log:
+        assert worker.process.poll() is None, worker.log
+    time.sleep(2 * SAME_REQUEST_S)
+    worker.process.send_signal(second)
+
+    assert worker.process.wait(TIMEOUT_S) == 0
+    assert_returned(own_valkey)
+    assert job.status() in ("queued", "running")
+
+
+def test_a_remapped_sigterm_drains_too(start_worker: StartWorker, client: Client, origin: Origin) -> None:
+    worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600", REMAP_SIGTERM="SIGQUIT")
+    job = hold_a_job(worker, client, origin)
+    worker.process.send_signal(signal.SIGTERM)
+    while "Warm shutdown" not in worker.log:
+        assert worker.process.poll() is None, worker.log
+    origin.hold.set()
+
+    assert worker.process.wait(TIMEOUT_S) == 0
+    assert job.result(timeout=TIMEOUT_S).ranking
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 1)])  # Celery's own statuses

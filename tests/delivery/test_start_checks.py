@@ -52,6 +52,21 @@ def refused(worker: Worker) -> str:
         (("--", "task.acks_late=0"), {}, "task_acks_late cannot be changed"),
         (("--autoscale", "10,3"), {}, "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used"),
         ((), {"CELERY_WORKER_AUTOSCALE": "4"}, "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used"),
+        (
+            ("-Q", "other"),
+            {},
+            "'other', which is no queue of this worker; it has nameshot.high, nameshot.default, name",
+        ),
+        (("-X", "nameshot.low"), {}, "-X names 'nameshot.low', which is no queue"),
+        (("-X", "nameshot.high,nameshot.default,nameshot.bulk"), {}, "-X leaves no queue to take from"),
+        (("-I", "no.such_module"), {}, "a module of -I (--include) cannot be imported (No module named 'no')"),
+        (("--pidfile", "/no/such/folder/pid"), {}, "--pidfile /no/such/folder/pid cannot be made"),
+        (("--statedb", "/no/such/folder/db"), {}, "--statedb /no/such/folder/db cannot be made"),
+        (("-l", "nonsense"), {}, "'NONSENSE' is not one of"),
+        (("-n", "a b@%z"), {}, "'a b@%z' is no name"),
+        (("-c", "nonsense"), {}, "must be a non-negative integer or 'auto', got 'nonsense'"),
+        (("--purge",), {}, "--purge cannot be used: the ids of the jobs would stay taken; use `nameshot purge`"),
+        ((), {"CELERY_CONFIG_MODULE": "no_such_module"}, "CELERY_CONFIG_MODULE (--config) is 'no_such_module', which"),
         (("-c", "100000"), {}, "--concurrency 100000 cannot be used; it should be from 1 to 4,096"),
     ],
 )
@@ -59,6 +74,41 @@ def test_a_pool_or_size_that_would_answer_wrongly_is_refused(
     arguments: tuple[str, ...], settings: dict[str, str], said: str, start: Start
 ) -> None:
     assert said in refused(start(*arguments, **settings))
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "said"),
+    [
+        (
+            ("--config", "no_such_module"),
+            ("worker",),
+            "CELERY_CONFIG_MODULE (--config) is 'no_such_module', which cannot",
+        ),
+        ((), ("purge", "-f"), "cannot be purged so: the ids of its jobs would stay taken; use `nameshot purge "),
+        ((), ("purge", "-f", "-Q", "nameshot.bulk"), "nameshot.bulk cannot be purged so"),
+    ],
+)
+def test_what_celerys_own_command_cannot_do_here_is_a_sentence(
+    options: tuple[str, ...],
+    arguments: tuple[str, ...],
+    said: str,
+    start: Start,
+    own_valkey: ValkeyServer,
+    client: Client,
+) -> None:
+    client.submit(URL, LABELS, queue="bulk")
+    command = (*COMMAND[:3], *options, *COMMAND[3:-1], *arguments)
+
+    assert said in refused(start(command=command, **own_valkey.settings("worker")))
+    assert client.queue_depths()["bulk"] == 1
+
+
+def test_a_broker_on_the_command_line_is_not_used(start: Start, own_valkey: ValkeyServer) -> None:
+    command = (*COMMAND[:3], "-b", "nonsense://x", *COMMAND[3:])
+    worker = start(command=command, **own_valkey.settings("worker"))
+    worker.wait_until_ready()
+
+    assert "CELERY_BROKER_URL is not read, nor --broker" in worker.log
 
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
@@ -122,6 +172,30 @@ def test_a_redis_without_blmove_is_refused_by_worker_and_doctor(rule: str, start
         assert re.match(f"broken: .* {said}", doctor(tmp_path, valkey.settings("worker")))
         # An observer lacks the permission anyhow; that a command is not there concerns everybody.
         assert doctor(tmp_path, valkey.settings("observer")).startswith("ok: ") == (rule == "-blmove")
+
+
+def test_roles_of_another_database_or_prefix_are_named_as_that(
+    start: Start, own_valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    settings = own_valkey.settings("worker")
+    for wrong, said in (
+        (
+            {"NAMESHOT_BROKER_URL": own_valkey.url(3, "worker")},
+            "this user the channel /3.celery.pidbox: its rules are for",
+        ),
+        ({"NAMESHOT_QUEUE_PREFIX": "other"}, "this user the list other.default"),
+    ):
+        log = refused(start(**{**settings, **wrong}))
+        assert said in log
+        assert "make them anew with `nameshot acl`" in log
+        assert "make them anew with `nameshot acl`" in doctor(tmp_path, {**settings, **wrong})
+    with (
+        Client(own_valkey.broker_url, own_valkey.result_backend, queue_prefix="other") as client,
+        pytest.raises(
+            BrokerUnavailable, match="NAMESHOT_QUEUE_PREFIX and database, make them anew with `nameshot acl`"
+        ),
+    ):
+        client.submit(URL, LABELS)
 
 
 def test_a_worker_whose_broker_comes_later_looks_when_it_is_there(start: Start, cluster: ValkeyServer) -> None:

@@ -38,7 +38,26 @@ WHOLE_ANSWERS = {
     "chunks": OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2;x=y\r\ndy\r\n0\r\nTrailer: x\r\n\r\n",
     "no reason": b"HTTP/1.1 200\r\nContent-Length: 4\r\n\r\nbody",
     "100 Continue first": b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 4\r\n\r\nbody",
-    "identity": OK + b"Content-Encoding: identity\r\nContent-Length: 4\r\n\r\nbody",
+    **{
+        f"{status} first": b"HTTP/1.1 %b\r\nLink: </x>\r\n\r\n" % status.encode()
+        + OK
+        + b"Content-Length: 4\r\n\r\nbody"
+        for status in ("102 Processing", "103 Early Hints", "104", "199 Whatever")
+    },
+    "interim answers of all kinds first": b"HTTP/1.1 100\r\n\r\nHTTP/1.1 103\r\nA: b\r\n\r\n" * 50
+    + (OK + b"Content-Length: 4\r\n\r\nbody"),
+    **{
+        f"the coding {coding!r}": OK + coding + b"\r\nContent-Length: 4\r\n\r\nbody"
+        for coding in (
+            b"Content-Encoding: identity",
+            b"Content-Encoding:",
+            b"Content-Encoding: ,",
+            b"Content-Encoding: identity, identity",
+            b"content-encoding: \t, Identity ,,IDENTITY,",
+            b"Content-Encoding: identity\r\nContent-Encoding: identity",
+            b"Content-Encoding: identity\r\nContent-Encoding:",
+        )
+    },
     "a wrong content type": OK + b"Content-Type: text/html\r\nContent-Length: 4\r\n\r\nbody",
 }
 
@@ -125,7 +144,20 @@ def test_endless_chunks_end_at_the_cap(serve: Serve, make_fetcher: MakeFetcher) 
     assert code_of(make_fetcher(server), server.url()) == "too_large"
 
 
-@pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate", "br", "zstd", "gzip, gzip, gzip", "x-unknown"])
+@pytest.mark.parametrize(
+    "coding",
+    [
+        *("gzip", "GZIP", "deflate", "br", "zstd", "gzip, gzip, gzip", "x-unknown"),
+        *(
+            "identity, gzip",
+            ",gzip",
+            "identity\r\nContent-Encoding: gzip",
+            "identity;q=1",
+            "\x0bidentity",
+            "\xa0identity",
+        ),
+    ],
+)
 def test_compressed_bodies_are_refused_and_never_decompressed(
     coding: str, serve: Serve, make_fetcher: MakeFetcher
 ) -> None:
@@ -166,7 +198,7 @@ def test_compressed_bodies_are_refused_and_never_decompressed(
         599,
         600,
         999,
-        103,
+        101,
     ],
 )
 def test_any_other_status_than_200_is_a_failure_that_names_it(

@@ -34,6 +34,12 @@ ALLOWED = {
     "trailers whose lines end as fields' lines may": CHUNKED + b"4\r\nbody\r\n0\r\nA: b\n\n",
     "a connection that ends with the last chunk": CHUNKED + b"4\r\nbody\r\n0\r\n",
     "a coding in capitals": OK + b"Transfer-Encoding: \tCHUNKED \r\n\r\n4\r\nbody\r\n" + LAST,
+    **{
+        f"the coding {coding!r}": OK + b"Transfer-Encoding: " + coding + b"\r\n\r\n4\r\nbody\r\n" + LAST
+        for coding in (b"chunked,", b", ,chunked", b"\r\nTransfer-Encoding: chunked", b" \r\n chunked")
+    },
+    "sizes that are padded": CHUNKED + b"4 \r\nbody\r\n0\t  \r\n\r\n",
+    "a size that is padded behind an extension": CHUNKED + b"4;a=b \r\nbody\r\n" + LAST,
     "HTTP/1.0 with a length": b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nbody",
     "a minor version to come": b"HTTP/1.9 200 OK\r\nContent-Length: 4\r\n\r\nbody",
     "a length with zeros and blanks": OK + b"Content-Length: \t 0004 \r\n\r\nbody",
@@ -56,9 +62,8 @@ REFUSED = {
                 b"1_0",
                 b"",
                 b" 4",
-                b"4 ",
                 b"\t4",
-                b"4\t",
+                b"4\x0b",
                 b"4 4",
             ),
             *(
@@ -90,7 +95,7 @@ REFUSED = {
         f"the coding {coding!r}": OK + b"Transfer-Encoding: " + coding + b"\r\n\r\n4\r\nbody\r\n" + LAST
         for coding in (
             *(b"", b"identity", b"gzip", b"x", b"chunked, chunked", b"gzip, chunked", b"chunked, gzip"),
-            *(b"chunked;q=1", b"\x0bchunked", b"chunked\xa0", b"chunked,"),
+            *(b"chunked;q=1", b"\x0bchunked", b"chunked\xa0", b",", b"chunked, identity"),
         )
     },
     "two codings": OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n" + LAST,
@@ -131,6 +136,34 @@ def test_what_http_does_not_allow_is_a_bad_response_at_once(
 ) -> None:
     def script(exchange: Exchange) -> None:
         exchange.send(REFUSED[answer])
+        exchange.stall()
+
+    server = serve(script)
+    assert code_of(make_fetcher(server, timeout_s=60), server.url()) == "bad_response"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        *(
+            b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x80",
+            b"\x15\x03\x03\0\x02\x02F",
+            b"\x16\x03\x01",
+            b"\0",
+            b"GIF89a",
+            b"\x89PNG",
+        ),
+        *(b"<html>", b"220 mail ready", b"SSH-2.0-x", b"-ERR", b"\r", b" HTTP/1.1 200", b"http/1.1 200"),
+        *(b"HTTP/2", b"HTTP/0", b"HTTP/1 ", b"HTTP/1.1\t", b"HTTP/1.10", b"HTTP/1.1  ", b"HTTP/1.1 0", b"HTTP/1.1 2O"),
+        b"HTTP/1.1 103 Early Hints\r\n\r\n\x89PNG",
+    ],
+)
+def test_bytes_that_begin_no_answer_are_a_bad_response_before_their_line_ends(
+    beginning: bytes, serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.send(beginning)
         exchange.stall()
 
     server = serve(script)
@@ -200,6 +233,8 @@ FLOODS: dict[str, tuple[bytes, bytes, str]] = {
     "a folded header": (OK + b"X: y\r\n", b" y\r\n" * 1_000, "bad_response"),
     "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000, "bad_response"),
     "100 Continue with headers": (b"", b"HTTP/1.1 100 Continue\r\nX: " + b"y" * 60_000 + b"\r\n\r\n", "bad_response"),
+    "interim answers": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 1_000, "bad_response"),
+    "bytes of HTTP/2": (b"", b"\0\0\x08\x06\0\0\0\0\0" + b"\0" * 8, "bad_response"),
     "the body of a failure": (b"HTTP/1.1 404 Not Found\r\n\r\n", b"x" * 65_536, "http_status"),
     "the body of a redirect": (b"HTTP/1.1 302 Found\r\nLocation: ftp://x\r\n\r\n", b"x" * 65_536, "scheme_not_allowed"),
 }

@@ -35,6 +35,29 @@ def test_chunked_answers_keep_the_connection_too(serve: Serve, make_fetcher: Mak
     assert server.connections == 1
 
 
+@pytest.mark.parametrize(
+    "fields", [["Connection: close"], ["Connection: keep-alive", "Connection: Close"], ["Connection: , x ,CLOSE,"]]
+)
+def test_a_connection_that_its_server_is_about_to_close_is_not_kept(
+    fields: list[str], serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    server = serve(lambda exchange: exchange.answer(IMAGE, headers=fields))
+    fetcher = make_fetcher(server)
+    assert [fetcher.fetch(server.url()) for _ in range(3)] == [IMAGE] * 3
+    assert server.connections == 3
+
+
+def test_an_interim_answer_keeps_the_connection(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\n")
+        exchange.answer(IMAGE)
+
+    server = serve(script)
+    fetcher = make_fetcher(server)
+    assert [fetcher.fetch(server.url()) for _ in range(3)] == [IMAGE] * 3
+    assert server.connections == 1
+
+
 def test_a_name_is_looked_up_once_per_connection(serve: Serve, make_fetcher: MakeFetcher) -> None:
     server = serve(lambda exchange: exchange.answer(IMAGE))
     lookups = []
@@ -221,7 +244,7 @@ def test_a_connection_closed_just_as_it_is_used_costs_no_attempt(
 
 
 @pytest.mark.parametrize(
-    "status", ["404 Not Found", "500 Oops", "204 No Content", "206 Partial Content", "103 Early Hints"]
+    "status", ["404 Not Found", "500 Oops", "204 No Content", "206 Partial Content", "101 Switching Protocols"]
 )
 def test_an_unread_answer_never_reaches_the_next_download(
     status: str, serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch

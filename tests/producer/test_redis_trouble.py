@@ -25,6 +25,8 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "status": lambda client: client.job("a").status(),
     "result": lambda client: client.job("a").result(timeout=60),
     "cancel": lambda client: client.job("a").cancel(),
+    "forget": lambda client: client.job("a").forget(),
+    "backlog": lambda client: client.backlog(),
     "queue_depths": lambda client: client.queue_depths(),
 }
 

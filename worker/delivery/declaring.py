@@ -18,6 +18,7 @@ from kombu.utils.encoding import bytes_to_str
 
 from producer.contract import QUEUES, queue_name
 from worker.delivery.broadcasts import checked
+from worker.delivery.celery_command import PurgeRefused
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,11 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
 
     def _size(self, queue: str) -> int:
         return 0 if queue in self.our_queues or queue in self._fanout_queues else int(super()._size(queue))
+
+    def _purge(self, queue: str) -> int:
+        if queue in self.our_queues:
+            raise PurgeRefused(queue)
+        return int(super()._purge(queue))
 
     def _has_queue(self, queue: str, **options: Any) -> bool:
         return queue in self.our_queues or bool(super()._has_queue(queue, **options))

@@ -35,19 +35,27 @@ local kind = redis.call('TYPE', in_flight).ok
 if kind ~= 'none' and kind ~= 'hash' then
   return redis.error_reply('WRONGTYPE the key of the messages in flight holds a ' .. kind)
 end
+local refused, list
 local function pop(key)
   local raw = redis.pcall('RPOP', key)
+  if type(raw) == 'table' and raw.err and not string.find(raw.err, 'WRONGTYPE', 1, true) then refused = raw.err end
+  list = key
   return type(raw) == 'string' and raw
 end
 for i = 1, queues do
   local raw = pop(KEYS[queues + i]) or pop(KEYS[i])
+  if refused and not raw then return redis.error_reply(refused) end
   if raw then
     local is_read = #raw <= tonumber(ARGV[2])
     local id, life = job_id(raw)
     local known = indexed(id, life)
     local tag = known and ARGV[1] .. ' ' .. known or ARGV[1]
     local held = #raw <= 4 * tonumber(ARGV[2]) and raw or string.sub(raw, 1, ARGV[2] + 1)
-    redis.call('HSET', in_flight, tag, KEYS[i] .. '\\n' .. held)
+    local noted = redis.pcall('HSET', in_flight, tag, KEYS[i] .. '\\n' .. held)
+    if type(noted) == 'table' and noted.err then
+      redis.call('RPUSH', list, raw)  -- what may not be recorded is not taken
+      return redis.error_reply(noted.err)
+    end
     local holder = known and redis.pcall('HGET', in_hand, known)
     local is_counted = type(holder) == 'string' and not string.find(holder, ' ', 1, true)
       and redis.pcall('SISMEMBER', workers, holder) == 0

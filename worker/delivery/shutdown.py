@@ -1,9 +1,9 @@
 """How a worker ends.
 
-SIGTERM, SIGINT or Celery's ``control shutdown`` (`worker.remote_control`): no more jobs are taken, and those that run
-have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes back to the
-queues, at once. A supervisor's SIGKILL afterwards loses nothing either; the jobs then wait for the lease to end, and
-none is to blame, for the worker says first that it is leaving.
+SIGTERM, SIGINT, SIGHUP or Celery's ``control shutdown`` (`worker.remote_control`): no more jobs are taken, and those
+that run have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes back to
+the queues, at once. SIGHUP stays ignored under nohup. A supervisor's SIGKILL afterwards loses nothing either; the jobs
+then wait for the lease to end, and none is to blame, for the worker says first that it is leaving.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 from worker.delivery.marks import Marks
 from worker.stopping import SAME_REQUEST_S
@@ -38,11 +37,19 @@ class Departure:
         self._leave = leave
         self._leaving_since_s: float | None = None
         self._drained = threading.Event()
+        # Before Celery puts a handler there, which restarts the program.
+        self._hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
-    def install(self) -> None:
-        """Put our handlers before Celery's. From the main thread, once Celery has its own in place."""
+    def install(self, stop_taking: Callable[[int], None]) -> None:
+        """Put our handlers in the place of Celery's. From the main thread, once Celery has its own there.
+
+        Args:
+            stop_taking: takes the signal's number, and has the worker end once what runs has finished.
+        """
+        drain = self._drain_first(stop_taking)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._drain_first(signal.getsignal(number)))
+            signal.signal(number, drain)
+        signal.signal(signal.SIGHUP, drain if self._hangs_up else signal.SIG_IGN)
         signal.signal(signal.SIGQUIT, lambda *_: self._in_a_thread(0.0))
 
     def drained(self) -> None:
@@ -62,16 +69,16 @@ class Departure:
             self._leaving_since_s = time.monotonic()
             self._in_a_thread(self._drain_timeout_s, os.EX_SOFTWARE)
 
-    def _drain_first(self, celerys: Any) -> Callable[[int, FrameType | None], None]:
-        def handle(number: int, frame: FrameType | None) -> None:
+    def _drain_first(self, stop_taking: Callable[[int], None]) -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, _frame: FrameType | None) -> None:
             now_s = time.monotonic()
             if self._leaving_since_s is not None:
                 if now_s - self._leaving_since_s > SAME_REQUEST_S:
                     self._in_a_thread(0.0)
                 return
             self._leaving_since_s = now_s
+            stop_taking(number)
             self._in_a_thread(self._drain_timeout_s)
-            celerys(number, frame)
 
         return handle
 
@@ -81,6 +88,8 @@ class Departure:
 
     def _depart(self, delay_s: float, status: int) -> None:
         ends_s = time.monotonic() + delay_s
+        if delay_s:
+            logger.info("Warm shutdown: no more jobs are taken, and those that run have %g s to finish", delay_s)
         self._marks.drain()
         if delay_s and self._drained.wait(max(0.0, ends_s - time.monotonic())):
             return

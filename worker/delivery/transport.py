@@ -31,6 +31,7 @@ from worker.delivery.fairness import FairOrder
 from worker.delivery.held import acknowledge, give_back
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, TAKEN_HEADER, DeliveryKeys, new_tag
 from worker.delivery.scripts import BURY, POSTPONE, TAKE
+from worker.outages import name_of
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ class AtomicChannel(Declaring):
     #: The beginning of the delivery tag of what Redis may be handing out, until that is noted among what is in hand: a
     #: large message is long under way, and is parsed before. Read by the lease's thread.
     tag_asked_with: str | None = None
+    #: Why no message was taken when this was last tried: a permission that is missing, say. None where nothing kept it.
+    refusal: str | None = None
     #: Where the broker is; what kombu reads from a URL is not used.
     endpoint: Endpoint
     from_transport_options = (
@@ -150,8 +153,10 @@ class AtomicChannel(Declaring):
             self.client.connection.disconnect()
             raise
         except self.ResponseError as error:
-            logger.error("the broker refuses to hand out messages: %s", error)
+            self._note_refusal(error)
             taken = NO_LEASE
+        else:
+            self._note_refusal(None)
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
@@ -163,6 +168,15 @@ class AtomicChannel(Declaring):
         self._idle_since = None
         self._hand_on(taken)
         return True
+
+    def _note_refusal(self, error: redis.RedisError | None) -> None:
+        refusal = None if error is None else f"the broker refuses to hand out messages ({name_of(error)})"
+        if refusal != self.refusal:
+            if error is None:
+                logger.info("the broker hands out messages again")
+            else:
+                logger.error("the broker refuses to hand out messages: %s", error)
+        self.refusal = refusal
 
     def _hand_on(self, taken: Sequence[Any]) -> None:
         raw, size_bytes = taken[1], taken[4]

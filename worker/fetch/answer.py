@@ -8,7 +8,7 @@ import io
 import socket
 from typing import Any, cast
 
-from worker.fetch.head import MAX_HEAD_BYTES, read_head
+from worker.fetch.head import MAX_HEAD_BYTES, list_members, read_head
 from worker.fetch.meter import Meter
 
 
@@ -40,6 +40,9 @@ class Answer(http.client.HTTPResponse):
             super().begin()
         finally:
             self.fp = cast("Any", self.wire)
+        # http.client reads the first of several fields.
+        if "close" in list_members(self.headers.get_all("Connection", [])):
+            self.will_close = True
 
     def _close_conn(self) -> None:
         """http.client's: called by `close`, which whoever has read the body to its end calls."""

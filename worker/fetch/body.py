@@ -11,14 +11,13 @@ from urllib3.response import HTTPResponse
 from producer.errors import is_retryable_status
 from worker.fetch.chunks import PIECE_BYTES, max_framing_bytes, read_chunks
 from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, bad_response, classify, too_large, truncated
+from worker.fetch.head import BLANKS, list_members
 from worker.fetch.meter import Exceeded, Meter
 from worker.fetch.retries import retry_after_s
 from worker.fetch.session import GuardedResponse
 
 #: http.client's number for HTTP/1.0.
 _HTTP_1_0: Final = 10
-#: What may stand around a header's value (RFC 9110, 5.6.3). Python strips much more.
-_BLANKS: Final = " \t"
 
 
 def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
@@ -30,7 +29,7 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
     if response.status_code != 200:
         raise _refused_status(response)
     raw = response.raw
-    if raw.headers.get("Content-Encoding", "identity").strip(_BLANKS).lower() not in ("identity", ""):
+    if set(list_members(raw.headers.getlist("Content-Encoding"))) - {"identity"}:
         raise bad_response("the server compressed the image's bytes; switch its content encoding off.")
     is_chunked, length = framing(raw)
     if length is not None and length > max_bytes:
@@ -65,11 +64,10 @@ def framing(raw: HTTPResponse) -> tuple[bool, int | None]:
     Raises:
         FetchFailed: ``bad_response`` for headers that two readers could take differently.
     """
-    lengths = [length.strip(_BLANKS) for length in raw.headers.getlist("Content-Length")]
-    codings = [coding.strip(_BLANKS).lower() for coding in raw.headers.getlist("Transfer-Encoding")]
-    if codings:
+    lengths = [length.strip(BLANKS) for length in raw.headers.getlist("Content-Length")]
+    if codings := raw.headers.getlist("Transfer-Encoding"):
         # HTTP/1.0 knows no codings: its readers would take the chunks for the body (RFC 9112, 6.1).
-        if codings != ["chunked"] or lengths or raw.version == _HTTP_1_0:
+        if list_members(codings) != ["chunked"] or lengths or raw.version == _HTTP_1_0:
             raise bad_response("the answer announces its length in two ways; check the server.")
         return True, None
     if not lengths:

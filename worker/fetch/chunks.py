@@ -1,4 +1,7 @@
-"""The chunked transfer coding of RFC 9112, 7.1, as strictly as it is written there."""
+"""The chunked transfer coding of RFC 9112, 7.1, as strictly as it is written there.
+
+But for blanks at the end of a size, which old servers pad it with and browsers, curl and Go's client skip.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _END: Final = b"\r\n"
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED: Final = rb'"(?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t -\x7e\x80-\xff])*"'
 _LINE: Final = re.compile(
-    rb"([0-9A-Fa-f]+)(?:[ \t]*;[ \t]*%(token)b(?:[ \t]*=[ \t]*(?:%(token)b|%(quoted)b))?)*\r\n"
+    rb"([0-9A-Fa-f]+)(?:[ \t]*;[ \t]*%(token)b(?:[ \t]*=[ \t]*(?:%(token)b|%(quoted)b))?)*[ \t]*\r\n"
     % {b"token": _TOKEN, b"quoted": _QUOTED}
 )
 

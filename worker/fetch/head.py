@@ -9,21 +9,30 @@ from __future__ import annotations
 
 import http.client
 import re
+from collections.abc import Iterable
 from io import BufferedReader
 from typing import Final
 
 from worker.fetch.meter import Meter
 
-#: A whole head, those of 100 Continue before it included. Browsers take 256 KB, most servers write less than 4 KB.
+#: A whole head, and all interim answers before it. Browsers take 256 KB, most servers write less than 4 KB.
 MAX_HEAD_BYTES: Final = 65_536
 #: As many fields as http.client takes, folded lines included.
 MAX_LINES: Final = 100
 
+_DIGITS: Final = b"0123456789"
+#: What each byte of a status line may be, up to the status: a line of something else may never end.
+_BEGINNING: Final = (*(bytes([byte]) for byte in b"HTTP/1."), _DIGITS, b" ", _DIGITS[1:], _DIGITS, _DIGITS)
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: [^\0\r\n]*)?\r?\n")
+#: RFC 9110, 15.2: what comes before the final answer is skipped, asked for or not (103 Early Hints). But nothing was
+#: asked to speak another protocol from now on, so that 101 is an answer, and a failure.
+_INTERIM: Final = re.compile(rb"1(?!01)")
 _FIELD_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0\r\n]*\r?\n")
 #: RFC 9112, 5.2: a user agent reads a line that begins with white space as the rest of the one before.
 _FOLDED_LINE: Final = re.compile(rb"[ \t][^\0\r\n]*\r?\n")
 _END: Final = (b"\r\n", b"\n")
+#: What may stand around a field's value (RFC 9110, 5.6.3). Python strips much more.
+BLANKS: Final = " \t"
 
 
 class BadHead(http.client.HTTPException):
@@ -39,7 +48,7 @@ def read_head(wire: BufferedReader[Meter]) -> bytes:
         http.client.RemoteDisconnected: the connection ended before the head did.
     """
     while True:
-        line = wire.readline(MAX_HEAD_BYTES + 1)
+        line = _read_status_line(wire)
         if not line:
             raise http.client.RemoteDisconnected("the connection ended before an answer")
         if (match := _STATUS_LINE.fullmatch(line)) is None:
@@ -47,8 +56,28 @@ def read_head(wire: BufferedReader[Meter]) -> bytes:
         fields = read_fields(wire)
         if fields is None:
             raise http.client.RemoteDisconnected("the connection ended within the head")
-        if match[1] != b"100":
+        if not _INTERIM.match(match[1]):
             return line + fields + b"\r\n"
+
+
+def _read_status_line(wire: BufferedReader[Meter]) -> bytes:
+    """The line as far as it is one; nothing where the connection has ended."""
+    line = b""
+    for allowed in _BEGINNING:
+        byte = wire.read(1)
+        line += byte
+        if not byte or byte not in allowed:
+            return line
+    return line + wire.readline(MAX_HEAD_BYTES + 1)
+
+
+def list_members(values: Iterable[str]) -> list[str]:
+    """The members of a field that is a list of tokens, in lower case, however many fields it was divided into.
+
+    Empty members are none (RFC 9110, 5.6.1).
+    """
+    members = (member.strip(BLANKS) for value in values for member in value.split(","))
+    return [member.lower() for member in members if member]
 
 
 def read_fields(wire: BufferedReader[Meter]) -> bytes | None:
