@@ -6,11 +6,12 @@ import base64
 import json
 from datetime import UTC, datetime
 
-from producer.contract import CLASSIFY, ClassifyJob, ClassifyManyJob
+from producer.contract import CLASSIFY, SENT_AT_HEADER, ClassifyJob, ClassifyManyJob
 from producer.envelope import canonical_json, celery_message
 from producer.errors import InvalidJob
 from tests.fuzz.target import Target
 from worker.delivery.envelope import read_envelope
+from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, LIFE_HEADER, TAKEN_HEADER
 from worker.messages import MAX_ID_CHARACTERS, Malformed, TaskMessage, read_message
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -69,11 +70,18 @@ def run(data: bytes) -> bool:
     return True
 
 
+#: What Celery is handed on of a message's headers, whatever else its sender wrote there.
+KEPT = {
+    *("id", "task", "expires", "argsrepr", "kwargsrepr", SENT_AT_HEADER),
+    *(LIFE_HEADER, TAKEN_HEADER, DEATHS_HEADER, DEATHS_ALONE_HEADER),
+}
+
+
 def check_message(message: TaskMessage) -> None:
     job_id = message.headers["id"]
     assert isinstance(job_id, str)
     assert 0 < len(job_id) <= MAX_ID_CHARACTERS
-    assert len(message.headers) == 9
+    assert set(message.headers) == KEPT
     assert message.not_before is None or message.not_before > NOW
     json.dumps(message.headers, allow_nan=False)
     if message.headers["expires"] is not None:
