@@ -14,7 +14,6 @@ from worker.allocator import give_memory_back
 from worker.capacity import measured_max_batch, rehearsed_max_batch
 from worker.delivery.fairness import WEIGHTS
 from worker.engine import PROMPT_BATCH, AroundBatch, LocalEngine
-from worker.images import prepare_pillow
 from worker.model.interface import Model
 from worker.settings import WorkerSettings
 from worker.stages import Stages
@@ -60,7 +59,6 @@ def load_engine(
         DeviceLostError: the device failed meanwhile; a new process may have more luck.
     """
     give_memory_back()
-    prepare_pillow(settings.max_pixels)
     started = time.monotonic()
     logger.info("loading %s", settings.model)
 

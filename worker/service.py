@@ -142,6 +142,7 @@ def build(
         ModelLoadError: the checkpoint cannot be used.
         SettingsError: a fetch setting cannot be read, or no decoder process can be started.
     """
+    prepare_pillow(settings.max_pixels)
     # The cheap and fallible first: a typo should not cost a model's loading time.
     ports, allow, hosts = fetch_rules(settings)
     server = shared_cache_server(settings)
@@ -205,7 +206,6 @@ def _engine_process(
     on_other_model: Callable[[], None],
 ) -> Device:
     give_memory_back()
-    prepare_pillow(settings.max_pixels)
     logger.info("waiting for the engine")
     terms = _terms(front.socket)
     model = RemoteModel(terms, lambda: load_preparation(checkpoint(settings.model), terms.revision, terms.family))
