@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from producer.errors import NameshotError, SettingsError
+from producer.errors import SettingsError
 from worker import logs
 from worker.start_checks import refusal
 
@@ -47,19 +47,6 @@ def config_refusal(error: Exception) -> SystemExit:
     return refusal(
         SettingsError(f"CELERY_CONFIG_MODULE (--config) is {module!r}, which {why_unusable(error)}; unset it.")
     )
-
-
-class PurgeRefused(NameshotError, click.ClickException):
-    """Celery's own purge would throw messages away and leave their ids taken."""
-
-    exit_code = os.EX_CONFIG
-
-    def __init__(self, queue: str) -> None:
-        name = queue.rpartition(".")[2]
-        click.ClickException.__init__(
-            self,
-            f"{queue} cannot be purged so: the ids of its jobs would stay taken; use `nameshot purge {name}`.",
-        )
 
 
 def why_unusable(error: Exception) -> str:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from functools import cached_property
 from typing import Any, Final
 
+import click
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 
 from producer.contract import QUEUES, queue_name
+from producer.errors import NameshotError
 from worker.delivery.broadcasts import checked
-from worker.delivery.celery_command import PurgeRefused
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,19 @@ logger = logging.getLogger(__name__)
 _REPLIES: Final = ("reply.", ".pidbox")
 #: Who asks waits for a second, or some; a reply that comes later must not lie there for ever.
 REPLY_LIFE_S: Final = 60
+
+
+class PurgeRefused(NameshotError, click.ClickException):
+    """Celery's own purge would throw messages away and leave their ids taken."""
+
+    exit_code = os.EX_CONFIG
+
+    def __init__(self, queue: str) -> None:
+        name = queue.rpartition(".")[2]
+        click.ClickException.__init__(
+            self,
+            f"{queue} cannot be purged so: the ids of its jobs would stay taken; use `nameshot purge {name}`.",
+        )
 
 
 class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
