@@ -30,9 +30,9 @@ from benchmarks.plan import Plan
 from benchmarks.session import CLIENTS, Place
 from benchmarks.stages.measure import stages
 from benchmarks.system import PICTURES
-from worker.allocator import give_memory_back
-from worker.device import BUNDLED
-from worker.garbage import settle
+from worker.engine.device import BUNDLED
+from worker.runtime.allocator import give_memory_back
+from worker.runtime.garbage import settle
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "table.json"

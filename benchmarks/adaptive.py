@@ -24,10 +24,10 @@ from typing import Any, Final
 from benchmarks.machine import cpu_name
 from benchmarks.scaling.device import Device
 from producer.contract import Queue
-from worker.batch_size import BatchSize
-from worker.batcher import Batcher, BatcherClosed, Lane
-from worker.delivery.fairness import WEIGHTS
-from worker.engine import PROMISED
+from worker.concurrency.fairness import WEIGHTS
+from worker.engine.batch_size import BatchSize
+from worker.engine.batcher import Batcher, BatcherClosed, Lane
+from worker.engine.local import PROMISED
 
 RESULTS = Path(__file__).parent / "results" / "adaptive.json"
 #: A GPU of some 400 images/s whose batches cost something of their own.
@@ -35,7 +35,7 @@ DEVICE: Final = Device(forward_ms=10, image_ms=2, max_batch=32)
 #: Standard deviation of its batches' time, as a share.
 SPREAD: Final = 0.05
 TARGET_MS: Final = 120
-#: Three batches of the largest size are in flight, as `worker.capacity` has it.
+#: Three batches of the largest size are in flight, as `worker.engine.capacity` has it.
 BACKLOG: Final = 3 * DEVICE.max_batch
 
 

@@ -24,9 +24,9 @@ from benchmarks import scratch
 from benchmarks.machine import cpu_name
 from benchmarks.picture_server import picture
 from producer.contract import ClassifyManyJob, Question, Result
-from worker.cancel_scope import CancelScope
 from worker.classifier import Attempt
-from worker.device import BUNDLED
+from worker.concurrency.cancel_scope import CancelScope
+from worker.engine.device import BUNDLED
 from worker.model import load_model
 from worker.service import build
 from worker.settings import WorkerSettings

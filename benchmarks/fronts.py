@@ -21,8 +21,8 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from worker.cancel_scope import CancelScope
-from worker.engine_door import Engine
+from worker.concurrency.cancel_scope import CancelScope
+from worker.engine.interface import Engine
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
 from worker.model import Prepared

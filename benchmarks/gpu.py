@@ -28,9 +28,9 @@ from benchmarks.fronts import different, engine_rate, fronts_rates
 from benchmarks.machine import cpu_name
 from benchmarks.raw import Raw
 from tests.model.checkpoints import make_checkpoint
-from worker.capacity import default_concurrency, measured_max_batch, rehearsed_max_batch
-from worker.delivery.fairness import WEIGHTS
-from worker.engine import PROMPT_BATCH, LocalEngine
+from worker.concurrency.fairness import WEIGHTS
+from worker.engine.capacity import default_concurrency, measured_max_batch, rehearsed_max_batch
+from worker.engine.local import PROMPT_BATCH, LocalEngine
 from worker.model import Model, load_model
 
 HERE = Path(__file__).parent

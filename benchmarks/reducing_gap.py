@@ -25,7 +25,7 @@ from benchmarks.machine import cpu_name
 from benchmarks.picture_server import JPEG_QUALITY, picture
 from producer.contract import Question, fill
 from producer.demo.gallery import pictures
-from worker.images import open_image, prepare_pillow
+from worker.decoding.images import open_image, prepare_pillow
 from worker.model import Model, load_model
 from worker.model.geometry import Geometry
 from worker.model.pixels import prepared

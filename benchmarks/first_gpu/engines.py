@@ -14,7 +14,7 @@ from benchmarks.first_gpu.notes import Notes
 from benchmarks.fronts import engine_process, together_per_s
 from benchmarks.gpu import local_rate
 from benchmarks.raw import Raw
-from worker.capacity import default_concurrency
+from worker.engine.capacity import default_concurrency
 from worker.model import load_model
 
 

@@ -21,7 +21,7 @@ from benchmarks.first_gpu.breaking import PIXEL
 from benchmarks.first_gpu.given import Given
 from benchmarks.first_gpu.notes import Notes
 from producer.errors import JobFailed
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
 from worker.model.pixels import prepared

@@ -18,8 +18,8 @@ from PIL import Image
 from benchmarks.first_gpu.given import Given
 from benchmarks.first_gpu.notes import Notes
 from benchmarks.fronts import different
-from worker.delivery.fairness import WEIGHTS
-from worker.engine import LocalEngine
+from worker.concurrency.fairness import WEIGHTS
+from worker.engine.local import LocalEngine
 from worker.model import Model, ModelOutOfMemoryError, Prepared, load_model
 from worker.model.interface import Float32
 

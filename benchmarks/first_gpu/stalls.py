@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.first_gpu.given import Given
 from benchmarks.first_gpu.notes import Notes
-from worker.device import load_engine
+from worker.engine.device import load_engine
 from worker.model import Model, load_model
 from worker.settings import WorkerSettings
 

@@ -14,15 +14,16 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from benchmarks.stages.clock import StageClock, native_threads_cpu_s
-from worker import classifier, embeddings
-from worker.batcher import Lane
+from worker import classifier
 from worker.celery import app
 from worker.decoding.preparing import InProcesses, InThreads
+from worker.embeddings import of_images as embeddings
+from worker.embeddings.of_labels import LabelCache
+from worker.engine.batcher import Lane
 from worker.fetch import Fetcher
-from worker.labels import LabelCache
+from worker.jobs.results import FirstAnswerBackend
 from worker.model.dual import DualEncoder
 from worker.model.logits import Logits
-from worker.results import FirstAnswerBackend
 
 __all__ = ["app"]
 

@@ -12,7 +12,7 @@ from producer.cli.usage import UsageError
 from producer.errors import NameshotError
 
 if TYPE_CHECKING:
-    from producer.access import RoleName
+    from producer.broker.access import RoleName
 
 #: Characters of a password are a byte each: 256 bits, which nobody guesses from the hash in the ACL file.
 _PASSWORD_BYTES: Final = 32
@@ -35,8 +35,8 @@ def acl(
     import secrets
     import shlex
 
-    from producer.access import acl_file
-    from producer.configuration import configure
+    from producer.broker.access import acl_file
+    from producer.client.configuration import configure
 
     scheme, address = _where(redis)
     prefix = configure(
@@ -59,7 +59,7 @@ def acl(
 def _where(redis: str) -> tuple[str, str]:
     from urllib.parse import urlsplit
 
-    from producer.redis_urls import endpoint
+    from producer.broker.urls import endpoint
 
     try:
         endpoint(redis, "--redis")  # as the programs will read it; its error is a ValueError too

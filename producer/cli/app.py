@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import acl, bulk, classify, dead_letters, doctor, jobs, purge, system
+from producer.cli import acl, classify, dead_letters, jobs, purge, system
+from producer.cli.bulk import command as bulk
+from producer.cli.doctor import command as doctor
 
 app = typer.Typer(
     name="nameshot",

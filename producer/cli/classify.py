@@ -16,7 +16,7 @@ from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, Res
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from producer.jobs import Job
+    from producer.client.jobs import Job
 
 #: After this long without an answer a person wants to know what might be missing.
 HINT_AFTER_S: Final = 10.0
@@ -75,7 +75,7 @@ def submit(
 
     One id a line, for `nameshot status`, `result` and `cancel`.
     """
-    from producer.submission import check_expires_in, check_job_id
+    from producer.messages.submission import check_expires_in, check_job_id
 
     labels = options.candidate_labels(label, labels_file)
     if job_id is not None and len(images) > 1:

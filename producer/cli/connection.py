@@ -10,8 +10,8 @@ from producer.contract import check_url_shape
 from producer.errors import InvalidJob
 
 if TYPE_CHECKING:
-    from producer.client import Client
-    from producer.configuration import Configuration
+    from producer.client.blocking import Client
+    from producer.client.configuration import Configuration
     from producer.embedded.home import UpInfo
 
 
@@ -31,7 +31,7 @@ def used_up() -> UpInfo | None:
 
 def connect() -> Client:
     """A client for the Redis that this command talks to; it connects when it is used."""
-    from producer.client import Client
+    from producer.client.blocking import Client
 
     broker_url, result_backend, queue_prefix = _redis()
     return Client(broker_url, result_backend, queue_prefix=queue_prefix)
@@ -39,7 +39,7 @@ def connect() -> Client:
 
 def configuration() -> Configuration:
     """What `connect` would use, for commands that do what no client does."""
-    from producer.configuration import configure
+    from producer.client.configuration import configure
 
     broker_url, result_backend, queue_prefix = _redis()
     return configure(

@@ -14,9 +14,9 @@ from producer.cli.failures import printable
 from producer.cli.usage import UsageError
 
 if TYPE_CHECKING:
-    from producer.configuration import Configuration
-    from producer.connections import BlockingLink
-    from producer.dead_letters import DeadLetter
+    from producer.broker.connections import BlockingLink
+    from producer.client.configuration import Configuration
+    from producer.operations.dead_letters import DeadLetter
 
 app = typer.Typer(help="Look at jobs that killed workers and at messages that nobody could read; send jobs again.")
 
@@ -29,7 +29,7 @@ def list_(as_json: options.AsJson = False) -> int:
 
     The newest 1,000 are kept. None shows what was asked.
     """
-    from producer.dead_letters import list_letters
+    from producer.operations.dead_letters import list_letters
 
     with _broker() as (link, config):
         letters = link.run(list_letters(config.queue_prefix))
@@ -49,7 +49,7 @@ def show(letter: Letter, as_json: options.AsJson = False) -> int:
 
     Which job it was, and why it was given up; never what was asked.
     """
-    from producer.dead_letters import find_letters
+    from producer.operations.dead_letters import find_letters
 
     with _broker() as (link, config):
         (found,) = link.run(find_letters(config.queue_prefix, [letter]))
@@ -75,7 +75,13 @@ def replay(
     job whose one image was given up, only that image is asked about again. A message that has expired, or is about to,
     is sent without an end.
     """
-    from producer.dead_letters import DeadLetterError, check_replayable, find_letters, list_letters, replay_letter
+    from producer.operations.dead_letters import (
+        DeadLetterError,
+        check_replayable,
+        find_letters,
+        list_letters,
+        replay_letter,
+    )
 
     if everything == bool(letters):
         raise UsageError("name the letters to replay, or give --all.")
@@ -110,7 +116,7 @@ def replay(
 
 @contextlib.contextmanager
 def _broker() -> Iterator[tuple[BlockingLink, Configuration]]:
-    from producer.connections import BlockingLink
+    from producer.broker.connections import BlockingLink
 
     config = configuration()
     with contextlib.closing(BlockingLink(config.broker, config.results)) as link:

@@ -22,9 +22,9 @@ def purge(
 
     A client that waits for one of them is told that it is not there any more. What a worker has in hand goes on.
     """
-    from producer.backlog import queue_depths
-    from producer.connections import BlockingLink
-    from producer.purging import purge as throw_away
+    from producer.broker.connections import BlockingLink
+    from producer.operations.backlog import queue_depths
+    from producer.operations.purging import purge as throw_away
 
     config = configuration()
     with contextlib.closing(BlockingLink(config.broker, config.results)) as link:

@@ -29,7 +29,7 @@ def demo() -> int:
     from producer.contract import Result
     from producer.demo.gallery import Picture
     from producer.demo.run import run_demo
-    from producer.embedded.signals import Stopped, stop_signals
+    from producer.processes.raised_signals import Stopped, stop_signals
 
     console = output.console()
 
@@ -61,7 +61,7 @@ def up(
     `nameshot classify`, find it by themselves. NAMESHOT_MODEL may name another model than the bundled toy.
     """
     from producer.cli.running import run_up
-    from producer.embedded.signals import Stopped, stop_signals
+    from producer.processes.raised_signals import Stopped, stop_signals
 
     try:
         with stop_signals() as signals:
@@ -122,7 +122,7 @@ def worker(
     from importlib import import_module
 
     # By name: this package never imports the worker's, which brings torch.
-    status: int = import_module("worker.launcher").launch(gpus=gpus, processes=processes)
+    status: int = import_module("worker.runtime.launcher").launch(gpus=gpus, processes=processes)
     return status
 
 

@@ -85,7 +85,7 @@ def answer_key(job_id: str) -> str:
 def forgotten_key(job_id: str) -> str:
     """The sorted set, in the result backend, of which messages must not answer this id any more, and since when.
 
-    No `answer_key` begins so, whatever id a plain Celery client chooses. See `producer.answers`.
+    No `answer_key` begins so, whatever id a plain Celery client chooses. See `producer.operations.answers`.
     """
     return f"nameshot-forgotten-{job_id}"
 

@@ -14,7 +14,7 @@ from producer.embedded import EmbeddedError, EmbeddedSystem, PictureServer, embe
 from producer.errors import ResultTimeout
 
 if TYPE_CHECKING:
-    from producer.jobs import Job
+    from producer.client.jobs import Job
 
 #: Six pictures take a second on two cores; a machine that is this slow has another problem.
 _ANSWER_TIMEOUT_S: Final = 120.0
@@ -66,7 +66,7 @@ def run_demo(
 
 
 def _classify_all(system: EmbeddedSystem, show: Callable[[Picture, Result], None], check: Callable[[], None]) -> None:
-    from producer.client import Client
+    from producer.client.blocking import Client
 
     with Client(system.valkey.broker_url, system.valkey.result_backend, queue_prefix="nameshot") as client:
         gallery = pictures()

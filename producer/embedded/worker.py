@@ -21,7 +21,7 @@ READY_TIMEOUT_S: Final = 900.0
 #: Longer than the worker's own drain (10 s by default), which it ends by itself.
 STOP_GRACE_S: Final = 15.0
 _POLL_INTERVAL_S: Final = 0.05
-#: ``12:34:56 INFO    worker.tasks  `` before the message.
+#: ``12:34:56 INFO    worker.jobs.tasks  `` before the message.
 _LOG_PREFIX: Final = re.compile(r"^\d\d:\d\d:\d\d [A-Z]+ +\S+  ")
 
 

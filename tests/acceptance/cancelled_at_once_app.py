@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.chaos.null_worker import app
-from worker.results import FirstAnswerBackend
+from worker.jobs.results import FirstAnswerBackend
 
 __all__ = ["app"]
 

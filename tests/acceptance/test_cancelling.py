@@ -265,7 +265,7 @@ def test_what_cannot_be_an_id_is_not_revoked_and_writes_no_line_of_the_log(
     start: StartNullWorker, operator: Celery, valkey: ValkeyServer
 ) -> None:
     worker = start()
-    forged = "x\n12:00:00 INFO    worker.tasks  a line of a stranger\x1b[31m"
+    forged = "x\n12:00:00 INFO    worker.jobs.tasks  a line of a stranger\x1b[31m"
 
     operator.control.revoke([forged, "an-id"])
     eventually(lambda: "job an-id was revoked" in worker.log, lambda: worker.log)

@@ -9,7 +9,7 @@ from celery import Celery
 from celery.exceptions import TimeoutError as CeleryTimeout
 
 from producer import AsyncClient, BrokerUnavailable, Client, ResultTimeout
-from producer.access import RoleName, roles
+from producer.broker.access import RoleName, roles
 from producer.contract import rung_name
 from tests.acceptance.origin import Origin
 from tests.cli.command import Home

@@ -11,7 +11,7 @@ import trustme
 from celery import Celery
 
 from producer import AsyncClient, BrokerUnavailable, Client
-from producer.access import RoleName
+from producer.broker.access import RoleName
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.access.conftest import START

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from producer import BrokerUnavailable, Client, SettingsError
-from producer.access import RoleName, user_name
+from producer.broker.access import RoleName, user_name
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.access.conftest import START

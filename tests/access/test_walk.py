@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from producer import Client
-from producer.access import RoleName
+from producer.broker.access import RoleName
 from producer.contract import answer_key, claim_key, forget_key, forgotten_key, place_key
 from tests.acceptance.origin import Origin
 from tests.access.walk import CANARY, FOREIGN, KEYS, MESSAGES, TYPES, is_permitted, steps

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from producer.answers import Answer
 from producer.contract import QUEUES, answer_key, queue_name, rung_name, taken_name
+from producer.operations.answers import Answer
 from tests.chaos.servers import Server
 
 PREFIX = "nameshot"

@@ -10,10 +10,10 @@ from typing import Literal
 
 from PIL import Image
 
-from producer.answers import Answer
 from producer.contract import DEFAULT_TEMPLATE, Queue
 from producer.contract.labels import fill
 from producer.errors import JobFailed
+from producer.operations.answers import Answer
 from tests.chaos.null_model import SIDE_PIXELS, NullModel
 from worker.ranking import rank, scores
 

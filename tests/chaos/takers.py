@@ -19,9 +19,9 @@ from pathlib import Path
 import redis
 from kombu import Connection, Consumer, Queue
 
+from producer.broker.urls import endpoint
 from producer.contract import rung_name
 from producer.embedded import RunningValkey
-from producer.redis_urls import endpoint
 from tests.delivery.moves import reclaim_as_found
 from worker.delivery.names import DeliveryKeys
 

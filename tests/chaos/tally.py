@@ -11,8 +11,8 @@ from pathlib import Path
 
 import redis
 
-from producer.answers import Answer
 from producer.contract import answer_key
+from producer.operations.answers import Answer
 from tests.chaos.destruction import Destroyed
 from tests.chaos.jobs import mistakes, number_of
 from tests.chaos.servers import Server

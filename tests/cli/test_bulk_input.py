@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.cli.bulk_input import BulkInput, Record
+from producer.cli.bulk.input import BulkInput, Record
 from producer.errors import InvalidJob
 
 

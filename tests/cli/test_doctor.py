@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from producer.cli import checks_local
+from producer.cli.doctor import checks_local
 from tests.cli.command import Finished, Home
 from tests.valkey_server import ValkeyServer
 

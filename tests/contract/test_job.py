@@ -6,13 +6,20 @@ from enum import Enum
 
 import pytest
 
-from producer.contract import DEFAULT_TEMPLATE, ClassifyJob, ClassifyManyJob, Question, check_url_shape, fill
+from producer.contract import (
+    DEFAULT_TEMPLATE,
+    ClassifyJob,
+    ClassifyManyJob,
+    Question,
+    check_url_shape,
+    fill,
+    strict_json,
+)
 from producer.contract.job import MAX_TOP_K
 from producer.contract.labels import check_candidate_labels
-from producer.envelope import canonical_json
 from producer.errors import InvalidJob
+from producer.messages.envelope import canonical_json
 from tests.producer.caseless import Caseless
-from worker import strict_json
 
 URL = "https://images.example/owl.jpg"
 LABELS = ["fox", "bear", "seagull", "owl"]

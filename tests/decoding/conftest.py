@@ -7,11 +7,11 @@ import pytest
 
 from producer.errors import JobFailed
 from tests.images.conftest import MAX_PIXELS, prepared
-from worker.budget import Budget
-from worker.cancel_scope import CancelScope
-from worker.capacity import DECODING_BYTES_PER_PIXEL
+from worker.concurrency.budget import Budget
+from worker.concurrency.cancel_scope import CancelScope
+from worker.decoding.decoder import Terms
 from worker.decoding.pool import DecoderPool
-from worker.decoding.process import Terms
+from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "code_of", "make_pool", "prepared", "scope"]
 

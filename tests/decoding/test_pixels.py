@@ -13,11 +13,11 @@ from producer.errors import JobFailed
 from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, code_of, scope
 from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
 from tests.images.test_pixels import FILES
-from worker.budget import Budget
-from worker.capacity import DECODING_BYTES_PER_PIXEL
+from worker.concurrency.budget import Budget
+from worker.decoding.decoder import Terms
+from worker.decoding.images import Decoded, decode, open_image
 from worker.decoding.pool import DecoderPool
-from worker.decoding.process import Terms
-from worker.images import Decoded, decode, open_image
+from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 from worker.model.geometry import Geometry
 
 GEOMETRIES = {

@@ -9,9 +9,9 @@ from PIL import Image
 from tests.chaos.null_model import NullModel
 from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, MakePool, scope
 from tests.images.files import encoded, photo
-from worker.budget import Budget
+from worker.concurrency.budget import Budget
+from worker.decoding.decoder import Terms
 from worker.decoding.preparing import InProcesses, InThreads
-from worker.decoding.process import Terms
 from worker.model.geometry import Geometry
 from worker.model.pixels import PIXELS
 

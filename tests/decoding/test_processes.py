@@ -17,9 +17,9 @@ from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, MakePool, code_of, sc
 from tests.eventually import eventually
 from tests.images.corpus import JPEG
 from tests.images.files import flat_png
-from worker.cancel_scope import Cancelled
+from worker.concurrency.cancel_scope import Cancelled
+from worker.decoding.decoder import PROGRAM, Terms
 from worker.decoding.pool import DecoderPool
-from worker.decoding.process import PROGRAM, Terms
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
 

@@ -10,8 +10,8 @@ from celery import Celery
 from PIL import Image
 
 from producer import Client, JobFailed
+from producer.client.jobs import Job
 from producer.contract import Queue
-from producer.jobs import Job
 from tests.acceptance.origin import Origin
 from tests.chaos.null_model import POISON_COLOUR
 from tests.cli.command import Home

@@ -9,7 +9,7 @@ from celery import Celery
 from kombu import Connection
 
 from producer import Client
-from producer.redis_urls import endpoint
+from producer.broker.urls import endpoint
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer

@@ -13,8 +13,8 @@ import redis
 from kombu import Connection, Consumer, Queue
 from kombu.asynchronous import Hub, set_event_loop
 
+from producer.broker.urls import endpoint
 from producer.contract import rung_name
-from producer.redis_urls import endpoint
 from tests.chaos.takers import envelope
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer

@@ -3,7 +3,7 @@
 from collections import Counter
 from itertools import islice, pairwise
 
-from worker.delivery.fairness import WEIGHTS, FairOrder
+from worker.concurrency.fairness import WEIGHTS, FairOrder
 
 
 def turns(count: int) -> list[str]:

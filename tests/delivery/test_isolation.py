@@ -10,8 +10,8 @@ import pytest
 
 from producer.errors import JobFailed
 from tests.eventually import eventually
-from worker.cancel_scope import Cancelled, CancelScope
-from worker.delivery.isolation import Isolation
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.isolation import Isolation
 
 Turn = Callable[[Isolation, CancelScope], AbstractContextManager[None]]
 TIMEOUT_S = 10

@@ -6,13 +6,13 @@ import pytest
 import redis
 
 from producer.contract import rung_name, step_names
+from producer.contract.strict_json import MAX_PARTS
 from tests.delivery.moves import OURS, QUEUE, postpone, reclaim, resume, take
 from tests.valkey_server import ValkeyServer
 from worker.delivery.dead_letters import arguments, malformed_record
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 from worker.delivery.scripts import BURY
 from worker.delivery.upkeep_scripts import MOVE_STEPS
-from worker.strict_json import MAX_PARTS
 
 
 @pytest.fixture

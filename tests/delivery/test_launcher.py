@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from producer import Client
+from producer.processes.queued_signals import SAME_REQUEST_S
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.processes.programs import wait_until_gone
 from tests.valkey_server import ValkeyServer
-from worker.stopping import SAME_REQUEST_S
 
 Launch = Callable[..., Worker]
 LABELS = ["fox", "bear"]
@@ -26,7 +26,7 @@ WORKER = "import os; from {module} import app; app.worker_main(['worker', '-n', 
 #: ignored, as they are where the tests run in the background.
 LAUNCHER = """
 import os, signal, sys
-from worker.launcher import launch
+from worker.runtime.launcher import launch
 os.setsid()
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     signal.signal(number, signal.SIG_DFL)
@@ -89,7 +89,7 @@ def test_a_worker_that_is_killed_is_started_again_and_takes_jobs(
     launcher.wait_until_ready()
     (killed,) = workers_of(launcher)
     os.kill(killed, signal.SIGKILL)
-    wait_for("ERROR   worker.launcher  the worker was killed by SIGKILL; starting it again in 1 s.", launcher)
+    wait_for("ERROR   worker.runtime.launcher  the worker was killed by SIGKILL; starting it again in 1 s.", launcher)
 
     launcher.wait_until_ready()
 

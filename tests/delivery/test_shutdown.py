@@ -7,12 +7,12 @@ import time
 import pytest
 
 from producer import Client
-from producer.jobs import Job
+from producer.client.jobs import Job
+from producer.processes.queued_signals import SAME_REQUEST_S
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.delivery.conftest import StartWorker
 from tests.valkey_server import ValkeyServer
-from worker.stopping import SAME_REQUEST_S
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60

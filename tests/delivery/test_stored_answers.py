@@ -14,8 +14,8 @@ from celery import Celery
 from celery.states import SUCCESS
 
 from producer import Client, JobExpired, JobFailed
-from producer.answers import ANY_LIFE
-from producer.redis_urls import endpoint
+from producer.broker.urls import endpoint
+from producer.operations.answers import ANY_LIFE
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.cli.command import Home
@@ -29,7 +29,7 @@ from tests.worker.test_messages import headers, message
 from worker.delivery.clock import elapsed_s
 from worker.delivery.lease import ROUND_S
 from worker.delivery.vitality import LOOP_SILENT_S
-from worker.results import FirstAnswerBackend, Unanswerable
+from worker.jobs.results import FirstAnswerBackend, Unanswerable
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60

@@ -6,7 +6,7 @@ import redis
 from producer.errors import JobFailed
 from tests.delivery.hands import KEYS
 from tests.valkey_server import ValkeyServer
-from worker.cancel_scope import Suspect
+from worker.concurrency.cancel_scope import Suspect
 from worker.delivery.suspects import Deaths, Suspects
 
 MAX_ATTEMPTS = 3

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from worker.observability.metrics import Probes, Telemetry
 from worker.settings import WorkerSettings
-from worker.telemetry import Probes, Telemetry
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from producer import Client
 from tests.valkey_server import ValkeyServer
 from worker.delivery.envelope import read_envelope
-from worker.messages import TaskMessage, read_message
+from worker.jobs.messages import TaskMessage, read_message
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
 

@@ -10,7 +10,7 @@ from tests.processes.programs import TIMEOUT_S, numbers_of, run_python
 
 CLEANS_UP = """
 import os, sys, threading
-from producer.embedded.signals import Stopped, stop_signals
+from producer.processes.raised_signals import Stopped, stop_signals
 try:
     with stop_signals():
         print("[1]", flush=True)
@@ -21,7 +21,7 @@ except Stopped as stopped:
 
 SWALLOWS = """
 import sys, time
-from producer.embedded.signals import Stopped, stop_signals
+from producer.processes.raised_signals import Stopped, stop_signals
 with stop_signals() as signals:
     try:
         print("[1]", flush=True)
@@ -36,7 +36,7 @@ with stop_signals() as signals:
 
 TAKES_LONG_TO_CLEAN_UP = """
 import sys, time
-from producer.embedded.signals import Stopped, stop_signals
+from producer.processes.raised_signals import Stopped, stop_signals
 with stop_signals() as signals:
     try:
         print("[1]", flush=True)

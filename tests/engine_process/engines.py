@@ -12,11 +12,11 @@ from PIL import Image
 
 from producer.contract import Queue
 from tests.worker.watched_scope import WatchedScope
-from worker.batcher import Ride
-from worker.cancel_scope import CancelScope
-from worker.delivery.fairness import WEIGHTS
-from worker.engine import LocalEngine
-from worker.engine_door import Array
+from worker.concurrency.cancel_scope import CancelScope
+from worker.concurrency.fairness import WEIGHTS
+from worker.engine.batcher import Ride
+from worker.engine.interface import Array
+from worker.engine.local import LocalEngine
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.rides import Rides

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.engine_process.heartbeat import SignsOfLife
 from worker.model import Prepared
+from worker.runtime.heartbeat import SignsOfLife
 
 ROOT = Path(__file__).parents[2]
 #: Of silence without CPU, and with it. There is a sign of life each second, and a machine may be busy.

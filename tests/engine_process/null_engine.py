@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.chaos.null_model import NullModel
 from tests.engine_process.kept_engine import FROZEN_S
-from worker.engine_process.process import main
+from worker.engine_process.main import main
 from worker.model import DeviceLostError, Prepared
 from worker.model.interface import Float32
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from producer.errors import SettingsError
-from worker.fleet import Fronts, engine_and_fronts, private_folder
+from worker.runtime.fleet import Fronts, engine_and_fronts, private_folder
 
 
 def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(

@@ -16,8 +16,8 @@ from tests.engine_process.engines import TIMEOUT_S, Engines
 from tests.engine_process.kept_engine import FROZEN_S, KeptEngine, image
 from tests.engine_process.null_engine import COMPUTES, FREEZES, HOLDS_THE_LOCK
 from tests.eventually import eventually
-from worker.engine_process.heartbeat import LOADING_S, SignsOfLife
-from worker.engine_process.process import HUNG_FACTOR, HUNG_S, _may_take_s
+from worker.engine_process.main import HUNG_FACTOR, HUNG_S, _may_take_s
+from worker.runtime.heartbeat import LOADING_S, SignsOfLife
 
 LIMIT_S = 120.0
 

@@ -22,7 +22,7 @@ import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
 from worker.model.interface import Prepared

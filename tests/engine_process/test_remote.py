@@ -14,9 +14,9 @@ from tests.engine_process.engines import TIMEOUT_S, Engines, GatedModel, image, 
 from tests.eventually import eventually
 from tests.model.pictures import scene
 from tests.worker.watched_scope import WatchedScope
-from worker.cancel_scope import Cancelled
-from worker.delivery.fairness import WEIGHTS
-from worker.engine import LocalEngine
+from worker.concurrency.cancel_scope import Cancelled
+from worker.concurrency.fairness import WEIGHTS
+from worker.engine.local import LocalEngine
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote_model import RemoteModel
 from worker.model import Model, ModelError, ModelOutOfMemoryError, Prepared, load_preparation

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from producer import Client
+from producer.processes.queued_signals import SAME_REQUEST_S
 from tests.acceptance.conftest import StartWorker, picture
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
@@ -19,7 +20,6 @@ from tests.cli.command import NAMESHOT
 from tests.eventually import eventually
 from tests.processes.programs import wait_until_gone
 from tests.valkey_server import ValkeyServer
-from worker.stopping import SAME_REQUEST_S
 
 LABELS = ["fox", "bear", "owl"]
 TIMEOUT_S = 60

@@ -11,8 +11,8 @@ import pytest
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve
 from tests.fetch.servers import Exchange, Script, ScriptedServer
-from worker.embeddings import Embedding, KnownFile
-from worker.http_cache import CachingFetcher
+from worker.embeddings.of_images import Embedding, KnownFile
+from worker.fetch.http_cache import CachingFetcher
 
 CONDITIONS = ("if-none-match", "if-modified-since")
 ETAG, DATED = 'ETag: "v1"', "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"

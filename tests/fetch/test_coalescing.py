@@ -10,7 +10,7 @@ import pytest
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, failure_of
 from tests.fetch.servers import Exchange, Script, ScriptedServer
 from tests.worker.watched_scope import WatchedScope
-from worker.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch import CoalescingFetcher
 
 TIMEOUT_S = 10.0

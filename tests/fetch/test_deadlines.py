@@ -11,7 +11,7 @@ import pytest
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of, failure_of
 from tests.fetch.servers import Exchange, Script
-from worker.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch import parse_allow
 from worker.fetch.deadline import Watchdog
 

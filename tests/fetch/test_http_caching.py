@@ -10,7 +10,7 @@ import pytest
 from tests.fetch.cached_pictures import DATED, ETAG, FRESH, Pictures, Start, by_turns, gives, is_known, says, start
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, failure_of
 from tests.fetch.servers import Exchange
-from worker.embeddings import KnownFile
+from worker.embeddings.of_images import KnownFile
 from worker.fetch import CoalescingFetcher
 
 __all__ = ["start"]

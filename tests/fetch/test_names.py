@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch import parse_allow
 from worker.fetch.failures import FetchFailed
 from worker.fetch.resolver import BoundedResolver

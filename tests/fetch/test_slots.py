@@ -14,7 +14,7 @@ import pytest
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of, failure_of
 from tests.fetch.servers import Exchange, ScriptedServer
-from worker.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch import Fetcher
 from worker.fetch.failures import FetchFailed
 from worker.fetch.slots import Slots

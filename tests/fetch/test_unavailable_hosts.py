@@ -12,7 +12,7 @@ import pytest
 from producer.errors import JobFailed
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
 from tests.fetch.servers import Exchange, Script, ScriptedServer
-from worker.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch import Fetcher
 from worker.fetch.circuits import MIN_BAD
 

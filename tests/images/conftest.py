@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from producer.errors import JobFailed
-from worker.images import decode, prepare_pillow
+from worker.decoding.images import decode, prepare_pillow
 
 MAX_PIXELS = 50_000_000
 

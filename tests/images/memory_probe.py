@@ -15,16 +15,16 @@ from PIL import Image
 
 from producer.contract import ClassifyManyJob, Question, Result
 from tests.chaos.null_model import NullModel
-from worker.allocator import give_memory_back
-from worker.budget import Budget
-from worker.cancel_scope import CancelScope
-from worker.capacity import DECODING_BYTES_PER_PIXEL
 from worker.classifier import Attempt, Classifier
+from worker.concurrency.budget import Budget
+from worker.concurrency.cancel_scope import CancelScope
+from worker.decoding.images import prepare_pillow
 from worker.decoding.preparing import InThreads
-from worker.embeddings import ImageEmbeddings
-from worker.engine import LocalEngine
-from worker.images import prepare_pillow
-from worker.labels import LabelCache
+from worker.embeddings.of_images import ImageEmbeddings
+from worker.embeddings.of_labels import LabelCache
+from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
+from worker.engine.local import LocalEngine
+from worker.runtime.allocator import give_memory_back
 
 MAX_PIXELS = 12_000_000
 CONCURRENCY = 12

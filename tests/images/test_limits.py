@@ -16,7 +16,7 @@ from producer.errors import JobFailed
 from tests.images.conftest import code_of
 from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, GIF, JPEG, PNG, SLOW, THIN, WEBP
 from tests.images.files import encoded, flat_png, many_frames
-from worker.images import decode, open_image, prepare_pillow
+from worker.decoding.images import decode, open_image, prepare_pillow
 
 
 @pytest.mark.parametrize("name", FOREIGN)

@@ -15,8 +15,8 @@ from PIL import Image
 from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
 from tests.images.files import encoded, flat_png
 from tests.images.memory_probe import CONCURRENCY, MAX_PIXELS
-from worker.allocator import ARENAS, KEPT_BYTES_PER_ARENA
-from worker.capacity import DECODING_BYTES_PER_PIXEL
+from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
+from worker.runtime.allocator import ARENAS, KEPT_BYTES_PER_ARENA
 
 SIDE = 3_400
 #: Freed memory that the allocator keeps, and what the threads themselves take.

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from tests.images.conftest import MAX_PIXELS, code_of
 from tests.images.files import chunk, encoded, gif_offset, jpeg_with_segments, photo, png, segment
-from worker.images import decode
+from worker.decoding.images import decode
 
 RED, TRANSPARENT_RED = (255, 0, 0), (255, 0, 0, 0)
 

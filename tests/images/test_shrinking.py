@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.images.conftest import MAX_PIXELS
 from tests.images.files import encoded, photo
-from worker.images import Decoded, open_image
+from worker.decoding.images import Decoded, open_image
 from worker.model.geometry import Geometry
 
 CLIPS = Geometry(224, Image.Resampling.BICUBIC, (224, 224), reducing_gap=2.0)

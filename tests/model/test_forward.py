@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from worker.logs import place_of
 from worker.model import DeviceLostError, Model, ModelError, ModelOutOfMemoryError, load_model
 from worker.model.forward import forward_pass
+from worker.runtime.logs import place_of
 
 
 def test_memory_that_the_device_does_not_have_means_a_smaller_batch_may_pass() -> None:

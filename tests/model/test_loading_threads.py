@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.processes.programs import numbers_of, run_python
-from worker.device import load_engine
+from worker.engine.device import load_engine
 from worker.model import Model, load_model
 from worker.settings import WorkerSettings
 
@@ -15,7 +15,7 @@ PROGRAM = """
 import os, threading
 import torch
 from tests.eventually import eventually
-from worker.device import in_a_thread_that_ends
+from worker.engine.device import in_a_thread_that_ends
 
 def helpers():
     return len(os.listdir("/proc/self/task")) - threading.active_count()

@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from producer.errors import JobFailed
 from tests.eventually import eventually
-from worker.batch_limit import FULL_BATCHES_TO_GROW
-from worker.batcher import Ride
-from worker.delivery.fairness import WEIGHTS
-from worker.engine import LocalEngine
-from worker.engine_door import Array
+from worker.concurrency.fairness import WEIGHTS
+from worker.engine.batch_limit import FULL_BATCHES_TO_GROW
+from worker.engine.batcher import Ride
+from worker.engine.interface import Array
+from worker.engine.local import LocalEngine
 from worker.model import Model, Prepared
 from worker.model.interface import Float32
 

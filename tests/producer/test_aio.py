@@ -320,7 +320,7 @@ async def test_a_mistake_in_the_source_is_the_callers_and_cancels(valkey: Valkey
 async def test_a_full_queue_slows_the_stream(
     valkey: ValkeyServer, worker: StockWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.aio_bulk.RETRY_PAUSE_S", 0.02)
+    monkeypatch.setattr("producer.client.aio_bulk.RETRY_PAUSE_S", 0.02)
     async with connected(valkey, max_queue=2) as client:
         with worker.serving("bulk", answer_all):
             stream = client.classify_many([URL] * 20, LABELS, images_per_message=1)

@@ -64,7 +64,7 @@ def test_it_is_the_same_for_tasks(valkey: ValkeyServer) -> None:
 
 def test_a_worker_that_comes_in_between_is_counted_too(client: Client, broker: redis.Redis) -> None:
     """Its name is not among those that were asked about."""
-    from producer.backlog import backlog
+    from producer.operations.backlog import backlog
 
     operation = backlog("nameshot")
     reply = client._link._execute(next(operation))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from producer import BrokerUnavailable, Client, InvalidJob, JobFailed
-from producer.bulk import Patience
+from producer.client.bulk import Patience
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -222,7 +222,7 @@ def test_a_mistake_in_the_source_cancels_too_and_is_the_callers(client: Client) 
 def test_a_full_queue_slows_the_stream_and_does_not_end_it(
     valkey: ValkeyServer, worker: StockWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.bulk.RETRY_PAUSE_S", 0.02)
+    monkeypatch.setattr("producer.client.bulk.RETRY_PAUSE_S", 0.02)
 
     def scripts_run() -> int:
         with valkey.connect() as connection:
@@ -293,7 +293,7 @@ def test_a_redis_that_was_there_is_waited_for_but_not_for_ever(monkeypatch: pyte
     patience.sent()
     patience.refused(BrokerUnavailable("away"))
 
-    monkeypatch.setattr("producer.bulk.OUTAGE_S", -1.0)
+    monkeypatch.setattr("producer.client.bulk.OUTAGE_S", -1.0)
 
     with pytest.raises(BrokerUnavailable, match="away"):
         patience.refused(BrokerUnavailable("away"))

@@ -6,11 +6,11 @@ import pytest
 import redis
 
 from producer import Client, JobFailed
-from producer.answers import ANY_LIFE, FIRST_ANSWER_WINS, cancelled_meta
 from producer.contract import answer_key, forgotten_key
-from producer.ending import forget
-from producer.operations import Call, Operation, Together
-from producer.purging import purge
+from producer.operations.answers import ANY_LIFE, FIRST_ANSWER_WINS, cancelled_meta
+from producer.operations.ending import forget
+from producer.operations.exchanges import Call, Operation, Together
+from producer.operations.purging import purge
 from tests.access.walk import TYPES
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer

@@ -4,9 +4,9 @@ import pytest
 
 from producer import ClassifyJob, Question
 from producer.contract import ClassifyManyJob
-from producer.envelope import canonical_json
 from producer.errors import InvalidJob
-from producer.forms import Form, form_of_one
+from producer.messages.envelope import canonical_json
+from producer.messages.forms import Form, form_of_one
 from tests.producer.caseless import Caseless
 
 URL = 'https://images.example/a"b\\c/フクロウ.jpg?image=null'

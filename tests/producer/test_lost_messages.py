@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from producer import AsyncClient, Client, JobNotFound
-from producer.portions import MAX_LOSSES
+from producer.client.portions import MAX_LOSSES
 from tests.eventually import eventually
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
@@ -22,7 +22,7 @@ LABELS = ["fox", "owl"]
 
 @pytest.fixture(autouse=True)
 def look_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer.waiting.LOOK_AGAIN_S", 0.1)
+    monkeypatch.setattr("producer.operations.waiting.LOOK_AGAIN_S", 0.1)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from producer import Client, SettingsError
-from producer.redis_urls import endpoint
+from producer.broker.urls import endpoint
 from tests.valkey_server import ValkeyServer
 
 

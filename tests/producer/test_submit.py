@@ -12,7 +12,7 @@ import pytest
 
 from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
 from producer.contract import QUEUES
-from producer.submission import CHUNK_CHARACTERS, Desk
+from producer.messages.submission import CHUNK_CHARACTERS, Desk
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 

@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from producer import AsyncClient, BrokerUnavailable, Client
-from producer.redis_servers import what_is_wrong
-from producer.redis_urls import endpoint
+from producer.broker.servers import what_is_wrong
+from producer.broker.urls import endpoint
 from tests.chaos.proxy import Switchboard
 from tests.valkey_server import ValkeyServer
 

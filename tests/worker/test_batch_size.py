@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from producer.contract import Queue
 from tests.chaos.null_model import NullModel
-from worker.batch_size import BatchSize
-from worker.batcher import Batcher, Lane
-from worker.cancel_scope import CancelScope
-from worker.delivery.fairness import WEIGHTS
-from worker.engine import LocalEngine
+from worker.concurrency.cancel_scope import CancelScope
+from worker.concurrency.fairness import WEIGHTS
+from worker.engine.batch_size import BatchSize
+from worker.engine.batcher import Batcher, Lane
+from worker.engine.local import LocalEngine
 from worker.model import Prepared
 
 TIMEOUT_S = 10

@@ -6,8 +6,8 @@ from concurrent.futures import Future, wait
 
 import pytest
 
-from worker.batch_size import BatchSize
-from worker.batcher import Batcher, BatcherClosed, Lane, Ride, Verdict
+from worker.engine.batch_size import BatchSize
+from worker.engine.batcher import Batcher, BatcherClosed, Lane, Ride, Verdict
 
 TIMEOUT_S = 10
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.bounded import Bounded
+from worker.concurrency.lru import Bounded
 
 Vector = NDArray[np.float32]
 

@@ -12,9 +12,9 @@ import pytest
 from producer.contract import Queue
 from producer.errors import JobFailed
 from tests.eventually import eventually
-from worker.budget import Budget
-from worker.cancel_scope import Cancelled, CancelScope
-from worker.shares import Limits, of_decoders, of_places
+from worker.concurrency.budget import Budget
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.shares import Limits, of_decoders, of_places
 
 #: No wait in these tests comes near it.
 LONG_S = 60.0

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from worker.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
 
 #: No wait in these tests comes near it.
 LONG_S = 60.0

@@ -8,8 +8,8 @@ import pytest
 
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
-from worker.cancel_scope import CancelScope
-from worker.cancelling import CancelListener, RunningJobs
+from worker.concurrency.cancel_scope import CancelScope
+from worker.jobs.cancelling import CancelListener, RunningJobs
 
 TIMEOUT_S = 10
 CHANNEL = "cancelled"

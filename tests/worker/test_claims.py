@@ -9,7 +9,7 @@ import redis
 
 from producer.contract import claim_key, place_key
 from tests.valkey_server import ValkeyServer
-from worker.claims import ClaimKeeper
+from worker.jobs.claims import ClaimKeeper
 
 DAY_S = 86_400
 

@@ -11,7 +11,7 @@ from weakref import WeakSet
 import pytest
 from celery.worker import state
 
-from worker.consumer import images_in, requests_in_hand
+from worker.jobs.consumer import images_in, requests_in_hand
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from producer.contract import Queue
-from worker.credit import Outcomes, open_queues, queue_of
+from worker.delivery.credit import Outcomes, open_queues, queue_of
 
 #: 22 places for bulk, 23 for bulk and default.
 PLACES = 24

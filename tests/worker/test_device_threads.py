@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from tests.eventually import eventually
-from worker.batcher import Batcher, Lane
+from worker.engine.batcher import Batcher, Lane
 
 TIMEOUT_S = 10
 

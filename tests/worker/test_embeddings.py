@@ -26,13 +26,13 @@ from tests.worker.watched_images import (
     soon,
 )
 from tests.worker.watched_scope import WatchedScope
-from worker.cancel_scope import Cancelled
 from worker.classifier import Attempt, Classifier
-from worker.embeddings import OVERHEAD_BYTES, File, KnownFile
+from worker.concurrency.cancel_scope import Cancelled
+from worker.embeddings.of_images import OVERHEAD_BYTES, File, KnownFile
+from worker.embeddings.of_labels import LabelCache
 from worker.fetch import CoalescingFetcher, Fetcher, parse_allow
-from worker.http_cache import CachingFetcher
-from worker.labels import LabelCache
-from worker.telemetry import Telemetry
+from worker.fetch.http_cache import CachingFetcher
+from worker.observability.metrics import Telemetry
 
 __all__ = ["checkpoint", "images", "loaded", "make_images"]
 

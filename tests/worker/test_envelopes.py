@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from producer.contract import strict_json
 from tests.worker.test_messages import KWARGS, headers, message, read
-from worker import strict_json
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
-from worker.messages import Malformed
+from worker.jobs.messages import Malformed
 
 
 @pytest.mark.parametrize(

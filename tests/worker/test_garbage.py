@@ -9,7 +9,7 @@ from tests.valkey_server import ValkeyServer
 
 PROGRAM = """
 import gc, weakref
-from worker.garbage import settle
+from worker.runtime.garbage import settle
 
 class Node:
     pass

@@ -11,13 +11,13 @@ from PIL import Image
 from producer.contract import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
-from worker.cancel_scope import Cancelled, CancelScope
-from worker.delivery.fairness import WEIGHTS
-from worker.engine import PROMPT_BATCH, LocalEngine
-from worker.labels import LabelCache
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.fairness import WEIGHTS
+from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.reading import MAX_ASKED
+from worker.engine.local import PROMPT_BATCH, LocalEngine
 from worker.model import Prepared
 from worker.model.interface import Float32
-from worker.reading import MAX_ASKED
 
 TIMEOUT_S = 10
 MANY = Question([str(number) for number in range(1_000)], [f"{number} {{}}" for number in range(100)])

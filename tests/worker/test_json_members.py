@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker.test_strict_json import VALUES
-from worker.json_members import read_members
+from worker.delivery.json_members import read_members
 
 WANTED = {"a": None, "b": {"c": None}}
 ANYTHING = st.recursive(

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from producer.contract import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
-from worker.cancel_scope import Cancelled, CancelScope
-from worker.delivery.fairness import WEIGHTS
-from worker.engine import LocalEngine
-from worker.labels import LabelCache
-from worker.reading import MAX_ASKED, Matrix
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.fairness import WEIGHTS
+from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.reading import MAX_ASKED, Matrix
+from worker.engine.local import LocalEngine
 
 Vector = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.latency import LatencyLine
+from worker.engine.latency import LatencyLine
 
 COSTS_S = st.floats(1e-4, 10)
 SIZES = st.integers(1, 256)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from producer.contract import MAX_IMAGES_PER_MESSAGE, ClassifyJob, ClassifyManyJob
 from producer.contract.labels import MAX_LABELS, MAX_LABELS_BYTES, MAX_TEMPLATE_CHARACTERS, MAX_TEMPLATES
-from producer.envelope import canonical_json, celery_message
+from producer.contract.strict_json import MAX_PARTS, parts_of
 from producer.errors import InvalidJob
+from producer.messages.envelope import canonical_json, celery_message
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.fetch.url_policy import MAX_URL_CHARACTERS
-from worker.messages import Malformed, TaskMessage, read_message
-from worker.strict_json import MAX_PARTS, parts_of
+from worker.jobs.messages import Malformed, TaskMessage, read_message
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KWARGS = {"image": "http://10.0.0.1/owl.png", "candidate_labels": ["fox", "🦉"]}

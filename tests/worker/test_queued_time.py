@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from producer.contract import SENT_AT_HEADER
-from worker.tasks import _queued_ms
+from worker.jobs.tasks import _queued_ms
 
 
 def queued_ms(sent_at: object) -> float | None:

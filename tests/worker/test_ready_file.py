@@ -9,7 +9,7 @@ import pytest
 
 from producer.errors import SettingsError
 from tests.eventually import eventually
-from worker.ready_file import ReadyFile
+from worker.runtime.ready_file import ReadyFile
 
 
 def test_it_follows_what_it_is_to_tell(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from tests.chaos.null_model import NullModel
-from worker.capacity import rehearsed_max_batch
-from worker.device import load_engine
-from worker.engine import PROMPT_BATCH
+from worker.engine.capacity import rehearsed_max_batch
+from worker.engine.device import load_engine
+from worker.engine.local import PROMPT_BATCH
 from worker.model import DeviceLostError, ModelOutOfMemoryError, Prepared
 from worker.model.interface import Float32
 from worker.settings import WorkerSettings

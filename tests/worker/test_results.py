@@ -7,8 +7,8 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.redis_urls import endpoint
-from worker.results import FirstAnswerBackend
+from producer.broker.urls import endpoint
+from worker.jobs.results import FirstAnswerBackend
 
 
 @pytest.fixture(scope="module")

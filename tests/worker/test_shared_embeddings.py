@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import redis
 
-from producer.redis_urls import endpoint
+from producer.broker.urls import endpoint
 from tests.model.conftest import checkpoint, loaded
 from tests.valkey_server import ValkeyServer
 from tests.worker.watched_images import MakeImages, make_images, picture
-from worker.embeddings import Embedding
+from worker.embeddings.of_images import Embedding
+from worker.embeddings.shared import PAUSE_S, SharedEmbeddings
 from worker.model import load_model
 from worker.model.identity import identity
 from worker.model.interface import Model, ModelLoadError
-from worker.shared_embeddings import PAUSE_S, SharedEmbeddings
 
 __all__ = ["checkpoint", "loaded", "make_images"]
 
@@ -151,7 +151,7 @@ def test_keys_of_another_kind_are_a_failure_and_nothing_else(
 @pytest.fixture
 def a_long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer than a busy machine takes for a few images."""
-    monkeypatch.setattr("worker.shared_embeddings.PAUSE_S", 600.0)
+    monkeypatch.setattr("worker.embeddings.shared.PAUSE_S", 600.0)
 
 
 @pytest.mark.usefixtures("a_long_pause")
@@ -166,7 +166,7 @@ def test_while_redis_is_away_images_are_embedded_and_it_is_left_alone(
     with caplog.at_level(logging.WARNING):
         assert [images.embed(picture(red)).batch_size for red in range(2, 6)] == [1, 1, 1, 1]
 
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "worker.shared_embeddings"]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "worker.embeddings.shared"]
     assert f"127.0.0.1:{own_valkey.port}/1" in said
     assert "s3cret" not in said
     assert cache.failures == 1
@@ -193,7 +193,7 @@ def test_once_it_answers_again_it_is_used_again(own_valkey: ValkeyServer, monkey
     assert cache.recall("aa" * 32) is None
     own_valkey.start()
     now_s = time.monotonic()
-    monkeypatch.setattr("worker.shared_embeddings.time.monotonic", lambda: now_s + PAUSE_S + 1)
+    monkeypatch.setattr("worker.embeddings.shared.time.monotonic", lambda: now_s + PAUSE_S + 1)
 
     cache.remember("aa" * 32, embedding())
 

@@ -9,8 +9,8 @@ import pytest
 
 from producer.errors import JobFailed
 from tests.worker.watched_scope import WatchedScope
-from worker.cancel_scope import Cancelled, CancelScope
-from worker.single_flight import SingleFlight
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.single_flight import SingleFlight
 
 TIMEOUT_S = 10.0
 Asked = Future[tuple[str, bool]]

@@ -15,16 +15,16 @@ from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from tests.eventually import eventually
 from tests.images.files import encoded
-from worker.budget import Budget
-from worker.cancel_scope import Cancelled, CancelScope, Suspect
+from worker.concurrency.budget import Budget
+from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
+from worker.concurrency.fairness import WEIGHTS
+from worker.concurrency.isolation import Isolation
 from worker.decoding.preparing import InThreads
-from worker.delivery.fairness import WEIGHTS
-from worker.delivery.isolation import Isolation
-from worker.embeddings import Embedded, File, ImageEmbeddings
-from worker.engine import LocalEngine
-from worker.labels import LabelCache
+from worker.embeddings.of_images import Embedded, File, ImageEmbeddings
+from worker.embeddings.of_labels import LabelCache
+from worker.engine.local import LocalEngine
+from worker.engine.stages import Stages
 from worker.model.interface import DeviceLostError, Float32, Prepared
-from worker.stages import Stages
 
 TIMEOUT_S = 10.0
 LONG_S = 600.0

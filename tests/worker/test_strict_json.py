@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.strict_json import MAX_DEPTH, NotStrictJson, loads
+from producer.contract.strict_json import MAX_DEPTH, NotStrictJson, loads
 
 #: What JSON can say and any reader reads alike.
 VALUES = st.recursive(

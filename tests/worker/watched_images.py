@@ -14,12 +14,12 @@ from producer.contract import Queue
 from tests.images.files import encoded
 from tests.model.conftest import checkpoint, loaded
 from tests.worker.watched_scope import WatchedScope
-from worker.budget import Budget
-from worker.cancel_scope import CancelScope
+from worker.concurrency.budget import Budget
+from worker.concurrency.cancel_scope import CancelScope
+from worker.concurrency.fairness import WEIGHTS
 from worker.decoding.preparing import InThreads
-from worker.delivery.fairness import WEIGHTS
-from worker.embeddings import Embedded, File, ImageEmbeddings, Shared
-from worker.engine import LocalEngine
+from worker.embeddings.of_images import Embedded, File, ImageEmbeddings, Shared
+from worker.engine.local import LocalEngine
 from worker.model.interface import Float32, Model, ModelError, Prepared
 
 __all__ = ["checkpoint", "loaded"]

@@ -5,7 +5,7 @@ import time
 from concurrent.futures import Future
 from typing import TypeVar
 
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 
 T = TypeVar("T")
 LONG_S = 600.0

@@ -1,6 +1,6 @@
 """A decoder process: the only place where strangers' images meet Pillow's native code.
 
-It inherits an empty environment and one socket. Started by `worker.decoding.process`; one request after another.
+It inherits an empty environment and one socket. Started by `worker.decoding.decoder`; one request after another.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from PIL import Image
 
 from producer.errors import JobFailed
 from producer.processes.leash import die_with
-from worker.allocator import give_memory_back
 from worker.decoding import confinement
+from worker.decoding.images import Decoded, UndecodedImage, open_image, prepare_pillow
 from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
-from worker.images import Decoded, UndecodedImage, open_image, prepare_pillow
 from worker.model.geometry import Geometry, geometry_of
+from worker.runtime.allocator import give_memory_back
 
 #: Rows of RGB that are packed at once, so that a large image is not in memory twice.
 _ROWS: Final = 64

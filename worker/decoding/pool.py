@@ -14,11 +14,11 @@ from typing import Final
 
 from producer.contract import Queue
 from producer.errors import JobFailed, SettingsError
-from worker.budget import Budget
-from worker.cancel_scope import CancelScope
-from worker.decoding.process import DecoderFrozen, DecoderLost, DecoderProcess, Picture, Terms
-from worker.images import refusal
-from worker.shares import of_decoders
+from worker.concurrency.budget import Budget
+from worker.concurrency.cancel_scope import CancelScope
+from worker.concurrency.shares import of_decoders
+from worker.decoding.decoder import DecoderFrozen, DecoderLost, DecoderProcess, Picture, Terms
+from worker.decoding.images import refusal
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from typing import Protocol
 from PIL import Image
 
 from producer.contract import Queue
-from worker.budget import Budget
-from worker.cancel_scope import CancelScope
+from worker.concurrency.budget import Budget
+from worker.concurrency.cancel_scope import CancelScope
+from worker.decoding.images import Decoded, open_image, refusal
 from worker.decoding.pool import DecoderPool
-from worker.images import Decoded, open_image, refusal
+from worker.engine.stages import Stages
 from worker.model.geometry import Geometry
 from worker.model.interface import HostModel, ModelError, Prepared
 from worker.model.pixels import prepared
-from worker.stages import Stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Preparing(Protocol):
         """Make of a file what the model takes, within its queue's share of what decoding takes.
 
         Raises:
-            JobFailed: one of `worker.images.REFUSALS`, or ``deadline_exceeded``.
+            JobFailed: one of `worker.decoding.images.REFUSALS`, or ``deadline_exceeded``.
             Cancelled: somebody has cancelled the scope.
         """
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from worker.images import REFUSALS
+from worker.decoding.images import REFUSALS
 
 OPEN: Final = 1
 #: Decode what was opened; answered with what `Geometry` gives or, without one, with RGB.

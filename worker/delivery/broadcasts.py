@@ -10,7 +10,7 @@ import json
 import logging
 from typing import Final
 
-from worker import strict_json
+from producer.contract import strict_json
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """What was given up is kept: a redacted record for people, and the message itself for a replay.
 
-A record says which job, never what was asked: no URL, no label, no part of a body. `producer.dead_letters` reads both.
+A record says which job, never what was asked: no URL, no label, no part of a body. `producer.operations.dead_letters`
+reads both.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from worker.delivery.scripts import HAND_ON
 
 logger = logging.getLogger(__name__)
 
-#: Longest wait in one command. Below the connections' socket timeout, `worker.celery_settings.BROKER_TIMEOUT_S`.
+#: Longest wait in one command. Below the connections' socket timeout, `worker.jobs.celery_settings.BROKER_TIMEOUT_S`.
 WAIT_S: Final = 5
 #: How often a worker looks for messages while Redis has no memory left to wake it. Nothing new can be sent meanwhile.
 LOOK_S: Final = 0.25

@@ -5,11 +5,10 @@ from __future__ import annotations
 import binascii
 from typing import Any, Final
 
-from producer.contract import SENT_AT_HEADER
-from worker import strict_json
+from producer.contract import SENT_AT_HEADER, strict_json
+from producer.contract.strict_json import MAX_PARTS
+from worker.delivery.json_members import Wanted, read_members
 from worker.delivery.names import FAULT_HEADER, LIFE_HEADER, field_of
-from worker.json_members import Wanted, read_members
-from worker.strict_json import MAX_PARTS
 
 #: The largest honest message is a `classify_many` that uses every limit of the contract, each character as a JSON
 #: escape of up to 12 bytes: 64 URLs of 2,048 characters (1.6 MB), 100 templates of 500 (0.6 MB), labels of 32,768

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from producer.contract.strict_json import MAX_PARTS
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
-from worker.strict_json import MAX_PARTS
 
 #: Bytes up to which a message may hold half a surrogate pair: to replace it takes Redis 20 ms for each megabyte.
 MAX_MENDED_BYTES: Final = 1024 * 1024
-#: Of an id of `worker.messages.MAX_ID_CHARACTERS`.
+#: Of an id of `worker.jobs.messages.MAX_ID_CHARACTERS`.
 MAX_ID_BYTES: Final = 2_048
 
 #: The id in a message's header and its life, or nil: strangers write to the queues, and while Redis reads a message it

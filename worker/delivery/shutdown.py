@@ -1,9 +1,9 @@
 """How a worker ends.
 
-SIGTERM, SIGINT, SIGHUP or Celery's ``control shutdown`` (`worker.remote_control`): no more jobs are taken, and those
-that run have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes back to
-the queues, at once. SIGHUP stays ignored under nohup. A supervisor's SIGKILL afterwards loses nothing either; the jobs
-then wait for the lease to end, and none is to blame, for the worker says first that it is leaving.
+SIGTERM, SIGINT, SIGHUP or Celery's ``control shutdown`` (`worker.jobs.remote_control`): no more jobs are taken, and
+those that run have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes
+back to the queues, at once. SIGHUP stays ignored under nohup. A supervisor's SIGKILL afterwards loses nothing either;
+the jobs then wait for the lease to end, and none is to blame, for the worker says first that it is leaving.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from producer.processes.queued_signals import SAME_REQUEST_S
 from worker.delivery.marks import Marks
-from worker.stopping import SAME_REQUEST_S
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """Jobs that were in the hands of workers that died: they run beside others, or alone, or are found to be poison.
 
-The scripts count the deaths; see `worker.delivery.scripts.RECLAIM`. One death says little: most machines that vanish
-do so for reasons of their own. So a job is a suspect from the second on, and then each of its stages that can end a
-process runs alone, see `worker.stages`. It is poison when ``max_attempts`` workers died with it in hand, one of them
-while nothing but it ran; the image of a bulk job likewise, by itself.
+The scripts count the deaths; see `worker.delivery.scripts.RECLAIM`. One death says little: most machines that vanish do
+so for reasons of their own. So a job is a suspect from the second on, and then each of its stages that can end a
+process runs alone, see `worker.engine.stages`. It is poison when ``max_attempts`` workers died with it in hand, one of
+them while nothing but it ran; the image of a bulk job likewise, by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import redis
 
 from producer.contract import Queue
 from producer.errors import JobFailed
-from worker.cancel_scope import Suspect
+from worker.concurrency.cancel_scope import Suspect
 from worker.delivery.names import DeliveryKeys, field_of
 
 logger = logging.getLogger(__name__)

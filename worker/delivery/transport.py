@@ -19,19 +19,19 @@ from kombu.transport.virtual import Empty
 from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.encoding import bytes_to_str
 
+from producer.broker.dialling import CLASSES, connection_arguments
+from producer.broker.urls import Endpoint
 from producer.contract import queue_name, rung_name, taken_name
-from producer.redis_connections import CLASSES, connection_arguments
-from producer.redis_urls import Endpoint
+from worker.concurrency.fairness import FairOrder
 from worker.delivery.clock import elapsed_s
 from worker.delivery.dead_letters import arguments, malformed_record
 from worker.delivery.declaring import Declaring
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
-from worker.delivery.fairness import FairOrder
 from worker.delivery.held import acknowledge, give_back
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, TAKEN_HEADER, DeliveryKeys, new_tag
+from worker.delivery.outages import name_of
 from worker.delivery.scripts import BURY, POSTPONE, TAKE
-from worker.outages import name_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class AtomicChannel(Declaring):
     #: From the transport options: the queue prefix, and the name of this worker process.
     queue_prefix = ""
     worker_name = ""
-    #: The queues from which a message may be taken now; None: all. See `worker.consumer.ImageCredit`.
+    #: The queues from which a message may be taken now; None: all. See `worker.jobs.consumer.ImageCredit`.
     takes: frozenset[str] | None = None
     #: The beginning of the delivery tag of what Redis may be handing out, until that is noted among what is in hand: a
     #: large message is long under way, and is parsed before. Read by the lease's thread.

@@ -1,4 +1,4 @@
-"""One engine process per device, and the fronts that feed it: the `Engine` of `worker.engine_door` across processes.
+"""One engine process per device, and the fronts that feed it: `worker.engine.interface.Engine` across processes.
 
 A front is an ordinary worker without a model: it fetches, decodes, prepares, ranks and answers. The engine process
 holds the model and the device's threads, and batches what all fronts send. `remote` and `remote_model` are what a front

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from worker.engine_process.process import main
+from worker.engine_process.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main(sys.argv[1:]))

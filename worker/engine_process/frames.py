@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.batcher import Ride
+from worker.engine.batcher import Ride
 
 #: Bytes of payload, kind, number of the request.
 HEAD: Final = struct.Struct("<IBQ")
@@ -39,7 +39,7 @@ VECTOR_HEAD: Final = struct.Struct("<IddB")
 #: The fields of `State`.
 STATE_FRAME: Final = struct.Struct("<IdIdd")
 
-#: 512 prompts (`worker.labels.MAX_ASKED`) of 700 characters have 1.4 MB; whatever else is sent is small.
+#: 512 prompts (`worker.embeddings.of_labels.MAX_ASKED`) of 700 characters have 1.4 MB; whatever else is sent is small.
 MAX_REQUEST_BYTES: Final = 4 << 20
 #: A thousand times the largest vector of any family.
 MAX_ANSWER_BYTES: Final = 64 << 20
@@ -50,7 +50,7 @@ Frame = tuple[int, int, bytes]
 
 
 class State(NamedTuple):
-    """How an engine's device is; see the properties of `worker.engine_door.Engine`."""
+    """How an engine's device is; see the properties of `worker.engine.interface.Engine`."""
 
     waiting: int = 0
     busy_s: float = 0.0

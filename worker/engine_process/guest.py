@@ -13,14 +13,14 @@ from typing import Any, Final, Protocol
 
 from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
-from worker.batcher import BatcherClosed, Ride
+from worker.engine.batcher import BatcherClosed, Ride
 from worker.engine_process import frames
 from worker.engine_process.frames import Array, Nonsense, Outbox, frame, json_frame
 from worker.engine_process.memory import Layout, SlotMemory, new_memory
 from worker.engine_process.rides import ImageInSlot, PromptOfFront
 from worker.engine_process.terms import Terms
-from worker.logs import place_of
 from worker.model.interface import Prepared
+from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ MAX_SLOTS: Final = 4096
 #: Twice a template with a label in it (`producer.contract.labels`), of the widest characters.
 MAX_PROMPT_BYTES: Final = 8192
 #: Requests of one front that are not answered; it is not read from while it has more, and its images then wait behind
-#: its prompts: so this is more than a hundred jobs of `worker.labels.MAX_ASKED` new labels at once.
+#: its prompts: so this is more than a hundred jobs of `worker.embeddings.of_labels.MAX_ASKED` new labels at once.
 MAX_UNANSWERED: Final = 65_536
 #: From a front's connection to its first request; what connects and says nothing is let go.
 GREETING_S: Final = 10.0

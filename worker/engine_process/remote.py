@@ -13,16 +13,16 @@ from typing import Any, Final
 
 from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
-from worker.batcher import Ride
-from worker.cancel_scope import Cancelled, CancelScope
-from worker.engine_failures import too_late
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.engine.batcher import Ride
+from worker.engine.failures import too_late
 from worker.engine_process import frames
 from worker.engine_process.frames import Array, Nonsense, State
 from worker.engine_process.link import Link
 from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
 from worker.engine_process.terms import Terms
-from worker.logs import place_of
 from worker.model.interface import Prepared
+from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ SILENT_S: Final = 10.0
 
 
 class RemoteEngine:
-    """Implements `worker.engine_door.Engine`.
+    """Implements `worker.engine.interface.Engine`.
 
     While no engine runs everything waits. What a dead engine had not answered is asked of the next one, but for
     requests that were in hand at too many deaths, see `worker.engine_process.requests`.

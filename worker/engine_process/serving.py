@@ -13,13 +13,13 @@ from typing import Final
 
 from producer.contract import Queue
 from producer.errors import JobFailed
-from worker.batcher import Ride
-from worker.cancel_scope import CancelScope
-from worker.engine import LocalEngine
+from worker.concurrency.cancel_scope import CancelScope
+from worker.engine.batcher import Ride
+from worker.engine.local import LocalEngine
 from worker.engine_process.frames import Array, Nonsense, State
 from worker.engine_process.guest import Guest
 from worker.engine_process.memory import Layout, layout
-from worker.engine_process.suspects import OneByOne
+from worker.engine_process.one_by_one import OneByOne
 from worker.engine_process.terms import Terms
 from worker.model.interface import Prepared
 

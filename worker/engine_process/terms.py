@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from PIL import Image
 
+from worker.decoding.images import MAX_ASPECT_RATIO
 from worker.engine_process.memory import Layout, described, layout
-from worker.images import MAX_ASPECT_RATIO
 from worker.model.geometry import Geometry, geometry_of
 from worker.model.interface import Model, Scoring
 from worker.model.logits import Logits

@@ -8,9 +8,9 @@ from typing import Generic, Protocol, TypeVar
 
 from producer.contract import Queue
 from producer.errors import JobFailed
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
+from worker.concurrency.single_flight import SingleFlight
 from worker.fetch.failures import TOOK_TOO_LONG
-from worker.single_flight import SingleFlight
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from producer.contract import Queue
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.answer import Answer
 from worker.fetch.deadline import Watch, Watchdog

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 
 
 class Watch:

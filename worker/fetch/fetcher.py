@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 
 from producer.contract import Queue
 from producer.errors import JobFailed
-from worker.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch.address_policy import AddressPolicy, AllowedAddress
 from worker.fetch.body import finish_empty, finish_unchanged, read_body
 from worker.fetch.connection import Dialer

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from producer.contract import Queue
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.circuits import Circuits, Verdict
 from worker.fetch.failures import FetchFailed, unavailable
 from worker.fetch.slots import Slots

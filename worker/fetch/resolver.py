@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from producer.contract import Queue
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.failures import FetchFailed, timed_out
 from worker.fetch.slots import Slots

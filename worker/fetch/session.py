@@ -21,7 +21,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
 
 from producer.contract import Queue
-from worker.cancel_scope import CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.answer import Answer
 from worker.fetch.connection import Dialer, open_connection
 from worker.fetch.deadline import Watchdog

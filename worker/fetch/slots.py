@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from producer.contract import Queue
-from worker.budget import Budget
-from worker.cancel_scope import CancelScope
+from worker.concurrency.budget import Budget
+from worker.concurrency.cancel_scope import CancelScope
+from worker.concurrency.shares import of_places
 from worker.fetch.failures import unavailable
-from worker.shares import of_places
 
 _BUSY = "too many downloads from this host run already; try again later."
 

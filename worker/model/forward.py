@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import torch
 
 from worker.model.interface import DeviceLostError, ModelError, ModelOutOfMemoryError
-from worker.tracebacks import release_memory
+from worker.runtime.tracebacks import release_memory
 
 T = TypeVar("T")
 

@@ -24,9 +24,9 @@ from producer.errors import ERROR_CODES, JobFailed
 from tests.fetch.servers import Exchange, ScriptedServer
 from tests.fuzz.target import of_hypothesis
 from tests.images.memory_probe import peak_bytes
-from worker.embeddings import Embedding, KnownFile
+from worker.embeddings.of_images import Embedding, KnownFile
 from worker.fetch import Fetcher, parse_allow
-from worker.http_cache import CachingFetcher
+from worker.fetch.http_cache import CachingFetcher
 
 TIMEOUT_S = 0.3
 #: Beyond the deadline, for a machine that is busy with other things.

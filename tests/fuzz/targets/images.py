@@ -12,7 +12,7 @@ from PIL import Image
 from producer.errors import ERROR_CODES, JobFailed
 from tests.fuzz.target import Target
 from tests.images.files import PNG_SIGNATURE, encoded, photo
-from worker.images import MAX_ASPECT_RATIO, decode, prepare_pillow
+from worker.decoding.images import MAX_ASPECT_RATIO, decode, prepare_pillow
 
 #: Large enough for every seed, and for sizes that mutation makes of them; small enough to decode many a second.
 MAX_PIXELS = 1_000_000

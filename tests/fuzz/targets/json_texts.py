@@ -8,8 +8,8 @@ import math
 import re
 from collections.abc import Callable
 
+from producer.contract.strict_json import MAX_DEPTH, MAX_INTEGER_CHARACTERS, NotStrictJson, loads
 from tests.fuzz.target import Target
-from worker.strict_json import MAX_DEPTH, MAX_INTEGER_CHARACTERS, NotStrictJson, loads
 
 
 def is_json_for_python(text: str) -> bool:

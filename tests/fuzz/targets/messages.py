@@ -7,12 +7,12 @@ import json
 from datetime import UTC, datetime
 
 from producer.contract import CLASSIFY, SENT_AT_HEADER, ClassifyJob, ClassifyManyJob
-from producer.envelope import canonical_json, celery_message
 from producer.errors import InvalidJob
+from producer.messages.envelope import canonical_json, celery_message
 from tests.fuzz.target import Target
 from worker.delivery.envelope import read_envelope
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, LIFE_HEADER, TAKEN_HEADER
-from worker.messages import MAX_ID_CHARACTERS, Malformed, TaskMessage, read_message
+from worker.jobs.messages import MAX_ID_CHARACTERS, Malformed, TaskMessage, read_message
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 #: Places that are reached only through layers of JSON and base64, which mutation alone would break.

@@ -1,0 +1,1 @@
+"""``nameshot bulk``: a file of images in, a file of answers out."""

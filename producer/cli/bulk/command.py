@@ -1,0 +1,150 @@
+"""``nameshot bulk``: any number of images, one question, answers as JSONL; a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from producer.cli import options, output
+from producer.cli.bulk.input import BulkInput, Format, Record
+from producer.cli.connection import connect, used_up
+from producer.cli.usage import UsageError
+
+if TYPE_CHECKING:
+    from producer import BulkOutcome
+    from producer.cli.bulk.output import BulkOutput
+    from producer.embedded.home import UpInfo
+
+
+def bulk(
+    file: Annotated[
+        str, typer.Argument(help="Text, CSV, TSV or JSONL with the images' URLs; - is standard input.", metavar="FILE")
+    ],
+    label: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Where the answers go, as JSONL; else to standard output.", metavar="FILE"),
+    ] = None,
+    template: options.Template = None,
+    top_k: options.TopK = None,
+    timeout: options.Timeout = None,
+    queue: options.QueueName = "bulk",
+    file_format: Annotated[
+        Format, typer.Option("--format", help="What the input is; auto goes by its name, else by its first line.")
+    ] = "auto",
+    column: Annotated[
+        str | None,
+        typer.Option("--column", help="Column (name, or number from 1) or JSON key of the image.", metavar="NAME"),
+    ] = None,
+    ordered: Annotated[
+        bool,
+        typer.Option(
+            "--ordered",
+            help="Answer in the input's order. A slow image then holds up, in memory, the answers behind it.",
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run and may succeed now.")
+    ] = False,
+) -> int:
+    """Classify every image of a list, however long.
+
+    Run it again with the same -o, and it goes on where it stopped. Answers
+    come as they finish; each names its line of the input. Exits 1 when an image failed.
+    """
+    from producer.cli.bulk.output import BulkOutput, question_digest
+    from producer.processes.raised_signals import Stopped, stop_signals
+
+    labels = options.candidate_labels(label, labels_file)
+    if retry_failed and out is None:
+        raise UsageError("--retry-failed needs the file of an earlier run; name it with -o.")
+    if retry_failed and ordered:
+        raise UsageError("--retry-failed appends, so it cannot keep an order; leave out --ordered.")
+    options.check_question(labels, template, top_k, timeout)
+    source = BulkInput(file, file_format, column)
+    digest = question_digest(labels, options.templates(template), top_k)
+    try:
+        with stop_signals(), BulkOutput(out, digest, retry_failed=retry_failed) as answers:
+            arguments = {
+                "hypothesis_template": options.templates(template),
+                "top_k": top_k,
+                "timeout": timeout,
+                "queue": queue,
+                "ordered": ordered,
+            }
+            _run(source, labels, arguments, answers)
+            return 1 if answers.failed else 0
+    except Stopped as stopped:
+        if out is not None:
+            output.notice(f"nameshot: stopped; the same command goes on where it was ({out}).")
+        return 128 + stopped.signal_number
+
+
+def _run(source: BulkInput, labels: list[str], arguments: dict[str, Any], answers: BulkOutput) -> None:
+    from producer.cli.bulk.progress import Progress
+
+    under_way: dict[int, Record] = {}
+    with (
+        source.open() as text,
+        connect() as client,
+        Progress(source.count(), done=answers.succeeded + answers.failed) as progress,
+    ):
+        urls = _unanswered(source.records(text), answers, under_way, used_up(), ordered=arguments["ordered"])
+        # Closing the stream cancels what is under way, whatever ends this.
+        with contextlib.closing(client.classify_many(urls, labels, **arguments)) as stream:
+            for outcome in stream:
+                record = under_way.pop(outcome.index)
+                answers.write(record, _answer(record, outcome))
+                progress.advance(failed=not outcome.ok)
+        progress.summary(answers)
+
+
+def _unanswered(
+    records: Iterator[Record],
+    answers: BulkOutput,
+    under_way: dict[int, Record],
+    up: UpInfo | None,
+    *,
+    ordered: bool,
+) -> Iterator[str]:
+    """The URL of each record without an answer; notes the record under the URL's position."""
+    from producer.cli.bulk.output import BulkOutputError
+
+    position = 0
+    for record in records:
+        if answers.has(record):
+            if ordered and position:
+                raise BulkOutputError("the answers so far are not in the input's order; leave out --ordered.")
+            continue
+        under_way[position] = record
+        position += 1
+        yield _url(record, up)
+
+
+def _url(record: Record, up: UpInfo | None) -> str:
+    """What the worker is sent; for a record without an image, an empty text, which is refused in its turn."""
+    if up is None or "://" in record.image or not record.image:
+        return record.image
+    from producer.embedded.pictures import file_url
+
+    try:
+        return file_url(up.url, up.file_secret, Path(record.image))
+    except (OSError, ValueError):
+        return record.image
+
+
+def _answer(record: Record, outcome: BulkOutcome) -> dict[str, Any]:
+    if outcome.result is not None:
+        return {"result": outcome.result.to_json()}
+    if record.problem:
+        return {"error": {"code": "invalid_job", "message": f"{record.problem}.", "retryable": False}}
+    from producer.contract import error_to_json
+
+    if outcome.error is None:
+        raise ValueError("an outcome has neither a result nor an error")
+    return error_to_json(outcome.error)

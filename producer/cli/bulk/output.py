@@ -1,0 +1,212 @@
+"""The answers of a bulk run: a JSONL file that may be cut off anywhere and is continued by the next run.
+
+Each line is ``{"line", "url", "question", "result" | "error"}``. ``line`` is the record's line in the input,
+``question`` a digest of labels, template and top_k, so that answers to another question are never mixed in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from io import RawIOBase
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self
+
+from producer.cli.bulk.input import Record
+from producer.errors import NameshotError
+
+#: What a power cut may cost; a killed process loses nothing that was written.
+_SYNC_EVERY_S: Final = 1.0
+#: Every line of ours begins so; a torn one has at least a part of it.
+_BEGINNING: Final = b'{"line": '
+
+
+class BulkOutputError(NameshotError):
+    """The output file cannot be used, or does not belong to this input and question."""
+
+
+class BulkOutput:
+    """Appends answers, and knows which lines of the input have one already.
+
+    Args:
+        file: where the answers go; None is standard output, which starts afresh each time.
+        question: the digest that `question_digest` makes.
+        retry_failed: forget the answers that were errors worth trying again.
+
+    Raises:
+        BulkOutputError: the file is not ours, or another run writes to it.
+    """
+
+    def __init__(self, file: Path | None, question: str, *, retry_failed: bool = False) -> None:
+        self._question = question
+        self._name = str(file) if file is not None else "standard output"
+        # Eight bytes for each line of the input, so that a million lines take 8 MB.
+        self._answered = array("Q")
+        self.succeeded = 0
+        self.codes: Counter[str] = Counter()
+        self.retryable = 0
+        self._synced_at_s = time.monotonic()
+        self._is_on_disk = False
+        if file is None:
+            self._file: RawIOBase | BinaryIO = sys.stdout.buffer
+            return
+        try:
+            self._file = _open_locked(file)
+            try:
+                self._is_on_disk = file.is_file()
+                if self._is_on_disk:
+                    self._take_up(file, retry_failed=retry_failed)
+            except BaseException:
+                self._file.close()
+                raise
+        except OSError as error:
+            raise BulkOutputError(f"{file} cannot be used: {error.strerror}.") from None
+
+    @property
+    def failed(self) -> int:
+        """How many lines have an error for an answer."""
+        return self.codes.total()
+
+    def has(self, record: Record) -> bool:
+        """Whether this record has an answer already.
+
+        Raises:
+            BulkOutputError: it has one, for another image: the input has changed.
+        """
+        if record.line >= len(self._answered) or not self._answered[record.line]:
+            return False
+        if self._answered[record.line] != _digest(record.image):
+            raise BulkOutputError(
+                f"{self._name} answers another image in line {record.line} than the input has there; "
+                "write to another file with -o."
+            )
+        return True
+
+    def write(self, record: Record, answer: dict[str, Any]) -> None:
+        """Append one answer: ``{"result": …}`` or ``{"error": …}``."""
+        entry = {"line": record.line, "url": record.image, "question": self._question, **answer}
+        try:
+            # One write for the whole line, so that a kill leaves at most one torn line, at the end.
+            rest = json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n"
+            while rest:  # a disk that is nearly full takes a part
+                rest = rest[self._file.write(rest) :]
+            self._file.flush()
+            if self._is_on_disk and time.monotonic() - self._synced_at_s > _SYNC_EVERY_S:
+                os.fsync(self._file.fileno())
+                self._synced_at_s = time.monotonic()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise BulkOutputError(f"{self._name} cannot be written: {error.strerror}; run again to go on.") from None
+        self._note(record.line, record.image, answer)
+
+    def close(self) -> None:
+        """Bring everything to the disk and give up the lock."""
+        if self._file is sys.stdout.buffer:
+            return
+        if self._is_on_disk:
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _note(self, line: int, image: str, answer: dict[str, Any]) -> None:
+        if line >= len(self._answered):
+            missing = line + 1 - len(self._answered)
+            self._answered.frombytes(bytes(8 * (missing + len(self._answered) // 8)))
+        self._answered[line] = _digest(image)
+        if (error := answer.get("error")) is None:
+            self.succeeded += 1
+        else:
+            self.codes[error["code"]] += 1
+            self.retryable += bool(error["retryable"])
+
+    def _take_up(self, file: Path, *, retry_failed: bool) -> None:
+        """Learn what is answered. Nothing is changed before every line has proved to be ours."""
+        length = 0
+        forget = 0
+        for entry, raw in _entries(file):
+            if entry["question"] != self._question:
+                raise BulkOutputError(
+                    f"{self._name} holds answers for other labels, another template or another --top-k; "
+                    "write to another file with -o."
+                )
+            length += len(raw)
+            if retry_failed and _is_worth_another_try(entry):
+                forget += 1
+            else:
+                self._note(entry["line"], entry["url"], entry)
+        # What follows the last newline: the run before this one was killed in the middle of a line.
+        os.truncate(file, length)
+        if forget:
+            _write_anew(file)
+            self._file.close()
+            self._file = _open_locked(file)
+
+
+def question_digest(labels: list[str], template: str | list[str], top_k: int | None) -> str:
+    """A short name for one question; the order of the labels counts, since equal scores keep it."""
+    question = json.dumps([labels, template, top_k], ensure_ascii=True)
+    return hashlib.blake2b(question.encode(), digest_size=4).hexdigest()
+
+
+def _digest(image: str) -> int:
+    # Never 0, which stands for "no answer".
+    return int.from_bytes(hashlib.blake2b(image.encode(errors="replace"), digest_size=8).digest(), "big") or 1
+
+
+def _open_locked(file: Path) -> RawIOBase:
+    # Unbuffered: what could not be written must not be tried again when the file is closed.
+    opened = file.open("ab", buffering=0)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        opened.close()
+        raise BulkOutputError(
+            f"another `nameshot bulk` writes to {file} now; wait for it, or choose another -o."
+        ) from None
+    return opened
+
+
+def _entries(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Each complete line, read and as it stands; raises `BulkOutputError` for a line that is not ours."""
+    with file.open("rb") as lines:
+        for number, raw in enumerate(lines, 1):
+            if not raw.endswith(b"\n") and raw[: len(_BEGINNING)] == _BEGINNING[: len(raw)]:
+                return
+            try:
+                entry = json.loads(raw)
+                _ = (entry["line"] + 0, entry["url"] + "", entry["question"], entry.get("result") or entry["error"])
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                raise BulkOutputError(
+                    f"line {number} of {file} was not written by `nameshot bulk`; write to another file with -o."
+                ) from None
+            yield entry, raw
+
+
+def _is_worth_another_try(entry: dict[str, Any]) -> bool:
+    return "error" in entry and bool(entry["error"]["retryable"])
+
+
+def _write_anew(file: Path) -> None:
+    """Replace the file by one without the errors worth trying again, in one step."""
+    draft = file.with_name(file.name + ".draft")
+    try:
+        with draft.open("wb") as kept:
+            kept.writelines(raw for entry, raw in _entries(file) if not _is_worth_another_try(entry))
+            kept.flush()
+            os.fsync(kept.fileno())
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)

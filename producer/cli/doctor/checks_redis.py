@@ -1,0 +1,241 @@
+"""What the doctor asks of Redis: broker, result backend, queues, and the workers that listen."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from producer.cli.doctor.findings import Finding
+from producer.errors import NameshotError
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from producer.broker.urls import Endpoint
+    from producer.client.configuration import Configuration
+    from producer.embedded.home import UpInfo
+
+_TIMEOUT_S: Final = 2.0
+#: From here on a spike of waiting jobs may reach the limit before anybody looks.
+_MEMORY_WARNING: Final = 0.9
+#: Looking through all keys for lists that no worker serves: so long at most, some millions; so many are named.
+_SCAN_S: Final = 1.0
+_SCAN_COUNT: Final = 5_000
+_MOST_NAMED: Final = 5
+
+
+def redis(up: UpInfo | None) -> Iterator[Finding]:
+    """Everything that needs Redis; one finding for each server that cannot be reached."""
+    from producer.client.configuration import configure
+    from producer.contract import queue_name, rung_name
+
+    try:
+        configuration = configure(
+            broker_url=up.broker_url if up else None,
+            result_backend=up.result_backend if up else None,
+            queue_prefix=os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix) if up else None,
+            result_ttl=None,
+            max_queue=None,
+        )
+    except NameshotError as error:
+        yield Finding("settings", "broken", str(error), "correct the variable")
+        return
+    waits_at = rung_name(queue_name(configuration.queue_prefix, "default"))
+    broker = _server("broker", configuration.broker, waits_at=waits_at)
+    yield broker
+    if broker.state == "ok":
+        yield from _keeping(configuration.broker)
+    yield _server("result backend", configuration.results)
+    if broker.state == "ok":
+        yield from _queues(configuration)
+
+
+def _connect(endpoint: Endpoint) -> Redis:
+    from producer.broker.dialling import connect
+
+    timeouts = {"socket_connect_timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S}
+    options = {**timeouts, "client_name": "nameshot", "protocol": 2}  # which an old server speaks too
+    return connect(endpoint, **{**options, **endpoint.arguments})
+
+
+def _server(subject: str, endpoint: Endpoint, *, waits_at: str | None = None) -> Finding:
+    """What answers there.
+
+    Args:
+        subject: what it is to us.
+        endpoint: where.
+        waits_at: a list at which workers wait for jobs, if this is where they do.
+    """
+    from redis import RedisError
+
+    from producer.broker.failures import unavailable
+    from producer.broker.servers import what_is_wrong
+    from producer.cli.connection import is_configured
+
+    try:
+        with _connect(endpoint) as server:
+            server.ping()
+            began_s = time.perf_counter()
+            server.ping()
+            took_ms = 1000 * (time.perf_counter() - began_s)
+            info: dict[str, Any] = server.info("server") | server.info("replication")
+            wrong = what_is_wrong(info, endpoint) or (waits_at and _cannot_wait(server, waits_at, endpoint))
+    except (RedisError, OSError) as error:
+        advice = "" if is_configured() else "without a Redis of your own, run `nameshot up` in another terminal"
+        return Finding(subject, "broken", unavailable(error, endpoint), advice)
+    if wrong:
+        return Finding(subject, "broken", wrong)
+    if info.get("role") == "slave":
+        return Finding(
+            subject, "broken", f"{endpoint.shown} is a read-only replica", f"set {endpoint.variable} to the primary"
+        )
+    version = info.get("valkey_version") or info.get("redis_version")
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    return Finding(subject, "ok", f"{endpoint.shown}: {name} {version}, answers in {took_ms:.1f} ms")
+
+
+def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None:
+    from redis.exceptions import NoPermissionError
+
+    from producer.broker.servers import cannot_hear, cannot_wait
+
+    try:
+        server.script_exists("0" * 40)
+    except NoPermissionError:
+        is_a_worker = False  # of our roles only the worker's may ask for scripts
+    else:
+        is_a_worker = True
+    wrong = cannot_wait(server, waits_at, endpoint, as_a_worker=is_a_worker)
+    return wrong or (cannot_hear(server, endpoint) if is_a_worker else None)
+
+
+def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
+    """Whether the broker keeps what it has taken, when memory runs out and when it restarts."""
+    with _connect(endpoint) as server:
+        memory: dict[str, Any] = server.info("memory")
+        persistence: dict[str, Any] = server.info("persistence")
+    limit, used, policy = memory["maxmemory"], memory["used_memory"], memory["maxmemory_policy"]
+    if policy != "noeviction":
+        yield Finding(
+            "memory",
+            "broken" if limit else "warning",
+            f"maxmemory-policy is {policy}: Redis would drop waiting jobs when memory is short",
+            "set maxmemory-policy to noeviction",
+        )
+    elif limit and used > _MEMORY_WARNING * limit:
+        yield Finding("memory", "warning", f"{used / limit:.0%} of maxmemory is in use", "enlarge it, or add workers")
+    else:
+        yield Finding("memory", "ok", f"{used / 1e6:,.0f} MB in use, nothing is ever evicted")
+    if persistence["aof_enabled"]:
+        state = persistence.get("aof_last_write_status", "ok")
+        if state == "ok":
+            yield Finding("persistence", "ok", "append-only file: a restart of Redis loses at most a second")
+        else:
+            yield Finding(
+                "persistence", "broken", f"the last write of the append-only file: {state}", "look at Redis's disk"
+            )
+    else:
+        yield Finding(
+            "persistence",
+            "warning",
+            "no append-only file: a restart of Redis loses waiting jobs and answers",
+            "set appendonly to yes",
+        )
+
+
+def _queues(configuration: Configuration) -> Iterator[Finding]:
+    from redis import RedisError
+
+    from producer.broker.failures import unavailable
+    from producer.client.blocking import Client
+    from producer.contract import QUEUES
+
+    prefix = configuration.queue_prefix
+    try:
+        with (
+            Client(configuration.broker.url, configuration.results.url, queue_prefix=prefix) as client,
+            _connect(configuration.broker) as server,
+        ):
+            backlog = client.backlog()
+            living = _living_workers(server, prefix)
+            strange = _lists_that_no_worker_serves(server, prefix)
+    except NameshotError as error:
+        yield Finding("queues", "broken", str(error))
+        return
+    except RedisError as error:
+        yield Finding("queues", "broken", unavailable(error, configuration.broker))
+        return
+    text = f"waiting messages: {', '.join(f'{name} {backlog.waiting[name]:,}' for name in QUEUES)}"
+    text += f"; with workers: {backlog.in_hand:,}"
+    if backlog.in_dead_hands:
+        text += f"; in the hands of dead workers: {backlog.in_dead_hands:,}"
+    if backlog.postponed:
+        text += f"; postponed: {backlog.postponed:,}"
+    numbers = backlog.to_json()
+    full = [name for name in QUEUES if backlog.waiting[name] >= configuration.max_queue]
+    if full:
+        advice = f"{full[0]} is full (NAMESHOT_MAX_QUEUE): add workers"
+        yield Finding("queues", "broken", text, advice, numbers)
+    else:
+        yield Finding("queues", "ok", text, numbers=numbers)
+    for name in strange:
+        yield Finding(
+            "queues",
+            "warning",
+            f"messages wait in the list {name!r}, which no worker serves",
+            "send to the queues by their own names: without global_keyprefix, and with priority_steps from 0 to 9",
+        )
+    if living:
+        places = sorted(state.partition(": ")[0] for state in living.values())
+        yield Finding("workers", "ok", f"{len(living)} running: {', '.join(places)}")
+        for ailing in sorted(state for state in living.values() if ": " in state):
+            yield Finding("workers", "broken", ailing, "if it hangs, it ends itself in a while; see its log")
+    else:
+        yield Finding(
+            "workers",
+            "broken",
+            f"no worker takes jobs from {prefix}.*",
+            "start one: `nameshot worker`, or `nameshot up` to try things out",
+        )
+
+
+def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
+    """Lists that a plain Celery client meant for one of our queues: under a key prefix, or with a priority of its own.
+
+    Only where the user may look through all keys: of the roles, the worker's.
+    """
+    from redis.exceptions import NoPermissionError
+
+    from producer.contract import QUEUES, queue_name, rung_name, step_names
+
+    queues = [queue_name(prefix, queue) for queue in QUEUES]
+    served = {name for queue in queues for name in (queue, rung_name(queue), *step_names(queue))}
+    meant = re.compile(f"({'|'.join(map(re.escape, queues))})(\\W*[0-9]+)?$")
+    found: set[str] = set()
+    cursor, deadline_s = 0, time.monotonic() + _SCAN_S
+    try:
+        while time.monotonic() < deadline_s:
+            cursor, keys = server.scan(cursor, match=f"*{prefix}.*", count=_SCAN_COUNT, _type="list")
+            names = {_text(key) for key in keys}
+            found |= {name for name in names - served if meant.search(name)}
+            if not cursor:
+                break
+    except NoPermissionError:
+        return []
+    return sorted(found)[:_MOST_NAMED]
+
+
+def _living_workers(server: Redis, prefix: str) -> dict[str, str]:
+    """What each worker's lease says, by its name; those whose lease has ended are left out."""
+    from producer.contract import lease_key, workers_key
+
+    names = [_text(name) for name in server.smembers(workers_key(prefix))]
+    leases = server.mget([lease_key(prefix, name) for name in names]) if names else []
+    return {name: _text(where) for name, where in zip(names, leases, strict=True) if where is not None}
+
+
+def _text(value: Any) -> str:
+    return bytes(value).decode(errors="replace")

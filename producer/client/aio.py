@@ -1,0 +1,215 @@
+"""The client for asyncio programs: the same methods as coroutines and async iterators."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from typing import TYPE_CHECKING, Self
+
+from producer.client.aio_bulk import run_bulk
+from producer.client.configuration import configure
+from producer.client.jobs import AsyncJob, answer_in, check_wait, existing, timed_out
+from producer.client.portions import BulkOutcome, BulkPlan, check_many
+from producer.contract import DEFAULT_TEMPLATE, Queue, Result
+from producer.messages.submission import JobLike, Submission, Templates, check_job_id
+from producer.operations.answers import Answer
+from producer.operations.backlog import Backlog, backlog, queue_depths
+from producer.operations.ending import cancel, forget
+from producer.operations.standing import glance, look_up, position
+from producer.operations.submitting import submit
+
+if TYPE_CHECKING:
+    from producer.client.aio_links import LinkOfEachLoop
+
+
+class AsyncClient:
+    """As `Client`, for asyncio; it never blocks the event loop, and any number of tasks may share one.
+
+    ::
+
+        async with AsyncClient() as client:
+            job = await client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
+            print((await job.result(timeout=30)).best)
+
+    Arguments and errors are those of `Client`. Thousands of jobs can be awaited at once over one connection. In a
+    second event loop, that of a second ``asyncio.run`` or of another thread, it has further connections.
+    """
+
+    def __init__(
+        self,
+        broker_url: str | None = None,
+        result_backend: str | None = None,
+        *,
+        result_ttl: int | None = None,
+        queue_prefix: str | None = None,
+        max_queue: int | None = None,
+    ) -> None:
+        # As in `Client`: importing the package stays cheap.
+        from producer.client.aio_links import LinkOfEachLoop
+
+        self._config = config = configure(
+            broker_url=broker_url,
+            result_backend=result_backend,
+            result_ttl=result_ttl,
+            queue_prefix=queue_prefix,
+            max_queue=max_queue,
+        )
+        self._desk = config.desk
+        self._link: LinkOfEachLoop = LinkOfEachLoop(config)
+
+    async def submit(
+        self,
+        url: str,
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the download's, in the worker
+        job_id: str | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "default",
+    ) -> AsyncJob:
+        """As `Client.submit`."""
+        async with await self._link.writing():
+            submission = self._desk.single(
+                url,
+                labels,
+                hypothesis_template=hypothesis_template,
+                top_k=top_k,
+                timeout=timeout,
+                job_id=job_id,
+                expires_in=expires_in,
+                queue=queue,
+            )
+            return (await self._submit([submission]))[0]
+
+    async def classify(
+        self,
+        url: str,
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+        job_id: str | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "default",
+        result_timeout: float | None = None,
+    ) -> Result:
+        """As `Client.classify`."""
+        check_wait(result_timeout, "result_timeout")
+        job = await self.submit(
+            url,
+            labels,
+            hypothesis_template=hypothesis_template,
+            top_k=top_k,
+            timeout=timeout,
+            job_id=job_id,
+            expires_in=expires_in,
+            queue=queue,
+        )
+        return await job.result(result_timeout)
+
+    async def submit_many(self, jobs: Iterable[JobLike]) -> list[AsyncJob]:
+        """As `Client.submit_many`."""
+        handles: list[AsyncJob] = []
+        for submissions, refusal in self._desk.chunks(jobs):
+            handles += await self._submit(submissions, before=len(handles))
+            if refusal is not None:
+                raise refusal
+        return handles
+
+    def classify_many(
+        self,
+        urls: Iterable[str] | AsyncIterable[str],
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "bulk",
+        images_per_message: int = 32,
+        in_flight: int = 64,
+        ordered: bool = False,
+    ) -> AsyncGenerator[BulkOutcome, None]:
+        """As `Client.classify_many`; ``urls`` may be an async iterable too.
+
+        A plain iterable is read in the event loop, so it should not block. To leave early, wrap the stream in
+        ``contextlib.aclosing``: what is under way is cancelled when the generator is closed.
+        """
+        check_many(urls)
+        plan = BulkPlan.checked(
+            self._desk,
+            labels,
+            hypothesis_template=hypothesis_template,
+            top_k=top_k,
+            timeout=timeout,
+            expires_in=expires_in,
+            queue=queue,
+            images_per_message=images_per_message,
+            in_flight=in_flight,
+            ordered=ordered,
+        )
+        return run_bulk(plan, urls, submit=self._submit, wait=self._link.wait, cancel=self.cancel)
+
+    def job(self, job_id: str) -> AsyncJob:
+        """As `Client.job`."""
+        return AsyncJob(check_job_id(job_id), self)
+
+    async def look_up(self, job_id: str) -> Answer:
+        """As `Client.look_up`."""
+        return (await self._link.run(look_up(self._config.queue_prefix, [job_id])))[job_id]
+
+    async def wait_for(self, job_id: str, timeout: float | None) -> Answer:  # noqa: ASYNC109
+        """As `Client.wait_for`."""
+        timeout = check_wait(timeout)
+        until_s = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        seen = await self._link.run(glance(self._config.queue_prefix, [job_id]))
+        if (answer := answer_in(seen, job_id, timeout)) is None:
+            try:
+                async with asyncio.timeout_at(until_s):
+                    answer = await self._link.wait(job_id)
+            except TimeoutError:
+                raise timed_out(job_id, timeout) from None
+        return existing(answer, job_id)
+
+    async def cancel(self, job_id: str) -> bool:
+        """As `Client.cancel`."""
+        return await self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+
+    async def forget(self, job_id: str) -> bool:
+        """As `Client.forget`."""
+        job_id = check_job_id(job_id)
+        return await self._link.run(forget(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+
+    async def position(self, job_id: str) -> int | None:
+        """As `Client.position`."""
+        return await self._link.run(position(self._config.queue_prefix, job_id))
+
+    async def backlog(self) -> Backlog:
+        """As `Client.backlog`."""
+        return await self._link.run(backlog(self._config.queue_prefix))
+
+    async def queue_depths(self) -> dict[Queue, int]:
+        """As `Client.queue_depths`."""
+        return await self._link.run(queue_depths(self._config.queue_prefix))
+
+    async def close(self) -> None:
+        """Close every connection of this event loop. Tasks that still wait get `BrokerUnavailable`."""
+        await self._link.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
+
+    async def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[AsyncJob]:
+        config = self._config
+        operation = submit(config.queue_prefix, submissions, max_queue=config.max_queue, submitted_before=before)
+        done = await self._link.run(operation)
+        return [AsyncJob(sent.job_id, self, each.is_new) for sent, each in zip(submissions, done, strict=True)]

@@ -1,0 +1,53 @@
+"""A client's arguments and the environment, read once, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from producer.broker.urls import Endpoint, endpoint
+from producer.messages.submission import Desk
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What both clients need to know."""
+
+    broker: Endpoint
+    results: Endpoint
+    queue_prefix: str
+    result_ttl_s: int
+    max_queue: int
+
+    @property
+    def desk(self) -> Desk:
+        """Where this client's messages are written."""
+        return Desk(self.queue_prefix, self.result_ttl_s)
+
+
+def configure(
+    *,
+    broker_url: str | None,
+    result_backend: str | None,
+    result_ttl: int | None,
+    queue_prefix: str | None,
+    max_queue: int | None,
+) -> Configuration:
+    """Read the environment for what is None; raises `SettingsError`."""
+    # Here, and not above: pydantic-settings alone costs more than the rest of `import producer`.
+    from producer.settings import ProducerSettings, read_settings
+
+    settings = read_settings(
+        ProducerSettings,
+        broker_url=broker_url,
+        result_backend=result_backend,
+        result_ttl=result_ttl,
+        queue_prefix=queue_prefix,
+        max_queue=max_queue,
+    )
+    return Configuration(
+        broker=endpoint(settings.broker_url, "NAMESHOT_BROKER_URL"),
+        results=endpoint(settings.result_backend, "NAMESHOT_RESULT_BACKEND"),
+        queue_prefix=settings.queue_prefix,
+        result_ttl_s=settings.result_ttl,
+        max_queue=settings.max_queue,
+    )

@@ -1,0 +1,1 @@
+"""From a caller's arguments to the bytes of one queue message."""

@@ -1,0 +1,225 @@
+"""From a caller's arguments to a message that may be sent any number of times and is queued once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Final
+from uuid import uuid4
+
+from producer.contract import (
+    CLASSIFY,
+    CLASSIFY_MANY,
+    QUEUES,
+    ClassifyJob,
+    Queue,
+    check_url_shape,
+    claim_key,
+    place_key,
+    queue_name,
+    shown_number,
+)
+from producer.contract.labels import DEFAULT_TEMPLATE
+from producer.errors import InvalidJob
+from producer.messages.envelope import celery_message
+from producer.messages.forms import Form, form_of_one
+
+Templates = str | Sequence[str]
+#: What `submit_many` takes: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
+JobLike = tuple[str, Sequence[str]] | Mapping[str, Any] | ClassifyJob
+
+#: How long an unanswered job may wait in its queue before its id could be used for something else.
+LONGEST_WAIT_S: Final = 7 * 86_400
+#: Far above any use; keeps the expiry inside what a date can hold.
+MAX_EXPIRES_IN_S: Final = 366 * 86_400.0
+
+#: Messages in one atomic script: Redis serves nobody else for about a millisecond.
+CHUNK: Final = 100
+#: Of their texts, a few more at most: messages with a thousand labels come in smaller chunks, so that the first is on
+#: its way before the last is written.
+CHUNK_CHARACTERS: Final = 300_000
+
+#: What our clients take for an id, and thus claim.
+CLAIMED_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_SUBMIT_ARGUMENTS: Final = (
+    "url",
+    "labels",
+    "hypothesis_template",
+    "top_k",
+    "timeout",
+    "job_id",
+    "expires_in",
+    "queue",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One message, and what claims its id.
+
+    Attributes:
+        fingerprint: the digest of the task's name and arguments; queue and expiry do not count.
+        claim_ttl_s: how long the id stays taken while there is no answer.
+        life: as no other message has it; it is in the message too.
+    """
+
+    job_id: str
+    queue: Queue
+    list_name: str
+    claim_name: str
+    place_name: str
+    fingerprint: str
+    claim_ttl_s: int
+    life: str
+    message: str = field(repr=False)
+
+
+def fingerprint(task: str | None, payload: str) -> str:
+    """The digest by which an id stands for one task and its arguments."""
+    return hashlib.sha256(f"{task}\n{payload}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Checks arguments and writes messages; sends nothing."""
+
+    queue_prefix: str
+    result_ttl_s: int
+
+    def single(
+        self,
+        url: str,
+        labels: Sequence[str],
+        *,
+        hypothesis_template: Templates = DEFAULT_TEMPLATE,
+        top_k: int | None = None,
+        timeout: float | None = None,
+        job_id: str | None = None,
+        expires_in: float | None = None,
+        queue: Queue = "default",
+    ) -> Submission:
+        """The message of one image; raises `InvalidJob`."""
+        url = check_url_shape(url)
+        kwargs_json = form_of_one(labels, hypothesis_template, top_k, timeout).filled(url)
+        return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
+
+    def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], Exception | None]]:
+        """The messages of many jobs, some at a time.
+
+        After a bad one come those before it, and why, and the end; likewise when ``jobs`` itself raises.
+        """
+        chunk: list[Submission] = []
+        characters = 0
+        source = iter(jobs)
+        for position in count():
+            try:
+                job = next(source)
+            except StopIteration:
+                break
+            except Exception as error:
+                yield chunk, error
+                return
+            try:
+                chunk.append(self.single(**_arguments(job)))
+            except InvalidJob as error:
+                yield chunk, InvalidJob(f"jobs[{position}]: {error} The jobs before it were queued.")
+                return
+            characters += len(chunk[-1].message)
+            if len(chunk) == CHUNK or characters >= CHUNK_CHARACTERS:
+                yield chunk, None
+                chunk, characters = [], 0
+        yield chunk, None
+
+    def bulk(
+        self, images: list[str], form: Form, *, expires_in: float | None, queue: Queue, job_id: str | None = None
+    ) -> Submission:
+        """The message of several images that share one question, all checked before."""
+        return self._write(CLASSIFY_MANY, form.filled(images), job_id=job_id, expires_in=expires_in, queue=queue)
+
+    def _write(
+        self, task: str, kwargs_json: str, *, job_id: str | None, expires_in: float | None, queue: Queue
+    ) -> Submission:
+        """The message of any task of ours; raises `InvalidJob` for what is not a task argument."""
+        unique = str(uuid4())
+        job_id = unique if job_id is None else check_job_id(job_id)
+        list_name = queue_name(self.queue_prefix, check_queue(queue))
+        sent_at_s = time.time()
+        expires_at = None
+        if expires_in is not None:
+            expires_in = check_expires_in(expires_in)
+            expires_at = datetime.fromtimestamp(sent_at_s, UTC) + timedelta(seconds=expires_in)
+        return Submission(
+            job_id=job_id,
+            queue=queue,
+            list_name=list_name,
+            claim_name=claim_key(self.queue_prefix, job_id),
+            place_name=place_key(self.queue_prefix, job_id),
+            fingerprint=fingerprint(task, kwargs_json),
+            claim_ttl_s=self.result_ttl_s + math.ceil(max(LONGEST_WAIT_S, expires_in or 0)),
+            life=unique,
+            message=celery_message(
+                task=task,
+                job_id=job_id,
+                delivery_tag=unique,
+                kwargs_json=kwargs_json,
+                queue=list_name,
+                sent_at_s=sent_at_s,
+                expires_at=expires_at,
+            ),
+        )
+
+
+def check_job_id(job_id: object, name: str = "job_id") -> str:
+    """Return the id, or raise `InvalidJob`, which calls it by that name."""
+    if not isinstance(job_id, str) or not CLAIMED_ID.fullmatch(job_id):
+        raise InvalidJob(f"{name} must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
+    return job_id
+
+
+def check_queue(queue: Queue) -> Queue:
+    """Return the queue's short name, or raise `InvalidJob`."""
+    if queue not in QUEUES:
+        raise InvalidJob(f"queue must be one of {', '.join(QUEUES)}, not {str(queue)[:50]!r}.")
+    return queue
+
+
+def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
+    """Return the seconds, or raise `InvalidJob`, which calls them by that name."""
+    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
+        raise InvalidJob(f"{name} must be a number of seconds or None, not {type(expires_in).__name__}.")
+    if not 0 < expires_in <= MAX_EXPIRES_IN_S:
+        raise InvalidJob(
+            f"{name} must be more than 0 and at most {MAX_EXPIRES_IN_S:,.0f} s, not {shown_number(expires_in)}."
+        )
+    return float(expires_in)
+
+
+def _arguments(job: JobLike) -> dict[str, Any]:
+    """The arguments of `Desk.single` that stand for one item of `submit_many`."""
+    if isinstance(job, ClassifyJob):
+        question = job.question
+        return {
+            "url": job.image,
+            "labels": question.candidate_labels,
+            "hypothesis_template": question.templates,
+            "top_k": question.top_k,
+            "timeout": question.timeout_s,
+        }
+    if isinstance(job, Mapping):
+        if unknown := sorted(str(name) for name in job if name not in _SUBMIT_ARGUMENTS):
+            raise InvalidJob(f"unknown argument {unknown[0][:50]!r}; known are {', '.join(_SUBMIT_ARGUMENTS)}.")
+        for name in ("url", "labels"):
+            if name not in job:
+                raise InvalidJob(f"the argument {name} is missing.")
+        return dict(job)
+    if isinstance(job, tuple) and len(job) == 2:
+        return {"url": job[0], "labels": job[1]}
+    raise InvalidJob(
+        f"each job must be (url, labels), a mapping of submit's arguments or a ClassifyJob, not {type(job).__name__}."
+    )

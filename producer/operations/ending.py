@@ -1,0 +1,84 @@
+"""Ending a job from outside: cancelling what has no answer, and forgetting what has one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from producer.contract import answer_key, cancel_channel, claim_key, forget_key, forgotten_key, place_key
+from producer.messages.submission import LONGEST_WAIT_S
+from producer.operations.answers import FIRST_ANSWER_WINS, cancelled_meta
+from producer.operations.exchanges import Call, Operation, Together, not_found
+from producer.operations.forgetting import forget_answered, forget_lost, server_time_us
+from producer.operations.standing import Standing, examine
+from producer.operations.submitting import FROZEN_S
+
+#: How often another program may change a job while it is forgotten; more is no accident.
+MOST_TRIES: Final = 5
+
+#: Frees an id, unless it was submitted again meanwhile, and has workers remove what is left of its message.
+#: KEYS: the claim, the place, what is to be forgotten. ARGV: the claim and the place as they were seen, empty where
+#: there was none; then what is to be forgotten.
+_FREE: Final = """
+if (redis.call('GET', KEYS[1]) or '') == ARGV[1] and (redis.call('GET', KEYS[2]) or '') == ARGV[2] then
+  redis.call('DEL', KEYS[1], KEYS[2])
+end
+for i = 3, #ARGV do redis.call('LPUSH', KEYS[3], ARGV[i]) end
+"""
+
+
+def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
+    """Answer the job as cancelled unless it has an answer; tell the workers. Returns whether it took effect.
+
+    Raises:
+        JobNotFound: the job is ``unknown``.
+    """
+    standing = (yield from examine(prefix, [job_id]))[job_id]
+    if standing.answer.is_terminal:
+        return False
+    if standing.is_lost:
+        raise not_found(job_id)
+    keys = (answer_key(job_id), forgotten_key(job_id))
+    arguments = (cancelled_meta(job_id), result_ttl_s, standing.life, "")
+    if (yield Call("results", ("EVAL", FIRST_ANSWER_WINS, len(keys), *keys, *arguments))) <= 0:
+        return False
+    done = f" Job {job_id} is cancelled, but a worker that runs it may not have been told."
+    yield Call("broker", ("PUBLISH", cancel_channel(prefix), job_id), if_failed=done)
+    claim, place = claim_key(prefix, job_id), place_key(prefix, job_id)
+    yield Together("broker", (("EXPIRE", claim, result_ttl_s), ("EXPIRE", place, result_ttl_s)), if_failed=done)
+    return True
+
+
+def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
+    """Free the id of a job that is answered or lost. Returns whether there was anything to free.
+
+    The answer goes first: an id that is claimed and has neither message nor answer is free for the next submission. So
+    a program that dies in between leaves nothing to mend, and the whole may be repeated.
+    """
+    keep_s = LONGEST_WAIT_S + FROZEN_S + result_ttl_s
+    for _ in range(MOST_TRIES):
+        standing = (yield from examine(prefix, [job_id]))[job_id]
+        if standing.answer.is_terminal:
+            claim, place = yield Call("broker", ("MGET", claim_key(prefix, job_id), place_key(prefix, job_id)))
+            standing = Standing(standing.answer, claim, place)
+            lives = yield from forget_answered(job_id, standing.life, keep_s=keep_s)
+        else:
+            if not standing.is_lost or standing.claim is None:
+                return False
+            since_us = yield from server_time_us()
+            standing = (yield from examine(prefix, [job_id]))[job_id]
+            if not standing.is_lost:
+                continue
+            lives = yield from forget_lost(job_id, standing.life, since_us, keep_s=keep_s)
+        if lives is not None:
+            yield from _free(prefix, job_id, standing, lives)
+            return True
+    return False
+
+
+def _free(prefix: str, job_id: str, standing: Standing, lives: Sequence[str]) -> Operation[None]:
+    left = [f"{job_id} {life}" for life in lives] or [f"{job_id} "]
+    keys = (claim_key(prefix, job_id), place_key(prefix, job_id), forget_key(prefix))
+    half_done = f" The answer of job {job_id} is forgotten; do it again to be sure that its id is free."
+    seen = (standing.claim or b"", standing.place or b"")
+    yield Call("broker", ("EVAL", _FREE, len(keys), *keys, *seen, *left), if_failed=half_done)

@@ -1,0 +1,77 @@
+"""What the result backend is told of an id that is freed: which messages of it must not answer any more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from producer.contract import answer_key, forgotten_key
+from producer.operations.answers import ANY_LIFE
+from producer.operations.exchanges import Call, Operation
+
+#: Deletes what stands for a job, and keeps its messages, which may be delivered again, or be in the hands of a worker
+#: that is frozen, from answering under this id.
+#: KEYS: the answer, what is forgotten. ARGV: for how many seconds, the life of the message in the broker, empty where
+#: that is not known; for a job that was lost, since when that is known, in microseconds of this server's clock, and
+#: empty for one that has its answer; `ANY_LIFE`.
+#: Returns the lives that were found, or nil where what stands there is not as the caller has seen it.
+#: With a terminal answer there, whatever was taken before this moment was taken for that job. Without one a message
+#: that was taken since the caller looked is of a new job, and what has begun may be of it.
+_FORGET_ANSWER: Final = """
+local standing = redis.call('GET', KEYS[1])
+local readable, meta = pcall(cjson.decode, standing or '')
+if not readable or type(meta) ~= 'table' then meta = {} end
+local is_open = type(meta.status) == 'string'
+  and meta.status ~= 'SUCCESS' and meta.status ~= 'FAILURE' and meta.status ~= 'REVOKED'
+if ARGV[3] == '' and (not standing or is_open) then return end
+if ARGV[3] ~= '' and standing and not is_open then return end
+local life, its_life = ARGV[2], type(meta.life) == 'string' and meta.life or ''
+local now = redis.call('TIME')
+local now_us = now[1] * 1000000 + now[2]
+local since = tonumber(ARGV[3]) or now_us
+local lives = {}
+if life ~= '' then lives[1] = life end
+local is_another = its_life ~= '' and its_life ~= life
+if is_another and ARGV[3] == '' then lives[#lives + 1] = its_life end
+if not is_another or ARGV[3] == '' then redis.call('DEL', KEYS[1]) end
+local too_old = string.format('%.0f', now_us - ARGV[1] * 1000000)
+if type(redis.pcall('ZREMRANGEBYSCORE', KEYS[2], '-inf', too_old)) == 'table' then
+  redis.call('DEL', KEYS[2])  -- it was no sorted set
+end
+local score = string.format('%.0f', since)
+for _, member in ipairs({'', lives[1] or ARGV[4], lives[2]}) do
+  redis.call('ZADD', KEYS[2], 'GT', score, member)
+end
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+return lives
+"""
+
+
+def forget_answered(job_id: str, life: str, *, keep_s: int) -> Operation[list[str] | None]:
+    """Delete a job's answer, and keep its messages from answering. Returns their lives; None where there is no answer.
+
+    Args:
+        life: by which its message is told from others, as its place has it; empty where that is not known.
+        keep_s: how long a message of it may be somewhere.
+    """
+    return (yield from _forget(job_id, life, "", keep_s))
+
+
+def forget_lost(job_id: str, life: str, since_us: int, *, keep_s: int) -> Operation[list[str] | None]:
+    """Likewise, for a job that has none; None where one has come.
+
+    Args:
+        since_us: what `server_time_us` said before the job was found to be lost.
+    """
+    return (yield from _forget(job_id, life, since_us, keep_s))
+
+
+def server_time_us() -> Operation[int]:
+    """What the clock of the result backend says."""
+    seconds, microseconds = yield Call("results", ("TIME",))
+    return int(seconds) * 1_000_000 + int(microseconds)
+
+
+def _forget(job_id: str, life: str, since_us: int | str, keep_s: int) -> Operation[list[str] | None]:
+    keys = (answer_key(job_id), forgotten_key(job_id))
+    lives = yield Call("results", ("EVAL", _FORGET_ANSWER, len(keys), *keys, keep_s, life, since_us, ANY_LIFE))
+    return None if lives is None else [each.decode(errors="replace") for each in lives]

@@ -1,0 +1,257 @@
+"""Submitting: each new id is claimed and its message queued in one step, and an id whose job is lost is queued anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from producer.contract import Queue, queue_name, rung_name, step_names, taken_name
+from producer.errors import JobConflict, QueueFull
+from producer.messages.submission import Submission
+from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full
+from producer.operations.forgetting import forget_lost, server_time_us
+from producer.operations.standing import Standing, examine
+
+#: Beyond the life of its claim, a lost message may be for so long in the hands of a worker that is frozen.
+FROZEN_S: Final = 86_400
+
+#: What both scripts know of a queue: its list, that of what has rung, its counter and its 18 priority steps, in
+#: `QUEUE_KEYS` from the first key on. All of it is read before the first write, so that a key of a wrong type is found
+#: before anything is claimed. The steps wait behind the list: they count for its limit and not for its numbers.
+OPEN_QUEUE: Final = """
+local function open(first)
+  local queue = {list = KEYS[first], taken = tonumber(redis.call('GET', KEYS[first + 2]) or 0) or 0, steps = 0}
+  queue.ahead = redis.call('LLEN', queue.list) + redis.call('LLEN', KEYS[first + 1])
+  if redis.call('EXISTS', unpack(KEYS, first + 3, first + 20)) > 0 then
+    for i = first + 3, first + 20 do
+      queue.steps = queue.steps + (tonumber(redis.pcall('LLEN', KEYS[i])) or 0)
+    end
+  end
+  return queue
+end
+local function push(queue, name, claim, place, fingerprint, seconds, life, message)
+  local number = queue.taken + queue.ahead + 1
+  redis.call('SET', claim, fingerprint, 'EX', seconds)
+  redis.call('SET', place, name .. ' ' .. string.format('%d', number) .. ' ' .. life, 'EX', seconds)
+  redis.call('LPUSH', queue.list, message)
+  queue.ahead = queue.ahead + 1
+  return queue.ahead - 1
+end
+"""
+
+#: Takes jobs in order until one is refused, and never leaves an id taken with nothing queued.
+#: KEYS: those of each queue, then for each job its claim and its place. ARGV: most waiting messages; how many queues;
+#: 'stop' where the first id that is claimed is to be looked at, before anything more is queued; the short name of each
+#: queue; then for each job its queue's number, its fingerprint, its claim's life in seconds, its message's life, its
+#: message. Returns how many were taken (or stood there already), why it stopped, for each of them how many messages are
+#: ahead of it, or -1 where another message stands for the id, and each queue's counter.
+_SUBMIT: Final = (
+    OPEN_QUEUE
+    + """
+local most, count = tonumber(ARGV[1]), tonumber(ARGV[2])
+local queues, ahead, taken = {}, {}, {}
+local function finish(jobs, why)
+  for i = 1, count do taken[i] = queues[i] and queues[i].taken or 0 end
+  return {jobs, why, ahead, taken}
+end
+local jobs = (#KEYS - 21 * count) / 2
+for i = 1, jobs do
+  local claim, place = KEYS[21 * count + 2 * i - 1], KEYS[21 * count + 2 * i]
+  local of, fingerprint, seconds, life, message = unpack(ARGV, 5 * i + count - 1, 5 * i + count + 3)
+  of = tonumber(of)
+  local standing = redis.call('GET', claim)
+  if standing then
+    ahead[i] = -1
+    local number, its_life = string.match(redis.call('GET', place) or '', '^%S+ (%d+) (%S+)$')
+    if its_life == life then  -- the reply to this very call was lost
+      queues[of] = queues[of] or open(21 * of - 20)
+      ahead[i] = math.max(0, number - queues[of].taken - 1)
+    elseif ARGV[3] == 'stop' or standing ~= fingerprint then
+      ahead[i] = nil
+      return finish(i - 1, ARGV[3] == 'stop' and 'standing' or 'conflict')
+    end
+  else
+    queues[of] = queues[of] or open(21 * of - 20)
+    if queues[of].ahead + queues[of].steps >= most then return finish(i - 1, 'full') end
+    ahead[i] = push(queues[of], ARGV[3 + of], claim, place, fingerprint, seconds, life, message)
+  end
+end
+return finish(jobs, 'taken')
+"""
+)
+
+#: Queues a job anew whose message is lost, unless its id was freed, or queued by another client, since that was seen.
+#: KEYS: those of the queue, the claim, the place. ARGV: most waiting messages; the claim and the place as they were
+#: seen, empty where there was none; the queue's short name, the fingerprint, the claim's life in seconds, the message's
+#: life, the message. Returns what became of it, how many messages are ahead of it, and the counter.
+_SUBMIT_ANEW: Final = (
+    OPEN_QUEUE
+    + """
+local claim, place = redis.call('GET', KEYS[22]) or '', redis.call('GET', KEYS[23]) or ''
+local queue = open(1)
+if claim ~= ARGV[2] or place ~= ARGV[3] then
+  local number, life = string.match(place, '^%S+ (%d+) (%S+)$')
+  if life == ARGV[7] then return {'taken', math.max(0, number - queue.taken - 1), queue.taken} end
+  return {'changed', 0, 0}
+end
+if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return {'full', 0, 0} end
+return {'taken', push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8)), queue.taken}
+"""
+)
+
+
+class Submitted(NamedTuple):
+    """What became of a submission that was not refused.
+
+    Attributes:
+        is_new: False where a job of the same id and payload stood already, and nothing was queued.
+        ahead: how many messages were before it when it was queued; None where it was not.
+        taken: what its queue's counter said then: its position is ``ahead`` less what was taken since.
+    """
+
+    is_new: bool
+    ahead: int | None = None
+    taken: int | None = None
+
+
+class Lost(NamedTuple):
+    """A job that is to be queued anew.
+
+    Attributes:
+        since_us: what the result backend's clock said before it was found so; 0 where that is not needed.
+    """
+
+    standing: Standing
+    since_us: int
+
+
+def submit(
+    prefix: str, submissions: Sequence[Submission], *, max_queue: int, submitted_before: int = 0
+) -> Operation[list[Submitted]]:
+    """Queue each message whose id is new, or stands for a job that is lost, in order.
+
+    Args:
+        submissions: at most a few hundred, since Redis serves no other client meanwhile.
+        submitted_before: jobs of the same call in earlier chunks; only for the error's sentence.
+
+    Raises:
+        JobConflict: an id stands for another payload. The jobs before it are queued, it and those after are not.
+        QueueFull: likewise.
+    """
+    done: list[Submitted] = []
+    lost: dict[str, Lost] | None = None
+    while len(done) < len(submissions):
+        rest = submissions[len(done) :]
+        count, outcome, ahead, counters = yield _call(prefix, rest, max_queue, then="stop" if lost is None else "go on")
+        queues = _queues(rest)
+        for submission, before in zip(rest, ahead, strict=False):
+            if before >= 0:
+                done.append(Submitted(True, before, counters[queues.index(submission.queue)]))
+            elif lost and submission.job_id in lost:
+                anew = _submit_anew(
+                    prefix, submission, lost[submission.job_id], max_queue, submitted_before + len(done)
+                )
+                done.append((yield from anew))
+            else:
+                done.append(Submitted(False))
+        if outcome == b"taken":
+            break
+        refused, number = rest[count], submitted_before + len(done)
+        if outcome == b"full":
+            raise _full(refused, max_queue, number)
+        if outcome == b"standing":
+            # Before more is queued: what is lost is known from an empty queue.
+            lost = yield from _lost(prefix, rest[count:])
+            continue
+        if not lost or refused.job_id not in lost:
+            raise JobConflict(
+                f"job id {refused.job_id} was used before with another payload; "
+                f"send the same payload or choose another id.{_before(number)}"
+            )
+        done.append((yield from _submit_anew(prefix, refused, lost[refused.job_id], max_queue, number)))
+    return done
+
+
+def queue_keys(prefix: str, queue: Queue) -> tuple[str, ...]:
+    """What a script that queues a message knows of a queue; see `OPEN_QUEUE`."""
+    name = queue_name(prefix, queue)
+    return (name, rung_name(name), taken_name(name), *step_names(name))
+
+
+def _call(prefix: str, submissions: Sequence[Submission], max_queue: int, *, then: str) -> Call:
+    queues = _queues(submissions)
+    keys = [key for queue in queues for key in queue_keys(prefix, queue)]
+    arguments: list[str | int] = [max_queue, len(queues), then, *queues]
+    for each in submissions:
+        keys += (each.claim_name, each.place_name)
+        number = queues.index(each.queue) + 1
+        arguments += (number, each.fingerprint, each.claim_ttl_s, each.life, each.message)
+    if len(submissions) == 1:
+        doubt = f" Job {submissions[0].job_id} may have been queued; submitting it again with this job_id is safe."
+    else:
+        doubt = f" Some of {len(submissions)} jobs may have been queued; with job_ids, submitting them again is safe."
+    return Call("broker", ("EVAL", _SUBMIT, len(keys), *keys, *arguments), doubt)
+
+
+def _queues(submissions: Sequence[Submission]) -> list[Queue]:
+    return list(dict.fromkeys(submission.queue for submission in submissions))
+
+
+def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str, Lost]]:
+    """Those of these jobs that are to be queued, whatever stands for their ids.
+
+    Where that is doubtful, after a stranger's purge, the same message twice is better than none.
+    """
+    since_us = 0
+    while True:
+        found = yield from examine(prefix, [submission.job_id for submission in submissions])
+        lost: dict[str, Lost] = {}
+        has_another_payload = False
+        for submission in submissions:
+            standing = found[submission.job_id]
+            is_same = standing.claim == submission.fingerprint.encode()
+            if standing.is_lost or (standing.is_doubtful and is_same):
+                lost[submission.job_id] = Lost(standing, since_us)
+                has_another_payload |= not is_same
+        if since_us or not has_another_payload:
+            return lost
+        since_us = yield from server_time_us()  # and look again: see `forget_lost`
+
+
+def _submit_anew(
+    prefix: str, submission: Submission, found: Lost, max_queue: int, submitted_before: int
+) -> Operation[Submitted]:
+    """Queue a message whose id stands for a job that is lost."""
+    seen, since_us = found
+    if seen.claim != submission.fingerprint.encode():
+        # A worker that was frozen with the lost message must not answer in the name of the new one.
+        keep_s = FROZEN_S + submission.claim_ttl_s
+        if (yield from forget_lost(submission.job_id, seen.life, since_us, keep_s=keep_s)) is None:
+            return (yield from _submit_again(prefix, submission, max_queue, submitted_before))
+    keys = (*queue_keys(prefix, submission.queue), submission.claim_name, submission.place_name)
+    arguments = (
+        *(max_queue, seen.claim or b"", seen.place or b"", submission.queue, submission.fingerprint),
+        *(submission.claim_ttl_s, submission.life, submission.message),
+    )
+    doubt = f" Job {submission.job_id} may have been queued; submitting it again with this job_id is safe."
+    outcome, ahead, taken = yield Call("broker", ("EVAL", _SUBMIT_ANEW, len(keys), *keys, *arguments), doubt)
+    if outcome == b"taken":
+        return Submitted(True, ahead, taken)
+    if outcome == b"full":
+        raise _full(submission, max_queue, submitted_before)
+    return (yield from _submit_again(prefix, submission, max_queue, submitted_before))
+
+
+def _submit_again(prefix: str, submission: Submission, max_queue: int, submitted_before: int) -> Operation[Submitted]:
+    """Submit what another client was quicker with."""
+    (submitted,) = yield from submit(prefix, [submission], max_queue=max_queue, submitted_before=submitted_before)
+    return submitted
+
+
+def _full(submission: Submission, max_queue: int, submitted_before: int) -> QueueFull:
+    advice = f"try again in {RETRY_AFTER_S:g} s.{_before(submitted_before)}"
+    return queue_full(submission.list_name, max_queue, advice)
+
+
+def _before(count: int) -> str:
+    return f" {count:,} jobs before it were queued." if count else ""

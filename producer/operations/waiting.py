@@ -1,0 +1,259 @@
+"""Waiting for answers: one subscription connection, however many jobs are awaited.
+
+Celery's Redis backend publishes each answer on a channel named after its key. A message published while nobody
+listens is gone, so each subscription, new or renewed after a lost connection, is followed by a look at what stands
+already. That makes a restart of Redis, or a full output buffer, a delay and nothing more. A job that is purged or lost
+publishes nothing: a client that waits looks again every now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from producer.contract import answer_key
+from producer.errors import BrokerUnavailable
+from producer.operations.answers import Answer
+from producer.operations.ending_tasks import end
+from producer.operations.standing import glance
+from producer.operations.unseen import Unseen, away
+
+if TYPE_CHECKING:
+    from producer.broker.connections import AsyncLink
+
+logger = logging.getLogger(__name__)
+
+#: A connection that has been silent so long is asked for a sign of life, and given up after as long again.
+SILENCE_S: Final = 10.0
+#: Long enough for a restart that loads a large file; a Redis that is away longer fails whoever waits.
+OUTAGE_S: Final = 60.0
+#: Kept open between one job and the next of a caller that waits for each.
+IDLE_S: Final = 5.0
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 2.0
+#: A client that waits for a job that was lost is told within a minute, should one look fail.
+LOOK_AGAIN_S: Final = 20.0
+#: Ids in one command: Redis serves nobody else meanwhile.
+CHUNK: Final = 500
+#: Between two commands: the ids of a burst gather for the next one, and an id that comes alone is not held up.
+GATHERING_S: Final = 0.005
+
+_CHANNEL_PREFIX: Final = answer_key("")
+
+
+class AnswerListener:
+    """Belongs to one event loop. Opens its connection at the first wait and closes it when idle."""
+
+    def __init__(self, link: AsyncLink, queue_prefix: str) -> None:
+        self._link = link
+        self._queue_prefix = queue_prefix
+        self._waiters: dict[str, set[asyncio.Future[Answer]]] = {}
+        self._changed: set[str] = set()
+        self._subscribed: set[str] = set()
+        self._unchecked: set[str] = set()
+        self._unseen = Unseen()
+        self._wake_subscriber = asyncio.Event()
+        self._wake_checker = asyncio.Event()
+        self._heard_at_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait(self, job_id: str) -> Answer:
+        """The job's terminal answer, or ``unknown`` once neither message nor answer is left.
+
+        Raises:
+            BrokerUnavailable: Redis was away for more than `OUTAGE_S`, or the listener was closed. The broker may be
+                away for longer, once it has said that the job exists.
+        """
+        loop = asyncio.get_running_loop()
+        arrival: asyncio.Future[Answer] = loop.create_future()
+        if job_id not in self._waiters:
+            self._waiters[job_id] = set()
+            self._unseen.begin(job_id, loop.time())
+        self._waiters[job_id].add(arrival)
+        self._note(job_id)
+        if self._task is None or self._task.done():
+            self._heard_at_s = loop.time()
+            self._task = loop.create_task(self._run())
+        try:
+            return await arrival
+        finally:
+            waiters = self._waiters[job_id]
+            waiters.discard(arrival)
+            if not waiters:
+                del self._waiters[job_id]
+                self._unseen.end(job_id)
+                self._note(job_id)
+
+    async def close(self) -> None:
+        """Close the connection; whoever still waits gets `BrokerUnavailable`."""
+        if self._task is not None:
+            await end([self._task])
+        self._fail_all("the client was closed while a result was awaited.")
+
+    def _note(self, job_id: str) -> None:
+        self._changed.add(job_id)
+        self._wake_subscriber.set()
+
+    async def _run(self) -> None:
+        from redis.exceptions import RedisError
+
+        pause_s = FIRST_PAUSE_S
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiters:
+                started_s = loop.time()
+                try:
+                    await self._session()
+                except (RedisError, OSError) as error:
+                    if self._heard_at_s > started_s:
+                        pause_s = FIRST_PAUSE_S
+                    if loop.time() - self._heard_at_s > OUTAGE_S:
+                        self._fail_all(away(OUTAGE_S))
+                        return
+                    logger.warning(
+                        "answers: lost the connection to %s (%s); trying again", self._link.shown, type(error).__name__
+                    )
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        except Exception as error:
+            # A mistake of ours: nobody may wait for ever because of it.
+            for job_id in list(self._waiters):
+                self._resolve(job_id, error)
+            raise
+
+    async def _session(self) -> None:
+        """Serve one connection until it breaks (raises) or nobody has waited for `IDLE_S` (returns)."""
+        async with self._link.answers_channel() as channel:
+            await channel.connect()
+            self._subscribed.clear()
+            self._unchecked.clear()
+            self._changed = set(self._waiters)
+            self._wake_subscriber.set()
+            parts = [
+                asyncio.create_task(part)
+                for part in (self._subscribe(channel), self._read(channel), self._check(), self._look_again())
+            ]
+            try:
+                finished, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+                for part in finished:
+                    part.result()
+            finally:
+                await end(parts)
+
+    async def _subscribe(self, channel: Any) -> None:
+        """Make the subscriptions follow the waiters."""
+        while True:
+            try:
+                async with asyncio.timeout(None if self._waiters else IDLE_S):
+                    await self._wake_subscriber.wait()
+            except TimeoutError:
+                return
+            self._wake_subscriber.clear()
+            changed, self._changed = self._changed, set()
+            joining = [job_id for job_id in changed if job_id in self._waiters and job_id not in self._subscribed]
+            leaving = [job_id for job_id in changed if job_id not in self._waiters and job_id in self._subscribed]
+            # Whoever joins a subscription that stands may have missed what it was for.
+            if late := changed & self._waiters.keys() & self._subscribed:
+                self._unchecked |= late
+                self._wake_checker.set()
+            self._subscribed.update(joining)
+            self._subscribed.difference_update(leaving)
+            for chunk in _chunks(leaving):
+                await channel.unsubscribe(*map(answer_key, chunk))
+            for chunk in _chunks(joining):
+                await channel.subscribe(*map(answer_key, chunk))
+            await asyncio.sleep(GATHERING_S)
+
+    async def _read(self, channel: Any) -> None:
+        asked = False
+        while True:
+            message = await channel.get_message(timeout=SILENCE_S)
+            if message is None:
+                if asked:
+                    raise TimeoutError(f"nothing heard for {2 * SILENCE_S:g} s")
+                asked = True
+                await channel.ping()
+                continue
+            asked = False
+            if message["type"] == "subscribe":
+                self._unchecked.add(_job_id(message))
+                self._wake_checker.set()
+                continue
+            self._hear()
+            if message["type"] == "message":
+                self._take(_job_id(message), message["data"])
+
+    def _hear(self) -> None:
+        self._heard_at_s = asyncio.get_running_loop().time()
+
+    def _take(self, job_id: str, payload: bytes) -> None:
+        answer = Answer.from_meta(payload, job_id)
+        if answer.is_terminal:
+            self._resolve(job_id, answer)
+
+    async def _check(self) -> None:
+        """Look once at what stands already, after each subscription was confirmed."""
+        while True:
+            await self._wake_checker.wait()
+            self._wake_checker.clear()
+            unchecked, self._unchecked = self._unchecked, set()
+            for chunk in _chunks(job_id for job_id in unchecked if job_id in self._waiters):
+                await self._look(chunk)
+            await asyncio.sleep(GATHERING_S)
+
+    async def _look_again(self) -> None:
+        """Look now and then whether what is awaited still exists; soon, where the broker has not said so yet."""
+        loop = asyncio.get_running_loop()
+        looked_s = loop.time()
+        while True:
+            await asyncio.sleep(min(LONGEST_PAUSE_S, LOOK_AGAIN_S))
+            now_s = loop.time()
+            is_time = now_s - looked_s >= LOOK_AGAIN_S
+            looked_s = now_s if is_time else looked_s
+            for chunk in _chunks(self._waiters if is_time else self._unseen.before(now_s - LONGEST_PAUSE_S)):
+                try:
+                    fault = await self._look(chunk)
+                except BrokerUnavailable as error:
+                    fault = error
+                if fault is not None:  # answers may come all the same, from the other server
+                    logger.debug("answers: could not look again: %s", fault)
+                    break
+
+    async def _look(self, job_ids: list[str]) -> BrokerUnavailable | None:
+        """Look at what stands; returns why the broker could not be asked, where it could not."""
+        seen = await self._link.run(glance(self._queue_prefix, job_ids))
+        self._hear()
+        for job_id, answer in seen.answers.items():
+            self._unseen.end(job_id)
+            if answer.is_terminal or answer.state == "unknown":
+                self._resolve(job_id, answer)
+        if seen.fault is not None:
+            now_s = asyncio.get_running_loop().time()
+            for job_id, failure in self._unseen.to_fail(job_ids, seen.fault, now_s=now_s, outage_s=OUTAGE_S):
+                self._resolve(job_id, failure)
+        return seen.fault
+
+    def _resolve(self, job_id: str, outcome: Answer | Exception) -> None:
+        for arrival in self._waiters.get(job_id, ()):
+            if arrival.done():
+                continue
+            if isinstance(outcome, Answer):
+                arrival.set_result(outcome)
+            else:
+                arrival.set_exception(outcome)
+
+    def _fail_all(self, sentence: str) -> None:
+        for job_id in list(self._waiters):
+            self._resolve(job_id, BrokerUnavailable(sentence))
+
+
+def _job_id(message: dict[str, Any]) -> str:
+    channel: bytes = message["channel"]
+    return channel.decode().removeprefix(_CHANNEL_PREFIX)
+
+
+def _chunks(job_ids: Iterable[str]) -> list[list[str]]:
+    everything = list(job_ids)
+    return [everything[start : start + CHUNK] for start in range(0, len(everything), CHUNK)]

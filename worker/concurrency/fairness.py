@@ -1,0 +1,18 @@
+"""Which queue comes next: high, default and bulk about 16 : 4 : 1 while all wait, and nothing starves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from producer.contract import Queue
+from worker.concurrency.turns import Turns
+
+WEIGHTS: Final[Mapping[Queue, int]] = {"high": 16, "default": 4, "bulk": 1}
+
+
+class FairOrder(Turns[Queue]):
+    """The order to look for each message."""
+
+    def __init__(self) -> None:
+        super().__init__(WEIGHTS)

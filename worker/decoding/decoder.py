@@ -1,0 +1,257 @@
+"""One decoder process, as the worker sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from producer.processes.cpu_time import cpu_s
+from worker.decoding.confinement import CPU_S_PER_IMAGE
+from worker.decoding.images import BYTES_PER_PIXEL, refusal
+from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
+from worker.model.geometry import Geometry
+
+#: The worker's own modules, from where it has them, and nothing of the environment.
+PROGRAM: Final = """\
+import sys
+sys.path[:] = sys.argv.pop().split("\\n")
+from worker.decoding.child import main
+main(sys.argv[1:])
+"""
+
+
+class DecoderLost(Exception):
+    """The process ended, or said what cannot be; its image is not decoded, and the next one needs another process."""
+
+
+class DecoderFrozen(Exception):
+    """The process neither answers nor computes: it was suspended from outside, and its image is not to blame."""
+
+
+#: A wait in which a decoder is silent and uses no CPU at all; twice, and it is frozen. Decoding takes CPU all the time,
+#: and a machine that is so busy that it gives a process none for so long gives its answers too late anyway.
+SILENT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every decoder process of a worker is started with.
+
+    Attributes:
+        max_pixels: of one image.
+        max_bytes: of one file.
+        geometry: what is done to an image in the process; None: RGB comes back.
+        cpu_s: CPU seconds for one image.
+        program: Python code that is run with a worker's module path as its last argument.
+    """
+
+    max_pixels: int
+    max_bytes: int
+    geometry: Geometry | None
+    cpu_s: int = CPU_S_PER_IMAGE
+    program: str = PROGRAM
+
+    def as_json(self) -> str:
+        """What `worker.decoding.child.main` is told."""
+        return json.dumps(
+            {
+                "max_pixels": self.max_pixels,
+                "cpu_s": self.cpu_s,
+                # The file, as Pillow and a decoder copy it, or as it is searched for metadata.
+                "memory_bytes": max(BYTES_PER_PIXEL.values()) * self.max_pixels + 4 * self.max_bytes,
+                "geometry": None if self.geometry is None else self.geometry.values(),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What came back.
+
+    Attributes:
+        pixels: uint8 (height, width, 3) after the geometry, or of the whole image where there is none.
+        width: of the decoded image, in pixels, upright.
+        height: likewise.
+        format: as `worker.decoding.images.Decoded`.
+        transparent: the colour that the image names as transparent; always None where there is a geometry.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    width: int
+    height: int
+    format: str
+    transparent: tuple[int, int, int] | None
+
+    def image(self) -> Image.Image:
+        """The picture for a model's own preparation, mode RGB."""
+        image = Image.fromarray(self.pixels)
+        if self.transparent is not None:
+            image.info["transparency"] = self.transparent
+        return image
+
+
+class DecoderProcess:
+    """A running decoder; one image at a time, one thread at a time, but for `kill`.
+
+    Started from a thread that lives as long as the worker: Linux ends a decoder with the thread that started it.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self.filters_system_calls = False
+        #: Whether it waits for a request.
+        self.is_idle = False
+        self._has_started = False
+        self._socket, theirs = socket.socketpair()
+        # Celery gives all sockets of the process a timeout while it connects anew or shuts down, and one that has a
+        # timeout does not block: the decoder, which knows of none, would find nothing to read and end.
+        theirs.setblocking(True)
+        path = "\n".join(str(Path(entry).absolute()) for entry in sys.path)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                    [sys.executable, "-I", "-S", "-c", terms.program, str(os.getpid()), terms.as_json(), path],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    # Decoders would write what strangers' files make them say.
+                    stderr=subprocess.DEVNULL,
+                    # numpy would start a thread for each core.
+                    env={"OPENBLAS_NUM_THREADS": "1"},
+                    start_new_session=True,
+                )
+        except OSError:
+            self._socket.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def greet(self, left_s: Callable[[], float]) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            DecoderLost: it ended instead.
+            TimeoutError: `left_s` came to nothing.
+        """
+        magic, self.filters_system_calls = HELLO.unpack(self._receive(HELLO.size, left_s))
+        if magic != MAGIC:
+            raise DecoderLost
+        self.is_idle = self._has_started = True
+
+    def open(self, data: bytes, left_s: Callable[[], float]) -> int:
+        """The bytes that decoding this file takes at most.
+
+        Raises:
+            JobFailed: the image is refused.
+            DecoderLost: the process is of no use any more.
+            DecoderFrozen: likewise.
+            TimeoutError: `left_s`, asked before each wait, came to nothing.
+        """
+        self._ask(REQUEST.pack(OPEN, len(data)), left_s, data)
+        memory_bytes: int = self._answer(left_s)[4]
+        if not 0 < memory_bytes <= max(BYTES_PER_PIXEL.values()) * self._terms.max_pixels:
+            raise DecoderLost
+        self.is_idle = True
+        return memory_bytes
+
+    def decode(self, left_s: Callable[[], float]) -> Picture:
+        """Decode what was opened; raises as `open` does."""
+        self._ask(REQUEST.pack(DECODE, 0), left_s)
+        _, format_number, width, height, size_bytes, named, *colour = self._answer(left_s)
+        # Nothing of it is believed before it fits.
+        if format_number >= len(FORMATS) or not 0 < width * height <= self._terms.max_pixels:
+            raise DecoderLost
+        geometry = self._terms.geometry
+        shape = (height, width, 3) if geometry is None else geometry.shape(width, height)
+        if size_bytes != shape[0] * shape[1] * shape[2]:
+            raise DecoderLost
+        pixels = np.frombuffer(self._receive(size_bytes, left_s), np.uint8).reshape(shape)
+        self.is_idle = True
+        red, green, blue = colour
+        return Picture(pixels, width, height, FORMATS[format_number], (red, green, blue) if named else None)
+
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it, from any thread; whoever waits for it finds it lost."""
+        self._process.kill()
+
+    def end(self, grace_s: float = 0.0) -> int:
+        """End it and leave nothing of it behind; its status as `subprocess` counts.
+
+        Args:
+            grace_s: for one that ends by itself, so that its own status is seen.
+        """
+        self._socket.close()
+        if grace_s:
+            with suppress(subprocess.TimeoutExpired):
+                return self._process.wait(grace_s)
+        self._process.kill()
+        return self._process.wait()
+
+    def _ask(self, head: bytes, left_s: Callable[[], float], data: bytes = b"") -> None:
+        self.is_idle = False
+        for part in (head, data):
+            left = memoryview(part)
+            while left:
+                left = left[self._moved(partial(self._socket.send, left), left_s) :]
+
+    def _answer(self, left_s: Callable[[], float]) -> tuple[int, ...]:
+        """The fields of `ANSWER`, of which the first says that all went well."""
+        answer: tuple[int, ...] = ANSWER.unpack(self._receive(ANSWER.size, left_s))
+        outcome = answer[0]
+        if outcome >= len(OUTCOMES):
+            raise DecoderLost
+        if outcome:
+            self.is_idle = True
+            raise refusal(OUTCOMES[outcome])
+        return answer
+
+    def _receive(self, size: int, left_s: Callable[[], float]) -> bytearray:
+        received = bytearray(size)
+        left = memoryview(received)
+        while left:
+            left = left[self._moved(partial(self._socket.recv_into, left), left_s) :]
+        return received
+
+    def _moved(self, move: Callable[[], int], left_s: Callable[[], float]) -> int:
+        """How many bytes were sent or received, at least one."""
+        used_s: float | None = None
+        while True:
+            self._socket.settimeout(min(SILENT_S, _positive(left_s())))
+            try:
+                count = move()
+            except TimeoutError:
+                before_s, used_s = used_s, cpu_s(self.pid)
+                # What still starts waits for a disk, and computes nothing meanwhile.
+                if self._has_started and used_s is not None and used_s == before_s and left_s() > 0:
+                    raise DecoderFrozen from None
+                continue
+            except OSError:
+                count = 0
+            if not count:
+                raise DecoderLost
+            return count
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds

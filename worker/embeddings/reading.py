@@ -1,0 +1,128 @@
+"""How a question's prompts are read: in order, and some of them ahead, while they are on their way."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from producer.contract import Question, fill
+from producer.errors import JobFailed
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
+
+Vector = NDArray[np.float32]
+Matrix = NDArray[np.float32]
+#: A prompt, and the mark of the suspect that asked for it.
+Key = tuple[str, str | None]
+
+#: Prompts of one question that wait for the device at a time: a batch for each of a CPU's four threads. With more, the
+#: new labels of other jobs would wait behind them; with fewer, a device would wait for the next to be asked.
+MAX_ASKED: Final = 512
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A prompt on its way through the text tower, and how many questions want it."""
+
+    key: Key
+    future: Future[Vector]
+    wanted_by: int = 1
+
+
+class Reading:
+    """A question's prompts, read in order while those ahead are on their way: `MAX_ASKED` at most.
+
+    Args:
+        want: asks for a prompt.
+        give_up: takes back what was asked for.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        scope: CancelScope,
+        want: Callable[[str, CancelScope], Vector | Pending],
+        give_up: Callable[[Iterable[Pending]], None],
+    ) -> None:
+        self._scope = scope
+        self._want = want
+        self._give_up = give_up
+        self._prompts = prompts_of(question)
+        self._templates = len(question.templates)
+        self._asked: deque[Vector | Pending] = deque()
+        self._label: list[Vector] = []
+        self._rows: list[Vector] = []
+        self._matrix: Matrix | None = None
+        # The images of a bulk message share a reading: whichever comes first reads for all.
+        self._turn = threading.Lock()
+        self._is_closed = False
+
+    def ask(self) -> None:
+        """Have as many prompts under way as may be."""
+        for _, prompt in islice(self._prompts, MAX_ASKED - len(self._asked)):
+            self._asked.append(self._want(prompt, self._scope))
+
+    def matrix(self) -> Matrix:
+        """Wait for all rows; see `LabelCache.request`."""
+        with self._turn:
+            if self._matrix is not None:
+                return self._matrix
+            if self._is_closed:
+                raise Cancelled  # an image that is still under way when its message has ended
+            while self._asked:
+                if (vector := self._next()) is None:
+                    continue
+                self._label.append(vector)
+                self._asked.popleft()
+                self.ask()
+                if len(self._label) == self._templates:
+                    self._rows.append(_mean(self._label))
+                    self._label.clear()
+            self._matrix = np.stack(self._rows)
+            self._matrix.setflags(write=False)
+            return self._matrix
+
+    def _next(self) -> Vector | None:
+        """The first that was asked for; None where it has to be asked for again, as another job has brought it."""
+        following = self._asked[0]
+        if not isinstance(following, Pending):
+            return following
+        try:
+            return self._scope.result_of(following.future)
+        except TimeoutError:
+            raise too_late() from None
+        except CancelledError:
+            prompt = following.key[0]
+        self._asked[0] = self._want(prompt, self._scope)
+        return None
+
+    def close(self) -> None:
+        """Take back what was not read."""
+        with self._turn:
+            self._is_closed = True
+            self._give_up([asked for asked in self._asked if isinstance(asked, Pending)])
+            self._asked.clear()
+
+
+def prompts_of(question: Question) -> Iterator[tuple[str, str]]:
+    """Each label and one prompt of it, made as they are needed: all of them can be 100,000."""
+    return ((label, fill(template, label)) for label in question.candidate_labels for template in question.templates)
+
+
+def _mean(vectors: Sequence[Vector]) -> Vector:
+    if len(vectors) == 1:
+        return vectors[0]
+    mean = np.mean(vectors, axis=0)
+    return np.asarray(mean / np.linalg.norm(mean))
+
+
+def too_late() -> JobFailed:
+    """The failure of a job whose labels took too long."""
+    return JobFailed("deadline_exceeded", "the labels were not embedded within the job's time.")

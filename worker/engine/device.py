@@ -1,0 +1,101 @@
+"""The model on its device and the engine around it, from a process's settings."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+from worker.concurrency.fairness import WEIGHTS
+from worker.concurrency.threads import in_a_thread_that_ends
+from worker.engine.capacity import measured_max_batch, rehearsed_max_batch
+from worker.engine.local import PROMPT_BATCH, AroundBatch, LocalEngine
+from worker.engine.stages import Stages
+from worker.model.interface import Model
+from worker.runtime.allocator import give_memory_back
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+#: The name of the toy checkpoint that ships with the project.
+BUNDLED: Final = "bundled"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that is warm, and its engine.
+
+    Attributes:
+        max_batch: images in one forward pass.
+    """
+
+    model: Model
+    engine: LocalEngine
+    max_batch: int
+
+
+def load_engine(
+    settings: WorkerSettings,
+    *,
+    load_model: Callable[..., Model],
+    on_device_lost: Callable[[], None],
+    around_batch: AroundBatch = nullcontext,
+    stages: Stages | None = None,
+) -> Loaded:
+    """Load and warm up the model.
+
+    Args:
+        load_model: called as `worker.model.load_model` is.
+        on_device_lost: as for `LocalEngine`.
+        around_batch: likewise.
+        stages: likewise.
+
+    Raises:
+        ModelLoadError: the checkpoint cannot be used.
+        DeviceLostError: the device failed meanwhile; a new process may have more luck.
+    """
+    give_memory_back()
+    started = time.monotonic()
+    logger.info("loading %s", settings.model)
+
+    wanted = None if settings.max_batch == "auto" else settings.max_batch
+
+    def warm() -> tuple[Model, int | Callable[[], int]]:
+        model = load_model(
+            checkpoint(settings.model), revision=settings.revision, device=settings.device, dtype=settings.dtype
+        )
+        model.warm_up()
+        if model.device != "cpu":
+            return model, lambda: rehearsed_max_batch(model, wanted, PROMPT_BATCH)
+        return model, wanted or measured_max_batch(model)
+
+    model, max_batch = in_a_thread_that_ends(warm)
+    engine = LocalEngine(
+        model,
+        max_batch=max_batch,
+        weights=WEIGHTS,
+        max_wait_s=settings.max_wait_ms / 1000,
+        latency_target_s=settings.latency_target_ms / 1000 or None,
+        on_device_lost=on_device_lost,
+        around_batch=around_batch,
+        stages=stages,
+    )
+    logger.info(
+        "%s (%s) on %s in %s, ready after %.1f s: batches of %d",
+        model.name,
+        model.family,
+        model.device,
+        model.dtype,
+        time.monotonic() - started,
+        engine.max_batch,
+    )
+    return Loaded(model, engine, engine.max_batch)
+
+
+def checkpoint(model: str) -> str:
+    """What ``NAMESHOT_MODEL`` stands for: a Hub id or a folder."""
+    return str(files("worker") / "bundled" / "emoji-clip") if model == BUNDLED else model

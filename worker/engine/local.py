@@ -1,0 +1,229 @@
+"""The engine: prepared pixels and prompts in, embeddings out, batched on the device's threads.
+
+`worker.engine.interface` is its interface, which `worker.engine_process` serves from another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Final
+from weakref import ref
+
+from producer.contract import Queue
+from producer.errors import JobFailed
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.engine.batch_size import BatchSize
+from worker.engine.batcher import Batcher, BatcherClosed, Lane, Ride
+from worker.engine.failures import failure_of, judge, too_late
+from worker.engine.interface import Array
+from worker.engine.stages import AloneLane, Stages
+from worker.model.interface import DeviceLostError, Model, Prepared
+
+AroundBatch = Callable[[Sequence[object]], AbstractContextManager[object]]
+
+#: Prompts in one turn of the device. On the CPU 128 short prompts take about as long as a batch of images, so
+#: that an image behind new labels waits for one such turn.
+PROMPT_BATCH: Final = 128
+#: Whose latency a target is for; bulk fills what they leave.
+PROMISED: Final[tuple[Queue, ...]] = ("high", "default")
+
+
+class LocalEngine:
+    """An engine in this process: the model, and the threads that may call it.
+
+    Args:
+        max_batch: images in one forward pass; or what finds it out, called in the device's thread before all else.
+        weights: each queue's share of the places in a batch, while more images wait than fit.
+        max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
+        latency_target_s: from here to the embedding, for images of the queues high and default; None has no target.
+        on_device_lost: called from the device's thread, around which `around_batch` still is, once the device no longer
+            answers this process; only a new process helps then.
+        around_batch: given the images or prompts of each batch, what the thread that runs it is in meanwhile.
+        stages: says what runs beside what: a suspect's images and prompts run alone.
+    """
+
+    is_here = True
+    absence: str | None = None
+    keeps_suspects_apart = True
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        max_batch: int | Callable[[], int],
+        weights: Mapping[Queue, int],
+        max_wait_s: float = 0.0,
+        latency_target_s: float | None = None,
+        on_device_lost: Callable[[], None],
+        around_batch: AroundBatch = nullcontext,
+        stages: Stages | None = None,
+    ) -> None:
+        self.max_tokens = model.max_tokens
+        self._model = model
+        self._around_batch = around_batch
+        self._stages = stages or Stages()
+        self._batcher = Batcher(
+            threads=model.parallel_batches, max_wait_s=max_wait_s, judge=judge, gate=self._stages.together
+        )
+        self._on_device_lost = on_device_lost
+        self._batcher.start()
+        if not isinstance(max_batch, int):
+            start: Lane[Callable[[], int], int] = self._batcher.lane("start", lambda calls: [calls[0]()], max_batch=1)
+            max_batch = self._result_or_end(start.submit(max_batch))
+        #: Images in one forward pass while there is memory.
+        self.max_batch = max_batch
+        self._images: Lane[Prepared, Array] = self._batcher.lane(
+            "images",
+            self._run_images,
+            max_batch,
+            weights,
+            BatchSize(latency_target_s, PROMISED),
+        )
+        self._prompts: Lane[str, Array] = self._batcher.lane("prompts", self._run_prompts, PROMPT_BATCH)
+        self._images_alone: AloneLane[Prepared, Array] = self._stages.lane("images alone", self._run_image_alone, 1)
+        self._prompts_alone: AloneLane[str, Array] = self._stages.lane(
+            "prompts alone", self._run_prompts_alone, PROMPT_BATCH
+        )
+
+    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
+        """As `Engine.count_tokens`."""
+        return self._stages.run(partial(self._model.count_tokens, prompts), scope)
+
+    def embed_prompt(self, prompt: str, scope: CancelScope | None = None, *, alone: bool = False) -> Future[Array]:
+        """Queue one prompt; the future gives its embedding, shape (d,), or raises `JobFailed`.
+
+        Cancelling the future before its batch starts takes the prompt out.
+
+        Args:
+            alone: with no other prompt in its batch.
+        """
+        embedding: Future[Array] = Future()
+
+        def arrived(done: Future[Ride[Array]]) -> None:
+            if not embedding.set_running_or_notify_cancel():
+                return
+            try:
+                embedding.set_result(done.result().output)
+            except (Exception, CancelledError) as error:
+                embedding.set_exception(self.failure(error, "a label"))
+
+        try:
+            if scope is not None and scope.suspect is not None:
+                ride = self._prompts_alone.submit(prompt, scope)
+            else:
+                ride = self._prompts.submit(prompt, object() if alone else None)
+        except BatcherClosed as error:
+            embedding.set_exception(self.failure(error, "a label"))
+        else:
+            # Weak, since the ride refers to the embedding already; while it waits, its lane keeps it.
+            embedding.add_done_callback(partial(_take_out, ref(ride)))
+            ride.add_done_callback(arrived)
+        return embedding
+
+    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
+        """Ride in a batch; shape (d,), or (q, d) where a family has several vectors an image.
+
+        Raises:
+            JobFailed: ``deadline_exceeded``, ``out_of_memory``, ``model_error``.
+            Cancelled: somebody has cancelled the scope; a batch that runs already is not waited for.
+        """
+        future: Future[Ride[Array]] | None = None
+        try:
+            if scope.suspect is not None:
+                future = self._images_alone.submit(prepared, scope)
+            else:
+                future = self.queue_image(prepared, queue)
+            # Here, not once this thread wakes: the next batch may start before it does.
+            scope.on_cancel(future.cancel)
+            return scope.result_of(future)
+        except (Cancelled, CancelledError):
+            raise Cancelled from None
+        except TimeoutError:
+            if future is not None:
+                future.cancel()
+            raise too_late() from None
+        except Exception as error:
+            raise self.failure(error, "this image") from None
+
+    def queue_image(self, prepared: Prepared, queue: Queue) -> Future[Ride[Array]]:
+        """Let an image wait for a batch; the future raises what the model raised, which `failure` explains.
+
+        Raises:
+            BatcherClosed: the engine has ended.
+        """
+        return self._images.submit(prepared, prepared.key, queue)
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for the device."""
+        return len(self._images)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
+        return max(self._batcher.busy_s, self._stages.busy_s)
+
+    @property
+    def batch_cost_s(self) -> tuple[float, float]:
+        """What a batch of n images takes under load, as learned: a and b of a + b·n; 0 and 0 before the first."""
+        line = self._images.size.line
+        return line.fixed_s, line.item_s
+
+    @property
+    def batch_limit(self) -> int:
+        """Images that a batch may have while nobody waits too long."""
+        return self._images.size.choose(self._images.max_batch)
+
+    def close(self) -> None:
+        """End the device threads; what still waits fails."""
+        self._batcher.close(timeout_s=5)
+        self._stages.close()
+
+    def failure(self, error: BaseException, subject: str) -> JobFailed:
+        """What a job is told of an error that came out of a batch."""
+        return failure_of(error, subject)
+
+    def _result_or_end(self, future: Future[Ride[int]]) -> int:
+        try:
+            return future.result().output
+        except Exception:
+            self.close()
+            raise
+
+    def _run_images(self, batch: Sequence[Prepared]) -> list[Array]:
+        with self._around_batch(batch), self._ending_with_the_device():
+            return _rows(self._model.embed_images(batch, self._batcher.parallel))
+
+    def _run_image_alone(self, batch: Sequence[Prepared]) -> list[Array]:
+        with self._ending_with_the_device():
+            return _rows(self._model.embed_images(batch))
+
+    def _run_prompts_alone(self, batch: Sequence[str]) -> list[Array]:
+        with self._ending_with_the_device():
+            return _rows(self._model.embed_texts(batch))
+
+    def _run_prompts(self, batch: Sequence[str]) -> list[Array]:
+        with self._around_batch(batch), self._ending_with_the_device():
+            return _rows(self._model.embed_texts([str(prompt) for prompt in batch], self._batcher.parallel))
+
+    @contextmanager
+    def _ending_with_the_device(self) -> Iterator[None]:
+        """Inside `around_batch`, and while what runs alone is still said to: it must be seen what was on the device."""
+        try:
+            yield
+        except DeviceLostError:
+            self._on_device_lost()
+            raise
+
+
+def _take_out(ride: ref[Future[Ride[Array]]], embedding: Future[Array]) -> None:
+    if embedding.cancelled() and (waiting := ride()) is not None:
+        waiting.cancel()
+
+
+def _rows(vectors: Array) -> list[Array]:
+    """Each a copy: as a view, one that is kept would keep the whole batch."""
+    return [row.copy() for row in vectors]

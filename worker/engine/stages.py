@@ -1,0 +1,141 @@
+"""Stages that can end the process: the device's passes, tokenisation, preparation in native code.
+
+Those of ordinary jobs run in the threads that want them, beside one another. Those of suspects run in one thread, each
+alone: `worker.concurrency.isolation` sees to it. Downloads and confined decoders end no process and are no stages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from producer.contract import Queue
+from producer.errors import JobFailed
+from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
+from worker.concurrency.fairness import WEIGHTS
+from worker.concurrency.isolation import Isolation
+from worker.concurrency.threads import in_a_thread_that_ends
+from worker.engine.batcher import Batcher, Ride
+from worker.engine.failures import judge
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+Output = TypeVar("Output")
+
+
+class Stages:
+    """Runs them. Thread-safe.
+
+    Args:
+        isolation: says what runs beside what.
+        weights: each queue's share of the suspects' turns.
+    """
+
+    def __init__(self, isolation: Isolation | None = None, weights: Mapping[Queue, int] = WEIGHTS) -> None:
+        self._isolation = isolation or Isolation()
+        self._weights = weights
+        self._alone = Batcher(judge=judge)
+        self._work: AloneLane[Callable[[], Any], Any] = self.lane("stages alone", lambda work: [work[0]()], 1)
+        self._alone_since_s: float | None = None
+        self._alone.start()
+
+    def together(self) -> AbstractContextManager[None]:
+        """What a stage of ordinary jobs is in while it runs."""
+        return self._isolation.together()
+
+    def run(self, work: Callable[[], T], scope: CancelScope) -> T:
+        """Do the work beside others, or alone if the scope is a suspect's, whose clock stands until then.
+
+        Raises:
+            JobFailed: ``deadline_exceeded``, before its turn.
+            Cancelled: the scope was cancelled.
+        """
+        if scope.suspect is None:
+            with self._isolation.together(scope):
+                return work()
+        future = self._work.submit(work, scope)
+        scope.on_cancel(future.cancel)
+        try:
+            return cast(T, scope.result_of(future).output)
+        except CancelledError:
+            raise Cancelled from None
+        except TimeoutError:
+            if future.done():
+                raise  # the work's own
+            future.cancel()
+            raise JobFailed("deadline_exceeded", "the worker did not get to this job's work within its time.") from None
+
+    def lane(self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], most: int) -> AloneLane[Item, Output]:
+        """A queue of suspects' items for one function, which gets 1 to ``most`` of one suspect."""
+        return AloneLane(self._alone, self._isolated, name, run, most, self._weights)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the present stage of a suspect has taken so far; 0 while there is none."""
+        since_s = self._alone_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
+    def close(self) -> None:
+        """End the suspects' thread; what still waits there fails."""
+        self._alone.close(timeout_s=5)
+
+    def _isolated(self, suspect: Suspect, scope: CancelScope, work: Callable[[], T]) -> T:
+        with self._isolation.alone(suspect.mark, scope):
+            self._alone_since_s = time.monotonic()
+            try:
+                return in_a_thread_that_ends(work, "alone")
+            finally:
+                self._alone_since_s = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Item]):
+    """An item, whose it is, and how its clock goes on."""
+
+    item: Item
+    suspect: Suspect
+    scope: CancelScope
+    go_on: Callable[[], None]
+
+
+class AloneLane(Generic[Item, Output]):
+    """Made by `Stages.lane`."""
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        isolated: Callable[[Suspect, CancelScope, Callable[[], Sequence[Output]]], Sequence[Output]],
+        name: str,
+        run: Callable[[Sequence[Item]], Sequence[Output]],
+        most: int,
+        weights: Mapping[Queue, int],
+    ) -> None:
+        self._isolated = isolated
+        self._run = run
+        self._lane = batcher.lane(name, self._run_alone, most, weights)
+
+    def submit(self, item: Item, scope: CancelScope) -> Future[Ride[Output]]:
+        """Queue an item of a suspect's, as `Lane.submit` does. The scope's clock stands until its turn."""
+        suspect = scope.suspect
+        if suspect is None:
+            raise ValueError("only suspects run alone")
+        go_on = scope.stop_the_clock()
+        try:
+            future = self._lane.submit(_Waiting(item, suspect, scope, go_on), suspect.mark, suspect.queue)
+        except BaseException:
+            go_on()
+            raise
+        future.add_done_callback(lambda _: go_on())  # it may be cancelled before its turn
+        return future
+
+    def _run_alone(self, waiting: Sequence[_Waiting[Item]]) -> Sequence[Output]:
+        def work() -> Sequence[Output]:
+            for each in waiting:
+                each.go_on()
+            return self._run([each.item for each in waiting])
+
+        return self._isolated(waiting[0].suspect, waiting[0].scope, work)

@@ -1,0 +1,102 @@
+"""Celery's settings for a worker process: where Redis is, queues, names, serialisers, threads.
+
+A plain Celery client needs none of this: ``send_task("nameshot.classify", kwargs={…}, queue="nameshot.default")``
+with Celery's defaults writes to the same queues.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kombu import Queue as CeleryQueue
+
+from producer.broker.urls import Endpoint
+from producer.contract.names import QUEUES, queue_name
+from worker.delivery.names import DeliveryKeys
+
+CONNECT_TIMEOUT_S: Final = 2.0
+#: A thread that stores an answer gives up a silent connection after so long, and tries again.
+RESULTS_TIMEOUT_S: Final = 5.0
+#: After so much silence of the broker the event loop's connection is given up, at the next look, so often as well: a
+#: machine that vanishes closes no connection.
+BROKER_SILENCE_S: Final = 5
+#: Longer than a doorbell waits in Redis. The event loop may wait so long three times over before it connects anew.
+BROKER_TIMEOUT_S: Final = 8
+
+
+def configuration(
+    broker: Endpoint, results: Endpoint, keys: DeliveryKeys, *, result_ttl_s: int, concurrency: int | str
+) -> dict[str, Any]:
+    """Celery's settings, by their lower-case names.
+
+    Celery and kombu read URLs each in their own way, so they get none to read: transport and backend take the
+    connections' arguments from the endpoints, and the URLs here are for people.
+    """
+    return {
+        "broker_url": broker.shown,
+        "result_backend": results.shown,
+        "result_expires": result_ttl_s,
+        "task_queues": [queue(keys.prefix, name) for name in QUEUES],
+        "task_default_queue": queue_name(keys.prefix, "default"),
+        "task_create_missing_queues": False,
+        # JSON only on the wire, in both directions.
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        # A result never holds the arguments: an image's URL may be signed.
+        "result_extended": False,
+        "broker_transport": "worker.delivery.transport:AtomicTransport",
+        "broker_transport_options": transport_options(broker, keys),
+        # Threads overlap the network with the device, and hold one model and one device context.
+        "worker_pool": "threads",
+        "worker_concurrency": concurrency,
+        "worker_prefetch_multiplier": 1,
+        "worker_consumer": "worker.jobs.consumer:QuietConsumer",
+        "task_acks_late": True,
+        "task_track_started": False,  # the task says it itself, and learns whether an answer stands already
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,  # events halve the throughput; our own metrics replace them
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # MISCONF, READONLY, NOREPLICAS and their like pass as a lost connection does.
+        "broker_channel_error_retry": True,
+        # What is in hand is counted (`worker.jobs.consumer.ImageCredit`), from before a reconnection too.
+        "worker_enable_prefetch_count_reduction": False,
+        # One pool of connections for all threads; redis-py's is thread-safe.
+        "result_backend_thread_safe": True,
+        "redis_socket_timeout": RESULTS_TIMEOUT_S,
+        "redis_socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "redis_backend_health_check_interval": 25,
+    }
+
+
+def queue(prefix: str, name: Any) -> CeleryQueue:
+    """One of our queues: a plain Redis list of that name (no priority steps, no global key prefix)."""
+    full_name = queue_name(prefix, name)
+    return CeleryQueue(full_name, routing_key=full_name)
+
+
+def transport_options(broker: Endpoint, keys: DeliveryKeys) -> dict[str, Any]:
+    """kombu's options for Redis, and those of our transport.
+
+    Our worker keeps its messages in flight under names of its own (`worker.delivery`). A stock Celery worker on these
+    queues would use these: with kombu's names it would share them with every other application of the database.
+    """
+    return {
+        "endpoint": broker,
+        "queue_prefix": keys.prefix,
+        "worker_name": keys.worker,
+        "unacked_key": f"{keys.prefix}:unacked",
+        "unacked_index_key": f"{keys.prefix}:unacked_index",
+        "unacked_mutex_key": f"{keys.prefix}:unacked_mutex",
+        # One list per queue, so that its length is the number of waiting messages.
+        "priority_steps": [0],
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": BROKER_TIMEOUT_S,
+        "socket_keepalive": True,
+        "health_check_interval": BROKER_SILENCE_S,
+        "client_name": "nameshot",
+    }

@@ -1,0 +1,198 @@
+"""Remote control: which commands of Celery's a worker obeys, from whom, and to whom it replies.
+
+A program that may publish on the broker's channel ``/<database>.celery.pidbox`` commands all workers of that
+database, and may be a stranger to them. What is left looks, revokes jobs, and has a worker end or stop taking, in
+order. Commands that would have messages wait in a worker's memory, change its pool or its limits, or write files are
+refused in a sentence, those of later versions of Celery too, and so is a pattern that could keep the event loop busy.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+from collections.abc import Callable, Container
+from typing import Any, Final
+
+from celery.app.control import Control
+from celery.utils.serialization import jsonify
+from celery.worker.control import Panel
+from kombu import pidbox
+from kombu.utils.encoding import safe_repr
+
+from producer.contract import QUEUES, queue_name
+from worker.jobs import revoking
+
+logger = logging.getLogger(__name__)
+
+#: Celery's own, as they are; `worker.jobs.requests` keeps the content of jobs out of them.
+LOOKS: Final = (
+    "active",
+    "active_queues",
+    "clock",
+    "ping",
+    "query_task",
+    "registered",
+    "reserved",
+    "revoked",
+    "scheduled",
+)
+EVENTS: Final = ("enable_events", "disable_events", "heartbeat")
+#: In `revoking`, and below.
+OURS: Final = ("revoke", "terminate", "hello", "conf", "stats", "shutdown", "add_consumer", "cancel_consumer")
+#: Why not, where there is another way.
+INSTEAD: Final = {
+    **dict.fromkeys(
+        ("pool_grow", "pool_shrink", "autoscale", "pool_restart"),
+        "start the worker with another NAMESHOT_CONCURRENCY",
+    ),
+    "rate_limit": "messages above a rate would wait in this worker's memory",
+    "time_limit": "start the worker with another NAMESHOT_JOB_TIMEOUT",
+    "revoke_by_stamped_headers": "stamps mean nothing here, revoke jobs by their ids",
+}
+_PARTS: Final = ("method", "arguments", "destination", "pattern", "matcher", "reply_to", "ticket")
+#: How kombu names a mailbox: a UUID of any version.
+_ADDRESS: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def register() -> None:
+    """Put our commands in the place of Celery's, and refusals in the place of those that are left out."""
+    revoking.register()
+    Panel.register(name="hello", type="inspect", visible=False)(_hello)
+    Panel.register(name="stats", type="inspect")(_stats)
+    Panel.register(name="conf", alias="dump_conf", type="inspect")(_conf)
+    Panel.register(name="shutdown")(_shutdown)
+    queue_argument = {"args": [("queue", str)], "signature": "<queue>"}
+    Panel.register(name="add_consumer", **queue_argument)(_add_consumer)
+    Panel.register(name="cancel_consumer", **queue_argument)(_cancel_consumer)
+    names = {meta.alias: name for name, meta in Panel.meta.items()}
+    for command in list(Panel.data):
+        if names.get(command, command) not in {*LOOKS, *EVENTS, *OURS}:
+            Panel.data[command] = _refusal(command)
+
+
+def _refusal(command: str) -> Callable[..., dict[str, str]]:
+    why = INSTEAD.get(command, "it is not among the commands that are left")
+
+    def refuse(_state: Any, **_: Any) -> dict[str, str]:
+        return {"error": f"nameshot's workers refuse {command}: {why}"}
+
+    return refuse
+
+
+def _hello(state: Any, **_: Any) -> dict[str, Any]:
+    """Another worker starts, perhaps another application's: it is told nothing, and nothing of it is remembered."""
+    return {"revoked": [], "clock": state.app.clock.forward()}
+
+
+def _stats(state: Any, **_: Any) -> dict[str, Any]:
+    """Show statistics of the worker."""
+    stats: dict[str, Any] = state.consumer.controller.stats()
+    stats["broker"] = {name: stats["broker"].get(name) for name in ("hostname", "port", "virtual_host")}
+    return stats
+
+
+def _conf(state: Any, with_defaults: Any = False, **_: Any) -> Any:
+    """Show Celery's configuration, without where and how the worker connects."""
+    shown = jsonify(state.app.conf.table(with_defaults=bool(with_defaults)), unknown_type_filter=safe_repr)
+    return {name: value for name, value in shown.items() if not name.startswith(("_", "broker_", "result_backend"))}
+
+
+def _shutdown(_state: Any, **_: Any) -> dict[str, str]:
+    """End as after SIGTERM: running jobs have NAMESHOT_DRAIN_TIMEOUT to finish. `nameshot worker` starts another."""
+    # Celery's own waits for running jobs without a limit, and says nothing before it.
+    logger.warning("told to end by remote control")
+    os.kill(os.getpid(), signal.SIGTERM)
+    return {"ok": "ending: what runs may finish within NAMESHOT_DRAIN_TIMEOUT"}
+
+
+def _add_consumer(state: Any, queue: Any = None, **_: Any) -> dict[str, str]:
+    """Take from one of the queues again, after cancel_consumer."""
+    if refusal := _unknown(state, queue):
+        return refusal
+    state.consumer.add_task_queue(queue)
+    return {"ok": f"takes from {queue}"}
+
+
+def _cancel_consumer(state: Any, queue: Any = None, **_: Any) -> dict[str, str]:
+    """Take no more from one of the queues, until add_consumer or a restart; what is in hand is finished."""
+    if refusal := _unknown(state, queue):
+        return refusal
+    state.consumer.cancel_task_queue(queue)
+    return {"ok": f"takes no more from {queue}"}
+
+
+def _unknown(state: Any, queue: Any) -> dict[str, str] | None:
+    """A worker may take from any list of its Redis, and takes from its own queues only."""
+    ours = [queue_name(state.app.settings.queue_prefix, name) for name in QUEUES]
+    return None if queue in ours else {"error": f"no queue of this worker, which has {', '.join(ours)}"}
+
+
+#: kombu says some of their types, and wrongly.
+_Node: Any = pidbox.Node
+_Mailbox: Any = pidbox.Mailbox
+
+
+class CarefulNode(_Node):  # type: ignore[misc]  # of any type
+    """Obeys what is shaped like a command, and replies to where replies are waited for."""
+
+    def handle_message(self, body: Any, message: Any = None) -> Any:  # noqa: ARG002 - its headers are a stranger's
+        """Obey one command, if it is for this worker."""
+        if fault := _fault(body, self.handlers):
+            logger.warning("ignored a broadcast: %s", fault)
+            return None
+        return super().handle_message({name: body.get(name) for name in _PARTS})
+
+    def handle(self, method: str, arguments: Any = None) -> Any:
+        """As kombu; a mistake in the arguments is a reply, and no traceback."""
+        try:
+            return super().handle(method, arguments)
+        except Exception as error:
+            logger.warning("the command %s failed with %s", method, type(error).__name__)
+            return {"error": f"{method} failed with {type(error).__name__}; are its arguments right?"}
+
+    def dispatch(self, method: str, arguments: Any = None, reply_to: Any = None, ticket: Any = None, **_: Any) -> Any:
+        """As kombu, but for an address to which nothing is sent: the worker may write where a stranger may not."""
+        if reply_to:
+            exchange = self.mailbox.reply_exchange.name
+            address = reply_to.get("routing_key") if isinstance(reply_to, dict) else None
+            if address is None or reply_to.get("exchange") != exchange or not _is_address(address):
+                logger.warning("ignored the command %s: it wants its reply where no replies go", method)
+                return None
+            reply_to = {"exchange": exchange, "routing_key": address}
+        return super().dispatch(method, arguments, reply_to=reply_to, ticket=ticket)
+
+    def reply(self, *args: Any, **options: Any) -> None:
+        """As kombu; the client will ask again."""
+        try:
+            super().reply(*args, **options)
+        except Exception as error:
+            logger.warning("could not reply to a command: %s", type(error).__name__)
+
+
+def _fault(body: Any, commands: Container[str]) -> str | None:
+    """What keeps a broadcast from being a command; None when it is one, for this worker or another."""
+    if not isinstance(body, dict) or not isinstance(method := body.get("method"), str) or method not in commands:
+        return "it is no command that is known here"
+    if not isinstance(body.get("arguments"), dict | None) or not isinstance(body.get("destination"), list | None):
+        return f"{method} has arguments or a destination of the wrong kind"
+    if (pattern := body.get("pattern")) and not (isinstance(pattern, str) and body.get("matcher") == "glob"):
+        return f"{method} has a pattern, and only glob is read here"
+    return None
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) and _ADDRESS.fullmatch(value) is not None
+
+
+class CarefulMailbox(_Mailbox):  # type: ignore[misc]  # of any type
+    """Of a `CarefulNode`."""
+
+    node_cls = CarefulNode
+
+
+class CarefulControl(Control):  # type: ignore[misc]  # celery is untyped
+    """The app's ``control``."""
+
+    Mailbox = CarefulMailbox

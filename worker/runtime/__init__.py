@@ -1,0 +1,1 @@
+"""Being a process: the launcher, logs, memory, the ready file."""

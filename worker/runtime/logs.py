@@ -1,0 +1,98 @@
+"""Log lines: one thing a line, for people or as JSON, and never a URL's path or query.
+
+Libraries below us print URLs (urllib3's request line, requests' exceptions) and message bodies (Celery's decode
+errors). Their loggers stay at WARNING, and what still comes through is redacted before it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from typing import Final, TextIO
+
+#: Whose INFO and DEBUG lines would print request lines, message bodies or a line per job beside ours.
+QUIET: Final = (
+    "urllib3",
+    "requests",
+    "PIL",
+    "celery.pool",
+    "celery.worker.strategy",
+    "celery.worker.consumer.connection",  # names our transport's class; `worker.celery` names the broker
+    "kombu",
+    "httpx",
+    "httpcore",
+)
+#: Whose warnings come with a traceback, about what we say ourselves in a line.
+VERBOSE: Final = ("celery.app.trace", "celery.backends.base")
+
+#: To the next space, since a path may hold a quotation mark.
+_URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@)?([^\s/?#'\"<>\\]*)\S*")
+_TARGET: Final = re.compile(r"(with url: |\"(?:GET|HEAD|POST) )\S+")
+#: Longer than any line of ours; Celery prints up to 1,024 characters of a message it cannot decode.
+_MAX_CHARACTERS: Final = 2_000
+
+
+def redact(text: str) -> str:
+    """Shorten each URL in a text to its scheme and host."""
+    text = _URL.sub(r"\1\2/…", text)
+    return _TARGET.sub(r"\1…", text)[:_MAX_CHARACTERS]
+
+
+class HumanFormatter(logging.Formatter):
+    """``12:34:56 INFO    worker.jobs.tasks  job … : owl 0.9997``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and an exception's lines below it, all redacted."""
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        text = f"{clock} {record.levelname:<7} {record.name}  {record.getMessage()}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return redact(text)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ``time`` (seconds since the epoch), ``level``, ``logger``, ``message``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON, every text redacted."""
+        line = {
+            "time": round(record.created, 3),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": redact(record.getMessage()),
+        }
+        if record.exc_info:
+            line["exception"] = redact(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure(level: str, style: str, stream: TextIO | None = None) -> None:
+    """Send every log line of this process to ``stream`` (stderr) in one form.
+
+    Args:
+        level: the least severe level of our own lines.
+        style: ``human`` or ``json``.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if style == "json" else HumanFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    for name in VERBOSE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.captureWarnings(True)
+
+
+def place_of(error: BaseException) -> str:
+    """File and line an error came from: enough to find a bug, where its text might quote what a stranger sent."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:  # taken by `worker.runtime.tracebacks`, which leaves the place
+        return next(reversed(getattr(error, "__notes__", [])), "an unknown place")
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
