@@ -24,11 +24,6 @@ NAMELESS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 MAX_FILES_AT_THE_TOP_OF_WORKER = 9
 #: Class names that still stand for several things.
 SEVERAL_THINGS = {"Answer", "Part", "Picture", "Stages", "StopSignals", "Terms"}
-#: What the command still reaches besides the one door.
-BACK_DOORS = {
-    *("worker.runtime.launcher", "worker.settings", "worker.service"),
-    *("worker.model.devices", "worker.model.interface", "worker.model.nvidia"),
-}
 #: A name of ours between quotes or backticks: strings that Celery imports by, and what comments refer to.
 OURS = re.compile(r"(?<=[\"'`~])(?:worker|producer)(?:\.[A-Za-z_]+)+(?::[A-Za-z_]+)?(?=[\"'`])")
 CELERYS = {"celery", "kombu", "billiard", "vine"}
@@ -157,7 +152,7 @@ def test_the_producer_reaches_the_worker_by_one_door_only() -> None:
         assert not any(name == "worker" for name in imported(file)), file
         found = {name for name in {*imported(file), *constants(file)} if re.fullmatch(r"worker(\.[A-Za-z_]+)*", name)}
         found -= NO_MODULES | {"worker"}  # the word alone is the name of a command, and an import needs more
-        assert found <= {"worker.command"} | BACK_DOORS, f"{file}: {found}"
+        assert found <= {"worker.command"}, f"{file}: {found}"
 
 
 def test_the_producer_knows_neither_celery_nor_kombu() -> None:
@@ -187,13 +182,8 @@ def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
     readers = {module for module, names in our_imports().items() if "worker.settings" in names}
 
     assert readers <= {
-        *(
-            "worker.celery",
-            "worker.engine.device",
-            "worker.engine_process.main",
-            "worker.runtime.launcher",
-            "worker.service",
-        )
+        *("worker.celery", "worker.command", "worker.engine.device", "worker.engine_process.main"),
+        *("worker.runtime.launcher", "worker.service"),
     }
 
 

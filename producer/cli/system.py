@@ -122,7 +122,7 @@ def worker(
     from importlib import import_module
 
     # By name: this package never imports the worker's, which brings torch.
-    status: int = import_module("worker.runtime.launcher").launch(gpus=gpus, processes=processes)
+    status: int = import_module("worker.command").launch(gpus=gpus, processes=processes)
     return status
 
 

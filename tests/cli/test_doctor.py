@@ -136,7 +136,7 @@ def test_settings_are_checked_by_name_and_value(
 
 def test_looking_at_the_settings_loads_no_torch() -> None:
     code = (
-        "import sys; from producer.cli import checks_local; list(checks_local.environment());"
+        "import sys; from producer.cli.doctor import checks_local; list(checks_local.environment());"
         "print({'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from producer.cli.doctor.findings import Finding
 from producer.errors import NameshotError
+from producer.findings import Finding
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -9,7 +9,7 @@ import typer
 from producer.cli import options, output
 
 if TYPE_CHECKING:
-    from producer.cli.doctor.findings import Finding
+    from producer.findings import Finding
 
 _STYLES: Final = {"ok": "green", "warning": "yellow", "broken": "bold red"}
 

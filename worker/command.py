@@ -1,0 +1,129 @@
+"""The one door from the command to the worker: what ``nameshot worker`` starts and ``nameshot doctor`` checks.
+
+The command imports it by name, so that a producer without a worker's packages never loads them. Nothing heavy is
+imported before it is needed: torch takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from producer.errors import NameshotError
+from producer.findings import Finding
+from producer.settings import PREFIX, read_settings
+from worker.settings import WorkerSettings
+
+#: nvidia-smi answers in a second, or hangs with a broken driver.
+_SMI_TIMEOUT_S: Final = 10.0
+
+
+def launch(*, gpus: str | None, processes: int | None) -> int:
+    """Run the workers of this machine until they are told to end; the exit status. See `worker.runtime.launcher`."""
+    from worker.runtime.launcher import launch as run
+
+    return run(gpus=gpus, processes=processes)
+
+
+def check_settings() -> Iterator[Finding]:
+    """The ``NAMESHOT_…`` variables: each one known, each one possible."""
+    from worker.service import fetch_rules
+
+    given = sorted(name for name in os.environ if name.startswith(PREFIX))
+    unknown = [name for name in given if name.removeprefix(PREFIX).lower() not in WorkerSettings.model_fields]
+    try:
+        fetch_rules(read_settings(WorkerSettings))
+    except NameshotError as error:
+        yield Finding("settings", "broken", str(error), "correct the variable")
+        return
+    if unknown:
+        yield Finding("settings", "warning", f"no setting is called {', '.join(unknown)}", "check the spelling")
+    else:
+        yield Finding("settings", "ok", f"from the environment: {', '.join(given) or 'none, all are defaults'}")
+
+
+def check_model() -> Iterator[Finding]:
+    """The checkpoint that a worker started here would load."""
+    from worker.engine.device import BUNDLED, checkpoint
+
+    try:
+        settings = read_settings(WorkerSettings)
+    except NameshotError:
+        return  # `check_settings` has said it
+    name, revision = settings.model, settings.revision
+    folder = Path(checkpoint(name)).expanduser()
+    if folder.is_dir() or name == BUNDLED:
+        if (folder / "config.json").is_file():
+            yield Finding("model", "ok", f"{name}, a folder on this machine")
+        else:
+            yield Finding("model", "broken", f"the folder {folder} holds no config.json", "set NAMESHOT_MODEL")
+        return
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    except HFValidationError:
+        yield Finding("model", "broken", f"{name!r} is neither a folder nor a Hub id", "correct NAMESHOT_MODEL")
+        return
+    where = "in this machine's cache" if cached else "not in this machine's cache; the worker downloads it at its start"
+    yield Finding("model", "ok", f"{name}, {where}")
+
+
+def check_device(*, deep: bool) -> Iterator[Finding]:
+    """What a worker here would run on; torch is asked where a GPU shows or with ``deep``."""
+    from worker.model.nvidia import sign_of_nvidia
+
+    wanted = os.environ.get("NAMESHOT_DEVICE", "auto")
+    sign = sign_of_nvidia()
+    if wanted == "cpu" and sign:
+        yield Finding("device", "ok", f"{_shown(sign)}, and not used: NAMESHOT_DEVICE is cpu")
+    elif deep or sign or wanted.startswith("cuda"):
+        yield _torch_device(wanted, sign)
+    else:
+        yield Finding("device", "ok", "no NVIDIA GPU here: the CPU is used")
+
+
+def _torch_device(wanted: str, sign: str | None) -> Finding:
+    """What a worker's own choice comes to; it refuses what it cannot use, and says why."""
+    from worker.model.devices import pick_device
+    from worker.model.interface import ModelError
+
+    try:
+        chosen = pick_device(wanted)
+    except ModelError as error:
+        return Finding("device", "broken", f"{error}", _cuda_build_advice())
+    gpus = f"{_shown(sign)}; " if sign else ""
+    return Finding("device", "ok", f"{gpus}a worker here runs on {chosen} (NAMESHOT_DEVICE is {wanted})")
+
+
+def _cuda_build_advice() -> str:
+    torch = version("torch")
+    return f"this torch ({torch}) is a build for the CPU: install torch's CUDA build" if "+cpu" in torch else ""
+
+
+def _shown(sign: str) -> str:
+    """The GPUs as the driver names them; where it names none, what shows that one is here."""
+    return ", ".join(_driver_gpus()) or sign
+
+
+def _driver_gpus() -> list[str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        answer = subprocess.run(  # noqa: S603 - nothing of it comes from a user
+            [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=_SMI_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
