@@ -31,8 +31,8 @@ from benchmarks.session import CLIENTS, Place
 from benchmarks.stages.measure import stages
 from benchmarks.system import PICTURES
 from worker.engine.device import BUNDLED
-from worker.runtime.allocator import give_memory_back
-from worker.runtime.garbage import settle
+from worker.runtime.allocator import bound_malloc
+from worker.runtime.garbage import freeze_garbage
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "table.json"
@@ -42,7 +42,7 @@ SAME, DIFFERENT, PEERS_LABELS = (4, 100, 1000), (4, 100, 1000), (4, 100)
 
 def main() -> None:
     """Measure, print, write."""
-    give_memory_back()  # the limits are to have what the worker gives its model
+    bound_malloc()  # the limits are to have what the worker gives its model
     arguments = parsed()
     peers = [] if arguments.without_peers else [one for one in PEERS if one.name in (arguments.only or names())]
     peers_labels = [count for count in PEERS_LABELS if count in arguments.labels] or arguments.labels[:1]
@@ -66,7 +66,7 @@ def main() -> None:
         place = Place(model.resolve(), port, scratch.FOLDER / "venvs")
         bare = BareModel(model, [picture(number) for number in range(PICTURES)])
         # This process is nameshot's client as well, and a client's answers seldom lie beside a model.
-        settle()
+        freeze_garbage()
         comparison = Comparison(plan, bare, place, expected, announce)
 
         def written() -> dict[str, Any]:

@@ -26,7 +26,7 @@ from benchmarks.scaling.device import Device
 from producer.contract import Queue
 from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatcherClosed, Lane
+from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue
 from worker.engine.local import PROMISED
 
 RESULTS = Path(__file__).parent / "results" / "adaptive.json"
@@ -102,7 +102,9 @@ class Bench:
         self.slowness = 1.0
         self._chance = random.Random(setting.name)
         self.batcher = Batcher(max_wait_s=setting.max_wait_ms / 1000)
-        self.lane: Lane[None, None] = self.batcher.lane("images", self._run, setting.max_batch, WEIGHTS, self.size)
+        self.lane: BatchQueue[None, None] = self.batcher.lane(
+            "images", self._run, setting.max_batch, WEIGHTS, self.size
+        )
         self.batcher.start()
 
     def _run(self, images: Sequence[None]) -> Sequence[None]:

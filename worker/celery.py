@@ -40,7 +40,7 @@ from worker.model.pixels import Preparation
 from worker.observability.metrics import Probes
 from worker.observability.readiness import Readiness
 from worker.runtime import logs
-from worker.runtime.garbage import settle
+from worker.runtime.garbage import freeze_garbage
 from worker.runtime.ready_file import ReadyFile
 from worker.service import Front, Service, build
 from worker.settings import MAX_CONCURRENCY, WorkerSettings
@@ -233,7 +233,7 @@ def _load(sender: Any) -> None:
 
 
 def _ready(**_: Any) -> None:
-    settle()
+    freeze_garbage()
     logger.info(
         "ready: %s takes jobs from %s.* at %s",
         app.service.model.name,

@@ -15,7 +15,7 @@ from worker.classifier import Classifier
 from worker.concurrency.budget import Budget
 from worker.concurrency.isolation import Isolation
 from worker.concurrency.shares import of_places
-from worker.decoding.decoder import Terms as DecoderTerms
+from worker.decoding.decoder import DecoderOptions as DecoderTerms
 from worker.decoding.images import prepare_pillow
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
@@ -29,7 +29,7 @@ from worker.engine.stages import Stages
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.remote_model import RemoteModel
-from worker.engine_process.terms import Terms
+from worker.engine_process.terms import EngineInfo
 from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
 from worker.fetch.http_cache import CachingFetcher
 from worker.model import load_preparation
@@ -38,7 +38,7 @@ from worker.model.interface import HostModel, Model
 from worker.model.pixels import Preparation
 from worker.observability.gauges import watch
 from worker.observability.metrics import Telemetry
-from worker.runtime.allocator import give_memory_back
+from worker.runtime.allocator import bound_malloc
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ def _engine_process(
     load_preparation: Callable[..., Preparation],
     on_other_model: Callable[[], None],
 ) -> Device:
-    give_memory_back()
+    bound_malloc()
     logger.info("waiting for the engine")
     terms = _terms(front.socket)
     model = RemoteModel(terms, lambda: load_preparation(checkpoint(settings.model), terms.revision, terms.family))
@@ -215,7 +215,7 @@ def _engine_process(
     return Device(model, engine, terms.max_batch, concurrency, math.inf)
 
 
-def _terms(socket: Path) -> Terms:
+def _terms(socket: Path) -> EngineInfo:
     """What the engine says of its model, however long it takes to load; whoever stops this process ends the wait."""
     while True:
         try:

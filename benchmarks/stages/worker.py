@@ -19,7 +19,7 @@ from worker.celery import app
 from worker.decoding.preparing import InProcesses, InThreads
 from worker.embeddings import of_images as embeddings
 from worker.embeddings.of_labels import LabelCache
-from worker.engine.batcher import Lane
+from worker.engine.batcher import BatchQueue
 from worker.fetch import Fetcher
 from worker.jobs.results import FirstAnswerBackend
 from worker.model.dual import DualEncoder
@@ -34,8 +34,8 @@ STAGES = (
     ("decode", InProcesses, "prepare"),
     ("decode", InThreads, "prepare"),
     ("digest", embeddings.File, "__init__"),
-    ("batching", Lane, "submit"),
-    ("batching", Lane, "ride"),
+    ("batching", BatchQueue, "submit"),
+    ("batching", BatchQueue, "ride"),
     ("model", DualEncoder, "embed_images"),
     ("model", DualEncoder, "embed_texts"),
     ("rank", LabelCache, "_keep"),

@@ -20,7 +20,7 @@ def is_configured() -> bool:
     return "NAMESHOT_BROKER_URL" in os.environ or "NAMESHOT_RESULT_BACKEND" in os.environ
 
 
-def used_up() -> UpInfo | None:
+def running_system() -> UpInfo | None:
     """The running `nameshot up` that commands talk to, unless the environment names another Redis."""
     if is_configured():
         return None
@@ -53,7 +53,7 @@ def configuration() -> Configuration:
 
 def _redis() -> tuple[str | None, str | None, str | None]:
     """Broker, result backend and queue prefix; None leaves one to the environment."""
-    if (up := used_up()) is None:
+    if (up := running_system()) is None:
         return None, None, None
     return up.broker_url, up.result_backend, os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
 
@@ -74,7 +74,7 @@ def image_url(image: str) -> str:
     path = Path(image)
     if not path.is_file():
         raise UsageError(f"{image!r} is neither an http(s):// URL nor a file.")
-    up = used_up()
+    up = running_system()
     if up is None:
         raise UsageError(
             f"{image!r} is a local file, and a worker reads only http(s):// URLs; "

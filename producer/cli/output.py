@@ -46,7 +46,7 @@ def waiting(text: str) -> Iterator[None]:
         yield
 
 
-class Stages:
+class StartProgress:
     """The stages of a start: a spinner with the current one on a terminal, else one line each."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Stages:
         else:
             self._status.stop()
 
-    def __enter__(self) -> Stages:
+    def __enter__(self) -> StartProgress:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -32,7 +32,7 @@ def run_up(port: int, command: str, check: Callable[[], None]) -> None:
     with (
         only_one(folder) as lock,
         PictureServer(files_by_name(), port=port, secret=secret) as server,
-        output.Stages() as stages,
+        output.StartProgress() as stages,
         embedded_system(
             folder,
             server,

@@ -29,7 +29,7 @@ def demo() -> int:
     from producer.contract import Result
     from producer.demo.gallery import Picture
     from producer.demo.run import run_demo
-    from producer.processes.raised_signals import Stopped, stop_signals
+    from producer.processes.raised_signals import Stopped, raised_signals
 
     console = output.console()
 
@@ -37,7 +37,7 @@ def demo() -> int:
         print_result(console, f"{picture.file}: {', '.join(picture.candidate_labels)}?", result)
 
     try:
-        with stop_signals() as signals, output.Stages() as stages:
+        with raised_signals() as signals, output.StartProgress() as stages:
             _require_worker()
             run_demo(stages.announce, show, signals.raise_if_stopped)
     except Stopped as stopped:
@@ -61,10 +61,10 @@ def up(
     `nameshot classify`, find it by themselves. NAMESHOT_MODEL may name another model than the bundled toy.
     """
     from producer.cli.running import run_up
-    from producer.processes.raised_signals import Stopped, stop_signals
+    from producer.processes.raised_signals import Stopped, raised_signals
 
     try:
-        with stop_signals() as signals:
+        with raised_signals() as signals:
             _require_worker()
             run_up(port, own_command(), signals.raise_if_stopped)
     except Stopped as stopped:

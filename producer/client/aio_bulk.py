@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 
-from producer.client.bulk import RETRY_PAUSE_S, Order, Patience
-from producer.client.portions import BulkOutcome, BulkPlan, Portion
+from producer.client.bulk import RETRY_PAUSE_S, Reorderer, RetryPolicy
+from producer.client.portions import BulkMessage, BulkOutcome, BulkPlan
 from producer.errors import BrokerUnavailable, JobNotFound, NameshotError, QueueFull
 from producer.messages.submission import Submission
 from producer.operations.answers import Answer
@@ -28,14 +28,14 @@ async def run_bulk(
     One task reads and sends, one waits for each message under way, and the generator only hands out what has
     finished: a slow source of URLs holds up nothing that is done.
     """
-    order = Order(ordered=plan.ordered)
+    order = Reorderer(ordered=plan.ordered)
     places = asyncio.Semaphore(plan.in_flight)
-    finished: asyncio.Queue[tuple[Portion, Answer | None] | None] = asyncio.Queue()
+    finished: asyncio.Queue[tuple[BulkMessage, Answer | None] | None] = asyncio.Queue()
     unanswered: dict[int, str] = {}
 
-    patience = Patience()
+    patience = RetryPolicy()
 
-    async def follow(portion: Portion, job_id: str) -> None:
+    async def follow(portion: BulkMessage, job_id: str) -> None:
         while portion.is_lost(answer := await wait(job_id)):
             portion = plan.again(portion)
             await _submit_patiently(portion, submit, patience)
@@ -73,7 +73,7 @@ async def run_bulk(
 
 
 async def _submit_patiently(
-    portion: Portion, submit: Callable[[list[Submission]], Awaitable[object]], patience: Patience
+    portion: BulkMessage, submit: Callable[[list[Submission]], Awaitable[object]], patience: RetryPolicy
 ) -> None:
     while portion.submission is not None:
         try:
@@ -98,7 +98,7 @@ async def _cancel_rest(job_ids: list[str], cancel: Callable[[str], Awaitable[boo
             return
 
 
-async def _portions(plan: BulkPlan, urls: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[Portion]:
+async def _portions(plan: BulkPlan, urls: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[BulkMessage]:
     if not isinstance(urls, AsyncIterable):
         for portion in plan.portions(urls):
             yield portion

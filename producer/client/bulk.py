@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Final
 
-from producer.client.portions import BulkOutcome, BulkPlan, Portion
+from producer.client.portions import BulkMessage, BulkOutcome, BulkPlan
 from producer.errors import BrokerUnavailable, JobNotFound, NameshotError, QueueFull
 from producer.messages.submission import Submission
 from producer.operations.answers import Answer
@@ -22,7 +22,7 @@ RETRY_PAUSE_S: Final = 1.0
 OUTAGE_S: Final = 60.0
 
 
-class Patience:
+class RetryPolicy:
     """Says whether a message that could not be sent should be tried again."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Patience:
             raise error
 
 
-class Order:
+class Reorderer:
     """Holds finished portions back until those before them are finished, where order is asked for."""
 
     def __init__(self, *, ordered: bool) -> None:
@@ -80,12 +80,12 @@ def run_bulk(
 ) -> Generator[BulkOutcome, None, None]:
     """The stream of `Client.classify_many`."""
     portions = plan.portions(urls)
-    order, patience = Order(ordered=plan.ordered), Patience()
-    finished: queues.SimpleQueue[tuple[Portion, Future[Answer] | None]] = queues.SimpleQueue()
+    order, patience = Reorderer(ordered=plan.ordered), RetryPolicy()
+    finished: queues.SimpleQueue[tuple[BulkMessage, Future[Answer] | None]] = queues.SimpleQueue()
     under_way: dict[int, Future[Answer] | None] = {}
     ids: dict[int, str] = {}
     #: Refused for now, or to be sent again.
-    unsent: list[Portion] = []
+    unsent: list[BulkMessage] = []
     is_refused = exhausted = False
     try:
         while True:
@@ -145,9 +145,9 @@ def cancel_rest(job_ids: Iterable[str], cancel: Callable[[str], bool]) -> None:
 
 
 def _announce(
-    portion: Portion,
+    portion: BulkMessage,
     waiting: Future[Answer] | None,
-    finished: queues.SimpleQueue[tuple[Portion, Future[Answer] | None]],
+    finished: queues.SimpleQueue[tuple[BulkMessage, Future[Answer] | None]],
 ) -> None:
     if waiting is None:
         finished.put((portion, None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from producer.broker.urls import Endpoint, endpoint
-from producer.messages.submission import Desk
+from producer.messages.submission import MessageWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Configuration:
     max_queue: int
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> MessageWriter:
         """Where this client's messages are written."""
-        return Desk(self.queue_prefix, self.result_ttl_s)
+        return MessageWriter(self.queue_prefix, self.result_ttl_s)
 
 
 def configure(

@@ -17,8 +17,8 @@ from producer.contract import (
     shown_number,
 )
 from producer.errors import InvalidJob, JobFailed
-from producer.messages.forms import Form
-from producer.messages.submission import Desk, Submission, check_expires_in, check_queue
+from producer.messages.forms import QuestionJson
+from producer.messages.submission import MessageWriter, Submission, check_expires_in, check_queue
 from producer.operations.answers import Answer
 
 #: A message that is purged again and again, or whose answer lives too short to be read, is given up in the end.
@@ -33,7 +33,7 @@ class BulkOutcome(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class BulkMessage:
     """Consecutive images that travel together.
 
     Attributes:
@@ -77,8 +77,8 @@ class Portion:
 class BulkPlan:
     """The arguments of a stream, checked before its first image is read."""
 
-    desk: Desk
-    form: Form
+    desk: MessageWriter
+    form: QuestionJson
     expires_in: float | None
     queue: Queue
     images_per_message: int
@@ -88,7 +88,7 @@ class BulkPlan:
     @classmethod
     def checked(
         cls,
-        desk: Desk,
+        desk: MessageWriter,
         labels: object,
         *,
         hypothesis_template: object,
@@ -113,10 +113,10 @@ class BulkPlan:
         if expires_in is not None:
             check_expires_in(expires_in)
         fitting = MAX_SCORES_PER_MESSAGE // question.kept_scores
-        form = Form.blank(question, "images")
+        form = QuestionJson.blank(question, "images")
         return cls(desk, form, expires_in, check_queue(queue), min(images_per_message, fitting), in_flight, ordered)
 
-    def portions(self, urls: Iterable[str]) -> Iterator[Portion]:
+    def portions(self, urls: Iterable[str]) -> Iterator[BulkMessage]:
         """Cut the images into messages, reading no further than asked."""
         source = iter(urls)
         start = 0
@@ -124,7 +124,7 @@ class BulkPlan:
             yield self.portion(start, images)
             start += len(images)
 
-    def portion(self, start: int, images: list[str]) -> Portion:
+    def portion(self, start: int, images: list[str]) -> BulkMessage:
         """The message of these images, without those whose URL cannot be one."""
         refusals: dict[int, JobFailed] = {}
         for offset, image in enumerate(images):
@@ -132,14 +132,14 @@ class BulkPlan:
                 check_url_shape(image)
             except InvalidJob as error:
                 refusals[offset] = JobFailed(_refusal_code(image), str(error))
-        portion = Portion(start, [str(image) for image in images], refusals, None)
+        portion = BulkMessage(start, [str(image) for image in images], refusals, None)
         return replace(portion, submission=self._written(portion)) if portion.sent_images else portion
 
-    def again(self, portion: Portion) -> Portion:
+    def again(self, portion: BulkMessage) -> BulkMessage:
         """The same portion in a new message under its old id; its ``expires_in`` begins anew."""
         return replace(portion, submission=self._written(portion), losses=portion.losses + 1)
 
-    def _written(self, portion: Portion) -> Submission:
+    def _written(self, portion: BulkMessage) -> Submission:
         job_id = None if portion.submission is None else portion.submission.job_id
         return self.desk.bulk(
             portion.sent_images, self.form, expires_in=self.expires_in, queue=self.queue, job_id=job_id

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from producer.embedded.failure import EmbeddedError
 from producer.embedded.system import EmbeddedSystem
 from producer.processes.child import ChildProcess
-from producer.processes.keeper import POLL_INTERVAL_S, Keeper, Part
+from producer.processes.keeper import POLL_INTERVAL_S, Supervised, Supervisor
 
 #: A part that dies this often in a row, never steady in between, will not come back by itself.
 MAX_DEATHS: Final = 5
@@ -18,7 +18,7 @@ MAX_DEATHS: Final = 5
 _MAX_LOG_BYTES: Final = 16_000_000
 
 
-class LoggedPart(Part, Protocol):
+class LoggedProcess(Supervised, Protocol):
     """A part of the system."""
 
     @property
@@ -32,8 +32,10 @@ class LoggedPart(Part, Protocol):
 def supervise(system: EmbeddedSystem, say: Callable[[str], None], on_poll: Callable[[], None]) -> None:
     """Watch over Valkey and the worker until ``on_poll`` raises, or one of them cannot be kept running."""
     valkey, worker = system.valkey, system.worker
-    parts: tuple[tuple[str, LoggedPart], ...] = (("Valkey", valkey), ("the worker", worker))
-    keepers = [Keeper(name, part, say, is_ready=part.is_ready, on_death=give_up(name, part)) for name, part in parts]
+    parts: tuple[tuple[str, LoggedProcess], ...] = (("Valkey", valkey), ("the worker", worker))
+    keepers = [
+        Supervisor(name, part, say, is_ready=part.is_ready, on_death=give_up(name, part)) for name, part in parts
+    ]
     while True:
         on_poll()
         for keeper in keepers:
@@ -43,8 +45,8 @@ def supervise(system: EmbeddedSystem, say: Callable[[str], None], on_poll: Calla
         time.sleep(POLL_INTERVAL_S)
 
 
-def give_up(name: str, part: LoggedPart) -> Callable[[int, str], None]:
-    """For a `Keeper`: raises `EmbeddedError` with a part's last words when it died more than `MAX_DEATHS` times."""
+def give_up(name: str, part: LoggedProcess) -> Callable[[int, str], None]:
+    """For a `Supervisor`: raises `EmbeddedError` with a part's last words when it died more than `MAX_DEATHS` times."""
 
     def judge(deaths: int, what_happened: str) -> None:
         if deaths > MAX_DEATHS:

@@ -14,7 +14,7 @@ REMEMBERED: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class QuestionJson:
     """A question's keyword arguments as canonical JSON, with a place for the image or images."""
 
     before: str
@@ -32,13 +32,13 @@ class Form:
         return f"{self.before}{canonical_json(value)}{self.after}"
 
 
-def form_of_one(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> Form:
+def form_of_one(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
     """The form of a job of one image; raises `InvalidJob`."""
     try:
         return _remembered(_plain(labels), _plain(hypothesis_template), top_k, timeout)
     except TypeError:
         # Something is among the arguments that no question holds, and this names it.
-        return Form.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")
+        return QuestionJson.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")
 
 
 def _plain(value: Any) -> Any:
@@ -49,5 +49,5 @@ def _plain(value: Any) -> Any:
 
 # Typed, since True equals 1 and is no number here. Errors are not remembered.
 @lru_cache(REMEMBERED, typed=True)
-def _remembered(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> Form:
-    return Form.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")
+def _remembered(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
+    return QuestionJson.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")

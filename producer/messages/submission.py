@@ -28,7 +28,7 @@ from producer.contract import (
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.errors import InvalidJob
 from producer.messages.envelope import celery_message
-from producer.messages.forms import Form, form_of_one
+from producer.messages.forms import QuestionJson, form_of_one
 
 Templates = str | Sequence[str]
 #: What `submit_many` takes: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
@@ -86,7 +86,7 @@ def fingerprint(task: str | None, payload: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class MessageWriter:
     """Checks arguments and writes messages; sends nothing."""
 
     queue_prefix: str
@@ -137,7 +137,13 @@ class Desk:
         yield chunk, None
 
     def bulk(
-        self, images: list[str], form: Form, *, expires_in: float | None, queue: Queue, job_id: str | None = None
+        self,
+        images: list[str],
+        form: QuestionJson,
+        *,
+        expires_in: float | None,
+        queue: Queue,
+        job_id: str | None = None,
     ) -> Submission:
         """The message of several images that share one question, all checked before."""
         return self._write(CLASSIFY_MANY, form.filled(images), job_id=job_id, expires_in=expires_in, queue=queue)
@@ -201,7 +207,7 @@ def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
 
 
 def _arguments(job: JobLike) -> dict[str, Any]:
-    """The arguments of `Desk.single` that stand for one item of `submit_many`."""
+    """The arguments of `MessageWriter.single` that stand for one item of `submit_many`."""
     if isinstance(job, ClassifyJob):
         question = job.question
         return {

@@ -10,7 +10,7 @@ from producer.contract import answer_key, claim_key, place_key
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import Answer
 from producer.operations.exchanges import Call, Operation
-from producer.operations.whereabouts import LOST, Traces, look, look_closely
+from producer.operations.whereabouts import LOST, JobTraces, look, look_closely
 
 #: Notes that messages are lost, each unless its id was freed or sent again since that was seen. KEYS: for each job its
 #: claim and its place. ARGV: for each both as they were seen, empty where there was no claim, and the place from now
@@ -52,7 +52,7 @@ class Standing:
     @property
     def life(self) -> str:
         """By which its message is told from others of the same id; empty where that is not known."""
-        return Traces(self.claim, self.place, None).life
+        return JobTraces(self.claim, self.place, None).life
 
 
 def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
@@ -146,7 +146,7 @@ def _examine_missing(
     return found
 
 
-def _note_lost(prefix: str, lost: Mapping[str, Traces]) -> Operation[dict[str, bytes]]:
+def _note_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str, bytes]]:
     """Have what is once known to be lost stay so; returns what stands in the places of those jobs from now on.
 
     Whoever may only look notes nothing.

@@ -55,7 +55,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Traces:
+class JobTraces:
     """What the broker holds of one job.
 
     Attributes:
@@ -104,7 +104,7 @@ class Traces:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class QueuePosition:
     """One queue: how many messages were taken from it, how many wait."""
 
     taken: int
@@ -118,7 +118,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """The broker at one moment.
 
     Attributes:
@@ -127,8 +127,8 @@ class Look:
         is_mixed: whether workers were there lately that note nothing.
     """
 
-    traces: dict[str, Traces]
-    lines: dict[str, Line]
+    traces: dict[str, JobTraces]
+    lines: dict[str, QueuePosition]
     is_mixed: bool
 
     def ahead(self, job_id: str) -> int | None:
@@ -145,20 +145,20 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class CloseLook:
-    """As `Look`, and what clients and workers of an older version may hide.
+class ThoroughSnapshot:
+    """As `Snapshot`, and what clients and workers of an older version may hide.
 
     Attributes:
         in_steps: queues of which messages wait in a list of a priority.
         may_be_held: whether a worker that notes nothing holds anything, or may have put something aside.
     """
 
-    look: Look
+    look: Snapshot
     in_steps: frozenset[str]
     may_be_held: bool
 
     def may_be_somewhere(self, job_id: str, *, has_begun: bool) -> bool:
-        """Whether the message may exist, for a job that `Look` does not find; False is certain.
+        """Whether the message may exist, for a job that `Snapshot` does not find; False is certain.
 
         Args:
             has_begun: whether a worker has said so.
@@ -177,12 +177,12 @@ class CloseLook:
         return any(self.look.lines[name].waiting or name in self.in_steps for name in queues)
 
 
-def look(prefix: str, job_ids: Sequence[str]) -> Operation[Look]:
+def look(prefix: str, job_ids: Sequence[str]) -> Operation[Snapshot]:
     """Look at some jobs; at most a few hundred, since Redis serves no other client meanwhile."""
     return _look_in(job_ids, (yield Together("broker", _commands(prefix, job_ids))))
 
 
-def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[CloseLook]:
+def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughSnapshot]:
     """Look at jobs that a first look did not find.
 
     Args:
@@ -209,8 +209,8 @@ def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[CloseLook]:
         for (job_id, found), claim_ms, place_ms in zip(seen.traces.items(), lives_ms[::2], lives_ms[1::2], strict=True)
     }
     is_mixed = seen.is_mixed or bool(old)
-    return CloseLook(
-        Look(traces, seen.lines, is_mixed),
+    return ThoroughSnapshot(
+        Snapshot(traces, seen.lines, is_mixed),
         in_steps=frozenset(queue for queue, count in zip(QUEUES, rest[2:], strict=False) if count),
         may_be_held=is_mixed and bool(rest[1] or any(rest[2 + len(steps) + len(ages) :])),
     )
@@ -227,19 +227,19 @@ def _commands(prefix: str, job_ids: Sequence[str], with_lives: Sequence[str] = (
     )
 
 
-def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Look:
+def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
     values, hands, *lengths, mixed = replies
     hands = hands or [None] * len(job_ids)
     hands = [exact or hand for hand, exact in zip_longest(hands[: len(job_ids)], hands[len(job_ids) :])]
     lengths = [length or 0 for length in lengths]
     claims, places, counters = values[: 2 * len(job_ids) : 2], values[1 : 2 * len(job_ids) : 2], values[-len(QUEUES) :]
-    return Look(
+    return Snapshot(
         {
-            job_id: Traces(claim, place, hand)
+            job_id: JobTraces(claim, place, hand)
             for job_id, claim, place, hand in zip(job_ids, claims, places, hands, strict=True)
         },
         {
-            queue: Line(_number(taken), length + rung)
+            queue: QueuePosition(_number(taken), length + rung)
             for queue, taken, length, rung in zip(QUEUES, counters, lengths[::2], lengths[1::2], strict=True)
         },
         bool(mixed),

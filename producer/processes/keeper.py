@@ -17,7 +17,7 @@ _FIRST_DELAY_S: Final = 1.0
 _MAX_DELAY_S: Final = 30.0
 
 
-class Part(Protocol):
+class Supervised(Protocol):
     """What can be kept running."""
 
     @property
@@ -28,7 +28,7 @@ class Part(Protocol):
         """Start it again; a `NameshotError` or `OSError` counts as another death."""
 
 
-class Keeper:
+class Supervisor:
     """Keeps one part running; `tick` it a few times a second.
 
     Args:
@@ -45,7 +45,7 @@ class Keeper:
     def __init__(
         self,
         name: str,
-        part: Part,
+        part: Supervised,
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         *,

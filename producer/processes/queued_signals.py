@@ -16,7 +16,7 @@ SAME_REQUEST_S: Final = 0.5
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-class StopSignals:
+class QueuedSignals:
     """What arrived, in order."""
 
     def __init__(self, pipe: int) -> None:
@@ -30,7 +30,7 @@ class StopSignals:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[StopSignals]:
+def queued_signals() -> Iterator[QueuedSignals]:
     """Take SIGTERM, SIGINT, SIGHUP and SIGQUIT in the main thread for a ``with`` block, after which they are ignored.
 
     They interrupt nothing: a process that is being started when one arrives is known when it is read.
@@ -43,7 +43,7 @@ def stop_signals() -> Iterator[StopSignals]:
     for number in (*taken, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     try:
-        yield StopSignals(pipe)
+        yield QueuedSignals(pipe)
     finally:
         for number in taken:
             # The program ends now; one signal too many must not change how.

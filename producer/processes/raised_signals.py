@@ -23,7 +23,7 @@ class Stopped(KeyboardInterrupt):
         self.signal_number = signal_number
 
 
-class StopSignals:
+class RaisedSignals:
     """What was asked so far."""
 
     def __init__(self) -> None:
@@ -48,9 +48,9 @@ class StopSignals:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[StopSignals]:
+def raised_signals() -> Iterator[RaisedSignals]:
     """Handle SIGINT, SIGTERM and SIGHUP for the length of a ``with`` block in the main thread."""
-    signals = StopSignals()
+    signals = RaisedSignals()
     before = {number: signal.getsignal(number) for number in _HANDLED}
     for number in _HANDLED:
         # Under nohup SIGHUP is ignored, and stays so.

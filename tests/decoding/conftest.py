@@ -9,7 +9,7 @@ from producer.errors import JobFailed
 from tests.images.conftest import MAX_PIXELS, prepared
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
-from worker.decoding.decoder import Terms
+from worker.decoding.decoder import DecoderOptions
 from worker.decoding.pool import DecoderPool
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 
@@ -26,9 +26,11 @@ def make_pool() -> Iterator[MakePool]:
     """Makes pools, which end with the test."""
     pools: list[DecoderPool] = []
 
-    def make(terms: Terms | None = None, *, processes: int = 1, start: bool = True) -> DecoderPool:
+    def make(terms: DecoderOptions | None = None, *, processes: int = 1, start: bool = True) -> DecoderPool:
         budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory")
-        pools.append(DecoderPool(terms or Terms(MAX_PIXELS, MAX_BYTES, None), processes=processes, budget=budget))
+        pools.append(
+            DecoderPool(terms or DecoderOptions(MAX_PIXELS, MAX_BYTES, None), processes=processes, budget=budget)
+        )
         if start:
             pools[-1].start()
         return pools[-1]

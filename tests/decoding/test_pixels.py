@@ -14,7 +14,7 @@ from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, code_of, scope
 from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
 from tests.images.test_pixels import FILES
 from worker.concurrency.budget import Budget
-from worker.decoding.decoder import Terms
+from worker.decoding.decoder import DecoderOptions
 from worker.decoding.images import Decoded, decode, open_image
 from worker.decoding.pool import DecoderPool
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
@@ -34,7 +34,7 @@ HOSTILE = {name: data for corpus in (FOREIGN, DAMAGED, BOMBS, THIN, SLOW) for na
 def pool(request: pytest.FixtureRequest) -> Iterator[DecoderPool]:
     """One process for a whole table of files: it outlives each of them."""
     budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory")
-    pool = DecoderPool(Terms(MAX_PIXELS, MAX_BYTES, GEOMETRIES[request.param]), processes=1, budget=budget)
+    pool = DecoderPool(DecoderOptions(MAX_PIXELS, MAX_BYTES, GEOMETRIES[request.param]), processes=1, budget=budget)
     pool.start()
     (pid,) = pool.pids
     yield pool

@@ -10,7 +10,7 @@ from tests.chaos.null_model import NullModel
 from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, MakePool, scope
 from tests.images.files import encoded, photo
 from worker.concurrency.budget import Budget
-from worker.decoding.decoder import Terms
+from worker.decoding.decoder import DecoderOptions
 from worker.decoding.preparing import InProcesses, InThreads
 from worker.model.geometry import Geometry
 from worker.model.pixels import PIXELS
@@ -23,7 +23,7 @@ def test_threads_and_processes_prepare_the_same_pixels(make_pool: MakePool, gap:
     geometry = Geometry(224, Image.Resampling.BICUBIC, (224, 224), reducing_gap=gap)
     model, budget = NullModel(), Budget(10**9, "no memory")
     in_threads = InThreads(model, budget, geometry=geometry, max_pixels=MAX_PIXELS)
-    in_processes = InProcesses(model, make_pool(Terms(MAX_PIXELS, MAX_BYTES, geometry)))
+    in_processes = InProcesses(model, make_pool(DecoderOptions(MAX_PIXELS, MAX_BYTES, geometry)))
 
     ours, theirs = (preparing.prepare(BIG, scope()) for preparing in (in_threads, in_processes))
 

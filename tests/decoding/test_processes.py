@@ -18,7 +18,7 @@ from tests.eventually import eventually
 from tests.images.corpus import JPEG
 from tests.images.files import flat_png
 from worker.concurrency.cancel_scope import Cancelled
-from worker.decoding.decoder import PROGRAM, Terms
+from worker.decoding.decoder import PROGRAM, DecoderOptions
 from worker.decoding.pool import DecoderPool
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
@@ -39,7 +39,7 @@ ATTEMPTS = {
 }
 
 
-def taken_over(code: str, cpu_s: int = 30, max_pixels: int = MAX_PIXELS) -> Terms:
+def taken_over(code: str, cpu_s: int = 30, max_pixels: int = MAX_PIXELS) -> DecoderOptions:
     """Decoders that run a line of Python when they open an image of fewer than 64 bytes."""
     hook = (
         "import os, resource, socket, threading, time\n"
@@ -51,7 +51,7 @@ def taken_over(code: str, cpu_s: int = 30, max_pixels: int = MAX_PIXELS) -> Term
         "child.open_image = hostile\n"
     )
     first, second, *rest = PROGRAM.splitlines(keepends=True)
-    return Terms(max_pixels, MAX_BYTES, None, cpu_s, "".join((first, second, hook, *rest)))
+    return DecoderOptions(max_pixels, MAX_BYTES, None, cpu_s, "".join((first, second, hook, *rest)))
 
 
 HOSTILE = b"x"
@@ -277,7 +277,7 @@ def test_two_hundred_images_and_twenty_kills_leave_neither_zombies_nor_descripto
 
 
 def test_where_none_can_be_started_the_worker_says_so_in_a_sentence(make_pool: MakePool) -> None:
-    pool = make_pool(Terms(MAX_PIXELS, MAX_BYTES, None, 30, "raise SystemExit(3)"), start=False)
+    pool = make_pool(DecoderOptions(MAX_PIXELS, MAX_BYTES, None, 30, "raise SystemExit(3)"), start=False)
 
     with pytest.raises(SettingsError, match=r"ended with status 3.*NAMESHOT_DECODER=thread"):
         pool.start()
@@ -288,7 +288,7 @@ def test_a_start_that_fails_is_tried_again_while_the_job_lasts(make_pool: MakePo
     flag = tmp_path / "fails"
     flag.touch()
     program = f"import os\nif os.path.exists({str(flag)!r}): raise SystemExit(3)\n{PROGRAM}"
-    pool = make_pool(Terms(MAX_PIXELS, MAX_BYTES, None, 30, program), start=False)
+    pool = make_pool(DecoderOptions(MAX_PIXELS, MAX_BYTES, None, 30, program), start=False)
 
     assert code_of(pool, JPEG, scope(0.5)) == "deadline_exceeded"
     threading.Timer(0.3, flag.unlink).start()

@@ -8,14 +8,14 @@ import pytest
 from producer.embedded import EmbeddedError
 from producer.embedded.supervise import MAX_DEATHS, give_up, keep_log_short
 from producer.processes.child import ChildProcess
-from producer.processes.keeper import Keeper
+from producer.processes.keeper import Supervisor
 from tests.processes.programs import TIMEOUT_S
 from tests.processes.sleeper import Clock, Sleeper
 
 
 def test_a_part_that_keeps_dying_is_given_up_with_its_last_words(tmp_path: Path) -> None:
     part, said, clock = Sleeper(tmp_path), list[str](), Clock()
-    keeper = Keeper("the sleeper", part, said.append, clock, on_death=give_up("the sleeper", part))
+    keeper = Supervisor("the sleeper", part, said.append, clock, on_death=give_up("the sleeper", part))
     for _ in range(MAX_DEATHS):
         part.die()
         keeper.tick()

@@ -14,12 +14,12 @@ from producer.contract import Queue
 from tests.worker.watched_scope import WatchedScope
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.fairness import WEIGHTS
-from worker.engine.batcher import Ride
+from worker.engine.batcher import BatchResult
 from worker.engine.interface import Array
 from worker.engine.local import LocalEngine
 from worker.engine_process.link import ask_terms
 from worker.engine_process.remote import RemoteEngine
-from worker.engine_process.rides import Rides
+from worker.engine_process.rides import DeviceUse
 from worker.engine_process.serving import Server
 from worker.engine_process.terms import terms_for
 from worker.model import Model, Prepared
@@ -77,7 +77,7 @@ class Engines:
         """Start an engine."""
         real = cast(Model, model)
         engine = self.engine = LocalEngine(
-            real, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None, around_batch=Rides().around
+            real, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None, around_batch=DeviceUse().around
         )
         server = Server(engine, *terms_for(real, max_batch), self.path)
         server.start()
@@ -93,7 +93,7 @@ class Engines:
 
     def ask(
         self, front: RemoteEngine, prepared: Prepared, queue: Queue = "default", scope: CancelScope | None = None
-    ) -> "Future[Ride[Array]]":
+    ) -> "Future[BatchResult[Array]]":
         """Ask in a thread; the engine has the image, or it waits for a slot, when this returns."""
         watched = scope or WatchedScope()
         asked = self._threads.submit(front.embed_image, prepared, queue, watched)

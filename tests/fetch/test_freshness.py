@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3 import HTTPHeaderDict
 
-from worker.fetch.freshness import MAX_ETAG_CHARACTERS, MAX_FRESH_S, Moment, Terms, is_about, renewed, terms_of
+from worker.fetch.freshness import MAX_ETAG_CHARACTERS, MAX_FRESH_S, CacheTerms, Moment, is_about, renewed, terms_of
 
 #: Whole seconds, as dates are.
 NOW_S = 1_800_000_000
@@ -208,8 +208,8 @@ def test_a_date_that_says_nothing_is_not_asked_with(modified: str) -> None:
     assert terms.conditions() == {}
 
 
-KNOWN = Terms('"v1"', NOW_S - 60, CAME.monotonic_s)
-DATED = Terms(None, NOW_S - 60, CAME.monotonic_s)
+KNOWN = CacheTerms('"v1"', NOW_S - 60, CAME.monotonic_s)
+DATED = CacheTerms(None, NOW_S - 60, CAME.monotonic_s)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ DATED = Terms(None, NOW_S - 60, CAME.monotonic_s)
     ],
 )
 def test_a_304_that_names_another_answer_is_not_about_ours(
-    known: Terms, lines: list[tuple[str, str]], expected: bool
+    known: CacheTerms, lines: list[tuple[str, str]], expected: bool
 ) -> None:
     assert is_about(known, headers(*lines)) is expected
 
@@ -237,8 +237,10 @@ def test_a_304_that_names_another_answer_is_not_about_ours(
 def test_a_304_renews_what_it_says_and_keeps_what_to_ask_with() -> None:
     later = Moment(NOW_S + 100, CAME.monotonic_s + 100, 0)
 
-    assert renewed(KNOWN, headers(cached("max-age=60")), later) == Terms('"v1"', NOW_S - 60, CAME.monotonic_s + 160)
-    assert renewed(KNOWN, headers(), later) == Terms('"v1"', NOW_S - 60, CAME.monotonic_s + 100)
+    assert renewed(KNOWN, headers(cached("max-age=60")), later) == CacheTerms(
+        '"v1"', NOW_S - 60, CAME.monotonic_s + 160
+    )
+    assert renewed(KNOWN, headers(), later) == CacheTerms('"v1"', NOW_S - 60, CAME.monotonic_s + 100)
     assert renewed(KNOWN, headers(("Expires", date(1_000))), later) == renewed(KNOWN, headers(), later)
     assert renewed(KNOWN, headers(cached("no-store")), later) is None
     assert renewed(KNOWN, headers(("Vary", "*")), later) is None

@@ -24,7 +24,7 @@ from worker.embeddings.of_images import ImageEmbeddings
 from worker.embeddings.of_labels import LabelCache
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 from worker.engine.local import LocalEngine
-from worker.runtime.allocator import give_memory_back
+from worker.runtime.allocator import bound_malloc
 
 MAX_PIXELS = 12_000_000
 CONCURRENCY = 12
@@ -57,7 +57,7 @@ def peak_bytes() -> int:
 
 def main(folder: Path) -> None:
     """All files in one bulk message after another, while a slow device makes those that are ready wait."""
-    give_memory_back()
+    bound_malloc()
     prepare_pillow(MAX_PIXELS)
     engine = LocalEngine(
         NullModel(forward_ms=100), max_batch=4, weights={"bulk": 1, "default": 1}, on_device_lost=lambda: None

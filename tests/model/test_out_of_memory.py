@@ -17,7 +17,7 @@ from producer.errors import JobFailed
 from tests.eventually import eventually
 from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_limit import FULL_BATCHES_TO_GROW
-from worker.engine.batcher import Ride
+from worker.engine.batcher import BatchResult
 from worker.engine.interface import Array
 from worker.engine.local import LocalEngine
 from worker.model import Model, Prepared
@@ -88,7 +88,7 @@ def pictures(model: Model, count: int) -> list[Prepared]:
     return [model.prepare(Image.fromarray(noise.integers(0, 256, (32, 32, 3), np.uint8))) for _ in range(count)]
 
 
-def together(engine: LocalEngine, images: Sequence[Prepared]) -> "list[Future[Ride[Array]]]":
+def together(engine: LocalEngine, images: Sequence[Prepared]) -> "list[Future[BatchResult[Array]]]":
     """All of them in the fewest batches, since the engine waits for a batch to fill."""
     futures = [engine.queue_image(image, "default") for image in images]
     wait(futures, TIMEOUT_S)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from producer.errors import NameshotError
-from producer.processes.keeper import Keeper
+from producer.processes.keeper import Supervisor
 from tests.processes.sleeper import Clock, Sleeper
 
 
@@ -16,7 +16,7 @@ def clock() -> Clock:
 
 def test_a_part_that_died_is_started_again_and_both_is_said(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
-    keeper = Keeper("the sleeper", part, said.append, clock, is_ready=part.is_ready)
+    keeper = Supervisor("the sleeper", part, said.append, clock, is_ready=part.is_ready)
     keeper.tick()
     assert said == []
 
@@ -38,7 +38,7 @@ def test_a_part_that_died_is_started_again_and_both_is_said(tmp_path: Path, cloc
 
 def test_after_a_steady_minute_old_deaths_are_forgotten(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
-    keeper = Keeper("the sleeper", part, said.append, clock, is_ready=part.is_ready)
+    keeper = Supervisor("the sleeper", part, said.append, clock, is_ready=part.is_ready)
     for _ in range(10):
         part.die()
         keeper.tick()
@@ -58,7 +58,7 @@ def test_after_a_steady_minute_old_deaths_are_forgotten(tmp_path: Path, clock: C
 
 def test_a_part_that_cannot_start_counts_as_dead(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
-    keeper = Keeper("the sleeper", part, said.append, clock, is_ready=part.is_ready)
+    keeper = Supervisor("the sleeper", part, said.append, clock, is_ready=part.is_ready)
     part.die()
     keeper.tick()
 
@@ -74,7 +74,7 @@ def test_a_part_that_cannot_start_counts_as_dead(tmp_path: Path, clock: Clock) -
 
 def test_the_delay_doubles_up_to_half_a_minute_and_nothing_is_given_up(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
-    keeper = Keeper("the sleeper", part, said.append, clock)
+    keeper = Supervisor("the sleeper", part, said.append, clock)
     for _ in range(9):
         part.die()
         keeper.tick()
@@ -90,7 +90,7 @@ def test_the_delay_doubles_up_to_half_a_minute_and_nothing_is_given_up(tmp_path:
 
 def test_a_part_that_tells_of_its_return_itself_is_steady_after_a_minute(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
-    keeper = Keeper("the sleeper", part, said.append, clock)
+    keeper = Supervisor("the sleeper", part, said.append, clock)
     for _ in range(3):
         part.die()
         keeper.tick()
@@ -109,7 +109,7 @@ def test_what_on_death_raises_ends_the_keeping(tmp_path: Path, clock: Clock) -> 
     def judge(deaths: int, what_happened: str) -> None:
         raise NameshotError(f"{deaths}: {what_happened}")
 
-    keeper = Keeper("the sleeper", part, said.append, clock, on_death=judge)
+    keeper = Supervisor("the sleeper", part, said.append, clock, on_death=judge)
     part.die()
 
     with pytest.raises(NameshotError, match="1: was killed by SIGKILL"):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from producer import BrokerUnavailable, Client, InvalidJob, JobFailed
-from producer.client.bulk import Patience
+from producer.client.bulk import RetryPolicy
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -289,7 +289,7 @@ def test_a_redis_that_was_never_there_ends_the_stream_at_once(closed_url: str) -
 
 
 def test_a_redis_that_was_there_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    patience = Patience()
+    patience = RetryPolicy()
     patience.sent()
     patience.refused(BrokerUnavailable("away"))
 

@@ -6,7 +6,7 @@ from producer import ClassifyJob, Question
 from producer.contract import ClassifyManyJob
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json
-from producer.messages.forms import Form, form_of_one
+from producer.messages.forms import QuestionJson, form_of_one
 from tests.producer.caseless import Caseless
 
 URL = 'https://images.example/a"b\\c/フクロウ.jpg?image=null'
@@ -22,8 +22,8 @@ QUESTIONS = [
 def test_a_filled_form_is_the_jobs_own_arguments(question: Question) -> None:
     one, many = ClassifyJob(URL, question), ClassifyManyJob([URL, "http://x"], question)
 
-    assert Form.blank(question, "image").filled(one.image) == canonical_json(one.to_kwargs())
-    assert Form.blank(question, "images").filled(many.images) == canonical_json(many.to_kwargs())
+    assert QuestionJson.blank(question, "image").filled(one.image) == canonical_json(one.to_kwargs())
+    assert QuestionJson.blank(question, "images").filled(many.images) == canonical_json(many.to_kwargs())
 
 
 def test_an_equal_question_is_written_once() -> None:
@@ -37,7 +37,7 @@ def test_a_question_in_a_callers_own_strings_is_written_as_they_are() -> None:
     for labels, template in ((["Fox", "Owl"], "A {}"), (["FOX", "OWL"], "a {}")):
         form = form_of_one(list(map(Caseless, labels)), Caseless(template), 1, 2.5)
 
-        assert form == Form.blank(Question(labels, [template], top_k=1, timeout_s=2.5), "image")
+        assert form == QuestionJson.blank(Question(labels, [template], top_k=1, timeout_s=2.5), "image")
 
 
 @pytest.mark.parametrize("template", [None, 7, {"a {}"}, b"a {}"])

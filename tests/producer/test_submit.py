@@ -12,7 +12,7 @@ import pytest
 
 from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
 from producer.contract import QUEUES
-from producer.messages.submission import CHUNK_CHARACTERS, Desk
+from producer.messages.submission import CHUNK_CHARACTERS, MessageWriter
 from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
@@ -212,7 +212,7 @@ def test_a_wrong_job_is_refused_at_its_position_however_alike_an_accepted_one(
 def test_messages_with_a_thousand_labels_travel_fewer_at_a_time() -> None:
     labels = [f"label {number}" for number in range(1_000)]
 
-    chunks = [chunk for chunk, _ in Desk("nameshot", 60).chunks([(URL, labels)] * 100)]
+    chunks = [chunk for chunk, _ in MessageWriter("nameshot", 60).chunks([(URL, labels)] * 100)]
 
     assert sum(map(len, chunks)) == 100
     for chunk in chunks:

@@ -15,7 +15,7 @@ from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, Lane
+from worker.engine.batcher import Batcher, BatchQueue
 from worker.engine.local import LocalEngine
 from worker.model import Prepared
 
@@ -104,7 +104,7 @@ def test_the_batcher_asks_for_the_size_and_tells_what_batches_took() -> None:
         return items
 
     batcher, size = Batcher(), BatchSize(60, promised=("high",))
-    lane: Lane[int, int] = batcher.lane("images", run, 32, {"high": 16, "bulk": 1}, size)
+    lane: BatchQueue[int, int] = batcher.lane("images", run, 32, {"high": 16, "bulk": 1}, size)
     futures = [lane.submit(n, rank="bulk") for n in range(40)]
     batcher.start()
     for future in futures:
@@ -117,7 +117,7 @@ def test_the_batcher_asks_for_the_size_and_tells_what_batches_took() -> None:
 
 def test_a_batch_that_had_all_cores_to_itself_says_nothing_of_those_that_share_them() -> None:
     batcher, size = Batcher(threads=2), BatchSize(60)
-    lane: Lane[int, int] = batcher.lane("images", lambda items: items, 8, size=size)
+    lane: BatchQueue[int, int] = batcher.lane("images", lambda items: items, 8, size=size)
     batcher.start()
     lane.submit(1).result(TIMEOUT_S)
     batcher.close(TIMEOUT_S)

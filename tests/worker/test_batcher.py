@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 import pytest
 
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatcherClosed, Lane, Ride, Verdict
+from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue, BatchResult, Verdict
 
 TIMEOUT_S = 10
 
@@ -51,7 +51,7 @@ def batcher() -> Iterator[Batcher]:
     batcher.close(TIMEOUT_S)
 
 
-def occupy(device: Device, lane: Lane[object, object]) -> Future[Ride[object]]:
+def occupy(device: Device, lane: BatchQueue[object, object]) -> Future[BatchResult[object]]:
     """Put one item on the device and keep it there, so that what follows has to gather."""
     device.hold()
     future = lane.submit("first")
@@ -59,7 +59,7 @@ def occupy(device: Device, lane: Lane[object, object]) -> Future[Ride[object]]:
     return future
 
 
-def outputs(futures: Sequence[Future[Ride[object]]]) -> list[object]:
+def outputs(futures: Sequence[Future[BatchResult[object]]]) -> list[object]:
     return [future.result(TIMEOUT_S).output for future in futures]
 
 
@@ -134,7 +134,7 @@ def test_no_rank_and_no_key_starves_however_many_of_the_others_come(
                 lane.submit("alike", key="a", rank="high")
         return device.run(items)
 
-    lane: Lane[object, object] = batcher.lane("images", run, max_batch=max_batch, weights=WEIGHTS)
+    lane: BatchQueue[object, object] = batcher.lane("images", run, max_batch=max_batch, weights=WEIGHTS)
     device.hold()
     lane.submit("first", key="a", rank="high")
     assert device.entered.wait(TIMEOUT_S)
@@ -241,7 +241,7 @@ def test_a_batch_that_does_not_fit_is_cut_into_as_many_as_do(batcher: Batcher, d
 
 
 def test_a_function_that_loses_items_is_an_error_not_a_mix_up(batcher: Batcher) -> None:
-    lane: Lane[object, object] = batcher.lane("images", lambda items: list(items)[:-1], max_batch=8)
+    lane: BatchQueue[object, object] = batcher.lane("images", lambda items: list(items)[:-1], max_batch=8)
 
     with pytest.raises(RuntimeError, match="1 items went in, 0 came out"):
         lane.submit("x").result(TIMEOUT_S)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from tests.eventually import eventually
-from worker.engine.batcher import Batcher, Lane
+from worker.engine.batcher import Batcher, BatchQueue
 
 TIMEOUT_S = 10
 
@@ -31,7 +31,7 @@ def test_items_that_come_one_by_one_all_ride_in_the_same_thread_which_has_the_he
         return [threading.current_thread().name for _ in items]
 
     batcher = Batcher(threads=3)
-    lane: Lane[int, str] = batcher.lane("images", run, max_batch=2)
+    lane: BatchQueue[int, str] = batcher.lane("images", run, max_batch=2)
     batcher.start()
     ridden = set()
     for number in range(30):

@@ -25,7 +25,7 @@ from worker.decoding import confinement
 from worker.decoding.images import Decoded, UndecodedImage, open_image, prepare_pillow
 from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry, geometry_of
-from worker.runtime.allocator import give_memory_back
+from worker.runtime.allocator import bound_malloc
 
 #: Rows of RGB that are packed at once, so that a large image is not in memory twice.
 _ROWS: Final = 64
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if sys.platform == "linux":
         die_with(parent, signal.SIGKILL)
     warnings.simplefilter("ignore")  # to show one, Python opens files
-    give_memory_back()
+    bound_malloc()
     prepare_pillow(told["max_pixels"])
     geometry = geometry_of(told["geometry"])
     warm_up(geometry)

@@ -47,7 +47,7 @@ SILENT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class DecoderOptions:
     """What every decoder process of a worker is started with.
 
     Attributes:
@@ -78,7 +78,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DecodedPicture:
     """What came back.
 
     Attributes:
@@ -109,7 +109,7 @@ class DecoderProcess:
     Started from a thread that lives as long as the worker: Linux ends a decoder with the thread that started it.
     """
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: DecoderOptions) -> None:
         self._terms = terms
         self.filters_system_calls = False
         #: Whether it waits for a request.
@@ -169,7 +169,7 @@ class DecoderProcess:
         self.is_idle = True
         return memory_bytes
 
-    def decode(self, left_s: Callable[[], float]) -> Picture:
+    def decode(self, left_s: Callable[[], float]) -> DecodedPicture:
         """Decode what was opened; raises as `open` does."""
         self._ask(REQUEST.pack(DECODE, 0), left_s)
         _, format_number, width, height, size_bytes, named, *colour = self._answer(left_s)
@@ -183,7 +183,7 @@ class DecoderProcess:
         pixels = np.frombuffer(self._receive(size_bytes, left_s), np.uint8).reshape(shape)
         self.is_idle = True
         red, green, blue = colour
-        return Picture(pixels, width, height, FORMATS[format_number], (red, green, blue) if named else None)
+        return DecodedPicture(pixels, width, height, FORMATS[format_number], (red, green, blue) if named else None)
 
     def is_running(self) -> bool:
         """Whether it has not ended yet."""

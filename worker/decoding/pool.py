@@ -17,7 +17,7 @@ from producer.errors import JobFailed, SettingsError
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.shares import of_decoders
-from worker.decoding.decoder import DecoderFrozen, DecoderLost, DecoderProcess, Picture, Terms
+from worker.decoding.decoder import DecodedPicture, DecoderFrozen, DecoderLost, DecoderOptions, DecoderProcess
 from worker.decoding.images import refusal
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class DecoderPool:
         budget: bytes that images may take while they are decoded, all together.
     """
 
-    def __init__(self, terms: Terms, *, processes: int, budget: Budget) -> None:
+    def __init__(self, terms: DecoderOptions, *, processes: int, budget: Budget) -> None:
         self.terms = terms
         self._budget = budget
         self._places = Budget(of_decoders(processes), "no decoder process came free within the job's time.")
@@ -78,7 +78,7 @@ class DecoderPool:
             logger.info("libseccomp is not usable here: decoder processes are limited, and their system calls are not")
         self._idle.append(process)
 
-    def decode(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> Picture:
+    def decode(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> DecodedPicture:
         """Decode an image, and do the terms' geometry to it.
 
         Args:
@@ -95,7 +95,7 @@ class DecoderPool:
         except DecoderFrozen:
             raise _too_late() from None
 
-    def _decoded(self, data: bytes, scope: CancelScope, queue: Queue) -> Picture:
+    def _decoded(self, data: bytes, scope: CancelScope, queue: Queue) -> DecodedPicture:
         with self._process(scope, queue) as process, _killed_by(scope, process):
             try:
                 memory_bytes = process.open(data, lambda: scope.left_s)

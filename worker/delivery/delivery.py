@@ -11,10 +11,10 @@ from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.lease import Lease
 from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys
-from worker.delivery.shutdown import Departure
+from worker.delivery.shutdown import Shutdown
 from worker.delivery.suspects import Suspects
 from worker.delivery.upkeep import Upkeep
-from worker.delivery.vitality import Vitality
+from worker.delivery.vitality import Liveness
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Delivery:
         waits: Callable[[], str | None],
     ) -> None:
         self._marks = marks
-        self.vitality = Vitality(
+        self.vitality = Liveness(
             device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue, waits=waits
         )
         self.lease = Lease(
@@ -60,7 +60,7 @@ class Delivery:
             on_away=self.vitality.pause,  # the event loop may be waiting for the broker in a socket
         )
         self.upkeep = Upkeep(client, keys)
-        self.departure = Departure(drain_timeout_s=drain_timeout_s, marks=marks, leave=self.lease.leave)
+        self.departure = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self.lease.leave)
         self.dead_letters = DeadLetters(client, keys)
         self.suspects = Suspects(client, keys, max_attempts=max_attempts)
 

@@ -22,7 +22,7 @@ from worker.delivery.marks import Marks
 logger = logging.getLogger(__name__)
 
 
-class Departure:
+class Shutdown:
     """Ends the process in time.
 
     Args:

@@ -14,7 +14,7 @@ OVERDUE_S: Final = 10.0
 LONG_BATCH_S: Final = 10.0
 
 
-class Vitality:
+class Liveness:
     """Watches the event loop, the device and the running jobs.
 
     Args:

@@ -18,9 +18,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from worker.engine.batch_size import BatchSize
-from worker.engine.lane import ALIKE, Item, Lane, Output, Passenger, Ride, Verdict
+from worker.engine.lane import ALIKE, BatchQueue, BatchResult, Entry, Item, Output, Verdict
 
-__all__ = ["Batcher", "BatcherClosed", "Lane", "Ride", "Verdict"]
+__all__ = ["BatchQueue", "BatchResult", "Batcher", "BatcherClosed", "Verdict"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Batcher:
         self._gate = gate
         self._max_wait_s = max_wait_s
         self._judge = judge
-        self._lanes: deque[Lane[Any, Any]] = deque()
+        self._lanes: deque[BatchQueue[Any, Any]] = deque()
         self._lock = threading.Lock()
         self._closed = False
         #: When each running batch began, by its thread's number; in order, so that the oldest stands first.
@@ -70,13 +70,13 @@ class Batcher:
         max_batch: int,
         weights: Mapping[Any, int] = ALIKE,
         size: BatchSize | None = None,
-    ) -> Lane[Item, Output]:
+    ) -> BatchQueue[Item, Output]:
         """Add a lane; ``run`` gets 1 to ``max_batch`` items and returns as many outputs, in the same order.
 
         Args:
             size: how many of ``max_batch`` to take at a time; all by default.
         """
-        lane: Lane[Item, Output] = Lane(name, run, max_batch, weights, size or BatchSize(), self._enqueue)
+        lane: BatchQueue[Item, Output] = BatchQueue(name, run, max_batch, weights, size or BatchSize(), self._enqueue)
         self._lanes.append(lane)
         return lane
 
@@ -108,7 +108,7 @@ class Batcher:
             ready = sum(-(-len(lane) // lane.limit) for lane in self._lanes)
             return max(1, min(len(self._threads), len(self._busy_since) + ready))
 
-    def _enqueue(self, lane: Lane[Any, Any], passenger: Passenger[Any, Any]) -> None:
+    def _enqueue(self, lane: BatchQueue[Any, Any], passenger: Entry[Any, Any]) -> None:
         with self._lock:
             if self._closed:
                 raise BatcherClosed("the device thread has ended")
@@ -159,7 +159,7 @@ class Batcher:
                 self._let_it_grow(call)
             return True
 
-    def _next(self, number: int) -> tuple[Lane[Any, Any], list[Passenger[Any, Any]]] | None:
+    def _next(self, number: int) -> tuple[BatchQueue[Any, Any], list[Entry[Any, Any]]] | None:
         """The batch whose turn it is; None when all that waited was taken back."""
         with self._lock:
             for _ in range(0 if self._closed else len(self._lanes)):

@@ -16,7 +16,7 @@ from worker.engine.capacity import measured_max_batch, rehearsed_max_batch
 from worker.engine.local import PROMPT_BATCH, AroundBatch, LocalEngine
 from worker.engine.stages import Stages
 from worker.model.interface import Model
-from worker.runtime.allocator import give_memory_back
+from worker.runtime.allocator import bound_malloc
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def load_engine(
         ModelLoadError: the checkpoint cannot be used.
         DeviceLostError: the device failed meanwhile; a new process may have more luck.
     """
-    give_memory_back()
+    bound_malloc()
     started = time.monotonic()
     logger.info("loading %s", settings.model)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope
-from worker.engine.lane import Ride
+from worker.engine.lane import BatchResult
 from worker.model.interface import Prepared
 
 Array = NDArray[np.float32]
@@ -71,7 +71,7 @@ class Engine(Protocol):
         """
         ...
 
-    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
+    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Array]:
         """Ride in a batch and wait for it while the scope lasts."""
         ...
 

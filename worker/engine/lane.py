@@ -32,7 +32,7 @@ ALIKE: Final[Mapping[Hashable, int]] = {None: 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Ride(Generic[Output]):
+class BatchResult(Generic[Output]):
     """What one item got from the batch it rode in.
 
     Attributes:
@@ -48,17 +48,17 @@ class Ride(Generic[Output]):
 
 
 @dataclass(slots=True)
-class Passenger(Generic[Item, Output]):
+class Entry(Generic[Item, Output]):
     """One item that waits, and the future that it is answered with."""
 
     item: Item
     key: Hashable
     rank: Hashable
-    future: Future[Ride[Output]]
+    future: Future[BatchResult[Output]]
     queued_at: float
 
 
-class Lane(Generic[Item, Output]):
+class BatchQueue(Generic[Item, Output]):
     """A queue of items for one function; made by `Batcher.lane`.
 
     All but `submit` is for the batcher, which holds its lock meanwhile except while a batch rides.
@@ -74,19 +74,19 @@ class Lane(Generic[Item, Output]):
         max_batch: int,
         weights: Mapping[Any, int],
         size: BatchSize,
-        enqueue: Callable[[Lane[Any, Any], Passenger[Any, Any]], None],
+        enqueue: Callable[[BatchQueue[Any, Any], Entry[Any, Any]], None],
     ) -> None:
         self.name = name
         self._max_batch = BatchLimit(name, max_batch)
         self.size = size
         self._enqueue = enqueue
         self._run = run
-        self._waiting: RankedQueue[Passenger[Item, Output]] = RankedQueue(weights)
+        self._waiting: RankedQueue[Entry[Item, Output]] = RankedQueue(weights)
         # Who begins a batch decides on its key: dealt by itself, so that no key starves whatever the others do.
         self._first: Turns[Hashable] = Turns(weights)
         self._following: Turns[Hashable] = Turns(weights)
 
-    def submit(self, item: Item, key: Hashable = None, rank: Hashable = None) -> Future[Ride[Output]]:
+    def submit(self, item: Item, key: Hashable = None, rank: Hashable = None) -> Future[BatchResult[Output]]:
         """Queue one item; only items of equal key share a batch. The rank is one of the lane's weights.
 
         Cancelling the future before its batch starts takes the item out.
@@ -94,8 +94,8 @@ class Lane(Generic[Item, Output]):
         Raises:
             BatcherClosed: the device thread has ended.
         """
-        future: Future[Ride[Output]] = Future()
-        self._enqueue(self, Passenger(item, key, rank, future, time.perf_counter()))
+        future: Future[BatchResult[Output]] = Future()
+        self._enqueue(self, Entry(item, key, rank, future, time.perf_counter()))
         return future
 
     def __len__(self) -> int:
@@ -119,15 +119,15 @@ class Lane(Generic[Item, Output]):
         """When the item came that waits longest, by `time.perf_counter`; infinite when none waits."""
         return min((head.queued_at for head in self._waiting.heads()), default=float("inf"))
 
-    def put(self, passenger: Passenger[Item, Output]) -> None:
+    def put(self, passenger: Entry[Item, Output]) -> None:
         """Add an item."""
         self._waiting.put(passenger, passenger.rank)
 
-    def take(self) -> list[Passenger[Item, Output]]:
+    def take(self) -> list[Entry[Item, Output]]:
         """The next batch: the oldest item of the rank whose turn it is, and by turns those with the same key."""
         limit = self.limit
-        batch: list[Passenger[Item, Output]] = []
-        others: list[Passenger[Item, Output]] = []
+        batch: list[Entry[Item, Output]] = []
+        others: list[Entry[Item, Output]] = []
         while len(batch) < limit and (passenger := self._waiting.pop(self._following if batch else self._first)):
             if batch and passenger.key != batch[0].key:
                 others.append(passenger)
@@ -143,7 +143,7 @@ class Lane(Generic[Item, Output]):
             if passenger.future.set_running_or_notify_cancel():
                 passenger.future.set_exception(error)
 
-    def ride(self, batch: list[Passenger[Item, Output]], judge: Callable[[Exception], Verdict], *, learn: bool) -> None:
+    def ride(self, batch: list[Entry[Item, Output]], judge: Callable[[Exception], Verdict], *, learn: bool) -> None:
         """Run one batch, or its parts where it fails, and answer each of its futures.
 
         Args:
@@ -175,7 +175,7 @@ class Lane(Generic[Item, Output]):
                 )
             parts += _cut(part, (len(part) + 1) // 2)
 
-    def _run_one(self, batch: list[Passenger[Item, Output]], *, learn: bool) -> Exception | None:
+    def _run_one(self, batch: list[Entry[Item, Output]], *, learn: bool) -> Exception | None:
         """Answer all of a batch, or none; then with the error."""
         started = time.perf_counter()
         try:
@@ -187,7 +187,7 @@ class Lane(Generic[Item, Output]):
         run_s = time.perf_counter() - started
         for passenger, output in zip(batch, outputs, strict=True):
             wait_ms = max(0.0, (started - passenger.queued_at) * 1000)
-            passenger.future.set_result(Ride(output, len(batch), wait_ms, run_s * 1000))
+            passenger.future.set_result(BatchResult(output, len(batch), wait_ms, run_s * 1000))
         self._max_batch.did_fit(len(batch))
         if learn:
             self.size.learn(len(batch), run_s)

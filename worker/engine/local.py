@@ -16,10 +16,10 @@ from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatcherClosed, Lane, Ride
+from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue, BatchResult
 from worker.engine.failures import failure_of, judge, too_late
 from worker.engine.interface import Array
-from worker.engine.stages import AloneLane, Stages
+from worker.engine.stages import Stages, SuspectQueue
 from worker.model.interface import DeviceLostError, Model, Prepared
 
 AroundBatch = Callable[[Sequence[object]], AbstractContextManager[object]]
@@ -71,20 +71,22 @@ class LocalEngine:
         self._on_device_lost = on_device_lost
         self._batcher.start()
         if not isinstance(max_batch, int):
-            start: Lane[Callable[[], int], int] = self._batcher.lane("start", lambda calls: [calls[0]()], max_batch=1)
+            start: BatchQueue[Callable[[], int], int] = self._batcher.lane(
+                "start", lambda calls: [calls[0]()], max_batch=1
+            )
             max_batch = self._result_or_end(start.submit(max_batch))
         #: Images in one forward pass while there is memory.
         self.max_batch = max_batch
-        self._images: Lane[Prepared, Array] = self._batcher.lane(
+        self._images: BatchQueue[Prepared, Array] = self._batcher.lane(
             "images",
             self._run_images,
             max_batch,
             weights,
             BatchSize(latency_target_s, PROMISED),
         )
-        self._prompts: Lane[str, Array] = self._batcher.lane("prompts", self._run_prompts, PROMPT_BATCH)
-        self._images_alone: AloneLane[Prepared, Array] = self._stages.lane("images alone", self._run_image_alone, 1)
-        self._prompts_alone: AloneLane[str, Array] = self._stages.lane(
+        self._prompts: BatchQueue[str, Array] = self._batcher.lane("prompts", self._run_prompts, PROMPT_BATCH)
+        self._images_alone: SuspectQueue[Prepared, Array] = self._stages.lane("images alone", self._run_image_alone, 1)
+        self._prompts_alone: SuspectQueue[str, Array] = self._stages.lane(
             "prompts alone", self._run_prompts_alone, PROMPT_BATCH
         )
 
@@ -102,7 +104,7 @@ class LocalEngine:
         """
         embedding: Future[Array] = Future()
 
-        def arrived(done: Future[Ride[Array]]) -> None:
+        def arrived(done: Future[BatchResult[Array]]) -> None:
             if not embedding.set_running_or_notify_cancel():
                 return
             try:
@@ -123,14 +125,14 @@ class LocalEngine:
             ride.add_done_callback(arrived)
         return embedding
 
-    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
+    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Array]:
         """Ride in a batch; shape (d,), or (q, d) where a family has several vectors an image.
 
         Raises:
             JobFailed: ``deadline_exceeded``, ``out_of_memory``, ``model_error``.
             Cancelled: somebody has cancelled the scope; a batch that runs already is not waited for.
         """
-        future: Future[Ride[Array]] | None = None
+        future: Future[BatchResult[Array]] | None = None
         try:
             if scope.suspect is not None:
                 future = self._images_alone.submit(prepared, scope)
@@ -148,7 +150,7 @@ class LocalEngine:
         except Exception as error:
             raise self.failure(error, "this image") from None
 
-    def queue_image(self, prepared: Prepared, queue: Queue) -> Future[Ride[Array]]:
+    def queue_image(self, prepared: Prepared, queue: Queue) -> Future[BatchResult[Array]]:
         """Let an image wait for a batch; the future raises what the model raised, which `failure` explains.
 
         Raises:
@@ -186,7 +188,7 @@ class LocalEngine:
         """What a job is told of an error that came out of a batch."""
         return failure_of(error, subject)
 
-    def _result_or_end(self, future: Future[Ride[int]]) -> int:
+    def _result_or_end(self, future: Future[BatchResult[int]]) -> int:
         try:
             return future.result().output
         except Exception:
@@ -219,7 +221,7 @@ class LocalEngine:
             raise
 
 
-def _take_out(ride: ref[Future[Ride[Array]]], embedding: Future[Array]) -> None:
+def _take_out(ride: ref[Future[BatchResult[Array]]], embedding: Future[Array]) -> None:
     if embedding.cancelled() and (waiting := ride()) is not None:
         waiting.cancel()
 

@@ -19,7 +19,7 @@ from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
 from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.isolation import Isolation
 from worker.concurrency.threads import in_a_thread_that_ends
-from worker.engine.batcher import Batcher, Ride
+from worker.engine.batcher import Batcher, BatchResult
 from worker.engine.failures import judge
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Stages:
         self._isolation = isolation or Isolation()
         self._weights = weights
         self._alone = Batcher(judge=judge)
-        self._work: AloneLane[Callable[[], Any], Any] = self.lane("stages alone", lambda work: [work[0]()], 1)
+        self._work: SuspectQueue[Callable[[], Any], Any] = self.lane("stages alone", lambda work: [work[0]()], 1)
         self._alone_since_s: float | None = None
         self._alone.start()
 
@@ -69,9 +69,11 @@ class Stages:
             future.cancel()
             raise JobFailed("deadline_exceeded", "the worker did not get to this job's work within its time.") from None
 
-    def lane(self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], most: int) -> AloneLane[Item, Output]:
+    def lane(
+        self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], most: int
+    ) -> SuspectQueue[Item, Output]:
         """A queue of suspects' items for one function, which gets 1 to ``most`` of one suspect."""
-        return AloneLane(self._alone, self._isolated, name, run, most, self._weights)
+        return SuspectQueue(self._alone, self._isolated, name, run, most, self._weights)
 
     @property
     def busy_s(self) -> float:
@@ -102,7 +104,7 @@ class _Waiting(Generic[Item]):
     go_on: Callable[[], None]
 
 
-class AloneLane(Generic[Item, Output]):
+class SuspectQueue(Generic[Item, Output]):
     """Made by `Stages.lane`."""
 
     def __init__(
@@ -118,7 +120,7 @@ class AloneLane(Generic[Item, Output]):
         self._run = run
         self._lane = batcher.lane(name, self._run_alone, most, weights)
 
-    def submit(self, item: Item, scope: CancelScope) -> Future[Ride[Output]]:
+    def submit(self, item: Item, scope: CancelScope) -> Future[BatchResult[Output]]:
         """Queue an item of a suspect's, as `Lane.submit` does. The scope's clock stands until its turn."""
         suspect = scope.suspect
         if suspect is None:

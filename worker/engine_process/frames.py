@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine.batcher import Ride
+from worker.engine.batcher import BatchResult
 
 #: Bytes of payload, kind, number of the request.
 HEAD: Final = struct.Struct("<IBQ")
@@ -59,7 +59,7 @@ class State(NamedTuple):
     item_s: float = 0.0
 
 
-class Nonsense(Exception):
+class ProtocolError(Exception):
     """The other side said what cannot be: nothing more of it is read. The text names the fault, never the content."""
 
 
@@ -74,31 +74,31 @@ def json_frame(kind: int, number: int, value: object) -> bytes:
 
 
 def from_json(payload: bytes) -> Any:
-    """What a payload says; raises `Nonsense`."""
+    """What a payload says; raises `ProtocolError`."""
     try:
         return json.loads(payload)
     except (ValueError, RecursionError):
-        raise Nonsense("no JSON") from None
+        raise ProtocolError("no JSON") from None
 
 
-def vector_frame(number: int, ride: Ride[Array]) -> bytes:
+def vector_frame(number: int, ride: BatchResult[Array]) -> bytes:
     """An embedding, and the ride it had."""
     shape = ride.output.shape
     head = VECTOR_HEAD.pack(ride.batch_size, ride.wait_ms, ride.run_ms, len(shape))
     return frame(VECTOR, number, head + struct.pack(f"<{len(shape)}I", *shape) + ride.output.tobytes())
 
 
-def ride_in(payload: bytes) -> Ride[Array]:
+def ride_in(payload: bytes) -> BatchResult[Array]:
     """What `vector_frame` made a frame of."""
     batch_size, wait_ms, run_ms, axes = VECTOR_HEAD.unpack_from(payload)
     shape = struct.unpack_from(f"<{axes}I", payload, VECTOR_HEAD.size)
     values = np.frombuffer(payload, np.float32, offset=VECTOR_HEAD.size + 4 * axes)
     # A copy: the answer's bytes are read-only and not aligned.
-    return Ride(values.reshape(shape).copy(), batch_size, wait_ms, run_ms)
+    return BatchResult(values.reshape(shape).copy(), batch_size, wait_ms, run_ms)
 
 
 def frames(connection: socket.socket, most_bytes: int) -> Iterator[Frame]:
-    """Kind, number and payload of each frame until the connection ends; raises `Nonsense` and `OSError`."""
+    """Kind, number and payload of each frame until the connection ends; raises `ProtocolError` and `OSError`."""
     received = bytearray()
     while chunk := connection.recv(_CHUNK_BYTES):
         received += chunk
@@ -106,7 +106,7 @@ def frames(connection: socket.socket, most_bytes: int) -> Iterator[Frame]:
         while len(received) - start >= HEAD.size:
             size, kind, number = HEAD.unpack_from(received, start)
             if size > most_bytes:
-                raise Nonsense(f"a frame of {size} bytes")
+                raise ProtocolError(f"a frame of {size} bytes")
             begin, start = start, start + HEAD.size + size
             if start > len(received):
                 start = begin
@@ -116,7 +116,7 @@ def frames(connection: socket.socket, most_bytes: int) -> Iterator[Frame]:
 
 
 def receive(connection: socket.socket, most_bytes: int) -> Frame:
-    """One frame and not a byte more; raises `Nonsense` and `OSError`."""
+    """One frame and not a byte more; raises `ProtocolError` and `OSError`."""
     return _rest(connection, _exactly(connection, HEAD.size), most_bytes)
 
 
@@ -133,7 +133,7 @@ def receive_with_descriptor(connection: socket.socket, most_bytes: int) -> tuple
 def _rest(connection: socket.socket, head: bytes, most_bytes: int) -> Frame:
     size, kind, number = HEAD.unpack(head)
     if size > most_bytes:
-        raise Nonsense(f"a frame of {size} bytes")
+        raise ProtocolError(f"a frame of {size} bytes")
     return kind, number, _exactly(connection, size)
 
 

@@ -13,12 +13,12 @@ from typing import Any, Final, Protocol
 
 from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
-from worker.engine.batcher import BatcherClosed, Ride
+from worker.engine.batcher import BatcherClosed, BatchResult
 from worker.engine_process import frames
-from worker.engine_process.frames import Array, Nonsense, Outbox, frame, json_frame
+from worker.engine_process.frames import Array, Outbox, ProtocolError, frame, json_frame
 from worker.engine_process.memory import Layout, SlotMemory, new_memory
 from worker.engine_process.rides import ImageInSlot, PromptOfFront
-from worker.engine_process.terms import Terms
+from worker.engine_process.terms import EngineInfo
 from worker.model.interface import Prepared
 from worker.runtime.logs import place_of
 
@@ -35,15 +35,15 @@ MAX_UNANSWERED: Final = 65_536
 GREETING_S: Final = 10.0
 
 
-class Host(Protocol):
+class EngineHost(Protocol):
     """What a guest needs of the engine process."""
 
-    terms: Terms
+    terms: EngineInfo
 
     def layout(self, description: bytes) -> Layout:
-        """Where such arrays lie; raises `Nonsense` where the model takes no such arrays."""
+        """Where such arrays lie; raises `ProtocolError` where the model takes no such arrays."""
 
-    def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[Ride[Array]]:
+    def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[BatchResult[Array]]:
         """As `LocalEngine.queue_image`; alone: with no other image that is to ride alone."""
 
     def embed_prompt(self, prompt: str, alone: bool) -> Future[Array]:
@@ -56,14 +56,14 @@ class Host(Protocol):
         """As `LocalEngine.failure`."""
 
 
-class Guest:
+class FrontConnection:
     """Serves one connection until it ends or says what cannot be.
 
     Args:
         connection: a front's; closed at the end.
     """
 
-    def __init__(self, host: Host, connection: socket.socket) -> None:
+    def __init__(self, host: EngineHost, connection: socket.socket) -> None:
         self._host = host
         self._connection = connection
         self._outbox: Outbox | None = None
@@ -83,7 +83,7 @@ class Guest:
             self._outbox = Outbox(self._connection, "front-answers", self._sent)
             for kind, number, payload in frames.frames(self._connection, frames.MAX_REQUEST_BYTES):
                 self._take(memory, kind, number, payload)
-        except Nonsense as nonsense:
+        except ProtocolError as nonsense:
             logger.error("a front spoke nonsense (%s): its connection is closed", nonsense)
         except OSError:
             pass  # it was killed, or ended in the middle of a word
@@ -107,7 +107,7 @@ class Guest:
         kind, _, payload = frames.receive(self._connection, frames.MAX_REQUEST_BYTES)
         slots = frames.from_json(payload) if kind == frames.FURNISH else None
         if type(slots) is not int or not 0 < slots <= MAX_SLOTS:
-            raise Nonsense("no number of slots")
+            raise ProtocolError("no number of slots")
         descriptor = new_memory(slots, self._host.terms.slot_bytes)
         with open(descriptor, "rb", buffering=0):  # closes it  # noqa: PTH123 - it has no path
             memory = SlotMemory(descriptor, slots, self._host.terms.slot_bytes)
@@ -123,7 +123,7 @@ class Guest:
             return
         with self._lock:
             if number in self._asked:
-                raise Nonsense("a number that is asked for already")
+                raise ProtocolError("a number that is asked for already")
         self._unanswered.acquire()
         if kind == frames.IMAGE:
             self._image(memory, number, payload)
@@ -132,18 +132,18 @@ class Guest:
         elif kind == frames.COUNT:
             self._count(number, payload)
         else:
-            raise Nonsense(f"a frame of kind {kind}")
+            raise ProtocolError(f"a frame of kind {kind}")
 
     def _image(self, memory: SlotMemory, number: int, payload: bytes) -> None:
         if len(payload) <= frames.IMAGE_HEAD.size:
-            raise Nonsense("an image without a head")
+            raise ProtocolError("an image without a head")
         slot, rank, alone = frames.IMAGE_HEAD.unpack_from(payload)
         description = payload[frames.IMAGE_HEAD.size :]
         if slot >= memory.slots or rank >= len(QUEUES):
-            raise Nonsense("no such slot or queue")
+            raise ProtocolError("no such slot or queue")
         with self._lock:
             if slot in self._taken:
-                raise Nonsense("a slot that is in use")
+                raise ProtocolError("a slot that is in use")
             self._taken.add(slot)
         arrays = memory.read(slot, self._host.layout(description))
         # Images of one layout ride together; a suspect with nobody.
@@ -158,7 +158,7 @@ class Guest:
 
     def _prompt(self, memory: SlotMemory, number: int, payload: bytes) -> None:
         if not frames.PROMPT_HEAD.size <= len(payload) <= frames.PROMPT_HEAD.size + MAX_PROMPT_BYTES:
-            raise Nonsense("a prompt that is too long, or has no head")
+            raise ProtocolError("a prompt that is too long, or has no head")
         [alone] = frames.PROMPT_HEAD.unpack_from(payload)
         text = _text(payload[frames.PROMPT_HEAD.size :])
         prompt = PromptOfFront.made(text, alone, partial(memory.mark_prompt, number))
@@ -167,9 +167,9 @@ class Guest:
     def _count(self, number: int, payload: bytes) -> None:
         prompts = frames.from_json(payload)
         if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
-            raise Nonsense("no list of prompts")
+            raise ProtocolError("no list of prompts")
         if any(len(prompt) > MAX_PROMPT_BYTES for prompt in prompts):
-            raise Nonsense("a prompt that is too long")
+            raise ProtocolError("a prompt that is too long")
         try:
             answer = json_frame(frames.COUNTS, number, self._host.count_tokens(prompts))
         except Exception as error:  # a tokenizer's
@@ -188,7 +188,7 @@ class Guest:
 
         future.add_done_callback(arrived)
 
-    def _image_answer(self, number: int, slot: int, done: Future[Ride[Array]]) -> bytes:
+    def _image_answer(self, number: int, slot: int, done: Future[BatchResult[Array]]) -> bytes:
         with self._lock:
             self._taken.discard(slot)
         if done.cancelled():
@@ -202,7 +202,7 @@ class Guest:
             return frame(frames.DROPPED, number)
         if (error := done.exception()) is not None:
             return self._refusal(number, self._host.failure(error, "a label"))
-        return frames.vector_frame(number, Ride(done.result(), 1, 0.0, 0.0))
+        return frames.vector_frame(number, BatchResult(done.result(), 1, 0.0, 0.0))
 
     def _refusal(self, number: int, failure: JobFailed) -> bytes:
         return json_frame(frames.FAILED, number, [failure.code, failure.message])
@@ -230,4 +230,4 @@ def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise Nonsense("a prompt that is no text") from None
+        raise ProtocolError("a prompt that is no text") from None

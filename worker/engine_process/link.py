@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from worker.engine_process import frames
-from worker.engine_process.frames import Frame, Nonsense, Outbox, frame, json_frame
+from worker.engine_process.frames import Frame, Outbox, ProtocolError, frame, json_frame
 from worker.engine_process.memory import SlotMemory
 from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
-from worker.engine_process.terms import Terms, terms_of
+from worker.engine_process.terms import EngineInfo, terms_of
 
 #: An engine listens only when its model is ready, and then answers at once; one that is frozen does not.
 GREETING_S: Final = 10.0
 
 
-def ask_terms(path: Path) -> Terms:
+def ask_terms(path: Path) -> EngineInfo:
     """What the engine says of its model; raises `OSError` while there is none."""
     with _connected(path) as connection:
         return _welcome(connection)
@@ -31,7 +31,7 @@ class Link:
 
     Raises:
         OSError: no engine listens there.
-        Nonsense: what listens there is none.
+        ProtocolError: what listens there is no engine process.
     """
 
     def __init__(self, path: Path, slots: int) -> None:
@@ -50,7 +50,7 @@ class Link:
         self._outbox = Outbox(self._connection, "engine-requests")
 
     def answers(self) -> Iterator[Frame]:
-        """What the engine says, until it ends; raises `OSError` and `Nonsense`."""
+        """What the engine says, until it ends; raises `OSError` and `ProtocolError`."""
         return frames.frames(self._connection, frames.MAX_ANSWER_BYTES)
 
     def send(self, request: Request) -> None:
@@ -121,10 +121,10 @@ class Link:
         self._connection.sendall(json_frame(frames.FURNISH, 0, slots))
         (kind, _, _), descriptor = frames.receive_with_descriptor(self._connection, frames.MAX_ANSWER_BYTES)
         if descriptor is None:
-            raise Nonsense("no memory")
+            raise ProtocolError("no memory")
         try:
             if kind != frames.MEMORY:
-                raise Nonsense("no memory")
+                raise ProtocolError("no memory")
             return SlotMemory(descriptor, slots, self.terms.slot_bytes)
         finally:
             os.close(descriptor)
@@ -141,8 +141,8 @@ def _connected(path: Path) -> socket.socket:
     return connection
 
 
-def _welcome(connection: socket.socket) -> Terms:
+def _welcome(connection: socket.socket) -> EngineInfo:
     kind, _, payload = frames.receive(connection, frames.MAX_ANSWER_BYTES)
     if kind != frames.WELCOME:
-        raise Nonsense("no welcome")
+        raise ProtocolError("no welcome")
     return terms_of(frames.from_json(payload))

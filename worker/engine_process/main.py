@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Final
 
 from producer.errors import NameshotError
-from producer.processes.queued_signals import SAME_REQUEST_S, StopSignals, stop_signals
+from producer.processes.queued_signals import SAME_REQUEST_S, QueuedSignals, queued_signals
 from producer.settings import read_settings
 from worker.engine.capacity import BULK_TIME_FACTOR
 from worker.engine.device import load_engine
 from worker.engine.local import LocalEngine
-from worker.engine_process.rides import Rides
+from worker.engine_process.rides import DeviceUse
 from worker.engine_process.serving import Server
 from worker.engine_process.terms import terms_for
 from worker.model import DeviceLostError, Model, ModelError, load_model
 from worker.runtime import logs
-from worker.runtime.garbage import settle
+from worker.runtime.garbage import freeze_garbage
 from worker.runtime.heartbeat import Heart
 from worker.settings import WorkerSettings
 
@@ -64,10 +64,10 @@ def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
         if settings.device == "auto" and predecessors_gpu.exists():
             # It may have died because that GPU is lost: the CPU would take its place without a word.
             settings = settings.model_copy(update={"device": predecessors_gpu.read_text()})
-        loaded = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=Rides().around)
+        loaded = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=DeviceUse().around)
         if loaded.model.device != "cpu":
             predecessors_gpu.write_text(loaded.model.device)
-        settle()
+        freeze_garbage()
         server = Server(loaded.engine, *terms_for(loaded.model, loaded.max_batch), path)
         heart.has_loaded()  # first: an image could freeze this process at once
         server.start()
@@ -81,7 +81,7 @@ def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
         logger.critical("this engine cannot start: %s at %s", type(error).__name__, logs.place_of(error))
         return os.EX_SOFTWARE
     logger.info("engine ready: %s on %s in batches of %d", loaded.model.name, loaded.model.device, loaded.max_batch)
-    with stop_signals() as signals:
+    with queued_signals() as signals:
         _serve(
             server,
             signals,
@@ -118,7 +118,7 @@ def _may_take_s(device: str, cost_s: tuple[float, float], max_batch: int, limit_
 
 
 def _serve(
-    server: Server, signals: StopSignals, engine: LocalEngine, *, may_take_s: Callable[[], float], leaving_s: float
+    server: Server, signals: QueuedSignals, engine: LocalEngine, *, may_take_s: Callable[[], float], leaving_s: float
 ) -> None:
     """Until a signal has come and no front is connected: fronts that drain still need the device.
 

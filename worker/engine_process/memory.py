@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine_process.frames import Nonsense, from_json
+from worker.engine_process.frames import ProtocolError, from_json
 
 #: Prompts have no slots: of those so many numbers apart, two share a mark. A front has no more in hand
 #: (`worker.engine_process.guest.MAX_UNANSWERED`), and who shares one could only be suspected wrongly, never cleared.
@@ -66,7 +66,7 @@ def described(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 @lru_cache(_LAYOUTS)
 def layout(description: bytes) -> Layout:
-    """Where arrays of this description lie; raises `Nonsense`."""
+    """Where arrays of this description lie; raises `ProtocolError`."""
     places, offset = [], 0
     for name, dtype, shape in _checked(from_json(description)):
         places.append(ArrayPlace(name, dtype, shape, offset))
@@ -78,14 +78,14 @@ def _checked(said: Any) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     try:
         rows = [(str(name), np.dtype(str(dtype)), tuple(shape)) for name, dtype, shape in said]
     except (TypeError, ValueError, SyntaxError):  # NumPy reads some of them with Python's own parser
-        raise Nonsense("arrays that are described as nothing known") from None
+        raise ProtocolError("arrays that are described as nothing known") from None
     if not 0 < len(rows) <= _MAX_ARRAYS or len({name for name, _, _ in rows}) < len(rows):
-        raise Nonsense("no arrays, too many or of the same name")
+        raise ProtocolError("no arrays, too many or of the same name")
     for _, dtype, shape in rows:
         if dtype.kind not in _KINDS or dtype.shape or len(shape) > _MAX_AXES:
-            raise Nonsense("an array of an impossible kind")
+            raise ProtocolError("an array of an impossible kind")
         if not all(type(length) is int and 0 < length < 2**31 for length in shape):
-            raise Nonsense("an array of an impossible shape")
+            raise ProtocolError("an array of an impossible shape")
     return rows
 
 

@@ -9,11 +9,11 @@ from concurrent.futures import Future
 from functools import partial
 
 from producer.contract import Queue
-from worker.engine.batcher import Ride
+from worker.engine.batcher import BatchResult
 from worker.engine_process.frames import Array
 from worker.model.interface import Prepared
 
-Submit = Callable[[Prepared, Queue], Future[Ride[Array]]]
+Submit = Callable[[Prepared, Queue], Future[BatchResult[Array]]]
 
 
 class OneByOne:
@@ -28,12 +28,12 @@ class OneByOne:
     def __init__(self, submit: Submit) -> None:
         self._submit = submit
         self._lock = threading.Lock()
-        self._waiting = deque[tuple[Prepared, Queue, Future[Ride[Array]]]]()
+        self._waiting = deque[tuple[Prepared, Queue, Future[BatchResult[Array]]]]()
         self._runs = False
 
-    def add(self, image: Prepared, queue: Queue) -> Future[Ride[Array]]:
+    def add(self, image: Prepared, queue: Queue) -> Future[BatchResult[Array]]:
         """Its ride; cancelling the future takes it out before its turn."""
-        future: Future[Ride[Array]] = Future()
+        future: Future[BatchResult[Array]] = Future()
         with self._lock:
             self._waiting.append((image, queue, future))
         self._advance()
@@ -56,7 +56,7 @@ class OneByOne:
                     self._runs = False
                 outer.set_exception(error)
 
-    def _done(self, outer: Future[Ride[Array]], inner: Future[Ride[Array]]) -> None:
+    def _done(self, outer: Future[BatchResult[Array]], inner: Future[BatchResult[Array]]) -> None:
         with self._lock:
             self._runs = False
         if (error := inner.exception()) is None:

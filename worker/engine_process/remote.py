@@ -14,13 +14,13 @@ from typing import Any, Final
 from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
-from worker.engine.batcher import Ride
+from worker.engine.batcher import BatchResult
 from worker.engine.failures import too_late
 from worker.engine_process import frames
-from worker.engine_process.frames import Array, Nonsense, State
+from worker.engine_process.frames import Array, ProtocolError, State
 from worker.engine_process.link import Link
 from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
-from worker.engine_process.terms import Terms
+from worker.engine_process.terms import EngineInfo
 from worker.model.interface import Prepared
 from worker.runtime.logs import place_of
 
@@ -47,7 +47,7 @@ class RemoteEngine:
 
     keeps_suspects_apart = False
 
-    def __init__(self, path: Path, terms: Terms, *, slots: int, on_other_model: Callable[[], None]) -> None:
+    def __init__(self, path: Path, terms: EngineInfo, *, slots: int, on_other_model: Callable[[], None]) -> None:
         self.max_tokens = terms.max_tokens
         self._path, self._terms, self._slots = path, terms, slots
         self._on_other_model = on_other_model
@@ -113,13 +113,13 @@ class RemoteEngine:
         self._ask(request)
         return request.future
 
-    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> Ride[Array]:
+    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Array]:
         """As `Engine.embed_image`."""
         request = ImageRequest(prepared, QUEUES.index(queue))
         if request.layout.size_bytes > self._terms.slot_bytes:
             raise JobFailed("model_error", "this image takes more memory than any that the engine knows.")
         self._ask(request)
-        ride: Ride[Array] = self._awaited(request.future, scope)
+        ride: BatchResult[Array] = self._awaited(request.future, scope)
         return ride
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class RemoteEngine:
                 self._meet_an_engine()
             except OSError:
                 pass  # none is there
-            except Nonsense as nonsense:
+            except ProtocolError as nonsense:
                 logger.error("the engine spoke nonsense: %s", nonsense)
             except Exception as error:  # this thread must go on
                 logger.error("what the engine said cannot be used: %s at %s", type(error).__name__, place_of(error))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from worker.engine_process.terms import Terms
+from worker.engine_process.terms import EngineInfo
 from worker.model.interface import Prepared
 from worker.model.pixels import GeometryPreparation, Preparation
 
@@ -19,7 +19,7 @@ class RemoteModel:
         load_preparation: called, at once, where a geometry does not say all that `prepare` does.
     """
 
-    def __init__(self, terms: Terms, load_preparation: Callable[[], Preparation]) -> None:
+    def __init__(self, terms: EngineInfo, load_preparation: Callable[[], Preparation]) -> None:
         self.name, self.revision, self.family = terms.name, terms.revision, terms.family
         self.device, self.dtype, self.parallel_batches = terms.device, terms.dtype, terms.parallel_batches
         self.max_tokens, self.scoring, self.logits = terms.max_tokens, terms.scoring, terms.logits

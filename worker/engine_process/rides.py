@@ -37,7 +37,7 @@ class PromptOfFront(str):
         return prompt
 
 
-class Rides:
+class DeviceUse:
     """Around each batch of the device's threads: marks its images or prompts, and lets no other run beside a suspect.
 
     So of what was on the device when an engine died nothing is left out, and the second death of a suspect is its own.

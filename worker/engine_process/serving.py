@@ -14,13 +14,13 @@ from typing import Final
 from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
-from worker.engine.batcher import Ride
+from worker.engine.batcher import BatchResult
 from worker.engine.local import LocalEngine
-from worker.engine_process.frames import Array, Nonsense, State
-from worker.engine_process.guest import Guest
+from worker.engine_process.frames import Array, ProtocolError, State
+from worker.engine_process.guest import FrontConnection
 from worker.engine_process.memory import Layout, layout
 from worker.engine_process.one_by_one import OneByOne
-from worker.engine_process.terms import Terms
+from worker.engine_process.terms import EngineInfo
 from worker.model.interface import Prepared
 
 logger = logging.getLogger(__name__)
@@ -41,14 +41,14 @@ class Server:
         path: of the socket; who may connect is decided by the rights of its folder.
     """
 
-    def __init__(self, engine: LocalEngine, terms: Terms, sample: Layout, path: Path) -> None:
+    def __init__(self, engine: LocalEngine, terms: EngineInfo, sample: Layout, path: Path) -> None:
         self.terms = terms
         self._engine = engine
         self._sample = sample
         self._path = path
         self._alone = OneByOne(engine.queue_image)
         self._lock = threading.Lock()
-        self._guests: set[Guest] = set()
+        self._guests: set[FrontConnection] = set()
         self._forever = CancelScope(float("inf"))
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -89,14 +89,14 @@ class Server:
         """Where such arrays lie.
 
         Raises:
-            Nonsense: they are not what this model takes, or larger than a slot.
+            ProtocolError: they are not what this model takes, or larger than a slot.
         """
         found = layout(description)
         if found.kinds != self._sample.kinds or found.size_bytes > self.terms.slot_bytes:
-            raise Nonsense("arrays that this model does not take")
+            raise ProtocolError("arrays that this model does not take")
         return found
 
-    def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[Ride[Array]]:
+    def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[BatchResult[Array]]:
         """Let an image wait for a batch, or a suspect for its turn; raises as `LocalEngine.queue_image`."""
         return self._alone.add(image, queue) if alone else self._engine.queue_image(image, queue)
 
@@ -121,7 +121,7 @@ class Server:
                     return
                 time.sleep(_PAUSE_S)
                 continue
-            guest = Guest(self, connection)
+            guest = FrontConnection(self, connection)
             with self._lock:
                 if full := len(self._guests) >= MAX_GUESTS:
                     connection.close()
@@ -130,7 +130,7 @@ class Server:
             if not full:
                 threading.Thread(target=self._serve, args=(guest,), name="front", daemon=True).start()
 
-    def _serve(self, guest: Guest) -> None:
+    def _serve(self, guest: FrontConnection) -> None:
         try:
             guest.serve()
         finally:

@@ -20,7 +20,7 @@ _PROBES: Final = ((_SIDE, _SIDE), (_SIDE * MAX_ASPECT_RATIO, _SIDE), (_SIDE, _SI
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class EngineInfo:
     """A model as its fronts know it. The names are those of `worker.model.interface.Model`.
 
     Attributes:
@@ -47,15 +47,15 @@ class Terms:
         return {**asdict(self), "geometry": geometry}
 
 
-def terms_of(values: Mapping[str, Any]) -> Terms:
-    """From what JSON makes of `Terms.values`."""
-    return Terms(**{**values, "geometry": geometry_of(values["geometry"]), "logits": Logits(**values["logits"])})
+def terms_of(values: Mapping[str, Any]) -> EngineInfo:
+    """From what JSON makes of `EngineInfo.values`."""
+    return EngineInfo(**{**values, "geometry": geometry_of(values["geometry"]), "logits": Logits(**values["logits"])})
 
 
-def terms_for(model: Model, max_batch: int) -> tuple[Terms, Layout]:
+def terms_for(model: Model, max_batch: int) -> tuple[EngineInfo, Layout]:
     """What a model's fronts are told, and how one of its images lies in a slot."""
     layouts = [layout(described(model.prepare(Image.new("RGB", size, (127, 127, 127))).arrays)) for size in _PROBES]
-    terms = Terms(
+    terms = EngineInfo(
         name=model.name,
         revision=model.revision,
         device=model.device,

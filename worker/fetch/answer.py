@@ -12,7 +12,7 @@ from worker.fetch.head import MAX_HEAD_BYTES, list_members, read_head
 from worker.fetch.meter import Meter
 
 
-class Answer(http.client.HTTPResponse):
+class HttpAnswer(http.client.HTTPResponse):
     """http.client's, which interprets a head that was checked before. Bodies are read from `wire`, never by it.
 
     Attributes:

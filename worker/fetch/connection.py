@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
-from worker.fetch.answer import Answer
+from worker.fetch.answer import HttpAnswer
 from worker.fetch.deadline import Watch, Watchdog
 from worker.fetch.failures import FetchFailed, blocked, timed_out
 from worker.fetch.resolver import BoundedResolver
@@ -130,7 +130,7 @@ class Connection:
     dup: socket.socket | None
     _watch: Watch | None
     _has_slot: bool
-    _answer: Answer | None
+    _answer: HttpAnswer | None
 
     def set_up(self, target: Target, dialer: Dialer, watchdog: Watchdog) -> None:
         """Give the connection what it needs to dial."""
@@ -147,7 +147,7 @@ class Connection:
         self._answer = None
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> HttpAnswer:
         """The last one, whose body may be unread."""
         if self._answer is None:
             raise http.client.ResponseNotReady
@@ -158,9 +158,9 @@ class Connection:
         """Whether the server sent more than its last answer."""
         return self._answer is not None and self._answer.has_surplus
 
-    def response_class(self, *arguments: Any, **options: Any) -> Answer:
+    def response_class(self, *arguments: Any, **options: Any) -> HttpAnswer:
         """http.client's hook for making an answer; remembered, for urllib3 loses it when it dislikes the headers."""
-        self._answer = Answer(*arguments, **options)
+        self._answer = HttpAnswer(*arguments, **options)
         return self._answer
 
     def begin(self, scope: CancelScope, queue: Queue) -> None:

@@ -21,7 +21,7 @@ from worker.fetch.body import finish_empty, finish_unchanged, read_body
 from worker.fetch.connection import Dialer
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import FetchFailed, timed_out
-from worker.fetch.freshness import Moment, Terms, is_about, renewed, terms_of
+from worker.fetch.freshness import CacheTerms, Moment, is_about, renewed, terms_of
 from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
@@ -50,7 +50,7 @@ class Fetched:
     """
 
     body: bytes
-    terms: Terms | None
+    terms: CacheTerms | None
     is_unchanged: bool = False
 
 
@@ -137,7 +137,7 @@ class Fetcher:
     def ask(
         self,
         target: Target,
-        known: Terms | None = None,
+        known: CacheTerms | None = None,
         *,
         timeout_s: float | None = None,
         scope: CancelScope | None = None,
@@ -166,7 +166,7 @@ class Fetcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _fetch(self, target: Target, known: Terms | None, scope: CancelScope, queue: Queue) -> Fetched:
+    def _fetch(self, target: Target, known: CacheTerms | None, scope: CancelScope, queue: Queue) -> Fetched:
         attempts = 0
         failure: FetchFailed | None = None
         while True:
@@ -185,7 +185,7 @@ class Fetcher:
             scope.sleep(pause_s)
 
     def _attempt(
-        self, target: Target, known: Terms | None, scope: CancelScope, queue: Queue, *, is_first: bool
+        self, target: Target, known: CacheTerms | None, scope: CancelScope, queue: Queue, *, is_first: bool
     ) -> Fetched:
         seen = {target.url}
         while True:

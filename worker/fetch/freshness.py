@@ -52,7 +52,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Terms:
+class CacheTerms:
     """On which terms an answer may be used again.
 
     Attributes:
@@ -74,7 +74,7 @@ class Terms:
         return {}
 
 
-def terms_of(headers: HTTPHeaderDict, came: Moment) -> Terms | None:
+def terms_of(headers: HTTPHeaderDict, came: Moment) -> CacheTerms | None:
     """The terms of a 200 whose headers these are; None: it may not be used again, or nothing is gained by it."""
     etag = _only(headers, "ETag")
     if etag is not None and (len(etag) > MAX_ETAG_CHARACTERS or not _ETAG.fullmatch(etag)):
@@ -86,7 +86,7 @@ def terms_of(headers: HTTPHeaderDict, came: Moment) -> Terms | None:
     return _terms(headers, came, etag, None if modified_s is None else int(modified_s))
 
 
-def renewed(known: Terms, headers: HTTPHeaderDict, came: Moment) -> Terms | None:
+def renewed(known: CacheTerms, headers: HTTPHeaderDict, came: Moment) -> CacheTerms | None:
     """The terms after a 304; None: the answer may be used this once. A 304 that does not say how long is for now."""
     terms = _terms(headers, came, known.etag, known.last_modified_s)
     if terms is not None and "Cache-Control" not in headers:
@@ -94,7 +94,7 @@ def renewed(known: Terms, headers: HTTPHeaderDict, came: Moment) -> Terms | None
     return terms
 
 
-def is_about(known: Terms, headers: HTTPHeaderDict) -> bool:
+def is_about(known: CacheTerms, headers: HTTPHeaderDict) -> bool:
     """Whether a 304 means the answer that was asked about: it names no other."""
     if etags := headers.getlist("ETag"):
         return known.etag is not None and [_opaque(etag) for etag in etags] == [_opaque(known.etag)]
@@ -102,7 +102,7 @@ def is_about(known: Terms, headers: HTTPHeaderDict) -> bool:
     return known.last_modified_s is None or all(http_date_s(date) == known.last_modified_s for date in dates)
 
 
-def _terms(headers: HTTPHeaderDict, came: Moment, etag: str | None, modified_s: int | None) -> Terms | None:
+def _terms(headers: HTTPHeaderDict, came: Moment, etag: str | None, modified_s: int | None) -> CacheTerms | None:
     directives = _directives(headers)
     if directives is None or not directives.keys().isdisjoint({"no-store", "private"}) or _differs(headers):
         return None
@@ -111,7 +111,7 @@ def _terms(headers: HTTPHeaderDict, came: Moment, etag: str | None, modified_s: 
         fresh_s = min(_lifetime_s(directives, headers, came) - _age_s(headers, came), MAX_FRESH_S)
     if fresh_s <= 0 and etag is None and modified_s is None:
         return None
-    return Terms(etag, modified_s, came.monotonic_s + max(0.0, fresh_s))
+    return CacheTerms(etag, modified_s, came.monotonic_s + max(0.0, fresh_s))
 
 
 def _directives(headers: HTTPHeaderDict) -> dict[str, str] | None:

@@ -20,7 +20,7 @@ from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.lru import Bounded
 from worker.embeddings.of_images import Embedding, KnownFile
 from worker.fetch.fetcher import Fetcher
-from worker.fetch.freshness import Terms
+from worker.fetch.freshness import CacheTerms
 
 #: What Python takes for a URL beside its key and its ETag; measured.
 OVERHEAD_BYTES: Final = 440
@@ -32,7 +32,7 @@ class _Page:
 
     sha256: str
     size_bytes: int
-    terms: Terms
+    terms: CacheTerms
 
     @property
     def nbytes(self) -> int:
@@ -109,7 +109,7 @@ class CachingFetcher:
         """As `Fetcher.close`."""
         self._fetcher.close()
 
-    def _note(self, key: bytes, terms: Terms | None, sha256: str, size_bytes: int) -> None:
+    def _note(self, key: bytes, terms: CacheTerms | None, sha256: str, size_bytes: int) -> None:
         with self._lock:
             if terms is None:
                 self._pages.forget(key)

@@ -22,7 +22,7 @@ from urllib3.response import HTTPResponse
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope
-from worker.fetch.answer import Answer
+from worker.fetch.answer import HttpAnswer
 from worker.fetch.connection import Dialer, open_connection
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify, timed_out
@@ -62,7 +62,7 @@ class GuardedResponse(requests.Response):
 
     raw: HTTPResponse
     #: Where the body is read from; ``raw`` is what urllib3 makes of the headers.
-    answer: Answer
+    answer: HttpAnswer
     _exchange: AnyConnection | None
     _kept: KeptConnections
 
@@ -152,7 +152,7 @@ class GuardedAdapter(BaseAdapter):
         return self._wrap(raw, answer, request, connection)
 
     def _wrap(
-        self, raw: HTTPResponse, answer: Answer, request: JudgedRequest, connection: AnyConnection
+        self, raw: HTTPResponse, answer: HttpAnswer, request: JudgedRequest, connection: AnyConnection
     ) -> GuardedResponse:
         response = GuardedResponse()
         response.status_code = raw.status

@@ -20,7 +20,7 @@ _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 
 
-def give_memory_back() -> None:
+def bound_malloc() -> None:
     """Bound the memory that is freed and kept; once, before threads and before torch. Other libraries need no help."""
     # Pages of 2 MB make up for pieces that come anew from the system in each forward pass. torch reads it once.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -18,7 +18,7 @@ _MAX_PATH_BYTES: Final = 107
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ProcessSpec:
     """A process to be kept running.
 
     Attributes:
@@ -57,7 +57,7 @@ def engine_and_fronts(
     *,
     front: Sequence[str],
     engine: Sequence[str],
-) -> Iterator[Part]:
+) -> Iterator[ProcessSpec]:
     """The processes of all devices, engines first.
 
     Args:
@@ -73,10 +73,10 @@ def engine_and_fronts(
     sockets = {device: folder / f"engine-{number}" for number, device in enumerate(devices)}
     for device in devices:
         own = {"NAMESHOT_DEVICE": device} if device else {}
-        yield Part(f"the engine{where[device]}", [*engine, str(sockets[device])], {**environment, **own}, True)
+        yield ProcessSpec(f"the engine{where[device]}", [*engine, str(sockets[device])], {**environment, **own}, True)
     for device in devices:
         for number in range(1, processes + 1):
-            yield Part(
+            yield ProcessSpec(
                 f"front {number}{where[device]}",
                 [*front, str(sockets[device]), str(processes)],
                 {

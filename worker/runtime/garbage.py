@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 
-def settle() -> None:
+def freeze_garbage() -> None:
     """Take all that lives now for lasting; once, when everything is loaded.
 
     A model's libraries are some 400,000 objects, and each full collection would look at them all: 0.2 s with Python's

@@ -22,8 +22,8 @@ from typing import Final
 
 from producer.errors import SettingsError
 from producer.processes.child import LeashedProcess
-from producer.processes.keeper import POLL_INTERVAL_S, Keeper
-from producer.processes.queued_signals import SAME_REQUEST_S, StopSignals, stop_signals
+from producer.processes.keeper import POLL_INTERVAL_S, Supervisor
+from producer.processes.queued_signals import SAME_REQUEST_S, QueuedSignals, queued_signals
 from producer.settings import read_settings
 from worker.runtime import logs
 from worker.runtime.fleet import Fronts, engine_and_fronts, private_folder
@@ -87,7 +87,7 @@ class _Worker:
             self.process.send(signal.SIGKILL)
 
     def judge(self, _deaths: int, _what_happened: str) -> None:
-        """What a `Keeper` asks at each death."""
+        """What a `Supervisor` asks at each death."""
         self.ready_file.remove()  # what was killed left it there
         if self.process.status() == os.EX_CONFIG:
             raise _Refused(self.name)
@@ -129,7 +129,7 @@ def launch(
             f"NAMESHOT_READY_FILE tells of one worker, and --gpus {gpus} starts {len(devices)}: unset it and ask each "
             "worker's /readyz, or run this command once for each GPU."
         )
-    with stop_signals() as signals, ExitStack() as stack:
+    with queued_signals() as signals, ExitStack() as stack:
         fronts = Fronts()
         # A worker makes and removes its own.
         ready = ReadyFile(settings.ready_file if processes else None, fronts.are_ready)
@@ -188,9 +188,9 @@ def _visible_gpus() -> int:
     return found
 
 
-def _keep(workers: Sequence[_Worker], signals: StopSignals, ready: ReadyFile) -> list[signal.Signals]:
+def _keep(workers: Sequence[_Worker], signals: QueuedSignals, ready: ReadyFile) -> list[signal.Signals]:
     """Start again what dies, and look at the rest, until signals arrive."""
-    keepers = [Keeper(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
+    keepers = [Supervisor(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
     try:
         while not (arrived := signals.wait(POLL_INTERVAL_S)):
             for worker in workers:
@@ -204,7 +204,7 @@ def _keep(workers: Sequence[_Worker], signals: StopSignals, ready: ReadyFile) ->
 
 
 def _stop(
-    workers: Sequence[_Worker], arrived: list[signal.Signals], signals: StopSignals, drain_timeout_s: float
+    workers: Sequence[_Worker], arrived: list[signal.Signals], signals: QueuedSignals, drain_timeout_s: float
 ) -> int:
     """Pass on the signals that arrived and those that follow, until all workers have ended: by themselves, or killed.
 

@@ -11,7 +11,7 @@ import typer
 
 from producer.cli import options, output
 from producer.cli.bulk.input import BulkInput, Format, Record
-from producer.cli.connection import connect, used_up
+from producer.cli.connection import connect, running_system
 from producer.cli.usage import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def bulk(
     come as they finish; each names its line of the input. Exits 1 when an image failed.
     """
     from producer.cli.bulk.output import BulkOutput, question_digest
-    from producer.processes.raised_signals import Stopped, stop_signals
+    from producer.processes.raised_signals import Stopped, raised_signals
 
     labels = options.candidate_labels(label, labels_file)
     if retry_failed and out is None:
@@ -69,7 +69,7 @@ def bulk(
     source = BulkInput(file, file_format, column)
     digest = question_digest(labels, options.templates(template), top_k)
     try:
-        with stop_signals(), BulkOutput(out, digest, retry_failed=retry_failed) as answers:
+        with raised_signals(), BulkOutput(out, digest, retry_failed=retry_failed) as answers:
             arguments = {
                 "hypothesis_template": options.templates(template),
                 "top_k": top_k,
@@ -94,7 +94,7 @@ def _run(source: BulkInput, labels: list[str], arguments: dict[str, Any], answer
         connect() as client,
         Progress(source.count(), done=answers.succeeded + answers.failed) as progress,
     ):
-        urls = _unanswered(source.records(text), answers, under_way, used_up(), ordered=arguments["ordered"])
+        urls = _unanswered(source.records(text), answers, under_way, running_system(), ordered=arguments["ordered"])
         # Closing the stream cancels what is under way, whatever ends this.
         with contextlib.closing(client.classify_many(urls, labels, **arguments)) as stream:
             for outcome in stream:

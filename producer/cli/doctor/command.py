@@ -22,10 +22,10 @@ def doctor(
 
     Redis, queues, workers, settings, model and GPU. Exits 1 when something is broken.
     """
-    from producer.cli.connection import used_up
+    from producer.cli.connection import running_system
     from producer.cli.doctor import checks_local, checks_redis
 
-    up = used_up()
+    up = running_system()
     with output.waiting("looking…"):
         findings = [
             *checks_local.installation(),
