@@ -188,12 +188,13 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 Grant(
                     keys.hashes,
                     (
-                        *("del", "expire", "hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget"),
+                        *("del", "expire", "hdel", "hexists", "hget", "hincrby", "hkeys", "hlen", "hmget"),
                         *("hscan", "hset"),
                     ),
                 ),
-                # One command of the version before, the last of its script that takes over from the dead: were it
+                # Two commands of the version before, of its script that takes over from the dead. Were the last one
                 # refused, the script would have returned the messages, and would return them again.
+                Grant((keys.in_flight,), ("hgetall",)),
                 Grant((keys.in_flight, keys.alone, keys.leases), ("del",)),
                 Grant((keys.workers,), ("sadd", "sismember", "smembers", "srem")),
                 Grant((keys.postponed, f"{keys.embeddings}:used"), ("zadd", "zcard", "zrangebyscore", "zrem")),

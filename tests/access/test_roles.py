@@ -231,7 +231,8 @@ def test_a_worker_may_do_only_what_it_does(
         database.hset("nameshot:in-hand", "taken-once", "returned bulk 1")
     operator.run("purge", "bulk")
 
-    assert trace.unused("worker") == set()
+    # A worker of the version before reads with it what a dead one held; tests/version_before see that it may.
+    assert trace.unused("worker") == {"hgetall"}
 
 
 @pytest.fixture
