@@ -83,7 +83,10 @@ def test_what_is_kept_takes_no_more_memory_than_is_counted(start: Start) -> None
     finally:
         tracemalloc.stop()
 
-    ours = [tracemalloc.Filter(True, f"*/worker/{name}.py") for name in ("http_cache", "bounded", "fetch/freshness")]
+    ours = [
+        tracemalloc.Filter(True, f"*/worker/{name}.py")
+        for name in ("fetch/http_cache", "concurrency/lru", "fetch/freshness")
+    ]
     lines = after.filter_traces(ours).compare_to(before.filter_traces(ours), "filename")
     # The parser of headers has made the ETags.
     etags_bytes = sum(sys.getsizeof(page.terms.etag) for page in pictures.fetcher._pages.values())
