@@ -21,8 +21,8 @@ COPY pyproject.toml constraints.txt ./
 # A mirror behind a firewall: `docker build --secret id=pip_conf,src=pip.conf .` leaves no trace of it in the image.
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    mkdir producer worker \
-    && touch README.md LICENSE NOTICE producer/__init__.py worker/__init__.py \
+    mkdir nameshot producer worker \
+    && touch README.md LICENSE NOTICE nameshot/__init__.py producer/__init__.py worker/__init__.py \
     && python3 -m venv /opt/venv \
     && /opt/venv/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt \
        ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} --editable '.[worker]'
@@ -36,6 +36,7 @@ RUN groupadd --gid 10001 nameshot \
 COPY --from=builder /opt/venv /opt/venv
 WORKDIR /app
 COPY LICENSE NOTICE ./
+COPY nameshot nameshot
 COPY producer producer
 COPY worker worker
 # With a GPU the NVIDIA Container Toolkit refuses a driver that is too old for torch's CUDA, before anything starts. The
@@ -46,7 +47,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HF_HOME=/models \
     NVIDIA_REQUIRE_CUDA=$NVIDIA_REQUIRE_CUDA
 # Who runs it cannot write here, so the bytecode is made now; and an image whose command does not start is no image.
-RUN python -m compileall -q producer worker \
+RUN python -m compileall -q nameshot producer worker \
     && cd / && nameshot --help > /dev/null
 # As numbers: an orchestrator that refuses root must be able to see that this is not root.
 USER 10001:10001

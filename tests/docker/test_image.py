@@ -100,7 +100,9 @@ def test_the_build_sees_only_what_it_copies(stages: list[list[Instruction]], roo
 
 
 def test_everything_that_is_copied_is_there(stages: list[list[Instruction]], root: Path) -> None:
-    assert copied(stages) == {"pyproject.toml", "constraints.txt", "LICENSE", "NOTICE", "producer", "worker"}
+    assert copied(stages) == {
+        *("pyproject.toml", "constraints.txt", "LICENSE", "NOTICE", "nameshot", "producer", "worker")
+    }
     assert [source for source in copied(stages) if not (root / source).exists()] == []
 
 

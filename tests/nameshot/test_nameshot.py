@@ -1,0 +1,120 @@
+"""`nameshot` is the name to import; it stands even next to a program's own ``producer.py`` or ``worker.py``."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nameshot
+import producer
+from tests.valkey_server import ValkeyServer
+
+ROOT = Path(__file__).parents[2]
+SUBMIT = """
+from nameshot import AsyncClient, Client, InvalidJob, JobFailed
+with Client(BROKER, RESULTS) as client:
+    job = client.submit("https://images.example/owl.jpg", ["fox", "owl"])
+    print(job.status(), client.queue_depths()["default"])
+    try:
+        client.submit("no url", ["fox"])
+    except InvalidJob as error:
+        print(type(error).__name__)
+import asyncio
+async def ask():
+    async with AsyncClient(BROKER, RESULTS) as client:
+        print(await client.job(job.id).status(), await client.cancel(job.id))
+asyncio.run(ask())
+"""
+SAID = ["queued 1", "InvalidJob", "queued True"]
+
+
+def run(folder: Path, code: str, valkey: ValkeyServer) -> list[str]:
+    """A program in a folder of its own; what it printed."""
+    (folder / "program.py").write_text(f"BROKER, RESULTS = {valkey.broker_url!r}, {valkey.result_backend!r}\n{code}")
+    done = subprocess.run([sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_public_names_are_the_producers_own() -> None:
+    assert nameshot.Client is producer.Client
+    assert {name for name in dir(nameshot) if not name.startswith("_")} >= set(producer.public.__all__)
+    assert nameshot.__version__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        getattr(nameshot, "noth" + "ing")
+
+
+def test_a_program_imports_it_and_submits(tmp_path: Path, valkey: ValkeyServer) -> None:
+    assert run(tmp_path, SUBMIT, valkey) == SAID
+
+
+@pytest.mark.parametrize("own_comes_first", [True, False])
+def test_a_program_with_a_producer_of_its_own_keeps_both(
+    own_comes_first: bool, tmp_path: Path, valkey: ValkeyServer
+) -> None:
+    (tmp_path / "producer.py").write_text("MADE_HERE = 'cheese'\n")
+    own = "import producer\nprint(producer.MADE_HERE)\n"
+
+    said = run(tmp_path, own + SUBMIT if own_comes_first else SUBMIT + own, valkey)
+
+    assert said == (["cheese", *SAID] if own_comes_first else [*SAID, "cheese"])
+
+
+def test_a_program_with_a_package_named_producer_keeps_both(tmp_path: Path, valkey: ValkeyServer) -> None:
+    (tmp_path / "producer").mkdir()
+    (tmp_path / "producer" / "__init__.py").write_text("")
+    (tmp_path / "producer" / "errors.py").write_text("MADE_HERE = 'cheese'\n")
+
+    said = run(tmp_path, SUBMIT + "import producer.errors\nprint(producer.errors.MADE_HERE)\n", valkey)
+
+    assert said == [*SAID, "cheese"]
+
+
+def test_celery_finds_the_worker_s_app_under_both_names() -> None:
+    code = "import nameshot.worker, worker.celery; assert nameshot.worker.app is worker.celery.app"
+
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_worker_of_ones_own_is_named_where_celery_would_find_it(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text("")
+
+    done = subprocess.run(
+        [sys.executable, "-c", "import nameshot.worker"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert "a worker.py of your own stands before the installed package" in done.stderr
+
+
+@pytest.mark.parametrize("package", ["nameshot", "producer", "worker"])
+def test_every_published_package_says_that_it_is_typed(package: str) -> None:
+    assert (ROOT / package / "py.typed").is_file()
+
+
+def test_a_typed_program_is_checked_against_the_public_names(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import nameshot\n"
+        "client = nameshot.Client()\n"
+        "job = client.submit('https://images.example/owl.jpg', ['fox', 'owl'])\n"
+        "reveal_type(job)\n"
+        "reveal_type(job.result(timeout=1).best.label)\n"
+        "reveal_type(client.backlog().total)\n"
+        "reveal_type(nameshot.__version__)\n"
+        "client.submit(1, 2)\n"
+    )
+    mypy = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--config-file=",
+        f"--cache-dir={tmp_path / 'cache'}",
+        "program.py",
+    ]
+
+    said = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+
+    revealed = [line.partition('Revealed type is "')[2].rstrip('"') for line in said.splitlines() if "Revealed" in line]
+    assert [name.removeprefix("builtins.") for name in revealed] == ["producer.client.jobs.Job", "str", "int", "str"]
+    assert said.count("error:") == 2  # both arguments of the last line
