@@ -10,9 +10,9 @@ from tests.processes.programs import TIMEOUT_S, numbers_of, run_python
 
 CLEANS_UP = """
 import os, sys, threading
-from producer.processes.raised_signals import Stopped, stop_signals
+from producer.processes.raised_signals import Stopped, raised_signals
 try:
-    with stop_signals():
+    with raised_signals():
         print("[1]", flush=True)
         threading.Event().wait(60)
 except Stopped as stopped:
@@ -21,8 +21,8 @@ except Stopped as stopped:
 
 SWALLOWS = """
 import sys, time
-from producer.processes.raised_signals import Stopped, stop_signals
-with stop_signals() as signals:
+from producer.processes.raised_signals import Stopped, raised_signals
+with raised_signals() as signals:
     try:
         print("[1]", flush=True)
         time.sleep(60)
@@ -36,8 +36,8 @@ with stop_signals() as signals:
 
 TAKES_LONG_TO_CLEAN_UP = """
 import sys, time
-from producer.processes.raised_signals import Stopped, stop_signals
-with stop_signals() as signals:
+from producer.processes.raised_signals import Stopped, raised_signals
+with raised_signals() as signals:
     try:
         print("[1]", flush=True)
         time.sleep(60)
