@@ -175,7 +175,7 @@ def _load(sender: Any) -> None:
         load_model=app.load_model,
         load_preparation=app.load_preparation,
         on_device_lost=_end_process,
-        on_other_model=lambda: app.delivery.departure.leave_now(),
+        on_other_model=lambda: app.delivery.shutdown.leave_now(),
         front=app.front,
         isolation=Isolation(marks.alone),
     )
@@ -191,7 +191,7 @@ def _load(sender: Any) -> None:
         takes_jobs=lambda: app.takes_jobs,
         is_consuming=lambda: app.is_consuming,
         engine_absence=lambda: app.service.engine.absence,
-        outage=lambda: app.backend.outage.ailment or app.refusal(),
+        outage=lambda: app.backend.outage.description or app.refusal(),
     )
     app.delivery = Delivery(
         broker,
@@ -224,8 +224,8 @@ def _load(sender: Any) -> None:
             app.service.telemetry,
             host=app.settings.metrics_host,
             port=app.settings.metrics_port,
-            not_ready=lambda: app.readiness.complaint(app.delivery.vitality.complaint()),
-            not_healthy=app.delivery.vitality.complaint,
+            not_ready=lambda: app.readiness.not_ready_reason(app.delivery.liveness.unhealthy_reason()),
+            not_healthy=app.delivery.liveness.unhealthy_reason,
         )
     app.delivery.lease.start()
     app.delivery.upkeep.start()
@@ -252,7 +252,7 @@ def _stopping(**_: Any) -> None:
 def _close(sender: Any, **_: Any) -> None:
     app.exit_status = sender.exitcode or 0
     app.ready_file.look()  # the signal may have come while it was being made
-    app.delivery.departure.drained()
+    app.delivery.shutdown.drained()
     app.delivery.upkeep.close()
     app.delivery.lease.leave()
     app.cancel_listener.close()

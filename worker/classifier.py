@@ -58,7 +58,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay:
+class _MessageContext:
     """What the images of one message share.
 
     Attributes:
@@ -111,7 +111,7 @@ class Classifier:
             Cancelled: somebody has cancelled the attempt's scope.
         """
         with self._labels.request(job.question, attempt.scope) as matrix:
-            return self._answer(job.image, _UnderWay(job.question, matrix, attempt), attempt.scope)
+            return self._answer(job.image, _MessageContext(job.question, matrix, attempt), attempt.scope)
 
     def classify_many(self, job: ClassifyManyJob, attempt: Attempt) -> list[Result | JobFailed]:
         """Answer a bulk job: one result or failure for each image, in order; images are fetched concurrently.
@@ -123,11 +123,11 @@ class Classifier:
         count = len(job.images)
         scopes = attempt.images(count) if attempt.images else [attempt.scope] * count
         with self._labels.request(job.question, attempt.scope) as matrix:
-            under_way = _UnderWay(job.question, matrix, attempt)
+            context = _MessageContext(job.question, matrix, attempt)
 
             def one(url: str, scope: CancelScope | JobFailed) -> Result | JobFailed:
                 try:
-                    return scope if isinstance(scope, JobFailed) else self._answer(url, under_way, scope)
+                    return scope if isinstance(scope, JobFailed) else self._answer(url, context, scope)
                 except JobFailed as failure:
                     return failure.with_traceback(None)
                 finally:
@@ -146,9 +146,9 @@ class Classifier:
         self._images.close()
         self._fetcher.close()
 
-    def _answer(self, url: str, under_way: _UnderWay, scope: CancelScope) -> Result:
+    def _answer(self, url: str, context: _MessageContext, scope: CancelScope) -> Result:
         try:
-            result = self._classify(url, under_way, scope)
+            result = self._classify(url, context, scope)
         except JobFailed as failure:
             self._observer.failed(failure.code)
             raise
@@ -158,8 +158,8 @@ class Classifier:
         self._observer.succeeded(result)
         return result
 
-    def _classify(self, url: str, under_way: _UnderWay, scope: CancelScope) -> Result:
-        question, attempt = under_way.question, under_way.attempt
+    def _classify(self, url: str, context: _MessageContext, scope: CancelScope) -> Result:
+        question, attempt = context.question, context.attempt
         with self._places.reserve(1, scope, attempt.queue):
             started_s = time.perf_counter()
             fetched = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=scope, queue=attempt.queue)
@@ -168,7 +168,7 @@ class Classifier:
             del fetched  # or it would be held for as long as this image waits for the device
             embedded = self._images.embed(file, attempt.queue, scope)
             image = embedded.embedding
-            logits = self._model.logits(image.vector, under_way.matrix())
+            logits = self._model.logits(image.vector, context.matrix())
         return Result(
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,

@@ -74,16 +74,16 @@ class CancelScope:
         same._clock, same._cancellation, same.suspect = self._clock, self._cancellation, suspect
         return same
 
-    def stop_the_clock(self) -> Callable[[], None]:
+    def pause_clock(self) -> Callable[[], None]:
         """Have the deadline wait until the function that this returns is called; a second call changes nothing."""
-        self._clock.stop()
-        is_stopped = threading.Lock()
+        self._clock.pause()
+        is_paused = threading.Lock()
 
-        def go_on() -> None:
-            if is_stopped.acquire(blocking=False):
-                self._clock.go_on()
+        def resume() -> None:
+            if is_paused.acquire(blocking=False):
+                self._clock.resume()
 
-        return go_on
+        return resume
 
     @property
     def left_s(self) -> float:
@@ -132,9 +132,9 @@ class CancelScope:
         while not future.done():
             clock = self._clock
             left_s = clock.deadline_s - time.monotonic()
-            wait(awaited, max(0.0, left_s, LOOK_AGAIN_S if clock.is_stopped else 0.0), FIRST_COMPLETED)
+            wait(awaited, max(0.0, left_s, LOOK_AGAIN_S if clock.is_paused else 0.0), FIRST_COMPLETED)
             self.check()
-            if left_s <= 0 and not clock.is_stopped:
+            if left_s <= 0 and not clock.is_paused:
                 break
         return future.result(0)
 
@@ -146,31 +146,31 @@ class CancelScope:
 class _Clock:
     """A deadline that moves while it is stopped."""
 
-    __slots__ = ("_deadline_s", "_lock", "_stopped", "_stopped_at_s")
+    __slots__ = ("_deadline_s", "_lock", "_paused_at_s", "_pauses")
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
-        self._stopped = 0
-        self._stopped_at_s = 0.0
+        self._pauses = 0
+        self._paused_at_s = 0.0
 
     @property
-    def is_stopped(self) -> bool:
-        return self._stopped > 0
+    def is_paused(self) -> bool:
+        return self._pauses > 0
 
     @property
     def deadline_s(self) -> float:
         with self._lock:
-            return self._deadline_s + (time.monotonic() - self._stopped_at_s if self._stopped else 0.0)
+            return self._deadline_s + (time.monotonic() - self._paused_at_s if self._pauses else 0.0)
 
-    def stop(self) -> None:
+    def pause(self) -> None:
         with self._lock:
-            if not self._stopped:
-                self._stopped_at_s = time.monotonic()
-            self._stopped += 1
+            if not self._pauses:
+                self._paused_at_s = time.monotonic()
+            self._pauses += 1
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         with self._lock:
-            self._stopped -= 1
-            if not self._stopped:
-                self._deadline_s += time.monotonic() - self._stopped_at_s
+            self._pauses -= 1
+            if not self._pauses:
+                self._deadline_s += time.monotonic() - self._paused_at_s

@@ -37,7 +37,7 @@ class Isolation:
         self._is_alone = False
 
     @property
-    def somebody_waits_to_be_alone(self) -> bool:
+    def has_exclusive_waiters(self) -> bool:
         """Whether a suspect waits for its turn."""
         return self._suspects_waiting > 0
 

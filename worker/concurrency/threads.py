@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_a_thread_that_ends(work: Callable[[], T], name: str = "loading") -> T:
+def run_in_short_lived_thread(work: Callable[[], T], name: str = "loading") -> T:
     """Call it where PyTorch's helper threads end with it.
 
     OpenMP gives each thread that computes on all cores helpers of its own, and never takes them back. Once there are

@@ -7,7 +7,7 @@
 ``suspects``   what may have killed workers runs alone (``isolation``), and may be found to be poison.
 ``marks``      says in Redis what runs alone, or that this worker is leaving.
 ``dead_letters``  keeps what killed workers or could not be read.
-``vitality``   whether this process still does its work.
+``liveness``   whether this process still does its work.
 ``shutdown``   how a worker ends: finish, return, leave.
 
 Each worker process has a name and a hash ``<prefix>:in-flight:<name>`` of the messages it holds. There is no

@@ -10,7 +10,7 @@ from producer.contract import QUEUES, Queue, queue_name
 from worker.concurrency.shares import RANKS, of_places
 
 #: What a message counts as, whatever becomes of its images: it holds a thread until its answer is stored.
-LEAST_OF_A_MESSAGE: Final = 1
+MIN_IMAGES_PER_MESSAGE: Final = 1
 
 
 class Outcomes:
@@ -58,7 +58,7 @@ def open_queues(in_hand: Iterable[tuple[Queue, int]], places: int) -> frozenset[
     held: dict[Queue, int] = dict.fromkeys(RANKS, 0)
     for queue, images in in_hand:
         # No more of a message's images are in flight at once, and none of the others holds a place yet.
-        held[queue] += min(max(LEAST_OF_A_MESSAGE, images), limits.bulk)
+        held[queue] += min(max(MIN_IMAGES_PER_MESSAGE, images), limits.bulk)
     # Nor of a queue's: what waits for a place of its own queue takes none from those that matter more.
     held = {queue: min(images, limits.of(queue)) for queue, images in held.items()}
     return frozenset(queue for queue in RANKS if limits.barrier(held, queue, 1) is None)

@@ -9,12 +9,12 @@ from typing import Any
 
 from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.lease import Lease
+from worker.delivery.liveness import Liveness
 from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.shutdown import Shutdown
 from worker.delivery.suspects import Suspects
 from worker.delivery.upkeep import Upkeep
-from worker.delivery.vitality import Liveness
 
 logger = logging.getLogger(__name__)
 
@@ -48,27 +48,27 @@ class Delivery:
         waits: Callable[[], str | None],
     ) -> None:
         self._marks = marks
-        self.vitality = Liveness(
+        self.liveness = Liveness(
             device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue, waits=waits
         )
         self.lease = Lease(
             client,
             keys,
-            complaint=self.vitality.complaint,
-            ailment=self.vitality.ailment,
-            on_hopeless=self.end,
-            on_away=self.vitality.pause,  # the event loop may be waiting for the broker in a socket
+            unhealthy_reason=self.liveness.unhealthy_reason,
+            warning=self.liveness.warning,
+            on_stuck=self.end,
+            on_broker_away=self.liveness.pause,  # the event loop may be waiting for the broker in a socket
         )
         self.upkeep = Upkeep(client, keys)
-        self.departure = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self.lease.leave)
+        self.shutdown = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self.lease.leave)
         self.dead_letters = DeadLetters(client, keys)
         self.suspects = Suspects(client, keys, max_attempts=max_attempts)
 
-    def end(self, complaint: str) -> None:
+    def end(self, unhealthy_reason: str) -> None:
         """End a process that hangs: its jobs go to others, and what hangs is suspected."""
-        logger.critical("%s: this worker ends, so that a new process can take over", complaint)
+        logger.critical("%s: this worker ends, so that a new process can take over", unhealthy_reason)
         try:
-            if len(overdue := self.vitality.overdue()) == 1:
+            if len(overdue := self.liveness.overdue()) == 1:
                 self._marks.blame(overdue[0])
             self.lease.abandon()
         except Exception as error:  # others will see the lease end

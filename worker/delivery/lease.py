@@ -18,7 +18,7 @@ from worker.delivery.dead_letters import put_back_arguments
 from worker.delivery.held import give_back
 from worker.delivery.names import DeliveryKeys, beginning_of, is_known_dead
 from worker.delivery.scripts import RECLAIM, RESUME
-from worker.delivery.upkeep_scripts import ELECT, RENEW, SAY
+from worker.delivery.upkeep_scripts import ELECT, RENEW, UPDATE_LEASE
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ class Lease:
     Args:
         client: a redis client on the broker's database, with timeouts well below the lease.
         keys: names, this worker's among them.
-        complaint: what is stuck in this worker; None while it may keep its jobs.
-        ailment: what may become a complaint; the lease says it to whoever looks.
-        on_hopeless: called with a complaint that has lasted for a whole round.
-        on_away: called after each round in which the broker did not answer.
+        unhealthy_reason: what is stuck in this worker; None while it may keep its jobs.
+        warning: what may become a unhealthy_reason; the lease says it to whoever looks.
+        on_stuck: called with a unhealthy_reason that has lasted for a whole round.
+        on_broker_away: called after each round in which the broker did not answer.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class Lease:
         client: Any,
         keys: DeliveryKeys,
         *,
-        complaint: Callable[[], str | None],
-        ailment: Callable[[], str | None],
-        on_hopeless: Callable[[str], None],
-        on_away: Callable[[], None],
+        unhealthy_reason: Callable[[], str | None],
+        warning: Callable[[], str | None],
+        on_stuck: Callable[[str], None],
+        on_broker_away: Callable[[], None],
     ) -> None:
         self._client = client
         self._keys = keys
         self._where = f"{socket.gethostname()}/{os.getpid()}"
-        self._complaint = complaint
-        self._ailment = ailment
-        self._on_hopeless = on_hopeless
-        self._on_away = on_away
+        self._unhealthy_reason = unhealthy_reason
+        self._warning = warning
+        self._on_stuck = on_stuck
+        self._on_broker_away = on_broker_away
         self._was_stuck = False
         self._orphans: set[str] = set()
         #: Delivery tags of the messages that this process knows to be in its hands, or that Redis may be handing to it,
@@ -102,13 +102,13 @@ class Lease:
 
     def round(self) -> None:
         """Renew the lease, and look after others where it is this worker's turn."""
-        complaint = self._complaint()
-        if complaint and self._was_stuck:
-            self._on_hopeless(complaint)
-        self._was_stuck = complaint is not None
+        unhealthy_reason = self._unhealthy_reason()
+        if unhealthy_reason and self._was_stuck:
+            self._on_stuck(unhealthy_reason)
+        self._was_stuck = unhealthy_reason is not None
         try:
-            if complaint:  # said, but the lease ends all the same
-                self._client.eval(SAY, 1, self._keys.lease, self._state())
+            if unhealthy_reason:  # said, but the lease ends all the same
+                self._client.eval(UPDATE_LEASE, 1, self._keys.lease, self._state())
             else:
                 self._renew()
                 self._return_orphans()
@@ -118,7 +118,7 @@ class Lease:
             if not self._failing:
                 logger.warning("cannot renew the lease: %s", type(error).__name__)
             self._failing = True
-            self._on_away()
+            self._on_broker_away()
 
     def _renew(self) -> None:
         lease_ms = int(LEASE_S * 1000)
@@ -130,7 +130,7 @@ class Lease:
                 self._reclaim(name, "gone")
 
     def _state(self) -> str:
-        return f"{self._where}: {ailment}" if (ailment := self._ailment()) else self._where
+        return f"{self._where}: {warning}" if (warning := self._warning()) else self._where
 
     def _return_orphans(self) -> None:
         """Return what is recorded as ours, and is not in our hands for a whole round.
@@ -152,7 +152,7 @@ class Lease:
 
         What that costs grows with the workers, not their square.
         """
-        if not self._client.eval(ELECT, 1, self._keys.looker, self._keys.worker, int(ROUND_S * 800), "once"):
+        if not self._client.eval(ELECT, 1, self._keys.reclaim_turn, self._keys.worker, int(ROUND_S * 800), "once"):
             return
         names = (self._keys.postponed, *self._keys.put_back)
         while self._client.eval(RESUME, len(names), *names, time.time(), *put_back_arguments()):

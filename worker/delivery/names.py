@@ -134,7 +134,7 @@ class DeliveryKeys:
         return upkeep_key(self.prefix)
 
     @property
-    def looker(self) -> str:
+    def reclaim_turn(self) -> str:
         """Exists while somebody has just looked after the dead."""
         return looker_key(self.prefix)
 

@@ -74,7 +74,7 @@ class Outage:
         self._reason = ""
 
     @property
-    def ailment(self) -> str | None:
+    def description(self) -> str | None:
         """What keeps this worker from its work; None while the server is there."""
         with self._lock:
             if not self._waiting:

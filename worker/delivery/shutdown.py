@@ -84,9 +84,9 @@ class Shutdown:
 
     def _in_a_thread(self, delay_s: float, status: int = os.EX_OK) -> None:
         # A handler interrupts the main thread wherever it is, with whatever locks it holds.
-        threading.Thread(target=self._depart, args=(delay_s, status), name="departure", daemon=True).start()
+        threading.Thread(target=self._end_process, args=(delay_s, status), name="shutdown", daemon=True).start()
 
-    def _depart(self, delay_s: float, status: int) -> None:
+    def _end_process(self, delay_s: float, status: int) -> None:
         ends_s = time.monotonic() + delay_s
         if delay_s:
             logger.info("Warm shutdown: no more jobs are taken, and those that run have %g s to finish", delay_s)

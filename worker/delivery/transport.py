@@ -88,7 +88,7 @@ class AtomicChannel(Declaring):
     takes: frozenset[str] | None = None
     #: The beginning of the delivery tag of what Redis may be handing out, until that is noted among what is in hand: a
     #: large message is long under way, and is parsed before. Read by the lease's thread.
-    tag_asked_with: str | None = None
+    pending_tag: str | None = None
     #: Why no message was taken when this was last tried: a permission that is missing, say. None where nothing kept it.
     refusal: str | None = None
     #: Where the broker is; what kombu reads from a URL is not used.
@@ -133,8 +133,8 @@ class AtomicChannel(Declaring):
         names = (*queues, *rung, *counters, keys.lease, keys.in_flight, keys.suspects, keys.in_hand, keys.workers)
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
-        self.tag_asked_with = new_tag()
-        arguments = (self.tag_asked_with, MAX_MESSAGE_BYTES, len(queues), self.keys.worker)
+        self.pending_tag = new_tag()
+        arguments = (self.pending_tag, MAX_MESSAGE_BYTES, len(queues), self.keys.worker)
         self.client.connection.send_command("EVAL", TAKE, len(names), *names, *arguments)
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -144,7 +144,7 @@ class AtomicChannel(Declaring):
         try:
             return self._read_taken(options)
         finally:  # a message that came is noted by now, and what was cut off is to go back
-            self.tag_asked_with = None
+            self.pending_tag = None
 
     def _read_taken(self, options: dict[str, Any]) -> bool:
         try:
@@ -163,7 +163,7 @@ class AtomicChannel(Declaring):
         if not isinstance(taken, list):
             self._idle_since = monotonic()
             if taken != NO_LEASE:
-                self._wait_for_the_bell()
+                self._listen_to_doorbell()
             raise Empty
         self._idle_since = None
         self._hand_on(taken)
@@ -218,7 +218,7 @@ class AtomicChannel(Declaring):
         self._asked = frozenset(active)
         return sorted((name for name in names if name in active), key=lambda name: name != first)
 
-    def _wait_for_the_bell(self) -> None:
+    def _listen_to_doorbell(self) -> None:
         if self._doorbell is None:
             client = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
             self._doorbell = Doorbell(client, sorted(self.active_queues), self._wake)

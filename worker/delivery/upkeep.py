@@ -108,7 +108,7 @@ class Upkeep:
                         self._swept_at_s = time.monotonic()
                         self.note_older_workers()
                         self.sweep()
-                        self.name_lists_that_are_not_served()
+                        self.warn_of_unserved_lists()
                         self._is_forgetting = True
                     if self._is_forgetting:
                         self._is_forgetting = not self.forget()
@@ -142,7 +142,7 @@ class Upkeep:
             names = (self._keys.in_hand, self._keys.workers, *self._keys.counters, self._keys.mixed)
             self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, MIXED_MS, *doubtful)
 
-    def name_lists_that_are_not_served(self) -> None:
+    def warn_of_unserved_lists(self) -> None:
         """Say once of each list that a client seems to send to by mistake that its messages are not taken.
 
         kombu puts a prefix before each queue where `global_keyprefix` is set, and a priority of ten or more, or of

@@ -15,7 +15,7 @@ redis.call('SADD', KEYS[2], ARGV[3])
 """
 
 #: Changes what a lease says, not when it ends. KEYS: the lease. ARGV: what it is to say.
-SAY: Final = """
+UPDATE_LEASE: Final = """
 local left_ms = redis.call('PTTL', KEYS[1])
 if left_ms > 0 then
   redis.call('PEXPIRE', KEYS[1], left_ms)

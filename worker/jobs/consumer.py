@@ -53,11 +53,11 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
 
     def start(self) -> None:
         """Consume until told to stop; after an error that Celery calls unrecoverable, end in the usual time."""
-        self.app.delivery.departure.install(self._stop_taking)
+        self.app.delivery.shutdown.install(self._stop_taking)
         try:
             super().start()
         except Exception:
-            self.app.delivery.departure.fail()
+            self.app.delivery.shutdown.fail()
             raise
 
     def _stop_taking(self, number: int) -> None:
@@ -85,11 +85,11 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
     def ensure_connected(self, conn: Any) -> Any:
         """Wait for the broker, and connect; Celery's own tries come ever more seldom, at last each 30 s."""
         said = False
-        while complaint := self.app.readiness.broker_complaint():
+        while problem := self.app.readiness.broker_problem():
             if not said:
-                logger.warning("%s: no job is taken until it does", complaint)
+                logger.warning("%s: no job is taken until it does", problem)
                 said = True
-            if not complaint.endswith("does not answer"):
+            if not problem.endswith("does not answer"):
                 self.app.first_contact.look()  # a server that answers so may be none that will ever do
             state.maybe_shutdown()
             time.sleep(ASK_EVERY_S)
@@ -165,7 +165,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
 
         def can_consume(_qos: Any) -> bool:
             app = consumer.app
-            if not app.service.engine.is_here or app.backend.outage.ailment:
+            if not app.service.engine.is_available or app.backend.outage.description:
                 return False  # others may do better; the loop's next tick looks again
             if len(app.refusals) >= consumer.pool.num_processes:
                 return False
@@ -200,9 +200,9 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
     def start(self, consumer: Any) -> None:
         """Tick from the loop's own timer."""
-        vitality = consumer.app.delivery.vitality
-        vitality.tick()
-        self._timer = consumer.timer.call_repeatedly(TICK_S, vitality.tick)
+        liveness = consumer.app.delivery.liveness
+        liveness.tick()
+        self._timer = consumer.timer.call_repeatedly(TICK_S, liveness.tick)
         channel = consumer.task_consumer.channel
         refusals = consumer.app.refusals
         consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel, refusals.tags)
@@ -213,7 +213,7 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         """The loop ends, or waits for the broker."""
         if self._timer is not None:
             self._timer.cancel()
-        consumer.app.delivery.vitality.pause()
+        consumer.app.delivery.liveness.pause()
         consumer.app.delivery.lease.tags_in_hand = lambda: None
 
     shutdown = stop
@@ -228,7 +228,7 @@ def tags_in_hand(channel: Any, refused: set[str]) -> set[str] | None:
         channel: the present one. Jobs of channels before it are found among Celery's reserved requests.
         refused: tags of the messages that are being refused, of whichever channel.
     """
-    asked = {channel.tag_asked_with} - {None}
+    asked = {channel.pending_tag} - {None}
     try:
         tags: set[str] = set(channel.qos._delivered) - channel.qos._dirty
     except RuntimeError:

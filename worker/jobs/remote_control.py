@@ -42,7 +42,7 @@ EVENTS: Final = ("enable_events", "disable_events", "heartbeat")
 #: In `revoking`, and below.
 OURS: Final = ("revoke", "terminate", "hello", "conf", "stats", "shutdown", "add_consumer", "cancel_consumer")
 #: Why not, where there is another way.
-INSTEAD: Final = {
+ALTERNATIVES: Final = {
     **dict.fromkeys(
         ("pool_grow", "pool_shrink", "autoscale", "pool_restart"),
         "start the worker with another NAMESHOT_CONCURRENCY",
@@ -73,7 +73,7 @@ def register() -> None:
 
 
 def _refusal(command: str) -> Callable[..., dict[str, str]]:
-    why = INSTEAD.get(command, "it is not among the commands that are left")
+    why = ALTERNATIVES.get(command, "it is not among the commands that are left")
 
     def refuse(_state: Any, **_: Any) -> dict[str, str]:
         return {"error": f"nameshot's workers refuse {command}: {why}"}

@@ -32,10 +32,14 @@ FIXED: Final = (
     # Messages would wait in the worker's memory.
     "task_default_rate_limit",
 )
-#: For a connection, and for an answer. One that is slower is asked again when the worker has connected.
-PATIENCE_S: Final = 2.0
-#: In the older protocol, which an old server speaks too.
-ASKING: Final = {"socket_connect_timeout": PATIENCE_S, "socket_timeout": PATIENCE_S, "protocol": 2}
+#: Seconds to connect, and then to reply. `FirstContact` looks at a slower server again once the worker has connected.
+SERVER_TIMEOUT_S: Final = 2.0
+#: RESP2, which servers before Redis 6 speak too: the check has to reach them in order to refuse them.
+CONNECTION_OPTIONS: Final = {
+    "socket_connect_timeout": SERVER_TIMEOUT_S,
+    "socket_timeout": SERVER_TIMEOUT_S,
+    "protocol": 2,
+}
 
 
 def refusal(error: Exception) -> SystemExit:
@@ -119,7 +123,7 @@ class FirstContact:
         """Ask those that have not answered yet; say why one does not. Ends the process where one will never do."""
         for server in list(self._left):
             try:
-                with connect(server, **ASKING) as client:
+                with connect(server, **CONNECTION_OPTIONS) as client:
                     wrong = self._judge(client, server)
             except redis.RedisError as error:
                 logger.warning("%s", unavailable(error, server))

@@ -46,7 +46,7 @@ class Liveness:
         """The event loop waits for the broker to come back, or ends: silence means nothing until it ticks again."""
         self._tick = None
 
-    def complaint(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """What is stuck, in a few words; None while all is well."""
         tick = self._tick
         if tick is not None and (silent_s := time.monotonic() - tick) > LOOP_SILENT_S:
@@ -57,9 +57,9 @@ class Liveness:
             return f"{len(overdue)} jobs hang"
         return None
 
-    def ailment(self) -> str | None:
-        """The complaint, or what may become one, or what keeps this process from its work."""
-        if found := self.complaint() or self._waits():
+    def warning(self) -> str | None:
+        """The unhealthy_reason, or what may become one, or what keeps this process from its work."""
+        if found := self.unhealthy_reason() or self._waits():
             return found
         busy_s = self._device_busy_s()
         return f"its device has been busy with one batch for {busy_s:.0f} s" if busy_s > LONG_BATCH_S else None
