@@ -84,8 +84,8 @@ def test_a_pool_or_size_that_would_answer_wrongly_is_refused(
             ("worker",),
             "CELERY_CONFIG_MODULE (--config) is 'no_such_module', which cannot",
         ),
-        ((), ("purge", "-f"), "cannot be purged so: the ids of its jobs would stay taken; use `nameshot purge "),
-        ((), ("purge", "-f", "-Q", "nameshot.bulk"), "nameshot.bulk cannot be purged so"),
+        ((), ("purge", "-f"), "cannot be purged with Celery: its jobs' ids would stay taken; use `nameshot purge "),
+        ((), ("purge", "-f", "-Q", "nameshot.bulk"), "nameshot.bulk cannot be purged with Celery"),
     ],
 )
 def test_what_celerys_own_command_cannot_do_here_is_a_sentence(
