@@ -55,10 +55,10 @@ def refused(worker: Worker) -> str:
         (
             ("-Q", "other"),
             {},
-            "'other', which is no queue of this worker; it has nameshot.high, nameshot.default, name",
+            "'other', which is not a queue of this worker; it has nameshot.high, nameshot.default, na",
         ),
         (("-X", "nameshot.low"), {}, "-X names 'nameshot.low', which is no queue"),
-        (("-X", "nameshot.high,nameshot.default,nameshot.bulk"), {}, "-X leaves no queue to take from"),
+        (("-X", "nameshot.high,nameshot.default,nameshot.bulk"), {}, "-X excludes every queue"),
         (("-I", "no.such_module"), {}, "a module of -I (--include) cannot be imported (No module named 'no')"),
         (("--pidfile", "/no/such/folder/pid"), {}, "--pidfile /no/such/folder/pid cannot be made"),
         (("--statedb", "/no/such/folder/db"), {}, "--statedb /no/such/folder/db cannot be made"),
