@@ -15,14 +15,14 @@ def run(arguments: Sequence[str]) -> int:
     """Run the worker until it is told to stop, or an error ends it.
 
     Args:
-        arguments: nothing, or the path of an engine process's socket and how many fronts it has.
+        arguments: empty, or the path of an engine process's socket and the number of its fronts.
 
     Returns:
-        the process's exit status, which `Celery.worker_main` keeps to itself.
+        The process's exit status, which `Celery.worker_main` does not return.
     """
     if arguments:
         app.front = Front(Path(arguments[0]), int(arguments[1]))
-    # A name of its own for each process, so that several workers of one machine can be told apart.
+    # The process id in the name tells several workers of one machine apart.
     app.worker_main(["worker", "-n", f"nameshot-{os.getpid()}@%h", "--without-heartbeat"])
     return app.exit_status
 

@@ -1,7 +1,7 @@
 """The Celery app of a worker: ``celery -A worker worker``.
 
-Importing this reads nothing and loads no model. Celery asks for the configuration when it needs it, and the model
-is loaded when a worker process starts, before the first job is taken.
+Importing this module reads no settings and loads no model. Celery requests the configuration when it needs it, and a
+worker process loads the model at its start, before it takes the first job.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ logger = logging.getLogger(__name__)
 
 
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
-    """A Celery app that knows its settings, and in a worker process the service its tasks use."""
+    """A Celery app with its settings and, in a worker process, the service that its tasks use."""
 
-    #: By name: Celery would read a URL for it in its own way.
+    #: Named here, since Celery would otherwise choose the backend from a URL that it parses in its own way.
     backend_cls = "worker.jobs.results:FirstAnswerBackend"
     registry_cls = "worker.jobs.registry:OnlyOurs"
     control_cls = "worker.jobs.remote_control:CarefulControl"
@@ -64,26 +64,26 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     readiness: Readiness
     ready_file: ReadyFile
     probes: Probes | None = None
-    #: Of the bulk messages in hand.
+    #: The counts of finished images in the bulk messages in hand.
     outcomes: Outcomes
-    #: True from the first moment jobs are taken until the worker is told to stop.
+    #: True from the moment the worker takes jobs until it is told to stop.
     takes_jobs: bool = False
     #: True while the event loop is connected to the broker.
     is_consuming: bool = False
-    #: Why the broker hands out no messages, although it answers; None where it does.
+    #: Returns why the broker refuses to deliver messages although it answers; None if it delivers them.
     refusal: Callable[[], str | None] = staticmethod(lambda: None)
-    #: What the process ends with, once Celery's worker has ended.
+    #: The exit status of the process, known once Celery's worker has ended.
     exit_status: int = 0
-    #: A program that brings a model of its own replaces this before the worker starts.
+    #: A program with its own model replaces this before the worker starts.
     load_model: Callable[..., Model] = staticmethod(load_model)
-    #: Likewise, for one whose model has no `Geometry` and runs in an engine process.
+    #: A program replaces this too if its model has no `Geometry` and runs in an engine process.
     load_preparation: Callable[..., Preparation] = staticmethod(load_preparation)
-    #: Set where this process is a front of an engine process.
+    #: Set if this process is a front of an engine process.
     front: Front | None = None
 
     @cached_property
     def settings(self) -> WorkerSettings:
-        """The environment, read once."""
+        """The settings, read once from the environment."""
         try:
             return read_settings(WorkerSettings)
         except NameshotError as error:
@@ -91,16 +91,16 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     @cached_property
     def endpoints(self) -> tuple[Endpoint, Endpoint]:
-        """Broker and result backend, as clients read them."""
+        """The endpoints of broker and result backend, parsed as clients do."""
         return servers(self.settings.broker_url, self.settings.result_backend)
 
     @cached_property
     def delivery_keys(self) -> DeliveryKeys:
-        """The keys of this process, under a name that no process had before."""
+        """The key names of this process, under a unique worker name."""
         return DeliveryKeys(self.settings.queue_prefix, new_worker_name())
 
     def own_configuration(self) -> dict[str, Any]:
-        """Celery's settings as this worker needs them, whatever else was said."""
+        """Return Celery's settings as this worker needs them, regardless of other configuration."""
         settings = self.settings
         return configuration(
             *self.endpoints, self.delivery_keys, result_ttl_s=settings.result_ttl, concurrency=settings.concurrency
@@ -108,7 +108,7 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
-        """What ``celery worker`` runs."""
+        """The class of the worker that ``celery worker`` runs."""
         return self.subclass_with_self("worker.jobs.careful_worker:CarefulWorker")
 
     def _load_config(self) -> Any:
@@ -119,16 +119,16 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     @cached_property
     def first_contact(self) -> FirstContact:
-        """What is looked at once in both servers."""
+        """The check of both servers at the first contact."""
         return FirstContact(*self.endpoints, self.settings.queue_prefix)
 
     def _connection(self, _url: Any, *args: Any, **options: Any) -> Any:
-        """Celery's; a URL from its own environment variables or ``--broker`` would lead past the endpoint's."""
+        """Connect to our endpoint, ignoring a URL from Celery's environment variables or ``--broker``."""
         return super()._connection(self.endpoints[0].shown, *args, **options)
 
 
 def _end_process() -> None:
-    """The device was lost: what is in flight goes back, and a supervisor starts a new process."""
+    """End the process after the loss of its device: jobs are requeued, and a supervisor starts a new process."""
     app.delivery.end("the device stopped answering")
 
 
@@ -141,11 +141,11 @@ remote_control.register()
 
 
 def _keep_our_logging(**_: Any) -> None:
-    """Celery leaves logging alone when somebody listens here."""
+    """Do nothing: Celery leaves logging alone if a handler is connected to this signal."""
 
 
 def _start(sender: Any, **_: Any) -> None:
-    """Load the model before anything is consumed; Celery swallows every exception here but SystemExit."""
+    """Load the model before the worker consumes messages. Celery swallows all exceptions here but SystemExit."""
     logs.configure(app.settings.log_level, app.settings.log_format)
     try:
         _load(sender)
@@ -166,7 +166,7 @@ def _load(sender: Any) -> None:
     app.ready_file = ReadyFile(app.settings.ready_file, lambda: app.readiness.takes_jobs())
     app.ready_file.begin()
     marks = Marks(
-        # A stage that runs alone waits for it: once more at once, should a pooled connection have been closed.
+        # A stage that runs alone waits for this client: it retries only once, at once, for a closed pooled connection.
         connect(app.endpoints[0], socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         app.delivery_keys,
     )
@@ -175,7 +175,7 @@ def _load(sender: Any) -> None:
         load_model=app.load_model,
         load_preparation=app.load_preparation,
         on_device_lost=_end_process,
-        on_other_model=lambda: app.delivery.departure.leave_now(),
+        on_other_model=lambda: app.delivery.shutdown.leave_now(),
         front=app.front,
         isolation=Isolation(marks.alone),
     )
@@ -191,7 +191,7 @@ def _load(sender: Any) -> None:
         takes_jobs=lambda: app.takes_jobs,
         is_consuming=lambda: app.is_consuming,
         engine_absence=lambda: app.service.engine.absence,
-        outage=lambda: app.backend.outage.ailment or app.refusal(),
+        outage=lambda: app.backend.outage.description or app.refusal(),
     )
     app.delivery = Delivery(
         broker,
@@ -224,8 +224,8 @@ def _load(sender: Any) -> None:
             app.service.telemetry,
             host=app.settings.metrics_host,
             port=app.settings.metrics_port,
-            not_ready=lambda: app.readiness.complaint(app.delivery.vitality.complaint()),
-            not_healthy=app.delivery.vitality.complaint,
+            not_ready=lambda: app.readiness.not_ready_reason(app.delivery.liveness.unhealthy_reason()),
+            not_healthy=app.delivery.liveness.unhealthy_reason,
         )
     app.delivery.lease.start()
     app.delivery.upkeep.start()
@@ -251,8 +251,8 @@ def _stopping(**_: Any) -> None:
 
 def _close(sender: Any, **_: Any) -> None:
     app.exit_status = sender.exitcode or 0
-    app.ready_file.look()  # the signal may have come while it was being made
-    app.delivery.departure.drained()
+    app.ready_file.look()  # the signal may have come while the file was being written
+    app.delivery.shutdown.drained()
     app.delivery.upkeep.close()
     app.delivery.lease.leave()
     app.cancel_listener.close()

@@ -1,7 +1,6 @@
-"""A job's way through the worker: fetch, embed (which decodes and prepares first), rank.
+"""Classifies a job's images: fetch, embed (which decodes and prepares first), rank.
 
-Called from one thread per image in flight. Everything that can be wrong with an image is found before it joins a
-batch; the batch itself happens inside the engine.
+Each image in flight has a thread. Any error in an image is found before it joins a batch; the engine runs the batch.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from worker.ranking import rank, scores
 
 
 class Observer(Protocol):
-    """Who is told of every image's outcome."""
+    """Receives every image's outcome."""
 
     def succeeded(self, result: Result) -> None:
-        """One image has its ranking."""
+        """Record an image with a ranking."""
         ...
 
     def failed(self, code: str) -> None:
-        """One image has none."""
+        """Record an image that failed with this code."""
         ...
 
 
@@ -42,12 +41,12 @@ class Attempt:
     """One execution of a message.
 
     Attributes:
-        scope: until when it is worked on.
-        queue: where the message waited; its images have that queue's share of the batches.
-        queued_ms: how long it waited, where that is known.
-        on_outcome: called once for each image of a bulk message that needs its place no longer.
-        images: says of a bulk job's images, given how many there are, in which scope each is worked on; a failure for
-            one that is not worked on. For a job that was in the hands of workers that died.
+        scope: the deadline and cancellation of the attempt.
+        queue: the queue of the message; its images get that queue's share of the batches.
+        queued_ms: how long the message waited; None if unknown.
+        images: for a suspected bulk job: returns, given the number of images, each image's scope, or the failure of
+            one that does not run.
+        on_outcome: called once for each image of a bulk message that no longer needs its place.
     """
 
     scope: CancelScope
@@ -58,11 +57,11 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay:
-    """What the images of one message share.
+class _MessageContext:
+    """The data that all images of one message share.
 
     Attributes:
-        matrix: waits for the labels' embeddings.
+        matrix: waits for the labels' embeddings and returns them.
     """
 
     question: Question
@@ -71,15 +70,15 @@ class _UnderWay:
 
 
 class Classifier:
-    """Everything one worker process holds to answer jobs.
+    """Answers single and bulk jobs within one worker process.
 
     Args:
         model: turns vectors into logits, in any thread.
         fetcher: downloads images.
         images: embeds images, each once.
         labels: embeds candidate labels, each prompt once.
-        observer: is told of every image's outcome.
-        concurrency: images in flight, single and bulk together.
+        observer: receives every image's outcome.
+        concurrency: the most images in flight, single and bulk together.
     """
 
     def __init__(
@@ -99,8 +98,8 @@ class Classifier:
         self._observer = observer
         places = of_places(concurrency)
         self._places = Budget(places, "the worker was too busy to start on this image in time.")
-        # Bulk messages spread their images over these threads, which leave places to single jobs of the same queue; a
-        # single job runs in the thread it came in.
+        # Bulk messages spread their images over these threads, of which there are few enough to leave places to single
+        # jobs of the same queue; a single job runs in its caller's thread.
         self._threads = {queue: ThreadPoolExecutor(places.bulk, thread_name_prefix=f"many-{queue}") for queue in QUEUES}
 
     def classify(self, job: ClassifyJob, attempt: Attempt) -> Result:
@@ -108,26 +107,26 @@ class Classifier:
 
         Raises:
             JobFailed: with one of the contract's codes.
-            Cancelled: somebody has cancelled the attempt's scope.
+            Cancelled: the attempt's scope was cancelled.
         """
         with self._labels.request(job.question, attempt.scope) as matrix:
-            return self._answer(job.image, _UnderWay(job.question, matrix, attempt), attempt.scope)
+            return self._answer(job.image, _MessageContext(job.question, matrix, attempt), attempt.scope)
 
     def classify_many(self, job: ClassifyManyJob, attempt: Attempt) -> list[Result | JobFailed]:
         """Answer a bulk job: one result or failure for each image, in order; images are fetched concurrently.
 
         Raises:
-            JobFailed: only for what concerns every image: the shared arguments and the message's own deadline.
-            Cancelled: somebody has cancelled the attempt's scope.
+            JobFailed: only for errors of the whole message: its shared arguments and its deadline.
+            Cancelled: the attempt's scope was cancelled.
         """
         count = len(job.images)
         scopes = attempt.images(count) if attempt.images else [attempt.scope] * count
         with self._labels.request(job.question, attempt.scope) as matrix:
-            under_way = _UnderWay(job.question, matrix, attempt)
+            context = _MessageContext(job.question, matrix, attempt)
 
             def one(url: str, scope: CancelScope | JobFailed) -> Result | JobFailed:
                 try:
-                    return scope if isinstance(scope, JobFailed) else self._answer(url, under_way, scope)
+                    return scope if isinstance(scope, JobFailed) else self._answer(url, context, scope)
                 except JobFailed as failure:
                     return failure.with_traceback(None)
                 finally:
@@ -140,15 +139,15 @@ class Classifier:
         return outcomes
 
     def close(self) -> None:
-        """Stop the threads, the device and the connections; jobs that still wait fail."""
+        """Stop the threads and the device, and close the connections; jobs that still wait fail."""
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
         self._images.close()
         self._fetcher.close()
 
-    def _answer(self, url: str, under_way: _UnderWay, scope: CancelScope) -> Result:
+    def _answer(self, url: str, context: _MessageContext, scope: CancelScope) -> Result:
         try:
-            result = self._classify(url, under_way, scope)
+            result = self._classify(url, context, scope)
         except JobFailed as failure:
             self._observer.failed(failure.code)
             raise
@@ -158,17 +157,17 @@ class Classifier:
         self._observer.succeeded(result)
         return result
 
-    def _classify(self, url: str, under_way: _UnderWay, scope: CancelScope) -> Result:
-        question, attempt = under_way.question, under_way.attempt
+    def _classify(self, url: str, context: _MessageContext, scope: CancelScope) -> Result:
+        question, attempt = context.question, context.attempt
         with self._places.reserve(1, scope, attempt.queue):
             started_s = time.perf_counter()
             fetched = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=scope, queue=attempt.queue)
             fetch_ms = (time.perf_counter() - started_s) * 1000
             file = File(fetched) if isinstance(fetched, bytes) else fetched
-            del fetched  # or it would be held for as long as this image waits for the device
+            del fetched  # frees the bytes while this image waits for the device
             embedded = self._images.embed(file, attempt.queue, scope)
             image = embedded.embedding
-            logits = self._model.logits(image.vector, under_way.matrix())
+            logits = self._model.logits(image.vector, context.matrix())
         return Result(
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,

@@ -1,7 +1,7 @@
-"""The one door from the command to the worker: what ``nameshot worker`` starts and ``nameshot doctor`` checks.
+"""The command's only entry to the worker: what ``nameshot worker`` starts and ``nameshot doctor`` checks.
 
-The command imports it by name, so that a producer without a worker's packages never loads them. Nothing heavy is
-imported before it is needed: torch takes seconds.
+The command imports this module by name, so that an installation without the worker's packages never loads them. Heavy
+modules are imported only where needed: torch takes seconds.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from producer.findings import Finding
 from producer.settings import PREFIX, read_settings
 from worker.settings import WorkerSettings
 
-#: nvidia-smi answers in a second, or hangs with a broken driver.
+#: nvidia-smi answers within a second, but hangs if the driver is broken.
 _SMI_TIMEOUT_S: Final = 10.0
 
 
 def launch(*, gpus: str | None, processes: int | None) -> int:
-    """Run the workers of this machine until they are told to end; the exit status. See `worker.runtime.launcher`."""
+    """Run this machine's workers until they are told to end, and return the exit status (`worker.runtime.launcher`)."""
     from worker.runtime.launcher import launch as run
 
     return run(gpus=gpus, processes=processes)
 
 
 def check_settings() -> Iterator[Finding]:
-    """The ``NAMESHOT_…`` variables: each one known, each one possible."""
+    """Check that each ``NAMESHOT_…`` variable is known and has a valid value."""
     from worker.service import fetch_rules
 
     given = sorted(name for name in os.environ if name.startswith(PREFIX))
@@ -48,13 +48,13 @@ def check_settings() -> Iterator[Finding]:
 
 
 def check_model() -> Iterator[Finding]:
-    """The checkpoint that a worker started here would load."""
+    """Check the checkpoint that a worker started here would load."""
     from worker.engine.device import BUNDLED, checkpoint
 
     try:
         settings = read_settings(WorkerSettings)
     except NameshotError:
-        return  # `check_settings` has said it
+        return  # `check_settings` reports it
     name, revision = settings.model, settings.revision
     folder = Path(checkpoint(name)).expanduser()
     if folder.is_dir() or name == BUNDLED:
@@ -76,7 +76,7 @@ def check_model() -> Iterator[Finding]:
 
 
 def check_device(*, deep: bool) -> Iterator[Finding]:
-    """What a worker here would run on; torch is asked where a GPU shows or with ``deep``."""
+    """Check the device that a worker here would use; loads torch only if `deep`, or a GPU shows or is configured."""
     from worker.model.nvidia import sign_of_nvidia
 
     wanted = os.environ.get("NAMESHOT_DEVICE", "auto")
@@ -90,7 +90,7 @@ def check_device(*, deep: bool) -> Iterator[Finding]:
 
 
 def _torch_device(wanted: str, sign: str | None) -> Finding:
-    """What a worker's own choice comes to; it refuses what it cannot use, and says why."""
+    """Return a finding with the device that a worker would choose, or with its reason to refuse."""
     from worker.model.devices import pick_device
     from worker.model.interface import ModelError
 
@@ -108,7 +108,7 @@ def _cuda_build_advice() -> str:
 
 
 def _shown(sign: str) -> str:
-    """The GPUs as the driver names them; where it names none, what shows that one is here."""
+    """Return the GPUs as the driver names them, or else the sign that there is one."""
     return ", ".join(_driver_gpus()) or sign
 
 
@@ -117,7 +117,7 @@ def _driver_gpus() -> list[str]:
     if tool is None:
         return []
     try:
-        answer = subprocess.run(  # noqa: S603 - nothing of it comes from a user
+        answer = subprocess.run(  # noqa: S603 - no argument comes from a user
             [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"],
             capture_output=True,
             text=True,

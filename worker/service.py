@@ -1,4 +1,4 @@
-"""Puts one worker process together from its settings: model, engine, fetcher, caches, classifier."""
+"""Assembles one worker process from its settings: model, engine, fetcher, caches, classifier."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: Between looks whether the engine has loaded its model, which takes seconds to minutes.
+#: A front polls at this interval while the engine loads its model, which takes seconds to minutes.
 ENGINE_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What a process knows whose device is an engine process's.
+    """The setup of a front, a process that uses the device of an engine process.
 
     Attributes:
-        socket: the engine's.
-        fronts: how many of them share the engine, and the machine's cores.
+        socket: the path of the engine's socket.
+        fronts: the number of fronts that share the engine and the machine's cores.
     """
 
     socket: Path
@@ -62,11 +62,13 @@ class Front:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A model, and who runs it.
+    """A model and the engine that runs it.
 
     Attributes:
-        max_batch: images in one forward pass.
-        limit_s: a batch that takes longer never ends, and this process with it; infinite where another one watches.
+        max_batch: the most images in one forward pass.
+        concurrency: the most images in flight.
+        limit_s: seconds after which a batch counts as stuck and this process ends; infinite if the engine process
+            watches its own batches.
     """
 
     model: HostModel
@@ -78,10 +80,10 @@ class Device:
 
 @dataclass(frozen=True)
 class Service:
-    """What the tasks of a process use, and how much of it they may use.
+    """The parts of a worker process that its tasks use, with their limits.
 
     Attributes:
-        concurrency: images in flight.
+        concurrency: the most images in flight.
         device_limit_s: as `Device.limit_s`.
         job_timeout_s: seconds from taking a single job to its answer.
     """
@@ -96,23 +98,23 @@ class Service:
     job_timeout_s: float
 
     def close(self) -> None:
-        """Stop threads, device and connections."""
+        """Stop the threads and the device, and close the connections."""
         self.classifier.close()
 
 
 def fetch_rules(
     settings: WorkerSettings,
 ) -> tuple[frozenset[int], tuple[AllowedAddress, ...], tuple[str, ...]]:
-    """Ports, exceptions and hosts of the settings.
+    """Return the ports, exceptions and hosts that the settings allow for downloads.
 
     Raises:
-        SettingsError: one of them cannot be read.
+        SettingsError: one of the settings cannot be parsed.
     """
     return parse_ports(settings.fetch_ports), parse_allow(settings.fetch_allow), parse_hosts(settings.fetch_hosts)
 
 
 def shared_cache_server(settings: WorkerSettings) -> Endpoint:
-    """Where embeddings would be shared; raises `SettingsError` for what is no Redis URL."""
+    """Return the Redis for shared embeddings; raise `SettingsError` for an invalid Redis URL."""
     if settings.shared_cache_url:
         return endpoint(settings.shared_cache_url, "NAMESHOT_SHARED_CACHE_URL")
     return endpoint(settings.result_backend, "NAMESHOT_RESULT_BACKEND")
@@ -128,22 +130,23 @@ def build(
     on_other_model: Callable[[], None] = lambda: None,
     isolation: Isolation | None = None,
 ) -> Service:
-    """Load and warm up the model, or wait until an engine process has, and put everything around it.
+    """Load and warm up the model, or wait until an engine process has done so, and assemble the service around it.
 
     Args:
-        load_model: called as `worker.model.load_model` is.
+        settings: the worker's settings.
+        load_model: called with the arguments of `worker.model.load_model`.
         on_device_lost: as for `LocalEngine`.
-        front: None where this process has the model itself; the others are for a front only.
-        load_preparation: called as `worker.model.load_preparation` is.
+        front: None if this process runs the model itself; `load_preparation` and `on_other_model` are for fronts only.
+        load_preparation: called with the arguments of `worker.model.load_preparation`.
         on_other_model: as for `RemoteEngine`.
-        isolation: says what runs beside what, where it could end this process.
+        isolation: the lock under which stages that could kill this process run.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
-        SettingsError: a fetch setting cannot be read, or no decoder process can be started.
+        SettingsError: a fetch setting cannot be parsed, or no decoder process can be started.
     """
     prepare_pillow(settings.max_pixels)
-    # The cheap and fallible first: a typo should not cost a model's loading time.
+    # Parse settings first: a typo should not cost a model's loading time.
     ports, allow, hosts = fetch_rules(settings)
     server = shared_cache_server(settings)
     stages = Stages(isolation)
@@ -153,7 +156,7 @@ def build(
         device = _engine_process(settings, front, load_preparation, on_other_model)
     model, engine, concurrency = device.model, device.engine, device.concurrency
     labels = LabelCache(engine)
-    # Only where it is used: a checkpoint is read for it.
+    # Created only if used, since its key depends on the checkpoint's files.
     is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes
     shared = _shared_embeddings(settings, server, model) if is_shared else None
     images = ImageEmbeddings(
@@ -165,7 +168,7 @@ def build(
     fetcher = Fetcher(
         max_bytes=settings.max_bytes,
         timeout_s=settings.fetch_timeout,
-        # One host may have half of them, and should find all that it uses at once.
+        # One host may use half of the connections, and all that it uses at once should fit.
         max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
         per_host=settings.fetch_per_host,
         ports=ports,
@@ -209,14 +212,14 @@ def _engine_process(
     logger.info("waiting for the engine")
     terms = _terms(front.socket)
     model = RemoteModel(terms, lambda: load_preparation(checkpoint(settings.model), terms.revision, terms.family))
-    # Together they have as much in flight as one process would.
+    # All fronts together have as many images in flight as one process would.
     concurrency = _concurrency(settings, terms.max_batch, terms.parallel_batches, front.fronts)
     engine = RemoteEngine(front.socket, terms, slots=concurrency, on_other_model=on_other_model)
     return Device(model, engine, terms.max_batch, concurrency, math.inf)
 
 
 def _terms(socket: Path) -> EngineInfo:
-    """What the engine says of its model, however long it takes to load; whoever stops this process ends the wait."""
+    """Wait until the engine has loaded its model, with no time limit, and return the engine's information."""
     while True:
         try:
             return ask_terms(socket)

@@ -19,7 +19,7 @@ from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from worker.delivery.scripts import HAND_ON
 from worker.delivery.upkeep import Upkeep
-from worker.delivery.upkeep_scripts import SAY
+from worker.delivery.upkeep_scripts import UPDATE_LEASE
 
 LABELS = ["fox", "owl"]
 URL = "http://example.com/owl.png"
@@ -220,7 +220,7 @@ def test_a_worker_may_do_only_what_it_does(
     operator.run("doctor")
     with as_role(own_valkey, "worker") as stuck:  # what only a busy or a stuck worker says
         stuck.eval(HAND_ON, 2, rung_name("nameshot.default"), "nameshot.default")
-        stuck.eval(SAY, 1, "nameshot:lease:stuck", "a-machine/17: its device is busy")
+        stuck.eval(UPDATE_LEASE, 1, "nameshot:lease:stuck", "a-machine/17: its device is busy")
     heir.stop(timeout_s=TIMEOUT_S)
     with own_valkey.connect() as database, as_role(own_valkey, "worker") as chosen:
         database.lpush("nameshot.bulk", "{}", '{"headers": {"id": "job"}, "properties": {"delivery_tag": "life"}}')

@@ -15,7 +15,7 @@ from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from worker.delivery.lease import ROUND_S
-from worker.delivery.vitality import LOOP_SILENT_S
+from worker.delivery.liveness import LOOP_SILENT_S
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 90

@@ -35,10 +35,10 @@ def a_lease(broker: redis.Redis) -> Lease:
     return Lease(
         broker,
         OURS,
-        complaint=lambda: None,
-        ailment=lambda: None,
-        on_hopeless=pytest.fail,
-        on_away=lambda: pytest.fail("the lease is not renewed"),
+        unhealthy_reason=lambda: None,
+        warning=lambda: None,
+        on_stuck=pytest.fail,
+        on_broker_away=lambda: pytest.fail("the lease is not renewed"),
     )
 
 

@@ -72,7 +72,7 @@ def test_once_a_suspect_waits_and_a_stage_has_ended_no_other_begins_before_it(th
     for stage in (first, second):
         assert stage.runs.wait(TIMEOUT_S)
     suspect = Stage(threads, isolation.alone("suspect", anytime()))
-    eventually(lambda: isolation.somebody_waits_to_be_alone)
+    eventually(lambda: isolation.has_exclusive_waiters)
 
     first.end()
     late = Stage(threads, isolation.together())
@@ -89,7 +89,7 @@ def test_between_two_suspects_all_that_waits_has_a_turn(threads: ThreadPoolExecu
     first = Stage(threads, isolation.alone("first", anytime()))
     assert first.runs.wait(TIMEOUT_S)
     second = Stage(threads, isolation.alone("second", anytime()))
-    eventually(lambda: isolation.somebody_waits_to_be_alone)
+    eventually(lambda: isolation.has_exclusive_waiters)
     ordinary = [Stage(threads, isolation.together()) for _ in range(3)]
     eventually(lambda: isolation.waiting == 3)
 
@@ -177,7 +177,7 @@ def test_ordinary_stages_go_on_when_the_suspect_that_they_waited_for_is_cancelle
             pytest.fail("its turn came")
 
     waiting = threads.submit(suspect)
-    eventually(lambda: isolation.somebody_waits_to_be_alone)
+    eventually(lambda: isolation.has_exclusive_waiters)
     short.end()
     held_up = Stage(threads, isolation.together())
     eventually(lambda: isolation.waiting == 1)

@@ -81,5 +81,5 @@ def test_trouble_with_redis_is_one_warning_without_content(
         DeadLetters(broker, KEYS).poisoned(tag, job_id="a-job", task="nameshot.classify", deaths=3)
 
     (line,) = caplog.messages
-    assert line.startswith("could not keep a poisoned message as a dead letter: ")
+    assert line.startswith("could not store a poisoned message as a dead letter: ")
     assert "secret" not in line

@@ -146,9 +146,9 @@ def broker(own_valkey: ValkeyServer) -> Any:
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("add_consumer", {"queue": "nameshot:suspects"}, "no queue of this worker"),
-    ("add_consumer", {"queue": "strangers", "exchange": "x", "routing_key": "y"}, "no queue of this worker"),
-    ("cancel_consumer", {"queue": ["nameshot.bulk"]}, "no queue of this worker"),
+    ("add_consumer", {"queue": "nameshot:suspects"}, "not a queue of this worker"),
+    ("add_consumer", {"queue": "strangers", "exchange": "x", "routing_key": "y"}, "not a queue of this worker"),
+    ("cancel_consumer", {"queue": ["nameshot.bulk"]}, "not a queue of this worker"),
     ("pool_grow", {"n": 1_000_000}, "NAMESHOT_CONCURRENCY"),
     ("pool_shrink", {"n": 1}, "NAMESHOT_CONCURRENCY"),
     ("autoscale", {"max": 1, "min": 1}, "NAMESHOT_CONCURRENCY"),

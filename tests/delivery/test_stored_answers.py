@@ -28,7 +28,7 @@ from tests.valkey_server import ValkeyServer
 from tests.worker.test_messages import headers, message
 from worker.delivery.clock import elapsed_s
 from worker.delivery.lease import ROUND_S
-from worker.delivery.vitality import LOOP_SILENT_S
+from worker.delivery.liveness import LOOP_SILENT_S
 from worker.jobs.results import FirstAnswerBackend, Unanswerable
 
 LABELS = ["fox", "bear"]
@@ -214,11 +214,11 @@ def test_an_answer_is_stored_as_soon_as_the_server_takes_it(trouble: Trouble, an
         storing = threading.Thread(target=backend.store_result, args=("during", {}, SUCCESS))
         with trouble(answers):
             storing.start()
-            eventually(lambda: backend.outage.ailment)
+            eventually(lambda: backend.outage.description)
             assert storing.is_alive()
         storing.join(TIMEOUT_S)
 
-        assert backend.outage.ailment is None
+        assert backend.outage.description is None
         with answers.connect(1) as results:
             assert json.loads(results.get("celery-task-meta-during"))["status"] == SUCCESS
 

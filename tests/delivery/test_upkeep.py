@@ -117,8 +117,8 @@ def test_a_list_that_a_client_fills_by_mistake_is_named_once(
         broker.lpush(name, "a message")
     broker.set("app:nameshot.high", "no list")
     upkeep = Upkeep(broker, US)
-    upkeep.name_lists_that_are_not_served()
-    upkeep.name_lists_that_are_not_served()
+    upkeep.warn_of_unserved_lists()
+    upkeep.warn_of_unserved_lists()
 
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3

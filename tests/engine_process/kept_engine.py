@@ -27,7 +27,7 @@ class KeptEngine:
 
     Attributes:
         statuses: how each of those ended that did.
-        complaints: of those that were killed for their silence.
+        frozen_reasons: of those that were killed for their silence.
     """
 
     def __init__(self, path: Path, folder: Path, parallel_batches: int = 1, **environment: str) -> None:
@@ -48,7 +48,7 @@ class KeptEngine:
         }
         self._signs = SignsOfLife(LIMIT_S, frozen_s=FROZEN_S)
         self.statuses: list[int] = []
-        self.complaints: list[str] = []
+        self.frozen_reasons: list[str] = []
         self._ends = False
         #: Whether a frozen one is killed.
         self.watches = True
@@ -82,8 +82,8 @@ class KeptEngine:
             while status is None:
                 with suppress(subprocess.TimeoutExpired):
                     status = self.process.wait(LOOK_S)
-                if self.watches and status is None and (complaint := self._signs.complaint(self.process.pid)):
-                    self.complaints.append(complaint)
+                if self.watches and status is None and (frozen_reason := self._signs.frozen_reason(self.process.pid)):
+                    self.frozen_reasons.append(frozen_reason)
                     self.process.kill()
             if self._ends:
                 return

@@ -40,8 +40,8 @@ def test_an_image_that_freezes_two_engines_fails_and_its_neighbours_are_answered
     assert vectors == pytest.approx(NullModel().embed_images([image(number) for number in range(13)]))
     assert prompt.result(TIMEOUT_S) == pytest.approx(NullModel().embed_texts(["a fox"])[0])
     eventually(lambda: engine.statuses == [-signal.SIGKILL] * 2)
-    assert len(engine.complaints) == 2
-    assert engine.complaints[0].startswith("has given no sign of life for ")
+    assert len(engine.frozen_reasons) == 2
+    assert engine.frozen_reasons[0].startswith("has given no sign of life for ")
 
 
 def test_an_engine_that_is_frozen_under_load_is_replaced_and_every_image_is_answered(
@@ -67,7 +67,7 @@ def test_neither_a_long_pass_nor_one_that_keeps_the_lock_and_computes_is_taken_f
         assert engines.ask(front, image(COMPUTES)).result(TIMEOUT_S).output.ndim == 1
 
         assert time.monotonic() - began_s > FROZEN_S
-        assert engine.complaints == []
+        assert engine.frozen_reasons == []
         assert engine.statuses == []
 
 
@@ -85,7 +85,7 @@ def test_a_pass_that_never_ends_on_a_gpu_that_has_run_others_ends_its_engine_in_
 
         assert asked.result(TIMEOUT_S).output.ndim == 1
         assert engine.statuses == [os.EX_SOFTWARE]
-        assert engine.complaints == []
+        assert engine.frozen_reasons == []
 
 
 class Ear:
@@ -99,13 +99,13 @@ class Ear:
 
     def hears_for(self, seconds: int, uses_cpu: float = 0.0) -> list[str]:
         """What it complains of while so many seconds go by."""
-        complaints = []
+        frozen_reasons = []
         for _ in range(2 * seconds):
             self.now_s += 0.5
             self.cpu_s += 0.5 * uses_cpu
-            if complaint := self.signs.complaint(1):
-                complaints.append(complaint)
-        return complaints
+            if frozen_reason := self.signs.frozen_reason(1):
+                frozen_reasons.append(frozen_reason)
+        return frozen_reasons
 
 
 @pytest.fixture

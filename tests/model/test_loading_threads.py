@@ -15,7 +15,7 @@ PROGRAM = """
 import os, threading
 import torch
 from tests.eventually import eventually
-from worker.engine.device import in_a_thread_that_ends
+from worker.engine.device import run_in_short_lived_thread
 
 def helpers():
     return len(os.listdir("/proc/self/task")) - threading.active_count()
@@ -28,7 +28,7 @@ def work():
 torch.set_num_threads(1)
 torch.ones(8, 8) @ torch.ones(8, 8)
 before = helpers()
-during = in_a_thread_that_ends(work)
+during = run_in_short_lived_thread(work)
 eventually(lambda: helpers() <= before)
 print([before, during, helpers()], flush=True)
 """

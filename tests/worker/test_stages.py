@@ -170,7 +170,7 @@ def test_for_what_is_known_a_suspect_waits_for_no_turn(device: Device) -> None:
 def test_between_two_suspects_whatever_waits_for_the_device_has_its_turn(device: Device) -> None:
     held = device.hold_the_device()
     others = [device.embed(suspect(f"suspect {number}"), shade=number) for number in range(1, 30)]
-    eventually(lambda: device.isolation.somebody_waits_to_be_alone)
+    eventually(lambda: device.isolation.has_exclusive_waiters)
     fresh = device.embed(ordinary(), shade=99)
     eventually(lambda: device.engine.waiting == 1)
 
@@ -186,7 +186,7 @@ def test_a_suspects_time_does_not_run_while_it_waits_for_its_turn(device: Device
     held = device.hold_the_device()
     scope = suspect(timeout_s=0.3)
     waiting = device.embed(scope, shade=1)
-    eventually(lambda: device.isolation.somebody_waits_to_be_alone)
+    eventually(lambda: device.isolation.has_exclusive_waiters)
     ends_s = scope.deadline_s
     eventually(lambda: scope.deadline_s > ends_s + 0.5)
 
@@ -207,7 +207,7 @@ def test_a_suspect_that_is_cancelled_before_its_turn_never_runs(what: str, devic
     held = device.hold_the_device()
     scope = suspect("cancelled")
     waiting = device.embed(scope, shade=1) if what == "image" else device.ask(scope, ["fox"])
-    eventually(lambda: device.isolation.somebody_waits_to_be_alone)
+    eventually(lambda: device.isolation.has_exclusive_waiters)
 
     scope.cancel()
     with pytest.raises(Cancelled):
@@ -234,7 +234,7 @@ def test_no_job_waits_for_a_suspect_that_wants_the_same(device: Device) -> None:
 def test_suspects_with_the_same_labels_have_them_counted_and_embedded_once(device: Device) -> None:
     held = device.hold_the_device()
     asked = [device.ask(suspect(f"suspect {number}"), ["fox", "bear", "owl"]) for number in range(20)]
-    eventually(lambda: device.isolation.somebody_waits_to_be_alone)
+    eventually(lambda: device.isolation.has_exclusive_waiters)
 
     device.let_go()
     held.result(TIMEOUT_S)

@@ -1,1 +1,1 @@
-"""How threads share what is scarce: scopes that end, budgets, turns by weight, single flight, isolation."""
+"""Primitives with which threads share resources: cancel scopes, budgets, weighted turns, single flight, isolation."""

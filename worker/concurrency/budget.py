@@ -1,4 +1,4 @@
-"""A bound on what many jobs share: places, or the memory in which images are decoded."""
+"""A bounded amount that jobs share: places, or the memory in which images are decoded."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from worker.concurrency.shares import RANKS, Limits, all_alike
 
 
 class Budget:
-    """Shares of an amount, given to the queues by their weights, and in one queue in the order of asking.
+    """Grants shares of an amount to queues by weight, and within a queue in the order of requests.
 
-    A large share is not passed over for ever: while the one whose turn it is waits, nothing is given that would make it
-    wait longer. A share that comes back wakes those that now have theirs, and no others: to wake all of fifty threads
-    for each image took Python's lock as long as decoding did.
+    A large share does not starve: while the request whose turn it is waits, no share is granted that would make it wait
+    longer. A returned share wakes only the threads that now get theirs: waking all of fifty threads for each image held
+    Python's lock for as long as decoding took.
 
     Args:
-        amount: what there is to share, or how much of it each queue may hold.
-        refusal: the sentence for a job that got no share in time.
+        amount: the total amount, or the most that each queue may hold.
+        refusal: the error message for a job that got no share in time.
     """
 
     def __init__(self, amount: int | Limits, refusal: str) -> None:
@@ -38,15 +38,15 @@ class Budget:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a share."""
+        """The number of requests that wait for a share."""
         return sum(map(len, self._waiting.values()))
 
     @contextmanager
     def reserve(self, share: int, scope: CancelScope, queue: Queue = "default") -> Iterator[None]:
-        """Hold a share (all that the queue may hold, if it is larger), waiting for it while the scope lasts.
+        """Hold a share (at most what the queue may hold) within this context, waiting for it while the scope lasts.
 
         Raises:
-            JobFailed: ``deadline_exceeded``.
+            JobFailed: ``deadline_exceeded``, since no share came free in time.
             Cancelled: the scope was cancelled.
         """
         scope.check()
@@ -61,10 +61,10 @@ class Budget:
             self.give_back(share, queue)
 
     def take(self, share: int, scope: CancelScope, queue: Queue) -> None:
-        """Take a share that the queue may hold; `give_back` is to follow.
+        """Take a share that the queue may hold; the caller must return it with `give_back`.
 
         Raises:
-            TimeoutError: it did not come free while the scope lasted.
+            TimeoutError: no share came free while the scope lasted.
             Cancelled: the scope was cancelled.
         """
         turn: Future[None] = Future()
@@ -74,12 +74,12 @@ class Budget:
         try:
             scope.result_of(turn)
         except (TimeoutError, Cancelled):
-            # Given at this very moment, or never: who cancels first decides.
+            # Another thread may grant the share at this moment; then the future cannot be cancelled any more.
             self.give_back(0 if turn.cancel() else share, queue)
             raise
 
     def give_back(self, share: int, queue: Queue) -> None:
-        """Return a queue's share, and give what there is to those whose turn it is."""
+        """Return a queue's share, and grant what is free to the requests whose turn it is."""
         given: list[Future[None]] = []
         with self._lock:
             self._held[queue] -= share
@@ -89,8 +89,8 @@ class Budget:
             turn.set_result(None)
 
     def _next_given(self) -> Future[None] | None:
-        """Give the next share that can be given; None when there is none."""
-        passed = -1  # the most important queue for which somebody waits who must not wait longer
+        """Grant the next share that is available and return its future; None if no share can be granted."""
+        passed = -1  # the rank of the most important queue with a waiting request that must not be delayed
         for queue in self._order:
             waiting = self._waiting[queue]
             while waiting and waiting[0][1].cancelled():

@@ -1,6 +1,6 @@
-"""Until when a job is worked on: its deadline, or the moment somebody cancels it, whichever comes first.
+"""A job's scope, which ends at its deadline or at its cancellation, whichever comes first.
 
-Everything that waits on a job's behalf takes its scope, as it would take a timeout. No wait is polled: cancelling
+Every function that waits on a job's behalf takes its scope in place of a timeout. Waits do not poll: a cancellation
 wakes each of them.
 """
 
@@ -18,21 +18,21 @@ from producer.contract import Queue
 
 T = TypeVar("T")
 
-#: While a clock stands, its deadline moves; a wait looks again this late at most after the clock goes on.
+#: While a clock is paused its deadline moves, so a wait reads the deadline again at this interval.
 LOOK_AGAIN_S: Final = 0.1
 
 
 class Cancelled(Exception):
-    """The job's answer stands already: nobody waits for what is being done."""
+    """Raised when the job already has an answer, so that work on it can stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """What may have ended worker processes: where its work could end this one, it runs alone.
+    """A job or image that may have killed worker processes, and runs alone where it could kill this one.
 
     Attributes:
-        mark: what the worker says that it runs meanwhile: the job's id; for one image of many, its number too.
-        queue: where its message waited; suspects have their queues' shares of the turns.
+        mark: the worker's mark in Redis while it runs alone: the job's id; for an image of a bulk job, its index too.
+        queue: the queue of its message; suspects share turns by their queues' weights.
     """
 
     mark: str
@@ -43,7 +43,7 @@ class CancelScope:
     """A deadline that can be cancelled. Thread-safe.
 
     Attributes:
-        suspect: what is worked on, if it is one.
+        suspect: the suspect that this work belongs to; None for ordinary jobs.
     """
 
     __slots__ = ("_cancellation", "_clock", "suspect")
@@ -55,7 +55,7 @@ class CancelScope:
 
     @property
     def deadline_s(self) -> float:
-        """A moment of ``time.monotonic()``; it moves while the clock is stopped."""
+        """The deadline in seconds of ``time.monotonic()``; it moves while the clock is paused."""
         return self._clock.deadline_s
 
     @deadline_s.setter
@@ -63,114 +63,114 @@ class CancelScope:
         self._clock = _Clock(deadline_s)
 
     def within(self, timeout_s: float) -> CancelScope:
-        """A part of this scope: cancelled with it, and over after ``timeout_s`` seconds if that is sooner."""
+        """Return a scope that is cancelled with this one and ends after ``timeout_s`` seconds if that is sooner."""
         part = CancelScope(min(self.deadline_s, time.monotonic() + timeout_s))
         part._cancellation, part.suspect = self._cancellation, self.suspect
         return part
 
     def of(self, suspect: Suspect) -> CancelScope:
-        """This scope, its clock included, for the work of a suspect."""
+        """Return a scope for a suspect's work, which shares this scope's clock and cancellation."""
         same = CancelScope(0)
         same._clock, same._cancellation, same.suspect = self._clock, self._cancellation, suspect
         return same
 
-    def stop_the_clock(self) -> Callable[[], None]:
-        """Have the deadline wait until the function that this returns is called; a second call changes nothing."""
-        self._clock.stop()
-        is_stopped = threading.Lock()
+    def pause_clock(self) -> Callable[[], None]:
+        """Pause the deadline until the returned function is called; a second call of it has no effect."""
+        self._clock.pause()
+        is_paused = threading.Lock()
 
-        def go_on() -> None:
-            if is_stopped.acquire(blocking=False):
-                self._clock.go_on()
+        def resume() -> None:
+            if is_paused.acquire(blocking=False):
+                self._clock.resume()
 
-        return go_on
+        return resume
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left; 0 when it is over."""
+        """The seconds that are left; 0 once the scope has ended."""
         return 0.0 if self._cancellation.done() else max(0.0, self.deadline_s - time.monotonic())
 
     @property
     def is_over(self) -> bool:
-        """Whether the deadline has passed, or somebody has cancelled."""
+        """Whether the deadline has passed or the scope was cancelled."""
         return self.left_s == 0.0
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether it was cancelled."""
+        """Whether the scope was cancelled."""
         return self._cancellation.done()
 
     def cancel(self) -> None:
-        """Wake whoever waits; a second time changes nothing."""
+        """Cancel the scope and wake all waiting threads; a second call has no effect."""
         with suppress(InvalidStateError):
             self._cancellation.set_result(None)
 
     def check(self) -> None:
-        """Go on, unless cancelled.
+        """Return unless the scope was cancelled.
 
         Raises:
-            Cancelled: it was.
+            Cancelled: the scope was cancelled.
         """
         if self._cancellation.done():
             raise Cancelled
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Call back once when cancelled, from another thread; at once if it was already.
+        """Call `callback` once, from the cancelling thread, when the scope is cancelled; at once if it already was.
 
-        The callback is kept for as long as the scope, so it may come when what it was meant to wake is long over.
+        The scope keeps the callback as long as it exists, so the call may come after the wait it was meant to end.
         """
         self._cancellation.add_done_callback(lambda _: callback())
 
     def result_of(self, future: Future[T]) -> T:
-        """What the future gives or raises.
+        """Wait for a future and return its result, or raise its exception.
 
         Raises:
-            TimeoutError: the deadline came first.
-            Cancelled: the cancellation came first.
+            TimeoutError: the deadline passed first.
+            Cancelled: the scope was cancelled first.
         """
         awaited: tuple[Future[Any], ...] = (future, self._cancellation)
         while not future.done():
             clock = self._clock
             left_s = clock.deadline_s - time.monotonic()
-            wait(awaited, max(0.0, left_s, LOOK_AGAIN_S if clock.is_stopped else 0.0), FIRST_COMPLETED)
+            wait(awaited, max(0.0, left_s, LOOK_AGAIN_S if clock.is_paused else 0.0), FIRST_COMPLETED)
             self.check()
-            if left_s <= 0 and not clock.is_stopped:
+            if left_s <= 0 and not clock.is_paused:
                 break
         return future.result(0)
 
     def sleep(self, duration_s: float) -> None:
-        """Sleep; less when it is over before."""
+        """Sleep for `duration_s` seconds, or until the scope ends."""
         wait((self._cancellation,), min(duration_s, self.left_s))
 
 
 class _Clock:
-    """A deadline that moves while it is stopped."""
+    """A deadline that moves while the clock is paused. Pauses nest."""
 
-    __slots__ = ("_deadline_s", "_lock", "_stopped", "_stopped_at_s")
+    __slots__ = ("_deadline_s", "_lock", "_paused_at_s", "_pauses")
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
-        self._stopped = 0
-        self._stopped_at_s = 0.0
+        self._pauses = 0
+        self._paused_at_s = 0.0
 
     @property
-    def is_stopped(self) -> bool:
-        return self._stopped > 0
+    def is_paused(self) -> bool:
+        return self._pauses > 0
 
     @property
     def deadline_s(self) -> float:
         with self._lock:
-            return self._deadline_s + (time.monotonic() - self._stopped_at_s if self._stopped else 0.0)
+            return self._deadline_s + (time.monotonic() - self._paused_at_s if self._pauses else 0.0)
 
-    def stop(self) -> None:
+    def pause(self) -> None:
         with self._lock:
-            if not self._stopped:
-                self._stopped_at_s = time.monotonic()
-            self._stopped += 1
+            if not self._pauses:
+                self._paused_at_s = time.monotonic()
+            self._pauses += 1
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         with self._lock:
-            self._stopped -= 1
-            if not self._stopped:
-                self._deadline_s += time.monotonic() - self._stopped_at_s
+            self._pauses -= 1
+            if not self._pauses:
+                self._deadline_s += time.monotonic() - self._paused_at_s

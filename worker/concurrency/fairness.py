@@ -1,4 +1,4 @@
-"""Which queue comes next: high, default and bulk about 16 : 4 : 1 while all wait, and nothing starves."""
+"""The order of the queues: high, default and bulk take turns about 16 : 4 : 1 while all wait, and none starves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WEIGHTS: Final[Mapping[Queue, int]] = {"high": 16, "default": 4, "bulk": 1}
 
 
 class FairOrder(Turns[Queue]):
-    """The order to look for each message."""
+    """The order in which to try the queues for each message."""
 
     def __init__(self) -> None:
         super().__init__(WEIGHTS)

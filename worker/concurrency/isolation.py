@@ -1,6 +1,7 @@
-"""Stages that can end the process, side by side; those of suspects alone, by turns with the others.
+"""A lock under which stages that can kill the process run concurrently, but a suspect's stage runs alone.
 
-A process that dies while a suspect's stage runs alone was ended by it. All that can end no process goes on meanwhile.
+If the process dies while a suspect's stage runs alone, that suspect killed it. Work that cannot kill a process does not
+take this lock.
 """
 
 from __future__ import annotations
@@ -14,44 +15,44 @@ from worker.concurrency.cancel_scope import CancelScope
 
 
 class Isolation:
-    """A lock that ordinary stages share, and that a suspect's stage has for itself.
+    """A lock that ordinary stages share, and that a suspect's stage holds exclusively.
 
-    They take turns. Once a suspect waits, the first ordinary stage that ends is the last of its turn: none begins any
-    more, and the suspect's begins when those that run have ended. What came to wait by the end of that has the next
-    turn, however many suspects wait.
+    Both sides take turns. Once a suspect waits, the first ordinary stage to end closes the turn: no further one begins,
+    and the suspect's stage begins when the running ones have ended. All ordinary stages that wait by the end of it run
+    next, however many suspects wait.
 
     Args:
-        marked: given the mark of what runs alone, what it is in meanwhile; only when nothing runs beside it.
+        marked: returns, for a suspect's mark, a context to hold while its stage runs alone.
     """
 
     def __init__(self, marked: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()) -> None:
         self._marked = marked
         self._changed = threading.Condition()
         self._running = 0
-        #: Ordinary stages that wait for their next turn, and how many turns they have had.
+        #: The number of ordinary stages that wait for their next turn, and of the turns they have had.
         self._waiting = 0
         self._turns = 0
         self._suspects_waiting = 0
-        #: No ordinary stage begins: a suspect's runs, or will when those that run have ended.
+        #: While this is set no ordinary stage begins, since a suspect's runs, or will once the running ones have ended.
         self._is_closed = False
         self._is_alone = False
 
     @property
-    def somebody_waits_to_be_alone(self) -> bool:
+    def has_exclusive_waiters(self) -> bool:
         """Whether a suspect waits for its turn."""
         return self._suspects_waiting > 0
 
     @property
     def waiting(self) -> int:
-        """Ordinary stages that wait for their turn."""
+        """The number of ordinary stages that wait for their turn."""
         return self._waiting
 
     @contextmanager
     def together(self, scope: CancelScope | None = None) -> Iterator[None]:
-        """Run beside others, but beside no suspect.
+        """Hold the lock together with other ordinary stages, but not with a suspect's.
 
         Args:
-            scope: ends the wait for the turn; None waits however long it takes.
+            scope: ends the wait for the turn; None waits without a limit.
 
         Raises:
             JobFailed: ``deadline_exceeded``, before its turn.
@@ -70,10 +71,10 @@ class Isolation:
 
     @contextmanager
     def alone(self, mark: str, scope: CancelScope) -> Iterator[None]:
-        """Run with nothing beside it, as what the mark says.
+        """Hold the lock exclusively for the suspect with this mark.
 
         Args:
-            scope: only cancelling it ends the wait for the turn: a suspect's clock stands meanwhile.
+            scope: its cancellation ends the wait; its deadline does not, since a suspect's clock is paused here.
 
         Raises:
             Cancelled: the scope was cancelled before its turn.
@@ -104,14 +105,14 @@ class Isolation:
         self._is_closed = self._is_alone = True
 
     def _open(self) -> None:
-        """Give ordinary stages a turn; no suspect can get ahead of those that wait for it now."""
+        """Let all waiting ordinary stages run at once, so that no suspect overtakes them."""
         self._is_closed = False
         self._running, self._waiting = self._running + self._waiting, 0
         self._turns += 1
         self._changed.notify_all()
 
     def _wait_for_the_turn(self, scope: CancelScope | None) -> None:
-        """Return as one of those that run."""
+        """Wait for the next turn of ordinary stages, and return counted among the running ones."""
         if scope is not None:
             scope.on_cancel(self._notify)
         before = self._turns

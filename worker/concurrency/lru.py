@@ -1,4 +1,4 @@
-"""What is kept between jobs: least recently used goes first, and the bytes are counted."""
+"""A cache that evicts the least recently used entries to stay within a number of bytes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Protocol, TypeVar
 
 
 class Weighed(Protocol):
-    """What knows how many bytes it takes: a numpy array, for one."""
+    """A value that knows its size in bytes, such as a numpy array."""
 
     @property
     def nbytes(self) -> int:
-        """How many."""
+        """The size in bytes."""
 
 
 V = TypeVar("V", bound=Weighed)
 
 
 class Bounded(OrderedDict[Hashable, V]):
-    """An LRU, bounded in bytes, its keys' included: strangers' texts can weigh more than their vectors.
+    """An LRU cache bounded in bytes, keys included, since untrusted texts can be larger than their vectors.
 
-    Callers hold a lock of theirs.
+    It is not thread-safe: callers hold a lock of their own.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -32,17 +32,17 @@ class Bounded(OrderedDict[Hashable, V]):
 
     @property
     def nbytes(self) -> int:
-        """What is kept now, keys included."""
+        """The bytes of all entries, keys included."""
         return self._bytes
 
     def recall(self, key: Hashable) -> V | None:
-        """The value, now the most recently used; None when it is not here."""
+        """Return the value and mark it as the most recently used; None if there is none."""
         if (found := self.get(key)) is not None:
             self.move_to_end(key)
         return found
 
     def remember(self, key: Hashable, value: V) -> None:
-        """Keep one value, forgetting the least recently used while there are too many bytes."""
+        """Store a value, and evict the least recently used ones while the cache is too large."""
         self.forget(key)
         self[key] = value
         self._bytes += _bytes_of(key) + value.nbytes
@@ -51,11 +51,11 @@ class Bounded(OrderedDict[Hashable, V]):
             self._bytes -= _bytes_of(oldest) + dropped.nbytes
 
     def forget(self, key: Hashable) -> None:
-        """Keep no value for this key."""
+        """Remove the value for this key, if any."""
         if (old := self.pop(key, None)) is not None:
             self._bytes -= _bytes_of(key) + old.nbytes
 
 
 def _bytes_of(key: Hashable) -> int:
-    """What a text, or a tuple of such, takes in memory."""
+    """Return the bytes in memory of a text, or of a tuple of texts."""
     return sys.getsizeof(key) + (sum(map(_bytes_of, key)) if isinstance(key, tuple) else 0)

@@ -1,8 +1,8 @@
-"""What each queue may hold of something that all jobs share: a little is kept for those that matter more.
+"""Limits on how much of a shared resource each queue may hold, which reserve a little for more important queues.
 
-What is held cannot be taken back: a download may stall for all its time, an image may decode for half a minute. Weights
-alone are no help then, for they say only who is next. So the images of a queue never hold all there is, unless nothing
-matters more.
+A granted share cannot be revoked: a download may stall until its timeout, an image may decode for half a minute.
+Weights alone do not help then, since they decide only which queue is next. So a queue's images never hold the whole
+resource, except those of the most important queue.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ from typing import Final
 
 from producer.contract import Queue
 
-#: From the least to the most important.
+#: The queues from the least to the most important.
 RANKS: Final[tuple[Queue, ...]] = ("bulk", "default", "high")
-#: A sixteenth is kept for ``high``, and another one for ``default`` and ``high``: enough for single jobs to pass those
-#: that wait, and a batch is filled without it.
+#: A sixteenth is reserved for ``high``, and another one for ``default`` and ``high``: this is enough for single jobs to
+#: overtake waiting ones, and the remaining places still fill a batch.
 KEPT_SHARE: Final = 16
-#: With fewer places than this, only ``bulk`` leaves one; with fewer than the other, each queue may have them all.
+#: With fewer than `FEW_PLACES` only ``bulk`` leaves a place free; with fewer than `VERY_FEW_PLACES` no queue does.
 FEW_PLACES: Final = 8
 VERY_FEW_PLACES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that a queue and those that matter less may hold together.
+    """The most that each queue may hold, together with all less important queues.
 
     Attributes:
-        high: all there is.
+        bulk: the limit for ``bulk``.
+        default: the limit for ``default`` and ``bulk`` together.
+        high: the limit for all queues together.
     """
 
     bulk: int
@@ -36,11 +38,11 @@ class Limits:
     high: int
 
     def of(self, queue: Queue) -> int:
-        """The most that one queue may hold."""
+        """Return the most that one queue may hold."""
         return self.bulk if queue == "bulk" else self.default if queue == "default" else self.high
 
     def barrier(self, held: Mapping[Queue, int], queue: Queue, share: int) -> Queue | None:
-        """The most important queue whose limit a further share of a queue's would break; None when there is none."""
+        """Return the most important queue whose limit another share for `queue` would exceed; None if there is none."""
         together, barrier = 0, None
         for rank in RANKS:
             together += held[rank] + (share if rank == queue else 0)
@@ -50,12 +52,12 @@ class Limits:
 
 
 def all_alike(amount: int) -> Limits:
-    """Every queue may hold all there is."""
+    """Return limits under which every queue may hold the whole amount."""
     return Limits(amount, amount, amount)
 
 
 def of_places(amount: int) -> Limits:
-    """So many places, or bytes, of which a part is kept for the more important queues."""
+    """Return limits for places or bytes that reserve a part for the more important queues."""
     if amount < FEW_PLACES:
         return Limits(amount - (amount >= VERY_FEW_PLACES), amount, amount)
     kept = amount // KEPT_SHARE or 1
@@ -63,5 +65,5 @@ def of_places(amount: int) -> Limits:
 
 
 def of_decoders(amount: int) -> Limits:
-    """So many decoders, and one more for ``high``: to leave a core idle would cost the others too much."""
+    """Return limits for decoders with one extra for ``high``, since a reserved decoder would leave a core idle."""
     return Limits(amount, amount, amount + 1)

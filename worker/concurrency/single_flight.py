@@ -1,8 +1,7 @@
-"""Single flight: what several jobs want at the same moment is done by the first of them, for all.
+"""Single flight: when several jobs need the same work at once, the first does it for all.
 
-Each job keeps its own deadline and its own cancellation. Whoever does the work may be cancelled, or run out of time or
-memory, and that is nobody else's failure: those who waited then do it themselves, each alone, so that nobody waits for
-a second one in vain.
+Each job keeps its own deadline and cancellation. The leader may be cancelled, or run out of time or memory, which must
+not fail the followers: each of them then does the work itself, so that none waits for a second leader in vain.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ T = TypeVar("T")
 
 
 class _GivenUp(Exception):
-    """The work ended without an outcome that is everybody's."""
+    """The leader failed for its own reasons; each follower must do the work itself."""
 
 
 class SingleFlight(Generic[T]):
-    """Thread-safe. A key is held for as long as its work lasts."""
+    """Merges concurrent work with the same key. Thread-safe; a key is held only while its work runs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[Hashable, Future[T]] = {}
 
     def do(self, key: Hashable, scope: CancelScope, work: Callable[[], T]) -> tuple[T, bool]:
-        """What the work gives, and whether it was another's that runs for the same key.
+        """Return the result of the work, and whether it came from another caller's work with the same key.
 
         Args:
-            scope: until when another's work is waited for; the own work has to mind it itself.
+            scope: limits the wait for another caller's work; `work` itself must observe it on its own.
 
         Raises:
-            TimeoutError: another's work took longer than the scope.
-            Cancelled: the scope was cancelled meanwhile.
-            JobFailed: another's work failed in a way that trying again would not mend.
+            TimeoutError: the scope's deadline passed while another caller's work ran.
+            Cancelled: the scope was cancelled while another caller's work ran.
+            JobFailed: another caller's work failed with an error that is not retryable.
         """
         ours: Future[T] = Future()
         with self._lock:
@@ -51,7 +50,7 @@ class SingleFlight(Generic[T]):
             failure = None
         except JobFailed as theirs:
             failure = _copy(theirs)
-        # Raised outside of the handlers: what happened to another is not the context of what happens to this one.
+        # Raised outside the handlers, so that the leader's exception is not the context of this one.
         if failure is not None:
             raise failure
         return work(), False
@@ -74,5 +73,5 @@ class SingleFlight(Generic[T]):
 
 
 def _copy(failure: BaseException) -> JobFailed:
-    """Without its traceback, whose frames hold another job's affairs."""
+    """Return a copy without the traceback, whose frames refer to another job's data."""
     return JobFailed(*failure.args)

@@ -1,4 +1,4 @@
-"""Threads that leave nothing behind."""
+"""Runs work in a thread that ends with it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_a_thread_that_ends(work: Callable[[], T], name: str = "loading") -> T:
-    """Call it where PyTorch's helper threads end with it.
+def run_in_short_lived_thread(work: Callable[[], T], name: str = "loading") -> T:
+    """Run `work` in a short-lived thread, so that the OpenMP threads that PyTorch spawns for it end too.
 
-    OpenMP gives each thread that computes on all cores helpers of its own, and never takes them back. Once there are
-    more of them than cores it lets them sleep between two layers, and not only while there is nothing to do: a lone
-    image took a quarter longer. So the only thread that keeps such helpers is the batcher's first.
+    OpenMP gives each thread that computes on all cores helper threads of its own, and keeps them while that thread
+    lives. Once there are more helpers than cores, OpenMP lets them sleep even between two layers, and a single image
+    took a quarter longer. So only the batcher's first thread keeps helpers.
     """
     outcome: Future[T] = Future()
 
@@ -25,7 +25,7 @@ def in_a_thread_that_ends(work: Callable[[], T], name: str = "loading") -> T:
         except BaseException as error:  # the caller raises it
             outcome.set_exception(error)
 
-    # A daemon, so that a signal ends a start that takes minutes; joined, so that its helpers have ended.
+    # A daemon thread, so that a signal can end a start that takes minutes; joined, so that its helpers have ended.
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     thread.join()

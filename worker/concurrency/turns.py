@@ -1,4 +1,4 @@
-"""Turns dealt out by weight, so that the important go first and nobody starves."""
+"""Weighted turns, so that important ranks go first and none starves."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Item = TypeVar("Item")
 class Turns(Generic[Rank]):
     """Spreads the turns of each rank evenly (smooth weighted round robin, as nginx balances its upstreams).
 
-    Each turn is an order to look in: first the rank whose turn it is, then the others by weight, so that no turn is
-    wasted on a rank of which nobody waits.
+    Each turn is an order of ranks to try: first the rank whose turn it is, then the others by weight, so that an empty
+    rank wastes no turn.
     """
 
     def __init__(self, weights: Mapping[Rank, int]) -> None:
@@ -23,12 +23,12 @@ class Turns(Generic[Rank]):
         self._firsts = _firsts(weights)
 
     def next(self) -> Sequence[Rank]:
-        """The order for one turn."""
+        """Return the order for the next turn."""
         return self._orders[next(self._firsts)]
 
 
 class RankedQueue(Generic[Item]):
-    """Items of several ranks; those of one rank in the order in which they came."""
+    """A queue of items with several ranks, first in, first out within each rank."""
 
     def __init__(self, ranks: Iterable[Hashable]) -> None:
         self._items: dict[Hashable, deque[Item]] = {rank: deque() for rank in ranks}
@@ -37,11 +37,11 @@ class RankedQueue(Generic[Item]):
         return sum(map(len, self._items.values()))
 
     def count(self, ranks: Iterable[Hashable]) -> int:
-        """How many items of these ranks there are, of which some may be no rank of this queue."""
+        """Return the number of items of these ranks; ranks that this queue does not have count as empty."""
         return sum(len(self._items.get(rank, ())) for rank in ranks)
 
     def heads(self) -> Iterator[Item]:
-        """The oldest item of each rank."""
+        """Yield the oldest item of each rank that has one."""
         return (items[0] for items in self._items.values() if items)
 
     def put(self, item: Item, rank: Hashable) -> None:
@@ -53,7 +53,7 @@ class RankedQueue(Generic[Item]):
         self._items[rank].appendleft(item)
 
     def pop(self, turns: Turns[Hashable]) -> Item | None:
-        """The oldest item of the rank whose turn it is; None, and no turn is taken, when there is none."""
+        """Remove and return the oldest item of the rank whose turn it is; None, using no turn, if there is no item."""
         if not any(self._items.values()):
             return None
         return next(self._items[rank] for rank in turns.next() if self._items[rank]).popleft()

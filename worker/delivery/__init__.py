@@ -1,15 +1,14 @@
-"""How a message gets here, stays ours while we live, and goes to somebody else when we do not.
+"""Takes messages from the queues, holds them under this worker's lease, and requeues those of dead workers.
 
-``transport``  takes a message and records who holds it in one atomic step.
-``lease``      says that this process lives, and returns to the queues what a dead one held.
-``fairness``   which queue comes next.
-``doorbell``   waits for a message, which wakes one of those who wait.
-``suspects``   what may have killed workers runs alone (``isolation``), and may be found to be poison.
-``marks``      says in Redis what runs alone, or that this worker is leaving.
-``dead_letters``  keeps what killed workers or could not be read.
-``vitality``   whether this process still does its work.
-``shutdown``   how a worker ends: finish, return, leave.
+``transport``     takes a message and records its holder in one atomic step.
+``lease``         renews this worker's lease and requeues the messages of workers whose lease has expired.
+``doorbell``      blocks until a queue holds a message; one message wakes one worker.
+``suspects``      decides which jobs run alone because workers died with them, and which are poison.
+``marks``         records in Redis which job runs alone, or that this worker is shutting down.
+``dead_letters``  keeps messages that killed workers or could not be read.
+``liveness``      detects a stuck event loop, device or job.
+``shutdown``      drains the worker, requeues what is left, and ends the process.
 
 Each worker process has a name and a hash ``<prefix>:in-flight:<name>`` of the messages it holds. There is no
-visibility timeout: a message is held for exactly as long as its holder's lease is alive, however long the job takes.
+visibility timeout: a worker holds a message for exactly as long as its lease is alive, however long the job takes.
 """

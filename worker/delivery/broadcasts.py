@@ -1,7 +1,7 @@
-"""What is published to all workers, or to monitors of events, looked at before kombu works on it.
+"""Validates messages published to all workers, or to monitors of events, before kombu processes them.
 
-kombu takes for granted what its own clients write: a text without ``properties``, or one that is nested deeply, would
-end the event loop of every worker that hears it.
+kombu trusts what its own clients write: a text without ``properties``, or a deeply nested one, would end the event
+loop of every worker that receives it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from producer.contract import strict_json
 
 logger = logging.getLogger(__name__)
 
-#: A command or an event has some hundred bytes, and many events of tasks come in one message.
+#: A command or an event has a few hundred bytes, and one message can carry many task events.
 MAX_BROADCAST_BYTES: Final = 1024 * 1024
 
 
 def checked(data: bytes) -> bytes:
-    """The broadcast without its headers, which could have it decompressed; nothing for what is none."""
+    """Return a broadcast without its headers, which could have kombu decompress it; ``b""`` if it is malformed."""
     try:
         if len(data) > MAX_BROADCAST_BYTES:
             raise strict_json.NotStrictJson("it is too large")
@@ -38,8 +38,8 @@ def checked(data: bytes) -> bytes:
             },
         }
         if not all(isinstance(clean[name], str) for name in ("body", "content-type", "content-encoding")):
-            raise TypeError("a part is no text")
+            raise TypeError("a field is not a string")
         return json.dumps(clean).encode()
     except (strict_json.NotStrictJson, LookupError, TypeError) as error:
-        logger.warning("ignored a broadcast that is no message: %s", type(error).__name__)
+        logger.warning("ignored a malformed broadcast: %s", type(error).__name__)
         return b""

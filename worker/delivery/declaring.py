@@ -1,9 +1,9 @@
-"""What kombu notes in Redis about queues, replaced by what is known without: a worker declares its queues in memory.
+"""Declares a worker's queues in memory, where kombu would write bindings to Redis.
 
-kombu writes each queue into a set, ``_kombu.binding.<exchange>``, when a worker starts and reconnects, and reads such
-sets to find where a message goes. A full Redis takes no such note, and a key of that name that is no set would keep
-every worker from starting. None of it is needed: our queues are named in the configuration, broadcasts are published,
-and the queue of a reply is named after its address.
+kombu adds each queue to a set, ``_kombu.binding.<exchange>``, when a worker starts and reconnects, and reads these
+sets to route a message. A full Redis rejects that write, and a key of that name that is not a set would keep every
+worker from starting. The sets are not needed: the configuration names our queues, broadcasts are published, and the
+queue of a reply is named after its address.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from worker.delivery.broadcasts import checked
 
 logger = logging.getLogger(__name__)
 
-#: How kombu calls the exchange of the replies to remote control commands, ``reply.celery.pidbox`` as a rule.
+#: kombu's name for the exchange of replies to remote control commands starts and ends so: ``reply.celery.pidbox``.
 _REPLIES: Final = ("reply.", ".pidbox")
-#: Who asks waits for a second, or some; a reply that comes later must not lie there for ever.
+#: A client waits for a reply for a few seconds; a later reply must not stay in Redis forever.
 REPLY_LIFE_S: Final = 60
 
 
 class PurgeRefused(NameshotError, click.ClickException):
-    """Celery's own purge would throw messages away and leave their ids taken."""
+    """Refusal of Celery's own purge, which would delete messages and leave their ids taken."""
 
     exit_code = os.EX_CONFIG
 
@@ -39,29 +39,29 @@ class PurgeRefused(NameshotError, click.ClickException):
         name = queue.rpartition(".")[2]
         click.ClickException.__init__(
             self,
-            f"{queue} cannot be purged so: the ids of its jobs would stay taken; use `nameshot purge {name}`.",
+            f"{queue} cannot be purged with Celery: its jobs' ids would stay taken; use `nameshot purge {name}`.",
         )
 
 
 class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
-    """Declares queues without a key, and takes from others than ours as kombu does.
+    """Declares our queues without writing a key, and leaves all other queues to kombu.
 
     Attributes:
-        takes_replies: whether this channel waits for a message of a queue that is not ours, as ``celery inspect`` does:
-            it is no worker, has no lease, and takes by kombu's own BRPOP.
+        takes_replies: whether this channel consumes a queue that is not ours, as ``celery inspect`` does: it belongs
+            to no worker, has no lease, and pops with kombu's own BRPOP.
     """
 
-    #: From the transport options.
+    #: kombu sets this from the transport options.
     queue_prefix = ""
     takes_replies = False
 
     @cached_property
     def our_queues(self) -> frozenset[str]:
-        """Names of the queues that workers take from, under their lease."""
+        """The names of the queues that workers take from under a lease."""
         return frozenset(queue_name(self.queue_prefix, queue) for queue in QUEUES)
 
     def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
-        """As kombu; what the channel takes decides how."""
+        """Consume as kombu does, and note whether the queue is ours."""
         result = super().basic_consume(queue, *args, **options)
         if queue in self.our_queues:
             self.queues_changed()
@@ -77,7 +77,7 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
         return result
 
     def queues_changed(self) -> None:
-        """From now on this channel takes from more of our queues, or from fewer."""
+        """Handle a change in the set of our queues that this channel consumes; does nothing here."""
 
     def _size(self, queue: str) -> int:
         return 0 if queue in self.our_queues or queue in self._fanout_queues else int(super()._size(queue))
@@ -96,11 +96,11 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
         elif queue not in self.our_queues:
             try:
                 super()._queue_bind(exchange, routing_key, pattern, queue)
-            except self.ResponseError as error:  # our workers know where to reply; those of others may not
-                logger.warning("could not tell other applications' workers where to reply: %s", type(error).__name__)
+            except self.ResponseError as error:  # our workers reply without a binding; other applications' may need it
+                logger.warning("could not bind a reply queue for other applications: %s", type(error).__name__)
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Once a second; only for bindings that there are. kombu would print a traceback each time Redis refuses it."""
+        """Refresh, once a second, only bindings that exist, and log a refusal by Redis without kombu's traceback."""
         for queue in self.active_fanout_queues:
             self._expires.pop(queue, None)
         try:
@@ -128,7 +128,7 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
             pipe.lpush(queue, json.dumps(message)).expire(queue, REPLY_LIFE_S).execute()
 
     def _handle_message(self, client: Any, response: Any) -> Any:
-        """A message of a channel that this one is subscribed to, with no more of it than kombu needs."""
+        """Reduce a published message to the fields that kombu needs."""
         received = super()._handle_message(client, response)
         if bytes_to_str(received["type"]).endswith("message"):
             received["data"] = checked(received["data"])
@@ -139,8 +139,8 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
             super()._deliver_fanout_message(message, exchange)
         except self.connection_errors:
             raise
-        except Exception as error:  # a stranger's text must not end the event loop
-            logger.warning("ignored a broadcast that cannot be read: %s", type(error).__name__)
+        except Exception as error:  # untrusted text must not end the event loop
+            logger.warning("ignored an unreadable broadcast: %s", type(error).__name__)
         return True
 
 

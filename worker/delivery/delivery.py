@@ -1,4 +1,4 @@
-"""The delivery of one worker process, put together: its lease, its watch over itself, its suspects, its end."""
+"""Assembles the delivery of one worker process: lease, upkeep, liveness, suspects, dead letters, shutdown."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 
 from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.lease import Lease
+from worker.delivery.liveness import Liveness
 from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.shutdown import Shutdown
 from worker.delivery.suspects import Suspects
 from worker.delivery.upkeep import Upkeep
-from worker.delivery.vitality import Liveness
 
 logger = logging.getLogger(__name__)
 
 
 class Delivery:
-    """What the tasks and the signals of a worker need to know of how messages come and go.
+    """The parts of delivery that a worker's tasks and signal handlers use.
 
     Args:
-        client: a redis client on the broker's database, with timeouts well below a lease.
-        keys: names, this worker's among them.
-        marks: says what runs alone, and that this worker is leaving.
-        max_attempts: unclean deaths that one job may be to blame for.
+        client: a Redis client for the broker's database, with timeouts well below a lease.
+        keys: the key names, including this worker's.
+        marks: records what runs alone, and that this worker is shutting down.
+        max_attempts: worker crashes that one job may cause before it is poison.
         drain_timeout_s: seconds for running jobs to finish after SIGTERM.
-        device_busy_s: how long the oldest running batch has taken so far.
-        device_limit_s: a batch that takes longer never ends.
-        overdue: ids of the jobs that still run so many seconds after their deadline.
-        waits: what this process waits for before it can take or answer jobs, in a few words; None when for nothing.
+        device_busy_s: returns the seconds that the oldest running batch has taken so far.
+        device_limit_s: seconds after which a running batch counts as stuck.
+        overdue: returns the ids of jobs that still run the given number of seconds after their deadline.
+        waits: returns what this process waits for before it can take or answer jobs, in a few words, or None.
     """
 
     def __init__(
@@ -48,30 +48,30 @@ class Delivery:
         waits: Callable[[], str | None],
     ) -> None:
         self._marks = marks
-        self.vitality = Liveness(
+        self.liveness = Liveness(
             device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue, waits=waits
         )
         self.lease = Lease(
             client,
             keys,
-            complaint=self.vitality.complaint,
-            ailment=self.vitality.ailment,
-            on_hopeless=self.end,
-            on_away=self.vitality.pause,  # the event loop may be waiting for the broker in a socket
+            unhealthy_reason=self.liveness.unhealthy_reason,
+            warning=self.liveness.warning,
+            on_stuck=self.end,
+            on_broker_away=self.liveness.pause,  # the event loop may block in a socket to the broker
         )
         self.upkeep = Upkeep(client, keys)
-        self.departure = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self.lease.leave)
+        self.shutdown = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self.lease.leave)
         self.dead_letters = DeadLetters(client, keys)
         self.suspects = Suspects(client, keys, max_attempts=max_attempts)
 
-    def end(self, complaint: str) -> None:
-        """End a process that hangs: its jobs go to others, and what hangs is suspected."""
-        logger.critical("%s: this worker ends, so that a new process can take over", complaint)
+    def end(self, unhealthy_reason: str) -> None:
+        """End this stuck process: its jobs are requeued, and a single job that hangs becomes a suspect."""
+        logger.critical("%s: this worker ends, so that a new process can take over", unhealthy_reason)
         try:
-            if len(overdue := self.vitality.overdue()) == 1:
+            if len(overdue := self.liveness.overdue()) == 1:
                 self._marks.blame(overdue[0])
             self.lease.abandon()
-        except Exception as error:  # others will see the lease end
-            logger.warning("could not return messages: %s", type(error).__name__)
+        except Exception as error:  # other workers requeue the messages once the lease expires
+            logger.warning("could not requeue messages: %s", type(error).__name__)
         logging.shutdown()
         os._exit(os.EX_SOFTWARE)

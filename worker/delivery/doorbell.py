@@ -1,10 +1,10 @@
-"""Waits for a message, wakes one of those who wait, and loses none.
+"""Blocks until a queue holds a message, wakes one idle worker per message, and never loses a message.
 
-Redis can wait on several lists, but only by popping, and a popped message is lost with the process that popped it. So a
-waiting worker has Redis move the message that wakes it to a second list of the same queue, which belongs to nobody
-(`producer.contract.rung_name`): one message wakes one worker. Every worker looks into both lists whenever it takes
-(`worker.delivery.scripts.TAKE`), so whatever becomes of the one that was woken, the next that looks finds the message.
-One connection per queue waits while the worker is idle.
+Redis can block on several lists, but only by popping, and a popped message is lost with the process that popped it. So
+an idle worker has Redis move the message that wakes it to a second list of the same queue, which belongs to no worker
+(`producer.contract.rung_name`): one message wakes one worker. Every worker takes from both lists
+(`worker.delivery.scripts.TAKE`), so if the woken worker dies, the next one that takes finds the message.
+While the worker is idle, one connection per queue blocks.
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ from worker.delivery.scripts import HAND_ON
 
 logger = logging.getLogger(__name__)
 
-#: Longest wait in one command. Below the connections' socket timeout, `worker.jobs.celery_settings.BROKER_TIMEOUT_S`.
+#: One command blocks for at most this long, which is below the connections' socket timeout,
+#: `worker.jobs.celery_settings.BROKER_TIMEOUT_S`.
 WAIT_S: Final = 5
-#: How often a worker looks for messages while Redis has no memory left to wake it. Nothing new can be sent meanwhile.
+#: While Redis is out of memory it cannot move a message to wake a worker, so the worker polls at this interval. Clients
+#: cannot send anything new during that time.
 LOOK_S: Final = 0.25
-#: A thread that failed waits before it tries again.
+#: A thread pauses for this long after an error, so that an absent broker is not asked in a tight loop.
 PAUSE_S: Final = 1.0
-#: Whoever has not come to the door by then is busy: let another one be woken. An idle worker needs 1 ms.
+#: A worker that has not answered by then is busy, and another one is woken. An idle worker answers within 1 ms.
 ANSWER_S: Final = 0.1
 
 
 class Doorbell:
-    """Rings at most once after each `listen`, for a queue that held a message.
+    """Calls `on_ring` at most once after each `listen`, when a queue holds a message.
 
     Args:
-        client: a redis client with connections of its own, which `close` cuts; it must not try again by itself.
-        queues: names of the lists.
-        on_ring: called from another thread; `answer` is to follow.
+        client: a Redis client with its own connections, which `close` disconnects; it must not retry commands.
+        queues: the names of the lists.
+        on_ring: called from another thread; the worker then calls `answer`.
     """
 
     def __init__(self, client: Any, queues: Sequence[str], on_ring: Callable[[], None]) -> None:
@@ -45,7 +47,7 @@ class Doorbell:
         self._on_ring = on_ring
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        #: The queues whose messages may ring; none while the worker is busy.
+        #: The queues that may ring; empty while the worker is busy.
         self._awaited: frozenset[str] = frozenset()
         self._rung: str | None = None
         self._answered = threading.Event()
@@ -54,14 +56,14 @@ class Doorbell:
             threading.Thread(target=self._serve, args=(queue, wanted), name=f"doorbell-{queue}", daemon=True).start()
 
     def listen(self, queues: Collection[str] | None = None) -> None:
-        """These queues, or all of them, were empty: ring when one no longer is."""
+        """Ring as soon as one of these queues (None: any queue), all found empty, holds a message."""
         with self._lock:
             self._awaited = frozenset(self._wanted if queues is None else queues) & self._wanted.keys()
             for queue in self._awaited:
                 self._wanted[queue].set()
 
     def answer(self) -> str | None:
-        """The worker is about to look: do not ring. Returns the queue for which it rang, to be looked into first."""
+        """Stop ringing, since the worker is about to take; return the queue that rang, which the worker tries first."""
         with self._lock:
             self._awaited = frozenset()
             rung, self._rung = self._rung, None
@@ -69,7 +71,7 @@ class Doorbell:
         return rung
 
     def close(self) -> None:
-        """Ring no more. Redis sees at once that nobody waits here."""
+        """Stop ringing and disconnect, so that Redis no longer counts this worker as waiting."""
         self._closed.set()
         for wanted in self._wanted.values():
             wanted.set()
@@ -83,18 +85,18 @@ class Doorbell:
             try:
                 moved = ("BLMOVE", queue, rung_name(queue), "RIGHT", "LEFT", WAIT_S)
                 if self._client.execute_command(*moved) is not None and not self._wakes(queue, wanted):
-                    # What rang last goes back to the front of the queue, which wakes another worker that waits.
+                    # The message that rang last goes back to the front of its queue, which wakes another idle worker.
                     self._client.eval(HAND_ON, 2, rung_name(queue), queue)
-            except redis.OutOfMemoryError:  # Redis moves nothing while it is full, but it can be asked
+            except redis.OutOfMemoryError:  # a full Redis refuses to move messages but still serves reads
                 if self._client.exists(queue):
                     self._wakes(queue, wanted)
                 self._closed.wait(LOOK_S)
-            except Exception as error:  # the consumer looks by itself each second; this thread must go on
+            except Exception as error:  # the consumer also polls each second; this thread must keep running
                 logger.debug("doorbell of %s: %s", queue, type(error).__name__)
                 self._closed.wait(PAUSE_S)
 
     def _wakes(self, queue: str, wanted: threading.Event) -> bool:
-        """Ring, if the worker is idle; returns whether it then came."""
+        """Ring if the worker is idle; return whether it answered in time."""
         with self._lock:
             wanted.clear()
             if queue not in self._awaited or self._closed.is_set():

@@ -1,4 +1,4 @@
-"""What lies in a queue: kombu's JSON envelope around a task message, as a stranger may have written it."""
+"""Reads kombu's JSON envelope around a task message, which any client, even a hostile one, may have written."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from worker.delivery.json_members import Wanted, read_members
 from worker.delivery.names import FAULT_HEADER, LIFE_HEADER, field_of
 
 #: The largest honest message is a `classify_many` that uses every limit of the contract, each character as a JSON
-#: escape of up to 12 bytes: 64 URLs of 2,048 characters (1.6 MB), 100 templates of 500 (0.6 MB), labels of 32,768
-#: bytes of UTF-8, which become at most six times as many (0.2 MB); in base64 a third more. That is 3.2 MB, and this is
-#: the next power of two. Ours, of ordinary URLs and labels, have some kilobytes.
+#: escape of up to 12 bytes: 64 URLs of 2,048 characters (1.6 MB), 100 templates of 500 (0.6 MB), and labels of 32,768
+#: bytes of UTF-8, which escapes make up to six times as long (0.2 MB). Base64 adds a third. That is 3.2 MB, and this is
+#: the next power of two. Our clients' messages with ordinary URLs and labels have a few kilobytes.
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 
-#: The headers that mean something here; the others are neither read nor kept.
+#: These are the only headers that a worker reads and keeps.
 HEADERS: Final = ("task", "id", "eta", "expires", SENT_AT_HEADER)
 _WANTED: Final[Wanted] = {
     "body": None,
@@ -25,29 +25,29 @@ _WANTED: Final[Wanted] = {
     "headers": dict.fromkeys((*HEADERS, "compression")),
     "properties": dict.fromkeys(("body_encoding", "delivery_tag")),
 }
-#: Where Celery's task protocol 1, of versions before 4, has the id.
+#: Celery's task protocol 1, used before version 4, has the id in the body.
 _OLD_BODY: Final[Wanted] = {"id": None}
-#: Ours are 36 characters, a UUID.
+#: Our clients send a UUID, 36 characters; the limit leaves room for other clients.
 MAX_LIFE_CHARACTERS: Final = 128
 
 
 def read_envelope(
     raw: bytes, *, tag: str, queue: str, headers: dict[str, Any], known_as: bytes | None = None
 ) -> dict[str, Any] | None:
-    """The message as kombu hands it on; None for what is no JSON object and names no job.
+    """Return the message in the form that kombu delivers; None if it is malformed and holds no job id.
 
-    Only what is needed is read and kept, and that must be strict JSON. A part that cannot be used is left empty, or its
-    fault is noted, and the task refuses it: a message that names its id is to be answered. The body is
-    bytes, so that kombu decodes and decompresses nothing.
+    Only the fields that a worker needs are read and kept, and these must be strict JSON. An unusable field is left
+    empty or recorded as a fault, and the task then refuses the message: one that holds its id must be answered. The
+    body stays bytes, so that kombu decodes and decompresses nothing.
 
     Args:
-        raw: empty for a message that is too large to be sent to a worker.
-        tag: of this delivery, ``<random>`` or, where the taker found a client's id in the message,
+        raw: the bytes from the queue; empty if the message is too large to be sent to a worker.
+        tag: the delivery tag, ``<random>`` or, if the script found a client's id in the message,
             ``<random> <id> <life>`` or ``<random> <id>``.
-        queue: that the message was taken from, whatever it says itself.
-        headers: what the transport has to say, in the place of what the message says.
-        known_as: the field in which Redis counts the deaths of workers that held it, by the id that Redis read; empty
-            where it read none. A job of which none is counted could end one worker after another.
+        queue: the queue that the message was taken from, whatever the message itself claims.
+        headers: headers of the transport, which override those of the message.
+        known_as: the field under which Redis counts this job's worker deaths, from the id that Redis read; empty if it
+            read none. A job without such a count could kill one worker after another.
     """
     if not raw:
         _, found_id, life = (*tag.split(" "), "", "")[:3]
@@ -72,7 +72,7 @@ def read_envelope(
             **headers,
             **({FAULT_HEADER: fault} if fault else {}),
             "id": job_id,
-            # Celery looks it up in a dictionary, and without one takes the message for protocol 1.
+            # Celery looks the name up in a dictionary, and treats a message without one as protocol 1.
             "task": task if isinstance(task, str) else "",
             LIFE_HEADER: _life(_object(envelope, "properties").get("delivery_tag")),
         },
@@ -81,7 +81,7 @@ def read_envelope(
 
 
 def _read(raw: bytes) -> tuple[dict[str, Any], str]:
-    """What can be read of a message, and what is wrong with it."""
+    """Return the readable part of a message's envelope, and its fault or ``""``."""
     try:
         envelope = strict_json.loads(raw, max_parts=MAX_PARTS)
     except strict_json.NotStrictJson:
@@ -91,7 +91,7 @@ def _read(raw: bytes) -> tuple[dict[str, Any], str]:
 
 
 def _life(tag: object) -> str:
-    """Which submission of its id a message is, as its sender says."""
+    """Return the sender's delivery tag, which tells submissions of one id apart; ``""`` if it is unusable."""
     return tag if isinstance(tag, str) and len(tag) <= MAX_LIFE_CHARACTERS and tag.isprintable() else ""
 
 
@@ -101,7 +101,7 @@ def _object(envelope: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _body(envelope: dict[str, Any], headers: dict[str, Any]) -> bytes:
-    """The body as the sender serialised it; nothing where it cannot be had, or is compressed."""
+    """Return the body as the sender serialised it; ``b""`` if it cannot be decoded or is compressed."""
     body, encoding = envelope.get("body"), _object(envelope, "properties").get("body_encoding")
     if not isinstance(body, str) or headers.get("compression"):
         return b""

@@ -1,4 +1,4 @@
-"""What becomes of one message that a worker holds: the calls of the scripts, for the transport and the lease alike."""
+"""Acknowledges or requeues one message that a worker holds; both the transport and the lease call this."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from worker.delivery.scripts import ACKNOWLEDGE, GIVE_BACK
 
 
 def acknowledge(client: Any, keys: DeliveryKeys, tag: str | bytes) -> Any:
-    """Forget a message for good; returns 0 when the worker does not hold it any more."""
+    """Delete a held message; return 0 if the worker no longer holds it."""
     return client.eval(ACKNOWLEDGE, 2, keys.in_flight, keys.in_hand, tag, keys.worker)
 
 
 def give_back(client: Any, keys: DeliveryKeys, tag: str | bytes) -> Any:
-    """Put a message back to the front of its queue; returns 0 when the worker does not hold it any more."""
+    """Requeue a held message at the front of its queue; return 0 if the worker no longer holds it."""
     names = (keys.in_flight, *keys.put_back)
     return client.eval(GIVE_BACK, len(names), *names, tag, *put_back_arguments())

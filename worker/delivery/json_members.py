@@ -1,10 +1,8 @@
-"""Some members of a JSON object, read strictly, while the rest is skipped.
+"""Reads some members of a JSON object strictly and skips the rest, for text that `strict_json` refuses as a whole.
 
-For what `producer.contract.strict_json` refuses whole.
-
-A client that cuts a text in the middle of an emoji, or writes NaN into a header of its own, hurts only those who read
-it. Here only what is asked for is read, and that must be strict. It never recurses, and it gives up after so many
-steps that whatever a stranger sends costs the event loop some hundredths of a second.
+A client that cuts a text in the middle of an emoji, or writes NaN into a header of its own, harms only readers of that
+member. This reader parses only the wanted members, and those must be strict JSON. It never recurses, and its limit on
+steps keeps the cost of any hostile input to some hundredths of a second of the event loop.
 """
 
 from __future__ import annotations
@@ -17,11 +15,11 @@ from typing import Any, Final
 from producer.contract import strict_json
 from producer.contract.strict_json import MAX_PARTS, NotStrictJson, parts_of
 
-#: Which members to read: None for a value, a mapping for an object of which some members are read.
+#: The members to read, by name: None reads the whole value, a mapping reads some members of an object.
 Wanted = Mapping[str, "Wanted | None"]
 
-#: Brackets that are passed before it gives up, and members of objects, each of which costs two; clients send some
-#: dozens. It never gives up where no more than `MAX_PARTS` are: none of these takes more than two steps.
+#: The reader gives up after this many steps: one per run of equal brackets, two per member. Clients' messages take some
+#: dozens. A text with at most `MAX_PARTS` parts never reaches the limit, since no part takes more than two steps.
 MAX_STEPS: Final = 2 * MAX_PARTS
 
 _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -30,18 +28,18 @@ _BLANKS: Final = " \t\n\r"
 _BLANK: Final = re.compile(rf"[{_BLANKS}]*+")
 _TEXT: Final = re.compile(_STRING, re.DOTALL)
 _ATOM: Final = re.compile(r'[^\s,:"\[\]{}]++')
-#: What stands before the next bracket, and the brackets, of one kind, that follow each other there.
+#: Matches the text up to the next bracket, and the run of brackets of one kind that starts there.
 _BRACKETS: Final = re.compile(rf"{_NO_BRACKET}(?:{_STRING}{_NO_BRACKET})*+(?:([\[{{]++)|([\]}}]++))", re.DOTALL)
-#: Any Python can do so many; the names are compared, and nothing else is done with them.
+#: Member names are only compared, so control characters in them do no harm.
 _LENIENT: Final = json.JSONDecoder(strict=False)
 
 
 def read_members(data: bytes, wanted: Wanted) -> tuple[dict[str, Any], str]:
-    """Read what can be read of an object.
+    """Read the wanted members of an object as far as they are readable.
 
     Returns:
-        The members that were found and are strict JSON; and what is wrong, in a few words without the content: "" when
-        all that is wanted and there was read, and the rest is JSON as tolerant readers have it, and not too much.
+        The members that are strict JSON; and the first fault, in a few words without the content. The fault is ``""``
+        if every wanted member that exists was read, and the rest is tolerable JSON of acceptable size.
     """
     text = data.decode(errors="surrogateescape")
     reader = _Reader(text)
@@ -51,7 +49,7 @@ def read_members(data: bytes, wanted: Wanted) -> tuple[dict[str, Any], str]:
         if parts_of(data, MAX_PARTS) > MAX_PARTS:
             reader.faults.append("it has too many parts")
             return found, reader.faults[0]
-        # What was skipped was not looked at, and brackets of any kind were taken for pairs.
+        # The reader did not check skipped text, and let brackets of different kinds close each other.
         json.loads(text, parse_int=float)
     except RecursionError:
         reader.faults.append("it is nested too deeply")
@@ -63,14 +61,14 @@ def read_members(data: bytes, wanted: Wanted) -> tuple[dict[str, Any], str]:
 
 
 class _TooManyParts(ValueError):
-    """It gives up."""
+    """Raised when the reader reaches its limit of steps."""
 
 
 class _Reader:
-    """Goes through a text once.
+    """Scans a text once, from its start.
 
     Attributes:
-        faults: of the members that were wanted, in the order in which they were found.
+        faults: the faults of wanted members, in the order in which they were found.
     """
 
     def __init__(self, text: str) -> None:
@@ -78,14 +76,14 @@ class _Reader:
         self._text = text
         self._at = 0
         self._steps = 0
-        #: Of what is wanted.
+        #: The wanted members together may have this many more parts.
         self._parts_left = MAX_PARTS
 
     def members(self, wanted: Wanted, found: dict[str, Any]) -> None:
-        """Read the members of the object that begins here, and go behind it.
+        """Read the wanted members of the object that begins here, and move past it.
 
         Raises:
-            ValueError: there is none.
+            ValueError: no object begins here.
         """
         seen: set[str] = set()
         self._expect("{")
@@ -101,7 +99,7 @@ class _Reader:
                 self._skip()
             elif name in seen:
                 self.faults.append("it holds a name twice")
-                found.pop(name, None)  # which of them is meant, readers disagree about
+                found.pop(name, None)  # parsers disagree on which of the two counts
                 self._skip()
             else:
                 seen.add(name)
@@ -118,7 +116,7 @@ class _Reader:
         start = self._at
         self._skip()
         if parts is not None:
-            return  # no object: it has none of the members
+            return  # the value is not an object, so it has none of the members
         value = self._text[start : self._at].encode(errors="surrogateescape")
         try:
             found[name] = strict_json.loads(value, max_parts=self._parts_left)
@@ -127,7 +125,7 @@ class _Reader:
             self.faults.append(str(error))
 
     def _skip(self) -> None:
-        """Go behind the value that begins here."""
+        """Move past the value that begins here."""
         begins = self._next()
         if begins not in "[{":
             self._match(_TEXT if begins == '"' else _ATOM)
@@ -147,7 +145,7 @@ class _Reader:
                 return
 
     def _next(self) -> str:
-        """What comes after blanks; it stays where it is."""
+        """Skip whitespace and return the next character without consuming it."""
         if (begins := self._text[self._at : self._at + 1]) not in _BLANKS:
             return begins
         self._match(_BLANK)
@@ -155,7 +153,7 @@ class _Reader:
 
     def _expect(self, mark: str) -> None:
         if self._next() != mark:
-            raise ValueError(f"no {mark} where one belongs")
+            raise ValueError(f"expected {mark}")
         self._at += 1
         self._next()
 

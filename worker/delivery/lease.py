@@ -1,7 +1,7 @@
-"""A worker says that it lives, and returns to the queues what the dead have held.
+"""Renews this worker's lease, and requeues the messages of workers whose lease has expired.
 
-The lease is a key that expires. It is renewed by a thread, but only while the worker is well: a process that hangs
-must not keep its jobs. Whoever finds a lease ended moves all that its worker held back to the front of the queues.
+The lease is a key that expires. A thread renews it, but only while the worker is healthy: a stuck process must not keep
+its jobs. A worker that finds another's lease expired moves that worker's messages back to the front of their queues.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from worker.delivery.dead_letters import put_back_arguments
 from worker.delivery.held import give_back
 from worker.delivery.names import DeliveryKeys, beginning_of, is_known_dead
 from worker.delivery.scripts import RECLAIM, RESUME
-from worker.delivery.upkeep_scripts import ELECT, RENEW, SAY
+from worker.delivery.upkeep_scripts import ELECT, RENEW, UPDATE_LEASE
 
 logger = logging.getLogger(__name__)
 
-#: A killed worker's jobs wait this long at most, and one round of looking. Three renewals may fail in between.
+#: A killed worker's jobs wait for at most one lease and one round. Three renewals in a row may fail within a lease.
 LEASE_S: Final = 9.0
 ROUND_S: Final = 2.5
-#: After Redis was away, every lease has ended at once: the living get this long to renew theirs.
+#: After an outage of Redis all leases have expired at once: live workers get this long to renew theirs.
 GRACE_S: Final = 2 * ROUND_S
-#: What one script returns at most, or one message more, while Redis serves nothing else: of ordinary messages a hundred
-#: take a few milliseconds, and of the worst that a stranger can write a megabyte takes a tenth of a second to read.
+#: One script requeues at most this many messages, or this many bytes plus one message, since Redis serves no other
+#: client while it runs. A hundred ordinary messages take a few milliseconds; parsing a megabyte of the costliest JSON
+#: takes a tenth of a second.
 RECLAIMED: Final = 100
 RECLAIMED_BYTES: Final = 1024 * 1024
-#: A job that no worker died of in this time is above suspicion, should its suspicion not have been lifted before.
+#: A day after the last death of a worker the counts of deaths expire, if no answer has cleared them before.
 SUSPICION_S: Final = 86_400
 
 
 class Lease:
-    """Renews this worker's lease, and ends the affairs of dead ones.
+    """Renews this worker's lease and reclaims the messages of dead workers, from a thread of its own.
 
     Args:
-        client: a redis client on the broker's database, with timeouts well below the lease.
-        keys: names, this worker's among them.
-        complaint: what is stuck in this worker; None while it may keep its jobs.
-        ailment: what may become a complaint; the lease says it to whoever looks.
-        on_hopeless: called with a complaint that has lasted for a whole round.
-        on_away: called after each round in which the broker did not answer.
+        client: a Redis client for the broker's database, with timeouts well below the lease.
+        keys: the key names, including this worker's.
+        unhealthy_reason: returns what is stuck in this worker, or None while it may keep its jobs.
+        warning: returns what is or may become wrong, or None; the lease's value holds it for operators.
+        on_stuck: called with the reason once the worker has been unhealthy for a whole round.
+        on_broker_away: called after each round in which the broker did not answer.
     """
 
     def __init__(
@@ -52,24 +53,24 @@ class Lease:
         client: Any,
         keys: DeliveryKeys,
         *,
-        complaint: Callable[[], str | None],
-        ailment: Callable[[], str | None],
-        on_hopeless: Callable[[str], None],
-        on_away: Callable[[], None],
+        unhealthy_reason: Callable[[], str | None],
+        warning: Callable[[], str | None],
+        on_stuck: Callable[[str], None],
+        on_broker_away: Callable[[], None],
     ) -> None:
         self._client = client
         self._keys = keys
         self._where = f"{socket.gethostname()}/{os.getpid()}"
-        self._complaint = complaint
-        self._ailment = ailment
-        self._on_hopeless = on_hopeless
-        self._on_away = on_away
+        self._unhealthy_reason = unhealthy_reason
+        self._warning = warning
+        self._on_stuck = on_stuck
+        self._on_broker_away = on_broker_away
         self._was_stuck = False
         self._orphans: set[str] = set()
-        #: Delivery tags of the messages that this process knows to be in its hands, or that Redis may be handing to it,
-        #: of which it knows the beginning; None while it cannot tell.
+        #: Returns the delivery tags of all messages that this process has in hand, plus the beginning of the tag of one
+        #: that Redis may be delivering; None while the process cannot tell.
         self.tags_in_hand: Callable[[], set[str] | None] = lambda: None
-        #: Called before what is held is returned: the messages must not wake this process.
+        #: Called before messages are requeued, so that they do not wake this process.
         self.stop_waiting: Callable[[], None] = lambda: None
         self._end = threading.Event()
         self._reclaim_from = 0.0
@@ -77,21 +78,21 @@ class Lease:
         self._thread = threading.Thread(target=self._serve, name="lease", daemon=True)
 
     def start(self) -> None:
-        """Take the lease, then keep it from a thread of its own."""
+        """Acquire the lease, then renew it from a thread."""
         self.round()
         self._thread.start()
 
     def leave(self) -> None:
-        """Give up the lease and return what is still held, blaming nobody. Afterwards nothing is ours any more."""
+        """Give up the lease and requeue all held messages without counting a death for any job."""
         self._end.set()
         try:
             self.stop_waiting()
             self._reclaim(self._keys.worker, "leaving")
-        except Exception as error:  # its peers will do it once the lease has ended
-            logger.warning("could not return messages: %s; others will take them over", type(error).__name__)
+        except Exception as error:  # other workers requeue the messages once the lease expires
+            logger.warning("could not requeue messages: %s; other workers will take them over", type(error).__name__)
 
     def abandon(self) -> None:
-        """Return what is held like the jobs of a dead worker, which this one is about to be."""
+        """Requeue all held messages as those of a dead worker, since this process is about to end as one."""
         self._end.set()
         self.stop_waiting()
         self._reclaim(self._keys.worker, "gone")
@@ -101,24 +102,24 @@ class Lease:
             self.round()
 
     def round(self) -> None:
-        """Renew the lease, and look after others where it is this worker's turn."""
-        complaint = self._complaint()
-        if complaint and self._was_stuck:
-            self._on_hopeless(complaint)
-        self._was_stuck = complaint is not None
+        """Renew the lease, and reclaim the messages of dead workers if it is this worker's turn."""
+        unhealthy_reason = self._unhealthy_reason()
+        if unhealthy_reason and self._was_stuck:
+            self._on_stuck(unhealthy_reason)
+        self._was_stuck = unhealthy_reason is not None
         try:
-            if complaint:  # said, but the lease ends all the same
-                self._client.eval(SAY, 1, self._keys.lease, self._state())
+            if unhealthy_reason:  # the lease's value shows the reason, but the lease still expires
+                self._client.eval(UPDATE_LEASE, 1, self._keys.lease, self._state())
             else:
                 self._renew()
                 self._return_orphans()
             if not self._end.is_set() and time.monotonic() >= self._reclaim_from:
                 self._look_after_others()
-        except Exception as error:  # the broker is away: every lease ends, and this thread must go on
+        except Exception as error:  # the broker is away, so all leases expire; this thread must keep running
             if not self._failing:
                 logger.warning("cannot renew the lease: %s", type(error).__name__)
             self._failing = True
-            self._on_away()
+            self._on_broker_away()
 
     def _renew(self) -> None:
         lease_ms = int(LEASE_S * 1000)
@@ -130,12 +131,12 @@ class Lease:
                 self._reclaim(name, "gone")
 
     def _state(self) -> str:
-        return f"{self._where}: {ailment}" if (ailment := self._ailment()) else self._where
+        return f"{self._where}: {warning}" if (warning := self._warning()) else self._where
 
     def _return_orphans(self) -> None:
-        """Return what is recorded as ours, and is not in our hands for a whole round.
+        """Requeue messages that Redis records as ours but this process has not had in hand for a whole round.
 
-        A connection broke: before the reply that brought the message, or after the job and before its acknowledgement.
+        The connection broke before the reply that delivered the message, or before its acknowledgement.
         """
         if (known := self.tags_in_hand()) is None:
             self._orphans = set()
@@ -144,15 +145,15 @@ class Lease:
         orphans = {tag for tag in tags - known if beginning_of(tag) not in known}
         for tag in orphans & self._orphans:
             give_back(self._client, self._keys, tag)
-            logger.info("a message whose delivery or acknowledgement got lost is back in its queue")
+            logger.info("requeued a message whose delivery or acknowledgement was lost")
         self._orphans = orphans
 
     def _look_after_others(self) -> None:
-        """One worker a round looks at the leases of all, and at the messages that were put aside.
+        """Check all leases and resume due postponed messages, if this worker is elected for the round.
 
-        What that costs grows with the workers, not their square.
+        Only one worker does so in a round, so the cost grows with the number of workers and not with its square.
         """
-        if not self._client.eval(ELECT, 1, self._keys.looker, self._keys.worker, int(ROUND_S * 800), "once"):
+        if not self._client.eval(ELECT, 1, self._keys.reclaim_turn, self._keys.worker, int(ROUND_S * 800), "once"):
             return
         names = (self._keys.postponed, *self._keys.put_back)
         while self._client.eval(RESUME, len(names), *names, time.time(), *put_back_arguments()):
@@ -173,7 +174,7 @@ class Lease:
         for name in self._client.smembers(self._keys.workers):
             try:
                 names.add(name.decode())
-            except UnicodeDecodeError:  # a stranger's: no worker has such a name
+            except UnicodeDecodeError:  # another program wrote it: no worker has such a name
                 self._client.srem(self._keys.workers, name)
         return sorted(names - {self._keys.worker})
 
@@ -186,6 +187,6 @@ class Lease:
             moved, left = self._client.eval(RECLAIM, len(names), *names, *options)
             returned += max(0, moved)
         if returned > 0 and how != "leaving":
-            logger.warning("a worker has died: %d jobs that it held are back in their queues", returned)
+            logger.warning("a worker has died: requeued the %d jobs that it held", returned)
         elif returned > 0:
-            logger.info("%d jobs are back in their queues", returned)
+            logger.info("requeued %d jobs", returned)

@@ -1,9 +1,9 @@
 """Pieces of Lua that several scripts share.
 
-Redis rolls nothing back: a script that fails half-way leaves what it wrote. So each script looks at types before it
-writes, or calls by ``pcall`` where a key of a wrong type must not keep a message from moving. And Redis at
-``maxmemory`` refuses a script's first write if that might need memory, but no later one: each script begins with a
-write that needs none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), so that workers can empty a Redis that is full.
+Redis rolls nothing back: a script that fails half-way leaves its writes. So each script checks types before it writes,
+or calls ``pcall`` where a key of a wrong type must not keep a message from moving. And Redis at ``maxmemory`` refuses
+a script's first write if that write might need memory, but no later one: each script begins with a write that needs
+none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), so that workers can empty a full Redis.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Final
 from producer.contract.strict_json import MAX_PARTS
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 
-#: Bytes up to which a message may hold half a surrogate pair: to replace it takes Redis 20 ms for each megabyte.
-MAX_MENDED_BYTES: Final = 1024 * 1024
-#: Of an id of `worker.jobs.messages.MAX_ID_CHARACTERS`.
+#: In larger messages lone surrogates are not replaced, since the replacement takes Redis 20 ms per megabyte.
+MAX_REPAIRED_BYTES: Final = 1024 * 1024
+#: An id of `worker.jobs.messages.MAX_ID_CHARACTERS`, 512, has at most four bytes of UTF-8 per character.
 MAX_ID_BYTES: Final = 2_048
 
-#: The id in a message's header and its life, or nil: strangers write to the queues, and while Redis reads a message it
-#: serves nothing else. So it reads none of more than `MAX_PARTS` commas and opening brackets, wherever they stand, nor
-#: one of more than `MAX_MESSAGE_BYTES`, unless a long string without escapes, such as a body in base64, makes it so
-#: large: what is in there is passed over. A worker runs no message whose id was not read here.
-#: Half a surrogate pair, which workers overlook where they read nothing, stops this reader, and the id of a job that
-#: ends workers must not be overlooked.
-#: ``indexed`` is an id as our clients choose them, the only ones whose whereabouts are kept: no id of another client
-#: can be asked about. ``field`` is how an id stands in a field or a mark that has other words beside it, as
-#: `worker.delivery.names.field_of` has it, or nil for what no worker takes for an id.
+#: ``job_id`` returns the id in a message's header and the message's life, or nil. Anyone may write to the queues, and
+#: Redis serves no other client while it parses a message. So it parses none with more than `MAX_PARTS` commas and
+#: opening brackets, counted anywhere, and none with more than `MAX_MESSAGE_BYTES`, not counting the content of long
+#: strings without escapes, such as a base64 body, which is cut out first. A worker runs no message whose id was not
+#: read here. Workers ignore a lone surrogate in members that they skip, but cjson fails on it; it is replaced, since a
+#: job that kills workers must not go uncounted.
+#: ``indexed`` returns the id, and the life if there is one, of a message with an id that our clients could choose; only
+#: these have their location recorded, since other clients cannot query it. ``field`` returns an id as it stands in a
+#: field or mark that has further words, like `worker.delivery.names.field_of`; nil if no worker accepts it as an id.
 JOB_ID: Final = (
     r"""
 local function to_read(raw)
@@ -59,7 +59,7 @@ end
 local function job_id(raw)
   if #raw > MAX_PARTS then raw = to_read(raw) end
   local readable, message = pcall(cjson.decode, raw)
-  if not readable and raw and #raw <= MAX_MENDED_BYTES then
+  if not readable and raw and #raw <= MAX_REPAIRED_BYTES then
     readable, message = pcall(cjson.decode, (string.gsub(raw, '\\u[dD][89a-fA-F]%x%x', '\\ufffd')))
   end
   if readable and type(message) == 'table' and type(message.headers) == 'table'
@@ -80,11 +80,12 @@ local function indexed(id, life)
 end
 """.replace("MAX_PARTS", str(MAX_PARTS))
     .replace("MAX_MESSAGE_BYTES", str(MAX_MESSAGE_BYTES))
-    .replace("MAX_MENDED_BYTES", str(MAX_MENDED_BYTES))
+    .replace("MAX_REPAIRED_BYTES", str(MAX_REPAIRED_BYTES))
     .replace("MAX_ID_BYTES", str(MAX_ID_BYTES))
 )
 
-#: The queue and the message in a record of the messages in flight; the id, and the life after it, in a delivery tag.
+#: ``parts`` splits an in-flight record into queue and message; ``id_in`` returns the id, and the life after it, from a
+#: delivery tag.
 PARTS: Final = """
 local function parts(record)
   local cut = string.find(record, '\\n', 1, true) or 0
@@ -95,9 +96,9 @@ local function id_in(tag)
 end
 """
 
-#: Note where a job's message is, or that it is nowhere any more; only over what is known to stand there. It is noted
-#: under the job's id, which is what is asked for as a rule, and under id and life: an id that was freed and sent again
-#: has two messages for a moment, and what becomes of the first must not hide the second.
+#: ``note`` records where a job's message is; ``drop`` deletes the record if it still has the expected value. Both use
+#: two fields: the job's id, which clients usually query, and id plus life: an id that was freed and sent again has two
+#: messages for a moment, and the first must not hide the second.
 WHEREABOUTS: Final = """
 local function fields(known)
   return {known, known and string.match(known, '^(%S+) ')}
@@ -112,9 +113,9 @@ local function drop(in_hand, known, where)
 end
 """
 
-#: Keeps a dead letter, once: the same poison that is found again is nothing new. The message of a malformed one is not
-#: kept: it is never replayed, and can be large; the record may say how large, where not all of it is held. ``apart``
-#: tells letters of one message apart.
+#: ``keep_letter`` stores a dead letter and does nothing if it is stored already. The message of a malformed letter is
+#: not stored, since it is never replayed and can be large; its record may give the size if the holder kept only the
+#: beginning. ``apart`` distinguishes several letters of one message.
 KEEP_LETTER: Final = """
 local function keep_letter(records, messages, json, most, apart, queue, raw)
   local letter = string.sub(redis.sha1hex(apart .. ' ' .. string.sub(raw, 1, MAX_MESSAGE_BYTES)), 1, 12)
@@ -133,17 +134,17 @@ local function keep_letter(records, messages, json, most, apart, queue, raw)
 end
 """.replace("MAX_MESSAGE_BYTES", str(MAX_MESSAGE_BYTES))
 
-#: Puts a message back to the front of its queue, and notes the number that it then has. ``first`` is the index of the
-#: first of nine keys: the three queues, their lists of what has rung, their counters, each in the same order. A
-#: record of an older worker may name the list of a priority: its message goes to the queue itself. Returns false for
-#: a record that names another list, which only a stranger can have written: nothing is pushed there. ``wrong_type`` is
-#: asked before the first write: a queue that is no list would end a script half-way.
+#: ``put_back`` requeues a message at the front of its queue, and records the number that it then has. ``first`` is the
+#: index of the first of nine keys: the three queues, their lists of rung messages, their counters, each in the same
+#: order. A record of an older worker may name the list of a priority: its message goes to the queue itself. Returns
+#: false, and pushes nothing, for a record that names another list, which only another program can have written.
+#: Scripts call ``wrong_type`` before their first write: a queue that is not a list would end a script half-way.
 PUT_BACK: Final = """
 local function wrong_type(first)
   for i = first, first + 2 do
     local kind = redis.call('TYPE', KEYS[i]).ok
     if kind ~= 'none' and kind ~= 'list' then
-      return redis.error_reply('WRONGTYPE the queue ' .. KEYS[i] .. ' is a ' .. kind .. ': nothing is put back')
+      return redis.error_reply('WRONGTYPE the queue ' .. KEYS[i] .. ' is a ' .. kind .. ': nothing is requeued')
     end
   end
 end

@@ -31,27 +31,28 @@ from producer.contract import (
     workers_key,
 )
 
-#: Linux: which boot of which kernel, and which process namespace a process id counts in.
+#: On Linux these identify the boot of the kernel, and the namespace in which a process id is unique.
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
 
-#: Set on each delivered message: how many workers died with it in hand, and with it alone in hand.
+#: The transport sets these headers on each delivered message: how many workers died with it in hand, and how many of
+#: them while it ran alone.
 DEATHS_HEADER: Final = "nameshot_deaths"
 DEATHS_ALONE_HEADER: Final = "nameshot_deaths_alone"
-#: Likewise: which submission of its id a message is, by the delivery tag that its sender gave it; "" where it has none.
+#: This header tells submissions of one id apart, by the delivery tag that the sender chose; "" if there is none.
 LIFE_HEADER: Final = "nameshot_life"
-#: Likewise: when it was taken, by `worker.delivery.clock`.
+#: This header holds the time at which the message was taken, by `worker.delivery.clock`.
 TAKEN_HEADER: Final = "nameshot_taken"
-#: Likewise: what is wrong with the message itself, in a few words without its content.
+#: This header describes a malformed message's fault, in a few words without its content.
 FAULT_HEADER: Final = "nameshot_fault"
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryKeys:
-    """Keys in the broker's database, all under the queue prefix.
+    """Names of the keys in the broker's database, all under the queue prefix.
 
     Attributes:
-        worker: the name of the process they belong to.
+        worker: the name of the worker process whose keys these are.
     """
 
     prefix: str
@@ -59,27 +60,27 @@ class DeliveryKeys:
 
     @property
     def workers(self) -> str:
-        """Set of the names of all workers that may hold messages."""
+        """The set of the names of all workers that may hold messages."""
         return workers_key(self.prefix)
 
     @property
     def suspects(self) -> str:
-        """Hash of how often each job was in the hands of a worker that died."""
+        """The hash of how many workers died with each job in hand."""
         return suspects_key(self.prefix)
 
     @property
     def lease(self) -> str:
-        """Exists while the worker lives."""
+        """The worker's lease, which exists while the worker lives."""
         return lease_key(self.prefix, self.worker)
 
     @property
     def in_flight(self) -> str:
-        """Hash of the messages that the worker holds."""
+        """The hash of the messages that the worker holds."""
         return in_flight_key(self.prefix, self.worker)
 
     @property
     def in_hand(self) -> str:
-        """Hash of where the message of each job is that was taken."""
+        """The hash of where the message of each taken job is."""
         return in_hand_key(self.prefix)
 
     @property
@@ -89,87 +90,87 @@ class DeliveryKeys:
 
     @property
     def counters(self) -> tuple[str, ...]:
-        """How many messages were taken of each queue."""
+        """The counters of how many messages were taken from each queue."""
         return tuple(map(taken_name, self.queues))
 
     @property
     def put_back(self) -> tuple[str, ...]:
-        """What each script touches that puts a held message back, from its second key on; see `worker.delivery.lua`."""
+        """The keys, from the second on, of each script that requeues held messages; see `worker.delivery.lua`."""
         rung = map(rung_name, self.queues)
         return (self.in_hand, self.dead_letters, self.dead_letter_messages, *self.queues, *rung, *self.counters)
 
     @property
     def alone(self) -> str:
-        """The id of the job that the worker runs with nothing beside it; for one image of many, its number too."""
+        """The id of the job that the worker runs alone; for one image of a bulk job, its index too."""
         return alone_key(self.prefix, self.worker)
 
     @property
     def dead_letters(self) -> str:
-        """List of the records of what was given up, newest first."""
+        """The list of the records of dead letters, newest first."""
         return dead_letters_key(self.prefix)
 
     @property
     def dead_letter_messages(self) -> str:
-        """Hash of the messages behind those records."""
+        """The hash of the messages that belong to those records."""
         return dead_letter_messages_key(self.prefix)
 
     @property
     def postponed(self) -> str:
-        """Sorted set of the messages that may not run yet, by when they may."""
+        """The sorted set of messages that must not run yet, scored by the time from which they may."""
         return postponed_key(self.prefix)
 
     @property
     def mixed(self) -> str:
-        """Exists for a day after a worker of a version was seen that counts nothing."""
+        """A key that exists for a day after a worker of a version that keeps no counters was seen."""
         return mixed_key(self.prefix)
 
     @property
     def forget(self) -> str:
-        """List of the jobs of which nothing is to be left."""
+        """The list of forgotten jobs, whose messages and dead letters are to be removed."""
         return forget_key(self.prefix)
 
     @property
     def upkeep(self) -> str:
-        """Names the worker that keeps the database in order."""
+        """The name of the worker that is elected to maintain the database."""
         return upkeep_key(self.prefix)
 
     @property
-    def looker(self) -> str:
-        """Exists while somebody has just looked after the dead."""
+    def reclaim_turn(self) -> str:
+        """The name of the worker that has just reclaimed dead workers' messages; it expires before the next round."""
         return looker_key(self.prefix)
 
     def of(self, worker: str) -> DeliveryKeys:
-        """The same keys of another worker."""
+        """Return the keys of another worker under the same prefix."""
         return DeliveryKeys(self.prefix, worker)
 
 
 def new_worker_name() -> str:
-    """A name for this process, never used before: ``<place>/<process id>/n<random>``."""
+    """Return a unique name for this process: ``<place>/<process id>/n<random>``."""
     return f"{_place()}/{os.getpid()}/{COUNTING}{secrets.token_hex(6)}"
 
 
 def new_tag() -> str:
-    """The beginning of a delivery tag, never used before; of one worker's tags the oldest sorts first."""
+    """Return the beginning of a unique delivery tag; the tags of one worker sort by age, oldest first."""
     return f"{time.time_ns():016x}{secrets.token_hex(8)}"
 
 
 def beginning_of(tag: str) -> str:
-    """What the taker chose of a delivery tag; the id follows where it is known."""
+    """Return the part of a delivery tag that the worker chose; the job's id may follow it."""
     return tag.partition(" ")[0]
 
 
 def field_of(job_id: str) -> str:
-    """A job's id as it stands in fields and marks that have further words, as `worker.delivery.lua` has it too.
+    """Return a job's id in the form used in fields and marks that have further words, as in `worker.delivery.lua`.
 
-    Another client's id may be ``alone x`` or ``x 7``, but none holds a line feed.
+    Spaces become line feeds, which no id contains: another client's id may be ``alone x`` or ``x 7``.
     """
     return job_id.replace(" ", "\n")
 
 
 def is_known_dead(worker: str) -> bool:
-    """Whether the process of that name was on this machine, in this container, and is no more.
+    """Return whether the worker of that name ran in this container, or on this machine, and has ended.
 
-    False also means: cannot be told from here.
+    False may also mean that this process cannot tell.
     """
     place, _, rest = worker.rpartition("/")[0].rpartition("/")
     if place != _place() or not place.startswith("linux-") or not rest.isdecimal():
@@ -184,7 +185,7 @@ def is_known_dead(worker: str) -> bool:
 
 
 def _is_zombie(process_id: int) -> bool:
-    """Killed, and its parent has not asked for its status yet."""
+    """Return whether the process has ended and its parent has not yet waited for it."""
     try:
         status = Path(f"/proc/{process_id}/stat").read_text()
     except OSError:
@@ -193,7 +194,7 @@ def _is_zombie(process_id: int) -> bool:
 
 
 def _place() -> str:
-    """Where a process id means one process: on Linux the boot and the namespace, elsewhere only a host's name."""
+    """Return a name of the scope in which a process id is unique: on Linux boot and namespace, else the host name."""
     try:
         namespace = str(_NAMESPACE.readlink()).strip("pid:[]")
         return f"linux-{_BOOT.read_text().strip()}-{namespace}"

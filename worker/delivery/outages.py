@@ -1,4 +1,4 @@
-"""A Redis that cannot serve just now, told apart from a key that never will; and how a thread waits for the former."""
+"""Tells a temporary outage of Redis from a lasting error of one key, and lets a thread wait for its end."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: A thread tries again after about so long, and then ever later. The last pause is short, since a worker takes jobs
-#: again only once all its threads have stored what they have; a Redis that is back bears some hundred tries a second.
+#: A thread retries after about the first pause, and doubles it up to the longest. The longest is short, since a worker
+#: takes jobs again only once all its threads have stored their answers; Redis bears some hundred retries a second.
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 2.0
-#: One line for all threads of a worker.
-SAY_EVERY_S: Final = 30.0
+#: All threads of a worker together log an outage at most once in this time.
+LOG_EVERY_S: Final = 30.0
 
-#: These say that the server cannot serve, or not us, whichever key it is asked about. A permission belongs here: a role
-#: names keys by patterns, so that it is missing for all jobs or for none, and an operator can grant it.
+#: With these errors the server refuses all keys, or all of ours. A missing permission belongs here: roles name keys by
+#: patterns, so that all jobs lack it or none does, and an operator can grant it.
 _WHOLE_SERVER: Final = (
     redis.ConnectionError,  # LOADING and a refused password are among these
     redis.TimeoutError,
@@ -38,8 +38,8 @@ _WHOLE_SERVER: Final = (
     TryAgainError,
     InvalidResponse,
 )
-#: The same as the server writes it. redis-py has no class for some; and Redis before 7 puts what a script ran into
-#: behind ``ERR Error running script``.
+#: These are the same errors as the server writes them. redis-py has no class for some of them, and Redis before 7 puts
+#: an error within a script behind ``ERR Error running script``.
 _WHOLE_SERVER_TEXT: Final = re.compile(
     r"(?:^|[ -])(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOAUTH|NOPERM|NOREPLICAS|NOSCRIPT|OOM|READONLY) "
     r"|user executing the script can't|unknown command|unknown Redis command"
@@ -47,22 +47,22 @@ _WHOLE_SERVER_TEXT: Final = re.compile(
 
 
 def name_of(error: redis.RedisError) -> str:
-    """The kind of an error in a word, as the server or redis-py names it; never a key, a host or a stranger's text."""
+    """Return the kind of an error as the server or redis-py names it; never a key, a host or untrusted text."""
     code = str(error).split(" ", 1)[0]
     return code if type(error) is redis.ResponseError and code.isupper() else type(error).__name__
 
 
 def is_outage(error: redis.RedisError) -> bool:
-    """Whether the same command may succeed later; False where it fails because of what a key or a message holds."""
+    """Return whether the same command may succeed later; False if it fails because of a key's or message's content."""
     return isinstance(error, _WHOLE_SERVER) or _WHOLE_SERVER_TEXT.search(str(error)) is not None
 
 
 class Outage:
-    """Whether one server is away: it is for as long as a thread waits for it here. Thread-safe.
+    """Tracks whether one server is away, which holds as long as a thread waits for it in `outlast`. Thread-safe.
 
     Args:
-        server: what people call it, as in ``the result backend``.
-        refusal: what it does then, as in ``does not take answers``.
+        server: the server's name in messages, such as ``the result backend``.
+        refusal: the predicate in messages about an outage, such as ``does not take answers``.
     """
 
     def __init__(self, server: str, refusal: str) -> None:
@@ -70,22 +70,22 @@ class Outage:
         self._lock = threading.Lock()
         self._waiting = 0
         self._since_s = 0.0
-        self._said_at_s = 0.0
+        self._logged_at_s = 0.0
         self._reason = ""
 
     @property
-    def ailment(self) -> str | None:
-        """What keeps this worker from its work; None while the server is there."""
+    def description(self) -> str | None:
+        """The current outage in one clause; None while the server is available."""
         with self._lock:
             if not self._waiting:
                 return None
             return f"{self._server} {self._refusal} ({self._reason}), for {self._duration_s:.0f} s"
 
     def outlast(self, work: Callable[[], T]) -> T:
-        """Do work that asks the server, again and again for as long as an outage lasts.
+        """Return what `work` returns, calling it again for as long as the server is away.
 
         Raises:
-            RedisError: one that is no outage.
+            RedisError: an error that is not an outage.
         """
         pause_s, waits = FIRST_PAUSE_S, False
         with ExitStack() as stack:
@@ -99,7 +99,7 @@ class Outage:
                         stack.enter_context(self._wait())
                         waits = True
                     self._note(error)
-                # Threads that failed at the same moment come back one after another.
+                # Jitter spreads the retries of threads that failed at the same moment.
                 time.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -107,7 +107,7 @@ class Outage:
     def _wait(self) -> Iterator[None]:
         with self._lock:
             if not self._waiting:
-                self._since_s, self._said_at_s = time.monotonic(), float("-inf")
+                self._since_s, self._logged_at_s = time.monotonic(), float("-inf")
             self._waiting += 1
         try:
             yield
@@ -121,10 +121,10 @@ class Outage:
         with self._lock:
             self._reason = name_of(error)
             now_s = time.monotonic()
-            if now_s - self._said_at_s > SAY_EVERY_S:
-                self._said_at_s = now_s
+            if now_s - self._logged_at_s > LOG_EVERY_S:
+                self._logged_at_s = now_s
                 reason = (str(error).splitlines() or [self._reason])[0]
-                logger.warning("%s %s (%s): trying again", self._server, self._refusal, reason)
+                logger.warning("%s %s (%s): retrying", self._server, self._refusal, reason)
 
     @property
     def _duration_s(self) -> float:

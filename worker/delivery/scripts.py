@@ -1,10 +1,10 @@
-"""The scripts that move messages. Each is atomic: a message is at any moment in a queue or in one worker's hands.
+"""The scripts that move messages. Each is atomic: at any moment a message is in a queue or held by one worker.
 
-A hash of messages in flight maps a delivery tag to the queue's name, a line feed, and the message as it stood in the
-queue, byte by byte. A tag is made anew for each delivery, so that a worker that lost a message to another one can
-neither acknowledge nor return it any more; after a space it has the job's id. The same scripts keep two things by which
-a client can tell whether a job still exists (`producer.contract`): how many messages were taken from each queue, and
-where the message of each job is that was taken.
+A hash of in-flight messages maps a delivery tag to the queue's name, a line feed, and the bytes of the message as they
+were in the queue. Each delivery gets a new tag, so that a worker that lost a message to another one can no longer
+acknowledge or requeue it; after a space the tag has the job's id. The same scripts maintain two records by which a
+client can tell whether a job still exists (`producer.contract`): how many messages were taken from each queue, and
+where the message of each taken job is.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Final
 
 from worker.delivery.lua import JOB_ID, KEEP_LETTER, PARTS, PUT_BACK, WHEREABOUTS
 
-#: Takes the first waiting message, for a worker whose lease stands: what others may reclaim is not added to.
-#: KEYS: the queues in the order to look at; in the same order the lists of what has rung (`worker.delivery.doorbell`),
-#: which is older than what waits, and the counters; then the taker's lease, its messages in flight, the suspects, where
-#: jobs are, the set of workers. ARGV: the beginning of the delivery tag; the bytes above which a message is taken and
-#: not sent; how many queues; the taker's name.
-#: Of a message of more than four times these bytes only the beginning is held: no worker reads it, and to move it costs
+#: Takes the first waiting message for a worker that has a lease; without one, other workers may be reclaiming its hash.
+#: KEYS: the queues in the order to try them; in the same order their lists of rung messages
+#: (`worker.delivery.doorbell`), which are older than the waiting ones, and their counters; then the worker's lease, its
+#: in-flight hash, the suspects, the locations of jobs, the set of workers. ARGV: the beginning of the delivery tag; the
+#: bytes above which a message is taken but not sent; the number of queues; the worker's name.
+#: Of a message of more than four times these bytes only the beginning is held: no worker reads it, and moving it costs
 #: Redis time.
-#: A message is not counted again that a worker of an older version has put back: it lets stand that a dead one has it.
-#: Returns {queue, message, deaths, deaths alone, bytes, delivery tag, the id's field or ''}; nil when no message waits;
+#: A message that a worker of an older version requeued is not counted again. Such a worker leaves the location as it
+#: was, so the recorded holder is a worker that is no longer listed.
+#: Returns {queue, message, deaths, deaths alone, bytes, delivery tag, the id's field or ''}; nil if no message waits;
 #: 0 without a lease.
 TAKE: Final = (
     JOB_ID
@@ -53,7 +54,7 @@ for i = 1, queues do
     local held = #raw <= 4 * tonumber(ARGV[2]) and raw or string.sub(raw, 1, ARGV[2] + 1)
     local noted = redis.pcall('HSET', in_flight, tag, KEYS[i] .. '\\n' .. held)
     if type(noted) == 'table' and noted.err then
-      redis.call('RPUSH', list, raw)  -- what may not be recorded is not taken
+      redis.call('RPUSH', list, raw)  -- a message that cannot be recorded must not be taken
       return redis.error_reply(noted.err)
     end
     local holder = known and redis.pcall('HGET', in_hand, known)
@@ -69,8 +70,8 @@ end
 """
 )
 
-#: Forgets a message for good. KEYS: the holder's messages in flight, where jobs are. ARGV: delivery tag, the holder.
-#: Returns 1, or 0 when it is not held any more.
+#: Deletes a held message. KEYS: the holder's in-flight hash, the locations of jobs. ARGV: the delivery tag, the holder.
+#: Returns 1, or 0 if the message is no longer held.
 ACKNOWLEDGE: Final = (
     PARTS
     + WHEREABOUTS
@@ -81,16 +82,16 @@ return held
 """
 )
 
-#: Returns what rang last to its queue, which wakes another worker; older messages that rang stay before it.
-#: KEYS: the list of what has rung, the queue.
+#: Moves the message that rang last back to its queue, which wakes another worker; messages that rang before it stay
+#: ahead of it. KEYS: the list of rung messages, the queue.
 HAND_ON: Final = """
 local raw = redis.call('LPOP', KEYS[1])
 if raw then redis.call('RPUSH', KEYS[2], raw) end
 """
 
-#: Returns one message to its queue, to be taken next. KEYS: the holder's messages in flight, where jobs are, the
-#: records of dead letters, their messages, the nine of `PUT_BACK`. ARGV: delivery tag; the record and the most records,
-#: should the message have to become a dead letter. Returns 1, or 0 when it is not held any more.
+#: Requeues one message at the front of its queue. KEYS: the holder's in-flight hash, the locations of jobs, the records
+#: of dead letters, their messages, the nine keys of `PUT_BACK`. ARGV: the delivery tag; the record and the maximum of
+#: records, in case the message becomes a dead letter. Returns 1, or 0 if the message is no longer held.
 GIVE_BACK: Final = (
     PARTS
     + WHEREABOUTS
@@ -110,8 +111,9 @@ return 1
 """
 )
 
-#: Puts one message aside until its time. KEYS: the holder's messages in flight, where jobs are, the messages put aside.
-#: ARGV: delivery tag, seconds since the epoch. The tag keeps messages apart that are the same byte by byte.
+#: Postpones one message. KEYS: the holder's in-flight hash, the locations of jobs, the postponed messages. ARGV: the
+#: delivery tag, seconds since the epoch. The tag keeps messages with equal bytes distinct. Returns 1, or 0 if the
+#: message is no longer held.
 POSTPONE: Final = (
     PARTS
     + WHEREABOUTS
@@ -125,9 +127,9 @@ return 1
 """
 )
 
-#: Returns messages whose time has come, to be taken next. KEYS: the messages put aside, and from the second on as those
-#: of `GIVE_BACK`. ARGV: seconds since the epoch; the record and the most records.
-#: A hundred at once, or as many as have 8 MiB, so that Redis serves the others too. Returns how many.
+#: Requeues postponed messages that are due, at the front of their queues. KEYS: the postponed messages, then as
+#: `GIVE_BACK` from the second key on. ARGV: seconds since the epoch; the record and the maximum of records.
+#: One call moves a hundred messages, or about 8 MiB, so that Redis also serves other clients. Returns the number moved.
 RESUME: Final = (
     PARTS
     + WHEREABOUTS
@@ -154,16 +156,17 @@ return #due
 """
 )
 
-#: Returns what a worker holds, to be taken next, a part at a time, what it took first to be taken first; the last part
-#: forgets the worker.
-#: KEYS: its messages in flight, and up to the 13th as those of `GIVE_BACK`; then its lease, the set of workers, what it
-#: ran alone, the suspects. ARGV: its name; 'dead' when its lease has ended, 'gone' when the caller knows that its
-#: process is no more, 'leaving' when it returns them itself; how many seconds a suspicion lasts; the record and the
-#: most records; the most messages and bytes of a part, which has one message more than these bytes.
-#: A worker that died may have been killed by what it held: by what it ran alone, if it did, otherwise by any of them.
-#: One that was told to end says ' draining' in that place, which is no job's id: no job is to blame for its end.
-#: Between two parts the worker may turn out to live, and keeps the rest, or the caller may die, and another goes on.
-#: Returns how many messages went back, and how many are left; -1 and 0 when the worker lives.
+#: Requeues a worker's messages in chunks, at the front of their queues with the oldest first; the last one removes the
+#: worker.
+#: KEYS: its in-flight hash, and up to the 13th as `GIVE_BACK`; then its lease, the set of workers, its mark of what ran
+#: alone, the suspects. ARGV: its name; 'dead' if its lease has expired, 'gone' if the caller knows that its process has
+#: ended, 'leaving' if it requeues its own messages; how many seconds suspects are remembered; the record and the most
+#: records; the most messages and bytes of a chunk, which may exceed these bytes by its last message.
+#: A dead worker may have been killed by a message that it held: by the one that ran alone, if any, otherwise by any of
+#: them. A worker that shuts down has ' draining' as its mark, which matches no job, so its death counts against none.
+#: Between two chunks the worker may turn out to live and then keeps the rest; or the caller may die, and another
+#: worker continues.
+#: Returns how many messages were requeued and how many are left; -1 and 0 if the worker lives.
 RECLAIM: Final = (
     JOB_ID
     + PARTS
@@ -214,10 +217,10 @@ return {#tags - left, left}
 """
 )
 
-#: Keeps a message that is held as a dead letter. KEYS: the holder's messages in flight, where jobs are, the records,
-#: their messages. ARGV: delivery tag; the record as JSON; most records; what tells letters of one message apart;
-#: 'forget' when the message is not acknowledged afterwards; the holder.
-#: Returns 1, or 0 when the message is not held any more or lies there already.
+#: Stores a held message as a dead letter. KEYS: the holder's in-flight hash, the locations of jobs, the records, their
+#: messages. ARGV: the delivery tag; the record as JSON; the maximum of records; a string that distinguishes letters of
+#: one message; 'forget' if the caller does not acknowledge the message afterwards; the holder.
+#: Returns 1, or 0 if the message is no longer held or is stored already.
 BURY: Final = (
     PARTS
     + WHEREABOUTS

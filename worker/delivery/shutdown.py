@@ -1,9 +1,9 @@
-"""How a worker ends.
+"""Shuts a worker down: drains it, requeues what is left, and ends the process.
 
-SIGTERM, SIGINT, SIGHUP or Celery's ``control shutdown`` (`worker.jobs.remote_control`): no more jobs are taken, and
-those that run have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. A second one later on, or SIGQUIT: everything goes
-back to the queues, at once. SIGHUP stays ignored under nohup. A supervisor's SIGKILL afterwards loses nothing either;
-the jobs then wait for the lease to end, and none is to blame, for the worker says first that it is leaving.
+On SIGTERM, SIGINT, SIGHUP or Celery's ``control shutdown`` (`worker.jobs.remote_control`) the worker takes no more
+jobs, and running jobs have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. On a later second signal, or on SIGQUIT, it
+requeues all messages at once. Under nohup SIGHUP stays ignored. A supervisor's SIGKILL afterwards loses no job either:
+the jobs wait for the lease to expire, and none counts as the cause, since the worker first marks its shutdown in Redis.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 class Shutdown:
-    """Ends the process in time.
+    """Ends the process within the drain timeout.
 
     Args:
         drain_timeout_s: seconds for running jobs to finish.
-        marks: says that the worker is leaving.
-        leave: returns what is still held; called once, right before the process ends.
+        marks: records that the worker is shutting down.
+        leave: requeues all messages that are still held; called once, right before the process ends.
     """
 
     def __init__(self, *, drain_timeout_s: float, marks: Marks, leave: Callable[[], None]) -> None:
@@ -37,14 +37,14 @@ class Shutdown:
         self._leave = leave
         self._leaving_since_s: float | None = None
         self._drained = threading.Event()
-        # Before Celery puts a handler there, which restarts the program.
+        # Read now, before Celery installs its own handler, which restarts the program.
         self._hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
     def install(self, stop_taking: Callable[[int], None]) -> None:
-        """Put our handlers in the place of Celery's. From the main thread, once Celery has its own there.
+        """Replace Celery's signal handlers. Call this from the main thread, after Celery has installed its own.
 
         Args:
-            stop_taking: takes the signal's number, and has the worker end once what runs has finished.
+            stop_taking: called with the signal's number; has the worker end once running jobs have finished.
         """
         drain = self._drain_first(stop_taking)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,18 +53,18 @@ class Shutdown:
         signal.signal(signal.SIGQUIT, lambda *_: self._in_a_thread(0.0))
 
     def drained(self) -> None:
-        """All jobs have finished: the process may end as it likes."""
+        """Record that all jobs have finished, so that the process may end normally."""
         self._drained.set()
         self._marks.close()
 
     def leave_now(self) -> None:
-        """End the process; what it holds goes back to the queues, and blames nobody."""
+        """End the process at once and requeue its messages without counting a death for any job."""
         if self._leaving_since_s is None:
             self._leaving_since_s = time.monotonic()
             self._in_a_thread(0.0)
 
     def fail(self) -> None:
-        """End after an error that nothing here mends: what runs has the usual time to finish, and the status is 70."""
+        """End with status 70 after an unrecoverable error; running jobs have the drain timeout to finish."""
         if self._leaving_since_s is None:
             self._leaving_since_s = time.monotonic()
             self._in_a_thread(self._drain_timeout_s, os.EX_SOFTWARE)
@@ -83,17 +83,17 @@ class Shutdown:
         return handle
 
     def _in_a_thread(self, delay_s: float, status: int = os.EX_OK) -> None:
-        # A handler interrupts the main thread wherever it is, with whatever locks it holds.
-        threading.Thread(target=self._depart, args=(delay_s, status), name="departure", daemon=True).start()
+        # A signal handler interrupts the main thread at any point, and that thread may hold any lock.
+        threading.Thread(target=self._end_process, args=(delay_s, status), name="shutdown", daemon=True).start()
 
-    def _depart(self, delay_s: float, status: int) -> None:
+    def _end_process(self, delay_s: float, status: int) -> None:
         ends_s = time.monotonic() + delay_s
         if delay_s:
             logger.info("Warm shutdown: no more jobs are taken, and those that run have %g s to finish", delay_s)
         self._marks.drain()
         if delay_s and self._drained.wait(max(0.0, ends_s - time.monotonic())):
             return
-        logger.warning("leaving: what still runs goes back to the queues")
+        logger.warning("shutting down: jobs that still run are requeued")
         self._marks.close()
         self._leave()
         logging.shutdown()

@@ -1,9 +1,9 @@
-"""Jobs that were in the hands of workers that died: they run beside others, or alone, or are found to be poison.
+"""Decides how a job runs that dead workers had in hand: next to others, alone, or not at all, as poison.
 
-The scripts count the deaths; see `worker.delivery.scripts.RECLAIM`. One death says little: most machines that vanish do
-so for reasons of their own. So a job is a suspect from the second on, and then each of its stages that can end a
-process runs alone, see `worker.engine.stages`. It is poison when ``max_attempts`` workers died with it in hand, one of
-them while nothing but it ran; the image of a bulk job likewise, by itself.
+The scripts count the deaths; see `worker.delivery.scripts.RECLAIM`. One death proves little: most machines that vanish
+do so for other reasons. So a job is a suspect from its second death on, and then each of its stages that can end a
+process runs alone, see `worker.engine.stages`. It is poison once ``max_attempts`` workers died with it in hand, at
+least one of them while it ran alone. The same holds for each image of a bulk job.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from worker.delivery.names import DeliveryKeys, field_of
 
 logger = logging.getLogger(__name__)
 
-#: Deaths from which on a job runs alone. The first may have been the machine's end; two in a row are rarely chance.
+#: A job runs alone from this many deaths on. One death may be due to the machine; two in a row are rarely chance.
 SUSPECT_FROM: Final = 2
 
 
@@ -32,40 +32,41 @@ class Deaths:
     """How many workers died with a job in hand.
 
     Attributes:
-        alone: how many of them ran nothing else that could end a process.
+        count: all of them.
+        alone: those that ran nothing else that could end a process.
     """
 
     count: int = 0
     alone: int = 0
 
 
-#: Told of what is not run again: how many workers died, and the number of the image where it is one of many.
+#: Called for a job or image that does not run again, with the number of deaths and the image's index in a bulk job.
 OnPoisoned = Callable[[int, int | None], None]
 
 
 class Suspects:
-    """Decides how a job runs, after what happened to it before.
+    """Decides how a job runs from the deaths that count against it.
 
     Args:
-        client: a redis client on the broker's database.
-        keys: names, this worker's among them.
-        max_attempts: unclean deaths that one job may be to blame for.
+        client: a Redis client for the broker's database.
+        keys: the key names, including this worker's.
+        max_attempts: worker crashes that one job may cause before it is poison.
     """
 
     def __init__(self, client: Any, keys: DeliveryKeys, *, max_attempts: int) -> None:
         self._client = client
         self._keys = keys
         self._max_attempts = max_attempts
-        #: Of each suspected bulk job, by its field: how many images it has.
+        #: The number of images of each suspected bulk job, by the job's field.
         self._images: dict[str, int] = {}
 
     def examine(self, job_id: str, queue: Queue, deaths: Deaths, on_poisoned: OnPoisoned) -> Suspect | None:
-        """What a job is worked on as: None for one that runs beside others.
+        """Return the suspect as which a job runs alone; None if it runs next to others.
 
-        Its deaths stay counted until `acquit` is called, once its answer stands.
+        Its deaths stay counted until `acquit` is called, once its answer is stored.
 
         Raises:
-            JobFailed: ``poisoned``; it is not run again.
+            JobFailed: ``poisoned``; the job does not run again.
         """
         if deaths.alone and deaths.count >= self._max_attempts:
             on_poisoned(deaths.count, None)
@@ -78,10 +79,10 @@ class Suspects:
     def images(
         self, suspect: Suspect, deaths: Deaths, count: int, on_poisoned: OnPoisoned
     ) -> Sequence[Suspect | JobFailed]:
-        """What each image of a suspected bulk job is worked on as; the failure of one that is not.
+        """Return, for each image of a suspected bulk job, the suspect as which it runs, or its failure if poisoned.
 
-        An image is to blame for what ended workers while it ran alone, and maybe for the deaths before that blamed no
-        image.
+        The deaths while an image ran alone count against that image; the deaths that no image caused alone count
+        against each image that has deaths of its own.
         """
         job = suspect.mark
         self._images[job] = count
@@ -97,7 +98,7 @@ class Suspects:
         return [found(number, own) for number, own in enumerate(alone)]
 
     def acquit(self, job_id: str) -> None:
-        """Lift the suspicion of a job whose answer stands, and of its images."""
+        """Delete the counts of a job whose answer is stored, and of its images."""
         job = field_of(job_id)
         images = range(self._images.pop(job, 0))
         fields = [job, f"alone {job}", *(_alone(job, number) for number in images)]
@@ -105,15 +106,15 @@ class Suspects:
             self._client.hdel(self._keys.suspects, *fields)
 
     def _deaths_alone(self, job: str, count: int) -> list[int]:
-        """Of each image: how many workers died while nothing but it ran."""
+        """Return how many workers died while each image ran alone."""
         found: list[bytes | None] = []
-        with _unless_away("look up the past of images"):
+        with _unless_away("look up the deaths of images"):
             found = self._client.hmget(self._keys.suspects, [_alone(job, number) for number in range(count)])
         return [int(deaths or 0) for deaths in found] or [0] * count
 
 
 def poisoned(deaths: int) -> JobFailed:
-    """The failure of what killed ``deaths`` workers."""
+    """Return the failure of a job or image that killed ``deaths`` workers."""
     return JobFailed("poisoned", f"{deaths} workers died while they worked on it; it is not tried again.")
 
 
@@ -123,7 +124,7 @@ def _alone(job: str, number: int) -> str:
 
 @contextmanager
 def _unless_away(what: str) -> Iterator[None]:
-    """Without Redis the job goes on: its suspicion then lasts a little longer."""
+    """Log an error of Redis and let the job go on; its counts then last a little longer."""
     try:
         yield
     except redis.RedisError as error:

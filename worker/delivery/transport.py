@@ -1,8 +1,8 @@
-"""kombu's Redis transport, in which taking a message and recording who holds it are one step.
+"""kombu's Redis transport, in which one step takes a message and records its holder.
 
-kombu pops a message with BRPOP and records it as unacknowledged afterwards: a process killed in between loses it.
-Here one script does both (`worker.delivery.scripts`), for messages of every producer. What else kombu does stays:
-the event loop, reconnecting, remote control.
+kombu pops a message with BRPOP and then records it as unacknowledged: a process killed in between loses it. Here one
+script does both (`worker.delivery.scripts`), for messages of every producer. The rest of kombu stays: the event loop,
+reconnecting, remote control.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ from worker.delivery.scripts import BURY, POSTPONE, TAKE
 
 logger = logging.getLogger(__name__)
 
-#: An idle consumer looks this often by itself, should its doorbell be out of order.
+#: An idle consumer polls at this interval, in case its doorbell fails.
 LOOK_EVERY_S: Final = 1.0
-#: What `TAKE` answers a worker that leaves, or that Redis was away from for too long.
+#: `TAKE` returns this to a worker that is shutting down, or whose lease expired while Redis was away.
 NO_LEASE: Final = 0
 
 
 class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
-    """Acknowledges and returns messages by their delivery tag; what is not ours any more stays as it is."""
+    """Acknowledges and requeues messages by their delivery tag; messages that others hold by now stay as they are."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note a message that `TAKE` has recorded already."""
+        """Note a message that `TAKE` has already recorded in Redis."""
         VirtualQoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Forget a message for good."""
+        """Delete a held message."""
         try:
             acknowledge(self.channel.holding, self.channel.keys, delivery_tag)
-        finally:  # what is still recorded, and not in hand, goes back: see `Lease`
+        finally:  # if Redis still records it, `Lease` requeues it as an orphan
             VirtualQoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Forget it, or put it back to the front of its queue, where its number is known (`worker.delivery.lua`)."""
+        """Delete a held message, or requeue it at the front of its queue."""
         if requeue:
             try:
                 give_back(self.channel.holding, self.channel.keys, delivery_tag)
@@ -66,32 +66,32 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
             self.ack(delivery_tag)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's signature
-        """Nothing: a channel also closes when its connection breaks, and then what is in hand goes on.
+        """Requeue nothing: a channel also closes when its connection breaks, and jobs in hand then go on.
 
-        The process returns what it holds when it leaves; see `worker.delivery.lease`.
+        The process requeues its messages when it shuts down; see `worker.delivery.lease`.
         """
-        # Or the registry of finalizers keeps this, and with it the channel of each connection that was.
+        # Otherwise the registry of finalizers keeps this object, and the channel of each former connection, alive.
         self._on_collect.cancel()
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
-        """Nothing times out here: leases end, and `worker.delivery.lease` sees to that."""
+        """Restore nothing: there is no visibility timeout; `worker.delivery.lease` reclaims after an expired lease."""
 
 
 class AtomicChannel(Declaring):
-    """Takes messages by script."""
+    """Takes messages with the script `TAKE`."""
 
     QoS = AtomicQoS
-    #: From the transport options: the queue prefix, and the name of this worker process.
+    #: kombu sets these from the transport options: the queue prefix, and the name of this worker process.
     queue_prefix = ""
     worker_name = ""
-    #: The queues from which a message may be taken now; None: all. See `worker.jobs.consumer.ImageCredit`.
+    #: The queues from which a message may be taken now; None for all. See `worker.jobs.consumer.ImageCredit`.
     takes: frozenset[str] | None = None
-    #: The beginning of the delivery tag of what Redis may be handing out, until that is noted among what is in hand: a
-    #: large message is long under way, and is parsed before. Read by the lease's thread.
-    tag_asked_with: str | None = None
-    #: Why no message was taken when this was last tried: a permission that is missing, say. None where nothing kept it.
+    #: The beginning of the delivery tag of a message that Redis may be delivering, until that message is noted as in
+    #: hand: a large message takes long to arrive and to parse. The lease's thread reads it.
+    pending_tag: str | None = None
+    #: Why the last attempt to take a message failed, such as a missing permission; None if it did not.
     refusal: str | None = None
-    #: Where the broker is; what kombu reads from a URL is not used.
+    #: The broker's address; the channel ignores what kombu reads from a URL.
     endpoint: Endpoint
     from_transport_options = (
         *kombu_redis.Channel.from_transport_options,
@@ -105,11 +105,11 @@ class AtomicChannel(Declaring):
         self._doorbell: Doorbell | None = None
         super().__init__(*args, **kwargs)
         self.keys = DeliveryKeys(self.queue_prefix, self.worker_name)
-        # Jobs that outlive this channel acknowledge through it all the same: its connections are not the channel's.
+        # Jobs that outlive this channel still acknowledge through this client, whose connections are not the channel's.
         self.holding = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """For redis-py's connections; kombu derives the event loop's class of them from `connection_class`."""
+        """Return arguments for redis-py's connections; kombu derives its own class from `connection_class`."""
         self.connection_class = CLASSES[self.endpoint.medium]
         kombus = super()._connparams(asynchronous)
         of_the_url = {"host", "port", "username", "password", "db"}
@@ -118,7 +118,7 @@ class AtomicChannel(Declaring):
         )
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """Ask for a message, unless the queues were empty a moment ago and nobody rang since."""
+        """Send `TAKE`, unless the queues were empty a moment ago and the doorbell has not rung since."""
         if self.takes_replies:
             super()._brpop_start(timeout)
             return
@@ -133,18 +133,18 @@ class AtomicChannel(Declaring):
         names = (*queues, *rung, *counters, keys.lease, keys.in_flight, keys.suspects, keys.in_hand, keys.workers)
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
-        self.tag_asked_with = new_tag()
-        arguments = (self.tag_asked_with, MAX_MESSAGE_BYTES, len(queues), self.keys.worker)
+        self.pending_tag = new_tag()
+        arguments = (self.pending_tag, MAX_MESSAGE_BYTES, len(queues), self.keys.worker)
         self.client.connection.send_command("EVAL", TAKE, len(names), *names, *arguments)
 
     def _brpop_read(self, **options: Any) -> bool:
-        """Read the answer to `_brpop_start` and hand the message on."""
+        """Read the reply to `_brpop_start` and deliver the message."""
         if self.takes_replies:
             return bool(super()._brpop_read(**options))
         try:
             return self._read_taken(options)
-        finally:  # a message that came is noted by now, and what was cut off is to go back
-            self.tag_asked_with = None
+        finally:  # a message that arrived is noted by now, and one that was cut off must be requeued
+            self.pending_tag = None
 
     def _read_taken(self, options: dict[str, Any]) -> bool:
         try:
@@ -163,7 +163,7 @@ class AtomicChannel(Declaring):
         if not isinstance(taken, list):
             self._idle_since = monotonic()
             if taken != NO_LEASE:
-                self._wait_for_the_bell()
+                self._listen_to_doorbell()
             raise Empty
         self._idle_since = None
         self._hand_on(taken)
@@ -184,32 +184,32 @@ class AtomicChannel(Declaring):
         deaths, alone = int(taken[2]), int(taken[3])
         past = {DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone, TAKEN_HEADER: elapsed_s()}
         if (payload := read_envelope(raw, tag=tag, queue=queue, headers=past, known_as=taken[6])) is None:
-            logger.warning("took %d bytes from %s that are not a Celery message: a dead letter", size_bytes, queue)
+            logger.warning("took %d bytes from %s that are not a Celery message: dead letter", size_bytes, queue)
             self._bury(tag, size_bytes)
             return
         payload["properties"]["delivery_info"]["redelivered"] = deaths > 0
         self.connection._deliver(payload, queue)
 
     def postpone(self, delivery_tag: str, until_s: float) -> None:
-        """Put a message that is held aside until a time, seconds since the epoch; any worker then queues it again."""
+        """Postpone a held message until a time in seconds since the epoch; the elected worker then requeues it."""
         names = (self.keys.in_flight, self.keys.in_hand, self.keys.postponed)
         self.holding.eval(POSTPONE, len(names), *names, delivery_tag, until_s)
         self.qos.ack(delivery_tag)
 
     def _bury(self, tag: str, size_bytes: int) -> None:
-        """Keep what cannot be handed on; what cannot be kept either is dropped, or it would come again and again."""
+        """Store an undeliverable message as a dead letter, or drop it if that fails: it would come back forever."""
         burial = arguments(self.keys, tag, malformed_record(size_bytes=size_bytes), apart=tag, then="forget")
         try:
             self.holding.eval(BURY, *burial)
         except self.ResponseError as error:
-            logger.warning("could not keep it as a dead letter: %s", type(error).__name__)
+            logger.warning("could not store it as a dead letter: %s", type(error).__name__)
             acknowledge(self.holding, self.keys, tag)
 
     def _queues_in_order(self, first: str | None) -> list[str]:
-        """The queues that this worker takes from now, the one whose turn it is first.
+        """Return the queues that this worker takes from now, starting with the one whose turn it is.
 
         Args:
-            first: the queue whose message woke this worker, before all others: no other worker is on the way to it.
+            first: the queue whose message woke this worker; it precedes all others, since no other worker was woken.
         """
         names = [queue_name(self.queue_prefix, queue) for queue in self._order.next()]
         active = set(self.active_queues)
@@ -218,41 +218,41 @@ class AtomicChannel(Declaring):
         self._asked = frozenset(active)
         return sorted((name for name in names if name in active), key=lambda name: name != first)
 
-    def _wait_for_the_bell(self) -> None:
+    def _listen_to_doorbell(self) -> None:
         if self._doorbell is None:
             client = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
             self._doorbell = Doorbell(client, sorted(self.active_queues), self._wake)
         self._doorbell.listen(self._asked)
 
     def queues_changed(self) -> None:
-        """Wait for those from which this worker takes, and move no message of the others."""
+        """Drop the doorbell; the next one waits only on queues that this worker consumes."""
         self.stop_waiting()
         self._doorbell = self._idle_since = None
 
     def stop_waiting(self) -> None:
-        """Be woken no more, from any thread: what the process gives back as it ends is for others."""
+        """Close the doorbell, from any thread: messages requeued at shutdown must wake other workers."""
         if (doorbell := self._doorbell) is not None:
             doorbell.close()
 
     def _wake(self) -> None:
-        """A queue holds a message: have the event loop ask for it. Called from the doorbell's threads."""
+        """Have the event loop take a message. The doorbell's threads call this."""
         self._idle_since = None
         if (loop := get_event_loop()) is not None:
             loop.call_soon(lambda: None)
 
     def close(self) -> None:
-        """Stop waiting; what is in hand stays there."""
+        """Close the doorbell and the channel; messages in hand stay there."""
         self.stop_waiting()
         super().close()
 
 
 class AtomicTransport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is untyped
-    """``redis://`` and ``rediss://``; named by the worker's ``broker_transport``."""
+    """The transport for ``redis://`` and ``rediss://``, which the setting ``broker_transport`` names."""
 
     Channel = AtomicChannel
-    #: So that kombu reads no URL.
+    #: This keeps kombu from parsing the URL itself.
     can_parse_url = True
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:  # noqa: ARG002 - kombu's
-        """The broker, for people."""
+        """Return the broker's URL for messages; it holds no password."""
         return uri

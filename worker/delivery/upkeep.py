@@ -1,4 +1,4 @@
-"""What one worker of all does for the queues, whichever that is: serve priorities, and remove what is left behind."""
+"""Maintains the broker's database from one elected worker: serves priorities, and removes stale entries."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ from worker.delivery.upkeep_scripts import (
     REMOVE_LETTERS,
     REMOVE_POSTPONED,
     REMOVE_WAITING,
+    RESIGN,
     SET,
-    STAND_DOWN,
     SWEEP,
 )
 
 logger = logging.getLogger(__name__)
 
-#: A message with a priority waits for so long at most while its queue is empty; one script for 60 keys costs Redis some
-#: ten microseconds.
+#: A message with a priority waits for at most this long while its queue is empty; one script for 60 keys costs Redis
+#: some ten microseconds.
 STEP_S: Final = 0.05
-#: In one round: 2,000 a second, far above what one worker takes.
+#: One round moves this many messages, 2,000 a second, far above what one worker takes.
 MAX_MOVED: Final = 100
-#: A worker that was chosen and died is replaced after so long. The others look as often.
+#: An elected worker that dies is replaced after this long. The other workers stand for election at this interval.
 TERM_S: Final = 1.0
-#: Between two rounds of removing what is left behind: nothing depends on it but what a status says.
+#: The elected worker sweeps at this interval; only the status of lost jobs depends on it.
 SWEEP_EVERY_S: Final = 2.5
-#: Lists of such names, each of which is a line in the log.
+#: A worker names at most this many lists that are not served, since each is a line in the log.
 MAX_NAMED: Final = 20
-#: Entries that one sweep looks at; of a hundred thousand jobs in hand each is looked at within five minutes.
+#: One sweep checks this many entries, so that it covers a hundred thousand jobs within five minutes.
 SWEPT: Final = 1_000
-#: A postponed job is resumed within a few seconds of its time; what is noted of one for longer is of no job.
+#: A postponed job resumes within a few seconds of its time; an entry that is overdue for longer belongs to no message.
 LONG_PAST_S: Final = 60.0
-#: A day: messages that were returned uncounted have been taken by then.
+#: Within a day all messages that an older worker requeued uncounted have been taken.
 MIXED_MS: Final = 86_400_000
-#: Jobs that are forgotten at once: one look through the queues is for all of them.
+#: One search through the queues serves this many forgotten jobs.
 MAX_FORGOTTEN: Final = 500
-#: What one script looks through, in messages and in bytes of them: about a millisecond.
+#: One script searches this many messages, or about this many bytes of them, in about a millisecond.
 SEARCHED: Final = 400
 SEARCHED_BYTES: Final = 1_000_000
-#: Scripts in a round, after which leases are seen to and priorities are served.
+#: A round runs this many scripts, so that the thread returns to the election and to priorities in time.
 MAX_SEARCHES: Final = 20
-#: Dead letters that one script removes. Each is looked for in all records, and its message read.
+#: One script removes this many dead letters; it searches all records for each and reads its message.
 LETTERS: Final = 20
 
 
 class Upkeep:
-    """A thread that does this while it is the chosen one.
+    """Maintains the broker's database in a thread while this worker is elected.
 
     Args:
-        client: a redis client on the broker's database, with timeouts.
-        keys: names, this worker's among them.
+        client: a Redis client for the broker's database, with timeouts.
+        keys: the key names, including this worker's.
     """
 
     def __init__(self, client: Any, keys: DeliveryKeys) -> None:
@@ -69,7 +69,7 @@ class Upkeep:
         self._scanned = 0
         self._named: set[str] = set()
         self._swept_at_s = 0.0
-        #: What is being forgotten, where is still to be looked for it, and from which message on in the first of these.
+        #: The requests that are being served, the places still to search, and where to go on in the first of these.
         self._forgotten: list[bytes] = []
         self._unsearched: list[str] = []
         self._begin = 0
@@ -78,21 +78,21 @@ class Upkeep:
         self._thread = threading.Thread(target=self._serve, name="upkeep", daemon=True)
 
     def start(self) -> None:
-        """Stand for election from now on."""
+        """Start the thread, which stands for election."""
         self._thread.start()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """End with the present round, and leave no trace; another worker is chosen within a second."""
+        """End the thread after the present round and resign; another worker is elected within a second."""
         self._end.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         try:
-            self._client.eval(STAND_DOWN, 1, self._keys.upkeep, self._keys.worker)
-        except Exception as error:  # it ends by itself
-            logger.debug("could not stand down: %s", type(error).__name__)
+            self._client.eval(RESIGN, 1, self._keys.upkeep, self._keys.worker)
+        except Exception as error:  # the term expires by itself
+            logger.debug("could not resign: %s", type(error).__name__)
 
     def note_older_workers(self) -> None:
-        """Say so when a worker takes messages and counts none: clients then trust no count."""
+        """Flag, for clients, that a listed worker of an older version takes messages without counting them."""
         names = [name.decode(errors="replace") for name in self._client.smembers(self._keys.workers)]
         if not all(map(counts_what_it_takes, names)):
             self._client.eval(SET, 1, self._keys.mixed, 1, MIXED_MS)
@@ -108,16 +108,16 @@ class Upkeep:
                         self._swept_at_s = time.monotonic()
                         self.note_older_workers()
                         self.sweep()
-                        self.name_lists_that_are_not_served()
+                        self.warn_of_unserved_lists()
                         self._is_forgetting = True
                     if self._is_forgetting:
                         self._is_forgetting = not self.forget()
                 else:
-                    self._forgotten = []  # the one that is chosen begins anew
+                    self._forgotten = []  # the newly elected worker starts the search from the beginning
                 self._is_failing = False
-            except Exception as error:  # the broker is away, or holds a key of a wrong type; this thread must go on
+            except Exception as error:  # the broker is away, or a key has the wrong type; this thread must keep running
                 if not self._is_failing:
-                    logger.warning("cannot look after the queues: %s", type(error).__name__)
+                    logger.warning("cannot maintain the queues: %s", type(error).__name__)
                 self._is_failing = True
                 pause_s = TERM_S
 
@@ -126,7 +126,7 @@ class Upkeep:
         return bool(self._client.eval(ELECT, 1, self._keys.upkeep, self._keys.worker, term_ms, "again"))
 
     def move_steps(self) -> None:
-        """Queue what waits with a priority, in each queue that is empty."""
+        """Move messages with a priority into their queue, for each queue that is empty."""
         with self._client.pipeline(transaction=False) as pipe:
             for queue in self._keys.queues:
                 names = (queue, rung_name(queue), *step_names(queue))
@@ -134,7 +134,7 @@ class Upkeep:
             pipe.execute()
 
     def sweep(self) -> None:
-        """Remove what is noted of jobs that are nowhere any more, a part at a time."""
+        """Remove the locations of jobs that no longer exist, from one chunk of the hash."""
         self._cursor, entries = self._client.hscan(self._keys.in_hand, self._cursor, count=SWEPT)
         workers = self._client.smembers(self._keys.workers)
         doubtful = [part for job_id, where in entries.items() if where not in workers for part in (job_id, where)]
@@ -142,11 +142,11 @@ class Upkeep:
             names = (self._keys.in_hand, self._keys.workers, *self._keys.counters, self._keys.mixed)
             self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, MIXED_MS, *doubtful)
 
-    def name_lists_that_are_not_served(self) -> None:
-        """Say once of each list that a client seems to send to by mistake that its messages are not taken.
+    def warn_of_unserved_lists(self) -> None:
+        """Warn once about each list that a client seems to send to by mistake, from one chunk of the keys.
 
-        kombu puts a prefix before each queue where `global_keyprefix` is set, and a priority of ten or more, or of
-        another `sep`, behind it. A part of the keys at a time.
+        kombu prefixes queue names with its option `global_keyprefix`, and appends a priority of ten or more, or one
+        with another `sep`.
         """
         pattern = f"*{self._keys.prefix}.*"
         self._scanned, found = self._client.scan(self._scanned, match=pattern, count=SWEPT, _type="list")
@@ -163,10 +163,10 @@ class Upkeep:
                 )
 
     def forget(self) -> bool:
-        """Remove what is left of forgotten jobs, of many at a time; returns whether nothing is to be done now.
+        """Remove messages and dead letters of forgotten jobs, many at a time; return whether none are left for now.
 
-        Each place is looked through from its newest message on, so that none moves past where was looked already, and
-        in the order in which messages move: priorities, queues, what has rung.
+        The search visits places in the order in which messages move (priorities, queues, rung messages), and each from
+        its newest message on, so that no message moves into a part that was searched already.
         """
         for _ in range(MAX_SEARCHES):
             if not self._forgotten:
@@ -191,7 +191,7 @@ class Upkeep:
         yield self._keys.postponed
 
     def _search(self) -> None:
-        """Look through a further part of one place, or through several that are empty."""
+        """Search the next chunk of one place, passing over places that are exhausted."""
         wanted = [part for pair in _split(self._forgotten) if all(pair) for part in pair]
         if not wanted:
             self._unsearched = []
@@ -215,7 +215,7 @@ class Upkeep:
                 if (job_id := fields["id"]) in forgotten:
                     found.append((place_key(self._keys.prefix, job_id), record, str(fields["letter"])))
             except (ValueError, LookupError, TypeError, RecursionError):
-                continue  # a stranger's
+                continue  # another program wrote this record
         for begin in range(0, len(found), LETTERS):
             some = found[begin : begin + LETTERS]
             keys = (*names, *(place for place, _, _ in some))
@@ -223,7 +223,7 @@ class Upkeep:
 
 
 def _split(requests: Iterable[bytes]) -> Iterator[tuple[str, str]]:
-    """The ids and the lives of what is to be forgotten."""
+    """Yield the id and the life in each request to forget a job."""
     for request in requests:
         job_id, _, life = request.decode(errors="replace").partition(" ")
         yield job_id, life

@@ -1,4 +1,4 @@
-"""The scripts by which workers say that they live, and keep the broker's database in order."""
+"""The scripts with which workers renew their leases and maintain the broker's database."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Final
 
 from worker.delivery.lua import JOB_ID, PARTS, WHEREABOUTS
 
-#: Renews a lease and lists its worker. KEYS: the lease, the set of workers. ARGV: what the lease says, its life in
-#: milliseconds, the worker's name.
+#: Renews a lease and adds its worker to the set. KEYS: the lease, the set of workers. ARGV: the lease's value, its
+#: lifetime in milliseconds, the worker's name.
 RENEW: Final = """
 redis.call('PEXPIRE', KEYS[1], ARGV[2])  -- a write that needs no memory: see `worker.delivery.lua`
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('SADD', KEYS[2], ARGV[3])
 """
 
-#: Changes what a lease says, not when it ends. KEYS: the lease. ARGV: what it is to say.
-SAY: Final = """
+#: Changes a lease's value and keeps its expiry. KEYS: the lease. ARGV: the new value.
+UPDATE_LEASE: Final = """
 local left_ms = redis.call('PTTL', KEYS[1])
 if left_ms > 0 then
   redis.call('PEXPIRE', KEYS[1], left_ms)
@@ -23,15 +23,16 @@ if left_ms > 0 then
 end
 """
 
-#: Sets a key for a time, whatever stood there, though Redis be full. KEYS: the key. ARGV: value, life in milliseconds.
+#: Sets a key that expires, replacing a value of any type, even in a full Redis. KEYS: the key. ARGV: the value, its
+#: lifetime in milliseconds.
 SET: Final = """
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 """
 
-#: Lets one worker at a time do something. KEYS: what only one of them can hold. ARGV: the worker's name, for how many
-#: milliseconds it holds that; whether a worker that holds it may go on. Returns 1 for the one that may. A key that
-#: would never end was not written by a worker.
+#: Elects one worker for a term. KEYS: the key of the election. ARGV: the worker's name; the term in milliseconds;
+#: 'again' if the elected worker may renew its term. Returns 1 for the elected worker, 0 for others. A key without an
+#: expiry was not written by a worker, and is replaced.
 ELECT: Final = """
 local holder = redis.pcall('GET', KEYS[1])
 local is_held = type(holder) == 'string' and redis.call('PTTL', KEYS[1]) > 0
@@ -41,15 +42,15 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-#: Gives up what `ELECT` gave. KEYS: what only one of them can hold. ARGV: the worker's name.
-STAND_DOWN: Final = """
+#: Ends the term of an elected worker. KEYS: the key of the election. ARGV: the worker's name.
+RESIGN: Final = """
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
-#: Moves waiting messages of a plain client's priorities to the back of their queue, the highest priority first, once
+#: Moves messages that a plain client sent with a priority to the back of their queue, the highest priority first, once
 #: the queue is empty: kombu, too, serves them after all messages without a priority.
-#: KEYS: the queue, its list of what has rung, the lists of its priorities. ARGV: most messages; 8 MiB of them end it
-#: too, so that Redis serves the others. Returns how many.
+#: KEYS: the queue, its list of rung messages, the lists of its priorities. ARGV: the most messages to move; 8 MiB end
+#: the call too, so that Redis also serves other clients. Returns the number moved.
 MOVE_STEPS: Final = """
 if redis.call('EXISTS', unpack(KEYS, 3)) == 0 or redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then return 0 end
 local moved, bytes = 0, 0
@@ -64,13 +65,13 @@ end
 return moved
 """
 
-#: Removes what is noted of jobs that are nowhere any more: held by a worker that is not listed, postponed to a time
-#: long past, returned to a queue that has served them since. Only a worker of an older version, another program's
-#: purge, or a queue that was deleted can leave such a thing. What a worker is said to hold that is not listed, an older
-#: one has put back uncounted: the job may wait although its number has passed, so clients are told to trust no number.
-#: KEYS: where jobs are, the set of workers, the counters of high, default and bulk, what tells clients so. ARGV:
-#: seconds since the epoch of what counts as long past, for how many milliseconds clients are told so; then for each job
-#: its id and what is noted. Returns how many were removed.
+#: Removes the locations of jobs that no longer exist: held by a worker that is not listed, postponed to a time long
+#: past, or requeued with a number that its queue has passed since. Only a worker of an older version, another program's
+#: purge, or a deleted queue can leave such an entry. A job whose recorded holder is not listed was requeued, uncounted,
+#: by an older worker: it may still wait although its number has passed, so a flag warns clients not to trust numbers.
+#: KEYS: the locations of jobs, the set of workers, the counters of high, default and bulk, the flag. ARGV: the time,
+#: in seconds since the epoch, before which a postponed job is long past; the lifetime of the flag in milliseconds;
+#: then the id and the recorded location of each job. Returns the number removed.
 SWEEP: Final = """
 local counters = {high = KEYS[3], default = KEYS[4], bulk = KEYS[5]}
 local removed, is_mixed = 0, false
@@ -97,10 +98,10 @@ if is_mixed then redis.call('SET', KEYS[6], 1, 'PX', ARGV[2]) end
 return removed
 """
 
-#: What the scripts have in common that look for messages of forgotten jobs. ``wanted`` is what to look for, ids by
-#: their messages' lives. Only a message that has both where they belong is one, and only one that has such a life
-#: anywhere is read: any producer may ask for this, and reading all would take ten times as long. ``looking`` is a count
-#: of messages to look at next: few, for a message may be large, and what is asked for at once is copied at once.
+#: The scripts that search for messages of forgotten jobs share this. ``wanted`` maps a message's life to its id. A
+#: message is a match only if it has both in their fields. Only messages that contain a wanted life are parsed: any
+#: producer may request this search, and parsing all messages would take ten times as long. ``looking`` returns how many
+#: messages to read next, which is few: messages may be large, and Redis copies all of one read at once.
 _FORGOTTEN: Final = (
     JOB_ID
     + """
@@ -128,10 +129,12 @@ end
 """
 )
 
-#: Removes the messages of forgotten jobs from a part of a list. KEYS: the list, where jobs are. ARGV: the index from
-#: which on to look, the newest being the first; most messages and, about, bytes to look at; what no message is; then
-#: the id and the life of each message that is looked for. Returns the index from which on to look next, -1 at the end.
-#: What is found is first replaced, each by its index, and then removed at once: LREM looks through the whole list.
+#: Removes the messages of forgotten jobs from one chunk of a list. KEYS: the list, the locations of jobs. ARGV: the
+#: index at which to start, where 0 is the newest message; the most messages and, approximately, bytes to search; a
+#: placeholder that equals no message; then the id and the life of each wanted message. Returns the index at which to
+#: continue, or -1 at the end of the list.
+#: The script replaces each match, by index, with the placeholder, and then removes all with one LREM, which scans the
+#: whole list.
 REMOVE_WAITING: Final = (
     _FORGOTTEN
     + """
@@ -140,7 +143,7 @@ local removed, is_end = 0, false
 local count = looking()
 while count > 0 do
   local found = redis.pcall('LRANGE', KEYS[1], begin + looked, begin + looked + count - 1)
-  is_end = #found == 0  -- or it is no list
+  is_end = #found == 0  -- also if the key is not a list
   if is_end then break end
   for i, raw in ipairs(found) do
     bytes = bytes + #raw
@@ -157,8 +160,8 @@ return is_end and -1 or begin + looked - removed
 """
 )
 
-#: Removes the messages of forgotten jobs from a part of those that were put aside. KEYS: these, where jobs are. ARGV
-#: and reply: as of `REMOVE_WAITING`.
+#: Removes the messages of forgotten jobs from one chunk of the postponed ones. KEYS: the postponed messages, the
+#: locations of jobs. The arguments and the reply are those of `REMOVE_WAITING`.
 REMOVE_POSTPONED: Final = (
     _FORGOTTEN
     + PARTS
@@ -187,9 +190,9 @@ return stays
 """
 )
 
-#: Removes dead letters of forgotten jobs, but for those of the message for which the id is claimed by now. KEYS: the
-#: records, their messages; then for each letter the place of its id. ARGV: for each its record as it stands, and what
-#: it is called.
+#: Removes dead letters of forgotten jobs, except those of a message for which the id has been claimed again. KEYS: the
+#: records, their messages; then for each letter the place of its id. ARGV: for each letter its record as stored, and
+#: its name.
 REMOVE_LETTERS: Final = (
     JOB_ID
     + """

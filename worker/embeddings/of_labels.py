@@ -169,13 +169,13 @@ class LabelCache:
 
     def _check_lengths_for_all(self, key: Hashable, question: Question, scope: CancelScope) -> None:
         """As `_check_lengths`, for suspects: the clocks of those that wait for another's turn stand, too."""
-        go_on = scope.stop_the_clock()
+        resume = scope.pause_clock()
         try:
             self._counts.do(key, scope, lambda: self._check_lengths(question, scope))
         except TimeoutError:
             raise too_late() from None
         finally:
-            go_on()
+            resume()
 
     def _check_lengths(self, question: Question, scope: CancelScope) -> None:
         """Refuse what the text tower would cut silently, before anything is embedded."""

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Final
 
 from worker.concurrency.fairness import WEIGHTS
-from worker.concurrency.threads import in_a_thread_that_ends
+from worker.concurrency.threads import run_in_short_lived_thread
 from worker.engine.capacity import measured_max_batch, rehearsed_max_batch
 from worker.engine.local import PROMPT_BATCH, AroundBatch, LocalEngine
 from worker.engine.stages import Stages
@@ -73,7 +73,7 @@ def load_engine(
             return model, lambda: rehearsed_max_batch(model, wanted, PROMPT_BATCH)
         return model, wanted or measured_max_batch(model)
 
-    model, max_batch = in_a_thread_that_ends(warm)
+    model, max_batch = run_in_short_lived_thread(warm)
     engine = LocalEngine(
         model,
         max_batch=max_batch,

@@ -25,7 +25,7 @@ class Engine(Protocol):
     keeps_suspects_apart: bool
 
     @property
-    def is_here(self) -> bool:
+    def is_available(self) -> bool:
         """Whether there is a device to work on now; what is asked meanwhile waits for it."""
         ...
 

@@ -45,7 +45,7 @@ class LocalEngine:
         stages: says what runs beside what: a suspect's images and prompts run alone.
     """
 
-    is_here = True
+    is_available = True
     absence: str | None = None
     keeps_suspects_apart = True
 

@@ -18,7 +18,7 @@ from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
 from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.isolation import Isolation
-from worker.concurrency.threads import in_a_thread_that_ends
+from worker.concurrency.threads import run_in_short_lived_thread
 from worker.engine.batcher import Batcher, BatchResult
 from worker.engine.failures import judge
 
@@ -89,7 +89,7 @@ class Stages:
         with self._isolation.alone(suspect.mark, scope):
             self._alone_since_s = time.monotonic()
             try:
-                return in_a_thread_that_ends(work, "alone")
+                return run_in_short_lived_thread(work, "alone")
             finally:
                 self._alone_since_s = None
 
@@ -101,7 +101,7 @@ class _Waiting(Generic[Item]):
     item: Item
     suspect: Suspect
     scope: CancelScope
-    go_on: Callable[[], None]
+    resume: Callable[[], None]
 
 
 class SuspectQueue(Generic[Item, Output]):
@@ -125,19 +125,19 @@ class SuspectQueue(Generic[Item, Output]):
         suspect = scope.suspect
         if suspect is None:
             raise ValueError("only suspects run alone")
-        go_on = scope.stop_the_clock()
+        resume = scope.pause_clock()
         try:
-            future = self._lane.submit(_Waiting(item, suspect, scope, go_on), suspect.mark, suspect.queue)
+            future = self._lane.submit(_Waiting(item, suspect, scope, resume), suspect.mark, suspect.queue)
         except BaseException:
-            go_on()
+            resume()
             raise
-        future.add_done_callback(lambda _: go_on())  # it may be cancelled before its turn
+        future.add_done_callback(lambda _: resume())  # it may be cancelled before its turn
         return future
 
     def _run_alone(self, waiting: Sequence[_Waiting[Item]]) -> Sequence[Output]:
         def work() -> Sequence[Output]:
             for each in waiting:
-                each.go_on()
+                each.resume()
             return self._run([each.item for each in waiting])
 
         return self._isolated(waiting[0].suspect, waiting[0].scope, work)

@@ -63,14 +63,14 @@ class RemoteEngine:
         threading.Thread(target=self._serve, name="engine-link", daemon=True).start()
 
     @property
-    def is_here(self) -> bool:
+    def is_available(self) -> bool:
         """Whether an engine is connected, and not silent."""
         return self._here.is_set() and time.monotonic() - self._heard_s < SILENT_S
 
     @property
     def absence(self) -> str | None:
         """Why there is no engine to work with; None while there is."""
-        if self.is_here:
+        if self.is_available:
             return None
         return "the engine is silent" if self._here.is_set() else "the engine is away"
 

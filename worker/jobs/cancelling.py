@@ -1,7 +1,7 @@
-"""Jobs that run, and how this process hears that somebody cancels one of them.
+"""Tracks the running jobs of this process, and stops those that a client cancels.
 
-A cancelled job's answer is written by whoever cancels it. What is left to do here is to stop the work, so that its
-place is free for another job; a cancellation that is not heard costs that work and nothing else.
+The client that cancels a job also writes its answer. This process only stops the work, which frees its place for
+another job; a missed cancellation wastes that work and does no other harm.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from worker.concurrency.cancel_scope import CancelScope
 
 logger = logging.getLogger(__name__)
 
-#: After so much silence the server is asked whether it is still there, and given as long to answer.
+#: After this much silence the listener pings the server, which then has the same time to reply.
 SILENCE_S: Final = 5.0
-#: After a failure.
+#: The listener pauses for this long after a failure, so that it does not reconnect in a tight loop.
 PAUSE_S: Final = 1.0
 
 
@@ -31,12 +31,12 @@ class RunningJobs:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: A job can run twice at once, when its message was given to this worker again.
+        #: A job can run twice at once, if its message was delivered to this worker again.
         self._scopes: defaultdict[str, set[CancelScope]] = defaultdict(set)
 
     @contextmanager
     def job(self, job_id: str, scope: CancelScope) -> Iterator[None]:
-        """A job runs within its scope, and can be cancelled."""
+        """Register a job as running, so that `cancel` reaches its scope."""
         with self._lock:
             self._scopes[job_id].add(scope)
         try:
@@ -48,25 +48,25 @@ class RunningJobs:
                     del self._scopes[job_id]
 
     def cancel(self, job_id: str) -> None:
-        """Stop a job; nothing happens when it does not run here."""
+        """Cancel a job's scopes; does nothing if the job does not run in this process."""
         with self._lock:
             scopes = tuple(self._scopes.get(job_id, ()))
         for scope in scopes:
             scope.cancel()
 
     def overdue(self, grace_s: float) -> list[str]:
-        """Ids of the jobs that still run so long after their deadline."""
+        """Return the ids of jobs that still run `grace_s` seconds after their deadline."""
         latest_s = time.monotonic() - grace_s
         with self._lock:
             return [job_id for job_id, scopes in self._scopes.items() if any(s.deadline_s < latest_s for s in scopes)]
 
 
 class CancelListener:
-    """Hears of cancelled jobs in a thread that connects again whenever it has to.
+    """Receives the ids of cancelled jobs in a thread that reconnects whenever necessary.
 
     Args:
-        client: a redis client on the broker's database, with timeouts.
-        channel: where the ids of cancelled jobs are published.
+        client: a Redis client for the broker's database, with timeouts.
+        channel: the channel to which clients publish the ids of cancelled jobs.
         on_cancelled: called with each id.
     """
 
@@ -78,11 +78,11 @@ class CancelListener:
         self._thread = threading.Thread(target=self._serve, name="cancelling", daemon=True)
 
     def start(self) -> None:
-        """Listen from now on."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Listen no more; the thread ends with its wait."""
+        """Have the thread end after its current wait."""
         self._closed.set()
 
     def _serve(self) -> None:
@@ -93,9 +93,9 @@ class CancelListener:
                     subscription.subscribe(self._channel)
                     failing = False
                     self._listen(subscription)
-            except Exception as error:  # the broker is away; this thread must go on
+            except Exception as error:  # the broker is away; this thread must keep running
                 if not failing:
-                    logger.warning("cannot hear of cancelled jobs: %s", type(error).__name__)
+                    logger.warning("cannot receive cancellations: %s", type(error).__name__)
                 failing = True
                 self._closed.wait(PAUSE_S)
 

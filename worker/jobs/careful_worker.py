@@ -1,4 +1,4 @@
-"""Celery's worker, which refuses in a sentence, with status 78, what it is asked and cannot do."""
+"""Celery's worker, ending with one sentence and status 78 if its options cannot be used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from worker.jobs.start_checks import refusal
 
 
 class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
-    """What ``celery -A worker worker`` runs."""
+    """The worker that ``celery -A worker worker`` runs."""
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
-        """Take from some of our queues; the first of what is set up."""
+        """Check ``-Q`` and ``-X``; Celery sets up queues first, so files are checked here too."""
         self._check_files()
         chosen, left_out = _names(include), _names(exclude)
         known = list(self.app.amqp.queues)
@@ -27,16 +27,16 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
                 if name not in known:
                     raise refusal(
                         SettingsError(
-                            f"{option} names {name!r}, which is no queue of this worker; it has {', '.join(known)} "
+                            f"{option} names {name!r}, which is not a queue of this worker; it has {', '.join(known)} "
                             "(NAMESHOT_QUEUE_PREFIX)."
                         )
                     )
         if not set(chosen or known) - set(left_out):
-            raise refusal(SettingsError("-X leaves no queue to take from; leave one in."))
+            raise refusal(SettingsError("-X excludes every queue; leave at least one."))
         super().setup_queues(chosen, left_out)
 
     def setup_includes(self, includes: Any) -> None:
-        """Import what was asked for, though its tasks do not run here."""
+        """Import the modules of ``-I``, although their tasks do not run in this worker."""
         try:
             super().setup_includes(includes)
         except Exception as error:
@@ -47,7 +47,7 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
             folder = Path(path).absolute().parent if path else Path.cwd()
             if not os.access(folder, os.W_OK):
                 raise refusal(
-                    SettingsError(f"{option} {path} cannot be made: its folder is not there, or not to be written to.")
+                    SettingsError(f"{option} {path} cannot be created: its folder does not exist or is not writable.")
                 )
 
 

@@ -1,4 +1,4 @@
-"""Celery's command line: what would end with a traceback ends with one sentence, and 78."""
+"""Makes errors of Celery's command line end with one sentence and status 78 where Celery prints a traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.runtime import logs
 
 
 def _prepare(ctx: click.Context, _param: Any, _value: Any) -> None:
-    """Before any other option is looked at."""
+    """Adapt the command before click parses any other option."""
     click.UsageError.exit_code = os.EX_CONFIG
     for param in ctx.command.params:
         if param.name == "hostname":
@@ -21,7 +21,7 @@ def _prepare(ctx: click.Context, _param: Any, _value: Any) -> None:
 
 
 class _Name(click.ParamType[Any]):
-    """As Celery reads ``-n``, without its traceback."""
+    """Celery's type of ``-n``, which reports a wrong name without a traceback."""
 
     name = "hostname"
 
@@ -32,17 +32,17 @@ class _Name(click.ParamType[Any]):
         try:
             return self._celerys.convert(value, param, ctx)
         except (ValueError, TypeError):
-            self.fail(f"{value!r} is no name; of signs with %, only %h, %n, %d, %i and %% mean something.", param, ctx)
+            self.fail(f"{value!r} is not a name; the only % codes are %h, %n, %d, %i and %%.", param, ctx)
 
 
-#: Hidden: click calls it first of all of ``celery worker``'s options.
+#: This hidden option is eager, so click calls its callback before ``celery worker``'s other options.
 FIRST_OPTION: Final = click.Option(
     ["--nameshot-checks"], is_flag=True, is_eager=True, hidden=True, expose_value=False, callback=_prepare
 )
 
 
 def config_refusal(error: Exception) -> SystemExit:
-    """The end of a program whose Celery configuration cannot be read."""
+    """Return the exit of a program whose Celery configuration cannot be read."""
     module = os.environ.get("CELERY_CONFIG_MODULE")
     return refusal(
         SettingsError(f"CELERY_CONFIG_MODULE (--config) is {module!r}, which {why_unusable(error)}; unset it.")
@@ -50,7 +50,7 @@ def config_refusal(error: Exception) -> SystemExit:
 
 
 def why_unusable(error: Exception) -> str:
-    """Behind the name of a module."""
+    """Return why a module cannot be used, as a clause that follows its name."""
     if isinstance(error, ImportError):
         return f"cannot be imported ({error})"
     return f"failed with {type(error).__name__} at {logs.place_of(error)}"

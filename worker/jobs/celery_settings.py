@@ -15,22 +15,22 @@ from producer.contract.names import QUEUES, queue_name
 from worker.delivery.names import DeliveryKeys
 
 CONNECT_TIMEOUT_S: Final = 2.0
-#: A thread that stores an answer gives up a silent connection after so long, and tries again.
+#: A thread that stores an answer drops a silent connection after this long, and retries.
 RESULTS_TIMEOUT_S: Final = 5.0
-#: After so much silence of the broker the event loop's connection is given up, at the next look, so often as well: a
-#: machine that vanishes closes no connection.
+#: The event loop checks its connection to the broker at this interval and drops it after this much silence: a machine
+#: that vanishes closes no connection.
 BROKER_SILENCE_S: Final = 5
-#: Longer than a doorbell waits in Redis. The event loop may wait so long three times over before it connects anew.
+#: This is longer than a doorbell's blocking command. The event loop may wait this long three times before reconnecting.
 BROKER_TIMEOUT_S: Final = 8
 
 
 def configuration(
     broker: Endpoint, results: Endpoint, keys: DeliveryKeys, *, result_ttl_s: int, concurrency: int | str
 ) -> dict[str, Any]:
-    """Celery's settings, by their lower-case names.
+    """Return Celery's settings, by their lower-case names.
 
-    Celery and kombu read URLs each in their own way, so they get none to read: transport and backend take the
-    connections' arguments from the endpoints, and the URLs here are for people.
+    Celery and kombu each parse URLs in their own way, so they get none to parse: transport and backend take connection
+    arguments from the endpoints, and the URLs here are only for display.
     """
     return {
         "broker_url": broker.shown,
@@ -48,22 +48,22 @@ def configuration(
         "result_extended": False,
         "broker_transport": "worker.delivery.transport:AtomicTransport",
         "broker_transport_options": transport_options(broker, keys),
-        # Threads overlap the network with the device, and hold one model and one device context.
+        # Threads overlap downloads with the device, and share one model and one device context.
         "worker_pool": "threads",
         "worker_concurrency": concurrency,
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "worker.jobs.consumer:QuietConsumer",
         "task_acks_late": True,
-        "task_track_started": False,  # the task says it itself, and learns whether an answer stands already
+        "task_track_started": False,  # the task stores STARTED itself, and learns whether an answer exists already
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,  # events halve the throughput; our own metrics replace them
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # MISCONF, READONLY, NOREPLICAS and their like pass as a lost connection does.
+        # MISCONF, READONLY, NOREPLICAS and similar errors are temporary, as a lost connection is.
         "broker_channel_error_retry": True,
-        # What is in hand is counted (`worker.jobs.consumer.ImageCredit`), from before a reconnection too.
+        # `worker.jobs.consumer.ImageCredit` counts messages in hand, including those from before a reconnection.
         "worker_enable_prefetch_count_reduction": False,
         # One pool of connections for all threads; redis-py's is thread-safe.
         "result_backend_thread_safe": True,
@@ -74,16 +74,16 @@ def configuration(
 
 
 def queue(prefix: str, name: Any) -> CeleryQueue:
-    """One of our queues: a plain Redis list of that name (no priority steps, no global key prefix)."""
+    """Return the Celery queue for a plain Redis list of that name (no priority steps, no global key prefix)."""
     full_name = queue_name(prefix, name)
     return CeleryQueue(full_name, routing_key=full_name)
 
 
 def transport_options(broker: Endpoint, keys: DeliveryKeys) -> dict[str, Any]:
-    """kombu's options for Redis, and those of our transport.
+    """Return kombu's options for Redis, and those of our transport.
 
-    Our worker keeps its messages in flight under names of its own (`worker.delivery`). A stock Celery worker on these
-    queues would use these: with kombu's names it would share them with every other application of the database.
+    Our worker keeps its in-flight messages under its own keys (`worker.delivery`). The ``unacked`` keys are for a stock
+    Celery worker on these queues: with kombu's default names it would share them with all applications of the database.
     """
     return {
         "endpoint": broker,

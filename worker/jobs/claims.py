@@ -1,8 +1,8 @@
-"""Lets a job's id go when its answer goes.
+"""Shortens the claim on a job's id so that it expires together with the job's answer.
 
-A producer that submits under an id of its own claims it in the broker's database, for as long as the job may wait
-plus the life of its answer. Once the answer is written, this shortens the claim to the answer's own life, so that
-both end together. Off the job's path: a thread sends what has gathered as one pipeline.
+A producer that chooses a job's id claims it in the broker's database, for as long as the job may wait plus the lifetime
+of its answer. Once the answer is written, a thread shortens the claim to the answer's lifetime, off the job's path and
+many claims in one pipeline.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from worker.delivery.outages import is_outage
 
 logger = logging.getLogger(__name__)
 
-#: KEYS: the claim, the place beside it. ARGV: their longest life from now, seconds; the life of the message that is
-#: answered. An answer may be noted again later in its life. By now the id may have been freed and sent again: a claim
-#: whose place is of another message stays as it is.
+#: KEYS: the claim, its place. ARGV: their longest lifetime from now in seconds; the life of the answered message. An
+#: answer may be noted again later, so the script never prolongs a claim. By then the id may have been freed and sent
+#: again: a claim whose place belongs to another message stays as it is.
 _SHORTEN: Final = """
 local place = redis.pcall('GET', KEYS[2])
 if type(place) == 'string' and string.match(place, ' (%S+)$') ~= ARGV[2] then return end
@@ -31,7 +31,7 @@ for i = 1, 2 do
   if redis.call('TTL', KEYS[i]) > tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[i], ARGV[1]) end
 end
 """
-#: Commands in one pipeline; keeps a burst of answers from becoming one huge request.
+#: One pipeline holds at most this many commands, so that a burst of answers does not become one huge request.
 MAX_PIPELINE: Final = 500
 
 
@@ -39,9 +39,9 @@ class ClaimKeeper:
     """Shortens the claims of answered jobs.
 
     Args:
-        client: a redis client on the broker's database.
+        client: a Redis client for the broker's database.
         prefix: the queue prefix.
-        ttl_s: the life of an answer, seconds.
+        ttl_s: the lifetime of an answer in seconds.
     """
 
     def __init__(self, client: Any, *, prefix: str, ttl_s: int) -> None:
@@ -53,16 +53,16 @@ class ClaimKeeper:
         self._thread.start()
 
     def answered(self, job_id: str, life: str) -> None:
-        """Note that a job's answer stands.
+        """Shorten the claim of a job that has its answer.
 
         Args:
-            life: of its message, see `worker.delivery.names.LIFE_HEADER`.
+            life: the life of its message, see `worker.delivery.names.LIFE_HEADER`.
         """
-        if CLAIMED_ID.fullmatch(job_id):  # or the claim of ``x:place`` is what stands beside that of ``x``
+        if CLAIMED_ID.fullmatch(job_id):  # the claim of an id ``x:place`` would be the place key of ``x``
             self._answered.put((job_id, life))
 
     def is_for_another(self, job_id: str, life: str) -> bool:
-        """Whether an id is claimed, and for another message than the one of that life; raises `RedisError`."""
+        """Return whether an id is claimed for a message with another life; raises `RedisError`."""
         if not CLAIMED_ID.fullmatch(job_id):
             return False
         claim, place = claim_key(self._prefix, job_id), place_key(self._prefix, job_id)
@@ -77,7 +77,7 @@ class ClaimKeeper:
         return found is not None and not is_stray and found.life != life
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Send what has gathered, then end the thread."""
+        """Send the remaining commands, then end the thread."""
         self._answered.put(None)
         self._thread.join(timeout_s)
 
@@ -94,5 +94,5 @@ class ClaimKeeper:
                         keys = (claim_key(self._prefix, job_id), place_key(self._prefix, job_id))
                         pipe.eval(_SHORTEN, 2, *keys, self._ttl_s, life)
                     pipe.execute()
-            except Exception as error:  # a claim that lives longer harms nobody; the thread must go on
+            except Exception as error:  # a claim that lives longer does no harm; the thread must keep running
                 logger.warning("could not shorten %d job claims: %s", len(answered), type(error).__name__)

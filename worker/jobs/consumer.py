@@ -1,7 +1,7 @@
-"""What this worker's consumer does differently from Celery's: no gossip, no content in logs, credit, a pulse, patience.
+"""Celery's consumer without gossip, with content-free logs, credit by images, liveness ticks and steady reconnects.
 
-Celery has no configuration key for gossip and mingle, which only cost start-up time and chatter here, so the
-consumer class of the configuration switches them off and a plain ``celery -A worker worker`` is right.
+Celery has no configuration key for gossip and mingle, which only cost start-up time and traffic here. The configured
+consumer class switches them off, so that a plain ``celery -A worker worker`` works too.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from worker.jobs.messages import refuse
 
 logger = logging.getLogger(__name__)
 
-#: The watch over the loop counts in tens of these.
+#: The event loop ticks at this interval, well below `worker.delivery.liveness.LOOP_SILENT_S`.
 TICK_S: Final = 1.0
-#: A broker that is away is asked so often whether it is back.
+#: While the broker is away, the worker checks at this interval whether it is back.
 ASK_EVERY_S: Final = 0.5
-#: At least so long from one connection to the next, should each end at once: a log is no place for thousands of them.
+#: Connections that end at once follow each other at this interval, so that they do not flood the log.
 RECONNECT_S: Final = 1.0
 
 
 class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
-    """Celery's consumer without gossip and mingle, which never prints what it cannot use.
+    """Celery's consumer without gossip and mingle, which never logs the content of an unusable message.
 
     Attributes:
-        app: is told whether its messages are consumed (`Nameshot.is_consuming`).
+        app: the app, whose `Nameshot.is_consuming` this consumer sets.
     """
 
     _connected_at_s = float("-inf")
@@ -52,16 +52,16 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
         super().__init__(*args, worker_options={**(worker_options or {}), **quiet}, **options)
 
     def start(self) -> None:
-        """Consume until told to stop; after an error that Celery calls unrecoverable, end in the usual time."""
-        self.app.delivery.departure.install(self._stop_taking)
+        """Consume until stopped; after an error that Celery calls unrecoverable, drain and end the process."""
+        self.app.delivery.shutdown.install(self._stop_taking)
         try:
             super().start()
         except Exception:
-            self.app.delivery.departure.fail()
+            self.app.delivery.shutdown.fail()
             raise
 
     def _stop_taking(self, number: int) -> None:
-        """Celery's warm shutdown, whatever signal it is: its own handlers put others, harder ones, in their place."""
+        """Start Celery's warm shutdown for any signal; Celery's own handlers would install harder ones afterwards."""
         status = os.EX_OK if number != signal.SIGINT else 1
         try:
             name = signal.Signals(number).name
@@ -73,8 +73,8 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
         """Connect to the broker, once it takes commands."""
         time.sleep(max(0.0, self._connected_at_s + RECONNECT_S - time.monotonic()))
         if self.hub:
-            # kombu leaves there what asked for the messages of each connection that was; and a loop that was reset is
-            # no more the current one, by which doorbells wake it.
+            # kombu leaves each former connection's callback in the hub; and a reset hub is no longer the current event
+            # loop, which doorbells wake.
             self.hub.on_tick.clear()
             set_event_loop(self.hub)
         connection = super().connect()
@@ -83,25 +83,25 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
         return connection
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Wait for the broker, and connect; Celery's own tries come ever more seldom, at last each 30 s."""
-        said = False
-        while complaint := self.app.readiness.broker_complaint():
-            if not said:
-                logger.warning("%s: no job is taken until it does", complaint)
-                said = True
-            if not complaint.endswith("does not answer"):
-                self.app.first_contact.look()  # a server that answers so may be none that will ever do
+        """Wait for the broker, then connect; Celery's own retries back off to 30 s."""
+        logged = False
+        while problem := self.app.readiness.broker_problem():
+            if not logged:
+                logger.warning("%s: no job is taken until it does", problem)
+                logged = True
+            if not problem.endswith("does not answer"):
+                self.app.first_contact.look()  # a server that refuses commands may be unsuitable for good
             state.maybe_shutdown()
             time.sleep(ASK_EVERY_S)
         return super().ensure_connected(conn)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """The broker went away again while it was being connected to."""
+        """Handle a broker that went away again during the connection."""
         self._lose()
         super().on_connection_error_before_connected(exc)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """The connection broke, or the broker answered with an error."""
+        """Handle a broken connection, or an error reply of the broker."""
         self._lose()
         super().on_connection_error_after_connected(exc)
 
@@ -111,7 +111,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             self._lost_at_s = time.monotonic()
 
     def on_ready(self) -> None:
-        """Messages are consumed from now on."""
+        """Record that messages are consumed from now on."""
         super().on_ready()
         self.app.is_consuming = True
         if self._lost_at_s is not None:
@@ -119,22 +119,22 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             self._lost_at_s = None
 
     def on_unknown_message(self, _body: Any, message: Any) -> None:
-        """It names no task."""
+        """Refuse a message that names no task."""
         self._refuse(message, "it names no task")
 
     def on_unknown_task(self, _body: Any, message: Any, _error: Any) -> None:
-        """Nothing here has the name of its task."""
+        """Refuse a message whose task this worker does not have."""
         self._refuse(message, message.headers.get(FAULT_HEADER) or "its task is not known here")
 
     def on_decode_error(self, message: Any, _error: Any) -> None:
-        """It is in no encoding that is accepted here. A broadcast has not been taken from a queue, and is no job."""
+        """Refuse a message in an unaccepted encoding; ignore a broadcast, which is not a job from a queue."""
         if self.task_consumer and message.channel is self.task_consumer.channel:
             self._refuse(message, "it cannot be decoded")
         else:
             logger.warning("ignored a broadcast that cannot be decoded")
 
     def on_invalid_task(self, _body: Any, message: Any, _error: Any) -> None:
-        """A header that Celery needs is wrong, ``eta`` or ``expires``."""
+        """Refuse a message in which a header that Celery needs, ``eta`` or ``expires``, is wrong."""
         self._refuse(message, "a header cannot be used, eta or expires perhaps")
 
     def _refuse(self, message: Any, fault: str) -> None:
@@ -149,15 +149,15 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
     """Takes a queue's messages only while fewer of its images are in hand than may be in flight.
 
-    Celery counts messages; a bulk message holds up to 64 images. Counted so, one worker would hoard the bulk
-    queue while its peers idle, and the last message it took could not be answered within its time. An image counts
-    until it has its outcome, and one that stalls keeps no other queue waiting.
+    Celery counts messages, but a bulk message holds up to 64 images. By Celery's count one worker would hoard the bulk
+    queue while others idle, and could not answer the last message it took in time. An image counts until it has its
+    outcome, and an image that stalls does not block other queues.
     """
 
     requires = (Tasks,)
 
     def start(self, consumer: Any) -> None:
-        """Put the count before kombu's own, on each new channel."""
+        """Install this count in front of kombu's own on each new channel."""
         channel, outcomes = consumer.task_consumer.channel, consumer.app.outcomes
         qos, prefix = channel.qos, channel.queue_prefix
         kombu_can_consume = qos.can_consume
@@ -165,8 +165,8 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
 
         def can_consume(_qos: Any) -> bool:
             app = consumer.app
-            if not app.service.engine.is_here or app.backend.outage.ailment:
-                return False  # others may do better; the loop's next tick looks again
+            if not app.service.engine.is_available or app.backend.outage.description:
+                return False  # other workers may be able to; the event loop checks again at its next tick
             if len(app.refusals) >= consumer.pool.num_processes:
                 return False
             in_hand: dict[str, tuple[Queue, int]] = {}
@@ -181,7 +181,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
             return bool(channel.takes) and bool(kombu_can_consume())
 
         def look_again() -> None:
-            """Have the event loop count anew, where an outcome may let it take another message."""
+            """Wake the event loop if an outcome may let it take from another queue."""
             if channel.takes is not None and len(channel.takes) < len(channel.active_queues):
                 wake_event_loop()
 
@@ -190,7 +190,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
 
 
 class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Shows that the event loop runs, while there is one, and what is in hand."""
+    """Reports, while the event loop runs, its ticks to liveness and the messages in hand to the lease."""
 
     requires = (Tasks,)
 
@@ -199,10 +199,10 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
-        """Tick from the loop's own timer."""
-        vitality = consumer.app.delivery.vitality
-        vitality.tick()
-        self._timer = consumer.timer.call_repeatedly(TICK_S, vitality.tick)
+        """Start ticking from the event loop's timer."""
+        liveness = consumer.app.delivery.liveness
+        liveness.tick()
+        self._timer = consumer.timer.call_repeatedly(TICK_S, liveness.tick)
         channel = consumer.task_consumer.channel
         refusals = consumer.app.refusals
         consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel, refusals.tags)
@@ -210,25 +210,25 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         consumer.app.refusal = lambda: channel.refusal
 
     def stop(self, consumer: Any) -> None:
-        """The loop ends, or waits for the broker."""
+        """Stop reporting, since the event loop ends or waits for the broker."""
         if self._timer is not None:
             self._timer.cancel()
-        consumer.app.delivery.vitality.pause()
+        consumer.app.delivery.liveness.pause()
         consumer.app.delivery.lease.tags_in_hand = lambda: None
 
     shutdown = stop
 
 
 def tags_in_hand(channel: Any, refused: set[str]) -> set[str] | None:
-    """Delivery tags of all messages that this process knows of; None when they change while being counted.
+    """Return the delivery tags of all messages in hand; None if they change while this function counts them.
 
-    Each place is looked at before the one that a message goes to next.
+    It reads each place before the one that a message moves to next, so that it misses none.
 
     Args:
-        channel: the present one. Jobs of channels before it are found among Celery's reserved requests.
-        refused: tags of the messages that are being refused, of whichever channel.
+        channel: the current channel. Jobs from former channels are among Celery's reserved requests.
+        refused: the tags of messages that are being refused, from any channel.
     """
-    asked = {channel.tag_asked_with} - {None}
+    asked = {channel.pending_tag} - {None}
     try:
         tags: set[str] = set(channel.qos._delivered) - channel.qos._dirty
     except RuntimeError:
@@ -237,20 +237,20 @@ def tags_in_hand(channel: Any, refused: set[str]) -> set[str] | None:
 
 
 def requests_in_hand() -> list[Any]:
-    """What Celery has taken and not finished; threads of the pool change its weak set while it is read."""
+    """Return Celery's unfinished requests, retrying while threads of the pool change its weak set."""
     while True:
         with contextlib.suppress(RuntimeError):
             return list(state.reserved_requests)
 
 
 def wake_event_loop() -> None:
-    """Have the event loop look at once what it may take; from any thread."""
+    """Have the event loop check at once which messages it may take. Any thread may call this."""
     if (loop := get_event_loop()) is not None:
         loop.call_soon(lambda: None)
 
 
 def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:
-    """How many images a message holds; 1 where that cannot be told, since it will fail at once."""
+    """Return the number of images in a message; 1 for an invalid one, which will fail at once."""
     if task_name != CLASSIFY_MANY:
         return 1
     try:

@@ -1,9 +1,9 @@
-"""What comes in: a message that is not shaped like one of ours is refused before Celery works on it.
+"""Validates each message before Celery processes it, and refuses malformed ones.
 
-Celery trusts its broker: a body of ``null`` ends the worker, and returns to the queue to end the next one; a header
-named like a method of its request takes that method's place; ``callbacks`` have the worker publish what a stranger
-likes; and what it cannot use it prints in full. Here each message of our tasks is read once and strictly, and Celery
-gets only what was found good. A malformed one is answered, kept as a dead letter, acknowledged, and logged in one line
+Celery trusts its broker: a body of ``null`` ends the worker, and is requeued to end the next one; a header named like
+a method of its request replaces that method; ``callbacks`` have the worker publish anything that the sender likes; and
+Celery prints unusable messages in full. Here each message of our tasks is parsed once and strictly, and Celery gets
+only validated fields. A malformed message is answered, stored as a dead letter, acknowledged, and logged in one line
 without its content.
 """
 
@@ -28,25 +28,27 @@ from worker.jobs.results import Message
 
 logger = logging.getLogger(__name__)
 
-#: Ours are 36 characters (a UUID) or at most 128; other clients may choose, within reason.
+#: Our clients' ids have 36 characters (a UUID) or at most 128; other clients may use longer ones, within reason.
 MAX_ID_CHARACTERS: Final = 512
-#: Who wants an answer later than this has a scheduler, and a queue is none.
+#: A job that must run later than this needs a scheduler, not a queue.
 LONGEST_DELAY: Final = timedelta(hours=1)
-#: What would follow a task, each published by the worker in the sender's name.
+#: These would have the worker publish follow-up tasks on the sender's behalf.
 CANVAS: Final = ("callbacks", "errbacks", "chain", "chord")
 
 
 class Malformed(ValueError):
-    """What is wrong with a message, in a few words without its content."""
+    """A message's fault, in a few words without its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskMessage:
-    """What is used of a message.
+    """The validated parts of a message.
 
     Attributes:
-        headers: those that Celery and the tasks are to see; no others of the sender.
-        not_before: when it may run; None for at once.
+        headers: the headers for Celery and the tasks, without any other header of the sender.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+        not_before: the earliest time at which the job may run; None for at once.
     """
 
     headers: dict[str, Any]
@@ -56,26 +58,28 @@ class TaskMessage:
 
 
 def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, now: datetime) -> TaskMessage:
-    """Look at a message of one of our tasks.
+    """Validate a message of one of our tasks.
 
-    Of the sender's headers only ``id``, ``eta``, ``expires`` and the time of sending mean something here. Ignored are
-    ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group``, ``ignore_result`` and all others, whatever they hold:
-    ordinary clients send them, a job has the worker's time limit, and it always has an answer, by which a second
-    delivery sees that it is done.
+    Of the sender's headers only ``id``, ``eta``, ``expires`` and the time of sending count. All others, such as
+    ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group`` and ``ignore_result``, are ignored, whatever they
+    hold: ordinary clients send them, the worker's time limit applies to every job, and every job gets an answer, from
+    which a second delivery sees that it is done.
 
     Args:
-        headers: as `worker.delivery.envelope.read_envelope` has them.
-        now: with a time zone.
+        headers: the headers as `worker.delivery.envelope.read_envelope` returns them.
+        content_type: the content type that the sender declared.
+        body: the serialised arguments.
+        now: the current time, with a time zone.
 
     Raises:
-        Malformed: it cannot become a job.
+        Malformed: the message cannot become a job.
     """
     if fault := headers.get(FAULT_HEADER):
         raise Malformed(fault)
     if not is_id(headers.get("id")):
         raise Malformed("the header id is not a task id")
     if content_type != "application/json":
-        raise Malformed("the body is not announced as application/json")
+        raise Malformed("the body's content type is not application/json")
     try:
         payload = strict_json.loads(body, max_parts=MAX_PARTS)
     except strict_json.NotStrictJson as error:
@@ -85,7 +89,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     args, kwargs, embed = payload
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
         raise Malformed("the body is not [list, object, object]")
-    if "self" in kwargs:  # which Celery's own call of a task takes by name
+    if "self" in kwargs:  # Celery itself passes a task's ``self`` by name
         raise Malformed("there is no argument self")
     if found := [name for name in CANVAS if (embed or {}).get(name)]:
         raise Malformed(f"{found[0]} are not accepted, send what follows once the answer is there")
@@ -97,7 +101,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
         "id": headers["id"],
         "task": headers["task"],
         "expires": expires and expires.isoformat(),
-        # Where Celery would put the arguments, should it ever print them.
+        # Celery logs these texts in place of the arguments.
         "argsrepr": REDACTED,
         "kwargsrepr": REDACTED,
         SENT_AT_HEADER: sent_at if isinstance(sent_at, int | float) else None,
@@ -110,12 +114,12 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
 
 
 def is_id(value: object) -> bool:
-    """Whether a header can be the id of a job."""
+    """Return whether a header can be the id of a job."""
     return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARACTERS and value.isprintable()
 
 
 def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Celery's own way of taking a message, behind a check; named by ``JobTask.Strategy``."""
+    """Return Celery's default strategy behind `read_message`; ``JobTask.Strategy`` names this function."""
     take = default(task, app, consumer, **options)
 
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **kwargs: Any) -> Any:
@@ -128,7 +132,7 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
             message.channel.postpone(message.delivery_tag, found.not_before.timestamp())
             return None
         message.headers = found.headers
-        # Celery's form of a message that needs no further decoding; with its arguments by name, nothing can follow it.
+        # Celery's cache of a decoded body; in this form it holds no ``embed``, so no follow-up tasks.
         message._decoded_cache = {"args": found.args, "kwargs": found.kwargs}
         return take(message, body, ack, reject, callbacks, **kwargs)
 
@@ -136,10 +140,10 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
 
 
 def refuse(consumer: Any, message: Any, fault: str, acknowledge: Callable[[], object]) -> None:
-    """Have a malformed message kept, and answered if it says which job it is; soon, in another thread.
+    """Have another thread store a malformed message as a dead letter, and answer it if it holds a job id.
 
     Args:
-        fault: what is wrong with it, in a few words without its content.
+        fault: the fault, in a few words without the content.
         acknowledge: called once that is done.
     """
     logger.warning("refused a malformed message: %s", fault)
@@ -149,25 +153,25 @@ def refuse(consumer: Any, message: Any, fault: str, acknowledge: Callable[[], ob
         Refusal(
             tag=message.delivery_tag,
             job_id=job_id if is_id(job_id) else None,
-            # A name that is not ours may be any text of a stranger.
+            # Any other task name is untrusted text.
             task=task if task in (CLASSIFY, CLASSIFY_MANY) else None,
             message=Message(life if isinstance(life, str) else "", headers.get(TAKEN_HEADER)),
             fault=fault,
             acknowledge=acknowledge,
-            tell=partial(_tell_refused, consumer, job_id),
+            notify=partial(_send_failed_event, consumer, job_id),
         )
     )
 
 
-def _tell_refused(consumer: Any, job_id: str) -> None:
-    """Say that it failed to those who watch events, and may know it as sent. In any thread, as Celery's pool does."""
+def _send_failed_event(consumer: Any, job_id: str) -> None:
+    """Send ``task-failed`` to monitors, which may know the job as sent. Any thread may call this, as Celery's do."""
     eventer = consumer.event_dispatcher
     if sends_task_events(eventer):
         eventer.send("task-failed", uuid=job_id, exception="JobFailed('invalid_job')", traceback="")
 
 
 def _moment(headers: Mapping[str, Any], name: str) -> datetime | None:
-    """A header that is a time in ISO 8601, in UTC unless it says otherwise, or that is not there."""
+    """Return a header's ISO 8601 time in UTC, which is also the default time zone; None if it is absent."""
     text = headers.get(name)
     if text is None:
         return None

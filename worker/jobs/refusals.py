@@ -1,4 +1,4 @@
-"""Answers messages that cannot become jobs, off the event loop: either Redis may be away for long."""
+"""Answers messages that cannot become jobs, in a thread, since broker or result backend may be away for long."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Refusal:
     """A message that is to be refused.
 
     Attributes:
-        tag: of its delivery.
-        job_id: None where it does not say whose answer this is.
-        task: None where it is none of ours.
-        message: which message of that id it is.
-        fault: what is wrong with it, in a few words without its content.
-        acknowledge: called from another thread once it is kept, and answered.
-        tell: tells those who watch events, from that thread, once its answer can be read.
+        tag: the delivery tag.
+        job_id: the id of the job to answer; None if the message holds none.
+        task: the name of the task; None if it is not one of ours.
+        message: identifies the message among those with the same id.
+        fault: the fault, in a few words without the content.
+        acknowledge: called from another thread once the message is answered and stored.
+        notify: sends an event to monitors, from that thread, once the answer can be read.
     """
 
     tag: str
@@ -39,27 +39,27 @@ class Refusal:
     message: Message
     fault: str
     acknowledge: Callable[[], object]
-    tell: Callable[[], object]
+    notify: Callable[[], object]
 
 
 class Keep(Protocol):
-    """Keeps a message as a dead letter; raises `RedisError`."""
+    """Stores a message as a dead letter; raises `RedisError`."""
 
     def __call__(self, tag: str, *, job_id: str | None, task: str | None) -> None:
-        """The delivery tag, and what the record says."""
+        """Store the message with this delivery tag and these fields of the record."""
         ...
 
 
 class Refusals:
-    """Keeps and answers refused messages one after another. Each stays in hand until that is done.
+    """Answers refused messages one after another and stores them as dead letters. Each stays in hand until then.
 
-    They take the places of jobs meanwhile (`worker.jobs.consumer.ImageCredit`), so that there are never many.
+    During that time they take the places of jobs (`worker.jobs.consumer.ImageCredit`), so that there are never many.
 
     Args:
-        keep: keeps one as a dead letter.
-        answer: stores an answer, and waits for as long as that takes; False where another stands, or the job was
+        keep: stores a message as a dead letter.
+        answer: stores an answer, however long that takes; returns False if the job has another answer or was
             forgotten; raises `Unanswerable`.
-        on_settled: told of each.
+        on_settled: called after each message.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Refusals:
 
     @property
     def tags(self) -> set[str]:
-        """Delivery tags of the messages that are not answered yet."""
+        """The delivery tags of messages that are not settled yet."""
         with self._lock:
             return set(self._tags)
 
@@ -84,7 +84,7 @@ class Refusals:
         return len(self._tags)
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer a message soon."""
+        """Queue a message to be answered."""
         with self._lock:
             self._tags.add(refusal.tag)
         self._waiting.put(refusal)
@@ -95,7 +95,7 @@ class Refusals:
             try:
                 self._settle(refusal)
                 refusal.acknowledge()
-            except Exception as error:  # the message is given back once its tag is gone; the thread must go on
+            except Exception as error:  # the lease requeues the message once its tag is gone; the thread must go on
                 logger.error("could not refuse a message: %s at %s", type(error).__name__, place_of(error))
             finally:
                 with self._lock:
@@ -106,19 +106,20 @@ class Refusals:
             failure = JobFailed("invalid_job", f"the message is malformed: {refusal.fault}.")
             try:
                 if self._answer(refusal.job_id, failure, refusal.message):
-                    _tell(refusal)
+                    _notify(refusal)
             except Unanswerable as error:
-                logger.error("job %s has no place for its answer (%s), that it is malformed", refusal.job_id, error)
-        # Only now: a message that goes back to its queue meanwhile is refused again, and shall not have two letters.
+                logger.error("job %s has no place for its answer (%s): it is malformed", refusal.job_id, error)
+        # Stored only after the answer: a message that is requeued before that is refused again, and must not become two
+        # dead letters.
         try:
             self._broker.outlast(lambda: self._keep(refusal.tag, job_id=refusal.job_id, task=refusal.task))
-        except redis.RedisError as error:  # the letters' own keys hold something else
-            logger.error("could not keep a malformed message as a dead letter: %s", error)
+        except redis.RedisError as error:  # a key of the dead letters has the wrong type
+            logger.error("could not store a malformed message as a dead letter: %s", error)
         self._on_settled()
 
 
-def _tell(refusal: Refusal) -> None:
+def _notify(refusal: Refusal) -> None:
     try:
-        refusal.tell()
-    except Exception as error:  # the broker is away, for one, and an event is not worth waiting for it
-        logger.debug("could not tell that job %s failed: %s", refusal.job_id, type(error).__name__)
+        refusal.notify()
+    except Exception as error:  # the broker may be away, and an event is not worth the wait
+        logger.debug("could not send an event that job %s failed: %s", refusal.job_id, type(error).__name__)

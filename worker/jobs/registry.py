@@ -1,8 +1,8 @@
-"""The tasks of the worker's app: ours, and no others.
+"""Restricts the app's task registry to our own tasks.
 
-Celery registers tasks of its own in every app, and whatever a library marks with ``shared_task``. They would run
-here with Celery's own strategy, which trusts its broker: one message could end the worker, have it publish what a
-stranger likes, or wait for days in its memory.
+Celery registers its built-in tasks in every app, and so does any library that uses ``shared_task``. They would run
+with Celery's own strategy, which trusts its broker: one message could end the worker, have it publish anything that
+the sender likes, or wait for days in its memory.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from worker.jobs.tasks import JobTask
 logger = logging.getLogger(__name__)
 
 OURS: Final = (CLASSIFY, CLASSIFY_MANY)
-#: Celery's own: that they are left out is no news.
+#: Leaving out Celery's built-in tasks is not worth a log line.
 BUILT_IN: Final = "celery."
 
 
 class OnlyOurs(TaskRegistry):  # type: ignore[misc]  # celery is untyped
-    """Keeps the tasks of `worker.jobs.tasks` and leaves out all others; a message for one of those is refused."""
+    """Registers the tasks of `worker.jobs.tasks` and ignores all others, so that messages for them are refused."""
 
     def __setitem__(self, name: str, task: Any) -> None:
         if name in OURS and isinstance(task, JobTask):

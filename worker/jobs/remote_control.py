@@ -1,9 +1,9 @@
-"""Remote control: which commands of Celery's a worker obeys, from whom, and to whom it replies.
+"""Restricts Celery's remote control: which commands a worker runs, and where it sends replies.
 
-A program that may publish on the broker's channel ``/<database>.celery.pidbox`` commands all workers of that
-database, and may be a stranger to them. What is left looks, revokes jobs, and has a worker end or stop taking, in
-order. Commands that would have messages wait in a worker's memory, change its pool or its limits, or write files are
-refused in a sentence, those of later versions of Celery too, and so is a pattern that could keep the event loop busy.
+Any program that may publish to the broker's channel ``/<database>.celery.pidbox`` commands all workers of that
+database, so its messages are untrusted. The remaining commands inspect a worker, revoke jobs, shut it down, or stop
+its taking. Commands that would keep messages in a worker's memory, change its pool or its limits, or write files are
+refused with a sentence, as are commands of later Celery versions, and patterns that could block the event loop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from worker.jobs import revoking
 
 logger = logging.getLogger(__name__)
 
-#: Celery's own, as they are; `worker.jobs.requests` keeps the content of jobs out of them.
+#: These commands of Celery only inspect; `worker.jobs.requests` keeps the content of jobs out of their replies.
 LOOKS: Final = (
     "active",
     "active_queues",
@@ -39,10 +39,10 @@ LOOKS: Final = (
     "scheduled",
 )
 EVENTS: Final = ("enable_events", "disable_events", "heartbeat")
-#: In `revoking`, and below.
+#: These commands are implemented in `revoking` and below.
 OURS: Final = ("revoke", "terminate", "hello", "conf", "stats", "shutdown", "add_consumer", "cancel_consumer")
-#: Why not, where there is another way.
-INSTEAD: Final = {
+#: A refusal names the reason, or what to do in place of the command.
+ALTERNATIVES: Final = {
     **dict.fromkeys(
         ("pool_grow", "pool_shrink", "autoscale", "pool_restart"),
         "start the worker with another NAMESHOT_CONCURRENCY",
@@ -52,12 +52,12 @@ INSTEAD: Final = {
     "revoke_by_stamped_headers": "stamps mean nothing here, revoke jobs by their ids",
 }
 _PARTS: Final = ("method", "arguments", "destination", "pattern", "matcher", "reply_to", "ticket")
-#: How kombu names a mailbox: a UUID of any version.
+#: kombu names a mailbox by a UUID of any version.
 _ADDRESS: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def register() -> None:
-    """Put our commands in the place of Celery's, and refusals in the place of those that are left out."""
+    """Replace some of Celery's commands by ours, and all others that are not listed above by refusals."""
     revoking.register()
     Panel.register(name="hello", type="inspect", visible=False)(_hello)
     Panel.register(name="stats", type="inspect")(_stats)
@@ -73,7 +73,7 @@ def register() -> None:
 
 
 def _refusal(command: str) -> Callable[..., dict[str, str]]:
-    why = INSTEAD.get(command, "it is not among the commands that are left")
+    why = ALTERNATIVES.get(command, "it is not among the supported commands")
 
     def refuse(_state: Any, **_: Any) -> dict[str, str]:
         return {"error": f"nameshot's workers refuse {command}: {why}"}
@@ -82,7 +82,7 @@ def _refusal(command: str) -> Callable[..., dict[str, str]]:
 
 
 def _hello(state: Any, **_: Any) -> dict[str, Any]:
-    """Another worker starts, perhaps another application's: it is told nothing, and nothing of it is remembered."""
+    """Reply to a worker that starts, perhaps another application's, with no revoked ids; remember none of its ids."""
     return {"revoked": [], "clock": state.app.clock.forward()}
 
 
@@ -101,8 +101,8 @@ def _conf(state: Any, with_defaults: Any = False, **_: Any) -> Any:
 
 def _shutdown(_state: Any, **_: Any) -> dict[str, str]:
     """End as after SIGTERM: running jobs have NAMESHOT_DRAIN_TIMEOUT to finish. `nameshot worker` starts another."""
-    # Celery's own waits for running jobs without a limit, and says nothing before it.
-    logger.warning("told to end by remote control")
+    # Celery's own command waits for running jobs without a limit, and logs nothing first.
+    logger.warning("shutting down on a remote control command")
     os.kill(os.getpid(), signal.SIGTERM)
     return {"ok": "ending: what runs may finish within NAMESHOT_DRAIN_TIMEOUT"}
 
@@ -124,47 +124,47 @@ def _cancel_consumer(state: Any, queue: Any = None, **_: Any) -> dict[str, str]:
 
 
 def _unknown(state: Any, queue: Any) -> dict[str, str] | None:
-    """A worker may take from any list of its Redis, and takes from its own queues only."""
+    """Return an error unless `queue` is one of our queues: a worker must not take from any other list."""
     ours = [queue_name(state.app.settings.queue_prefix, name) for name in QUEUES]
-    return None if queue in ours else {"error": f"no queue of this worker, which has {', '.join(ours)}"}
+    return None if queue in ours else {"error": f"not a queue of this worker, which has {', '.join(ours)}"}
 
 
-#: kombu says some of their types, and wrongly.
+#: kombu annotates these classes only in part, and wrongly.
 _Node: Any = pidbox.Node
 _Mailbox: Any = pidbox.Mailbox
 
 
 class CarefulNode(_Node):  # type: ignore[misc]  # of any type
-    """Obeys what is shaped like a command, and replies to where replies are waited for."""
+    """Runs well-formed commands only, and replies only to kombu's mailboxes."""
 
-    def handle_message(self, body: Any, message: Any = None) -> Any:  # noqa: ARG002 - its headers are a stranger's
-        """Obey one command, if it is for this worker."""
+    def handle_message(self, body: Any, message: Any = None) -> Any:  # noqa: ARG002 - its headers are untrusted
+        """Run one command if it is for this worker."""
         if fault := _fault(body, self.handlers):
             logger.warning("ignored a broadcast: %s", fault)
             return None
         return super().handle_message({name: body.get(name) for name in _PARTS})
 
     def handle(self, method: str, arguments: Any = None) -> Any:
-        """As kombu; a mistake in the arguments is a reply, and no traceback."""
+        """Run a command as kombu does, but reply with an error where kombu would print a traceback."""
         try:
             return super().handle(method, arguments)
         except Exception as error:
             logger.warning("the command %s failed with %s", method, type(error).__name__)
-            return {"error": f"{method} failed with {type(error).__name__}; are its arguments right?"}
+            return {"error": f"{method} failed with {type(error).__name__}; check its arguments"}
 
     def dispatch(self, method: str, arguments: Any = None, reply_to: Any = None, ticket: Any = None, **_: Any) -> Any:
-        """As kombu, but for an address to which nothing is sent: the worker may write where a stranger may not."""
+        """Dispatch as kombu does, unless the reply address is no mailbox: the sender may lack that right."""
         if reply_to:
             exchange = self.mailbox.reply_exchange.name
             address = reply_to.get("routing_key") if isinstance(reply_to, dict) else None
             if address is None or reply_to.get("exchange") != exchange or not _is_address(address):
-                logger.warning("ignored the command %s: it wants its reply where no replies go", method)
+                logger.warning("ignored the command %s: its reply address is not a mailbox", method)
                 return None
             reply_to = {"exchange": exchange, "routing_key": address}
         return super().dispatch(method, arguments, reply_to=reply_to, ticket=ticket)
 
     def reply(self, *args: Any, **options: Any) -> None:
-        """As kombu; the client will ask again."""
+        """Reply as kombu does, but only log an error: the client can send its command again."""
         try:
             super().reply(*args, **options)
         except Exception as error:
@@ -172,13 +172,13 @@ class CarefulNode(_Node):  # type: ignore[misc]  # of any type
 
 
 def _fault(body: Any, commands: Container[str]) -> str | None:
-    """What keeps a broadcast from being a command; None when it is one, for this worker or another."""
+    """Return why a broadcast is not a valid command; None if it is one, for this worker or another."""
     if not isinstance(body, dict) or not isinstance(method := body.get("method"), str) or method not in commands:
-        return "it is no command that is known here"
+        return "it is not a known command"
     if not isinstance(body.get("arguments"), dict | None) or not isinstance(body.get("destination"), list | None):
         return f"{method} has arguments or a destination of the wrong kind"
     if (pattern := body.get("pattern")) and not (isinstance(pattern, str) and body.get("matcher") == "glob"):
-        return f"{method} has a pattern, and only glob is read here"
+        return f"{method} has a pattern that is not a glob"
     return None
 
 
@@ -187,12 +187,12 @@ def _is_address(value: Any) -> bool:
 
 
 class CarefulMailbox(_Mailbox):  # type: ignore[misc]  # of any type
-    """Of a `CarefulNode`."""
+    """A mailbox whose node is a `CarefulNode`."""
 
     node_cls = CarefulNode
 
 
 class CarefulControl(Control):  # type: ignore[misc]  # celery is untyped
-    """The app's ``control``."""
+    """The app's ``control``, with a `CarefulMailbox`."""
 
     Mailbox = CarefulMailbox

@@ -1,9 +1,9 @@
-"""The result backend: Celery's own for Redis, in which the first terminal answer wins.
+"""Celery's result backend for Redis, in which the first terminal answer wins.
 
 Celery guards only SUCCESS, with a GET before the SET; here one script does both for every terminal state, in one
-round trip instead of two. Tracebacks are never stored: a `JobFailed` says all that may leave the worker.
+round trip instead of two. Tracebacks are never stored: a `JobFailed` holds all that may leave the worker.
 
-While Redis is away, the thread that stores an answer waits, however long that takes: no thread but a job's own may.
+While Redis is away, the thread that stores an answer blocks until it is back, so the event loop must not call this.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from worker.delivery.clock import elapsed_s
 from worker.delivery.names import LIFE_HEADER, TAKEN_HEADER
 from worker.delivery.outages import Outage
 
-#: States of a job that nobody has begun, or that waits to be begun again.
+#: In these states no worker has begun the job, or it waits to be begun again.
 WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
 
 
 class Unanswerable(Exception):
-    """No answer can be stored for a job, now or later: its key holds something else, for one."""
+    """Raised when a job's answer can never be stored, for example because its key has another type."""
 
 
-#: What `FIRST_ANSWER_WINS` replies where it writes nothing.
+#: `FIRST_ANSWER_WINS` returns these when it writes nothing.
 ANSWERED: Final = 0
 FORGOTTEN: Final = -1
 DOUBTFUL: Final = -2
@@ -43,11 +43,11 @@ DOUBTFUL: Final = -2
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What tells the message that is answered from others of its id.
+    """Identifies the answered message among those with the same id.
 
     Attributes:
-        life: see `LIFE_HEADER`.
-        taken_s: see `TAKEN_HEADER`; None where that is not known.
+        life: the value of `LIFE_HEADER`; empty if unknown.
+        taken_s: the value of `TAKEN_HEADER` in seconds; None if unknown.
     """
 
     life: str = ""
@@ -55,21 +55,21 @@ class Message:
 
     @classmethod
     def of(cls, request: Any) -> Message:
-        """What Celery's context of a task knows of it."""
+        """Return the message of a Celery task's request."""
         return cls(getattr(request, LIFE_HEADER, None) or "", getattr(request, TAKEN_HEADER, None))
 
     def taken(self) -> str:
-        """How long ago it was taken, as `FIRST_ANSWER_WINS` has it; empty where that is not known."""
+        """Return when it was taken, in microseconds relative to now, for `FIRST_ANSWER_WINS`; empty if unknown."""
         return "" if self.taken_s is None else f"{min(0.0, self.taken_s - elapsed_s()) * 1e6:.0f}"
 
 
 class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyped
-    """``redis://`` and ``rediss://`` result backends of a worker."""
+    """A worker's result backend for ``redis://`` and ``rediss://``."""
 
-    #: Called with the id of each job whose terminal answer was written, or found, and the life of its message.
+    #: Called with the id of each job that has a terminal answer, written now or before, and its message's life.
     on_answered: Callable[[str, str], None] = staticmethod(lambda _job_id, _life: None)
 
-    #: Whether an id is claimed for another message than the one of that life.
+    #: Returns whether an id is claimed for a message with another life.
     is_claimed_for_another: Callable[[str, str], bool] = staticmethod(lambda _job_id, _life: False)
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -83,35 +83,35 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         self.outage = Outage("the result backend", "does not take answers")
 
     def encode(self, data: Any) -> Any:
-        """As Celery's own, which takes seven times as long over a thousand scores."""
+        """Encode as Celery does, seven times faster for a thousand scores."""
         try:
             return to_json(data)
-        except PydanticSerializationError:  # a lone surrogate, for one
+        except PydanticSerializationError:  # such as a lone surrogate
             return super().encode(data)
 
     def begin(self, job_id: str, request: Any) -> bool:
-        """Say that the job runs; False when it has a terminal answer, or was forgotten, and need not run.
+        """Store STARTED for a job; return False if it has a terminal answer or was forgotten, and must not run.
 
         Raises:
-            Unanswerable: it could never be answered.
+            Unanswerable: no answer can ever be stored.
         """
         message = Message.of(request)
         reply = self._ensure_retryable(self._offer, job_id, None, STARTED, request, message)
-        if reply == ANSWERED:  # whoever wrote the answer may have died before it could tell
+        if reply == ANSWERED:  # the worker that wrote the answer may have died before it shortened the claim
             self.on_answered(job_id, message.life)
         if reply <= 0:
             return False
         if message.taken_s is not None:
-            # From now on by the clock of the server, which compares it: two clocks would differ by milliseconds once
-            # the job has run for a minute, and ids are freed and sent again in less.
+            # From now on the time is by the server's clock, since the server compares it: two clocks drift apart by
+            # milliseconds within a minute, and an id can be freed and sent again in less.
             request.taken_at_us = reply
         return True
 
     def refuse(self, job_id: str, failure: JobFailed, message: Message) -> bool:
-        """Answer a message that cannot become a job; False when the job has a terminal answer, or was forgotten.
+        """Answer a message that cannot become a job; return False if it has a terminal answer or was forgotten.
 
         Raises:
-            Unanswerable: no answer can be stored.
+            Unanswerable: no answer can ever be stored.
         """
         result = self.encode_result(failure, FAILURE)
         written: bool = self._ensure_retryable(self._offer, job_id, result, FAILURE, None, message) > 0
@@ -120,11 +120,11 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         return written
 
     def revoke(self, job_id: str) -> bool:
-        """Answer a job as revoked; False when it has a terminal answer, or another application runs it."""
+        """Answer a job as revoked; return False if it has a terminal answer, or another application runs it."""
         return bool(self._ensure_retryable(self._revoke, job_id))
 
     def _revoke(self, job_id: str) -> bool:
-        # Every application of a broker hears every revocation, and it may share the answers' database too.
+        # A revocation reaches all applications of the broker, and these may share the database of answers too.
         standing = self.client.get(self.get_key_for_task(job_id))
         if standing is not None and not _is_waiting_or_ours(self.decode(standing)):
             return False
@@ -134,23 +134,23 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
     def _store_result(
         self, task_id: str, result: Any, state: str, _traceback: Any = None, request: Any = None, **_: Any
     ) -> Any:
-        """Write one state unless a terminal one stands already. Called by Celery; the traceback is dropped."""
+        """Write a state unless a terminal one exists, dropping the traceback. Celery calls this."""
         if getattr(request, "is_answered", False):
-            return result  # by the task itself; Celery comes a second time
+            return result  # the task itself has stored it, and this is Celery's second call
         message = Message.of(request)
         reply = self._offer(task_id, result, state, request, message)
         if state in READY_STATES:
             if request is not None:
                 request.is_answered = True
-            if reply >= ANSWERED:  # what revokes a job does not know of which message
+            if reply >= ANSWERED:  # not if the job was forgotten
                 self.on_answered(task_id, message.life)
         return result
 
     def _ensure_retryable(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Celery's guard of each call, which would give up some time, and try again what can never succeed.
+        """Retry a call during an outage without a limit, where Celery gives up, and retries lasting errors too.
 
         Raises:
-            Unanswerable: it can never succeed.
+            Unanswerable: the call can never succeed.
         """
         for how_celery_gives_up in ("fallback_exc", "fallback_msg", "max_retries"):
             kwargs.pop(how_celery_gives_up, None)
@@ -160,15 +160,15 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
             raise Unanswerable(f"{type(error).__name__}: {error}") from None
 
     def _offer(self, job_id: str, result: Any, state: str, request: Any, message: Message) -> int:
-        """What `FIRST_ANSWER_WINS` replies.
+        """Offer an answer, and return the reply of `FIRST_ANSWER_WINS`.
 
-        A message that waited when its job was forgotten, and that nothing tells from a new one, answers nothing once
-        a client has claimed the id for another message.
+        If the job was forgotten and the script cannot tell whether this message is older, the answer is dropped if a
+        client has claimed the id for another message, and written otherwise.
         """
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = job_id
         if message.life:
-            meta["life"] = message.life  # Celery reads what it knows, and this is for us
+            meta["life"] = message.life  # only our own code reads this field
         keys = [self.get_key_for_task(job_id), forgotten_key(job_id)]
         taken = getattr(request, "taken_at_us", None) or message.taken()
         arguments = [self.encode(meta), self.expires, message.life, taken]
@@ -185,5 +185,8 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
 
 
 def _is_waiting_or_ours(meta: Any) -> bool:
-    """`FirstAnswerBackend.begin` leaves the result empty; Celery's own worker writes its process id there."""
+    """Return whether no worker has begun the job, or one of ours runs it.
+
+    `FirstAnswerBackend.begin` leaves the result empty, where a stock Celery worker writes its process id.
+    """
     return meta["status"] in WAITING_STATES or (meta["status"] == STARTED and meta["result"] is None)

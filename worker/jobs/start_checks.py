@@ -1,4 +1,4 @@
-"""What would make a worker answer wrongly, or never: found at its start, or at its first contact with Redis."""
+"""Checks, at start and at first contact with Redis, for anything that would make a worker answer wrongly or never."""
 
 from __future__ import annotations
 
@@ -19,33 +19,37 @@ from producer.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
-#: By these Celery would choose its servers; here they would lead past the leases, which are where ours lead.
+#: Celery would take its servers from these variables; but our leases are on the servers of our own settings.
 CELERYS_VARIABLES: Final = (
     *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"),
     "CELERY_RESULT_BACKEND",
 )
-#: Settings of Celery on which delivery rests; its command line can change any (``-- task.acks_late=0``).
+#: Delivery relies on these settings of Celery, which its command line could change (``-- task.acks_late=0``).
 FIXED: Final = (
     *("worker_pool", "task_acks_late", "broker_transport", "worker_consumer", "accept_content"),
-    # What an answer holds, a URL never, and how long it lives.
+    # These decide what an answer holds, which is never a URL, and how long it lives.
     *("result_extended", "result_expires", "result_accept_content"),
-    # Messages would wait in the worker's memory.
+    # A rate limit would keep messages in the worker's memory.
     "task_default_rate_limit",
 )
-#: For a connection, and for an answer. One that is slower is asked again when the worker has connected.
-PATIENCE_S: Final = 2.0
-#: In the older protocol, which an old server speaks too.
-ASKING: Final = {"socket_connect_timeout": PATIENCE_S, "socket_timeout": PATIENCE_S, "protocol": 2}
+#: Seconds to connect, and then to reply. `FirstContact` looks at a slower server again once the worker has connected.
+SERVER_TIMEOUT_S: Final = 2.0
+#: RESP2, which servers before Redis 6 speak too: the check has to reach them in order to refuse them.
+CONNECTION_OPTIONS: Final = {
+    "socket_connect_timeout": SERVER_TIMEOUT_S,
+    "socket_timeout": SERVER_TIMEOUT_S,
+    "protocol": 2,
+}
 
 
 def refusal(error: Exception) -> SystemExit:
-    """One sentence on stderr, and the exit status (78) for a configuration that no restart will help."""
+    """Log the error as one sentence, and return an exit with status 78, for errors that no restart can fix."""
     logger.critical("%s", error)
     return SystemExit(os.EX_CONFIG)
 
 
 def servers(broker_url: str, result_backend: str) -> tuple[Endpoint, Endpoint]:
-    """Broker and result backend; ends the process for a URL that cannot be used."""
+    """Return the endpoints of broker and result backend; raise `SystemExit` for an unusable URL."""
     try:
         return (endpoint(broker_url, "NAMESHOT_BROKER_URL"), endpoint(result_backend, "NAMESHOT_RESULT_BACKEND"))
     except SettingsError as error:
@@ -53,20 +57,20 @@ def servers(broker_url: str, result_backend: str) -> tuple[Endpoint, Endpoint]:
 
 
 def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int) -> None:
-    """Refuse what Celery's command line, its environment or a program chose and this worker cannot do.
+    """Refuse options, from Celery's command line, its environment or a program, that this worker does not support.
 
     Args:
-        worker: Celery's `WorkController`, before its pool is made.
-        settings: Celery's as this worker needs them.
-        most_threads: that one process may have.
+        worker: Celery's `WorkController`, before its pool is created.
+        settings: Celery's settings as this worker needs them.
+        most_threads: the largest number of threads in one process.
 
     Raises:
-        SettingsError: one sentence.
+        SettingsError: an option is not supported.
     """
     if worker.pool_cls not in ("threads", "celery.concurrency.thread:TaskPool", TaskPool):
         raise SettingsError(
             f"the pool {_name_of(worker.pool_cls)} cannot be used: the threads of this worker share one model and one "
-            "device; leave -P (--pool, CELERY_WORKER_POOL) out, or say threads."
+            "device; leave out -P (--pool, CELERY_WORKER_POOL), or set it to threads."
         )
     if changed := [name for name in FIXED if worker.app.conf[name] != settings.get(name)]:
         raise SettingsError(
@@ -74,7 +78,7 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
         )
     if worker.options.get("autoscale"):
         raise SettingsError(
-            "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used: a pool of threads does not change its size; "
+            "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used: a thread pool does not change its size; "
             "set NAMESHOT_CONCURRENCY, or start more workers."
         )
     if getattr(worker, "purge", False):
@@ -87,7 +91,7 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
 
 
 def _name_of(pool: Any) -> str:
-    """As ``-P`` names Celery's own pools: the last part of their module's name."""
+    """Return a pool's name as given to ``-P``: for Celery's own pools the last part of their module's name."""
     if not isinstance(pool, type):
         return str(pool)
     package, _, name = pool.__module__.rpartition(".")
@@ -95,7 +99,7 @@ def _name_of(pool: Any) -> str:
 
 
 def warn_of_unread(environment: Mapping[str, str], broker: Endpoint) -> None:
-    """Say that Celery's own variables for its servers are not read; ``--broker`` sets one of them."""
+    """Warn if one of Celery's variables for its servers is set, since it is not read; ``--broker`` sets one too."""
     for name in CELERYS_VARIABLES:
         if environment.get(name):
             logger.warning(
@@ -108,7 +112,7 @@ def warn_of_unread(environment: Mapping[str, str], broker: Endpoint) -> None:
 
 
 class FirstContact:
-    """Looks once, as soon as each server answers, whether it will do; the first is the broker."""
+    """Checks each server once, as soon as it answers, for the version and permissions that a worker needs."""
 
     def __init__(self, broker: Endpoint, results: Endpoint, queue_prefix: str) -> None:
         self._broker = broker
@@ -116,10 +120,10 @@ class FirstContact:
         self._list = rung_name(queue_name(queue_prefix, "default"))
 
     def look(self) -> None:
-        """Ask those that have not answered yet; say why one does not. Ends the process where one will never do."""
+        """Check servers that have not answered yet; log why one does not, and raise `SystemExit` for an unfit one."""
         for server in list(self._left):
             try:
-                with connect(server, **ASKING) as client:
+                with connect(server, **CONNECTION_OPTIONS) as client:
                     wrong = self._judge(client, server)
             except redis.RedisError as error:
                 logger.warning("%s", unavailable(error, server))

@@ -1,6 +1,6 @@
-"""The two tasks: read the message, answer it, and turn whatever goes wrong into the contract's failures.
+"""The two Celery tasks: validate the message, classify, store the answer, and map errors to the contract's failures.
 
-Celery does the rest: acknowledging, storing, publishing.
+Celery does the rest: it acknowledges the message and publishes events.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from worker.service import Service
 
 logger = logging.getLogger(__name__)
 
-#: A job that says it waited longer, says nothing: one such number would spoil a metric's sum for good.
+#: Longer waits than a year are implausible (a wrong clock) and are dropped: one would ruin the histogram's sum.
 LONGEST_QUEUED_MS: Final = 366 * 86_400_000.0
 
 
 class JobTask(Task):  # type: ignore[misc]  # celery is untyped
-    """What both tasks share: late acknowledgement, and failures that are answers rather than accidents."""
+    """The base of both tasks: late acknowledgement, and failures that are stored as answers."""
 
     abstract = True
     Strategy = "worker.jobs.messages:careful_strategy"
@@ -58,23 +58,23 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     # A worker that cannot store or finish a job leaves the message to another one.
     reject_on_worker_lost = True
     throws = (JobFailed,)
-    # The message is checked by the contract, which says what is wrong better than a signature can.
+    # The contract validates arguments, with better messages than a signature check.
     typing = False
-    # Celery builds this text for each result, whether or not it is logged.
+    # Celery builds this text for each result, even if it is not logged.
     resultrepr_maxsize = 16
-    #: How many times NAMESHOT_JOB_TIMEOUT a message has.
+    #: A message's time limit is this multiple of NAMESHOT_JOB_TIMEOUT.
     time_factor = 1
 
     def answer(self, work: Callable[[Service, Attempt], dict[str, Any]]) -> dict[str, Any] | None:
-        """Run one job, unless it has an answer already or has expired, and store its answer, however long that takes.
+        """Run one job, unless it has an answer or has expired, and store its answer, however long that takes.
 
-        Celery would store it afterwards, and acknowledge the message even when that was in vain. It is returned only
-        where Celery has yet to store it.
+        Celery would store the result afterwards, and acknowledge the message even if that failed. The result is
+        returned only if Celery has yet to store it.
 
         Raises:
-            Ignore: the answer that stands is the answer; or no answer ever can, and the message is a dead letter.
-            JobFailed: the answer is that it cannot be done.
-            Reject: nor can it be kept now; the message goes back to its queue.
+            Ignore: the job has another answer; or its answer can never be stored, and the message is a dead letter.
+            JobFailed: the job failed, and this failure is stored as its answer.
+            Reject: neither the answer nor a dead letter can be stored now; the message is requeued.
         """
         request = self.request
         deaths = _deaths(request)
@@ -93,11 +93,11 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
             self._acquit(deaths)
             raise
         self._acquit(deaths)
-        # What a task returns Celery turns into text, all thousand scores for the few characters that it keeps.
+        # Celery formats a returned result, all thousand scores of it, to keep only a few characters.
         return None if getattr(request, "is_answered", False) else result
 
     def _give_up(self, reason: Unanswerable) -> NoReturn:
-        """Keep a job that no answer can be stored for: without one it would come back for ever."""
+        """Store a job whose answer cannot be stored as a dead letter; otherwise it would be redelivered forever."""
         request = self.request
         logger.error("job %s has no place for its answer (%s): it becomes a dead letter", request.id, reason)
         try:
@@ -106,11 +106,11 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         except RedisError as error:
             if is_outage(error):
                 raise Reject(type(error).__name__, requeue=True) from None
-            logger.error("job %s is lost, since it cannot be kept as a dead letter either: %s", request.id, error)
+            logger.error("job %s is lost, since it cannot be stored as a dead letter either: %s", request.id, error)
         raise Ignore from None
 
     def _acquit(self, deaths: Deaths) -> None:
-        """Only now: without its answer it would run again, and must not have all its attempts again."""
+        """Clear the deaths of an answered job. Before its answer is stored it could run again, with all attempts."""
         if deaths.count:
             self.app.delivery.suspects.acquit(self.request.id)
 
@@ -128,10 +128,10 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
 
         try:
             waiting = CancelScope(math.inf)
-            # It can be cancelled before its answer is looked up, so that no cancellation falls between.
+            # The job is cancellable before its answer is looked up, so that no cancellation is missed in between.
             with self.app.running.job(request.id, waiting):
                 self._begin(request)
-                # Its time begins here: while the result backend was away it could do nothing.
+                # The job's time starts here, since it may have waited for the result backend until now.
                 scope = waiting.within(self.app.service.job_timeout_s * self.time_factor)
                 with self.app.running.job(request.id, scope):
                     attempt = Attempt(
@@ -148,7 +148,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         except (Ignore, Unanswerable):
             raise
         except Cancelled:
-            # Whoever cancels has written the answer. A message without one must never be acknowledged.
+            # The client that cancelled should have written the answer. A message without one must not be acknowledged.
             self.backend.mark_as_revoked(request.id, "cancelled", request=request)
             self._count("cancelled")
             logger.info("job %s was cancelled while it ran", request.id)
@@ -216,13 +216,13 @@ def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str
 
 def register(app: Celery) -> None:
     """Add both tasks to an app."""
-    # Not shared: they would be registered in every other app of the process, which knows no service of ours.
+    # Shared tasks would also be registered in every other app of the process, and those have no service.
     app.task(name=CLASSIFY, base=JobTask, bind=True, shared=False)(classify)
     app.task(name=CLASSIFY_MANY, base=JobTask, bind=True, shared=False, time_factor=BULK_TIME_FACTOR)(classify_many)
 
 
 def _deaths(request: Any) -> Deaths:
-    """What the transport found about the message's past."""
+    """Return the worker deaths that the transport found for this message."""
     return Deaths(getattr(request, DEATHS_HEADER, 0), getattr(request, DEATHS_ALONE_HEADER, 0))
 
 
@@ -233,13 +233,13 @@ def _image_scopes(
 
 
 def _queue(request: Any, prefix: str) -> Queue:
-    """Where the message waited, as its delivery says."""
+    """Return the queue that the message was taken from; ``default`` if it is unknown."""
     name = (request.delivery_info or {}).get("routing_key")
     return next((queue for queue in QUEUES if queue_name(prefix, queue) == name), "default")
 
 
 def _queued_ms(request: Any) -> float | None:
-    """How long the message waited; None when it has no send time that could be. Clocks differ: never negative."""
+    """Return how long the message waited in ms, at least 0 since clocks differ; None without a plausible send time."""
     sent_at = (request.headers or {}).get(SENT_AT_HEADER) or getattr(request, SENT_AT_HEADER, None)
     if isinstance(sent_at, bool) or not isinstance(sent_at, int | float):
         return None
@@ -248,7 +248,7 @@ def _queued_ms(request: Any) -> float | None:
 
 
 def _moment(expires: object) -> datetime | None:
-    """Celery's ``expires`` header, an ISO 8601 text; what it is not, Celery has refused or ignored before."""
+    """Return the time in Celery's ``expires`` header, in ISO 8601; None if there is none."""
     if not isinstance(expires, str):
         return None
     try:

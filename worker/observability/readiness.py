@@ -53,19 +53,19 @@ class Readiness:
             return None
         return self._outage() if self._is_consuming() else "it is not connected to the broker"
 
-    def complaint(self, complaint: str | None) -> str | None:
+    def not_ready_reason(self, unhealthy_reason: str | None) -> str | None:
         """Why no job is taken now; None when jobs are.
 
         Args:
-            complaint: of a worker that is ill.
+            unhealthy_reason: what is stuck in this worker; None while nothing is.
         """
         if not self._takes_jobs():
             return "starting or stopping"
-        if complaint:
-            return complaint
+        if unhealthy_reason:
+            return unhealthy_reason
         if absence := self._engine_absence():
             return absence
-        if found := self.broker_complaint() or self.waits():
+        if found := self.broker_problem() or self.waits():
             return found
         try:
             self._results.ping()
@@ -73,7 +73,7 @@ class Readiness:
             return "the result backend does not answer"
         return None
 
-    def broker_complaint(self) -> str | None:
+    def broker_problem(self) -> str | None:
         """Why the broker cannot be worked with; None when it takes commands, those that write among them."""
         try:
             # Changes nothing; and a replica, a disk that is full or a quorum that is lost would refuse it.

@@ -103,7 +103,7 @@ class SignsOfLife:
         self._silent_s = self._cpu_then_s = 0.0
         self._looked_s = self._clock()
 
-    def complaint(self, pid: int) -> str | None:
+    def frozen_reason(self, pid: int) -> str | None:
         """That it is frozen, as the second half of a sentence; None while it may not be.
 
         What has complained begins anew: a process that the kernel cannot end is complained of again.

@@ -82,8 +82,8 @@ class _Worker:
     def kill_if_frozen(self) -> None:
         if self._signs is None or not self.process.is_running():
             return
-        if complaint := self._signs.complaint(self.process.pid):
-            logger.error("%s %s: it is killed.", self.name, complaint)
+        if frozen_reason := self._signs.frozen_reason(self.process.pid):
+            logger.error("%s %s: it is killed.", self.name, frozen_reason)
             self.process.send(signal.SIGKILL)
 
     def judge(self, _deaths: int, _what_happened: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether this process still does its work: a pool of threads has no time limits, so somebody has to look."""
+"""Detects a stuck event loop, device or job, since Celery's thread pool enforces no time limits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-#: The event loop ticks each second. Silent for this long, it is stuck, and so is every acknowledgement.
+#: The event loop ticks each second. After this long without a tick it is stuck, and so is every acknowledgement.
 LOOP_SILENT_S: Final = 15.0
-#: A job watches its own deadline; one that is still running so long after it hangs where it cannot look.
+#: A job checks its own deadline; one that still runs this long after it hangs in code that does not check.
 OVERDUE_S: Final = 10.0
-#: No batch takes so long on a device that works.
+#: No batch takes this long on a working device.
 LONG_BATCH_S: Final = 10.0
 
 
@@ -18,10 +18,10 @@ class Liveness:
     """Watches the event loop, the device and the running jobs.
 
     Args:
-        device_busy_s: how long the oldest running batch has taken so far.
-        device_limit_s: a batch that takes longer never ends.
-        overdue: ids of the jobs that still run so many seconds after their deadline.
-        waits: what this process waits for before it can take or answer jobs, in a few words; None when for nothing.
+        device_busy_s: returns the seconds that the oldest running batch has taken so far.
+        device_limit_s: seconds after which a running batch counts as stuck.
+        overdue: returns the ids of jobs that still run the given number of seconds after their deadline.
+        waits: returns what this process waits for before it can take or answer jobs, in a few words, or None.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class Liveness:
         self._waits = waits
 
     def tick(self) -> None:
-        """The event loop runs."""
+        """Record that the event loop is running."""
         self._tick = time.monotonic()
 
     def pause(self) -> None:
-        """The event loop waits for the broker to come back, or ends: silence means nothing until it ticks again."""
+        """Stop watching the event loop until its next tick, since it blocks on the broker or is ending."""
         self._tick = None
 
-    def complaint(self) -> str | None:
-        """What is stuck, in a few words; None while all is well."""
+    def unhealthy_reason(self) -> str | None:
+        """Return what is stuck, in a few words; None while the process is healthy."""
         tick = self._tick
         if tick is not None and (silent_s := time.monotonic() - tick) > LOOP_SILENT_S:
             return f"the event loop has not moved for {silent_s:.0f} s"
@@ -57,13 +57,13 @@ class Liveness:
             return f"{len(overdue)} jobs hang"
         return None
 
-    def ailment(self) -> str | None:
-        """The complaint, or what may become one, or what keeps this process from its work."""
-        if found := self.complaint() or self._waits():
+    def warning(self) -> str | None:
+        """Return what is stuck, what this process waits for, or that a batch takes long; None if none of these."""
+        if found := self.unhealthy_reason() or self._waits():
             return found
         busy_s = self._device_busy_s()
         return f"its device has been busy with one batch for {busy_s:.0f} s" if busy_s > LONG_BATCH_S else None
 
     def overdue(self) -> list[str]:
-        """Ids of the jobs that hang."""
+        """Return the ids of the jobs that hang."""
         return self._overdue(OVERDUE_S)
