@@ -26,10 +26,10 @@ from worker.engine.capacity import BULK_TIME_FACTOR, DECODING_BYTES_PER_PIXEL, d
 from worker.engine.device import checkpoint, load_engine
 from worker.engine.interface import Engine
 from worker.engine.stages import Stages
-from worker.engine_process.link import ask_terms
+from worker.engine_process.info import EngineInfo
+from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.remote_model import RemoteModel
-from worker.engine_process.terms import EngineInfo
 from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
 from worker.fetch.http_cache import CachingFetcher
 from worker.model import load_preparation
@@ -219,7 +219,7 @@ def _terms(socket: Path) -> EngineInfo:
     """What the engine says of its model, however long it takes to load; whoever stops this process ends the wait."""
     while True:
         try:
-            return ask_terms(socket)
+            return ask_info(socket)
         except OSError:
             time.sleep(ENGINE_POLL_S)
 

@@ -143,12 +143,12 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     eventually(lambda: readiness() == [(200, "ok\n")] * 2)
     (engine,) = children(launcher)["engine"]
     os.kill(engine, signal.SIGKILL)
-    eventually(lambda: readiness() == [(503, "the engine is away\n")] * 2)
+    eventually(lambda: readiness() == [(503, "the engine is not connected\n")] * 2)
     eventually(lambda: not launcher.is_ready)
-    assert readiness() == [(503, "the engine is away\n")] * 2
+    assert readiness() == [(503, "the engine is not connected\n")] * 2
     job = client.submit(origin.url("/owl.png"), LABELS)
     meanwhile = [job.status()]
-    while readiness() == [(503, "the engine is away\n")] * 2:
+    while readiness() == [(503, "the engine is not connected\n")] * 2:
         meanwhile.append(job.status())
 
     # The last one may have been read after the engine was back.

@@ -165,7 +165,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
 
         def can_consume(_qos: Any) -> bool:
             app = consumer.app
-            if not app.service.engine.is_here or app.backend.outage.ailment:
+            if not app.service.engine.is_available or app.backend.outage.ailment:
                 return False  # others may do better; the loop's next tick looks again
             if len(app.refusals) >= consumer.pool.num_processes:
                 return False

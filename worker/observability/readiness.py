@@ -19,7 +19,7 @@ class Readiness:
         own_key: a hash in the broker's database that only this worker writes.
         takes_jobs: whether it was started, and not told to stop.
         is_consuming: whether its event loop is connected to the broker.
-        engine_absence: why it has no engine; None while it has.
+        engine_unavailable_reason: why it has no engine; None while it has.
         outage: what the result backend was found to lack while something waited for it, or why the broker hands out no
             messages; None otherwise.
     """
@@ -32,7 +32,7 @@ class Readiness:
         own_key: str,
         takes_jobs: Callable[[], bool],
         is_consuming: Callable[[], bool],
-        engine_absence: Callable[[], str | None],
+        engine_unavailable_reason: Callable[[], str | None],
         outage: Callable[[], str | None],
     ) -> None:
         self._broker = broker
@@ -40,12 +40,12 @@ class Readiness:
         self._own_key = own_key
         self._takes_jobs = takes_jobs
         self._is_consuming = is_consuming
-        self._engine_absence = engine_absence
+        self._engine_unavailable_reason = engine_unavailable_reason
         self._outage = outage
 
     def takes_jobs(self) -> bool:
         """What is known without asking anyone."""
-        return self._takes_jobs() and self._engine_absence() is None and self.waits() is None
+        return self._takes_jobs() and self._engine_unavailable_reason() is None and self.waits() is None
 
     def waits(self) -> str | None:
         """What a worker that runs waits for; None when for nothing."""
@@ -63,8 +63,8 @@ class Readiness:
             return "starting or stopping"
         if complaint:
             return complaint
-        if absence := self._engine_absence():
-            return absence
+        if reason := self._engine_unavailable_reason():
+            return reason
         if found := self.broker_complaint() or self.waits():
             return found
         try:
