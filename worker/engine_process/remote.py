@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 #: The pause between attempts to connect is short next to the seconds that a killed engine takes to restart and load.
 RETRY_S: Final = 0.2
-#: An engine sends its state each second; one that has been silent for this long may be frozen. The launcher restarts a frozen one.
+#: An engine sends its state each second; one that is silent for this long may be frozen, and the launcher checks it.
 SILENT_S: Final = 10.0
 
 
