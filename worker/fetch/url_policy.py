@@ -48,7 +48,7 @@ class Target:
         port: 1 to 65535.
         path: path and query for the request line.
         address: the host's address if the host is one; already judged.
-        refusal: creates the failure for the rule that this URL breaks unless the connection ends at an excepted address.
+        refusal: creates the failure for the rule that this URL breaks unless it connects to an excepted address.
     """
 
     scheme: str

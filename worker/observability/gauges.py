@@ -1,4 +1,4 @@
-"""What `/metrics` tells of a worker's parts, read when somebody asks."""
+"""The metrics of a worker's parts, read at each request of `/metrics`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def watch(
     caching: CachingFetcher,
     shared: SharedEmbeddings | None,
 ) -> None:
-    """Add them all; of caches that are off, too, whose figures stay 0, but for the one outside of this process."""
+    """Add all metrics. Those of disabled caches stay 0, except the shared cache's, which are then left out."""
     telemetry.watch("waiting_images", "Prepared images that wait for the device", lambda: engine.waiting)
     telemetry.watch("device_busy_seconds", "How long the oldest running batch has taken so far", lambda: engine.busy_s)
     telemetry.watch("batch_limit", "Images that a batch may have", lambda: engine.batch_limit)
