@@ -53,7 +53,7 @@ class Telemetry:
         )
         self._batches = Histogram(
             "nameshot_batch_size",
-            "Images in the batch that each image rode in",
+            "Images in the batch of each image",
             buckets=BATCH_BUCKETS,
             registry=registry,
         )
