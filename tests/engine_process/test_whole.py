@@ -211,7 +211,7 @@ def test_a_model_that_cannot_be_used_is_one_sentence_and_ends_all(start_worker: 
 
     assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG
     assert launcher.log.count("there is no folder '/no/such/folder'") == 1
-    assert "the engine cannot work: all workers are stopped." in launcher.log
+    assert "the engine cannot work: stopping all workers." in launcher.log
     assert "Traceback" not in launcher.log
 
 
@@ -224,7 +224,7 @@ def test_a_frozen_front_is_killed_when_all_are_to_end_at_once(start: Start, tmp_
 
     assert launcher.stop() == 1
     wait_until_gone(*processes["engine"], *processes["fronts"])
-    assert launcher.log.count("does not end: it is killed.") == 1
+    assert launcher.log.count("does not end: killing it.") == 1
     assert not launcher.is_ready
     assert list(tmp_path.glob("nameshot-*")) == []
 
