@@ -102,7 +102,7 @@ class Bench:
         self.slowness = 1.0
         self._chance = random.Random(setting.name)
         self.batcher = Batcher(max_wait_s=setting.max_wait_ms / 1000)
-        self.lane: BatchQueue[None, None] = self.batcher.lane(
+        self.queue: BatchQueue[None, None] = self.batcher.add_queue(
             "images", self._run, setting.max_batch, WEIGHTS, self.size
         )
         self.batcher.start()
@@ -126,7 +126,7 @@ class Bench:
                 sizes.append(done.result().batch_size)
             if not ended.is_set():
                 with suppress(BatcherClosed):
-                    self.lane.submit(None, rank="bulk").add_done_callback(send_bulk)
+                    self.queue.submit(None, rank="bulk").add_done_callback(send_bulk)
 
         def arrived(due: float, done: Future[Any]) -> None:
             if not done.cancelled() and not ended.is_set():
@@ -139,7 +139,7 @@ class Bench:
         for at_s in phase.arrivals_s():
             due = started + at_s
             time.sleep(max(0.0, due - time.perf_counter()))
-            future = self.lane.submit(None, rank=phase.queue)
+            future = self.queue.submit(None, rank=phase.queue)
             futures.append((due, future))
             future.add_done_callback(partial(arrived, due))
         # Who came last has time to be answered; who then waits still is late.
@@ -165,7 +165,7 @@ class Bench:
 
     def _drain(self) -> None:
         """Wait until nothing rides or waits."""
-        while len(self.lane) or self.batcher.busy_s:
+        while len(self.queue) or self.batcher.busy_s:
             time.sleep(0.005)
 
 

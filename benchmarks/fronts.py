@@ -23,7 +23,7 @@ from PIL import Image
 
 from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.interface import Engine
-from worker.engine_process.link import ask_terms
+from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
 from worker.model import Prepared
 from worker.model.pixels import prepared as prepared_pixels
@@ -145,11 +145,11 @@ def different(shape: Sequence[int]) -> list[Prepared]:
 
 def front(path: Path, threads: int, seconds: float) -> None:
     """A front: a line on standard output when it is ready, and its rate for each line on standard input."""
-    terms = ask_terms(path)
-    if terms.geometry is None:
+    info = ask_info(path)
+    if info.geometry is None:
         raise SystemExit("a model with an image processor of its own is not measured")
-    images = different(terms.geometry.apply(Image.new("RGB", (640, 480))).shape)
-    engine = RemoteEngine(path, terms, slots=threads, on_other_model=lambda: None)
+    images = different(info.geometry.apply(Image.new("RGB", (640, 480))).shape)
+    engine = RemoteEngine(path, info, slots=threads, on_other_model=lambda: None)
     engine.embed_image(images[0], "default", CancelScope(time.monotonic() + START_TIMEOUT_S))
     print("ready", flush=True)
     for _ in sys.stdin:

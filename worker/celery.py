@@ -190,7 +190,7 @@ def _load(sender: Any) -> None:
         own_key=app.delivery_keys.in_flight,
         takes_jobs=lambda: app.takes_jobs,
         is_consuming=lambda: app.is_consuming,
-        engine_absence=lambda: app.service.engine.absence,
+        engine_unavailable_reason=lambda: app.service.engine.unavailable_reason,
         outage=lambda: app.backend.outage.description or app.refusal(),
     )
     app.delivery = Delivery(

@@ -15,7 +15,7 @@ from worker.classifier import Classifier
 from worker.concurrency.budget import Budget
 from worker.concurrency.isolation import Isolation
 from worker.concurrency.shares import of_places
-from worker.decoding.decoder import DecoderOptions as DecoderTerms
+from worker.decoding.decoder import DecoderOptions
 from worker.decoding.images import prepare_pillow
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
@@ -26,10 +26,10 @@ from worker.engine.capacity import BULK_TIME_FACTOR, DECODING_BYTES_PER_PIXEL, d
 from worker.engine.device import checkpoint, load_engine
 from worker.engine.interface import Engine
 from worker.engine.stages import Stages
-from worker.engine_process.link import ask_terms
+from worker.engine_process.info import EngineInfo
+from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.remote_model import RemoteModel
-from worker.engine_process.terms import EngineInfo
 from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
 from worker.fetch.http_cache import CachingFetcher
 from worker.model import load_preparation
@@ -210,19 +210,19 @@ def _engine_process(
 ) -> Device:
     bound_malloc()
     logger.info("waiting for the engine")
-    terms = _terms(front.socket)
-    model = RemoteModel(terms, lambda: load_preparation(checkpoint(settings.model), terms.revision, terms.family))
+    info = _engine_info(front.socket)
+    model = RemoteModel(info, lambda: load_preparation(checkpoint(settings.model), info.revision, info.family))
     # All fronts together have as many images in flight as one process would.
-    concurrency = _concurrency(settings, terms.max_batch, terms.parallel_batches, front.fronts)
-    engine = RemoteEngine(front.socket, terms, slots=concurrency, on_other_model=on_other_model)
-    return Device(model, engine, terms.max_batch, concurrency, math.inf)
+    concurrency = _concurrency(settings, info.max_batch, info.parallel_batches, front.fronts)
+    engine = RemoteEngine(front.socket, info, slots=concurrency, on_other_model=on_other_model)
+    return Device(model, engine, info.max_batch, concurrency, math.inf)
 
 
-def _terms(socket: Path) -> EngineInfo:
+def _engine_info(socket: Path) -> EngineInfo:
     """Wait until the engine has loaded its model, with no time limit, and return the engine's information."""
     while True:
         try:
-            return ask_terms(socket)
+            return ask_info(socket)
         except OSError:
             time.sleep(ENGINE_POLL_S)
 
@@ -252,7 +252,7 @@ def _preparing(settings: WorkerSettings, device: Device, processes: int, stages:
         logger.warning("NAMESHOT_REDUCING_GAP has no effect: %s has a processor of its own", model.name)
     if settings.decoder == "thread":
         return InThreads(model, budget, geometry=geometry, max_pixels=settings.max_pixels, stages=stages)
-    terms = DecoderTerms(settings.max_pixels, settings.max_bytes, geometry)
-    pool = DecoderPool(terms, processes=decoder_processes(device.concurrency, processes), budget=budget)
+    options = DecoderOptions(settings.max_pixels, settings.max_bytes, geometry)
+    pool = DecoderPool(options, processes=decoder_processes(device.concurrency, processes), budget=budget)
     pool.start()
     return InProcesses(model, pool, stages)

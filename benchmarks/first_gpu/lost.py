@@ -22,7 +22,7 @@ from benchmarks.first_gpu.given import Given
 from benchmarks.first_gpu.notes import Notes
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
-from worker.engine_process.link import ask_terms
+from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
 from worker.model.pixels import prepared
 
@@ -88,12 +88,12 @@ def run(given: Given, notes: Notes) -> None:
         with kept(command, environment) as engines:
             while not path.exists():
                 time.sleep(0.1)
-            terms = ask_terms(path)
-            if terms.geometry is None:
+            info = ask_info(path)
+            if info.geometry is None:
                 raise RuntimeError("a model with an image processor of its own is not tried")
-            fronts = [RemoteEngine(path, terms, slots=IMAGES, on_other_model=lambda: None) for _ in range(2)]
+            fronts = [RemoteEngine(path, info, slots=IMAGES, on_other_model=lambda: None) for _ in range(2)]
             noise = np.random.default_rng(0)
-            shape = terms.geometry.apply(Image.new("RGB", (640, 480))).shape
+            shape = info.geometry.apply(Image.new("RGB", (640, 480))).shape
             scope = CancelScope(time.monotonic() + TIMEOUT_S)
 
             def outcome(number: int) -> str:

@@ -35,7 +35,7 @@ STAGES = (
     ("decode", InThreads, "prepare"),
     ("digest", embeddings.File, "__init__"),
     ("batching", BatchQueue, "submit"),
-    ("batching", BatchQueue, "ride"),
+    ("batching", BatchQueue, "run_batch"),
     ("model", DualEncoder, "embed_images"),
     ("model", DualEncoder, "embed_texts"),
     ("rank", LabelCache, "_keep"),

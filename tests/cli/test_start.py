@@ -176,7 +176,7 @@ def test_a_ready_file_cannot_tell_of_several_workers(home: Home) -> None:
     done = home.with_settings(NAMESHOT_READY_FILE="ready").run("worker", "--gpus", "0,1")
 
     assert done.status == 1
-    assert done.sentence.startswith("NAMESHOT_READY_FILE tells of one worker, and --gpus 0,1 starts 2: ")
+    assert done.sentence.startswith("NAMESHOT_READY_FILE describes a single worker, but --gpus 0,1 starts 2: ")
 
 
 def test_without_the_workers_part_the_command_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,10 +26,10 @@ def make_pool() -> Iterator[MakePool]:
     """Makes pools, which end with the test."""
     pools: list[DecoderPool] = []
 
-    def make(terms: DecoderOptions | None = None, *, processes: int = 1, start: bool = True) -> DecoderPool:
+    def make(options: DecoderOptions | None = None, *, processes: int = 1, start: bool = True) -> DecoderPool:
         budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory")
         pools.append(
-            DecoderPool(terms or DecoderOptions(MAX_PIXELS, MAX_BYTES, None), processes=processes, budget=budget)
+            DecoderPool(options or DecoderOptions(MAX_PIXELS, MAX_BYTES, None), processes=processes, budget=budget)
         )
         if start:
             pools[-1].start()

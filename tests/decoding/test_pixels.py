@@ -50,7 +50,7 @@ def as_prepared(decoded: Decoded, geometry: Geometry | None) -> npt.NDArray[np.u
 
 @pytest.mark.parametrize("name", FILES)
 def test_pixels_size_format_and_transparent_colour_are_the_same(pool: DecoderPool, name: str) -> None:
-    geometry = pool.terms.geometry
+    geometry = pool.options.geometry
     expected = open_image(FILES[name], max_pixels=MAX_PIXELS).decode(geometry.least_side if geometry else None)
 
     picture = pool.decode(FILES[name], scope())

@@ -204,7 +204,7 @@ def test_a_worker_that_is_frozen_is_killed_once_it_should_have_ended(
         time.sleep(2 * SAME_REQUEST_S)
 
     assert launcher.process.wait(TIMEOUT_S) == 1
-    assert "the worker does not end: it is killed." in launcher.log
+    assert "the worker does not end: killing it." in launcher.log
     assert not launcher.is_ready
     wait_until_gone(worker)
 
@@ -257,4 +257,4 @@ def test_what_one_worker_refuses_ends_the_others_too(launch: Launch) -> None:
     launcher = launch(gpus="0,1", prefix=WITHOUT_READY_FILE, NAMESHOT_FETCH_PORTS="80,http")
 
     assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG
-    assert "cannot work: all workers are stopped." in launcher.log
+    assert "cannot work: stopping all workers." in launcher.log

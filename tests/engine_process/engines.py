@@ -17,11 +17,11 @@ from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batcher import BatchResult
 from worker.engine.interface import Array
 from worker.engine.local import LocalEngine
-from worker.engine_process.link import ask_terms
+from worker.engine_process.device_use import DeviceUse
+from worker.engine_process.info import info_for
+from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
-from worker.engine_process.rides import DeviceUse
 from worker.engine_process.serving import Server
-from worker.engine_process.terms import terms_for
 from worker.model import Model, Prepared
 from worker.model.interface import Float32
 
@@ -79,16 +79,16 @@ class Engines:
         engine = self.engine = LocalEngine(
             real, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None, around_batch=DeviceUse().around
         )
-        server = Server(engine, *terms_for(real, max_batch), self.path)
+        server = Server(engine, *info_for(real, max_batch), self.path)
         server.start()
         self._ends += [engine.close, server.close]
         return server
 
     def front(self, *, slots: int = 16, on_other_model: Callable[[], None] = lambda: None) -> RemoteEngine:
         """A front that is connected."""
-        front = RemoteEngine(self.path, ask_terms(self.path), slots=slots, on_other_model=on_other_model)
+        front = RemoteEngine(self.path, ask_info(self.path), slots=slots, on_other_model=on_other_model)
         self._ends.append(front.close)
-        assert front.wait_until_here(TIMEOUT_S)
+        assert front.wait_until_available(TIMEOUT_S)
         return front
 
     def ask(

@@ -152,7 +152,7 @@ def test_a_frozen_engine_is_none_until_it_speaks_again(engines: Engines, engine:
     front = engines.front()
     engine.process.send_signal(signal.SIGSTOP)
     eventually(lambda: not front.is_available)
-    assert front.absence == "the engine is silent"
+    assert front.unavailable_reason == "the engine is silent"
     asked = engines.ask(front, image(1))
     engine.process.send_signal(signal.SIGCONT)
 
@@ -181,4 +181,4 @@ def test_an_engine_that_is_to_end_does_not_wait_for_ever_for_a_front_that_is_fro
     eventually(lambda: engine.statuses)
 
     assert engine.statuses == [0]
-    assert "leaving: 1 fronts are still here" in engine.log
+    assert "ending with 1 fronts still connected" in engine.log

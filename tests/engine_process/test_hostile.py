@@ -11,7 +11,7 @@ import pytest
 from tests.engine_process.engines import TIMEOUT_S, Engines, GatedModel, image, soon
 from tests.eventually import eventually
 from tests.processes.programs import kill, run_python
-from worker.engine_process import frames, guest
+from worker.engine_process import frames, front_connection
 from worker.engine_process.frames import HEAD, IMAGE_HEAD, frame, json_frame
 
 SLOTS = 2
@@ -23,12 +23,12 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from worker.concurrency.cancel_scope import CancelScope
-from worker.engine_process.link import ask_terms
+from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
 from worker.model.interface import Prepared
 path = Path(sys.argv[1])
-front = RemoteEngine(path, ask_terms(path), slots=4, on_other_model=lambda: None)
-front.wait_until_here(60)
+front = RemoteEngine(path, ask_info(path), slots=4, on_other_model=lambda: None)
+front.wait_until_available(60)
 print("[1]", flush=True)
 pixels = np.full((32, 32, 3), 77, np.uint8)
 front.embed_image(Prepared({"pixels": pixels}, None), "default", CancelScope(time.monotonic() + 600))
@@ -41,11 +41,11 @@ def greeted(path: Path, slots: object = SLOTS) -> socket.socket:
     connection.settimeout(TIMEOUT_S)
     connection.connect(str(path))
     frames.receive(connection, frames.MAX_ANSWER_BYTES)
-    connection.sendall(json_frame(frames.FURNISH, 0, slots))
+    connection.sendall(json_frame(frames.SLOTS, 0, slots))
     return connection
 
 
-def furnished(path: Path) -> tuple[socket.socket, int]:
+def with_memory(path: Path) -> tuple[socket.socket, int]:
     connection = greeted(path)
     _, descriptor = frames.receive_with_descriptor(connection, frames.MAX_ANSWER_BYTES)
     assert descriptor is not None
@@ -109,14 +109,14 @@ def test_a_front_that_speaks_nonsense_is_cut_off_and_the_others_are_served(
     engines.serve(model)
     neighbour = engines.front()
     model.may_run.clear()
-    connection, descriptor = furnished(engines.path)
+    connection, descriptor = with_memory(engines.path)
     with closing(connection):
         connection.sendall(said)
         assert is_closed(connection)
     os.close(descriptor)
     model.may_run.set()
 
-    assert "a front spoke nonsense" in caplog.text
+    assert "a front broke the protocol" in caplog.text
     assert neighbour.embed_image(image(model, 1), "default", soon()).output.ndim == 1
 
 
@@ -131,7 +131,7 @@ def test_a_front_that_asks_for_an_impossible_number_of_slots_gets_none(
 
 def test_no_front_can_cut_the_shared_memory_short(model: GatedModel, engines: Engines) -> None:
     engines.serve(model)
-    connection, descriptor = furnished(engines.path)
+    connection, descriptor = with_memory(engines.path)
     with closing(connection):
         size = os.fstat(descriptor).st_size
         for other in (0, size - 1, size + 1):
@@ -144,7 +144,7 @@ def test_a_layout_within_bounds_is_never_more_than_the_model_takes(model: GatedM
     """A shape that no geometry gives, though it fits the slot, costs its own answer and no other's."""
     engines.serve(model)
     neighbour = engines.front()
-    connection, descriptor = furnished(engines.path)
+    connection, descriptor = with_memory(engines.path)
     with closing(connection):
         connection.sendall(arrays(["pixels", "|u1", [1, 32, 3]]))
         kind, number, payload = frames.receive(connection, frames.MAX_ANSWER_BYTES)
@@ -166,7 +166,7 @@ def test_nothing_is_left_of_a_front_that_was_killed(model: GatedModel, engines: 
     assert memories() > before[1]
 
     kill(front)
-    eventually(lambda: server.guests == 1)
+    eventually(lambda: server.fronts == 1)
     model.may_run.set()
 
     assert held.result(TIMEOUT_S).batch_size == 1
@@ -178,10 +178,10 @@ def test_nothing_is_left_of_a_front_that_was_killed(model: GatedModel, engines: 
 def test_a_front_that_reads_no_answer_holds_up_nobody(
     model: GatedModel, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guest, "MAX_UNANSWERED", 64)
+    monkeypatch.setattr(front_connection, "MAX_UNANSWERED", 64)
     server = engines.serve(model)
     neighbour = engines.front()
-    connection, descriptor = furnished(engines.path)
+    connection, descriptor = with_memory(engines.path)
     with closing(connection):
         connection.settimeout(1)
         flood = b"".join(json_frame(frames.COUNT, number, ["a fox"] * 500) for number in range(20_000))
@@ -190,7 +190,7 @@ def test_a_front_that_reads_no_answer_holds_up_nobody(
 
         assert neighbour.embed_image(image(model, 1), "default", soon()).output.ndim == 1
     os.close(descriptor)
-    eventually(lambda: server.guests == 1)
+    eventually(lambda: server.fronts == 1)
 
 
 def descriptors() -> int:

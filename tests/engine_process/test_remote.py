@@ -17,7 +17,7 @@ from tests.worker.watched_scope import WatchedScope
 from worker.concurrency.cancel_scope import Cancelled
 from worker.concurrency.fairness import WEIGHTS
 from worker.engine.local import LocalEngine
-from worker.engine_process.link import ask_terms
+from worker.engine_process.link import ask_info
 from worker.engine_process.remote_model import RemoteModel
 from worker.model import Model, ModelError, ModelOutOfMemoryError, Prepared, load_preparation
 
@@ -32,8 +32,8 @@ def test_a_front_s_logits_are_those_of_one_process(
     local = LocalEngine(model, max_batch=8, weights=WEIGHTS, on_device_lost=lambda: None)
     engines.serve(model)
     front = engines.front()
-    terms = ask_terms(engines.path)
-    face = RemoteModel(terms, lambda: load_preparation(str(checkpoint(family)), terms.revision, terms.family))
+    info = ask_info(engines.path)
+    face = RemoteModel(info, lambda: load_preparation(str(checkpoint(family)), info.revision, info.family))
     for seed, size in enumerate([(61, 40), (40, 133), (32, 32)]):
         picture = Image.fromarray(scene(*size, seed))
         ride = front.embed_image(face.prepare(picture), "default", soon())

@@ -143,12 +143,12 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     eventually(lambda: readiness() == [(200, "ok\n")] * 2)
     (engine,) = children(launcher)["engine"]
     os.kill(engine, signal.SIGKILL)
-    eventually(lambda: readiness() == [(503, "the engine is away\n")] * 2)
+    eventually(lambda: readiness() == [(503, "the engine is not connected\n")] * 2)
     eventually(lambda: not launcher.is_ready)
-    assert readiness() == [(503, "the engine is away\n")] * 2
+    assert readiness() == [(503, "the engine is not connected\n")] * 2
     job = client.submit(origin.url("/owl.png"), LABELS)
     meanwhile = [job.status()]
-    while readiness() == [(503, "the engine is away\n")] * 2:
+    while readiness() == [(503, "the engine is not connected\n")] * 2:
         meanwhile.append(job.status())
 
     # The last one may have been read after the engine was back.
@@ -211,7 +211,7 @@ def test_a_model_that_cannot_be_used_is_one_sentence_and_ends_all(start_worker: 
 
     assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG
     assert launcher.log.count("there is no folder '/no/such/folder'") == 1
-    assert "the engine cannot work: all workers are stopped." in launcher.log
+    assert "the engine cannot work: stopping all workers." in launcher.log
     assert "Traceback" not in launcher.log
 
 
@@ -224,7 +224,7 @@ def test_a_frozen_front_is_killed_when_all_are_to_end_at_once(start: Start, tmp_
 
     assert launcher.stop() == 1
     wait_until_gone(*processes["engine"], *processes["fronts"])
-    assert launcher.log.count("does not end: it is killed.") == 1
+    assert launcher.log.count("does not end: killing it.") == 1
     assert not launcher.is_ready
     assert list(tmp_path.glob("nameshot-*")) == []
 

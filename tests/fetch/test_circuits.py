@@ -158,13 +158,13 @@ def test_opening_and_closing_is_one_line_each(
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         (
             "WARNING",
-            "host h.example:443 failed 10 downloads within 30 s: it is left alone for 5 s, "
-            "and longer if that does not help",
+            "host h.example:443 failed 10 downloads within 30 s: pausing its downloads for 5 s, "
+            "longer if it still fails then",
         ),
-        ("INFO", "host h.example:443 answers again"),
+        ("INFO", "host h.example:443 works again"),
         (
             "WARNING",
-            "host [2606:4700::1]:80 failed 10 downloads within 30 s: it is left alone for 5 s, "
-            "and longer if that does not help",
+            "host [2606:4700::1]:80 failed 10 downloads within 30 s: pausing its downloads for 5 s, "
+            "longer if it still fails then",
         ),
     ]

@@ -117,7 +117,7 @@ def test_an_engine_whose_predecessor_lost_its_gpu_does_not_take_the_cpu(tmp_path
     done = ended("worker.engine_process", str(tmp_path / "engine"), CUDA_VISIBLE_DEVICES="")
 
     assert done.returncode == os.EX_CONFIG, done.stderr
-    assert "device 'cuda:0' was asked for, but PyTorch" in done.stderr
+    assert "device 'cuda:0' was requested, but PyTorch" in done.stderr
 
 
 def test_float32_is_computed_in_float32(checkpoint: Callable[[str], Path], device: str) -> None:

@@ -216,4 +216,4 @@ def test_batches_grow_again_once_memory_has_come_free(
 
         eventually(lambda: engine.batch_limit == 16)
     assert "images: out of memory at batch 16, at most 8 from now on" in caplog.text
-    assert "images: batches of 16 are tried again" in caplog.text
+    assert "images: trying batches of 16 again" in caplog.text

@@ -104,8 +104,8 @@ def test_the_batcher_asks_for_the_size_and_tells_what_batches_took() -> None:
         return items
 
     batcher, size = Batcher(), BatchSize(60, promised=("high",))
-    lane: BatchQueue[int, int] = batcher.lane("images", run, 32, {"high": 16, "bulk": 1}, size)
-    futures = [lane.submit(n, rank="bulk") for n in range(40)]
+    queue: BatchQueue[int, int] = batcher.add_queue("images", run, 32, {"high": 16, "bulk": 1}, size)
+    futures = [queue.submit(n, rank="bulk") for n in range(40)]
     batcher.start()
     for future in futures:
         future.result(TIMEOUT_S)
@@ -117,9 +117,9 @@ def test_the_batcher_asks_for_the_size_and_tells_what_batches_took() -> None:
 
 def test_a_batch_that_had_all_cores_to_itself_says_nothing_of_those_that_share_them() -> None:
     batcher, size = Batcher(threads=2), BatchSize(60)
-    lane: BatchQueue[int, int] = batcher.lane("images", lambda items: items, 8, size=size)
+    queue: BatchQueue[int, int] = batcher.add_queue("images", lambda items: items, 8, size=size)
     batcher.start()
-    lane.submit(1).result(TIMEOUT_S)
+    queue.submit(1).result(TIMEOUT_S)
     batcher.close(TIMEOUT_S)
 
     assert size.line.predict_s(1) == 0

@@ -51,10 +51,10 @@ def batcher() -> Iterator[Batcher]:
     batcher.close(TIMEOUT_S)
 
 
-def occupy(device: Device, lane: BatchQueue[object, object]) -> Future[BatchResult[object]]:
+def occupy(device: Device, queue: BatchQueue[object, object]) -> Future[BatchResult[object]]:
     """Put one item on the device and keep it there, so that what follows has to gather."""
     device.hold()
-    future = lane.submit("first")
+    future = queue.submit("first")
     assert device.entered.wait(TIMEOUT_S)
     return future
 
@@ -64,18 +64,18 @@ def outputs(futures: Sequence[Future[BatchResult[object]]]) -> list[object]:
 
 
 def test_a_lone_item_on_an_idle_device_rides_alone_at_once(batcher: Batcher, device: Device) -> None:
-    lane = batcher.lane("images", device.run, max_batch=8)
+    queue = batcher.add_queue("images", device.run, max_batch=8)
 
-    ride = lane.submit("owl").result(TIMEOUT_S)
+    ride = queue.submit("owl").result(TIMEOUT_S)
 
     assert (ride.output, ride.batch_size) == ("<owl>", 1)
 
 
 def test_what_arrives_while_the_device_is_busy_rides_together_in_order(batcher: Batcher, device: Device) -> None:
-    lane = batcher.lane("images", device.run, max_batch=8)
-    occupy(device, lane)
+    queue = batcher.add_queue("images", device.run, max_batch=8)
+    occupy(device, queue)
 
-    futures = [lane.submit(n) for n in range(5)]
+    futures = [queue.submit(n) for n in range(5)]
     device.gate.set()
 
     assert outputs(futures) == ["<0>", "<1>", "<2>", "<3>", "<4>"]
@@ -83,10 +83,10 @@ def test_what_arrives_while_the_device_is_busy_rides_together_in_order(batcher: 
 
 
 def test_no_batch_is_larger_than_its_lane_allows(batcher: Batcher, device: Device) -> None:
-    lane = batcher.lane("images", device.run, max_batch=3)
-    occupy(device, lane)
+    queue = batcher.add_queue("images", device.run, max_batch=3)
+    occupy(device, queue)
 
-    futures = [lane.submit(n) for n in range(7)]
+    futures = [queue.submit(n) for n in range(7)]
     device.gate.set()
     wait(futures, TIMEOUT_S)
 
@@ -94,10 +94,10 @@ def test_no_batch_is_larger_than_its_lane_allows(batcher: Batcher, device: Devic
 
 
 def test_only_items_of_equal_key_share_a_batch_and_none_is_left_behind(batcher: Batcher, device: Device) -> None:
-    lane = batcher.lane("images", device.run, max_batch=8)
-    occupy(device, lane)
+    queue = batcher.add_queue("images", device.run, max_batch=8)
+    occupy(device, queue)
 
-    futures = [lane.submit(n, key=n % 2) for n in range(6)]
+    futures = [queue.submit(n, key=n % 2) for n in range(6)]
     device.gate.set()
     wait(futures, TIMEOUT_S)
 
@@ -108,12 +108,12 @@ WEIGHTS = {"high": 16, "default": 4, "bulk": 1}
 
 
 def test_when_more_wait_than_fit_the_ranks_share_the_places_by_weight(batcher: Batcher, device: Device) -> None:
-    lane = batcher.lane("images", device.run, max_batch=7, weights=WEIGHTS)
+    queue = batcher.add_queue("images", device.run, max_batch=7, weights=WEIGHTS)
     device.hold()
-    lane.submit("first", rank="high")
+    queue.submit("first", rank="high")
     assert device.entered.wait(TIMEOUT_S)
 
-    futures = [lane.submit((rank, n), rank=rank) for rank in reversed(WEIGHTS) for n in range(63)]
+    futures = [queue.submit((rank, n), rank=rank) for rank in reversed(WEIGHTS) for n in range(63)]
     device.gate.set()
     wait(futures, TIMEOUT_S)
 
@@ -131,26 +131,26 @@ def test_no_rank_and_no_key_starves_however_many_of_the_others_come(
     def run(items: Sequence[object]) -> list[object]:
         if "unlike" not in items and len(device.batches) < 100:
             for _ in items:
-                lane.submit("alike", key="a", rank="high")
+                queue.submit("alike", key="a", rank="high")
         return device.run(items)
 
-    lane: BatchQueue[object, object] = batcher.lane("images", run, max_batch=max_batch, weights=WEIGHTS)
+    queue: BatchQueue[object, object] = batcher.add_queue("images", run, max_batch=max_batch, weights=WEIGHTS)
     device.hold()
-    lane.submit("first", key="a", rank="high")
+    queue.submit("first", key="a", rank="high")
     assert device.entered.wait(TIMEOUT_S)
     for _ in range(2 * max_batch):
-        lane.submit("alike", key="a", rank="high")
-    lane.submit("unlike", key="b", rank="bulk")
+        queue.submit("alike", key="a", rank="high")
+    queue.submit("unlike", key="b", rank="bulk")
     device.gate.set()
-    lane.submit("last", key="b", rank="bulk").result(TIMEOUT_S)
+    queue.submit("last", key="b", rank="bulk").result(TIMEOUT_S)
 
     first_bulk = next(number for number, batch in enumerate(device.batches) if "unlike" in batch)
     assert first_bulk <= sum(WEIGHTS.values()) + 1
 
 
 def test_lanes_take_turns(batcher: Batcher, device: Device) -> None:
-    images = batcher.lane("images", device.run, max_batch=1)
-    prompts = batcher.lane("prompts", device.run, max_batch=1)
+    images = batcher.add_queue("images", device.run, max_batch=1)
+    prompts = batcher.add_queue("prompts", device.run, max_batch=1)
     occupy(device, images)
 
     futures = [prompts.submit(f"p{n}") for n in range(3)] + [images.submit("i0")]
@@ -161,9 +161,9 @@ def test_lanes_take_turns(batcher: Batcher, device: Device) -> None:
 
 
 def test_a_cancelled_item_is_not_computed(batcher: Batcher, device: Device) -> None:
-    lane = batcher.lane("images", device.run, max_batch=8)
-    occupy(device, lane)
-    unwanted, wanted = lane.submit("unwanted"), lane.submit("wanted")
+    queue = batcher.add_queue("images", device.run, max_batch=8)
+    occupy(device, queue)
+    unwanted, wanted = queue.submit("unwanted"), queue.submit("wanted")
 
     assert unwanted.cancel()
     device.gate.set()
@@ -179,9 +179,9 @@ def test_one_bad_item_fails_only_itself(batcher: Batcher, device: Device) -> Non
             raise ValueError("bad item")
         return done
 
-    lane = batcher.lane("images", run, max_batch=16)
-    occupy(device, lane)
-    futures = {name: lane.submit(name) for name in ["a", "b", "c", "bad", "d", "e", "f"]}
+    queue = batcher.add_queue("images", run, max_batch=16)
+    occupy(device, queue)
+    futures = {name: queue.submit(name) for name in ["a", "b", "c", "bad", "d", "e", "f"]}
     device.gate.set()
 
     with pytest.raises(ValueError, match="bad item"):
@@ -196,13 +196,13 @@ def test_out_of_memory_halves_the_batch_and_remembers_it(batcher: Batcher, devic
             raise MemoryError
         return done
 
-    lane = batcher.lane("images", run, max_batch=8)
-    occupy(device, lane)
-    futures = [lane.submit(n) for n in range(8)]
+    queue = batcher.add_queue("images", run, max_batch=8)
+    occupy(device, queue)
+    futures = [queue.submit(n) for n in range(8)]
     device.gate.set()
 
     assert outputs(futures) == [f"<{n}>" for n in range(8)]
-    assert lane.max_batch == 2
+    assert queue.max_batch == 2
 
 
 def test_after_an_error_that_is_final_nothing_of_the_batch_is_tried_again(batcher: Batcher, device: Device) -> None:
@@ -214,9 +214,9 @@ def test_after_an_error_that_is_final_nothing_of_the_batch_is_tried_again(batche
             raise ConnectionError
         return done
 
-    lane = batcher.lane("images", run, max_batch=8)
-    occupy(device, lane)
-    futures = [lane.submit(item) for item in ("fatal", *"abcdefg")]
+    queue = batcher.add_queue("images", run, max_batch=8)
+    occupy(device, queue)
+    futures = [queue.submit(item) for item in ("fatal", *"abcdefg")]
     device.gate.set()
     wait(futures, TIMEOUT_S)
 
@@ -231,9 +231,9 @@ def test_a_batch_that_does_not_fit_is_cut_into_as_many_as_do(batcher: Batcher, d
             raise MemoryError
         return done
 
-    lane = batcher.lane("images", run, max_batch=16)
-    occupy(device, lane)
-    futures = [lane.submit(n) for n in range(16)]
+    queue = batcher.add_queue("images", run, max_batch=16)
+    occupy(device, queue)
+    futures = [queue.submit(n) for n in range(16)]
     device.gate.set()
 
     assert outputs(futures) == [f"<{n}>" for n in range(16)]
@@ -241,10 +241,10 @@ def test_a_batch_that_does_not_fit_is_cut_into_as_many_as_do(batcher: Batcher, d
 
 
 def test_a_function_that_loses_items_is_an_error_not_a_mix_up(batcher: Batcher) -> None:
-    lane: BatchQueue[object, object] = batcher.lane("images", lambda items: list(items)[:-1], max_batch=8)
+    queue: BatchQueue[object, object] = batcher.add_queue("images", lambda items: list(items)[:-1], max_batch=8)
 
     with pytest.raises(RuntimeError, match="1 items went in, 0 came out"):
-        lane.submit("x").result(TIMEOUT_S)
+        queue.submit("x").result(TIMEOUT_S)
 
 
 def test_the_device_thread_outlives_every_failure(batcher: Batcher) -> None:
@@ -253,19 +253,19 @@ def test_the_device_thread_outlives_every_failure(batcher: Batcher) -> None:
             raise SystemExit(3)
         return list(items)
 
-    lane = batcher.lane("images", run, max_batch=1)
+    queue = batcher.add_queue("images", run, max_batch=1)
 
     with pytest.raises(SystemExit):
-        lane.submit("exit").result(TIMEOUT_S)
-    assert lane.submit("next").result(TIMEOUT_S).output == "next"
+        queue.submit("exit").result(TIMEOUT_S)
+    assert queue.submit("next").result(TIMEOUT_S).output == "next"
 
 
 def test_closing_fails_what_still_waits_and_refuses_more(device: Device) -> None:
     batcher = Batcher()
-    lane = batcher.lane("images", device.run, max_batch=1)
+    queue = batcher.add_queue("images", device.run, max_batch=1)
     batcher.start()
-    running = occupy(device, lane)
-    waiting = lane.submit("waiting")
+    running = occupy(device, queue)
+    waiting = queue.submit("waiting")
 
     closer = threading.Thread(target=batcher.close)
     closer.start()
@@ -276,15 +276,15 @@ def test_closing_fails_what_still_waits_and_refuses_more(device: Device) -> None
     with pytest.raises(BatcherClosed):
         waiting.result(TIMEOUT_S)
     with pytest.raises(BatcherClosed):
-        lane.submit("late")
+        queue.submit("late")
 
 
 def test_with_a_wait_an_idle_device_lets_a_batch_fill(device: Device) -> None:
     batcher = Batcher(max_wait_s=TIMEOUT_S)
-    lane = batcher.lane("images", device.run, max_batch=3)
+    queue = batcher.add_queue("images", device.run, max_batch=3)
     batcher.start()
 
-    futures = [lane.submit(n) for n in range(3)]
+    futures = [queue.submit(n) for n in range(3)]
 
     assert {future.result(TIMEOUT_S).batch_size for future in futures} == {3}
     batcher.close(TIMEOUT_S)
@@ -292,16 +292,16 @@ def test_with_a_wait_an_idle_device_lets_a_batch_fill(device: Device) -> None:
 
 def test_a_lone_batch_may_use_the_whole_device_and_a_crowd_shares_it(device: Device) -> None:
     batcher = Batcher(threads=2)
-    lane = batcher.lane("images", device.run, max_batch=2)
+    queue = batcher.add_queue("images", device.run, max_batch=2)
     batcher.start()
-    running = occupy(device, lane)
+    running = occupy(device, queue)
 
     assert batcher.parallel == 1
     device.entered.clear()
-    second = lane.submit("second")
+    second = queue.submit("second")
     assert device.entered.wait(TIMEOUT_S)
     assert batcher.parallel == 2
-    waiting = [lane.submit(n) for n in range(5)]
+    waiting = [queue.submit(n) for n in range(5)]
     assert batcher.parallel == 2
 
     device.gate.set()
@@ -311,6 +311,6 @@ def test_a_lone_batch_may_use_the_whole_device_and_a_crowd_shares_it(device: Dev
 
 def test_a_lane_serves_its_ranks_whichever_a_target_is_for(batcher: Batcher, device: Device) -> None:
     size = BatchSize(promised=("urgent",))
-    lane = batcher.lane("images", device.run, max_batch=8, weights={"bulk": 1}, size=size)
+    queue = batcher.add_queue("images", device.run, max_batch=8, weights={"bulk": 1}, size=size)
 
-    assert lane.submit("only", rank="bulk").result(TIMEOUT_S).output == "<only>"
+    assert queue.submit("only", rank="bulk").result(TIMEOUT_S).output == "<only>"

@@ -17,10 +17,10 @@ def test_a_device_with_two_threads_runs_two_batches_at_once() -> None:
         together.wait(TIMEOUT_S)  # broken, and an exception, unless the other batch comes meanwhile
         return list(items)
 
-    lane = batcher.lane("images", run, max_batch=1)
+    queue = batcher.add_queue("images", run, max_batch=1)
     batcher.start()
 
-    futures = [lane.submit(n) for n in range(2)]
+    futures = [queue.submit(n) for n in range(2)]
 
     assert [future.result(TIMEOUT_S).output for future in futures] == [0, 1]
     batcher.close(TIMEOUT_S)
@@ -31,11 +31,11 @@ def test_items_that_come_one_by_one_all_ride_in_the_same_thread_which_has_the_he
         return [threading.current_thread().name for _ in items]
 
     batcher = Batcher(threads=3)
-    lane: BatchQueue[int, str] = batcher.lane("images", run, max_batch=2)
+    queue: BatchQueue[int, str] = batcher.add_queue("images", run, max_batch=2)
     batcher.start()
     ridden = set()
     for number in range(30):
-        ridden.add(lane.submit(number).result(TIMEOUT_S).output)
+        ridden.add(queue.submit(number).result(TIMEOUT_S).output)
         eventually(lambda: batcher.busy_s == 0)
     batcher.close(TIMEOUT_S)
 

@@ -9,7 +9,7 @@ from tests.valkey_server import ValkeyServer
 
 PROGRAM = """
 import gc, weakref
-from worker.runtime.garbage import settle
+from worker.runtime.garbage import freeze_garbage
 
 class Node:
     pass
@@ -21,7 +21,7 @@ def ring():
 
 before = ring()
 kept = [[] for _ in range(100_000)]
-settle()
+freeze_garbage()
 assert before() is None, "what was garbage already was collected"
 assert len(gc.get_objects()) < 10_000, len(gc.get_objects())
 after = ring()

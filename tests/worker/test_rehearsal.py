@@ -61,7 +61,9 @@ def test_no_larger_batch_is_taken_than_fits(
     wanted: int | None, fits: int, found: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert rehearsed_max_batch(Gpu(fits=fits, forward_ms=2), wanted, 1) == found
-    assert ("do not fit into the memory of cuda:0: at most" in caplog.text) == (found not in (64, 100) or fits == 70)
+    assert ("do not fit into the memory of cuda:0: using at most" in caplog.text) == (
+        found not in (64, 100) or fits == 70
+    )
 
 
 def test_a_device_that_is_lost_meanwhile_ends_the_start_and_its_thread() -> None:

@@ -1,6 +1,6 @@
-"""A decoder process: the only place where strangers' images meet Pillow's native code.
+"""A decoder process, in which Pillow's native code decodes untrusted images.
 
-It inherits an empty environment and one socket. Started by `worker.decoding.decoder`; one request after another.
+`worker.decoding.decoder` starts it with one socket and a nearly empty environment; it serves one request at a time.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN
 from worker.model.geometry import Geometry, geometry_of
 from worker.runtime.allocator import bound_malloc
 
-#: Rows of RGB that are packed at once, so that a large image is not in memory twice.
+#: RGB is packed and sent this many rows at a time, so that a large image is not in memory twice.
 _ROWS: Final = 64
 _SOCKET: Final = 0
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Serve until the socket ends.
+    """Serve until the worker closes the socket.
 
     Args:
         arguments: the worker's process id, and a JSON object with ``max_pixels``, ``memory_bytes``, ``cpu_s`` and
             ``geometry`` (`Geometry`'s values or null).
     """
-    parent, told = int(arguments[0]), json.loads(arguments[1])
-    # A supervisor's SIGTERM to all processes of a service is the worker's business: jobs still run.
+    parent, options = int(arguments[0]), json.loads(arguments[1])
+    # A supervisor may send SIGTERM to all processes of a service, while the worker's jobs still need this one.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         die_with(parent, signal.SIGKILL)
-    warnings.simplefilter("ignore")  # to show one, Python opens files
+    warnings.simplefilter("ignore")  # Python would open source files to show a warning
     bound_malloc()
-    prepare_pillow(told["max_pixels"])
-    geometry = geometry_of(told["geometry"])
+    prepare_pillow(options["max_pixels"])
+    geometry = geometry_of(options["geometry"])
     warm_up(geometry)
-    filtered = confinement.confine(told["memory_bytes"])
+    filtered = confinement.confine(options["memory_bytes"])
     _send(HELLO.pack(MAGIC, filtered))
-    serve(told["max_pixels"], told["cpu_s"], geometry)
+    serve(options["max_pixels"], options["cpu_s"], geometry)
 
 
 def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:
-    """Answer requests until the socket ends."""
+    """Answer requests until the worker closes the socket."""
     opened: UndecodedImage | None = None
     while True:
         kind, size = REQUEST.unpack(_receive(REQUEST.size))
@@ -73,7 +73,7 @@ def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:
             _answer(failure.code)
         except MemoryError:
             _answer("out_of_memory")
-        except ValueError:  # a Geometry's: Pillow makes no image of that size
+        except ValueError:  # the geometry's size is one that Pillow cannot make
             _answer("model_error")
 
 
@@ -111,7 +111,7 @@ def _send(data: bytes | memoryview) -> None:
 
 
 def _receive(size: int) -> bytes:
-    """So many bytes; this process ends where the socket has ended."""
+    """Receive exactly ``size`` bytes; end this process if the worker has closed the socket."""
     received = bytearray(size)
     left = memoryview(received)
     while left:
@@ -123,7 +123,7 @@ def _receive(size: int) -> bytes:
 
 
 def warm_up(geometry: Geometry | None) -> None:
-    """Use every part of Pillow once: it imports its modules late, and soon no file can be opened any more."""
+    """Use every part of Pillow once: it imports modules on first use, and after `confine` no file can be opened."""
     picture = Image.effect_noise((48, 40), 60).convert("RGB")
     turned = Image.Exif()
     turned[0x0112] = 6

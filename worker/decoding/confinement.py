@@ -1,4 +1,4 @@
-"""What a decoder process gives up before it sees a stranger's byte. Nothing of it can be taken back."""
+"""Irrevocable limits that a decoder process sets for itself before it reads untrusted bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-#: Python, its allocator and Pillow: no file, no socket, no process, no memory of others.
+#: Python, its allocator and Pillow need these calls; they open no file or socket, start no process and reach no other
+#: process's memory.
 SYSTEM_CALLS: Final = (
     *("read", "readv", "write", "close", "fstat", "newfstatat", "lseek"),  # on descriptors that are open already
     *("brk", "mmap", "munmap", "mremap", "mprotect", "madvise"),
@@ -20,7 +21,7 @@ SYSTEM_CALLS: Final = (
 )
 #: A 60-scan JPEG of the largest size takes about 20 s.
 CPU_S_PER_IMAGE: Final = 30
-#: Beside what the worker says that images take: what freed memory leaves behind.
+#: Added to the memory that images take, for fragmentation by freed memory.
 SPARE_BYTES: Final = 300_000_000
 
 _LIBRARY: Final = "libseccomp.so.2"
@@ -30,10 +31,10 @@ _EQUAL: Final = 4
 
 
 def confine(memory_bytes: int) -> bool:
-    """Set limits and, where this system can, let any system call but a few kill this process; for ever.
+    """Set resource limits and, where libseccomp is usable, have the kernel kill this process at any other system call.
 
     Args:
-        memory_bytes: what images may take, beside what this process has already.
+        memory_bytes: memory for images, in addition to what this process already uses.
 
     Returns:
         Whether system calls are filtered.
@@ -42,13 +43,13 @@ def confine(memory_bytes: int) -> bool:
         seccomp = ctypes.CDLL(_LIBRARY)
     except OSError:
         seccomp = None
-    _limit(memory_bytes)  # after the last file was opened
+    _limit(memory_bytes)  # only now, since it forbids opening files, such as the library
     return seccomp is not None and _filter_system_calls(seccomp)
 
 
 def _limit(memory_bytes: int) -> None:
     statm = Path("/proc/self/statm")
-    if statm.exists():  # elsewhere than on Linux this limit is not kept
+    if statm.exists():  # only Linux enforces this limit
         pages = int(statm.read_text().split()[0])
         _set(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes + SPARE_BYTES)
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
@@ -56,7 +57,7 @@ def _limit(memory_bytes: int) -> None:
 
 
 def renew_cpu_time(limit_s: int) -> None:
-    """From now on so many seconds of CPU, then SIGXCPU."""
+    """Allow this many more seconds of CPU time, after which the kernel sends SIGXCPU."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + limit_s, hard))
 
@@ -66,7 +67,7 @@ def _filter_system_calls(seccomp: ctypes.CDLL) -> bool:
     rules = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(_KILL_PROCESS)))
     if not rules:
         return False
-    # Only its own CPU time: another process's limits are none of its business.
+    # It may change only its own limit of CPU time.
     mine = (_Argument * 2)(_Argument(0, _EQUAL, 0), _Argument(1, _EQUAL, resource.RLIMIT_CPU))
     allowed: list[tuple[str, int, object]] = [(name, 0, None) for name in SYSTEM_CALLS]
     allowed.append(("prlimit64", len(mine), mine))

@@ -1,4 +1,4 @@
-"""One decoder process, as the worker sees it."""
+"""The worker's side of one decoder process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worker.decoding.images import BYTES_PER_PIXEL, refusal
 from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry
 
-#: The worker's own modules, from where it has them, and nothing of the environment.
+#: The decoder imports the worker's own modules, from the worker's module path, whatever the environment says.
 PROGRAM: Final = """\
 import sys
 sys.path[:] = sys.argv.pop().split("\\n")
@@ -34,28 +34,28 @@ main(sys.argv[1:])
 
 
 class DecoderLost(Exception):
-    """The process ended, or said what cannot be; its image is not decoded, and the next one needs another process."""
+    """The process ended or broke the protocol: its image is not decoded, and the next one needs another process."""
 
 
 class DecoderFrozen(Exception):
     """The process neither answers nor computes: it was suspended from outside, and its image is not to blame."""
 
 
-#: A wait in which a decoder is silent and uses no CPU at all; twice, and it is frozen. Decoding takes CPU all the time,
-#: and a machine that is so busy that it gives a process none for so long gives its answers too late anyway.
+#: A decoder that uses no CPU in the second of two silent waits of this length is frozen. Decoding uses CPU all the
+#: time, and a machine too busy to run a process for this long would be too late anyway.
 SILENT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderOptions:
-    """What every decoder process of a worker is started with.
+    """The options of every decoder process of a worker.
 
     Attributes:
-        max_pixels: of one image.
-        max_bytes: of one file.
-        geometry: what is done to an image in the process; None: RGB comes back.
+        max_pixels: pixels of one image.
+        max_bytes: bytes of one file.
+        geometry: applied to images in the process; None: the process returns RGB.
         cpu_s: CPU seconds for one image.
-        program: Python code that is run with a worker's module path as its last argument.
+        program: the process's Python code, run with the worker's module path as its last argument.
     """
 
     max_pixels: int
@@ -65,12 +65,12 @@ class DecoderOptions:
     program: str = PROGRAM
 
     def as_json(self) -> str:
-        """What `worker.decoding.child.main` is told."""
+        """Return the second argument of `worker.decoding.child.main`."""
         return json.dumps(
             {
                 "max_pixels": self.max_pixels,
                 "cpu_s": self.cpu_s,
-                # The file, as Pillow and a decoder copy it, or as it is searched for metadata.
+                # Pillow, the decoder and the search for metadata copy the file.
                 "memory_bytes": max(BYTES_PER_PIXEL.values()) * self.max_pixels + 4 * self.max_bytes,
                 "geometry": None if self.geometry is None else self.geometry.values(),
             }
@@ -79,14 +79,14 @@ class DecoderOptions:
 
 @dataclass(frozen=True, slots=True)
 class DecodedPicture:
-    """What came back.
+    """A decoder's output.
 
     Attributes:
-        pixels: uint8 (height, width, 3) after the geometry, or of the whole image where there is none.
-        width: of the decoded image, in pixels, upright.
-        height: likewise.
-        format: as `worker.decoding.images.Decoded`.
-        transparent: the colour that the image names as transparent; always None where there is a geometry.
+        pixels: uint8 (height, width, 3) after the geometry, or of the whole image without one.
+        width: width of the decoded, upright image in pixels.
+        height: height of the same.
+        format: see `worker.decoding.images.Decoded`.
+        transparent: the colour that the image names as transparent; always None with a geometry.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -96,7 +96,7 @@ class DecodedPicture:
     transparent: tuple[int, int, int] | None
 
     def image(self) -> Image.Image:
-        """The picture for a model's own preparation, mode RGB."""
+        """Return the picture in mode RGB, for the model's own preparation."""
         image = Image.fromarray(self.pixels)
         if self.transparent is not None:
             image.info["transparency"] = self.transparent
@@ -104,29 +104,29 @@ class DecodedPicture:
 
 
 class DecoderProcess:
-    """A running decoder; one image at a time, one thread at a time, but for `kill`.
+    """A running decoder, for one image and one thread at a time, except `kill`.
 
-    Started from a thread that lives as long as the worker: Linux ends a decoder with the thread that started it.
+    Start it from a thread that lives as long as the worker: Linux ends a decoder with the thread that started it.
     """
 
-    def __init__(self, terms: DecoderOptions) -> None:
-        self._terms = terms
+    def __init__(self, options: DecoderOptions) -> None:
+        self._options = options
         self.filters_system_calls = False
         #: Whether it waits for a request.
         self.is_idle = False
         self._has_started = False
         self._socket, theirs = socket.socketpair()
-        # Celery gives all sockets of the process a timeout while it connects anew or shuts down, and one that has a
-        # timeout does not block: the decoder, which knows of none, would find nothing to read and end.
+        # While Celery reconnects or shuts down, all new sockets of the process have a timeout and so are non-blocking:
+        # the decoder would find nothing to read and end.
         theirs.setblocking(True)
         path = "\n".join(str(Path(entry).absolute()) for entry in sys.path)
         try:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                    [sys.executable, "-I", "-S", "-c", terms.program, str(os.getpid()), terms.as_json(), path],
+                    [sys.executable, "-I", "-S", "-c", options.program, str(os.getpid()), options.as_json(), path],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    # Decoders would write what strangers' files make them say.
+                    # Untrusted files could make decoders write to it.
                     stderr=subprocess.DEVNULL,
                     # numpy would start a thread for each core.
                     env={"OPENBLAS_NUM_THREADS": "1"},
@@ -142,11 +142,11 @@ class DecoderProcess:
         return self._process.pid
 
     def greet(self, left_s: Callable[[], float]) -> None:
-        """Wait until it is ready.
+        """Wait until the process is ready.
 
         Raises:
             DecoderLost: it ended instead.
-            TimeoutError: `left_s` came to nothing.
+            TimeoutError: `left_s` reached 0.
         """
         magic, self.filters_system_calls = HELLO.unpack(self._receive(HELLO.size, left_s))
         if magic != MAGIC:
@@ -154,29 +154,29 @@ class DecoderProcess:
         self.is_idle = self._has_started = True
 
     def open(self, data: bytes, left_s: Callable[[], float]) -> int:
-        """The bytes that decoding this file takes at most.
+        """Send a file and return the most bytes that decoding it takes.
 
         Raises:
             JobFailed: the image is refused.
-            DecoderLost: the process is of no use any more.
-            DecoderFrozen: likewise.
-            TimeoutError: `left_s`, asked before each wait, came to nothing.
+            DecoderLost: the process ended or broke the protocol.
+            DecoderFrozen: the process was suspended.
+            TimeoutError: `left_s`, called before each wait, reached 0.
         """
         self._ask(REQUEST.pack(OPEN, len(data)), left_s, data)
         memory_bytes: int = self._answer(left_s)[4]
-        if not 0 < memory_bytes <= max(BYTES_PER_PIXEL.values()) * self._terms.max_pixels:
+        if not 0 < memory_bytes <= max(BYTES_PER_PIXEL.values()) * self._options.max_pixels:
             raise DecoderLost
         self.is_idle = True
         return memory_bytes
 
     def decode(self, left_s: Callable[[], float]) -> DecodedPicture:
-        """Decode what was opened; raises as `open` does."""
+        """Decode the opened file; raises like `open`."""
         self._ask(REQUEST.pack(DECODE, 0), left_s)
         _, format_number, width, height, size_bytes, named, *colour = self._answer(left_s)
-        # Nothing of it is believed before it fits.
-        if format_number >= len(FORMATS) or not 0 < width * height <= self._terms.max_pixels:
+        # The process may be compromised, so every number is validated.
+        if format_number >= len(FORMATS) or not 0 < width * height <= self._options.max_pixels:
             raise DecoderLost
-        geometry = self._terms.geometry
+        geometry = self._options.geometry
         shape = (height, width, 3) if geometry is None else geometry.shape(width, height)
         if size_bytes != shape[0] * shape[1] * shape[2]:
             raise DecoderLost
@@ -186,18 +186,18 @@ class DecoderProcess:
         return DecodedPicture(pixels, width, height, FORMATS[format_number], (red, green, blue) if named else None)
 
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the process has not ended yet."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End it, from any thread; whoever waits for it finds it lost."""
+        """Kill the process, from any thread; a thread that waits for it gets `DecoderLost`."""
         self._process.kill()
 
     def end(self, grace_s: float = 0.0) -> int:
-        """End it and leave nothing of it behind; its status as `subprocess` counts.
+        """End and reap the process; return its status like `subprocess`.
 
         Args:
-            grace_s: for one that ends by itself, so that its own status is seen.
+            grace_s: how long to let it end by itself, so that its own status is seen.
         """
         self._socket.close()
         if grace_s:
@@ -214,7 +214,7 @@ class DecoderProcess:
                 left = left[self._moved(partial(self._socket.send, left), left_s) :]
 
     def _answer(self, left_s: Callable[[], float]) -> tuple[int, ...]:
-        """The fields of `ANSWER`, of which the first says that all went well."""
+        """Receive the fields of a successful `ANSWER`."""
         answer: tuple[int, ...] = ANSWER.unpack(self._receive(ANSWER.size, left_s))
         outcome = answer[0]
         if outcome >= len(OUTCOMES):
@@ -232,7 +232,7 @@ class DecoderProcess:
         return received
 
     def _moved(self, move: Callable[[], int], left_s: Callable[[], float]) -> int:
-        """How many bytes were sent or received, at least one."""
+        """Send or receive at least one byte and return how many."""
         used_s: float | None = None
         while True:
             self._socket.settimeout(min(SILENT_S, _positive(left_s())))
@@ -240,7 +240,7 @@ class DecoderProcess:
                 count = move()
             except TimeoutError:
                 before_s, used_s = used_s, cpu_s(self.pid)
-                # What still starts waits for a disk, and computes nothing meanwhile.
+                # A process that still starts may wait for a disk without using CPU.
                 if self._has_started and used_s is not None and used_s == before_s and left_s() > 0:
                     raise DecoderFrozen from None
                 continue

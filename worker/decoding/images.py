@@ -1,8 +1,8 @@
-"""From bytes that strangers chose to an RGB image, within limits on formats, pixels, shape and parsing.
+"""Decodes untrusted bytes to an RGB image, within limits on formats, pixels, shape and parsing.
 
-The pixels are those of ``transformers``' own ``load_image`` (EXIF orientation applied, then ``convert("RGB")``, alpha
+The pixels equal those of ``transformers``' own ``load_image`` (EXIF orientation applied, then ``convert("RGB")``, alpha
 dropped), so that scores equal the pipeline's. The one deliberate difference: 16-bit grey is scaled to 8 bits, where
-``convert`` would clip all but its darkest 255 levels to white.
+``convert`` would clip all but the darkest 255 levels to white.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageErr
 
 from producer.errors import JobFailed
 
-#: Formats that browsers show and that Pillow decodes itself: no Ghostscript, no document formats, no archives.
+#: Browsers show these formats and Pillow decodes them itself: no Ghostscript, no document formats, no archives.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
 #: Resizing the shorter side to 224 makes a 1 × 20,000 image 224 × 4,480,000: gigabytes from a 157-byte file.
 MAX_ASPECT_RATIO: Final = 30
-#: Scans of a JPEG, each of which costs a pass over all its pixels. Encoders write about 10 for a progressive image.
+#: Each scan of a JPEG costs a pass over all its pixels. Encoders write about 10 for a progressive image.
 MAX_JPEG_SCANS: Final = 60
-#: Pillow parses headers in Python, in a few reads per chunk; images have chunks of kilobytes, bombs of 12 bytes.
-#: What every image may use, and how many bytes of file allow one more read.
+#: Pillow parses headers in Python, in a few reads per chunk. Every image gets FREE_READS reads, plus one for each
+#: BYTES_PER_READ bytes of file: images have chunks of kilobytes, and a bomb of 12-byte chunks runs out.
 FREE_READS: Final = 2_000
 BYTES_PER_READ: Final = 128
-#: Pillow makes objects of EXIF's values, ten times their size, and copies all EXIF for each further JPEG segment of it:
-#: 19 s for 20 MB. Cameras write one segment of at most 64 KB; the orientation in more than this is not looked for.
+#: Pillow turns EXIF into objects of ten times its size, and copies all of it for each further JPEG segment: 19 s for
+#: 20 MB. Cameras write one segment of at most 64 KB; the orientation in a larger EXIF is ignored.
 MAX_EXIF_BYTES: Final = 1_000_000
-#: How many segments of a kind Pillow gets to take apart in Python.
+#: Pillow parses at most this many segments of a kind in Python.
 MAX_PARSED_SEGMENTS: Final = 8
-#: Texts of a PNG, unpacked: Pillow allows 64 MB, which takes 256 MB as ``str`` where a character needs four bytes.
+#: The bound on a PNG's unpacked texts. Pillow's own 64 MB take 256 MB as ``str`` if characters need four bytes.
 MAX_TEXT_BYTES: Final = 4 * PngImagePlugin.MAX_TEXT_CHUNK
-#: What decoding holds at its worst, measured: a progressive CMYK JPEG has its coefficients beside its pixels, PNG and
-#: GIF are converted or turned, and a WebP file has two canvases of its own and a copy.
+#: The most memory that decoding takes, measured: a progressive CMYK JPEG holds coefficients and pixels, PNG and GIF are
+#: converted or turned, and WebP holds two canvases of its own and a copy.
 BYTES_PER_PIXEL: Final = {"JPEG": 12, "MPO": 12, "PNG": 9, "GIF": 9, "WEBP": 18}
-#: What can be wrong with an image, and what its job is told.
+#: The error message of each code with which an image may be refused.
 REFUSALS: Final = {
     "empty": "the body has no bytes; check the upload.",
-    "unsupported_format": "the body is not a JPEG, PNG, WebP or GIF; convert the image, and check that the URL is no "
-    "HTML page.",
+    "unsupported_format": "the body is not a JPEG, PNG, WebP or GIF; convert the image, and check that the URL is not "
+    "an HTML page.",
     "undecodable": "the image is damaged; upload it again.",
     "too_many_pixels": "the image has more pixels than NAMESHOT_MAX_PIXELS; send a smaller rendition.",
     "bad_aspect_ratio": f"one side of the image is over {MAX_ASPECT_RATIO} times the other; crop the image.",
@@ -62,7 +62,7 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: Those of them that exchange width and height.
+#: These turns swap width and height.
 _QUARTER_TURNS: Final = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 _Returned = TypeVar("_Returned")
 
@@ -72,9 +72,9 @@ class Decoded:
     """A decoded image.
 
     Attributes:
-        image: mode RGB, upright; smaller than the picture where it was asked to be.
-        width: of the picture, upright, in pixels.
-        height: likewise.
+        image: mode RGB, upright; smaller than the picture if `least_side` allowed it.
+        width: width of the upright picture in pixels.
+        height: height of the same.
         format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
     """
 
@@ -85,10 +85,10 @@ class Decoded:
 
 
 class UndecodedImage:
-    """An image whose header was read and found within the limits, and whose pixels take no memory yet.
+    """An image whose header is within the limits, and whose pixels take no memory yet.
 
     Attributes:
-        memory_bytes: what `decode` holds at most; the image that it returns takes 4 bytes a pixel at most.
+        memory_bytes: the most that `decode` takes; the image that it returns takes at most 4 bytes per pixel.
     """
 
     def __init__(self, file: Image.Image) -> None:
@@ -96,16 +96,16 @@ class UndecodedImage:
         self.memory_bytes = file.width * file.height * BYTES_PER_PIXEL[file.format or "WEBP"]
 
     def decode(self, least_side: int | None = None) -> Decoded:
-        """Decode the first frame. To be called once.
+        """Decode the first frame. Call it only once.
 
         Args:
-            least_side: a JPEG may come out at a half, a quarter or an eighth of its size, which costs less, as long as
-                both sides keep so many pixels.
+            least_side: a JPEG may be decoded at a half, a quarter or an eighth of its size, which costs less, if both
+                sides keep this many pixels.
 
         Raises:
             JobFailed: ``undecodable`` or ``out_of_memory``.
         """
-        # Taken out: the file's own pixels, and a WebP decoder's canvases, must not live as long as the caller's job.
+        # Removed, so that the file's own pixels and a WebP decoder's canvases do not live as long as the caller's job.
         file = self._files.pop()
         name, (width, height) = file.format or "", file.size
         image, turn = _contained(lambda: _upright_rgb(file, least_side))
@@ -115,7 +115,7 @@ class UndecodedImage:
 
 
 def refusal(code: str) -> JobFailed:
-    """The failure of an image, by one of the codes of `REFUSALS`."""
+    """Return the failure for one of the codes of `REFUSALS`."""
     return JobFailed(code, REFUSALS[code])
 
 
@@ -130,7 +130,7 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
 
 
 def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
-    """Read an image's header only, and check every limit that can be checked without its pixels; see `decode`."""
+    """Read only an image's header, and check all limits that need no pixels; raises like `decode`."""
     if not data:
         raise refusal("empty")
     file = _contained(lambda: _open(data))
@@ -151,7 +151,7 @@ def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
 
 
 def prepare_pillow(max_pixels: int) -> None:
-    """Set Pillow's own process-wide limits to agree with ours; once, at start.
+    """Set Pillow's process-wide limits to agree with ours; call it once, at start.
 
     Raises:
         RuntimeError: some other code made Pillow accept truncated images.
@@ -161,12 +161,12 @@ def prepare_pillow(max_pixels: int) -> None:
     # Pillow warns above this and refuses above twice this; images that only make it warn are refused by `open_image`.
     Image.MAX_IMAGE_PIXELS = max_pixels
     PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
-    # Strangers' files would otherwise write to our standard error.
+    # Untrusted files could otherwise write to this process's standard error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class _MeteredBytes(io.BytesIO):
-    """The bytes of an image; reading them in too many small pieces is an error."""
+    """An image's bytes, which may not be read in too many small pieces."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -187,7 +187,7 @@ def _open(data: bytes) -> Image.Image | None:
 
 
 def _quick_to_parse(data: bytes) -> bytes:
-    """A JPEG with too many metadata segments of a kind: all but the first few are renamed, and so ignored."""
+    """Rename all but the first few metadata segments of a kind in a JPEG, so that Pillow ignores them."""
     if data.startswith(b"\xff\xd8"):
         for name in _PARSED_SEGMENTS:
             if data.count(name) > MAX_PARSED_SEGMENTS:
@@ -199,7 +199,7 @@ def _quick_to_parse(data: bytes) -> bytes:
 
 
 def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image, Image.Transpose | None]:
-    """The image, and how it was turned."""
+    """Return the upright image, and how it was turned."""
     if least_side is not None:
         file.draft(None, (least_side, least_side))
     file.load()
@@ -215,43 +215,43 @@ def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image
 def _rgb(file: Image.Image) -> Image.Image:
     if file.mode.startswith("I;16"):
         return _eight_bit_grey(file).convert("RGB")
-    # convert() drops several transparent entries anyway, with a warning. A single one becomes a colour of the RGB
-    # image, which most image processors paint white: it stays, or scores would differ from the pipeline's.
+    # convert() drops several transparent entries anyway, with a warning. A single one becomes a transparent colour of
+    # the RGB image, which most image processors paint white, so it must stay for scores to equal the pipeline's.
     if isinstance(file.info.get("transparency"), bytes):
         del file.info["transparency"]
     return file.convert("RGB")
 
 
 def _turn(file: Image.Image) -> Image.Transpose | None:
-    """As ``ImageOps.exif_transpose`` finds it, which also writes the EXIF anew: 28 s and 650 MB for 18 MB of it."""
+    """Find the turn like ``ImageOps.exif_transpose``, which also rewrites EXIF: 28 s and 650 MB for 18 MB of it."""
     if len(file.info.get("exif") or b"") > MAX_EXIF_BYTES:
         return None
     try:
         return _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
     except MemoryError:
         raise
-    except Exception:  # a camera's broken metadata says nothing about its picture
+    except Exception:  # a picture is classified even if its camera wrote broken metadata
         return None
 
 
 def _eight_bit_grey(file: Image.Image) -> Image.Image:
-    """16-bit grey, rounded to the nearest of 256 levels: 65535 / 255 = 257 to one."""
+    """Round 16-bit grey to the nearest of 256 levels, each of 65535 / 255 = 257."""
     levels = np.arange(65_536, dtype=np.uint32)
     table = ((levels + 128) // 257).astype(np.uint8)
     return Image.fromarray(table[np.asarray(file)])
 
 
 def _contained(work: Callable[[], _Returned]) -> _Returned:
-    """Run a piece of Pillow; whatever comes out of it is one of our failures, without the exception's text."""
+    """Run Pillow code and turn every error into one of `REFUSALS`, without the exception's text."""
     try:
         return work()
     except JobFailed as error:
-        failure = JobFailed(error.code, error.message, error.retryable)  # without what Pillow made of it
+        failure = JobFailed(error.code, error.message, error.retryable)  # without Pillow's exceptions as its context
     except MemoryError:
         failure = refusal("out_of_memory")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         failure = refusal("too_many_pixels")
     except Exception:
-        # OSError, SyntaxError, ValueError, struct.error, RecursionError, …: decoders raise what they like.
+        # Decoders raise OSError, SyntaxError, ValueError, struct.error, RecursionError and others.
         failure = refusal("undecodable")
     raise failure

@@ -1,4 +1,4 @@
-"""Decoder processes: one a core, and one more for ``high``, each used again and again, and replaced when it ends."""
+"""A pool of decoder processes, one per core and one more for ``high``; processes that end are replaced."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from worker.decoding.images import refusal
 
 logger = logging.getLogger(__name__)
 
-#: A decoder is ready in half a second; a machine that pages, or starts many things at once, takes longer.
+#: A decoder normally starts in half a second; a machine that swaps, or starts many processes at once, takes longer.
 START_TIMEOUT_S: Final = 60.0
-#: Between starts that fail: the first is tried again soon, a machine out of memory is left alone.
+#: The pause after a failed start doubles between these bounds: short at first, long for a machine out of memory.
 BACK_OFF_S: Final = (0.1, 5.0)
-#: From closing its descriptors to its end a process takes milliseconds; what ended it is worth knowing.
+#: A dying process takes milliseconds from closing its descriptors to its end; this wait is for its exit status.
 DYING_S: Final = 1.0
 
 
 class DecoderPool:
-    """Prepares images in processes.
+    """Decodes images in processes.
 
     Args:
-        terms: what the processes are started with.
-        processes: how many there are at most, and one more while images of ``high`` would wait for others; they are
-            started as they are needed.
-        budget: bytes that images may take while they are decoded, all together.
+        options: the options of the processes.
+        processes: the most processes, plus one when images of ``high`` would have to wait for others; they are started
+            on demand.
+        budget: bytes that all images together may take while they are decoded.
     """
 
-    def __init__(self, terms: DecoderOptions, *, processes: int, budget: Budget) -> None:
-        self.terms = terms
+    def __init__(self, options: DecoderOptions, *, processes: int, budget: Budget) -> None:
+        self.options = options
         self._budget = budget
         self._places = Budget(of_decoders(processes), "no decoder process came free within the job's time.")
         self._idle = deque[DecoderProcess]()
@@ -49,12 +49,12 @@ class DecoderPool:
         self._lock = threading.Lock()
         self._back_off_s = 0.0
         self._closed = False
-        # One thread starts them all, and lives as long as the worker: they end with the thread that started them.
+        # One thread that lives as long as the worker starts all processes, since Linux ends them with that thread.
         self._starter = ThreadPoolExecutor(1, "decoder-starter")
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that there are now."""
+        """The ids of the present processes."""
         with self._lock:
             return [process.pid for process in self._all]
 
@@ -79,14 +79,14 @@ class DecoderPool:
         self._idle.append(process)
 
     def decode(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> DecodedPicture:
-        """Decode an image, and do the terms' geometry to it.
+        """Decode an image and apply the options' geometry to it.
 
         Args:
-            queue: whose share of the processes and of the bytes it has.
+            queue: the queue whose share of the processes and of the bytes the image uses.
 
         Raises:
             JobFailed: the image is refused, or its time is over.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         with suppress(DecoderFrozen):
             return self._decoded(data, scope, queue)
@@ -106,14 +106,14 @@ class DecoderPool:
                 raise _too_late() from None
             except DecoderFrozen:
                 scope.check()
-                logger.warning("a decoder process was frozen while it had an image: it is replaced")
+                logger.warning("a decoder process was frozen while it had an image: replacing the process")
                 raise
             except DecoderLost:
                 scope.check()
                 raise refusal(self._bury(process)) from None
 
     def close(self) -> None:
-        """End all processes; images that are being decoded fail."""
+        """End all processes; images in them fail."""
         with self._lock:
             self._closed = True
             processes = list(self._all)
@@ -137,13 +137,13 @@ class DecoderPool:
                     self._forget(process)
 
     def _taken(self, scope: CancelScope) -> DecoderProcess:
-        """An idle process, or a new one, however often that has to be tried."""
+        """Return an idle process, or start one, with retries until the scope ends."""
         with suppress(IndexError):
             while True:
                 process = self._idle.pop()
                 if process.is_running():
                     return process
-                self._forget(process)  # killed while it was idle: no image is to blame
+                self._forget(process)  # killed while idle, so no image caused it
         while not scope.is_over and not self._closed:
             try:
                 return self._started(scope)
@@ -156,7 +156,7 @@ class DecoderPool:
         raise JobFailed("deadline_exceeded", "no decoder process could be started within the job's time.")
 
     def _started(self, scope: CancelScope) -> DecoderProcess:
-        process = self._starter.submit(DecoderProcess, self.terms).result()
+        process = self._starter.submit(DecoderProcess, self.options).result()
         with self._lock:
             self._all.add(process)
         try:
@@ -175,16 +175,16 @@ class DecoderPool:
         return process.end(grace_s)
 
     def _bury(self, process: DecoderProcess) -> str:
-        """What to tell the job whose image ended a process."""
+        """Return the error code of the image that ended a process."""
         status = self._forget(process, DYING_S)
         logger.warning("a decoder process %s while it had an image; the image has failed", _how_it_ended(status))
-        # The kernel's way when memory runs out: the image may be fine.
+        # The kernel's OOM killer sends SIGKILL, and then the image may be fine.
         return "out_of_memory" if status == -signal.SIGKILL else "undecodable"
 
 
 @contextmanager
 def _killed_by(scope: CancelScope, process: DecoderProcess) -> Iterator[None]:
-    """While this lasts, cancelling the scope kills the process."""
+    """Kill the process if the scope is cancelled within this context."""
     lock = threading.Lock()
     ours = True
 

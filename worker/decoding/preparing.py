@@ -1,4 +1,4 @@
-"""From a file's bytes to what the model takes: in the calling thread, or in a process that has nothing to lose."""
+"""Decodes a file and prepares it for the model, in the calling thread or in a confined process."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from worker.model.pixels import prepared
 
 @dataclass(frozen=True, slots=True)
 class PreparedPicture:
-    """An image that may join a batch.
+    """An image ready for a batch.
 
     Attributes:
-        width: of the decoded image, in pixels, upright.
-        height: likewise.
+        width: width of the decoded, upright image in pixels.
+        height: height of the same.
         format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
     """
 
@@ -36,31 +36,31 @@ class PreparedPicture:
 
 
 class Preparing(Protocol):
-    """Decodes and prepares, for many threads at once."""
+    """Decodes and prepares images. Thread-safe."""
 
     def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
-        """Make of a file what the model takes, within its queue's share of what decoding takes.
+        """Decode a file and prepare it for the model, within its queue's share of the memory and processes.
 
         Raises:
             JobFailed: one of `worker.decoding.images.REFUSALS`, or ``deadline_exceeded``.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         ...
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Release all threads and processes."""
         ...
 
 
 class InThreads:
-    """In the thread that asks.
+    """Decodes and prepares in the calling thread.
 
     Args:
-        model: prepares what was decoded, where there is no geometry.
-        budget: bytes that images may take meanwhile, all together.
-        geometry: all that is done to an image; None where only the model knows.
-        max_pixels: of one image.
-        stages: says what runs beside what: all that is done here could end the process.
+        model: prepares decoded images if there is no geometry.
+        budget: bytes that all images together may take while they are decoded and prepared.
+        geometry: the whole preparation; None if only the model can do it.
+        max_pixels: pixels of one image.
+        stages: runs suspects alone, since decoding here could crash the process.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class InThreads:
         self._stages = stages or Stages()
 
     def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
-        """As `Preparing.prepare`; the scope bounds the wait for its turn and for memory only."""
+        """Implement `Preparing.prepare`; the scope bounds only the waits for a suspect's turn and for memory."""
         return self._stages.run(partial(self._prepare, data, scope, queue), scope)
 
     def close(self) -> None:
@@ -96,21 +96,21 @@ class InThreads:
             return _by_model(self._model, decoded.image)
         try:
             return prepared(self._geometry.apply(decoded.image, decoded.width, decoded.height))
-        except ValueError:  # Pillow makes no image of that size
+        except ValueError:  # Pillow cannot make an image of that size
             raise refusal("model_error") from None
 
 
 class InProcesses:
-    """In the processes of a pool, which does the geometry of its terms; without one, the model prepares here."""
+    """Decodes in a pool's processes, which also apply its geometry; without one, the model prepares in this process."""
 
     def __init__(self, model: HostModel, pool: DecoderPool, stages: Stages | None = None) -> None:
         self._model, self._pool = model, pool
         self._stages = stages or Stages()
 
     def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
-        """As `Preparing.prepare`; whatever an image does there, it is over when the scope is."""
+        """Implement `Preparing.prepare`; decoding ends with the scope, whatever the image does."""
         picture = self._pool.decode(data, scope, queue)
-        if self._pool.terms.geometry is not None:
+        if self._pool.options.geometry is not None:
             ready = prepared(picture.pixels)
         else:
             ready = self._stages.run(partial(_by_model, self._model, picture.image()), scope)

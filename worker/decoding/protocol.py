@@ -1,7 +1,7 @@
-"""What a worker and its decoder process say to each other over one socket: fixed heads, then bytes of a known length.
+"""The protocol between a worker and its decoder process: fixed headers, then bytes of a known length, over one socket.
 
-The worker sends ``OPEN`` with a file or ``DECODE``, one at a time, and gets one answer to each. Nothing that comes back
-is believed: a decoder may have been taken over by the image that it decodes.
+The worker sends ``OPEN`` with a file, or ``DECODE``, one at a time, and gets one answer to each. It validates every
+answer, since an image may have taken over the decoder.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Final
 from worker.decoding.images import REFUSALS
 
 OPEN: Final = 1
-#: Decode what was opened; answered with what `Geometry` gives or, without one, with RGB.
+#: DECODE decodes the opened file; the answer holds the `Geometry`'s output or, without one, RGB.
 DECODE: Final = 2
 
-#: Which of the two, and how many bytes of a file follow.
+#: A request holds its kind and the number of bytes of a file that follow.
 REQUEST: Final = struct.Struct("<BQ")
-#: Outcome, format, width, height, and a number: of bytes that decoding takes for OPEN, of bytes that follow for DECODE;
-#: then whether RGB names a transparent colour, and its three values.
+#: An answer holds outcome, format, width, height and a number of bytes: for OPEN those that decoding takes, for DECODE
+#: those that follow; then whether the RGB image names a transparent colour, and its three values.
 ANSWER: Final = struct.Struct("<BBIIQ?3H")
-#: What a decoder sends first: whether system calls are filtered.
+#: A decoder first sends the magic bytes and whether its system calls are filtered.
 HELLO: Final = struct.Struct("<4s?")
 MAGIC: Final = b"nsd1"
 

@@ -1,1 +1,1 @@
-"""A picture or a label becomes a vector once: caches in front of decoding and the engine."""
+"""Caches in front of decoding and the engine, so that each picture and label is embedded once."""

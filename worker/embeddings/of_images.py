@@ -1,7 +1,7 @@
-"""From a file to its embedding, each picture once: decoded, prepared and run, or known already.
+"""Embeds images: returns a cached embedding, or decodes, prepares and runs the image.
 
-An image's vector depends on its bytes and on the model alone, whatever labels it is compared with: that is what
-`worker.model.interface.Model` promises, and a process has one model. So the digest of the bytes is the key.
+An image's vector depends only on its bytes and the model, not on the labels (`worker.model.interface.Model` promises
+it), and a process has one model. So the digest of the bytes is the cache's key.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from worker.concurrency.single_flight import SingleFlight
 from worker.decoding.preparing import Preparing
 from worker.engine.interface import Engine
 
-#: What Python takes beside a vector's numbers: the array's head, the embedding and its place in the cache; measured.
+#: Measured memory of a cache entry in addition to the vector's numbers: the array's header, the embedding, its slot.
 OVERHEAD_BYTES: Final = 306
 
 
 class File:
-    """A downloaded file: described for as long as its job lasts, and held no longer than somebody may need it."""
+    """A downloaded file. Its digest and size stay; `take` hands over the bytes once."""
 
     def __init__(self, data: bytes) -> None:
         self.sha256 = hashlib.sha256(data).hexdigest()
@@ -37,19 +37,19 @@ class File:
         self._data = data
 
     def take(self) -> bytes:
-        """The bytes, which whoever takes them holds alone; none the second time."""
+        """Return the bytes and drop the file's own reference; empty the second time."""
         data, self._data = self._data, b""
         return data
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """What is kept of an image.
+    """An image's embedding, as it is cached.
 
     Attributes:
-        vector: (d,), or (q, d) where a family has several vectors an image; unit length, read-only.
-        width: of the decoded image, in pixels, upright.
-        height: likewise.
+        vector: (d,), or (q, d) for families with q vectors per image; unit length, read-only.
+        width: width of the decoded, upright image in pixels.
+        height: height of the same.
         format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
     """
 
@@ -60,13 +60,13 @@ class Embedding:
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory."""
+        """Memory of the cache entry, in bytes."""
         return self.vector.nbytes + OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """A file that was not downloaded, since the embedding it would make is at hand."""
+    """A file that was not downloaded, because its embedding is cached."""
 
     sha256: str
     size_bytes: int
@@ -75,11 +75,11 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """One image's embedding, and what was done for it.
+    """An image's embedding, and the work that it took.
 
     Attributes:
-        batch_size: images in the forward pass it rode in; 0: it needed none.
-        wait_ms: for the device; where it needed no forward pass, for another job's image of the same bytes.
+        batch_size: images in its forward pass; 0 if it needed none.
+        wait_ms: wait for the device; without a forward pass, for another job's image of the same bytes.
     """
 
     embedding: Embedding
@@ -90,27 +90,27 @@ class Embedded:
 
 
 class Shared(Protocol):
-    """Where embeddings are found that other processes made; it never raises."""
+    """A cache of embeddings shared with other processes; it never raises."""
 
     def recall(self, sha256: str) -> Embedding | None:
-        """The embedding of the file with this digest, if it is there."""
+        """Return the cached embedding of the file with this digest, if any."""
 
     def remember(self, sha256: str, embedding: Embedding) -> None:
-        """Keep one for others."""
+        """Store an embedding for other processes."""
 
 
 class ImageEmbeddings:
-    """Answers with the embeddings of files. Thread-safe.
+    """Embeds files, each picture once. Thread-safe.
 
     Args:
-        preparing: decodes images and makes of them what the model takes.
+        preparing: decodes images and prepares them for the model.
         engine: owns the device.
-        max_bytes: of embeddings that are kept; 0: each file is decoded and run, whatever came before.
-        shared: asked for what is not kept here; nothing without embeddings that are kept.
+        max_bytes: bound on the cached embeddings; 0 disables caching.
+        shared: a second cache behind this one; unused if caching is disabled.
 
     Attributes:
         hits: images that needed no forward pass of their own.
-        misses: images that did. Neither is counted while nothing is kept.
+        misses: images that needed one. Neither is counted while caching is disabled.
     """
 
     def __init__(self, preparing: Preparing, engine: Engine, *, max_bytes: int, shared: Shared | None = None) -> None:
@@ -126,11 +126,11 @@ class ImageEmbeddings:
 
     @property
     def kept_bytes(self) -> int:
-        """What the embeddings take that are kept now."""
+        """Memory of the cached embeddings, in bytes."""
         return self._known.nbytes
 
     def recall(self, sha256: str) -> Embedding | None:
-        """The embedding of the file with this digest, while it is kept, here or where it is shared."""
+        """Return the embedding of the file with this digest from this cache or the shared one."""
         with self._lock:
             known = self._known.recall(sha256)
         if known is None and self._shared is not None:
@@ -140,11 +140,11 @@ class ImageEmbeddings:
         return known
 
     def embed(self, file: File | KnownFile, queue: Queue, scope: CancelScope) -> Embedded:
-        """Recall a file's embedding, or wait for the one that another job makes of it, or make it.
+        """Return a file's embedding from a cache, from another job that is computing it, or by computing it.
 
         Raises:
             JobFailed: the image is refused, or as `Engine.embed_image`.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         if isinstance(file, KnownFile):
             with self._lock:
@@ -153,8 +153,8 @@ class ImageEmbeddings:
         if not self._max_bytes:
             return self._embed(file, queue, scope)
         asked_s = time.perf_counter()
-        # A queue's images wait for no other queue's: its turn on the device may come later. Nor does any job wait for a
-        # suspect's: it runs alone, as itself, when its turn has come.
+        # Jobs share work only within a queue, since another queue's turn on the device may come later. No job waits for
+        # a suspect's image, which runs alone in its turn.
         if scope.suspect is not None:
             return self._counted(self._recall_or_embed(file, queue, scope))
         key, work = (file.sha256, queue), partial(self._recall_or_embed, file, queue, scope)
@@ -168,7 +168,7 @@ class ImageEmbeddings:
         return self._counted(embedded)
 
     def close(self) -> None:
-        """End the device's threads and the decoders; images that are under way fail."""
+        """End the device's threads and the decoders; images in progress fail."""
         self._engine.close()
         self._preparing.close()
 
@@ -195,15 +195,15 @@ class ImageEmbeddings:
 
     def _embed(self, file: File, queue: Queue, scope: CancelScope) -> Embedded:
         began_s = time.perf_counter()
-        # Many images wait for the device at once, and none of them holds its file.
+        # The bytes are handed over, so that the many images that wait for the device do not hold their files.
         picture = self._preparing.prepare(file.take(), scope, queue)
         ready_s = time.perf_counter()
-        ride = self._engine.embed_image(picture.prepared, queue, scope)
-        ride.output.setflags(write=False)
+        result = self._engine.embed_image(picture.prepared, queue, scope)
+        result.output.setflags(write=False)
         return Embedded(
-            Embedding(ride.output, picture.width, picture.height, picture.format),
-            ride.batch_size,
+            Embedding(result.output, picture.width, picture.height, picture.format),
+            result.batch_size,
             decode_ms=(ready_s - began_s) * 1000,
-            wait_ms=ride.wait_ms,
-            forward_ms=ride.run_ms,
+            wait_ms=result.wait_ms,
+            forward_ms=result.run_ms,
         )

@@ -1,9 +1,9 @@
-"""Label embeddings, kept across jobs: each prompt goes through the text tower once.
+"""Caches label embeddings across jobs, so that each prompt goes through the text tower once.
 
-Two bounded LRU caches: one vector per prompt, and one matrix per question, since most producers send the same
-labels with every image. The vectors are requested before the image is downloaded, so that new labels are
-embedded while the network is being waited for. A question may have 100,000 prompts (1,000 labels in 100 templates):
-only so many of them wait for the device at a time, and none any more once its job has ended.
+There are two bounded LRU caches: one vector per prompt, and one matrix per question, since most clients send the same
+labels with every image. The vectors are requested before the image is downloaded, so that the device embeds new labels
+during the download. A question may have 100,000 prompts (1,000 labels in 100 templates): a bounded number of them waits
+for the device at a time, and none once its job has ended.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from worker.concurrency.lru import Bounded
 from worker.concurrency.single_flight import SingleFlight
 from worker.embeddings.reading import MAX_ASKED, Key, Matrix, Pending, Reading, Vector, prompts_of, too_late
 
-#: 128 MiB hold 43,000 vectors of 768 float32; a GPU worker's model weighs ten times that.
+#: 128 MiB hold 43,000 vectors of 768 float32; a GPU worker's model is ten times as large.
 MAX_VECTOR_BYTES: Final = 128 * 2**20
-#: A matrix repeats vectors that are cached already; 64 MiB hold 21 questions of 1,000 labels.
+#: A matrix repeats vectors that are already cached; 64 MiB hold 21 questions of 1,000 labels.
 MAX_MATRIX_BYTES: Final = 64 * 2**20
 
 
 class TextTower(Protocol):
-    """What the label cache needs of the engine."""
+    """The part of the engine that the label cache uses."""
 
     max_tokens: int
     keeps_suspects_apart: bool
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
-        """Tokens of each prompt, special tokens included, while the scope lasts."""
+        """Count the tokens of each prompt, special tokens included, while the scope lasts."""
         ...
 
     def embed_prompt(self, prompt: str, scope: CancelScope) -> Future[Vector]:
-        """Queue one prompt of a job's for the text tower; cancelling the future takes it out while it waits."""
+        """Queue one prompt for the text tower; cancelling the future removes a prompt that still waits."""
         ...
 
 
@@ -49,7 +49,8 @@ class LabelCache:
 
     Args:
         tower: counts and embeds prompts.
-        max_vector_bytes, max_matrix_bytes: bounds of the two caches.
+        max_vector_bytes: bound on the cache of vectors.
+        max_matrix_bytes: bound on the cache of matrices.
     """
 
     def __init__(
@@ -60,30 +61,30 @@ class LabelCache:
         self._vectors: Bounded[Vector] = Bounded(max_vector_bytes)
         self._matrices: Bounded[Matrix] = Bounded(max_matrix_bytes)
         self._pending: dict[Key, Pending] = {}
-        #: Of those the ones that suspects asked for, by prompt.
+        #: Those of the pending prompts that suspects requested, by prompt.
         self._suspects: dict[str, list[Pending]] = {}
-        #: Suspects that bring the same labels: one of them has their tokens counted.
+        #: Among suspects with the same labels, one has the tokens counted for all.
         self._counts: SingleFlight[None] = SingleFlight()
         self.hits = 0
         self.misses = 0
 
     @contextmanager
     def request(self, question: Question, scope: CancelScope) -> Iterator[Callable[[], Matrix]]:
-        """Start embedding what is not known yet; within the context, a function waits for the matrix.
+        """Start embedding prompts that are not cached; the context's value is a function that waits for the matrix.
 
-        The matrix has shape (labels, d), float32, rows in the order of the labels; with several templates each
-        row is the normalised mean of the normalised embeddings (CLIP's prompt ensembling). Several threads may ask
-        for it. Prompts that still wait for the device when the context ends are taken back, unless another question
+        The matrix has shape (labels, d), float32, rows in the order of the labels; with several templates each row is
+        the normalised mean of the normalised embeddings (CLIP's prompt ensembling). Several threads may call the
+        function. When the context ends, prompts that still wait for the device are cancelled, unless another question
         wants them too.
 
         Args:
-            scope: how long to wait. The function raises `JobFailed` (``deadline_exceeded``, or why a prompt could not
-                be embedded) or `Cancelled`.
+            scope: limits the waits. The function raises `JobFailed` (``deadline_exceeded``, or the failure of a prompt)
+                or `Cancelled`.
 
         Raises:
-            JobFailed: ``invalid_job``, a label that has more tokens inside its template than the model reads;
+            JobFailed: ``invalid_job`` for a label with more tokens inside its template than the model reads;
                 ``deadline_exceeded``.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         key = (tuple(question.candidate_labels), tuple(question.templates))
         with self._lock:
@@ -109,13 +110,13 @@ class LabelCache:
         return matrix
 
     def _mark(self, scope: CancelScope) -> str | None:
-        """Of a suspect that has to wait for its turn."""
+        """Return the mark of a suspect that must wait for its turn, otherwise None."""
         return scope.suspect.mark if scope.suspect and self._tower.keeps_suspects_apart else None
 
     def _want(self, prompt: str, scope: CancelScope) -> Vector | Pending:
-        """The vector if it is known, else a share in what is on its way.
+        """Return the cached vector, or a share in a pending prompt.
 
-        What a suspect asked for may wait long for its turn, so only the suspect itself has a share in it.
+        A suspect's prompt may wait long for its turn, so only the suspect itself shares in it.
         """
         mark = self._mark(scope)
         with self._lock:
@@ -130,7 +131,7 @@ class LabelCache:
             pending = self._pending[key] = Pending(key, self._tower.embed_prompt(prompt, scope))
             if mark is not None:
                 self._suspects.setdefault(prompt, []).append(pending)
-        # Outside the lock: a future that is done already calls back at once, in this thread.
+        # Outside the lock, since a future that is already done calls back at once, in this thread.
         pending.future.add_done_callback(partial(self._arrived, pending))
         return pending
 
@@ -142,11 +143,11 @@ class LabelCache:
             if is_known:
                 self._vectors.remember(prompt, future.result())
             others = list(self._suspects.get(prompt, ())) if is_known else []
-        for other in others:  # nothing is left to run; the job that waits for it asks again
+        for other in others:  # no longer needed: the waiting job requests the prompt again and finds it cached
             other.future.cancel()
 
     def _forget(self, pending: Pending) -> None:
-        """It is on its way no more; with the lock held."""
+        """Remove a prompt from those pending; the caller holds the lock."""
         if self._pending.get(pending.key) is pending:
             del self._pending[pending.key]
         prompt = pending.key[0]
@@ -156,7 +157,7 @@ class LabelCache:
                 del self._suspects[prompt]
 
     def _give_up(self, shares: Iterable[Pending]) -> None:
-        """Return shares in prompts; those that nobody else wants are not embedded if they still wait."""
+        """Return shares in prompts, and cancel waiting prompts that no other question wants."""
         unwanted = []
         with self._lock:
             for pending in shares:
@@ -168,7 +169,7 @@ class LabelCache:
             pending.future.cancel()
 
     def _check_lengths_for_all(self, key: Hashable, question: Question, scope: CancelScope) -> None:
-        """As `_check_lengths`, for suspects: the clocks of those that wait for another's turn stand, too."""
+        """Call `_check_lengths` once for suspects with the same labels; their clocks stop until its turn."""
         resume = scope.pause_clock()
         try:
             self._counts.do(key, scope, lambda: self._check_lengths(question, scope))
@@ -178,7 +179,7 @@ class LabelCache:
             resume()
 
     def _check_lengths(self, question: Question, scope: CancelScope) -> None:
-        """Refuse what the text tower would cut silently, before anything is embedded."""
+        """Refuse labels that the text tower would truncate silently, before any is embedded."""
         limit = self._tower.max_tokens
         prompts = prompts_of(question)
         while some := list(islice(prompts, MAX_ASKED)):

@@ -1,4 +1,4 @@
-"""How a question's prompts are read: in order, and some of them ahead, while they are on their way."""
+"""Reads the vectors of a question's prompts in order, with a bounded number of prompts requested ahead."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from worker.concurrency.cancel_scope import Cancelled, CancelScope
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
-#: A prompt, and the mark of the suspect that asked for it.
+#: A prompt, and the mark of the suspect that requested it.
 Key = tuple[str, str | None]
 
-#: Prompts of one question that wait for the device at a time: a batch for each of a CPU's four threads. With more, the
-#: new labels of other jobs would wait behind them; with fewer, a device would wait for the next to be asked.
+#: At most this many prompts of one question wait for the device at a time, a batch for each of a CPU's four threads.
+#: With more, other jobs' new labels would wait behind them; with fewer, the device would wait for requests.
 MAX_ASKED: Final = 512
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A prompt on its way through the text tower, and how many questions want it."""
+    """A prompt that the text tower has not embedded yet, and the number of questions that want it."""
 
     key: Key
     future: Future[Vector]
@@ -37,11 +37,11 @@ class Pending:
 
 
 class Reading:
-    """A question's prompts, read in order while those ahead are on their way: `MAX_ASKED` at most.
+    """Reads a question's prompts in order while up to `MAX_ASKED` are requested.
 
     Args:
-        want: asks for a prompt.
-        give_up: takes back what was asked for.
+        want: requests a prompt.
+        give_up: returns shares in prompts.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Reading:
         self._label: list[Vector] = []
         self._rows: list[Vector] = []
         self._matrix: Matrix | None = None
-        # The images of a bulk message share a reading: whichever comes first reads for all.
+        # The images of a bulk message share a reading, and the first one reads for all.
         self._turn = threading.Lock()
         self._is_closed = False
 
     def ask(self) -> None:
-        """Have as many prompts under way as may be."""
+        """Request prompts up to `MAX_ASKED`."""
         for _, prompt in islice(self._prompts, MAX_ASKED - len(self._asked)):
             self._asked.append(self._want(prompt, self._scope))
 
@@ -75,7 +75,7 @@ class Reading:
             if self._matrix is not None:
                 return self._matrix
             if self._is_closed:
-                raise Cancelled  # an image that is still under way when its message has ended
+                raise Cancelled  # this image's message has ended
             while self._asked:
                 if (vector := self._next()) is None:
                     continue
@@ -90,7 +90,7 @@ class Reading:
             return self._matrix
 
     def _next(self) -> Vector | None:
-        """The first that was asked for; None where it has to be asked for again, as another job has brought it."""
+        """Wait for the first requested prompt; None if another job embedded it first and it was requested again."""
         following = self._asked[0]
         if not isinstance(following, Pending):
             return following
@@ -104,7 +104,7 @@ class Reading:
         return None
 
     def close(self) -> None:
-        """Take back what was not read."""
+        """Return the shares in unread prompts."""
         with self._turn:
             self._is_closed = True
             self._give_up([asked for asked in self._asked if isinstance(asked, Pending)])
@@ -112,7 +112,7 @@ class Reading:
 
 
 def prompts_of(question: Question) -> Iterator[tuple[str, str]]:
-    """Each label and one prompt of it, made as they are needed: all of them can be 100,000."""
+    """Yield each label with each of its prompts, created lazily, since there may be 100,000."""
     return ((label, fill(template, label)) for label in question.candidate_labels for template in question.templates)
 
 
@@ -124,5 +124,5 @@ def _mean(vectors: Sequence[Vector]) -> Vector:
 
 
 def too_late() -> JobFailed:
-    """The failure of a job whose labels took too long."""
+    """Return the failure of a job whose labels took too long."""
     return JobFailed("deadline_exceeded", "the labels were not embedded within the job's time.")

@@ -1,7 +1,7 @@
-"""Image embeddings in a Redis, where workers of the same model find what another one made.
+"""A cache of image embeddings in Redis, shared by the workers of a model.
 
-A cache and nothing more: while Redis is away, slow or full, or holds what nobody can read, images are embedded as if
-there were none. Each model has a hash of its own, bounded in bytes: the least recently used goes first.
+While Redis is unreachable, slow or full, or holds malformed values, workers embed images as without the cache. Each
+model has a hash of its own, bounded in bytes, from which the least recently used embedding is evicted first.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from worker.embeddings.of_images import Embedding
 
 logger = logging.getLogger(__name__)
 
-#: What a server takes for one entry beside its value: a hash's field and a sorted set's member, 32 bytes each, and
-#: what leads to them. Measured with Valkey 9: 185 to 206; other servers and versions may take a little more.
+#: Redis needs this much per entry in addition to its value, for a hash's field, a sorted set's member, 32 bytes each,
+#: and their pointers. Valkey 9 takes 185 to 206 bytes; other servers and versions may take a little more.
 ENTRY_BYTES: Final = 256
-#: A model that no worker asks for any more is forgotten.
+#: A model's embeddings expire when no worker has used any of them for a week.
 LIFE_S: Final = 7 * 86_400
-#: Longer than any server takes that is worth asking: an image of a small model is embedded meanwhile.
+#: A small model embeds an image in this time, so waiting longer for Redis would not pay.
 TIMEOUT_S: Final = 0.25
-#: A server that failed is left alone for so long, so that it delays few images.
+#: After a failure the worker does not use the cache for this long, so that few images are delayed.
 PAUSE_S: Final = 10.0
-#: How far from 1 the length of a vector may be that was one when float16 wrote it.
+#: A stored unit vector's length may differ from 1 by this much, which allows for rounding to float16.
 LENGTH_TOLERANCE: Final = 0.01
-#: Width, height, the format's number, and the rows of a family with several vectors an image (0: it has one).
+#: A value's header: width, height, the format's number, and the rows of several vectors per image (0: one vector).
 _HEAD: Final = struct.Struct("<IIBB")
-# KEYS: the hash of values, the sorted set of when each was used. ARGV: the field, and the keys' life from now on.
+# KEYS: the hash of values, the sorted set of times of last use. ARGV: the field, and the keys' time to live.
 _USED: Final = """
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[2], time[1] + time[2] / 1000000, ARGV[1])
@@ -52,7 +52,7 @@ if value then
 end
 return value
 """
-# ARGV: further the value, and how many there may be.
+# ARGV, in addition: the value, and the most entries.
 _REMEMBER: Final = f"""
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 {_USED}
@@ -67,17 +67,17 @@ end
 
 
 class SharedEmbeddings:
-    """Thread-safe; connects when it is first asked, and never raises.
+    """The shared cache. Thread-safe; it connects on first use and never raises.
 
     Args:
-        server: where.
-        key: the first part of its two keys' names; workers whose embeddings may be mixed have the same.
-        max_bytes: of the server's memory, for both keys together.
+        server: the Redis server.
+        key: prefix of the cache's two keys, the same for workers with interchangeable embeddings.
+        max_bytes: bound on the server's memory for both keys together.
 
     Attributes:
         hits: embeddings found.
-        misses: those that were not there, or could not be read.
-        failures: times that the server did not answer.
+        misses: embeddings that were absent or malformed.
+        failures: calls that the server did not answer.
     """
 
     def __init__(self, server: Endpoint, key: str, *, max_bytes: int) -> None:
@@ -88,7 +88,7 @@ class SharedEmbeddings:
             server,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
-            # Once more at once: a pooled connection may have been closed by the server meanwhile.
+            # One immediate retry, since the server may have closed an idle connection.
             retry=Retry(NoBackoff(), 1),
         )
         self._recall = client.register_script(_RECALL)
@@ -99,7 +99,7 @@ class SharedEmbeddings:
         self.hits = self.misses = self.failures = 0
 
     def recall(self, sha256: str) -> Embedding | None:
-        """The embedding of the file with this digest, while it is kept and Redis answers."""
+        """Return the cached embedding of the file with this digest; None if absent or Redis fails."""
         value = self._call(self._recall, [bytes.fromhex(sha256), LIFE_S])
         found = None if value is None else _read(value)
         if found is not None and self._shape not in (None, found.vector.shape):
@@ -110,7 +110,7 @@ class SharedEmbeddings:
         return found
 
     def remember(self, sha256: str, embedding: Embedding) -> None:
-        """Keep one for others; what was kept for this digest goes."""
+        """Store an embedding, replacing any for this digest."""
         self._shape = embedding.vector.shape
         value = _written(embedding)
         most = self.max_bytes // (len(value) + ENTRY_BYTES)
@@ -129,10 +129,10 @@ class SharedEmbeddings:
         with self._lock:
             self.failures += 1
             if time.monotonic() < self._left_alone_until_s:
-                return  # another thread has said so
+                return  # another thread has logged it
             self._left_alone_until_s = time.monotonic() + PAUSE_S
         logger.warning(
-            "the shared embeddings at %s fail (%s): going on without, trying again in %g s",
+            "the shared cache of embeddings at %s fails (%s): continuing without it, retrying in %g s",
             self._server.shown,
             type(error).__name__,
             PAUSE_S,
@@ -147,13 +147,15 @@ def _written(embedding: Embedding) -> bytes:
 
 
 def _read(value: bytes) -> Embedding | None:
-    """What `_written` wrote; None for anything else."""
+    """Parse a value of `_written`; None for anything else."""
     try:
         width, height, format_number, rows = _HEAD.unpack_from(value)
         numbers = np.frombuffer(value, "<f4", offset=_HEAD.size)
-        vector = (numbers.reshape(rows, -1) if rows else numbers).astype(np.float32)  # a copy: the value can go
+        vector = (numbers.reshape(rows, -1) if rows else numbers).astype(
+            np.float32
+        )  # copied, so that the value can be freed
         vector.setflags(write=False)
-        # Not-a-number is near nothing.
+        # A NaN fails this comparison too.
         is_unit = bool(np.all(np.abs(np.linalg.norm(vector, axis=-1) - 1) < LENGTH_TOLERANCE))
         return Embedding(vector, width, height, FORMATS[format_number]) if is_unit and width and height else None
     except (struct.error, ValueError, IndexError):

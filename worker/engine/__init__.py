@@ -1,1 +1,1 @@
-"""Batches on a device: items of many jobs gather in lanes and pass through the model together."""
+"""Dynamic batching: items of many jobs queue up and run through the model together."""

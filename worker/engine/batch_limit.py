@@ -1,4 +1,4 @@
-"""How many items fit into a batch, as the device's memory has it: less once there was not enough, more again later."""
+"""Adapts a queue's maximum batch size to the device's free memory."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
-#: Full batches in a row before twice as many items are tried again. A try that fails costs the time of one batch, a
-#: 256th; and from single images a worker is back at 64 within 1,536 batches, some minutes under load. What filled the
-#: memory was often another program, which has gone.
+#: The limit doubles after this many full batches, since the memory was often taken by another program that has ended.
+#: A failed try costs one batch in 256, and from single images a worker is back at 64 within 1,536 batches, some minutes
+#: under load.
 FULL_BATCHES_TO_GROW: Final = 256
 
 
 class BatchLimit:
-    """Halved by each batch that does not fit, doubled after many that did, up to what it was at first.
+    """A maximum that halves after each batch that does not fit and doubles after many full ones, up to its first value.
 
     Args:
-        name: what messages call the batches.
-        most: items in one batch while there is memory.
+        name: the queue's name in log lines.
+        most: items in one batch while memory is plentiful.
     """
 
     def __init__(self, name: str, most: int) -> None:
@@ -27,7 +27,7 @@ class BatchLimit:
         self._most = most
         self._now = most
         self._full_batches = 0
-        self._lock = threading.Lock()  # a CPU has several batches at once
+        self._lock = threading.Lock()  # a CPU runs several batches at once
 
     @property
     def now(self) -> int:
@@ -35,7 +35,7 @@ class BatchLimit:
         return self._now
 
     def did_not_fit(self, size: int) -> None:
-        """A batch of this size ran out of memory."""
+        """Record that a batch of this size ran out of memory."""
         with self._lock:
             half = (size + 1) // 2
             self._full_batches = 0
@@ -44,7 +44,7 @@ class BatchLimit:
                 logger.warning("%s: out of memory at batch %d, at most %d from now on", self._name, size, half)
 
     def did_fit(self, size: int) -> None:
-        """A batch of this size ran."""
+        """Record that a batch of this size ran."""
         if size < self._now or self._now == self._most:
             return
         with self._lock:
@@ -53,7 +53,7 @@ class BatchLimit:
                 self._full_batches = 0
                 self._now = min(self._most, 2 * self._now)
                 logger.info(
-                    "%s: batches of %d are tried again, since %d of the size before had memory enough",
+                    "%s: trying batches of %d again after %d full batches of the previous size",
                     self._name,
                     self._now,
                     FULL_BATCHES_TO_GROW,

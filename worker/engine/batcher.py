@@ -1,10 +1,10 @@
-"""Device threads that take whatever has gathered: batching across jobs.
+"""Dynamic batching across jobs: device threads run whatever has queued up.
 
-Generic: it knows nothing of images, torch or Celery. Work is put into *lanes* (images, prompts), each with its
-own function and maximal batch. A thread never waits while it is idle and something is queued; arrivals gather
-while all are busy. A GPU has one such thread, the cores of a CPU several: of those that are idle the first goes to
-work, so that a batch that is alone always has the same thread, and the helpers that PyTorch gave it. Lanes take
-turns, so that a thousand new labels delay an image by one batch of labels at most.
+The batcher knows nothing of images, torch or Celery. It has one *queue* per kind of work (images, prompts), each with
+its own function and maximum batch. An idle thread never waits while something is queued; arrivals gather while all
+threads are busy. A GPU has one such thread, a CPU several. The first idle thread takes the next batch, so that lone
+batches always run in the same thread, which keeps its PyTorch helper threads. The queues take turns, so that a thousand
+new labels delay an image by one batch of labels at most.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from worker.engine.batch_queue import ALIKE, BatchQueue, BatchResult, Entry, Item, Output, Verdict
 from worker.engine.batch_size import BatchSize
-from worker.engine.lane import ALIKE, BatchQueue, BatchResult, Entry, Item, Output, Verdict
 
 __all__ = ["BatchQueue", "BatchResult", "Batcher", "BatcherClosed", "Verdict"]
 
@@ -26,18 +26,18 @@ logger = logging.getLogger(__name__)
 
 
 class BatcherClosed(RuntimeError):
-    """The device thread has ended; nothing more will be computed by it."""
+    """The device threads have ended and will compute nothing more."""
 
 
 class Batcher:
-    """The device's threads and its lanes.
+    """The device's threads and its queues.
 
     Args:
         threads: batches that run at once.
-        max_wait_s: how long an idle thread lets a batch grow that is not full yet; 0 never waits.
-        judge: what an error of one batch says of others.
-        gate: what a thread is in while it has a batch; it may have to wait there, and then chooses among all that has
-            come meanwhile.
+        max_wait_s: how long an idle thread waits for a batch to fill up; 0 never waits.
+        judge: decides what an error of one batch means for others.
+        gate: a thread takes and runs each batch inside this context. Entering may block; the batch is chosen
+            afterwards, among all items that have arrived by then.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class Batcher:
         self._gate = gate
         self._max_wait_s = max_wait_s
         self._judge = judge
-        self._lanes: deque[BatchQueue[Any, Any]] = deque()
+        self._queues: deque[BatchQueue[Any, Any]] = deque()
         self._lock = threading.Lock()
         self._closed = False
-        #: When each running batch began, by its thread's number; in order, so that the oldest stands first.
+        #: Start of each running batch by its thread's number, oldest first.
         self._busy_since: dict[int, float] = {}
         self._threads = [
             threading.Thread(target=self._serve, args=(number,), name=f"device-{number}", daemon=True)
             for number in range(threads)
         ]
-        #: How each thread is told that there is work for it, or more of it.
+        #: One condition per thread, notified when there is work, or more work, for it.
         self._calls = [threading.Condition(self._lock) for _ in range(threads)]
 
-    def lane(
+    def add_queue(
         self,
         name: str,
         run: Callable[[Sequence[Item]], Sequence[Output]],
@@ -71,14 +71,14 @@ class Batcher:
         weights: Mapping[Any, int] = ALIKE,
         size: BatchSize | None = None,
     ) -> BatchQueue[Item, Output]:
-        """Add a lane; ``run`` gets 1 to ``max_batch`` items and returns as many outputs, in the same order.
+        """Add a queue. ``run`` gets 1 to ``max_batch`` items and returns as many outputs, in the same order.
 
         Args:
-            size: how many of ``max_batch`` to take at a time; all by default.
+            size: chooses the batch size within ``max_batch``; by default batches are as large as possible.
         """
-        lane: BatchQueue[Item, Output] = BatchQueue(name, run, max_batch, weights, size or BatchSize(), self._enqueue)
-        self._lanes.append(lane)
-        return lane
+        queue: BatchQueue[Item, Output] = BatchQueue(name, run, max_batch, weights, size or BatchSize(), self._enqueue)
+        self._queues.append(queue)
+        return queue
 
     def start(self) -> None:
         """Start the device's threads."""
@@ -86,7 +86,7 @@ class Batcher:
             thread.start()
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Finish the running batches, fail what still waits with `BatcherClosed`, and end the threads."""
+        """Finish the running batches, fail waiting items with `BatcherClosed`, and end the threads."""
         with self._lock:
             self._closed = True
             for call in self._calls:
@@ -103,16 +103,16 @@ class Batcher:
 
     @property
     def parallel(self) -> int:
-        """Batches that run now or could be running at once: what a batch that starts should leave room for."""
+        """Batches that run now or are ready to: a batch that starts shares the cores with as many."""
         with self._lock:
-            ready = sum(-(-len(lane) // lane.limit) for lane in self._lanes)
+            ready = sum(-(-len(queue) // queue.limit) for queue in self._queues)
             return max(1, min(len(self._threads), len(self._busy_since) + ready))
 
-    def _enqueue(self, lane: BatchQueue[Any, Any], passenger: Entry[Any, Any]) -> None:
+    def _enqueue(self, queue: BatchQueue[Any, Any], entry: Entry[Any, Any]) -> None:
         with self._lock:
             if self._closed:
                 raise BatcherClosed("the device thread has ended")
-            lane.put(passenger)
+            queue.put(entry)
             self._call_the_first()
 
     @property
@@ -126,56 +126,56 @@ class Batcher:
     def _serve(self, number: int) -> None:
         while self._is_called(number):
             with self._gate():
-                self._ride(number)
+                self._run_next(number)
 
-    def _ride(self, number: int) -> None:
-        """Run what there is, if there still is something."""
+    def _run_next(self, number: int) -> None:
+        """Run the next batch, if anything still waits."""
         if (work := self._next(number)) is None:
             return
-        lane, batch = work
+        queue, batch = work
         try:
-            # A batch that has a CPU to itself is quicker than those that a backlog makes.
-            lane.ride(batch, self._judge, learn=self.parallel == len(self._threads))
-        except BaseException as error:  # the thread serves every job: nothing may end it
-            logger.critical("%s: the device thread caught %s", lane.name, type(error).__name__)
-            for passenger in batch:
-                if not passenger.future.done():
-                    passenger.future.set_exception(error)
+            # Learn under full load only: a batch that has the CPU to itself is quicker than those of a backlog.
+            queue.run_batch(batch, self._judge, learn=self.parallel == len(self._threads))
+        except BaseException as error:  # the thread serves every job, so nothing may end it
+            logger.critical("%s: the device thread caught %s", queue.name, type(error).__name__)
+            for entry in batch:
+                if not entry.future.done():
+                    entry.future.set_exception(error)
         finally:
             with self._lock:
                 del self._busy_since[number]
 
     def _is_called(self, number: int) -> bool:
-        """Wait for work that is this thread's: what there is while all before it are busy. False: it was closed."""
+        """Block until this is the first idle thread and work is queued; return False once closed."""
         call = self._calls[number]
         with self._lock:
-            while not self._closed and (number != self._first_idle or not any(self._lanes)):
+            while not self._closed and (number != self._first_idle or not any(self._queues)):
                 call.wait()
             if self._closed:
-                for lane in self._lanes:
-                    lane.abandon(BatcherClosed("the worker is shutting down"))
+                for queue in self._queues:
+                    queue.abandon(BatcherClosed("the worker is shutting down"))
                 return False
             if self._max_wait_s:
                 self._let_it_grow(call)
             return True
 
     def _next(self, number: int) -> tuple[BatchQueue[Any, Any], list[Entry[Any, Any]]] | None:
-        """The batch whose turn it is; None when all that waited was taken back."""
+        """Take the batch whose turn it is; None if all waiting items were cancelled."""
         with self._lock:
-            for _ in range(0 if self._closed else len(self._lanes)):
-                lane = self._lanes[0]
-                self._lanes.rotate(-1)
-                if lane and (batch := lane.take()):
+            for _ in range(0 if self._closed else len(self._queues)):
+                queue = self._queues[0]
+                self._queues.rotate(-1)
+                if queue and (batch := queue.take()):
                     self._busy_since[number] = time.monotonic()
-                    if any(self._lanes):
+                    if any(self._queues):
                         self._call_the_first()
-                    return lane, batch
+                    return queue, batch
         return None
 
     def _let_it_grow(self, call: threading.Condition) -> None:
-        """Wait until a lane has a full batch or its oldest item has waited long enough."""
-        deadline = min(lane.oldest_at for lane in self._lanes) + self._max_wait_s
-        while not self._closed and all(len(lane) < lane.limit for lane in self._lanes):
+        """Wait until a queue has a full batch or its oldest item has waited long enough."""
+        deadline = min(queue.oldest_at for queue in self._queues) + self._max_wait_s
+        while not self._closed and all(len(queue) < queue.limit for queue in self._queues):
             if (left_s := deadline - time.perf_counter()) <= 0:
                 return
             call.wait(left_s)

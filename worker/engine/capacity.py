@@ -1,4 +1,4 @@
-"""How much one worker process takes on at a time: batch size, images in flight, decoders, memory for decoding."""
+"""Sizes one worker process: batch size, images in flight, decoder processes, memory for decoding."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from worker.model.interface import Model, ModelOutOfMemoryError
 
 logger = logging.getLogger(__name__)
 
-#: A batch should not hold the device longer than this. Three batches are in flight, so that a job has its turn well
-#: within its default 60 s; and a machine that is busy while the worker starts does not make its batches small.
+#: A batch should not hold the device for longer than this. With three batches in flight every job gets its turn well
+#: within its default 60 s, and a machine that is busy while the worker starts still gets batches of a useful size.
 BATCH_BUDGET_S: Final = 8.0
-#: ViT-B/32 on a core is as fast with 8 images as with 16, and beside a decoding thread faster. Below 4 the matrices
-#: are too small, and one slow measurement at start should not condemn a worker to single images.
+#: On one core ViT-B/32 is as fast with 8 images as with 16, and faster while another thread decodes. Below 4 the
+#: matrices are too small, and one slow measurement at start should not condemn a worker to single images.
 CPU_BATCHES: Final = (4, 8)
 #: Beyond 64 a GPU gains little, and three times as many threads start to contend in one process.
 GPU_BATCHES: Final = (16, 64)
-#: A smaller batch that gives so much of the best rate is the better one: it answers sooner.
+#: A smaller batch with this share of the best rate is preferred, since it answers sooner.
 GPU_RATE_SHARE: Final = 0.95
-#: The quickest of so many measurements counts: other programs only ever make one slower.
+#: The quickest of this many measurements counts, since other programs can only slow one down.
 MEASUREMENTS: Final = 3
 #: A bulk message has this many times the time of a single job.
 BULK_TIME_FACTOR: Final = 2
-#: For each batch on the device one ready, and one being downloaded.
+#: While one batch is on the device, a second one is ready and a third is being downloaded.
 IMAGES_PER_BATCH_SLOT: Final = 3
 MIN_CONCURRENCY: Final = 4
-#: Each holds 20 MB of its own when idle; beyond these a model on one device is slower than they are.
+#: An idle decoder holds 20 MB. With more than this many, the model on one device is slower than its decoders.
 MAX_DECODERS: Final = 32
-#: Memory in which images are decoded and prepared, in bytes per pixel that one image may have: 36 × 50,000,000 are
-#: 1.8 GB, for two WebP, three JPEG or four PNG files of the largest size at once.
+#: Bytes of memory for decoding and preparing, per pixel that one image may have: 36 × 50,000,000 is 1.8 GB, enough for
+#: two WebP, three JPEG or four PNG files of the largest size at once.
 DECODING_BYTES_PER_PIXEL: Final = 36
 
 
 def measured_max_batch(model: Model) -> int:
-    """The batch size for this model on this device: a power of two, from the time one image takes."""
+    """Derive the batch size for this model on this device, a power of two, from the time that one image takes."""
     prepared = model.prepare(Image.new("RGB", (256, 256)))
     quickest_s = min(_timed(lambda: model.embed_images([prepared])) for _ in range(MEASUREMENTS))
     least, most = CPU_BATCHES if model.device == "cpu" else GPU_BATCHES
@@ -49,17 +49,17 @@ def measured_max_batch(model: Model) -> int:
 
 
 def rehearsed_max_batch(model: Model, wanted: int | None, prompts: int) -> int:
-    """The batch size for a GPU, once every power of two up to it has run; from the thread that will run jobs.
+    """Choose the batch size for a GPU by running every power of two up to it; call it in the thread that runs jobs.
 
-    A GPU's libraries choose kernels, and take memory, at the first batch of a size, for each thread anew: no job is to
-    wait for that, nor to be the first that finds out what does not fit.
+    At the first batch of each size, and in each thread, a GPU's libraries choose kernels and allocate memory. This
+    keeps jobs from waiting for that, and from being the first to run out of memory.
 
     Args:
-        wanted: instead of the size that is fastest; less is taken where that does not fit.
-        prompts: the most that are embedded at a time.
+        wanted: the size to use instead of the fastest one; where it does not fit, the largest that ran.
+        prompts: the largest number of prompts in one batch.
 
     Raises:
-        ModelError: as `Model.embed_images`, but for a lack of memory.
+        ModelError: as `Model.embed_images`, except for lack of memory.
     """
     for count in (1, prompts):
         model.embed_texts(["a photo"] * count)
@@ -73,7 +73,7 @@ def rehearsed_max_batch(model: Model, wanted: int | None, prompts: int) -> int:
             seconds[size] = min(_timed(run) for _ in range(MEASUREMENTS))
         except ModelOutOfMemoryError:
             fits = max(seconds, default=1)
-            logger.warning("batches of %d do not fit into the memory of %s: at most %d", size, model.device, fits)
+            logger.warning("batches of %d do not fit into the memory of %s: using at most %d", size, model.device, fits)
             break
     if wanted or not seconds:
         return max(seconds, default=1)
@@ -91,11 +91,11 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def default_concurrency(max_batch: int, parallel_batches: int, processes: int = 1) -> int:
-    """Images in flight in each process, when so many together keep so many batches of this size filled."""
+    """Images in flight in each process, so that together they keep ``parallel_batches`` batches of this size full."""
     return max(MIN_CONCURRENCY, -(-IMAGES_PER_BATCH_SLOT * max_batch * parallel_batches // processes))
 
 
 def decoder_processes(concurrency: int, processes: int = 1) -> int:
-    """How many decoders each of so many processes may have: one for each core that is theirs together."""
+    """Decoders in each of ``processes`` processes: together one per core that they may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(-(-cores // processes), concurrency, MAX_DECODERS))

@@ -1,4 +1,4 @@
-"""The model on its device and the engine around it, from a process's settings."""
+"""Loads the model onto its device and builds the engine around it, from the process's settings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: The name of the toy checkpoint that ships with the project.
+#: ``NAMESHOT_MODEL`` has this value for the toy checkpoint that ships with the project.
 BUNDLED: Final = "bundled"
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that is warm, and its engine.
+    """A warmed-up model and its engine.
 
     Attributes:
         max_batch: images in one forward pass.
@@ -46,17 +46,17 @@ def load_engine(
     around_batch: AroundBatch = nullcontext,
     stages: Stages | None = None,
 ) -> Loaded:
-    """Load and warm up the model.
+    """Load and warm up the model, and start its engine.
 
     Args:
-        load_model: called as `worker.model.load_model` is.
-        on_device_lost: as for `LocalEngine`.
-        around_batch: likewise.
-        stages: likewise.
+        load_model: has the signature of `worker.model.load_model`.
+        on_device_lost: passed to `LocalEngine`, as are the next two.
+        around_batch: see `LocalEngine`.
+        stages: see `LocalEngine`.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
-        DeviceLostError: the device failed meanwhile; a new process may have more luck.
+        DeviceLostError: the device failed while loading; a new process may succeed.
     """
     bound_malloc()
     started = time.monotonic()
@@ -97,5 +97,5 @@ def load_engine(
 
 
 def checkpoint(model: str) -> str:
-    """What ``NAMESHOT_MODEL`` stands for: a Hub id or a folder."""
+    """Return the Hub id or the folder that ``NAMESHOT_MODEL`` stands for."""
     return str(files("worker") / "bundled" / "emoji-clip") if model == BUNDLED else model

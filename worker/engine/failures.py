@@ -1,4 +1,4 @@
-"""What an error that came out of a batch means: for other batches, and for the job that was in it."""
+"""Translates a batch's error: into a verdict on other batches, and into the failure of a job."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ logger = logging.getLogger(__name__)
 
 
 def judge(error: BaseException) -> Verdict:
-    """What it says of other batches."""
+    """Decide what an error means for other batches."""
     if isinstance(error, DeviceLostError):
         return "final"
     return "out of memory" if isinstance(error, ModelOutOfMemoryError | MemoryError) else "one item's fault"
 
 
 def failure_of(error: BaseException, subject: str) -> JobFailed:
-    """What a job is told of it.
+    """Return the job's failure for an error that a batch raised.
 
     Args:
-        subject: how its message names what was in the batch.
+        subject: names the item in the message, such as "this image".
     """
     if isinstance(error, JobFailed):
         return error
@@ -40,5 +40,5 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
 
 
 def too_late() -> JobFailed:
-    """The failure of an image whose turn did not come in time."""
+    """Return the failure of an image that the device did not get to in time."""
     return JobFailed("deadline_exceeded", "the device did not get to this image within the job's time.")

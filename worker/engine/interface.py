@@ -1,4 +1,4 @@
-"""What the rest of the worker needs of the device, whichever process it is in."""
+"""The engine's interface, for an engine in this process or in another one."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope
-from worker.engine.lane import BatchResult
+from worker.engine.batch_queue import BatchResult
 from worker.model.interface import Prepared
 
 Array = NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """What the rest of the worker needs of the device."""
+    """Computes embeddings on the device."""
 
     max_tokens: int
-    #: Whether what is asked here for a suspect runs alone, when its turn comes: it could end this process.
+    #: Whether a suspect's work runs alone, in its turn, because it could end this process.
     keeps_suspects_apart: bool
 
     @property
     def is_available(self) -> bool:
-        """Whether there is a device to work on now; what is asked meanwhile waits for it."""
+        """Whether the device can work now; until it can, requests wait."""
         ...
 
     @property
-    def absence(self) -> str | None:
-        """Why there is none, in a few words; None while there is."""
+    def unavailable_reason(self) -> str | None:
+        """Why the engine is unavailable, in a few words; None while it is available."""
         ...
 
     @property
@@ -46,16 +46,16 @@ class Engine(Protocol):
 
     @property
     def batch_cost_s(self) -> tuple[float, float]:
-        """What a batch of n images takes under load, as learned: a and b of a + b·n; 0 and 0 before the first."""
+        """Learned cost of a batch of n images under load, a and b of a + b·n; 0 and 0 before the first batch."""
         ...
 
     @property
     def batch_limit(self) -> int:
-        """Images that a batch may have while no job waits too long."""
+        """Images that a batch may have while no job has waited too long."""
         ...
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
-        """Tokens of each prompt, special tokens included.
+        """Count the tokens of each prompt, special tokens included.
 
         Raises:
             JobFailed: ``deadline_exceeded``.
@@ -64,15 +64,15 @@ class Engine(Protocol):
         ...
 
     def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[Array]:
-        """Queue one prompt; its embedding has shape (d,). Cancelling the future takes it out while it waits.
+        """Queue one prompt; its embedding has shape (d,). Cancelling the future removes a prompt that still waits.
 
         Args:
-            scope: of the job that asks; a suspect's prompts run alone where they could end this process.
+            scope: the job's; a suspect's prompts run alone where they could end this process.
         """
         ...
 
     def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Array]:
-        """Ride in a batch and wait for it while the scope lasts."""
+        """Queue one image and wait for its embedding while the scope lasts."""
         ...
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""The engine: prepared pixels and prompts in, embeddings out, batched on the device's threads.
+"""The engine: turns prepared pixels and prompts into embeddings, in batches on the device's threads.
 
-`worker.engine.interface` is its interface, which `worker.engine_process` serves from another process.
+It implements `worker.engine.interface`; `worker.engine_process` serves the same interface from another process.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from worker.model.interface import DeviceLostError, Model, Prepared
 
 AroundBatch = Callable[[Sequence[object]], AbstractContextManager[object]]
 
-#: Prompts in one turn of the device. On the CPU 128 short prompts take about as long as a batch of images, so
-#: that an image behind new labels waits for one such turn.
+#: Prompts in one batch. On the CPU 128 short prompts take about as long as a batch of images, so an image behind new
+#: labels waits no longer than for another batch of images.
 PROMPT_BATCH: Final = 128
-#: Whose latency a target is for; bulk fills what they leave.
+#: The latency target covers images of these queues; bulk fills the places that they leave.
 PROMISED: Final[tuple[Queue, ...]] = ("high", "default")
 
 
@@ -35,18 +35,18 @@ class LocalEngine:
     """An engine in this process: the model, and the threads that may call it.
 
     Args:
-        max_batch: images in one forward pass; or what finds it out, called in the device's thread before all else.
+        max_batch: images in one forward pass, or a function that measures it, called first in the device's thread.
         weights: each queue's share of the places in a batch, while more images wait than fit.
         max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
-        latency_target_s: from here to the embedding, for images of the queues high and default; None has no target.
-        on_device_lost: called from the device's thread, around which `around_batch` still is, once the device no longer
+        latency_target_s: from submission to embedding, for images of the queues high and default; None: no target.
+        on_device_lost: called from the device's thread, still inside `around_batch`, once the device no longer
             answers this process; only a new process helps then.
-        around_batch: given the images or prompts of each batch, what the thread that runs it is in meanwhile.
-        stages: says what runs beside what: a suspect's images and prompts run alone.
+        around_batch: called with a batch's images or prompts; the batch runs inside the context it returns.
+        stages: keeps suspects' images and prompts apart, so that each runs alone.
     """
 
     is_available = True
-    absence: str | None = None
+    unavailable_reason: str | None = None
     keeps_suspects_apart = True
 
     def __init__(
@@ -71,36 +71,38 @@ class LocalEngine:
         self._on_device_lost = on_device_lost
         self._batcher.start()
         if not isinstance(max_batch, int):
-            start: BatchQueue[Callable[[], int], int] = self._batcher.lane(
+            start: BatchQueue[Callable[[], int], int] = self._batcher.add_queue(
                 "start", lambda calls: [calls[0]()], max_batch=1
             )
             max_batch = self._result_or_end(start.submit(max_batch))
         #: Images in one forward pass while there is memory.
         self.max_batch = max_batch
-        self._images: BatchQueue[Prepared, Array] = self._batcher.lane(
+        self._images: BatchQueue[Prepared, Array] = self._batcher.add_queue(
             "images",
             self._run_images,
             max_batch,
             weights,
             BatchSize(latency_target_s, PROMISED),
         )
-        self._prompts: BatchQueue[str, Array] = self._batcher.lane("prompts", self._run_prompts, PROMPT_BATCH)
-        self._images_alone: SuspectQueue[Prepared, Array] = self._stages.lane("images alone", self._run_image_alone, 1)
-        self._prompts_alone: SuspectQueue[str, Array] = self._stages.lane(
+        self._prompts: BatchQueue[str, Array] = self._batcher.add_queue("prompts", self._run_prompts, PROMPT_BATCH)
+        self._images_alone: SuspectQueue[Prepared, Array] = self._stages.add_queue(
+            "images alone", self._run_image_alone, 1
+        )
+        self._prompts_alone: SuspectQueue[str, Array] = self._stages.add_queue(
             "prompts alone", self._run_prompts_alone, PROMPT_BATCH
         )
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
-        """As `Engine.count_tokens`."""
+        """Implement `Engine.count_tokens`."""
         return self._stages.run(partial(self._model.count_tokens, prompts), scope)
 
     def embed_prompt(self, prompt: str, scope: CancelScope | None = None, *, alone: bool = False) -> Future[Array]:
         """Queue one prompt; the future gives its embedding, shape (d,), or raises `JobFailed`.
 
-        Cancelling the future before its batch starts takes the prompt out.
+        Cancelling the future before its batch starts removes the prompt.
 
         Args:
-            alone: with no other prompt in its batch.
+            alone: run it in a batch of its own.
         """
         embedding: Future[Array] = Future()
 
@@ -114,23 +116,23 @@ class LocalEngine:
 
         try:
             if scope is not None and scope.suspect is not None:
-                ride = self._prompts_alone.submit(prompt, scope)
+                queued = self._prompts_alone.submit(prompt, scope)
             else:
-                ride = self._prompts.submit(prompt, object() if alone else None)
+                queued = self._prompts.submit(prompt, object() if alone else None)
         except BatcherClosed as error:
             embedding.set_exception(self.failure(error, "a label"))
         else:
-            # Weak, since the ride refers to the embedding already; while it waits, its lane keeps it.
-            embedding.add_done_callback(partial(_take_out, ref(ride)))
-            ride.add_done_callback(arrived)
+            # A weak reference, since `queued` refers to `embedding` already; the queue keeps it while it waits.
+            embedding.add_done_callback(partial(_cancel_queued, ref(queued)))
+            queued.add_done_callback(arrived)
         return embedding
 
     def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Array]:
-        """Ride in a batch; shape (d,), or (q, d) where a family has several vectors an image.
+        """Queue one image and wait for its embedding: (d,), or (q, d) for families with q vectors per image.
 
         Raises:
             JobFailed: ``deadline_exceeded``, ``out_of_memory``, ``model_error``.
-            Cancelled: somebody has cancelled the scope; a batch that runs already is not waited for.
+            Cancelled: the scope was cancelled; a batch that already runs is not waited for.
         """
         future: Future[BatchResult[Array]] | None = None
         try:
@@ -138,7 +140,7 @@ class LocalEngine:
                 future = self._images_alone.submit(prepared, scope)
             else:
                 future = self.queue_image(prepared, queue)
-            # Here, not once this thread wakes: the next batch may start before it does.
+            # The cancelling thread cancels the future itself: the next batch may start before this thread wakes.
             scope.on_cancel(future.cancel)
             return scope.result_of(future)
         except (Cancelled, CancelledError):
@@ -151,7 +153,7 @@ class LocalEngine:
             raise self.failure(error, "this image") from None
 
     def queue_image(self, prepared: Prepared, queue: Queue) -> Future[BatchResult[Array]]:
-        """Let an image wait for a batch; the future raises what the model raised, which `failure` explains.
+        """Queue one image; the future raises the model's error, which `failure` turns into a `JobFailed`.
 
         Raises:
             BatcherClosed: the engine has ended.
@@ -170,22 +172,22 @@ class LocalEngine:
 
     @property
     def batch_cost_s(self) -> tuple[float, float]:
-        """What a batch of n images takes under load, as learned: a and b of a + b·n; 0 and 0 before the first."""
+        """Learned cost of a batch of n images under load, a and b of a + b·n; 0 and 0 before the first batch."""
         line = self._images.size.line
         return line.fixed_s, line.item_s
 
     @property
     def batch_limit(self) -> int:
-        """Images that a batch may have while nobody waits too long."""
+        """Images that a batch may have while no job has waited too long."""
         return self._images.size.choose(self._images.max_batch)
 
     def close(self) -> None:
-        """End the device threads; what still waits fails."""
+        """End the device threads and fail what still waits."""
         self._batcher.close(timeout_s=5)
         self._stages.close()
 
     def failure(self, error: BaseException, subject: str) -> JobFailed:
-        """What a job is told of an error that came out of a batch."""
+        """Return the job's failure for an error that a batch raised."""
         return failure_of(error, subject)
 
     def _result_or_end(self, future: Future[BatchResult[int]]) -> int:
@@ -213,7 +215,7 @@ class LocalEngine:
 
     @contextmanager
     def _ending_with_the_device(self) -> Iterator[None]:
-        """Inside `around_batch`, and while what runs alone is still said to: it must be seen what was on the device."""
+        """Call `on_device_lost` before `around_batch` or a suspect's turn ends: both record what was on the device."""
         try:
             yield
         except DeviceLostError:
@@ -221,11 +223,11 @@ class LocalEngine:
             raise
 
 
-def _take_out(ride: ref[Future[BatchResult[Array]]], embedding: Future[Array]) -> None:
-    if embedding.cancelled() and (waiting := ride()) is not None:
+def _cancel_queued(queued: ref[Future[BatchResult[Array]]], embedding: Future[Array]) -> None:
+    if embedding.cancelled() and (waiting := queued()) is not None:
         waiting.cancel()
 
 
 def _rows(vectors: Array) -> list[Array]:
-    """Each a copy: as a view, one that is kept would keep the whole batch."""
+    """Copy each row: a view that is kept would keep the whole batch's memory."""
     return [row.copy() for row in vectors]

@@ -1,7 +1,8 @@
-"""Stages that can end the process: the device's passes, tokenisation, preparation in native code.
+"""Runs the stages that can crash the process: forward passes, tokenisation, preparation in native code.
 
-Those of ordinary jobs run in the threads that want them, beside one another. Those of suspects run in one thread, each
-alone: `worker.concurrency.isolation` sees to it. Downloads and confined decoders end no process and are no stages.
+Ordinary jobs run them concurrently, each in its own thread. Suspects run them in one thread, each with nothing else
+running, which `worker.concurrency.isolation` enforces. Downloads and confined decoders cannot crash the process and are
+not stages.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ Output = TypeVar("Output")
 
 
 class Stages:
-    """Runs them. Thread-safe.
+    """Runs stages concurrently, or alone for suspects. Thread-safe.
 
     Args:
-        isolation: says what runs beside what.
+        isolation: decides what may run concurrently.
         weights: each queue's share of the suspects' turns.
     """
 
@@ -39,19 +40,19 @@ class Stages:
         self._isolation = isolation or Isolation()
         self._weights = weights
         self._alone = Batcher(judge=judge)
-        self._work: SuspectQueue[Callable[[], Any], Any] = self.lane("stages alone", lambda work: [work[0]()], 1)
+        self._work: SuspectQueue[Callable[[], Any], Any] = self.add_queue("stages alone", lambda work: [work[0]()], 1)
         self._alone_since_s: float | None = None
         self._alone.start()
 
     def together(self) -> AbstractContextManager[None]:
-        """What a stage of ordinary jobs is in while it runs."""
+        """Return the context in which ordinary jobs run a stage."""
         return self._isolation.together()
 
     def run(self, work: Callable[[], T], scope: CancelScope) -> T:
-        """Do the work beside others, or alone if the scope is a suspect's, whose clock stands until then.
+        """Do the work concurrently with others, or alone if the scope is a suspect's, whose clock stops until its turn.
 
         Raises:
-            JobFailed: ``deadline_exceeded``, before its turn.
+            JobFailed: ``deadline_exceeded`` before its turn.
             Cancelled: the scope was cancelled.
         """
         if scope.suspect is None:
@@ -65,24 +66,24 @@ class Stages:
             raise Cancelled from None
         except TimeoutError:
             if future.done():
-                raise  # the work's own
+                raise  # the work itself raised it
             future.cancel()
             raise JobFailed("deadline_exceeded", "the worker did not get to this job's work within its time.") from None
 
-    def lane(
-        self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], most: int
+    def add_queue(
+        self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], max_batch: int
     ) -> SuspectQueue[Item, Output]:
-        """A queue of suspects' items for one function, which gets 1 to ``most`` of one suspect."""
-        return SuspectQueue(self._alone, self._isolated, name, run, most, self._weights)
+        """Add a queue of suspects' items; ``run`` gets 1 to ``max_batch`` items of one suspect."""
+        return SuspectQueue(self._alone, self._isolated, name, run, max_batch, self._weights)
 
     @property
     def busy_s(self) -> float:
-        """Seconds that the present stage of a suspect has taken so far; 0 while there is none."""
+        """Seconds that a suspect's current stage has taken so far; 0 while there is none."""
         since_s = self._alone_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
     def close(self) -> None:
-        """End the suspects' thread; what still waits there fails."""
+        """End the suspects' thread and fail what still waits there."""
         self._alone.close(timeout_s=5)
 
     def _isolated(self, suspect: Suspect, scope: CancelScope, work: Callable[[], T]) -> T:
@@ -96,7 +97,7 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[Item]):
-    """An item, whose it is, and how its clock goes on."""
+    """A suspect's item, and the function that restarts its clock."""
 
     item: Item
     suspect: Suspect
@@ -105,7 +106,7 @@ class _Waiting(Generic[Item]):
 
 
 class SuspectQueue(Generic[Item, Output]):
-    """Made by `Stages.lane`."""
+    """A queue of suspects' items for one function; made by `Stages.add_queue`."""
 
     def __init__(
         self,
@@ -113,21 +114,21 @@ class SuspectQueue(Generic[Item, Output]):
         isolated: Callable[[Suspect, CancelScope, Callable[[], Sequence[Output]]], Sequence[Output]],
         name: str,
         run: Callable[[Sequence[Item]], Sequence[Output]],
-        most: int,
+        max_batch: int,
         weights: Mapping[Queue, int],
     ) -> None:
         self._isolated = isolated
         self._run = run
-        self._lane = batcher.lane(name, self._run_alone, most, weights)
+        self._queue = batcher.add_queue(name, self._run_alone, max_batch, weights)
 
     def submit(self, item: Item, scope: CancelScope) -> Future[BatchResult[Output]]:
-        """Queue an item of a suspect's, as `Lane.submit` does. The scope's clock stands until its turn."""
+        """Queue a suspect's item, like `BatchQueue.submit`. The scope's clock stops until its turn."""
         suspect = scope.suspect
         if suspect is None:
             raise ValueError("only suspects run alone")
         resume = scope.pause_clock()
         try:
-            future = self._lane.submit(_Waiting(item, suspect, scope, resume), suspect.mark, suspect.queue)
+            future = self._queue.submit(_Waiting(item, suspect, scope, resume), suspect.mark, suspect.queue)
         except BaseException:
             resume()
             raise

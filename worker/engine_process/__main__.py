@@ -1,4 +1,4 @@
-"""``python -m worker.engine_process SOCKET [HEARTBEAT]``."""
+"""Runs ``python -m worker.engine_process SOCKET [HEARTBEAT]``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What a front and its engine say to each other: fixed heads and short payloads, nothing that is executed.
+"""The protocol between a front and its engine: fixed headers and short payloads, nothing executable.
 
-The engine opens with WELCOME (JSON, `worker.engine_process.terms`); the front answers with FURNISH (JSON, the slots it
-wants); the engine sends MEMORY, and with it the descriptor. From then on each request has a number of the front's,
-and gets exactly one of VECTOR, COUNTS, FAILED and DROPPED. A front may have been taken over by what it fetched: the
-engine believes nothing before it fits.
+The engine sends WELCOME (JSON, `worker.engine_process.info`); the front replies with SLOTS (JSON, how many it needs);
+the engine sends MEMORY together with the descriptor. After that each request carries a number that the front chose, and
+is answered by exactly one of VECTOR, COUNTS, FAILED and DROPPED. A hostile image may have taken over a front, so the
+engine validates everything it receives.
 """
 
 from __future__ import annotations
@@ -22,26 +22,28 @@ from numpy.typing import NDArray
 
 from worker.engine.batcher import BatchResult
 
-#: Bytes of payload, kind, number of the request.
+#: A frame's header holds the payload's size in bytes, the kind and the request's number.
 HEAD: Final = struct.Struct("<IBQ")
 
-#: From the front.
-FURNISH, IMAGE, PROMPT, COUNT, CANCEL = range(1, 6)
-#: From the engine.
+#: The front sends these kinds.
+SLOTS, IMAGE, PROMPT, COUNT, CANCEL = range(1, 6)
+#: The engine sends these kinds.
 WELCOME, MEMORY, VECTOR, COUNTS, FAILED, DROPPED, STATE = range(17, 24)
 
-#: Slot, queue (its place in `producer.contract.QUEUES`), whether it rides alone; the layout of its arrays follows.
+#: IMAGE holds the slot, the queue's index in `producer.contract.QUEUES` and whether to run it alone; the layout of its
+#: arrays follows.
 IMAGE_HEAD: Final = struct.Struct("<HB?")
-#: Whether it rides alone; the text follows.
+#: PROMPT holds whether to run it alone; the text follows.
 PROMPT_HEAD: Final = struct.Struct("<?")
-#: Batch size, ms of waiting, ms of running, number of axes; their lengths and float32 values follow.
+#: VECTOR holds the batch size, ms of waiting, ms of running and the number of axes; the axes' lengths and the float32
+#: values follow.
 VECTOR_HEAD: Final = struct.Struct("<IddB")
-#: The fields of `State`.
+#: STATE holds the fields of `State`.
 STATE_FRAME: Final = struct.Struct("<IdIdd")
 
-#: 512 prompts (`worker.embeddings.of_labels.MAX_ASKED`) of 700 characters have 1.4 MB; whatever else is sent is small.
+#: 512 prompts (`worker.embeddings.of_labels.MAX_ASKED`) of 700 characters take 1.4 MB; all other requests are small.
 MAX_REQUEST_BYTES: Final = 4 << 20
-#: A thousand times the largest vector of any family.
+#: This is a thousand times the largest vector of any family.
 MAX_ANSWER_BYTES: Final = 64 << 20
 _CHUNK_BYTES: Final = 1 << 18
 
@@ -50,7 +52,7 @@ Frame = tuple[int, int, bytes]
 
 
 class State(NamedTuple):
-    """How an engine's device is; see the properties of `worker.engine.interface.Engine`."""
+    """The state of an engine's device; see the properties of `worker.engine.interface.Engine`."""
 
     waiting: int = 0
     busy_s: float = 0.0
@@ -60,45 +62,45 @@ class State(NamedTuple):
 
 
 class ProtocolError(Exception):
-    """The other side said what cannot be: nothing more of it is read. The text names the fault, never the content."""
+    """The peer broke the protocol, so its connection ends. The message names the fault, never the content."""
 
 
 def frame(kind: int, number: int = 0, payload: bytes = b"") -> bytes:
-    """A frame as it is sent."""
+    """Return the bytes of a frame."""
     return HEAD.pack(len(payload), kind, number) + payload
 
 
 def json_frame(kind: int, number: int, value: object) -> bytes:
-    """One whose payload is JSON."""
+    """Return the bytes of a frame whose payload is this value as JSON."""
     return frame(kind, number, json.dumps(value, ensure_ascii=False).encode())
 
 
 def from_json(payload: bytes) -> Any:
-    """What a payload says; raises `ProtocolError`."""
+    """Parse a JSON payload; raises `ProtocolError`."""
     try:
         return json.loads(payload)
     except (ValueError, RecursionError):
         raise ProtocolError("no JSON") from None
 
 
-def vector_frame(number: int, ride: BatchResult[Array]) -> bytes:
-    """An embedding, and the ride it had."""
-    shape = ride.output.shape
-    head = VECTOR_HEAD.pack(ride.batch_size, ride.wait_ms, ride.run_ms, len(shape))
-    return frame(VECTOR, number, head + struct.pack(f"<{len(shape)}I", *shape) + ride.output.tobytes())
+def vector_frame(number: int, result: BatchResult[Array]) -> bytes:
+    """Return a frame with an embedding and the figures of its batch."""
+    shape = result.output.shape
+    head = VECTOR_HEAD.pack(result.batch_size, result.wait_ms, result.run_ms, len(shape))
+    return frame(VECTOR, number, head + struct.pack(f"<{len(shape)}I", *shape) + result.output.tobytes())
 
 
-def ride_in(payload: bytes) -> BatchResult[Array]:
-    """What `vector_frame` made a frame of."""
+def vector_in(payload: bytes) -> BatchResult[Array]:
+    """Parse the payload of a `vector_frame`."""
     batch_size, wait_ms, run_ms, axes = VECTOR_HEAD.unpack_from(payload)
     shape = struct.unpack_from(f"<{axes}I", payload, VECTOR_HEAD.size)
     values = np.frombuffer(payload, np.float32, offset=VECTOR_HEAD.size + 4 * axes)
-    # A copy: the answer's bytes are read-only and not aligned.
+    # Copied, since the payload's bytes are read-only and unaligned.
     return BatchResult(values.reshape(shape).copy(), batch_size, wait_ms, run_ms)
 
 
 def frames(connection: socket.socket, most_bytes: int) -> Iterator[Frame]:
-    """Kind, number and payload of each frame until the connection ends; raises `ProtocolError` and `OSError`."""
+    """Yield kind, number and payload of each frame until the connection ends; raises `ProtocolError` and `OSError`."""
     received = bytearray()
     while chunk := connection.recv(_CHUNK_BYTES):
         received += chunk
@@ -116,13 +118,13 @@ def frames(connection: socket.socket, most_bytes: int) -> Iterator[Frame]:
 
 
 def receive(connection: socket.socket, most_bytes: int) -> Frame:
-    """One frame and not a byte more; raises `ProtocolError` and `OSError`."""
+    """Receive one frame and not a byte more; raises `ProtocolError` and `OSError`."""
     return _rest(connection, _exactly(connection, HEAD.size), most_bytes)
 
 
 def receive_with_descriptor(connection: socket.socket, most_bytes: int) -> tuple[Frame, int | None]:
-    """The same, and a descriptor that came with it."""
-    # Descriptors arrive with the first byte of what was sent with them.
+    """Receive one frame and the descriptor sent with it, if any; raises `ProtocolError` and `OSError`."""
+    # The kernel delivers descriptors with the first byte of the data that they were sent with.
     head, found, _, _ = socket.recv_fds(connection, HEAD.size, 1)
     if not head:
         raise ConnectionResetError("the other side has ended")
@@ -148,10 +150,10 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 class Outbox:
-    """Sends frames from a thread of its own, so that nobody else waits for the other side to read; in order.
+    """Sends frames in order from a thread of its own, so that no other thread waits for the peer to read.
 
     Args:
-        sent: told how many frames were sent, or lost with the connection, that were put in with `counts`.
+        sent: called with the number of frames put in with `counts` that were sent, or lost with the connection.
     """
 
     def __init__(
@@ -163,11 +165,11 @@ class Outbox:
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def put(self, data: bytes, *, counts: bool = False) -> None:
-        """Send it soon; where the connection has ended it is lost, which whoever reads from it finds out."""
+        """Queue a frame for sending. If the connection has ended, the frame is lost; the reading thread notices."""
         self._frames.put((data, counts))
 
     def close(self) -> None:
-        """Send what was put in, and end."""
+        """Send the queued frames, then end the thread."""
         self._frames.put(None)
 
     def _serve(self) -> None:

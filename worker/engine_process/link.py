@@ -1,4 +1,4 @@
-"""A front's connection to one engine: handshake, memory, slots. Ends with that engine."""
+"""A front's connection to one engine process: handshake, shared memory, slots."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from typing import Final
 
 from worker.engine_process import frames
 from worker.engine_process.frames import Frame, Outbox, ProtocolError, frame, json_frame
+from worker.engine_process.info import EngineInfo, info_from
 from worker.engine_process.memory import SlotMemory
 from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
-from worker.engine_process.terms import EngineInfo, terms_of
 
-#: An engine listens only when its model is ready, and then answers at once; one that is frozen does not.
+#: An engine listens only once its model is ready, and then answers at once unless it is frozen.
 GREETING_S: Final = 10.0
 
 
-def ask_terms(path: Path) -> EngineInfo:
-    """What the engine says of its model; raises `OSError` while there is none."""
+def ask_info(path: Path) -> EngineInfo:
+    """Fetch the engine's description of its model; raises `OSError` while no engine listens."""
     with _connected(path) as connection:
         return _welcome(connection)
 
 
 class Link:
-    """Everything but `answers` is called under one lock of its owner's.
+    """A connection to one engine; it ends when that engine does. The owner calls all but `answers` under one lock.
 
     Raises:
         OSError: no engine listens there.
-        ProtocolError: what listens there is no engine process.
+        ProtocolError: the listener is not an engine process.
     """
 
     def __init__(self, path: Path, slots: int) -> None:
         self._connection = _connected(path)
         try:
-            self.terms = _welcome(self._connection)
-            self._memory = self._furnished(slots)
+            self.info = _welcome(self._connection)
+            self._memory = self._receive_memory(slots)
             self._connection.settimeout(None)
         except BaseException:
             self._connection.close()
             raise
         self._free = list(reversed(range(slots)))
-        #: Images that wait for a slot: as many may be in hand as there are slots, and some that were cancelled.
+        #: Images that wait for a slot: cancelled images keep theirs until the engine answers.
         self._without_slot = deque[ImageRequest]()
         self._slots: dict[int, int] = {}
         self._outbox = Outbox(self._connection, "engine-requests")
 
     def answers(self) -> Iterator[Frame]:
-        """What the engine says, until it ends; raises `OSError` and `ProtocolError`."""
+        """Yield the engine's frames until it ends; raises `OSError` and `ProtocolError`."""
         return frames.frames(self._connection, frames.MAX_ANSWER_BYTES)
 
     def send(self, request: Request) -> None:
-        """Ask for what this engine was not asked for yet."""
+        """Send a request that this engine has not received yet."""
         if isinstance(request, ImageRequest):
             if not self._free:
                 self._without_slot.append(request)
@@ -76,7 +76,7 @@ class Link:
         self._outbox.put(data)
 
     def cancel(self, request: Request) -> bool:
-        """Tell the engine that nobody waits any more; False where it does not know of the request."""
+        """Cancel a request at the engine; return False if the engine never received it."""
         if request.is_sent:
             self._outbox.put(frame(frames.CANCEL, request.number))
         elif isinstance(request, ImageRequest):
@@ -85,7 +85,7 @@ class Link:
         return request.is_sent
 
     def answered(self, number: int) -> None:
-        """A request is over, so that its slot is free for the next image."""
+        """Free an answered request's slot and give it to the next image."""
         if (slot := self._slots.pop(number, None)) is None:
             return
         self._free.append(slot)
@@ -93,7 +93,7 @@ class Link:
             self.send(self._without_slot.popleft())
 
     def blames(self, request: Request) -> bool:
-        """Count the engine's death against a request that it had; whether that is one too many."""
+        """Count the engine's death against a request that it had; return whether that is one too many."""
         if request.is_sent:
             request.deaths += self._was_on_device(request)
         request.is_sent = False
@@ -104,28 +104,28 @@ class Link:
             return self._memory.is_marked(self._slots[request.number])
         if isinstance(request, PromptRequest):
             return self._memory.is_prompt_marked(request.number)
-        return True  # tokens are counted beside the device, as soon as they are asked for
+        return True  # the engine counts tokens as soon as it receives the request, without the device
 
     def end(self) -> None:
-        """Leave the engine: `answers` ends."""
+        """Disconnect from the engine, which ends `answers`."""
         self._outbox.close()
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Leave nothing behind; from the thread that reads the answers."""
+        """Disconnect and close the socket; call it in the thread that reads `answers`."""
         self.end()
         self._connection.close()
 
-    def _furnished(self, slots: int) -> SlotMemory:
-        self._connection.sendall(json_frame(frames.FURNISH, 0, slots))
+    def _receive_memory(self, slots: int) -> SlotMemory:
+        self._connection.sendall(json_frame(frames.SLOTS, 0, slots))
         (kind, _, _), descriptor = frames.receive_with_descriptor(self._connection, frames.MAX_ANSWER_BYTES)
         if descriptor is None:
             raise ProtocolError("no memory")
         try:
             if kind != frames.MEMORY:
                 raise ProtocolError("no memory")
-            return SlotMemory(descriptor, slots, self.terms.slot_bytes)
+            return SlotMemory(descriptor, slots, self.info.slot_bytes)
         finally:
             os.close(descriptor)
 
@@ -145,4 +145,4 @@ def _welcome(connection: socket.socket) -> EngineInfo:
     kind, _, payload = frames.receive(connection, frames.MAX_ANSWER_BYTES)
     if kind != frames.WELCOME:
         raise ProtocolError("no welcome")
-    return terms_of(frames.from_json(payload))
+    return info_from(frames.from_json(payload))

@@ -17,9 +17,9 @@ from producer.settings import read_settings
 from worker.engine.capacity import BULK_TIME_FACTOR
 from worker.engine.device import load_engine
 from worker.engine.local import LocalEngine
-from worker.engine_process.rides import DeviceUse
+from worker.engine_process.device_use import DeviceUse
+from worker.engine_process.info import info_for
 from worker.engine_process.serving import Server
-from worker.engine_process.terms import terms_for
 from worker.model import DeviceLostError, Model, ModelError, load_model
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
@@ -28,33 +28,33 @@ from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: How often fronts are told how the device is, and whether it hangs is looked at.
+#: The interval at which the engine sends its state to the fronts and checks whether the device hangs.
 STATE_S: Final = 1.0
-#: A GPU that has run batches takes less than a second for one, and so many times what a full one took is no slow one.
-#: An image that hangs two engines leaves its neighbours half of their 60 s.
+#: A GPU that works takes less than a second for a batch. This long, and at least this many times what a full batch
+#: took, means that it hangs. An image that hangs two engines leaves its neighbours half of their 60 s.
 HUNG_S: Final = 15.0
 HUNG_FACTOR: Final = 10
-#: Beyond ``NAMESHOT_DRAIN_TIMEOUT``, for fronts that give their jobs back to a slow Redis. It is less than the launcher
-#: gives all of them, so that an engine that waits for a frozen front ends in order.
+#: The engine waits this much longer than ``NAMESHOT_DRAIN_TIMEOUT`` for fronts that requeue jobs in a slow Redis.
+#: The launcher waits longer still, so that an engine with a frozen front ends in order.
 LEAVING_S: Final = 5.0
 
 
 def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> int:
-    """As `run`.
+    """Parse the arguments and call `run`.
 
     Args:
-        arguments: the socket's path, and the descriptor for signs of life if there is one.
-        load: called as `worker.model.load_model` is.
+        arguments: the socket's path, and the descriptor for heartbeats if there is one.
+        load: has the signature of `worker.model.load_model`.
     """
     path, *heartbeat = arguments
     return run(Path(path), Heart(int(heartbeat[0]) if heartbeat else None), load)
 
 
 def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
-    """Load the model, then serve fronts until told to stop and they are gone; from the main thread.
+    """Load the model, then serve fronts until a stop signal has come and they are gone. Call it in the main thread.
 
     Returns:
-        0 when it ended in order, 78 when the configuration or the model cannot be used, 70 otherwise.
+        The exit status: 0 after an orderly end, 78 when the configuration or the model cannot be used, 70 otherwise.
     """
     logs.configure("INFO", "human")
     try:
@@ -62,14 +62,14 @@ def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
         logs.configure(settings.log_level, settings.log_format)
         predecessors_gpu = path.with_name(f"{path.name}-gpu")
         if settings.device == "auto" and predecessors_gpu.exists():
-            # It may have died because that GPU is lost: the CPU would take its place without a word.
+            # The previous engine may have died because its GPU is lost, and `auto` would silently choose the CPU.
             settings = settings.model_copy(update={"device": predecessors_gpu.read_text()})
         loaded = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=DeviceUse().around)
         if loaded.model.device != "cpu":
             predecessors_gpu.write_text(loaded.model.device)
         freeze_garbage()
-        server = Server(loaded.engine, *terms_for(loaded.model, loaded.max_batch), path)
-        heart.has_loaded()  # first: an image could freeze this process at once
+        server = Server(loaded.engine, *info_for(loaded.model, loaded.max_batch), path)
+        heart.has_loaded()  # before serving, since the first image could freeze this process
         server.start()
     except DeviceLostError as error:
         logger.critical("%s", error)
@@ -97,17 +97,17 @@ def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
     server.close()
     loaded.engine.close()
     predecessors_gpu.unlink(missing_ok=True)
-    with suppress(OSError):  # the launcher's, which may be gone; the last engine finds it empty
+    with suppress(OSError):  # the launcher's folder: its last engine removes it, if the launcher is gone
         path.parent.rmdir()
     return 0
 
 
 def _may_take_s(device: str, cost_s: tuple[float, float], max_batch: int, limit_s: float) -> float:
-    """What a batch may take before it is known that it never ends.
+    """Return the seconds after which a running batch counts as hung.
 
     Args:
-        device: a CPU may be slow, and is given all of `limit_s`.
-        cost_s: of a batch and of each image in it, as learned; 0 and 0 before the first.
+        device: a CPU may be slow, so it gets all of `limit_s`.
+        cost_s: learned cost of a batch and of each image in it; 0 and 0 before the first batch.
         limit_s: the longest that any job waits.
     """
     fixed_s, item_s = cost_s
@@ -120,11 +120,12 @@ def _may_take_s(device: str, cost_s: tuple[float, float], max_batch: int, limit_
 def _serve(
     server: Server, signals: QueuedSignals, engine: LocalEngine, *, may_take_s: Callable[[], float], leaving_s: float
 ) -> None:
-    """Until a signal has come and no front is connected: fronts that drain still need the device.
+    """Serve until a signal has come and no front is connected, since draining fronts still need the device.
 
     Args:
-        may_take_s: a batch that takes longer never ends.
-        leaving_s: from the signal on; a front that is still there is frozen, or was not told to end.
+        may_take_s: returns the seconds after which a running batch counts as hung.
+        leaving_s: wait at most this long after the signal; a front that is still connected then is frozen or was not
+            stopped.
     """
     leaving_since_s: float | None = None
     while True:
@@ -136,10 +137,10 @@ def _serve(
             return
         if arrived and leaving_since_s is None:
             leaving_since_s = now_s
-        if leaving_since_s is not None and not server.guests:
+        if leaving_since_s is not None and not server.fronts:
             return
         if leaving_since_s is not None and now_s - leaving_since_s > leaving_s:
-            logger.warning("leaving: %d fronts are still here", server.guests)
+            logger.warning("ending with %d fronts still connected", server.fronts)
             return
         server.tell_state()
         if (busy_s := engine.busy_s) > may_take_s():
@@ -148,7 +149,7 @@ def _serve(
 
 
 def _end_now() -> None:
-    """The device is of no use to this process; fronts ask the next one for what this one has not answered."""
+    """End this process at once: the device no longer answers it. Fronts resend unanswered requests to the next one."""
     logger.critical("the device stopped answering: this engine ends, so that a new process can take over")
     logging.shutdown()
     os._exit(os.EX_SOFTWARE)

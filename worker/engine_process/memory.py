@@ -1,9 +1,9 @@
-"""The pixels in flight: shared memory of one front and its engine, in slots of one image each.
+"""Shared memory of one front and its engine for the pixels in flight, in slots of one image each.
 
-The engine makes it and seals its size, so that no front can cut it short and end the engine by its next read; both map
-it. A slot is the front's until it sends an image in it, and again once that image is answered. Before the slots stands
-a byte for each of them, which the engine sets when the image is in a batch that runs: should the engine die then, the
-front can tell what was on the device from what only waited.
+The engine creates it and seals its size, so that no front can shrink it and crash the engine at its next read; both map
+it. A slot belongs to the front until it sends an image in it, and again once that image is answered. Before the slots
+there is a byte, or mark, for each of them, which the engine sets while the image is in a running batch: if the engine
+dies then, the front can tell images that were on the device from those that only waited.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from numpy.typing import NDArray
 
 from worker.engine_process.frames import ProtocolError, from_json
 
-#: Prompts have no slots: of those so many numbers apart, two share a mark. A front has no more in hand
-#: (`worker.engine_process.guest.MAX_UNANSWERED`), and who shares one could only be suspected wrongly, never cleared.
+#: Prompts have no slots; their marks are indexed by the request's number modulo this. A front has no more requests in
+#: flight (`front_connection.MAX_UNANSWERED`), and sharing a mark could only make a prompt a false suspect.
 PROMPT_MARKS: Final = 65_536
-#: Of arrays in a slot: a cache line, which is enough for any number.
+#: Arrays start on a cache line, which suits every dtype.
 _ALIGNMENT: Final = 64
 _MAX_AXES: Final = 8
-#: That are remembered: most models have one.
+#: This many layouts are cached; most models have one.
 _LAYOUTS: Final = 1024
 _MAX_ARRAYS: Final = 16
-#: Numbers and truth values: a NumPy array of objects would be pointers.
+#: Only booleans, integers and floats are accepted: an array of Python objects would hold pointers.
 _KINDS: Final = "buif"
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayPlace:
-    """Where an array lies in a slot."""
+    """The position of an array within a slot."""
 
     name: str
     dtype: np.dtype[Any]
@@ -48,25 +48,25 @@ class ArrayPlace:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How one image's arrays lie in a slot."""
+    """The positions of one image's arrays within a slot."""
 
     places: tuple[ArrayPlace, ...]
     size_bytes: int
 
     @property
     def kinds(self) -> tuple[tuple[str, str, int], ...]:
-        """Name, dtype and number of axes of each array: what images of one model have in common."""
+        """Name, dtype and number of axes of each array; they are the same for all images of a model."""
         return tuple((place.name, place.dtype.str, len(place.shape)) for place in self.places)
 
 
 def described(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The arrays' names, dtypes and shapes, as `layout` reads them."""
+    """Describe arrays by name, dtype and shape, as JSON for `layout`."""
     return json.dumps([[name, array.dtype.str, array.shape] for name, array in arrays.items()]).encode()
 
 
 @lru_cache(_LAYOUTS)
 def layout(description: bytes) -> Layout:
-    """Where arrays of this description lie; raises `ProtocolError`."""
+    """Compute where arrays of this description lie; raises `ProtocolError`."""
     places, offset = [], 0
     for name, dtype, shape in _checked(from_json(description)):
         places.append(ArrayPlace(name, dtype, shape, offset))
@@ -74,13 +74,13 @@ def layout(description: bytes) -> Layout:
     return Layout(tuple(places), offset)
 
 
-def _checked(said: Any) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+def _checked(value: Any) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     try:
-        rows = [(str(name), np.dtype(str(dtype)), tuple(shape)) for name, dtype, shape in said]
-    except (TypeError, ValueError, SyntaxError):  # NumPy reads some of them with Python's own parser
-        raise ProtocolError("arrays that are described as nothing known") from None
+        rows = [(str(name), np.dtype(str(dtype)), tuple(shape)) for name, dtype, shape in value]
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses some dtypes with Python's own parser
+        raise ProtocolError("a malformed description of arrays") from None
     if not 0 < len(rows) <= _MAX_ARRAYS or len({name for name, _, _ in rows}) < len(rows):
-        raise ProtocolError("no arrays, too many or of the same name")
+        raise ProtocolError("no arrays, too many, or two with the same name")
     for _, dtype, shape in rows:
         if dtype.kind not in _KINDS or dtype.shape or len(shape) > _MAX_AXES:
             raise ProtocolError("an array of an impossible kind")
@@ -90,10 +90,10 @@ def _checked(said: Any) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
 
 
 class SlotMemory:
-    """A mapping of the shared memory; it is given back when the last array that lies in it is gone.
+    """A mapping of the shared memory; it is unmapped when the last array in it is gone.
 
     Args:
-        descriptor: of the memory; not kept.
+        descriptor: the memory's; the caller may close it afterwards.
     """
 
     def __init__(self, descriptor: int, slots: int, slot_bytes: int) -> None:
@@ -101,32 +101,32 @@ class SlotMemory:
         self._mapping = mmap.mmap(descriptor, _size_bytes(slots, slot_bytes))
 
     def write(self, slot: int, places: Layout, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Copy arrays into a slot, whose mark is taken away."""
+        """Clear a slot's mark and copy arrays into the slot."""
         self._mapping[slot] = 0
         for place in places.places:
             self._view(slot, place)[...] = arrays[place.name]
 
     def read(self, slot: int, places: Layout) -> dict[str, NDArray[Any]]:
-        """The arrays of a slot where they lie, read-only."""
+        """Return a slot's arrays as read-only views."""
         arrays = {place.name: self._view(slot, place) for place in places.places}
         for array in arrays.values():
             array.setflags(write=False)
         return arrays
 
     def mark(self, slot: int, runs: bool) -> None:
-        """Say whether its image is in a batch that runs."""
+        """Record whether the slot's image is in a running batch."""
         self._mapping[slot] = runs
 
     def is_marked(self, slot: int) -> bool:
-        """Whether its image is in a batch, or was when the engine died."""
+        """Whether the slot's image is in a running batch, or was when the engine died."""
         return bool(self._mapping[slot])
 
     def mark_prompt(self, number: int, runs: bool) -> None:
-        """The same of the prompt with this number."""
+        """Record whether the prompt with this number is in a running batch."""
         self._mapping[self.slots + number % PROMPT_MARKS] = runs
 
     def is_prompt_marked(self, number: int) -> bool:
-        """The same."""
+        """Whether this prompt, or one that shares its mark, is in a running batch or was when the engine died."""
         return bool(self._mapping[self.slots + number % PROMPT_MARKS])
 
     def _view(self, slot: int, place: ArrayPlace) -> NDArray[Any]:
@@ -135,7 +135,7 @@ class SlotMemory:
 
 
 def new_memory(slots: int, slot_bytes: int) -> int:
-    """The descriptor of zeros that nobody can resize; pages that are never written to take no memory."""
+    """Create zeroed memory of a sealed size and return its descriptor; untouched pages take no memory."""
     descriptor = os.memfd_create("nameshot-images", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, _size_bytes(slots, slot_bytes))
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

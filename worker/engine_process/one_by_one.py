@@ -1,4 +1,4 @@
-"""Images that were on the device when an engine died, and ride alone until one of them is found to have done it."""
+"""Runs images that were on the device when an engine died one by one, so that the next death convicts its image."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Submit = Callable[[Prepared, Queue], Future[BatchResult[Array]]]
 
 
 class OneByOne:
-    """Lets suspects of all fronts onto the device one after another, so that a second death has one culprit.
+    """Submits the suspects of all fronts one after another, so that a second death has one culprit.
 
-    That nothing else runs beside it sees `worker.engine_process.rides` to.
+    `worker.engine_process.device_use` keeps other batches off the device while a suspect runs.
 
     Args:
-        submit: queues an image; no two images that came through here are to share a batch.
+        submit: queues an image.
     """
 
     def __init__(self, submit: Submit) -> None:
@@ -32,7 +32,7 @@ class OneByOne:
         self._runs = False
 
     def add(self, image: Prepared, queue: Queue) -> Future[BatchResult[Array]]:
-        """Its ride; cancelling the future takes it out before its turn."""
+        """Queue a suspect; cancelling the future before its turn removes it."""
         future: Future[BatchResult[Array]] = Future()
         with self._lock:
             self._waiting.append((image, queue, future))
@@ -51,7 +51,7 @@ class OneByOne:
             try:
                 self._submit(image, queue).add_done_callback(partial(self._done, outer))
                 return
-            except Exception as error:  # the engine ends
+            except Exception as error:  # the engine is shutting down
                 with self._lock:
                     self._runs = False
                 outer.set_exception(error)

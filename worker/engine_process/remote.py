@@ -1,4 +1,4 @@
-"""A front's engine: what is asked of it is done by an engine process, by its successor if it dies."""
+"""A front's engine: sends requests to an engine process, and again to its successor if it dies."""
 
 from __future__ import annotations
 
@@ -18,112 +18,112 @@ from worker.engine.batcher import BatchResult
 from worker.engine.failures import too_late
 from worker.engine_process import frames
 from worker.engine_process.frames import Array, ProtocolError, State
+from worker.engine_process.info import EngineInfo
 from worker.engine_process.link import Link
 from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
-from worker.engine_process.terms import EngineInfo
 from worker.model.interface import Prepared
 from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
 
-#: Between attempts to connect: an engine that was killed is started again within seconds, and takes some to load.
+#: The pause between attempts to connect is short next to the seconds that a killed engine takes to restart and load.
 RETRY_S: Final = 0.2
-#: An engine says how it is each second; one that has not for so long may be frozen, and the launcher looks at it.
+#: An engine sends its state each second; one that is silent for this long may be frozen, and the launcher checks it.
 SILENT_S: Final = 10.0
 
 
 class RemoteEngine:
-    """Implements `worker.engine.interface.Engine`.
+    """Implements `worker.engine.interface.Engine` over a connection to an engine process.
 
-    While no engine runs everything waits. What a dead engine had not answered is asked of the next one, but for
-    requests that were in hand at too many deaths, see `worker.engine_process.requests`.
+    While no engine runs, requests wait. Requests that a dead engine had not answered are sent to the next one, except
+    those that were in flight at too many deaths, see `worker.engine_process.requests`.
 
     Args:
-        path: of the engine's socket.
-        terms: what the engine said of its model.
-        slots: images that it may have in hand at a time.
-        on_other_model: called when an engine comes with other terms: what this process keeps is of another model.
+        path: the engine's socket.
+        info: the engine's description of its model.
+        slots: images that may be in flight at a time.
+        on_other_model: called when a new engine has another model, since this process caches the old one's embeddings.
     """
 
     keeps_suspects_apart = False
 
-    def __init__(self, path: Path, terms: EngineInfo, *, slots: int, on_other_model: Callable[[], None]) -> None:
-        self.max_tokens = terms.max_tokens
-        self._path, self._terms, self._slots = path, terms, slots
+    def __init__(self, path: Path, info: EngineInfo, *, slots: int, on_other_model: Callable[[], None]) -> None:
+        self.max_tokens = info.max_tokens
+        self._path, self._info, self._slots = path, info, slots
         self._on_other_model = on_other_model
         self._lock = threading.Lock()
         self._link: Link | None = None
         self._closed = threading.Event()
-        #: By number, in the order in which they were asked.
+        #: Unanswered requests by number, in the order of submission.
         self._requests: dict[int, Request] = {}
         self._last_number = 0
         self._state = State()
-        self._here = threading.Event()
+        self._connected = threading.Event()
         self._heard_s = 0.0
         threading.Thread(target=self._serve, name="engine-link", daemon=True).start()
 
     @property
     def is_available(self) -> bool:
-        """Whether an engine is connected, and not silent."""
-        return self._here.is_set() and time.monotonic() - self._heard_s < SILENT_S
+        """Whether an engine is connected and not silent."""
+        return self._connected.is_set() and time.monotonic() - self._heard_s < SILENT_S
 
     @property
-    def absence(self) -> str | None:
-        """Why there is no engine to work with; None while there is."""
+    def unavailable_reason(self) -> str | None:
+        """Why the engine is unavailable; None while it is available."""
         if self.is_available:
             return None
-        return "the engine is silent" if self._here.is_set() else "the engine is away"
+        return "the engine is silent" if self._connected.is_set() else "the engine is not connected"
 
     @property
     def waiting(self) -> int:
-        """Images of all fronts that waited for the device when the engine last said so."""
+        """Images of all fronts that wait for the device, as the engine last reported."""
         return self._state.waiting
 
     @property
     def busy_s(self) -> float:
-        """What the engine's oldest batch had taken when it last said so; it watches over that itself."""
+        """`Engine.busy_s`, as the engine last reported; the engine itself ends when a batch hangs."""
         return self._state.busy_s
 
     @property
     def batch_cost_s(self) -> tuple[float, float]:
-        """As `Engine.batch_cost_s`, when the engine last said so."""
+        """`Engine.batch_cost_s`, as the engine last reported."""
         return self._state.fixed_s, self._state.item_s
 
     @property
     def batch_limit(self) -> int:
-        """As `Engine.batch_limit`, when the engine last said so."""
+        """`Engine.batch_limit`, as the engine last reported."""
         return self._state.batch_limit
 
-    def wait_until_here(self, timeout_s: float) -> bool:
-        """Whether an engine was connected in time."""
-        return self._here.wait(timeout_s)
+    def wait_until_available(self, timeout_s: float) -> bool:
+        """Wait for an engine; return whether one connected in time."""
+        return self._connected.wait(timeout_s)
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
-        """As `Engine.count_tokens`."""
+        """Implement `Engine.count_tokens`."""
         if not prompts:
             return []
         request = CountRequest(list(prompts))
-        self._ask(request)
+        self._submit(request)
         counts: list[int] = self._awaited(request.future, scope)
         return counts
 
-    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[Array]:  # noqa: ARG002 - it can end no process of ours
-        """As `Engine.embed_prompt`."""
+    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[Array]:  # noqa: ARG002 - it cannot crash this process
+        """Implement `Engine.embed_prompt`."""
         request = PromptRequest(prompt)
-        self._ask(request)
+        self._submit(request)
         return request.future
 
     def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Array]:
-        """As `Engine.embed_image`."""
+        """Implement `Engine.embed_image`."""
         request = ImageRequest(prepared, QUEUES.index(queue))
-        if request.layout.size_bytes > self._terms.slot_bytes:
-            raise JobFailed("model_error", "this image takes more memory than any that the engine knows.")
-        self._ask(request)
-        ride: BatchResult[Array] = self._awaited(request.future, scope)
-        return ride
+        if request.layout.size_bytes > self._info.slot_bytes:
+            raise JobFailed("model_error", "this image, once prepared, is larger than the model's images can be.")
+        self._submit(request)
+        result: BatchResult[Array] = self._awaited(request.future, scope)
+        return result
 
     def close(self) -> None:
-        """End the connection; what still waits fails."""
+        """End the connection and fail what still waits."""
         self._closed.set()
         with self._lock:
             link, requests = self._link, list(self._requests.values())
@@ -143,7 +143,7 @@ class RemoteEngine:
             future.cancel()
             raise too_late() from None
 
-    def _ask(self, request: Request) -> None:
+    def _submit(self, request: Request) -> None:
         with self._lock:
             self._last_number += 1
             request.number = self._last_number
@@ -153,11 +153,11 @@ class RemoteEngine:
                     self._link.send(request)
         if closed:
             request.fail(_ending())
-        # By number, since a future that refers to its request, and so to itself, would keep its pixels for long.
+        # By number: a future that refers to its request forms a cycle, which keeps the pixels until garbage collection.
         request.future.add_done_callback(partial(self._done, request.number))
 
     def _done(self, number: int, future: Future[Any]) -> None:
-        """Somebody may have cancelled it."""
+        """Forget a cancelled request, or cancel it at the engine if it was sent."""
         if not future.cancelled():
             return
         with self._lock:
@@ -166,23 +166,23 @@ class RemoteEngine:
                 del self._requests[number]
 
     def _serve(self) -> None:
-        """Connect, ask for what waits, read answers until the engine ends; then again."""
+        """Connect, send the waiting requests and read answers until the engine ends; then start over."""
         while not self._closed.is_set():
             try:
-                self._meet_an_engine()
+                self._use_an_engine()
             except OSError:
-                pass  # none is there
-            except ProtocolError as nonsense:
-                logger.error("the engine spoke nonsense: %s", nonsense)
+                pass  # no engine listens
+            except ProtocolError as error:
+                logger.error("the engine broke the protocol: %s", error)
             except Exception as error:  # this thread must go on
-                logger.error("what the engine said cannot be used: %s at %s", type(error).__name__, place_of(error))
+                logger.error("cannot use the engine's answer: %s at %s", type(error).__name__, place_of(error))
             self._closed.wait(RETRY_S)
 
-    def _meet_an_engine(self) -> None:
+    def _use_an_engine(self) -> None:
         link = Link(self._path, self._slots)
         try:
-            if link.terms != self._terms:
-                logger.critical("the engine has come back with another model: this front begins anew")
+            if link.info != self._info:
+                logger.critical("the new engine has another model: this front restarts")
                 self._on_other_model()
                 return
             self._adopt(link)
@@ -198,15 +198,15 @@ class RemoteEngine:
                 link.send(request)
             waiting = len(self._requests)
         self._heard_s = time.monotonic()
-        self._here.set()
+        self._connected.set()
         if waiting:
-            logger.info("the engine is here: %d requests are asked again", waiting)
+            logger.info("connected to the engine: sent it %d waiting requests", waiting)
 
     def _lose(self, link: Link) -> None:
         link.close()
         given_up = []
         with self._lock:
-            was_ours = self._link is link
+            was_in_use = self._link is link
             self._link, self._state = None, State()
             for request in list(self._requests.values()):
                 if request.future.done():
@@ -216,8 +216,8 @@ class RemoteEngine:
                     given_up.append(request)
         for request in given_up:
             request.give_up()
-        self._here.clear()
-        if was_ours and not self._closed.is_set():
+        self._connected.clear()
+        if was_in_use and not self._closed.is_set():
             logger.warning("the engine has ended: %d requests wait for the next one", len(self._requests))
 
     def _take(self, link: Link, kind: int, number: int, payload: bytes) -> None:

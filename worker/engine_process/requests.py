@@ -1,4 +1,4 @@
-"""What a front asks its engine, until it is answered."""
+"""A front's requests to its engine, kept until they are answered."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from worker.engine_process import frames
 from worker.engine_process.memory import described, layout
 from worker.model.interface import Prepared
 
-#: Engines that may die over one request. An image or a prompt counts when it was in a batch, and rides alone the second
-#: time, so that then it did it. Whether tokens were being counted is not known, so one more death has to agree.
+#: A request is given up after this many engines died over it. Images and prompts count deaths while they were in a
+#: batch, and run alone the second time, so a second death is theirs. Whether an engine died while counting tokens is
+#: unknown, so counting needs one more death.
 DEATHS_ON_THE_DEVICE: Final = 2
-DEATHS_WHILE_ASKED: Final = 3
+DEATHS_WHILE_COUNTING: Final = 3
 
 
 class Request(ABC):
-    """One request; its future is done when its answer is there or somebody has cancelled it.
+    """One request, with a future for its answer.
 
     Attributes:
-        number: given when it is asked.
-        is_sent: whether the present engine knows of it.
-        deaths: engines that died while they had it on the device, or were asked to count.
+        number: assigned by `RemoteEngine` when it is submitted.
+        is_sent: whether the current engine has received it.
+        deaths: engines that died while it was on the device, or while they may have been counting its tokens.
     """
 
     max_deaths = DEATHS_ON_THE_DEVICE
-    #: How messages name it.
+    #: Error messages call the request's item this.
     subject = "a label"
 
     def __init__(self) -> None:
@@ -38,10 +39,10 @@ class Request(ABC):
 
     @abstractmethod
     def result_in(self, payload: bytes) -> Any:
-        """What an answer says."""
+        """Parse the payload of an answer."""
 
     def resolve(self, kind: int, payload: bytes) -> None:
-        """The engine has answered."""
+        """Resolve the future with the engine's answer."""
         if not self.future.set_running_or_notify_cancel():
             return
         if kind == frames.FAILED:
@@ -53,15 +54,13 @@ class Request(ABC):
             self.future.set_result(self.result_in(payload))
 
     def fail(self, failure: JobFailed) -> None:
-        """There will be no answer."""
+        """Resolve the future with this failure."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(failure)
 
     def give_up(self) -> None:
-        """It is not asked again: too many engines died of it, as it seems."""
-        self.fail(
-            JobFailed("model_error", f"{self.deaths} engines died while they worked on {self.subject}; report it.")
-        )
+        """Fail the request instead of sending it to another engine."""
+        self.fail(JobFailed("model_error", f"{self.deaths} engines died while working on {self.subject}; report it."))
 
 
 class PromptRequest(Request):
@@ -72,31 +71,31 @@ class PromptRequest(Request):
         self.prompt = prompt
 
     def result_in(self, payload: bytes) -> Any:
-        """(d,)."""
-        return frames.ride_in(payload).output
+        """Return the embedding, of shape (d,)."""
+        return frames.vector_in(payload).output
 
 
 class CountRequest(Request):
     """The tokens of some prompts."""
 
-    max_deaths = DEATHS_WHILE_ASKED
+    max_deaths = DEATHS_WHILE_COUNTING
 
     def __init__(self, prompts: list[str]) -> None:
         super().__init__()
         self.prompts = prompts
 
     def result_in(self, payload: bytes) -> Any:
-        """One number a prompt."""
+        """Return the number of tokens of each prompt."""
         return frames.from_json(payload)
 
 
 class ImageRequest(Request):
-    """One image's ride.
+    """One image's embedding.
 
     Attributes:
-        rank: its queue, by its place in `producer.contract.QUEUES`.
-        description: of its arrays, see `worker.engine_process.memory`.
-        layout: how they lie in a slot.
+        rank: its queue's index in `producer.contract.QUEUES`.
+        description: its arrays, as `worker.engine_process.memory.described` returns them.
+        layout: their positions in a slot.
     """
 
     subject = "this image"
@@ -109,5 +108,5 @@ class ImageRequest(Request):
         self.layout = layout(self.description)
 
     def result_in(self, payload: bytes) -> Any:
-        """A `Ride`."""
-        return frames.ride_in(payload)
+        """Return a `BatchResult` whose output is the embedding."""
+        return frames.vector_in(payload)

@@ -1,4 +1,4 @@
-"""The engine's side: who connects is served, beside the others, by one device."""
+"""The engine's server: accepts fronts and lets them all use one device."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.batcher import BatchResult
 from worker.engine.local import LocalEngine
 from worker.engine_process.frames import Array, ProtocolError, State
-from worker.engine_process.guest import FrontConnection
+from worker.engine_process.front_connection import FrontConnection
+from worker.engine_process.info import EngineInfo
 from worker.engine_process.memory import Layout, layout
 from worker.engine_process.one_by_one import OneByOne
-from worker.engine_process.terms import EngineInfo
 from worker.model.interface import Prepared
 
 logger = logging.getLogger(__name__)
 
-#: Fronts of one engine, and those that were replaced and are not gone yet.
-MAX_GUESTS: Final = 128
-#: Out of descriptors: fronts go on trying, and so does this.
+#: An engine has at most 64 fronts; the rest is for replaced ones whose connections have not ended yet.
+MAX_FRONTS: Final = 128
+#: When the process is out of descriptors, the server pauses for this long before it accepts again.
 _PAUSE_S: Final = 0.1
 
 
@@ -36,80 +36,80 @@ class Server:
 
     Args:
         engine: owns the device.
-        terms: what fronts are told of its model.
-        sample: how one of the model's images lies in a slot; every other must consist of the same arrays.
-        path: of the socket; who may connect is decided by the rights of its folder.
+        info: the description of its model that fronts receive.
+        sample: the layout of one of the model's images; every image must consist of the same arrays.
+        path: the socket's; the permissions of its folder decide which users may connect.
     """
 
-    def __init__(self, engine: LocalEngine, terms: EngineInfo, sample: Layout, path: Path) -> None:
-        self.terms = terms
+    def __init__(self, engine: LocalEngine, info: EngineInfo, sample: Layout, path: Path) -> None:
+        self.info = info
         self._engine = engine
         self._sample = sample
         self._path = path
         self._alone = OneByOne(engine.queue_image)
         self._lock = threading.Lock()
-        self._guests: set[FrontConnection] = set()
+        self._fronts: set[FrontConnection] = set()
         self._forever = CancelScope(float("inf"))
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def start(self) -> None:
-        """Take connections from now on."""
-        self._path.unlink(missing_ok=True)  # of an engine that died
+        """Start accepting connections."""
+        self._path.unlink(missing_ok=True)  # a dead engine may have left its socket
         self._listener.bind(str(self._path))
-        self._listener.listen(MAX_GUESTS)
+        self._listener.listen(MAX_FRONTS)
         threading.Thread(target=self._accept, name="accepting", daemon=True).start()
 
     @property
-    def guests(self) -> int:
+    def fronts(self) -> int:
         """Fronts that are connected now."""
         with self._lock:
-            return len(self._guests)
+            return len(self._fronts)
 
     def tell_state(self) -> None:
-        """Let all fronts know how the device is."""
+        """Send the device's state to all fronts."""
         with self._lock:
-            guests = list(self._guests)
+            fronts = list(self._fronts)
         engine = self._engine
         state = State(engine.waiting, engine.busy_s, engine.batch_limit, *engine.batch_cost_s)
-        for guest in guests:
-            guest.tell_state(state)
+        for front in fronts:
+            front.tell_state(state)
 
     def close(self) -> None:
-        """Take no more connections and end those there are."""
+        """Stop accepting connections and end the existing ones."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._path.unlink(missing_ok=True)
         with self._lock:
-            guests = list(self._guests)
-        for guest in guests:
-            guest.disconnect()
+            fronts = list(self._fronts)
+        for front in fronts:
+            front.disconnect()
 
     def layout(self, description: bytes) -> Layout:
-        """Where such arrays lie.
+        """Return where arrays of this description lie in a slot.
 
         Raises:
-            ProtocolError: they are not what this model takes, or larger than a slot.
+            ProtocolError: the model takes no such arrays, or they are larger than a slot.
         """
         found = layout(description)
-        if found.kinds != self._sample.kinds or found.size_bytes > self.terms.slot_bytes:
+        if found.kinds != self._sample.kinds or found.size_bytes > self.info.slot_bytes:
             raise ProtocolError("arrays that this model does not take")
         return found
 
     def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[BatchResult[Array]]:
-        """Let an image wait for a batch, or a suspect for its turn; raises as `LocalEngine.queue_image`."""
+        """Queue an image for a batch, or a suspect for its turn; raises like `LocalEngine.queue_image`."""
         return self._alone.add(image, queue) if alone else self._engine.queue_image(image, queue)
 
     def embed_prompt(self, prompt: str, alone: bool) -> Future[Array]:
-        """As `LocalEngine.embed_prompt`."""
+        """Queue a prompt, like `LocalEngine.embed_prompt`."""
         return self._engine.embed_prompt(prompt, alone=alone)
 
     def count_tokens(self, prompts: list[str]) -> list[int]:
-        """As `worker.model.interface.Model.count_tokens`."""
+        """Count tokens, like `worker.model.interface.Model.count_tokens`."""
         return self._engine.count_tokens(prompts, self._forever)
 
     def failure(self, error: BaseException, subject: str) -> JobFailed:
-        """As `LocalEngine.failure`."""
+        """Return the job's failure, like `LocalEngine.failure`."""
         return self._engine.failure(error, subject)
 
     def _accept(self) -> None:
@@ -121,18 +121,18 @@ class Server:
                     return
                 time.sleep(_PAUSE_S)
                 continue
-            guest = FrontConnection(self, connection)
+            front = FrontConnection(self, connection)
             with self._lock:
-                if full := len(self._guests) >= MAX_GUESTS:
+                if full := len(self._fronts) >= MAX_FRONTS:
                     connection.close()
                 else:
-                    self._guests.add(guest)
+                    self._fronts.add(front)
             if not full:
-                threading.Thread(target=self._serve, args=(guest,), name="front", daemon=True).start()
+                threading.Thread(target=self._serve, args=(front,), name="front", daemon=True).start()
 
-    def _serve(self, guest: FrontConnection) -> None:
+    def _serve(self, front: FrontConnection) -> None:
         try:
-            guest.serve()
+            front.serve()
         finally:
             with self._lock:
-                self._guests.discard(guest)
+                self._fronts.discard(front)

@@ -1,9 +1,9 @@
-"""Which addresses may be dialled. Pure; no I/O.
+"""Decides which addresses may be dialled. Pure; no I/O.
 
-The tables are our own, because ``ipaddress.is_global`` answers differently from one Python to the next, and
-answers yes for multicast, NAT64 and IPv4 dressed up as IPv6. For IPv6 the rule is positive: only global unicast
-(2000::/3) less what inside it is not a public host. So ``::1``, ``::a.b.c.d``, ``::ffff:a.b.c.d``, NAT64, unique
-local, link-local, site-local and multicast addresses need no entry, and neither does the next invention.
+The tables are our own, because ``ipaddress.is_global`` differs between Python versions, and is true for multicast,
+NAT64 and IPv4 embedded in IPv6. For IPv6 the rule is an allowlist: global unicast (2000::/3) except the ranges in it
+that hold no public hosts. So ``::1``, ``::a.b.c.d``, ``::ffff:a.b.c.d``, NAT64, unique local, link-local, site-local
+and multicast addresses need no entry, and neither do future ranges.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ NOT_PUBLIC_IPV6: Final = tuple(
     for text in (
         "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarks
         "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4: an IPv4 address in disguise
+        "2002::/16",  # 6to4: an embedded IPv4 address
         "2620:4f:8000::/48",  # AS112
         "3fff::/20",  # documentation
     )
 )
-#: An ISATAP address ends in ``0:5efe:a.b.c.d``, or ``200:5efe:…`` with the "universal" bit: IPv4 in disguise.
+#: An ISATAP address embeds an IPv4 address: it ends in ``0:5efe:a.b.c.d``, or ``200:5efe:…`` with the "universal" bit.
 _ISATAP_MASK: Final = 0xFDFFFFFF
 _ISATAP: Final = 0x00005EFE
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one that any host on the internet could have; the same answer on every Python."""
+    """Whether any host on the internet could have this address; the same in every Python version."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in NOT_PUBLIC_IPV4)
     if address.scope_id is not None or address not in PUBLIC_IPV6:
@@ -82,13 +82,13 @@ class AllowedAddress:
 
 
 class AddressPolicy:
-    """Public addresses, and the operator's exceptions."""
+    """The operator's exceptions to the rule that only public addresses may be dialled."""
 
     def __init__(self, allow: Sequence[AllowedAddress] = ()) -> None:
         self._allow = tuple(allow)
 
     def may_except(self, port: int) -> bool:
-        """Whether any exception concerns this port: if none does, there is nothing to look up."""
+        """Whether any exception covers this port; if none does, the name need not be resolved."""
         return any(entry.port in (None, port) for entry in self._allow)
 
     def excepts(self, address: Address, port: int) -> bool:
@@ -96,7 +96,7 @@ class AddressPolicy:
         return any(entry.covers(address, port) for entry in self._allow)
 
     def excepted(self, addresses: Iterable[Address], port: int) -> list[Address]:
-        """The addresses among these that exceptions cover."""
+        """Return those of the addresses that exceptions cover."""
         return [address for address in addresses if self.excepts(address, port)]
 
 
@@ -129,7 +129,7 @@ def _parse_exception(entry: str) -> AllowedAddress:
 
 
 def parse_address(text: str) -> Address | None:
-    """The address a resolver's answer stands for; None when it is not a plain address."""
+    """Parse an address from the resolver; None when it is not a plain address."""
     try:
         return ip_address(text)
     except ValueError:

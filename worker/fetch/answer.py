@@ -1,4 +1,4 @@
-"""One answer of a server: its head checked, its bytes counted, its end noticed."""
+"""A server's answer whose head is checked, whose bytes are counted, and whose surplus is detected."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from worker.fetch.meter import Meter
 
 
 class HttpAnswer(http.client.HTTPResponse):
-    """http.client's, which interprets a head that was checked before. Bodies are read from `wire`, never by it.
+    """An `http.client` response that parses a head checked before. Bodies are read from `wire`, never by http.client.
 
     Attributes:
-        meter: lets through the head; what a body may take is for its reader to allow.
-        wire: the file that follows the head.
-        has_surplus: the server sent more than this answer. Those bytes are dropped with the reader that had them in its
-            buffer; but the rest of a second answer may be on its way, and must not become the answer to the next job's
-            request.
+        meter: lets the head through; the body's reader allows the body's bytes.
+        wire: the stream, which continues with the body after `begin`.
+        has_surplus: whether the server sent more than this answer. Its reader's buffer is dropped, but the rest of a
+            second answer may be on its way, and must not become the answer to the next job's request.
     """
 
     has_surplus = False
@@ -30,27 +29,27 @@ class HttpAnswer(http.client.HTTPResponse):
         self._sock = sock
         self.meter = Meter(self.fp.detach())
         self.wire = io.BufferedReader(self.meter)
-        self.fp = cast("Any", self.wire)  # http.client's is typed as that of its own making
+        self.fp = cast("Any", self.wire)  # http.client types it as the reader that it makes itself
 
     def begin(self) -> None:
-        """Read the head."""
+        """Read and parse the head."""
         self.meter.allow(MAX_HEAD_BYTES)
         self.fp = cast("Any", io.BytesIO(read_head(self.wire)))
         try:
             super().begin()
         finally:
             self.fp = cast("Any", self.wire)
-        # http.client reads the first of several fields.
+        # http.client looks only at the first of several Connection fields.
         if "close" in list_members(self.headers.get_all("Connection", [])):
             self.will_close = True
 
     def _close_conn(self) -> None:
-        """http.client's: called by `close`, which whoever has read the body to its end calls."""
+        """Check for surplus bytes; http.client's `close` calls this once the body was read to its end."""
         if not self.will_close and not self.wire.closed:
             self.meter.allow(1)
             timeout_s = self._sock.gettimeout()
-            self._sock.settimeout(0)  # peek may read once: what has come, and nothing that has not
-            with contextlib.suppress(OSError):  # TLS has a word of its own for nothing
+            self._sock.settimeout(0)  # so that peek reads only bytes that have arrived
+            with contextlib.suppress(OSError):  # SSLWantReadError: nothing buffered
                 self.has_surplus = bool(self.wire.peek(1))
             with contextlib.suppress(OSError):
                 self._sock.settimeout(timeout_s)

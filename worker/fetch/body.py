@@ -1,4 +1,4 @@
-"""What may be read of an answer, and how much of it. A limit that is passed is an error, never a cut."""
+"""Reads an answer's body within its limits. Exceeding a limit is an error; bodies are never cut."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from worker.fetch.meter import Exceeded, Meter
 from worker.fetch.retries import retry_after_s
 from worker.fetch.session import GuardedResponse
 
-#: http.client's number for HTTP/1.0.
+#: http.client represents HTTP/1.0 by this number.
 _HTTP_1_0: Final = 10
 
 
 def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
-    """The whole body of a 200, at most ``max_bytes`` bytes, exactly as sent; ends the exchange.
+    """Read the whole body of a 200, at most ``max_bytes`` bytes, exactly as sent, and end the exchange.
 
     Raises:
         FetchFailed: ``http_status``, ``bad_response``, ``too_large``, ``truncated``, ``empty``, ``fetch_timeout``.
@@ -59,14 +59,14 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
 
 
 def framing(raw: HTTPResponse) -> tuple[bool, int | None]:
-    """Whether a body is chunked, and its length in bytes where one is announced.
+    """Return whether the body is chunked, and its length in bytes if announced.
 
     Raises:
-        FetchFailed: ``bad_response`` for headers that two readers could take differently.
+        FetchFailed: ``bad_response`` for headers that two readers could interpret differently.
     """
     lengths = [length.strip(BLANKS) for length in raw.headers.getlist("Content-Length")]
     if codings := raw.headers.getlist("Transfer-Encoding"):
-        # HTTP/1.0 knows no codings: its readers would take the chunks for the body (RFC 9112, 6.1).
+        # HTTP/1.0 has no transfer codings, so its readers would take the chunks for the body (RFC 9112, 6.1).
         if list_members(codings) != ["chunked"] or lengths or raw.version == _HTTP_1_0:
             raise bad_response("the answer announces its length in two ways; check the server.")
         return True, None
@@ -99,13 +99,13 @@ def _refused_status(response: GuardedResponse) -> FetchFailed:
 
 
 def finish_empty(response: GuardedResponse) -> None:
-    """Keep the connection of an answer that announced to have no body; others are closed with their bodies unread."""
+    """Keep the connection of an answer that announced an empty body; others are closed with their bodies unread."""
     if response.headers.get("Content-Length") == "0" and response.status_code not in (204, 304):
         _finish(response)
 
 
 def finish_unchanged(response: GuardedResponse) -> None:
-    """Keep the connection of a 304, which has no body; one that announces any may be about to send it."""
+    """Keep the connection of a 304, which has no body, unless it announces one and so may send it."""
     if response.headers.get("Content-Length", "0") == "0":
         _finish(response)
 

@@ -1,6 +1,7 @@
-"""The chunked transfer coding of RFC 9112, 7.1, as strictly as it is written there.
+"""A strict decoder of the chunked transfer coding (RFC 9112, 7.1).
 
-But for blanks at the end of a size, which old servers pad it with and browsers, curl and Go's client skip.
+Its one leniency is white space after a chunk's size: old servers pad with it, and browsers, curl and Go's client skip
+it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from worker.fetch.failures import bad_response, too_large, truncated
 from worker.fetch.head import read_fields
 from worker.fetch.meter import Meter
 
-#: One read within a chunk.
+#: One read within a chunk takes at most this many bytes.
 PIECE_BYTES: Final = 65_536
-#: Of one size with its extensions. Go's client takes as many.
+#: A chunk's size with its extensions may have this many bytes, as in Go's client.
 MAX_LINE_BYTES: Final = 4_096
-#: What chunks' sizes and extensions may take beside a body: so much, and a 64th of the body. Each costs microseconds of
-#: Python, however few bytes it brings. 200 KB may come in chunks of a byte, and any body in chunks of 400.
+#: Chunks' sizes and extensions may take this many bytes plus a 64th of the body, since each chunk costs microseconds of
+#: Python, however small. 200 KB may come in chunks of one byte, and any body in chunks of 400.
 FREE_FRAMING_BYTES: Final = 1_048_576
 FRAMING_SHARE: Final = 64
 
@@ -32,7 +33,7 @@ _LINE: Final = re.compile(
 
 
 def read_chunks(wire: BufferedReader[Meter], max_bytes: int) -> bytes:
-    """The body that a chunked answer stands for, with the end of the answer read.
+    """Read a chunked body to the end of the answer and return it decoded.
 
     Raises:
         FetchFailed: ``bad_response``, ``too_large`` or ``truncated``.
@@ -42,7 +43,7 @@ def read_chunks(wire: BufferedReader[Meter], max_bytes: int) -> bytes:
         size_bytes, line_bytes = _read_size(wire)
         framing_bytes += line_bytes + len(_END)
         if framing_bytes > max_framing_bytes(body.tell()):
-            raise bad_response("the server cut the body into too small chunks; check the server.")
+            raise bad_response("the server sends the body in too small chunks; check the server.")
         if not size_bytes:
             break
         if size_bytes > max_bytes - body.tell():
@@ -54,19 +55,19 @@ def read_chunks(wire: BufferedReader[Meter], max_bytes: int) -> bytes:
             size_bytes -= body.write(piece)
         if (end := wire.read(len(_END))) != _END:
             raise truncated() if _END.startswith(end) else bad_response("a chunk is longer than it says.")
-    # The body is whole once its last chunk has come (RFC 9112, 8): some servers hang up then.
+    # The body is complete once the last chunk has come (RFC 9112, 8), and some servers close the connection then.
     if wire.peek(1) and read_fields(wire) is None:
         raise truncated()
     return body.getvalue()
 
 
 def max_framing_bytes(body_bytes: int) -> int:
-    """What may come beside so many bytes of a body."""
+    """Return how many bytes of framing a body of this size may have."""
     return FREE_FRAMING_BYTES + body_bytes // FRAMING_SHARE
 
 
 def _read_size(wire: BufferedReader[Meter]) -> tuple[int, int]:
-    """The size that begins a chunk, and that of its line, in bytes."""
+    """Read the line that begins a chunk; return the chunk's size and the line's, in bytes."""
     line = wire.readline(MAX_LINE_BYTES)
     if (match := _LINE.fullmatch(line)) is not None:
         return int(match[1], 16), len(line)

@@ -1,8 +1,8 @@
-"""Hosts that fail are left alone for a while: a circuit breaker per host.
+"""A circuit breaker per host.
 
-A circuit opens when at least half of a host's downloads of the last half minute failed, and at least ten did. So on
-a host that others use too, one user's bad URLs must be as many as everybody's good ones. While it is open nobody
-asks the host; then one download tries, and its outcome decides whether all may again or the pause doubles.
+A circuit opens when at least ten of a host's downloads in the last half minute failed, and at least half of all. So on
+a shared host, one user's bad URLs must be as many as all users' good ones. An open circuit refuses downloads for a
+pause; then one download is tried, and its outcome closes the circuit or doubles the pause.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Final, Literal
 
 logger = logging.getLogger(__name__)
 
-#: A host and a port.
+#: A host name and a port.
 Host = tuple[str, int]
-#: What a download says of its host: it answers; it is to blame for a failure; nothing.
+#: A download's verdict on its host: it works; it caused a failure; neither is known.
 Verdict = Literal["good", "bad", "none"]
 
-#: Outcomes are counted in two halves of a window, the older of which is forgotten when the newer is full.
+#: Outcomes are counted in two halves of a window; when the newer one is full, the older one is dropped.
 HALF_WINDOW_S: Final = 15.0
-#: Fewer are chance. One job counts once, however often it is tried again: ten jobs must fail.
+#: Fewer failures may be chance. A job's retries do not count, so ten jobs must fail.
 MIN_BAD: Final = 10
-#: The first pause; a restart or a failover takes about so long. Doubled by each trial that fails.
+#: A restart or a failover takes about as long as this first pause; each failed trial doubles it.
 FIRST_PAUSE_S: Final = 5.0
-#: The longest, whatever the host asked for: it is a stranger, and "try again in a minute" is what jobs are told.
+#: No pause is longer, whatever an untrusted host requests: jobs are told to try again in a minute.
 MAX_PAUSE_S: Final = 60.0
-#: Hosts remembered. An entry has some 300 bytes; names are chosen by strangers.
+#: Clients choose host names, so the number of circuits is bounded; each takes some 300 bytes.
 MAX_HOSTS: Final = 4_096
 
 
@@ -42,14 +42,14 @@ class _Circuit:
     older_bad: int = 0
     half_began_s: float = 0.0
     pause_s: float = 0.0
-    #: 0: closed.
+    #: 0 while the circuit is closed.
     open_until_s: float = 0.0
     on_trial: bool = False
-    #: The host asked to be left alone until then.
+    #: The end of the pause that the host requested by ``Retry-After``.
     wanted_until_s: float = 0.0
 
     def move_to(self, now_s: float) -> None:
-        """Forget what is too old."""
+        """Drop outcomes that are too old."""
         age_s = now_s - self.half_began_s
         if age_s >= HALF_WINDOW_S:
             recent = age_s < 2 * HALF_WINDOW_S
@@ -68,11 +68,11 @@ class _Circuit:
 
 
 class Circuits:
-    """The circuits of the hosts that were asked lately. Thread-safe.
+    """The circuits of recently used hosts. Thread-safe.
 
     Args:
-        max_hosts: how many are remembered; of those with closed circuits, then of all, the longest unused one goes.
-        clock: seconds that never go backwards.
+        max_hosts: above this the least recently used circuit is evicted, closed ones first.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, max_hosts: int = MAX_HOSTS, clock: Callable[[], float] = time.monotonic) -> None:
@@ -88,7 +88,7 @@ class Circuits:
             return circuit is not None and self._refuses(circuit)
 
     def enter(self, host: Host) -> Literal["free", "trial", "refused"]:
-        """Ask whether a download may begin. After ``trial`` the verdict must be told, be it ``none``."""
+        """Return whether a download may begin. After ``trial`` the caller must call `leave`, even with ``none``."""
         with self._lock:
             circuit = self._circuits.get(host)
             if circuit is None or not circuit.is_open:
@@ -100,13 +100,13 @@ class Circuits:
             return "trial"
 
     def leave(self, host: Host, verdict: Verdict, *, is_trial: bool = False, retry_after_s: float = 0.0) -> None:
-        """Tell how a download ended.
+        """Record a download's outcome.
 
         Args:
-            host: whose it was.
-            verdict: what that says of the host.
-            is_trial: whether `enter` said so.
-            retry_after_s: for how many seconds the host asked to be left alone.
+            host: the download's host.
+            verdict: the outcome's verdict on the host.
+            is_trial: whether `enter` returned ``trial``.
+            retry_after_s: the pause that the host requested, in seconds.
         """
         with self._lock:
             circuit = self._circuits.get(host)
@@ -122,7 +122,7 @@ class Circuits:
                 circuit.on_trial = False
                 if verdict == "good":
                     self._circuits[host] = _Circuit(half_began_s=now_s)
-                    logger.info("%s answers again", _name_of(host))
+                    logger.info("%s works again", _name_of(host))
                 elif verdict == "bad":
                     self._open(circuit, now_s)
             elif not circuit.is_open:
@@ -135,7 +135,7 @@ class Circuits:
         if verdict == "bad" and circuit.has_failed:
             self._open(circuit, now_s)
             logger.warning(
-                "%s failed %d downloads within %.0f s: it is left alone for %.0f s, and longer if that does not help",
+                "%s failed %d downloads within %.0f s: pausing its downloads for %.0f s, longer if it still fails then",
                 _name_of(host),
                 circuit.bad + circuit.older_bad,
                 2 * HALF_WINDOW_S,
@@ -151,7 +151,7 @@ class Circuits:
 
     def _add(self, host: Host) -> _Circuit:
         if len(self._circuits) >= self._max_hosts:
-            # An open circuit is not washed out by the many names of a wildcard domain.
+            # Closed circuits go first, so that a wildcard domain's many names cannot evict open ones.
             oldest = next((known for known, circuit in self._circuits.items() if not circuit.is_open), None)
             del self._circuits[oldest or next(iter(self._circuits))]
         circuit = self._circuits[host] = _Circuit(half_began_s=self._clock())

@@ -1,4 +1,4 @@
-"""Jobs of a queue that want the same URL at the same moment share one download."""
+"""Lets concurrent jobs of a queue share one download of the same URL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Downloads(Protocol[T_co]):
-    """What is asked for images: a `Fetcher`, or what stands before one."""
+    """Downloads images: a `Fetcher`, or a layer in front of one."""
 
     def fetch(
         self,
@@ -26,7 +26,7 @@ class Downloads(Protocol[T_co]):
         scope: CancelScope | None = None,
         queue: Queue = "default",
     ) -> T_co:
-        """What is at a URL, within the worker's limits; raises `JobFailed` or `Cancelled`."""
+        """Download a URL within the worker's limits; raises `JobFailed` or `Cancelled`."""
         ...
 
     def close(self) -> None:
@@ -35,17 +35,17 @@ class Downloads(Protocol[T_co]):
 
 
 class CoalescingFetcher(Generic[T_co]):
-    """A `Fetcher` that asks for a URL once while several jobs of a queue want it. Thread-safe.
+    """A `Fetcher` that downloads a URL once while several jobs of a queue want it. Thread-safe.
 
-    Each asker has its own time and its own cancellation, and what is wrong with the URL or with its server's answer is
-    wrong for all. Nothing is kept once a download is over, the URL neither.
+    Each job keeps its own timeout and cancellation; a fault of the URL or of the server's answer fails them all. Once a
+    download is over, nothing of it is kept, not even the URL.
 
     Args:
-        fetcher: downloads.
-        timeout_s: of its longest download, in seconds.
+        fetcher: downloads the images.
+        timeout_s: the duration of its longest download, in seconds.
 
     Attributes:
-        shared: images that came with another's download.
+        shared: images that another job's download delivered.
     """
 
     def __init__(self, fetcher: Downloads[T_co], timeout_s: float) -> None:
@@ -63,13 +63,13 @@ class CoalescingFetcher(Generic[T_co]):
         scope: CancelScope | None = None,
         queue: Queue = "default",
     ) -> T_co:
-        """As `Fetcher.fetch`, from a download that may have begun before this call."""
+        """Download like `Fetcher.fetch`, or join a download that has begun before this call."""
         time_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         within = (scope or CancelScope(math.inf)).within(time_s)
         try:
-            # Whoever waited in vain has the rest of its time: the scope is narrower than `timeout_s` by then.
+            # `within` covers both waiting and downloading: a job whose leader failed has the rest of its time left.
             data, is_anothers = self._flights.do(
-                # A queue's images wait for no other queue's: its download may wait for a slot, or stall.
+                # Queues do not share downloads, since one of a lower queue may wait for a slot or stall.
                 (url, queue),
                 within,
                 lambda: self._fetcher.fetch(url, scope=within, queue=queue),
@@ -83,5 +83,5 @@ class CoalescingFetcher(Generic[T_co]):
         raise failure
 
     def close(self) -> None:
-        """As `Fetcher.close`."""
+        """Implement `Downloads.close`."""
         self._fetcher.close()

@@ -1,9 +1,8 @@
-"""Connections that go where the policy said, and nowhere else.
+"""Connections that dial only addresses which the policy has judged.
 
-The seam is urllib3's ``_new_conn``: it alone decides which address a socket is dialled to. Replacing it, and nothing
-else, keeps the Host header, SNI and the certificate check on the name in the URL. The name is looked up once per
-connection, every answer is judged, and a judged address is dialled: a second look-up that could answer
-differently never happens.
+The seam is urllib3's ``_new_conn``, which alone decides which address a socket is dialled to. Replacing only this
+method keeps the Host header, SNI and the certificate check on the URL's name. The name is resolved once per connection,
+every address is judged, and a judged address is dialled, so no second look-up can give a different answer.
 """
 
 from __future__ import annotations
@@ -30,27 +29,28 @@ from worker.fetch.url_policy import Target, UrlPolicy
 
 #: A name with many dead addresses must not use up the whole download's time.
 MAX_DIALS: Final = 3
-#: A public host that has not answered a SYN after this will not: one retransmission (1 s) and one more fit in.
+#: A public host that has not answered a SYN by now will not: the time allows for two retransmissions.
 CONNECT_TIMEOUT_S: Final = 3.0
-#: Where a download has more time than the default 10 s, so much of it: `MAX_DIALS` dead addresses leave some to ask in.
+#: With a timeout above the default 10 s, connecting may take this share of it, so that `MAX_DIALS` dead addresses
+#: leave some time for the request.
 CONNECT_SHARE: Final = 0.3
-#: Silence after which a server counts as gone. Services that resize on demand take seconds to their first byte, so
-#: most of the default 10 s are theirs; the rest is for one more attempt on a fresh connection.
+#: A server that is silent for this long counts as gone. Services that resize on demand take seconds to their first
+#: byte, so they get most of the default 10 s; the rest is for one more attempt on a fresh connection.
 SILENCE_TIMEOUT_S: Final = 8.0
-#: Likewise of a longer download: as much as of the default.
+#: With a timeout above the default, a server may be silent for the same share of it.
 SILENCE_SHARE: Final = 0.8
 
 
 class Dialer:
-    """Resolves a target once, judges every answer, and connects to one that was judged.
+    """Resolves a target once, judges every address, and connects to one that was judged.
 
     Args:
-        timeout_s: of the longest download, in seconds.
+        timeout_s: the longest download's duration, in seconds.
 
     Attributes:
-        slots: so many exchanges may be under way with one address, whatever names lead to it.
+        slots: bound the concurrent exchanges with one address, whatever names lead to it.
         connect_s: how long an address may take to accept a connection, in seconds.
-        silence_s: how long a server may say nothing, in seconds.
+        silence_s: how long a server may be silent, in seconds.
     """
 
     def __init__(self, policy: UrlPolicy, resolver: BoundedResolver, slots: Slots, *, timeout_s: float) -> None:
@@ -61,11 +61,11 @@ class Dialer:
         self.silence_s = max(SILENCE_TIMEOUT_S, SILENCE_SHARE * timeout_s)
 
     def dial(self, target: Target, scope: CancelScope, queue: Queue) -> tuple[socket.socket, Address]:
-        """A connected socket and its address, of whose slots one of this queue's is taken.
+        """Connect and return the socket and its address, of which one slot is held for this queue.
 
         Raises:
-            FetchFailed: a refusal is never an OSError, which some caller might retry.
-            Cancelled: somebody has cancelled the scope.
+            FetchFailed: also for refused addresses, since callers might retry an OSError.
+            Cancelled: the scope was cancelled.
         """
         if target.address is not None:
             addresses: list[Address] = [target.address]
@@ -88,7 +88,7 @@ class Dialer:
 
 
 def alternate_families(addresses: Iterable[Address]) -> list[Address]:
-    """The addresses in order, the families by turns: with broken IPv6 the second dial is IPv4 already."""
+    """Interleave IPv6 and IPv4 addresses, so that with broken IPv6 the second dial already uses IPv4."""
     addresses = list(addresses)
     first = [address for address in addresses if address.version == addresses[0].version]
     second = [address for address in addresses if address.version != addresses[0].version]
@@ -114,9 +114,9 @@ def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
 
 
 class Connection:
-    """What our two connection classes add to urllib3's: a judged target, a scope, a dup for the watchdog.
+    """Adds a judged target, a scope and a dup for the watchdog to urllib3's two connection classes.
 
-    Set up by `open_connection`; ``prepare`` comes before each exchange, on a new and on a kept connection alike.
+    `open_connection` sets it up; `begin` starts each exchange, on new and on reused connections.
     """
 
     _dialer: Dialer
@@ -148,7 +148,7 @@ class Connection:
 
     @property
     def answer(self) -> HttpAnswer:
-        """The last one, whose body may be unread."""
+        """The last answer, whose body may be unread."""
         if self._answer is None:
             raise http.client.ResponseNotReady
         return self._answer
@@ -159,20 +159,20 @@ class Connection:
         return self._answer is not None and self._answer.has_surplus
 
     def response_class(self, *arguments: Any, **options: Any) -> HttpAnswer:
-        """http.client's hook for making an answer; remembered, for urllib3 loses it when it dislikes the headers."""
+        """Create and keep an answer for http.client: urllib3 drops it when the headers don't parse."""
         self._answer = HttpAnswer(*arguments, **options)
         return self._answer
 
     def begin(self, scope: CancelScope, queue: Queue) -> None:
         """Start an exchange that ends with its scope, whatever the server does."""
         self.scope, self.queue = scope, queue
-        if self.dup is not None and self.address is not None:  # a kept connection
+        if self.dup is not None and self.address is not None:  # a reused connection
             self._dialer.slots.take(self.address, scope, queue)
             self._has_slot = True
             self._watch = self._watchdog.watch(self.dup, scope)
 
     def end(self) -> bool:
-        """End the exchange; True when its time ran out, even if what was read looks complete."""
+        """End the exchange; return whether its time ran out, even if the answer looks complete."""
         if self._has_slot and self.address is not None:
             self._has_slot = False
             self._dialer.slots.give_back(self.address, self.queue)
@@ -183,22 +183,22 @@ class Connection:
         """Connect, and put the new socket under the watchdog before TLS begins."""
         sock, self.address = self._dialer.dial(self.target, self.scope, self.queue)
         self._has_slot = True
-        # TLS takes the descriptor out of this socket object; the dup stays ours to shut down.
+        # TLS detaches this socket object's descriptor; the watchdog shuts the dup down instead.
         self.dup = sock.dup()
         self._watch = self._watchdog.watch(self.dup, self.scope)
         sock.settimeout(min(self._dialer.silence_s, max(0.001, self.scope.left_s)))
         return sock
 
     def close(self) -> None:
-        """urllib3's own: closes the socket. http.client calls it for an answer without keep-alive, before its body."""
+        """Close the socket (urllib3's). For answers without keep-alive http.client calls it before the body is read."""
         raise NotImplementedError  # pragma: no cover
 
     def dispose(self) -> bool:
-        """End the exchange and close everything; True when its time ran out.
+        """End the exchange and close everything; return whether its time ran out.
 
-        ``close`` alone must leave the dup open: the body may still be read through the socket that it closed.
+        ``close`` alone leaves the dup open, since the body may still be read through the closed socket object.
         """
-        # Not to be watched any more before the descriptor's number is free for another socket.
+        # First of all stop watching: once closed, the descriptor's number may be that of another socket.
         expired = self.end()
         self.close()
         if self._answer is not None:
@@ -210,7 +210,7 @@ class Connection:
 
 
 class PlainConnection(HTTPConnection, Connection):
-    """``http``."""
+    """An ``http`` connection."""
 
     response_class = Connection.response_class  # type: ignore[assignment]
 
@@ -219,7 +219,7 @@ class PlainConnection(HTTPConnection, Connection):
 
 
 class TlsConnection(HTTPSConnection, Connection):
-    """``https``, verified against the name in the URL."""
+    """An ``https`` connection; the certificate is verified against the name in the URL."""
 
     response_class = Connection.response_class  # type: ignore[assignment]
 
@@ -230,7 +230,7 @@ class TlsConnection(HTTPSConnection, Connection):
 def open_connection(
     target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl.SSLContext
 ) -> PlainConnection | TlsConnection:
-    """A connection object for a target; nothing is dialled before its ``connect``."""
+    """Create a connection for a target; ``connect`` dials it."""
     connection: PlainConnection | TlsConnection
     if target.scheme == "https":
         connection = TlsConnection(target.host, target.port, ssl_context=tls)

@@ -1,4 +1,4 @@
-"""Dates in headers."""
+"""Parses dates in HTTP headers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-#: The longest of the three forms that HTTP knows has 33.
+#: The longest of HTTP's three date formats (RFC 9110, 5.6.7) has 33 characters.
 MAX_CHARACTERS: Final = 64
 
 
 def http_date_s(text: str) -> float | None:
-    """The seconds since the epoch that a date stands for; None when it stands for none."""
+    """Return a date's seconds since the epoch; None if malformed."""
     if len(text) > MAX_CHARACTERS:
         return None
     try:

@@ -1,8 +1,8 @@
-"""The end of a download, enforced from outside: its time is up, or its job was cancelled.
+"""Ends downloads from outside when their time is up or their job is cancelled.
 
-A socket's timeout bounds one ``recv``; a server that sends a byte a second, or ``100 Continue`` for ever, never
-trips it. So one thread, shared by all downloads, shuts a socket down at its deadline, and whoever cancels shuts it
-down at once: whatever call is blocked on it, in the TLS handshake, the headers or the body, then returns.
+A socket's timeout bounds one ``recv``; a server that sends a byte a second, or ``100 Continue`` forever, never exceeds
+it. So one thread, shared by all downloads, shuts each socket down at its deadline; a cancelling thread shuts it down at
+once. Any call blocked on the socket, in the TLS handshake, the headers or the body, then returns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Watch:
         self.deadline_s = deadline_s
 
     def end(self) -> bool:
-        """Stop watching. True when the socket was shut down, which can look like a clean end of the body."""
+        """Stop watching; return whether the socket was shut down, which can look like a clean end of the body."""
         self._watchdog._forget(self)
         return self._fired
 
@@ -48,7 +48,7 @@ class Watchdog:
         self._closed = False
 
     def watch(self, sock: socket.socket, scope: CancelScope) -> Watch:
-        """Shut ``sock`` down when the scope is over, unless `Watch.end` is called before.
+        """Shut ``sock`` down when the scope ends, unless `Watch.end` is called first.
 
         ``sock`` should be a ``dup()``: wrapping a socket in TLS detaches the original object.
         """
@@ -61,14 +61,14 @@ class Watchdog:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="fetch-deadlines", daemon=True)
                 thread.start()
-                self._thread = thread  # not before: where no thread can be started now, the next watch tries again
+                self._thread = thread  # only once started: if no thread can be started now, the next watch retries
             elif scope.deadline_s < self._wakes_s:
                 self._changed.notify()
         scope.on_cancel(lambda: self._end_early(watch))
         return watch
 
     def close(self) -> None:
-        """Shut down every socket still watched, and any to come; end the thread."""
+        """Shut down all watched sockets and any watched later, and end the thread."""
         with self._changed:
             self._closed = True
             for watch in self._watches:
@@ -83,7 +83,7 @@ class Watchdog:
                 self._watches.discard(watch)
 
     def _forget(self, watch: Watch) -> None:
-        # Under the lock, so that a socket which goes back to the pool can no longer be shut down for this watch.
+        # Under the lock, so that this watch cannot shut the socket down after it has gone back to the pool.
         with self._changed:
             self._watches.discard(watch)
 

@@ -1,6 +1,6 @@
-"""How one attempt at a download fails, and which exception of the network stack means what.
+"""The failures of a download attempt, and their mapping from exceptions of the network stack.
 
-Every message here is a fixed sentence: a URL, host, address, path or the text of an exception never enters one.
+Every message is a fixed sentence and never contains a URL, host, address, path or an exception's text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import urllib3.exceptions
 
 from producer.errors import JobFailed
 
-#: What the exchange was doing when an exception came.
+#: The phase of the exchange in which an exception was raised.
 Phase = Literal["connecting", "asking", "reading"]
 
 
@@ -22,9 +22,9 @@ class FetchFailed(JobFailed):
 
     Attributes:
         again: whether another attempt within the same fetch makes sense.
-        retry_after_s: how many seconds the server asked to be left alone, if it did.
-        of_host: whether the host is to blame: unreachable, silent, breaking off, or answering "not now" (408, 425,
-            429, 5xx). That is what may go better later, less what this worker itself lacks: a name server, a place.
+        retry_after_s: seconds of the server's ``Retry-After``, if any.
+        of_host: whether the failure counts against the host: it is unreachable or silent, breaks off, or answers 408,
+            425, 429 or 5xx. So do retryable failures, unless the worker itself lacks a name server or a slot.
     """
 
     def __init__(
@@ -44,37 +44,38 @@ class FetchFailed(JobFailed):
 
 
 TOOK_TOO_LONG: Final = "the download took longer than its time; try again, or raise NAMESHOT_FETCH_TIMEOUT."
-#: What hostile or broken servers make the stack raise. ValueError: numbers in headers; OSError holds TimeoutError.
+#: Hostile or broken servers make the network stack raise these: ValueError for numbers in headers, OSError also for
+#: timeouts.
 NETWORK_ERRORS: Final = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError)
 
 
 def timed_out(*, of_host: bool = True) -> FetchFailed:
-    """The failure of a download whose time is up."""
+    """Return the failure of a download whose time is up."""
     return FetchFailed("fetch_timeout", TOOK_TOO_LONG, of_host=of_host)
 
 
 def unavailable(message: str) -> FetchFailed:
-    """The refusal to ask a host now."""
+    """Return the failure of a download that may not contact its host now."""
     return FetchFailed("host_unavailable", message, again=False, of_host=False)
 
 
 def bad_response(message: str) -> FetchFailed:
-    """The failure of a server whose answer is none that HTTP allows; it would give the same again."""
+    """Return the failure for an answer that HTTP does not allow, which a retry would not change."""
     return FetchFailed("bad_response", message)
 
 
 def too_large() -> FetchFailed:
-    """The failure of a body that is over the limit, announced or counted."""
+    """Return the failure for a body above the limit, announced or counted."""
     return FetchFailed("too_large", "the body is larger than NAMESHOT_MAX_BYTES; send a smaller rendition.")
 
 
 def truncated() -> FetchFailed:
-    """The failure of a body that ends too soon."""
+    """Return the failure for a body that ends too soon."""
     return FetchFailed("truncated", "the body ended before its announced length; try again.")
 
 
 def blocked() -> FetchFailed:
-    """The refusal of an address that is not public."""
+    """Return the failure for an address that is not public."""
     return FetchFailed(
         "address_blocked",
         "the host is, or resolves to, an address that is not public; use a public host, "
@@ -83,7 +84,7 @@ def blocked() -> FetchFailed:
 
 
 def classify(error: BaseException, phase: Phase) -> FetchFailed:
-    """The failure that an exception of sockets, TLS, ``http.client`` or urllib3 stands for."""
+    """Translate an exception of sockets, TLS, ``http.client`` or urllib3 into a failure."""
     if isinstance(error, FetchFailed):
         return error
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
@@ -91,12 +92,12 @@ def classify(error: BaseException, phase: Phase) -> FetchFailed:
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return _broke_off(phase)
     if isinstance(error, ssl.SSLError | ssl.CertificateError | urllib3.exceptions.SSLError) and phase != "reading":
-        return FetchFailed("tls_failed", "the server's certificate or TLS set-up is not valid; mend the certificate.")
+        return FetchFailed("tls_failed", "the server's certificate or TLS set-up is not valid; fix the certificate.")
     if isinstance(error, ConnectionError):  # http.client.RemoteDisconnected is one too
         return _broke_off(phase)
     if isinstance(error, OSError):
         return _broke_off(phase)
-    return FetchFailed("bad_response", "the answer is not the HTTP that was asked for; check the server.")
+    return FetchFailed("bad_response", "the answer is not valid HTTP; check the server.")
 
 
 def _broke_off(phase: Phase) -> FetchFailed:

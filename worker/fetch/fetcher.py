@@ -1,4 +1,4 @@
-"""`Fetcher`: bytes of an image from a URL that a stranger chose."""
+"""`Fetcher`: downloads an image from an untrusted URL."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Fetched:
-    """What a server answered.
+    """A server's final answer to a download.
 
     Attributes:
-        body: the image's bytes; none where nothing has changed.
-        terms: on which the answer may be used again; None: it may not.
-        is_unchanged: the answer that was asked about still holds.
+        body: the image's bytes; empty if the server answered that nothing has changed.
+        terms: on which the answer may be reused; None if it may not.
+        is_unchanged: whether the answer that was revalidated still holds.
     """
 
     body: bytes
@@ -55,22 +55,22 @@ class Fetched:
 
 
 class Fetcher:
-    """Downloads images within limits that hold whatever the URL, the name server and the web server do.
+    """Downloads images within limits that no URL, name server or web server can exceed.
 
-    Thread-safe; one for a whole worker. See `worker.fetch` for the codes and their order.
+    Thread-safe; a worker has one. See `worker.fetch` for the codes and their order.
 
     Args:
         max_bytes: the largest body, in bytes.
-        timeout_s: the longest download in seconds, from the look-up to the last byte, retries included.
+        timeout_s: the longest download in seconds, from the DNS look-up to the last byte, retries included.
         ports: the ports that may be dialled.
         allow: exceptions to the address rule, the port rule and the rule on names.
-        hosts: globs; when there are any, only these hosts are fetched.
-        user_agent: what to tell servers; a contact address in it is good manners.
-        per_host: downloads at once from one host and port, and from one address.
-        max_connections: how many idle connections are kept for reuse; of one host at most half of them.
-        max_connection_age_s: from its birth; none is used again that is older.
-        connection_quiet_s: from one answer to the next request on the same connection.
-        ca_file: a PEM file of certificate authorities to trust beside the public ones.
+        hosts: globs; if given, only these hosts are fetched.
+        user_agent: the User-Agent header; it should hold a contact address.
+        per_host: concurrent downloads from one host and port, and from one address.
+        max_connections: idle connections kept for reuse; one host has at most half of them.
+        max_connection_age_s: a connection is not reused once it is older than this.
+        connection_quiet_s: the shortest time between an answer and the next request on the same connection.
+        ca_file: a PEM file of certificate authorities to trust in addition to the public ones.
         resolve: takes a host name and a port, returns addresses as text.
     """
 
@@ -95,11 +95,11 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._policy = UrlPolicy(ports, AddressPolicy(allow), hosts)
         self._watchdog = Watchdog()
-        # A visit is a part of the download's time: whoever gives downloads less is to find silent hosts too.
+        # A request gets only a part of the download's time, so with short timeouts silent hosts must be found sooner.
         self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s / 2))
         dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses, timeout_s=timeout_s)
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
-        # Bytes must come as they are: compressed ones could grow a thousandfold once decoded.
+        # No content encoding: compressed bytes could grow a thousandfold when decompressed.
         headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
         self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, tls_context(ca_file)), headers)
         self._closing = threading.Event()
@@ -112,25 +112,25 @@ class Fetcher:
         scope: CancelScope | None = None,
         queue: Queue = "default",
     ) -> bytes:
-        """The image's bytes.
+        """Download an image and return its bytes.
 
         Args:
-            url: where it is.
-            timeout_s: seconds for this download; more than the fetcher's own is clamped to it.
-            scope: the download is over when this is, in any case.
-            queue: whose share it has of what a host may be asked at once.
+            url: the image's URL.
+            timeout_s: seconds for this download, at most the fetcher's own timeout.
+            scope: the download ends with this scope in any case.
+            queue: the queue whose share of the host's slots the download uses.
 
         Raises:
             JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         return self.ask(self.judge(url), timeout_s=timeout_s, scope=scope, queue=queue).body
 
     def judge(self, url: str) -> Target:
-        """What a URL leads to, if it may be asked at all.
+        """Check a URL against the policy and return what to dial and request.
 
         Raises:
-            JobFailed: it may not.
+            JobFailed: the URL may not be fetched.
         """
         return _contained(lambda: self._policy.judge(url), CancelScope(math.inf))
 
@@ -143,10 +143,10 @@ class Fetcher:
         scope: CancelScope | None = None,
         queue: Queue = "default",
     ) -> Fetched:
-        """As `fetch`, with what its server says of using the answer again.
+        """Download like `fetch`, and return the terms on which the answer may be reused as well.
 
         Args:
-            known: of an answer that is at hand; the server is asked whether it still holds.
+            known: the terms of a stored answer, to be revalidated.
         """
         if self._closing.is_set():
             raise RuntimeError("the fetcher is closed")
@@ -177,7 +177,7 @@ class Fetcher:
                 return self._attempt(target, known, scope, queue, is_first=attempts == 1)
             except FetchFailed as error:
                 if failure is not None and error.code == "host_unavailable":
-                    raise failure from None  # what made its host unavailable says more than that it is
+                    raise failure from None  # the earlier failure, which tells why the host is unavailable
                 failure = error
             pause_s = pause_before_next_s(failure, attempts, scope.left_s)
             if pause_s is None or self._closing.is_set():
@@ -204,11 +204,11 @@ class Fetcher:
                     finish_unchanged(response)
                     if is_about(known, headers):
                         return Fetched(b"", renewed(known, headers, came), is_unchanged=True)
-                    known = None  # it speaks of an answer that is not ours: ask for its own
+                    known = None  # the 304 is about another answer, so request it without conditions
                     continue
                 if response.status_code not in REDIRECTS:
                     body = read_body(response, self._max_bytes)
-                    # Where a redirect leads is for the servers on the way to say, each time.
+                    # Answers behind redirects are not reused: the redirect itself may change at any time.
                     return Fetched(body, terms_of(headers, came) if len(seen) == 1 else None)
                 target, known = self._follow(target, response), None
                 finish_empty(response)
@@ -219,12 +219,12 @@ class Fetcher:
             seen.add(target.url)
 
     def _follow(self, target: Target, response: GuardedResponse) -> Target:
-        """Where a redirect leads, judged like a first request. Its body is never read."""
+        """Return a redirect's target, judged like a first request. The redirect's body is never read."""
         location = response.headers.get("Location", "")
         try:
-            # Header bytes reach us as Latin-1. Servers write UTF-8 and plain spaces there, as browsers let them.
+            # http.client decodes headers as Latin-1, but servers write UTF-8 and plain spaces, which browsers accept.
             location = location.encode("latin-1").decode("utf-8").replace(" ", "%20")
-            # With a scheme it is judged as it stands: urljoin would repair http:///x.
+            # An absolute URL is judged unchanged, since urljoin would repair http:///x.
             following = location if SCHEME.match(location) else urljoin(target.url, location)
         except ValueError:
             location = following = ""
@@ -237,7 +237,7 @@ class Fetcher:
 
 
 def _contained(work: Callable[[], T], scope: CancelScope) -> T:
-    """What the work gives; it fails as `Fetcher.fetch` does, whatever strangers make of it."""
+    """Do the work and turn every error, however hostile its cause, into one that `Fetcher.fetch` may raise."""
     try:
         return work()
     except Cancelled:
@@ -251,13 +251,13 @@ def _contained(work: Callable[[], T], scope: CancelScope) -> T:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         _logger.error("unexpected %s in %s at line %s", type(error).__name__, frame.name, frame.lineno)
         failure = JobFailed("bad_response", "the answer could not be understood; check the server.")
-    # Whatever failed, it may be the cancellation that broke it.
+    # The cancellation itself may have caused the failure.
     scope.check()
-    # Raised outside of the handlers, so that no exception with a URL in it is its context.
+    # Raised outside the handlers, so that its context holds no exception with a URL in it.
     raise failure
 
 
 def mute_http_loggers() -> None:
-    """Keep urllib3 quiet: its warning about malformed headers holds the URL. Errors of ours are logged by us."""
+    """Silence urllib3, whose warning about malformed headers contains the URL; the fetcher logs its own errors."""
     for name in ("urllib3", "requests"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

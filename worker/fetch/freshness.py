@@ -1,10 +1,10 @@
-"""On which terms an answer may be used again: RFC 9111 for a shared cache that keeps no bodies. Pure; no I/O.
+"""Decides on which terms an answer may be reused: RFC 9111 for a shared cache that stores no bodies. Pure; no I/O.
 
-The libraries decide over whole stored answers, and not as is wanted here: cachecontrol knows neither ``s-maxage`` nor
-``Age`` and keeps ``private`` answers, hishel guesses how long an answer is fresh whose server does not say so.
+The libraries judge whole stored answers, and differently: cachecontrol knows neither ``s-maxage`` nor ``Age`` and
+stores ``private`` answers; hishel guesses a lifetime where the server gives none.
 
-What cannot be read allows nothing. A stale answer is never used unasked, so ``must-revalidate`` needs no rule of its
-own, and what would allow it (``stale-while-revalidate``, ``stale-if-error``) is not heard.
+Malformed headers allow nothing. A stale answer is never used without revalidation, so ``must-revalidate`` needs no rule
+of its own, and ``stale-while-revalidate`` and ``stale-if-error`` are ignored.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from urllib3 import HTTPHeaderDict
 
 from worker.fetch.dates import http_date_s
 
-#: However long its server calls it fresh. Whoever answers for a host once, by a forged DNS answer say, should not
-#: choose its pictures for a year; and asking once an hour costs nothing.
+#: An answer counts as fresh for at most this long. An attacker who once answers for a host, with forged DNS for
+#: example, should not choose its pictures for a year, and one revalidation per hour is cheap.
 MAX_FRESH_S: Final = 3_600.0
-#: Longer ones count as none. Usual ones have 20 to 70; they are kept, and sent back.
+#: Longer ETags are ignored: the cache stores them and sends them back. Typical ones have 20 to 70 characters.
 MAX_ETAG_CHARACTERS: Final = 256
-#: Longer ones allow nothing.
+#: An answer with a longer Cache-Control is not reused.
 MAX_CACHE_CONTROL_CHARACTERS: Final = 2_048
-#: 9999-12-31: no later date can be written.
+#: This is the end of 9999-12-31, the last date that an HTTP date can express.
 LAST_DATE_S: Final = 253_402_300_799
 
 _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _DIRECTIVE: Final = re.compile(rf'({_NAME})(?:=({_NAME}|"[^"\\]*"))?')
 _ETAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e]*")')
-#: What requests of ours differ in. All other headers are the same in each, or in none.
+#: Request headers that vary between our requests; an answer that varies on one of them cannot be reused.
 _DIFFERING: Final = frozenset({"*", "if-none-match", "if-modified-since"})
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When an answer's headers came.
+    """The arrival of an answer's headers.
 
     Attributes:
-        unix_s: by the calendar, which headers speak of.
+        unix_s: by the system clock, to compare with dates in headers.
         monotonic_s: by `time.monotonic`.
-        delay_s: after they were asked for.
+        delay_s: seconds since the request.
     """
 
     unix_s: float
@@ -53,12 +53,12 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CacheTerms:
-    """On which terms an answer may be used again.
+    """The terms on which an answer may be reused.
 
     Attributes:
-        etag: to ask with whether it still holds.
-        last_modified_s: likewise, since the epoch.
-        fresh_until_s: by `time.monotonic`; before then nobody need be asked.
+        etag: the validator for ``If-None-Match``.
+        last_modified_s: the validator for ``If-Modified-Since``, in seconds since the epoch.
+        fresh_until_s: by `time.monotonic`; until then no revalidation is needed.
     """
 
     etag: str | None
@@ -66,7 +66,7 @@ class CacheTerms:
     fresh_until_s: float
 
     def conditions(self) -> dict[str, str]:
-        """The headers that ask for the answer only if it is another by now; none where there is nothing to ask with."""
+        """Return the conditional request's headers; empty without a validator."""
         if self.etag is not None:
             return {"If-None-Match": self.etag}
         if self.last_modified_s is not None:
@@ -75,19 +75,22 @@ class CacheTerms:
 
 
 def terms_of(headers: HTTPHeaderDict, came: Moment) -> CacheTerms | None:
-    """The terms of a 200 whose headers these are; None: it may not be used again, or nothing is gained by it."""
+    """Return the terms of a 200 with these headers; None if it may not be reused, or reuse gains nothing."""
     etag = _only(headers, "ETag")
     if etag is not None and (len(etag) > MAX_ETAG_CHARACTERS or not _ETAG.fullmatch(etag)):
         etag = None
     modified_s = http_date_s(_only(headers, "Last-Modified") or "")
-    # What has changed within the last second may change again within it, and the date would be the same.
+    # A file modified within the last second may change again within it and keep the same date.
     if modified_s is not None and not 0 <= modified_s < min(int(_sent_s(headers, came)), LAST_DATE_S):
         modified_s = None
     return _terms(headers, came, etag, None if modified_s is None else int(modified_s))
 
 
 def renewed(known: CacheTerms, headers: HTTPHeaderDict, came: Moment) -> CacheTerms | None:
-    """The terms after a 304; None: the answer may be used this once. A 304 that does not say how long is for now."""
+    """Return the terms after a 304; None if the answer may be used only this once.
+
+    Without a Cache-Control the answer is fresh for this moment only.
+    """
     terms = _terms(headers, came, known.etag, known.last_modified_s)
     if terms is not None and "Cache-Control" not in headers:
         terms = replace(terms, fresh_until_s=came.monotonic_s)
@@ -95,7 +98,7 @@ def renewed(known: CacheTerms, headers: HTTPHeaderDict, came: Moment) -> CacheTe
 
 
 def is_about(known: CacheTerms, headers: HTTPHeaderDict) -> bool:
-    """Whether a 304 means the answer that was asked about: it names no other."""
+    """Whether a 304 confirms the known answer, that is, names no other validator."""
     if etags := headers.getlist("ETag"):
         return known.etag is not None and [_opaque(etag) for etag in etags] == [_opaque(known.etag)]
     dates = headers.getlist("Last-Modified")
@@ -115,7 +118,10 @@ def _terms(headers: HTTPHeaderDict, came: Moment, etag: str | None, modified_s: 
 
 
 def _directives(headers: HTTPHeaderDict) -> dict[str, str] | None:
-    """Cache-Control, its names in lower case; one that is given twice and differently has no value. None: no sense."""
+    """Parse Cache-Control, names in lower case; None if malformed.
+
+    A directive that is repeated with different values counts as empty.
+    """
     text = ",".join(headers.getlist("Cache-Control"))
     if len(text) > MAX_CACHE_CONTROL_CHARACTERS:
         return None
@@ -129,13 +135,13 @@ def _directives(headers: HTTPHeaderDict) -> dict[str, str] | None:
 
 
 def _differs(headers: HTTPHeaderDict) -> bool:
-    """Whether another request of ours might get another answer, or one cannot tell."""
+    """Whether another of our requests might get a different answer, or the header is malformed."""
     names = {name.strip().lower() for name in ",".join(headers.getlist("Vary")).split(",")} - {""}
     return not names.isdisjoint(_DIFFERING) or not all(re.fullmatch(_NAME, name) for name in names)
 
 
 def _lifetime_s(directives: dict[str, str], headers: HTTPHeaderDict, came: Moment) -> float:
-    """From the moment it was sent; 0 where the server does not say so clearly."""
+    """Return the freshness lifetime in seconds since the answer was sent; 0 where the server gives none clearly."""
     for name in ("s-maxage", "max-age"):
         if name in directives:
             return _seconds(directives[name]) or 0.0
@@ -144,7 +150,7 @@ def _lifetime_s(directives: dict[str, str], headers: HTTPHeaderDict, came: Momen
 
 
 def _age_s(headers: HTTPHeaderDict, came: Moment) -> float:
-    """RFC 9111, 4.2.3."""
+    """Compute the answer's age by RFC 9111, 4.2.3."""
     age_s = _seconds(",".join(headers.getlist("Age")).partition(",")[0].strip()) or 0.0
     return max(0.0, came.unix_s - _sent_s(headers, came), age_s + came.delay_s)
 
@@ -157,16 +163,16 @@ def _sent_s(headers: HTTPHeaderDict, came: Moment) -> float:
 def _seconds(text: str) -> float | None:
     if not re.fullmatch("[0-9]+", text, re.ASCII):
         return None
-    return float(text[:20])  # of more digits, as many are enough for ever
+    return float(text[:20])  # 20 digits exceed every bound
 
 
 def _only(headers: HTTPHeaderDict, name: str) -> str | None:
-    """A header's value; None when there is none, or more than one."""
+    """Return a header's value; None when there is none, or more than one."""
     values = headers.getlist(name)
     return values[0].strip() if len(values) == 1 else None
 
 
 def _opaque(etag: str) -> str | None:
-    """What is compared of an ETag, weak or not."""
+    """Return an ETag's opaque part, for weak comparison (RFC 9110, 8.8.3.2)."""
     match = _ETAG.fullmatch(etag.strip())
     return match[1] if match else None

@@ -1,8 +1,8 @@
-"""The head of an answer, line by line: no more than so many bytes, and only lines that every reader takes alike.
+"""Reads an answer's head, bounded in size, and accepts only lines that every HTTP reader interprets alike.
 
-``http.client`` leaves a head's lines to the email package, which ends a line at a bare CR too, drops every field after
-a line that is none, and takes a head that breaks off for a whole one. Each of them lets a server announce one length to
-it and another to other readers. Such a head is refused before ``http.client`` sees it.
+``http.client`` leaves a head's lines to the email package, which also ends a line at a bare CR, drops all fields after
+a malformed line, and accepts a head that breaks off. Each of these lets a server announce one length to it and another
+to other readers, so such a head is refused before ``http.client`` sees it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Final
 
 from worker.fetch.meter import Meter
 
-#: A whole head, and all interim answers before it. Browsers take 256 KB, most servers write less than 4 KB.
+#: A head, with all interim answers before it, may have this size. Browsers accept 256 KB; most servers send under 4 KB.
 MAX_HEAD_BYTES: Final = 65_536
-#: As many fields as http.client takes, folded lines included.
+#: http.client accepts as many fields; folded lines count too.
 MAX_LINES: Final = 100
 
 _DIGITS: Final = b"0123456789"
-#: What each byte of a status line may be, up to the status: a line of something else may never end.
+#: The bytes allowed at each position of a status line, up to the status: a line of another protocol may never end.
 _BEGINNING: Final = (*(bytes([byte]) for byte in b"HTTP/1."), _DIGITS, b" ", _DIGITS[1:], _DIGITS, _DIGITS)
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: [^\0\r\n]*)?\r?\n")
-#: RFC 9110, 15.2: what comes before the final answer is skipped, asked for or not (103 Early Hints). But nothing was
-#: asked to speak another protocol from now on, so that 101 is an answer, and a failure.
+#: Interim answers are skipped, such as 103 Early Hints (RFC 9110, 15.2). A 101 is not: no request offers to switch
+#: protocols, so it counts as the final answer, and fails.
 _INTERIM: Final = re.compile(rb"1(?!01)")
 _FIELD_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0\r\n]*\r?\n")
-#: RFC 9112, 5.2: a user agent reads a line that begins with white space as the rest of the one before.
+#: A user agent joins a line that begins with white space to the previous one (RFC 9112, 5.2).
 _FOLDED_LINE: Final = re.compile(rb"[ \t][^\0\r\n]*\r?\n")
 _END: Final = (b"\r\n", b"\n")
-#: What may stand around a field's value (RFC 9110, 5.6.3). Python strips much more.
+#: Only these may surround a field's value (RFC 9110, 5.6.3); `str.strip` removes much more.
 BLANKS: Final = " \t"
 
 
@@ -40,11 +40,11 @@ class BadHead(http.client.HTTPException):
 
 
 def read_head(wire: BufferedReader[Meter]) -> bytes:
-    """The head of the final answer, folded lines unfolded, up to and with the empty line.
+    """Read the head of the final answer up to and including the empty line, and unfold its lines.
 
     Raises:
-        BadHead: a line is none of a head's, or there are too many.
-        http.client.BadStatusLine: what came is not HTTP/1.
+        BadHead: a line is malformed, or there are too many.
+        http.client.BadStatusLine: the answer is not HTTP/1.
         http.client.RemoteDisconnected: the connection ended before the head did.
     """
     while True:
@@ -61,7 +61,7 @@ def read_head(wire: BufferedReader[Meter]) -> bytes:
 
 
 def _read_status_line(wire: BufferedReader[Meter]) -> bytes:
-    """The line as far as it is one; nothing where the connection has ended."""
+    """Read the status line, or as much as could be one; empty if the connection has ended."""
     line = b""
     for allowed in _BEGINNING:
         byte = wire.read(1)
@@ -72,19 +72,19 @@ def _read_status_line(wire: BufferedReader[Meter]) -> bytes:
 
 
 def list_members(values: Iterable[str]) -> list[str]:
-    """The members of a field that is a list of tokens, in lower case, however many fields it was divided into.
+    """Return the tokens of a list field in lower case, however many field lines it was divided into.
 
-    Empty members are none (RFC 9110, 5.6.1).
+    Empty members are ignored (RFC 9110, 5.6.1).
     """
     members = (member.strip(BLANKS) for value in values for member in value.split(","))
     return [member.lower() for member in members if member]
 
 
 def read_fields(wire: BufferedReader[Meter]) -> bytes | None:
-    """The field lines up to an empty line, which is read too; None when the connection ended before it.
+    """Read the field lines up to and including an empty line; None when the connection ended before it.
 
     Raises:
-        BadHead: a line is no field's, or there are too many.
+        BadHead: a line is malformed, or there are too many.
     """
     lines: list[bytes] = []
     while (line := wire.readline(MAX_HEAD_BYTES + 1)) not in _END:
@@ -100,5 +100,5 @@ def read_fields(wire: BufferedReader[Meter]) -> bytes | None:
         elif _FIELD_LINE.fullmatch(line):
             lines.append(line)
         else:
-            raise BadHead("a line is no field's")
+            raise BadHead("a line is not a field")
     return b"".join(lines)

@@ -1,4 +1,4 @@
-"""Who may be asked now: so many downloads at once per host and per address, and none from hosts that only fail."""
+"""Limits concurrent downloads per host and per address, and refuses hosts that keep failing."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from worker.fetch.failures import FetchFailed, unavailable
 from worker.fetch.slots import Slots
 from worker.fetch.url_policy import Target
 
-#: A timeout is the host's fault if it had this long: jobs choose their own timeouts, and one of 1 ms says nothing.
+#: A timeout counts against a host that had this long to answer: a job's own timeout may be 1 ms, which proves nothing.
 PATIENCE_S: Final = 3.0
 
 
 class Visit:
-    """One request to one host and its answer."""
+    """One request to one host."""
 
-    #: Set as soon as the host has answered anything: then it is up.
+    #: Set as soon as the host has answered anything, which shows that it is up.
     answered = False
 
 
 class Hosts:
-    """Lets downloads in, one `visit` per hop. Thread-safe.
+    """Admits downloads, one `visit` per hop. Thread-safe.
 
-    The slots by name bound what a site gets; those by address bound what a victim gets to whom somebody points many
-    names. The circuits are by name only: on the address of a CDN one customer's failing site is not another's.
+    Slots by name protect a site; slots by address protect a victim to which an attacker points many names. Circuits are
+    by name only: on a CDN's address, one customer's failing site says nothing about another's.
 
     Args:
-        per_host: downloads at once from one host and port, and from one address.
-        patience_s: a silence that is shorter is not held against a host.
+        per_host: concurrent downloads from one host and port, and from one address.
+        patience_s: a timeout after less than this is not held against a host.
     """
 
     def __init__(self, per_host: int, patience_s: float = PATIENCE_S) -> None:
@@ -44,20 +44,20 @@ class Hosts:
 
     @contextmanager
     def visit(self, target: Target, scope: CancelScope, *, is_first: bool, queue: Queue = "default") -> Iterator[Visit]:
-        """Ask a host within this context; what it is left with is the host's record.
+        """Take a slot for one request and record its outcome in the host's circuit.
 
         Args:
-            target: where to.
-            scope: how long to wait for a slot.
-            is_first: whether this is the job's first attempt; a job's further failures are no news.
-            queue: whose share of the host's slots it has.
+            target: the request's target.
+            scope: limits the wait for a slot.
+            is_first: whether this is the job's first attempt; a job's failures count once.
+            queue: the queue whose share of the host's slots the request uses.
 
         Raises:
             FetchFailed: ``host_unavailable``, when the host has failed too often, or no slot came free in time.
-            Cancelled: somebody has cancelled the scope.
+            Cancelled: the scope was cancelled.
         """
         host = (target.host.removesuffix("."), target.port)
-        if self._circuits.is_open(host):  # not only after waiting for a slot
+        if self._circuits.is_open(host):  # checked here too, so that a refused request does not wait for a slot
             raise _left_alone()
         with self._names.hold(host, scope, queue):
             entry = self._circuits.enter(host)
@@ -82,4 +82,4 @@ class Hosts:
 
 
 def _left_alone() -> FetchFailed:
-    return unavailable("the host failed too often lately and is left alone for a while; try again in a minute.")
+    return unavailable("the host failed too often lately, so the worker pauses its downloads; try again in a minute.")

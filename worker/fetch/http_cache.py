@@ -1,7 +1,8 @@
-"""HTTP caching without bodies: what is kept of a URL is which file it gave, and on which terms that may be relied on.
+"""HTTP caching without bodies: stores a file's digest per URL, and the terms on which it may be reused.
 
-A file's embedding is kept under its digest (`worker.embeddings.of_images`), and with it nobody needs the file. So a URL
-whose answer is fresh is not asked for at all, and one whose server says that nothing has changed is not downloaded.
+The embedding is cached under the file's digest (`worker.embeddings.of_images`), so the file itself is not needed again.
+While a URL's answer is fresh the worker sends no request; afterwards it revalidates, and downloads only if the file has
+changed.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from worker.embeddings.of_images import Embedding, KnownFile
 from worker.fetch.fetcher import Fetcher
 from worker.fetch.freshness import CacheTerms
 
-#: What Python takes for a URL beside its key and its ETag; measured.
+#: Measured memory of one entry, without its key and its ETag.
 OVERHEAD_BYTES: Final = 440
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Page:
-    """What a URL gave when it was last asked."""
+    """The cache entry of a URL: the file that its server last sent or confirmed."""
 
     sha256: str
     size_bytes: int
@@ -40,18 +41,18 @@ class _Page:
 
 
 class CachingFetcher:
-    """A `Fetcher` that asks for no more than it must. Thread-safe.
+    """A `Fetcher` with an HTTP cache in front. Thread-safe.
 
-    URLs are judged as ever, and kept as keyed digests only: one with a signature is a secret.
+    URLs are judged as without it, and stored as keyed digests only, since a signed URL is a secret.
 
     Args:
-        fetcher: downloads.
-        recall: the embedding of the file with a digest, while it is kept.
-        max_bytes: of what is kept of URLs.
+        fetcher: downloads the images.
+        recall: returns the embedding of the file with this digest, while it is cached.
+        max_bytes: bound on the entries' memory.
 
     Attributes:
-        hits: images for which no server was asked.
-        revalidated: images of which the server said that they have not changed.
+        hits: images served without a request.
+        revalidated: images that their server confirmed to be unchanged.
         misses: images that were downloaded.
     """
 
@@ -67,7 +68,7 @@ class CachingFetcher:
 
     @property
     def kept_bytes(self) -> int:
-        """What is kept of URLs now."""
+        """Memory of the present entries, in bytes."""
         return self._pages.nbytes
 
     def fetch(
@@ -78,12 +79,12 @@ class CachingFetcher:
         scope: CancelScope | None = None,
         queue: Queue = "default",
     ) -> bytes | KnownFile:
-        """As `Fetcher.fetch`, or what is known of the same bytes."""
+        """Return a downloaded image's bytes, or the `KnownFile` of an image whose embedding is cached."""
         target = self._fetcher.judge(url)
         key = hashlib.blake2b(target.url.encode(), key=self._secret, digest_size=16).digest()
         with self._lock:
             page = self._pages.recall(key)
-        # Held from here on: it may be forgotten while the server is asked.
+        # Held from here on, since it may be evicted during the request.
         embedding = self._recall(page.sha256) if page is not None else None
         if page is None or embedding is None:
             fetched = self._fetcher.ask(target, timeout_s=timeout_s, scope=scope, queue=queue)
@@ -106,7 +107,7 @@ class CachingFetcher:
         return fetched.body
 
     def close(self) -> None:
-        """As `Fetcher.close`."""
+        """Implement `Downloads.close`."""
         self._fetcher.close()
 
     def _note(self, key: bytes, terms: CacheTerms | None, sha256: str, size_bytes: int) -> None:

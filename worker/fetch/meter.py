@@ -1,7 +1,7 @@
-"""Bytes are counted where they come in: no reader above can ask a socket for more than it was allowed.
+"""Counts incoming bytes at the socket, so that no reader above can receive more than it was allowed.
 
-Python's readers trust what a server says: ``http.client`` reads a chunk of size -1 until memory ends. Whatever asks, a
-`Meter` gives no more than is left, and then raises.
+Python's readers trust the server: ``http.client`` reads a chunk of size -1 until memory runs out. A `Meter` returns no
+more bytes than allowed to any reader, and then raises.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Exceeded(http.client.HTTPException):
 
 
 class Meter(io.RawIOBase):
-    """The raw end of a socket's file. It gives no byte before `allow`."""
+    """A raw stream over a socket's file that returns no byte before `allow`."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         super().__init__()
@@ -24,18 +24,18 @@ class Meter(io.RawIOBase):
         self._left_bytes = 0
 
     def allow(self, size_bytes: int) -> None:
-        """Let so many bytes through from now on, whatever was left."""
+        """Allow this many more bytes; what was left of an earlier allowance lapses."""
         self._left_bytes = size_bytes
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True: the stream is readable."""
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        """Fill a part of the buffer; 0 at the end, None where nothing has come on a socket that does not wait.
+        """Read into the buffer; return 0 at the end, None if a non-blocking socket has nothing to read.
 
         Raises:
-            Exceeded: nothing is left.
+            Exceeded: the allowance is used up.
         """
         if not self._left_bytes:
             raise Exceeded

@@ -1,9 +1,9 @@
-"""Connections kept between downloads: few, young, and quiet.
+"""A pool of idle connections, bounded in number and age.
 
-One host has at most half of the places, so that none pushes out all the others' connections.
+One host has at most half of the places, so that it cannot push out all other hosts' connections.
 
-A kept connection leads to an address that was judged under the same policy (the policy of a fetcher never changes),
-for the same scheme, host and port. Its age is bounded from its birth on, so that a change in DNS takes hold.
+An idle connection leads to an address that the same policy has judged (a fetcher's policy never changes), for the same
+scheme, host and port. Its age is bounded, so that a change in DNS takes effect.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from worker.fetch.url_policy import Target
 
 AnyConnection = PlainConnection | TlsConnection
 
-#: From birth, used or not. DNS records of moving hosts seldom live shorter.
+#: A connection is not reused beyond this age, used or not. DNS records of hosts that move seldom have a shorter TTL.
 MAX_AGE_S: Final = 60.0
-#: From the end of an answer to the next request. A server may have said more than that answer, and its system holds the
-#: rest back until what came before is acknowledged, which ours does within 40 ms: what then lies here spoils the
-#: connection, and is nobody's answer. A connection dialled meanwhile costs a fresh handshake, and is kept too.
+#: A connection is reused only this long after its last answer. A server may have sent more than that answer, and its
+#: kernel may hold the rest back until ours acknowledges what came before, within 40 ms. Then the surplus is seen, and
+#: the connection is closed before it passes for the next answer. A request in between costs a new connection.
 QUIET_S: Final = 0.05
 
 
@@ -30,7 +30,7 @@ class KeptConnections:
     """At most ``max_idle`` idle connections, each at most ``max_age_s`` seconds old. Thread-safe.
 
     Args:
-        quiet_s: how long a connection is listened to before it is used again.
+        quiet_s: how long after its last answer a connection may be used again.
     """
 
     def __init__(self, max_idle: int, max_age_s: float = MAX_AGE_S, quiet_s: float = QUIET_S) -> None:
@@ -42,7 +42,7 @@ class KeptConnections:
         self._closed = False
 
     def take(self, target: Target) -> AnyConnection | None:
-        """The connection to this scheme, host and port that has been quiet for the shortest time that will do."""
+        """Take the most recently used idle connection to this origin that has been quiet for `quiet_s`."""
         while (found := self._pop(target)) is not None:
             if found.is_connected and not _has_unread_bytes(found):
                 return found
@@ -50,7 +50,7 @@ class KeptConnections:
         return None
 
     def give(self, connection: AnyConnection) -> None:
-        """Keep a connection whose answer was read to its end; the longest unused gives way when there are too many."""
+        """Keep a connection whose answer was read to its end; above the bound, close the least recently used one."""
         connection.idle_since_s = time.monotonic()
         with self._lock:
             surplus: AnyConnection | None = connection
@@ -63,7 +63,7 @@ class KeptConnections:
             surplus.dispose()
 
     def close(self) -> None:
-        """Close all of them, and keep none from now on."""
+        """Close all connections, and keep none from now on."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -71,7 +71,7 @@ class KeptConnections:
             connection.dispose()
 
     def _surplus(self, target: Target) -> AnyConnection | None:
-        """What must go after a connection to this target came."""
+        """Return the connection to close after one to this target was added, if any."""
         most_of_one = max(1, self._max_idle // 2)
         if len(self._idle) > most_of_one:
             of_same = [connection for connection in self._idle if _place_of(connection.target) == _place_of(target)]
@@ -104,6 +104,6 @@ def _place_of(target: Target) -> tuple[str, str, int]:
 
 
 def _has_unread_bytes(connection: AnyConnection) -> bool:
-    """Whether TLS holds bytes that nobody asked for; ``is_connected`` sees those on the socket itself."""
+    """Whether TLS holds unrequested bytes; ``is_connected`` sees those on the socket itself."""
     sock = connection.sock
     return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0

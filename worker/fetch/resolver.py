@@ -1,7 +1,7 @@
-"""Name look-ups that end when the download's time does.
+"""DNS look-ups that end with the download's time.
 
-``getaddrinfo`` has no timeout and cannot be interrupted, so each look-up runs in a thread of its own, of which only
-so many may exist. They are daemon threads: a look-up that hangs does not hold up the end of the process.
+``getaddrinfo`` has no timeout and cannot be interrupted, so each look-up runs in a thread of its own. Their number is
+bounded, and they are daemon threads, so a look-up that hangs does not delay the end of the process.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.failures import FetchFailed, timed_out
 from worker.fetch.slots import Slots
 
-#: Takes a host name and a port, returns addresses as text; raises OSError when there are none.
+#: A function that takes a host name and a port, and returns addresses as text; raises OSError when there are none.
 Resolve = Callable[[str, int], Sequence[str]]
 
-#: Look-ups at once. A look-up takes a thread for milliseconds; a hanging one for what resolv.conf says, often 10 s.
+#: This many look-ups may run at once. Each occupies a thread for milliseconds; one that hangs, for the timeout in
+#: resolv.conf, often 10 s.
 MAX_LOOKUPS: Final = 32
-#: Of which one domain, the last two labels of a name, gets one in so many: its name servers may be silent, and a
-#: look-up of theirs outlasts the job that asked for it.
+#: One domain, the last two labels of a name, gets at most one look-up in this many: its name servers may be silent, and
+#: such a look-up outlasts its job.
 DOMAIN_SHARE: Final = 4
-#: The name does not exist, or has no address: asking again a moment later will not help.
+#: These errors mean that the name does not exist or has no address, so a retry will not help.
 _NO_SUCH_NAME: Final = frozenset(
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
 )
 
 
 def system_resolve(host: str, port: int) -> list[str]:
-    """Ask the operating system, in its order of preference, each address once."""
+    """Resolve a name by the operating system; return each address once, in its order of preference."""
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
 
@@ -47,12 +48,12 @@ class BoundedResolver:
         self._domains = Slots(max(1, max_lookups // DOMAIN_SHARE))
 
     def look_up(self, host: str, port: int, scope: CancelScope, queue: Queue = "default") -> list[Address | None]:
-        """The addresses of a name, in order; None stands for an answer that is no plain address.
+        """Return a name's addresses in order; None stands for an answer that is not a plain address.
 
         Raises:
             FetchFailed: ``dns_failed``, or ``fetch_timeout`` when the scope's deadline comes first, or
-                ``host_unavailable`` when too many names of its domain are being looked up for as long.
-            Cancelled: somebody has cancelled the scope.
+                ``host_unavailable`` when look-ups of its domain take all slots until then.
+            Cancelled: the scope was cancelled.
         """
         domain = ".".join(host.rstrip(".").split(".")[-2:])
         self._domains.take(domain, scope, queue)
@@ -65,7 +66,7 @@ class BoundedResolver:
                 target=self._run, args=(host, port, domain, queue, answers), name="fetch-dns", daemon=True
             )
             look_up.start()
-        except RuntimeError:  # no more threads
+        except RuntimeError:  # the system allows no more threads
             self._give_back(domain, queue)
             message = "the worker is too busy to resolve host names; try again."
             raise FetchFailed("dns_failed", message, of_host=False) from None

@@ -1,4 +1,4 @@
-"""When a failed attempt is worth another, and how long to wait for it."""
+"""Decides whether to retry a failed download, and after which pause."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Final
 from worker.fetch.dates import http_date_s
 from worker.fetch.failures import FetchFailed
 
-#: A download that failed three times within seconds is not a hiccup; a slot of the worker is worth more.
+#: Three failures within seconds are no hiccup, and another job needs the worker's slot more.
 MAX_ATTEMPTS: Final = 3
-#: Doubled from one attempt to the next. Long enough for a restarted server or a failed-over DNS cache.
+#: The first pause, doubled for each further attempt, is long enough for a restarted server or a failed-over DNS cache.
 FIRST_BACK_OFF_S: Final = 0.25
 
 
 def pause_before_next_s(failure: FetchFailed, attempts: int, left_s: float) -> float | None:
-    """Seconds to wait before another attempt; None when there should be none.
+    """Return the seconds to wait before another attempt; None when there should be none.
 
     Args:
-        failure: how the last attempt failed.
-        attempts: how many there were.
-        left_s: what remains of the download's time.
+        failure: the last attempt's failure.
+        attempts: attempts so far.
+        left_s: seconds left of the download's time.
     """
     if not failure.again or attempts >= MAX_ATTEMPTS:
         return None
-    # Half of it is random, so that jobs that failed together do not come back together.
+    # Half of the pause is random, so that jobs that failed together do not retry together.
     pause_s = FIRST_BACK_OFF_S * 2 ** (attempts - 1) * random.uniform(0.5, 1.0)
     if failure.retry_after_s is not None:
         pause_s = max(pause_s, failure.retry_after_s)
@@ -34,7 +34,7 @@ def pause_before_next_s(failure: FetchFailed, attempts: int, left_s: float) -> f
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """A ``Retry-After`` header in seconds from now, at least 0; None when there is none or it makes no sense."""
+    """Parse ``Retry-After`` into seconds from now, at least 0; None when it is absent or malformed."""
     if header is None:
         return None
     if re.fullmatch("[0-9]{1,9}", header.strip(), re.ASCII):

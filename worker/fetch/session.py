@@ -1,9 +1,9 @@
-"""A ``requests`` session that sends judged requests only, and never acts on an answer by itself.
+"""A ``requests`` session that sends only judged requests and never acts on an answer by itself.
 
-`requests` follows redirects, and reads the whole body of every redirect even when told not to follow it; it takes
-proxies, credentials and certificates from the environment, and keeps cookies. None of that happens here:
-`GuardedSession.send` hands the request to the transport adapter and returns what that returns. The adapter owns the
-connections; a request that is not a `JudgedRequest` has no way out.
+`requests` follows redirects, and reads each redirect's whole body even with redirects disabled; it takes proxies,
+credentials and certificates from the environment, and keeps cookies. None of that happens here: `GuardedSession.send`
+hands the request to the transport adapter and returns its answer. The adapter owns the connections and refuses requests
+that are not a `JudgedRequest`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify, 
 from worker.fetch.pool import AnyConnection, KeptConnections
 from worker.fetch.url_policy import Target
 
-#: The longest single wait of a socket that has less time left than this would be no wait at all.
+#: A socket's timeout is never below this, since 0 would make the socket non-blocking.
 _SHORTEST_WAIT_S: Final = 0.001
-#: How a kept connection that the other side has closed, or sent too much on, shows itself before an answer.
+#: A reused connection that the server has closed, or sent surplus bytes on, raises one of these before an answer.
 STALE: Final = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
 
 
 class JudgedRequest(requests.PreparedRequest):
-    """A GET for a target that the URL policy passed, to be over when its scope is."""
+    """A GET request for a target that the URL policy has judged; it ends with its scope."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class JudgedRequest(requests.PreparedRequest):
 
 
 class GuardedResponse(requests.Response):
-    """An answer whose headers are read and whose body is not. A context manager: leaving it ends the exchange."""
+    """An answer whose headers are read and whose body is not; a context manager that ends the exchange."""
 
     raw: HTTPResponse
-    #: Where the body is read from; ``raw`` is what urllib3 makes of the headers.
+    #: The body is read from here; ``raw`` is urllib3's view of the headers.
     answer: HttpAnswer
     _exchange: AnyConnection | None
     _kept: KeptConnections
@@ -70,8 +70,8 @@ class GuardedResponse(requests.Response):
         """End the exchange; keep the connection for another if the body was read to its end.
 
         Raises:
-            FetchFailed: ``fetch_timeout``, when the deadline passed. The watchdog ends a body like a clean end of
-                file, so this is asked last, after everything looked well.
+            FetchFailed: ``fetch_timeout``, when the deadline passed. The watchdog's shutdown looks like a clean end of
+                file, so this is checked last, even if the body seems complete.
         """
         connection, self._exchange = self._exchange, None
         if connection is None:
@@ -100,7 +100,7 @@ class GuardedResponse(requests.Response):
 
 
 class GuardedAdapter(BaseAdapter):
-    """The transport: takes a kept connection or dials a judged address, asks, and reads the headers."""
+    """The transport: reuses a connection or dials a judged address, sends the request and reads the headers."""
 
     def __init__(self, dialer: Dialer, watchdog: Watchdog, kept: KeptConnections, tls: ssl.SSLContext) -> None:
         super().__init__()
@@ -112,19 +112,19 @@ class GuardedAdapter(BaseAdapter):
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, **_options: Any
     ) -> GuardedResponse:
-        """Send a judged request; timeouts, certificates and proxies are not for the caller to choose."""
+        """Send a judged request; the caller cannot choose timeouts, certificates or proxies."""
         if not isinstance(request, JudgedRequest):
             raise TypeError("only a JudgedRequest may be sent")
         kept = self._kept.take(request.target) if request.may_reuse else None
         if kept is not None:
-            # The server may close a kept connection just as it is used again; a GET may simply be repeated.
+            # The server may close an idle connection just as it is reused; a GET may safely be repeated.
             with contextlib.suppress(*STALE):
                 return self._respond(kept, request, fresh=False)
         connection = open_connection(request.target, self._dialer, self._watchdog, self._tls)
         return self._respond(connection, request, fresh=True)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the idle connections."""
         self._kept.close()
 
     def _respond(self, connection: AnyConnection, request: JudgedRequest, *, fresh: bool) -> GuardedResponse:
@@ -167,7 +167,7 @@ class GuardedAdapter(BaseAdapter):
 
 
 class GuardedSession(requests.Session):
-    """No redirects, no environment, no cookies, no credentials."""
+    """A session without redirects, environment, cookies and credentials."""
 
     def __init__(self, adapter: GuardedAdapter, headers: Mapping[str, str]) -> None:
         super().__init__()
@@ -187,10 +187,10 @@ class GuardedSession(requests.Session):
     def exchange(
         self, target: Target, scope: CancelScope, *, may_reuse: bool, conditions: Mapping[str, str], queue: Queue
     ) -> GuardedResponse:
-        """Ask a judged target for its image, over a kept connection where there is one and it may be used."""
+        """Request a judged target, over an idle connection if there is one and `may_reuse` is true."""
         headers = CaseInsensitiveDict({**self._own_headers, **conditions})
         return self.send(JudgedRequest(target, headers, scope, may_reuse=may_reuse, queue=queue))
 
     def resolve_redirects(self, *_args: Any, **_options: Any) -> Iterator[requests.Response]:
-        """Redirects are the fetcher's business: each hop is judged like a first request."""
+        """Follow no redirect: the fetcher does, and judges each hop like a first request."""
         return iter(())

@@ -1,4 +1,4 @@
-"""How many downloads may run at one place at once, so that nobody can aim this worker at a victim."""
+"""Bounds the concurrent downloads per key, so that an attacker cannot use the worker to flood a victim."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.shares import of_places
 from worker.fetch.failures import unavailable
 
-_BUSY = "too many downloads from this host run already; try again later."
+_BUSY = "too many downloads from this host are already running; try again later."
 
 
 @dataclass(slots=True)
 class _Place:
     budget: Budget
-    #: How many hold a slot here, or wait for one.
+    #: Downloads that hold a slot of this key, or wait for one.
     users: int = 0
 
 
 class Slots:
-    """At most ``limit`` holders per key; queues share them as they share everything. Thread-safe.
+    """At most ``limit`` holders per key, shared by the queues as in `worker.concurrency.shares`. Thread-safe.
 
-    It remembers only keys that somebody holds or waits for: never more than there are downloads.
+    Only keys in use are stored, never more than there are downloads.
     """
 
     def __init__(self, limit: int) -> None:
@@ -35,16 +35,16 @@ class Slots:
         self._places: dict[Hashable, _Place] = {}
 
     def users(self, key: Hashable) -> int:
-        """How many hold a slot of this key, or wait for one."""
+        """Return how many downloads hold a slot of this key, or wait for one."""
         place = self._places.get(key)
         return place.users if place is not None else 0
 
     def take(self, key: Hashable, scope: CancelScope, queue: Queue = "default") -> None:
-        """Wait for a slot for as long as the scope lasts; whoever has taken one calls `give_back`.
+        """Wait for a slot while the scope lasts; the caller must `give_back` the slot.
 
         Raises:
-            FetchFailed: ``host_unavailable``, when none came free in time.
-            Cancelled: somebody has cancelled the scope.
+            FetchFailed: ``host_unavailable``, when no slot came free in time.
+            Cancelled: the scope was cancelled.
         """
         with self._lock:
             if (place := self._places.get(key)) is None:
@@ -59,14 +59,14 @@ class Slots:
             raise
 
     def give_back(self, key: Hashable, queue: Queue = "default") -> None:
-        """Hand a slot on to whose turn it is."""
+        """Release a slot to the next waiting download."""
         place = self._places[key]
         place.budget.give_back(1, queue)
         self._leave(key, place)
 
     @contextmanager
     def hold(self, key: Hashable, scope: CancelScope, queue: Queue = "default") -> Iterator[None]:
-        """`take` now, `give_back` at the end."""
+        """Hold a slot within this context."""
         self.take(key, scope, queue)
         try:
             yield

@@ -1,4 +1,4 @@
-"""Whom a download trusts: the public certificate authorities, and an operator's own."""
+"""The TLS context of downloads, which trusts the public certificate authorities and the operator's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 @functools.cache
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or later, the certificate checked against the name; made once, as loading authorities takes 20 ms."""
+    """Create a context for TLS 1.2 or later that checks host names; cached, since loading authorities takes 20 ms."""
     context = create_urllib3_context()
     context.verify_mode = ssl.CERT_REQUIRED
     context.check_hostname = True

@@ -1,7 +1,7 @@
-"""Which URLs may be fetched. Pure; no I/O. The table of codes is in `worker.fetch`.
+"""Decides which URLs may be fetched. Pure; no I/O. The table of codes is in `worker.fetch`.
 
-The parser is urllib3's, because that is what dials: parsers disagree on hostile URLs, and the one that judges must
-be the one that acts. Nothing is stripped or repaired first; what is odd is refused.
+It uses urllib3's parser because urllib3 dials: parsers disagree on hostile URLs, so the same one must judge and act.
+Nothing is stripped or repaired; unusual URLs are refused.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from producer.errors import SettingsError
 from worker.fetch.address_policy import Address, AddressPolicy, is_public
 from worker.fetch.failures import FetchFailed, blocked
 
-#: What browsers, proxies and CDNs agree on carrying.
+#: Browsers, proxies and CDNs all support URLs of this length.
 MAX_URL_CHARACTERS: Final = 2048
-#: The longest name DNS can hold, without the trailing dot.
+#: DNS allows no longer name, without the trailing dot.
 MAX_HOST_CHARACTERS: Final = 253
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -32,7 +32,7 @@ FORBIDDEN: Final = re.compile("[\x00-\x20\x7f-\x9f\\\\\u2028\u2029\ud800-\udfff]
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")  # underscore: real buckets have it
 _IPV4: Final = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-#: Names that never are a public host's: this machine, this network, this cluster, another network.
+#: No public host has a name under these: they belong to this machine, this network, this cluster or another network.
 SPECIAL_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa", ".onion", ".svc.cluster.local")
 
 _NOT_A_URL: Final = "the image URL is not a plain absolute http(s) URL; send one with an ordinary host name."
@@ -40,15 +40,15 @@ _NOT_A_URL: Final = "the image URL is not a plain absolute http(s) URL; send one
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """A URL that was judged: what to dial and what to ask for.
+    """A judged URL: what to dial and what to request.
 
     Attributes:
         scheme: ``http`` or ``https``.
         host: lower case, IDNA-encoded, no brackets; one trailing dot is kept, as it matters to DNS.
         port: 1 to 65535.
-        path: path and query as they stand in the request line.
-        address: set when the host is an address; it was judged already.
-        refusal: makes the failure for the rule this URL breaks unless the connection ends at an excepted address.
+        path: path and query for the request line.
+        address: the host's address if the host is one; already judged.
+        refusal: creates the failure for the rule that this URL breaks unless it connects to an excepted address.
     """
 
     scheme: str
@@ -74,7 +74,7 @@ class UrlPolicy:
     Args:
         ports: the ports that may be dialled on public hosts.
         addresses: the address policy, with the operator's exceptions.
-        hosts: globs; when there are any, only hosts that match one are fetched. They narrow, and lift nothing.
+        hosts: globs; if given, only hosts that match one are fetched, and all other rules still apply.
     """
 
     def __init__(self, ports: frozenset[int], addresses: AddressPolicy, hosts: Sequence[str] = ()) -> None:
@@ -105,10 +105,10 @@ class UrlPolicy:
         return Target(scheme, host, port, path, address, refusal)
 
     def choose(self, target: Target, answers: Sequence[Address | None]) -> list[Address]:
-        """The addresses among a resolver's answers that may be dialled for this target.
+        """Return those of a resolver's addresses that may be dialled for this target.
 
-        Where exceptions cover some of the answers, only those are dialled. Otherwise every answer must be public,
-        so that a name that mixes public and private addresses is refused whole.
+        Where exceptions cover some of them, only those are dialled. Otherwise all must be public, so a name that mixes
+        public and private addresses is refused.
 
         Raises:
             FetchFailed: ``invalid_url``, ``port_not_allowed`` or ``address_blocked``.
@@ -153,7 +153,7 @@ def _scheme_of(url: str) -> str:
 
 
 def _parse(url: str, scheme: str) -> tuple[str, int, str]:
-    """The normalised host, the port, and the request line's path and query."""
+    """Return the normalised host, the port, and the request line's path and query."""
     if len(url) > MAX_URL_CHARACTERS:
         raise _invalid(f"the image URL has {len(url):,} characters; at most {MAX_URL_CHARACTERS:,} are allowed.")
     if FORBIDDEN.search(url):
@@ -184,7 +184,7 @@ def _checked_host(host: str) -> str:
     if _IPV4.fullmatch(host):
         return host
     labels = host.removesuffix(".").split(".")
-    # The resolver turns 2130706433, 0x7f.1 and 127.1 into addresses: a name that ends in a number is no name.
+    # The resolver turns 2130706433, 0x7f.1 and 127.1 into addresses, so names that end in a number are refused.
     if _NUMERIC_LABEL.fullmatch(labels[-1]) or sum(map(len, labels)) + len(labels) - 1 > MAX_HOST_CHARACTERS:
         raise _invalid()
     if not all(_LABEL.fullmatch(label) and _is_readable(label) for label in labels):
@@ -193,7 +193,7 @@ def _checked_host(host: str) -> str:
 
 
 def _is_readable(label: str) -> bool:
-    """Whether a label that claims to be Punycode is. (Emoji names are, though IDNA 2008 has no place for them.)"""
+    """Whether a label that begins with ``xn--`` is valid Punycode, emoji included, which IDNA 2008 excludes."""
     if not label.startswith("xn--"):
         return True
     try:
@@ -212,7 +212,7 @@ def _as_address(host: str) -> Address | None:
 
 
 def _is_public_name(host: str) -> bool:
-    """A single label would be completed from the search list of the worker's own network."""
+    """Whether a name may be public; the resolver would complete a single label from the search list of its network."""
     name = host.removesuffix(".")
     return "." in name and not name.endswith(SPECIAL_SUFFIXES)
 
@@ -221,7 +221,7 @@ def parse_ports(text: str) -> frozenset[int]:
     """Read ``NAMESHOT_FETCH_PORTS``: ``80,443``.
 
     Raises:
-        SettingsError: one sentence about the first entry that is no port.
+        SettingsError: one sentence about the first entry that is not a port.
     """
     entries = [entry.strip() for entry in text.split(",") if entry.strip()]
     for entry in entries:

@@ -166,7 +166,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
         def can_consume(_qos: Any) -> bool:
             app = consumer.app
             if not app.service.engine.is_available or app.backend.outage.description:
-                return False  # other workers may be able to; the event loop checks again at its next tick
+                return False  # others may do better; the loop's next tick looks again
             if len(app.refusals) >= consumer.pool.num_processes:
                 return False
             in_hand: dict[str, tuple[Queue, int]] = {}

@@ -1,7 +1,9 @@
-"""Zero-shot image models: the only package of the project that reaches PyTorch and Transformers.
+"""Zero-shot image models: the only package of the project that uses PyTorch and Transformers.
 
 Importing it is cheap and loads neither; `load_model` does.
 """
+
+from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
@@ -42,31 +44,32 @@ def load_model(
     """Load a checkpoint from the Hugging Face Hub or from a folder, ready to classify.
 
     Args:
-        model: Hub id (`openai/clip-vit-base-patch32`) or the path of a folder.
+        model: Hub id (``openai/clip-vit-base-patch32``) or the path of a folder.
         revision: branch, tag or commit of a Hub checkpoint.
-        device: `auto` (the first CUDA device; the CPU where nothing shows a GPU), `cpu`, `cuda` or `cuda:N`.
-        dtype: `auto` (float32 on a CPU, half precision on a GPU that has it), `float32`, `float16` or `bfloat16`.
+        device: ``auto`` (the first CUDA device; the CPU if there is no sign of a GPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: ``auto`` (float32 on a CPU, half precision on a GPU with tensor cores), ``float32``, ``float16`` or
+            ``bfloat16``.
         torch_threads: threads of one forward pass on the CPU, for the whole process; None leaves PyTorch's own choice.
 
     Raises:
-        ModelLoadError: the checkpoint cannot work here; one sentence says why and what to do.
+        ModelLoadError: the checkpoint cannot be used here; its message says why and what to do.
     """
-    # Here and not at the top: this import takes seconds, and a process that only reads `Model` must not pay for it.
+    # Imported here, since it takes seconds, which a process that only needs `Model` must not pay.
     from worker.model.loading import load
 
     return load(model, revision=revision, device=device, dtype=dtype, torch_threads=torch_threads)
 
 
-def load_preparation(model: str, revision: str | None, model_type: str) -> "Preparation":
-    """What a checkpoint does to an image on the host, where a `Geometry` does not say it; loads Transformers.
+def load_preparation(model: str, revision: str | None, model_type: str) -> Preparation:
+    """Load a checkpoint's image preparation if no `Geometry` describes it; imports Transformers.
 
     Args:
-        model: as for `load_model`.
+        model: see `load_model`.
         revision: commit of a Hub checkpoint, None for a folder.
         model_type: the checkpoint's family.
 
     Raises:
-        ModelLoadError: the checkpoint has no image processor that can be used.
+        ModelLoadError: the checkpoint has no usable image processor.
     """
     from worker.model.loading import load_preparation
 

@@ -1,4 +1,6 @@
-"""Where a model runs and in which numbers."""
+"""Chooses a model's device and dtype."""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Callable
@@ -10,21 +12,21 @@ from worker.model.interface import ModelLoadError
 from worker.model.nvidia import sign_of_nvidia
 
 _DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# The first GPUs with tensor cores, Volta; older ones have float16, but no speed in it.
+#: Volta's compute capability, the first with tensor cores; older GPUs have float16, but gain no speed from it.
 _HALF_PRECISION: Final = (7, 0)
 
 
 def pick_device(wanted: str, sign_of_gpu: Callable[[], str | None] = sign_of_nvidia) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda` or `cuda:N` means here.
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    `auto` means the CPU only where nothing shows a GPU: one that is there and cannot be used is an operator's mistake,
-    or has just been lost, and a worker on the CPU in its place would be a hundred times slower without a word.
+    ``auto`` means the CPU only if there is no sign of a GPU: a GPU that cannot be used is an operator's mistake, or was
+    just lost, and a worker on the CPU in its place would silently be a hundred times slower.
 
     Args:
-        sign_of_gpu: what shows that a GPU is there, if anything does.
+        sign_of_gpu: returns the sign of a GPU, if there is one.
 
     Raises:
-        ModelLoadError: it is none of these, or not in this machine, or `auto` and PyTorch cannot use the GPU.
+        ModelLoadError: the name is unknown, the device is absent, or PyTorch cannot use the GPU that ``auto`` found.
     """
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", wanted)
     if match is None:
@@ -42,23 +44,23 @@ def pick_device(wanted: str, sign_of_gpu: Callable[[], str | None] = sign_of_nvi
         )
     if found == 0:
         raise ModelLoadError(
-            f"device {wanted!r} was asked for, but PyTorch {torch.__version__} finds no CUDA device "
+            f"device {wanted!r} was requested, but PyTorch {torch.__version__} finds no CUDA device "
             f"({_why_no_gpu()}): install a PyTorch built for CUDA and the driver that it needs, or use cpu"
         )
     index = int(match[1] or 0)
     if index >= found:
-        raise ModelLoadError(f"device {wanted!r} was asked for, but there are {found}: use cuda:0 to cuda:{found - 1}")
+        raise ModelLoadError(f"device {wanted!r} was requested, but there are {found}: use cuda:0 to cuda:{found - 1}")
     return torch.device("cuda", index)
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """The numbers that `auto` or a name means on this device.
+    """Return the dtype for ``auto`` or a name on this device.
 
-    Half precision is float16: it has three bits more than bfloat16, which scores are worth, and these models are
-    published in it.
+    Half precision means float16: its three more bits than bfloat16 make better scores, and these models are published
+    in it.
 
     Raises:
-        ModelLoadError: no such name.
+        ModelLoadError: the name is unknown.
     """
     if wanted == "auto":
         fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _HALF_PRECISION
@@ -69,25 +71,25 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def compute_exactly() -> None:
-    """Have this process compute float32 in float32: by default a GPU's convolutions round what they get to TF32.
+    """Make this process compute float32 in float32: by default a GPU's convolutions round their inputs to TF32.
 
-    That moved scores by up to 3e-4, where 1e-5 is promised, and embeddings in float32 are shared with CPUs. The few
-    convolutions of these models cost no time that could be measured.
+    TF32 moved scores by up to 3e-4, where 1e-5 is promised, and float32 embeddings are shared with CPUs. These models
+    have few convolutions, so the time it costs is not measurable.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def visible_gpus() -> int:
-    """How many CUDA devices PyTorch sees, with ``CUDA_VISIBLE_DEVICES`` honoured."""
+    """Return how many CUDA devices PyTorch sees, which depends on ``CUDA_VISIBLE_DEVICES``."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _why_no_gpu() -> str:
-    """What PyTorch says when it is told to use one."""
+    """Return PyTorch's error when it initialises CUDA."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # PyTorch's own
-    except Exception as failure:  # of several kinds
+    except Exception as failure:  # PyTorch raises several kinds
         line = str(failure).strip().partition("\n")[0]
         return line.partition(". ")[0][:200].rstrip(".") or type(failure).__name__
     return "it has no devices"

@@ -1,4 +1,6 @@
-"""A dual encoder on its device: images and texts become vectors apart from each other, and meet in a dot product."""
+"""A dual encoder on its device: it embeds images and texts separately, and compares them by a dot product."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,8 +19,8 @@ from worker.model.pixels import PIXELS, Preparation, SplitPreparation
 from worker.model.prompts import Prompts, Tokens
 from worker.model.traced import INPUT, TracedTower
 
-#: On a CPU one batch on all cores waits, layer by layer, for whichever core decodes an image meanwhile; a batch a
-#: core does not (two cores: 0.95 of the bare forward pass and not 0.80). Beyond 4 the images in flight grow too many.
+#: On a CPU a batch that uses all cores waits, layer by layer, for a core that decodes an image; one batch per core does
+#: not (on two cores: 0.95 of the bare forward pass instead of 0.80). Above 4, too many images would be in flight.
 MAX_PARALLEL_BATCHES: Final = 4
 
 
@@ -26,13 +28,13 @@ class DualEncoder:
     """Implements `worker.model.Model`.
 
     Args:
-        name: how the model is called in results.
+        name: the model's name in results.
         revision: commit of a Hub checkpoint, or None.
-        network: in evaluation mode, on its device.
-        dtype: what images are given to the network in; a few layers of some families stay in float32.
-        family: how the network is run.
-        preparation: what an image goes through on the host.
-        prompts: what a prompt goes through on the host.
+        network: the network in evaluation mode, on its device.
+        dtype: dtype of the network's images; a few layers of some families stay in float32.
+        family: runs the network.
+        preparation: prepares images on the host.
+        prompts: tokenises prompts on the host.
     """
 
     def __init__(
@@ -64,27 +66,27 @@ class DualEncoder:
         self.geometry = preparation.geometry if isinstance(preparation, SplitPreparation) else None
         self.logits: Final = Logits(*scale_and_bias(network))
         if isinstance(preparation, SplitPreparation):
-            # The device's half of the preparation: (3,) each, last axis of the pixels.
+            # The device's part of the preparation: (3,) each, for the pixels' last axis.
             self._affine = tuple(
                 torch.from_numpy(values).to(network.device)
                 for values in (preparation.affine.scale, preparation.affine.offset)
             )
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """As `Model.count_tokens`."""
+        """Implement `Model.count_tokens`."""
         return self._prompts.count(prompts)
 
     def prepare(self, image: Image.Image) -> Prepared:
-        """As `Model.prepare`."""
+        """Implement `Model.prepare`."""
         return self._preparation.prepare(image)
 
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
-        """As `Model.embed_images`."""
+        """Implement `Model.embed_images`."""
         self._share_cores(parallel)
         return forward_pass(lambda: self._unit(self._image_tower(self._images(batch))))
 
     def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:
-        """As `Model.embed_texts`."""
+        """Implement `Model.embed_texts`."""
         self._share_cores(parallel)
         vectors: list[Float32] = []
         rows: list[int] = []
@@ -94,18 +96,18 @@ class DualEncoder:
         return np.concatenate(vectors)[np.argsort(rows)]
 
     def _text_vectors(self, tokens: Tokens) -> Float32:
-        """One pass of the text tower."""
+        """Run one pass of the text tower; (k, d)."""
         uploaded = {name: self._upload(torch.from_numpy(ids)) for name, ids in tokens.items()}
         return self._unit(self._family.text_vectors(self._network, uploaded))
 
     def warm_up(self, max_batch: int = 1) -> None:
-        """As `Model.warm_up`."""
+        """Implement `Model.warm_up`."""
         try:
             self.embed_texts(["a photo"])
             image = self.prepare(Image.new("RGB", (640, 480), (127, 127, 127)))
             self.embed_images([image])
         except DeviceLostError:
-            raise  # nothing is wrong with the checkpoint
+            raise  # the checkpoint is not at fault
         except ModelError as failure:
             cause = str(failure.__cause__ or "").partition("\n")[0]
             raise ModelLoadError(f"model {self.name!r} loads but does not run: {failure} {cause}".strip()) from failure
@@ -115,12 +117,12 @@ class DualEncoder:
             self.embed_images([image] * max_batch)
 
     def _share_cores(self, parallel: int) -> None:
-        """Leave cores to other batches: PyTorch keeps its number of threads for each calling thread apart."""
+        """Leave cores to other batches: PyTorch's number of threads is set per calling thread."""
         if self.parallel_batches > 1:
             torch.set_num_threads(max(1, self._cores // parallel))
 
     def _images(self, batch: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
-        """The network's inputs for one batch, on the device, in its dtype."""
+        """Return the network's inputs for one batch, on the device, in its dtype."""
         stacked = {name: self._upload(self._stack([image.arrays[name] for image in batch])) for name in batch[0].arrays}
         if PIXELS in stacked:
             scale, offset = self._affine
@@ -131,7 +133,7 @@ class DualEncoder:
         }
 
     def _stack(self, arrays: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
-        """One tensor on the host; page-locked for a GPU, so that the copy to it runs beside other work."""
+        """Stack arrays into a host tensor, page-locked for a GPU so that the copy to it is asynchronous."""
         kind = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
         stacked = torch.empty((len(arrays), *arrays[0].shape), dtype=kind, pin_memory=self._on_gpu)
         np.stack(arrays, out=stacked.numpy())
@@ -145,9 +147,9 @@ class DualEncoder:
         return self.device.startswith("cuda")
 
     def _unit(self, vectors: torch.Tensor) -> Float32:
-        """On the host, of length 1 along the last axis."""
+        """Normalise vectors to length 1 along the last axis and copy them to the host."""
         vectors = vectors.float()
         unit: Float32 = (vectors / vectors.norm(dim=-1, keepdim=True)).cpu().numpy()
         if not np.isfinite(unit).all():
-            raise ModelError(f"the model gave numbers that are not finite in {self.dtype}")
+            raise ModelError(f"the model computed numbers that are not finite in {self.dtype}")
         return unit

@@ -1,8 +1,10 @@
-"""The families of zero-shot image models, one line each; whatever is special about one stands here only.
+"""The families of zero-shot image models, with everything that is special about each.
 
-All names are those of Transformers. The functions below are called with its objects, so that this file needs
-neither Transformers nor PyTorch.
+All names are those of Transformers. The functions take its objects as arguments, so this file imports neither
+Transformers nor PyTorch.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,23 +12,24 @@ from typing import Any, Final
 
 from worker.model.interface import Scoring
 
-# Modules and tensors of Transformers and PyTorch, which publish no useful types for these attributes.
+#: A module of Transformers, which publishes no useful types for its attributes.
 Network = Any
+#: A PyTorch tensor, which this file does not import.
 Tensor = Any
 
 
 def pooled_image(network: Network, inputs: Mapping[str, Tensor]) -> Tensor:
-    """(n, d), not normalised, of any dual encoder."""
+    """Return a dual encoder's image vectors, (n, d), not normalised."""
     return network.get_image_features(**inputs).pooler_output
 
 
 def pooled_text(network: Network, inputs: Mapping[str, Tensor]) -> Tensor:
-    """(k, d), not normalised, of any dual encoder."""
+    """Return a dual encoder's text vectors, (k, d), not normalised."""
     return network.get_text_features(**inputs).pooler_output
 
 
 def blip2_image(network: Network, inputs: Mapping[str, Tensor]) -> Tensor:
-    """(n, q, d): the image seen through each of the q queries; the best of them counts."""
+    """Return BLIP-2's image vectors, (n, q, d), one for each of the q queries; the best one counts."""
     seen = network.vision_model(**inputs).last_hidden_state
     queries = network.query_tokens.expand(seen.shape[0], -1, -1)
     states = network.qformer(query_embeds=queries, encoder_hidden_states=seen).last_hidden_state
@@ -34,7 +37,7 @@ def blip2_image(network: Network, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def blip2_text(network: Network, inputs: Mapping[str, Tensor]) -> Tensor:
-    """(k, d). The prompts carry no image tokens, so there are none to cut off (`image_token_index`)."""
+    """Return BLIP-2's text vectors, (k, d); prompts have no image tokens to cut off (``image_token_index``)."""
     states = network.qformer(
         query_embeds=network.embeddings(input_ids=inputs["input_ids"]),
         query_length=0,
@@ -44,7 +47,7 @@ def blip2_text(network: Network, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def scale_and_bias(network: Network) -> tuple[float, float]:
-    """What the cosine is multiplied by, and what is added to it, as the model's own forward pass does it."""
+    """Return the factor and the summand that the model's own forward pass applies to the cosine."""
     if hasattr(network, "temperature"):
         return 1.0 / float(network.temperature), 0.0
     scale = float(network.logit_scale.exp()) if hasattr(network, "logit_scale") else 1.0
@@ -53,16 +56,16 @@ def scale_and_bias(network: Network) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How one family is loaded and run.
+    """The properties by which one family is loaded and run.
 
     Attributes:
-        architecture: class of Transformers that the zero-shot pipeline runs for this family.
-        scoring: how the pipeline turns logits into scores.
-        pad_to: prompts are always padded to this many tokens; None pads to the longest one.
-        image_vectors: network and inputs to vectors, not yet normalised.
-        text_vectors: network and tokens to vectors, not yet normalised.
-        text_config: name of the part of the configuration that describes the text tower.
-        processor: settings of the image processor, for a family whose own needs torchvision.
+        architecture: the class of Transformers that the zero-shot pipeline uses for this family.
+        scoring: the function by which the pipeline turns logits into scores.
+        pad_to: all prompts are padded to this many tokens; None: to the longest one.
+        image_vectors: computes vectors, not yet normalised, from network and inputs.
+        text_vectors: computes vectors, not yet normalised, from network and tokens.
+        text_config: the configuration's section for the text tower.
+        processor: settings of the image processor, for a family whose own one needs torchvision.
     """
 
     architecture: str
@@ -74,7 +77,7 @@ class Family:
     processor: Mapping[str, Any] = field(default_factory=dict)
 
 
-# The pipeline asks whether "siglip" is in the model type: those two are padded to 64 tokens and scored by a sigmoid.
+#: For model types that contain "siglip" the pipeline pads to 64 tokens and scores by a sigmoid.
 FAMILIES: Final[Mapping[str, Family]] = {
     "align": Family("AlignModel"),
     "altclip": Family("AltCLIPModel"),
@@ -91,7 +94,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "metaclip_2": Family("MetaClip2Model"),
     "siglip": Family("SiglipModel", scoring="sigmoid", pad_to=64),
     "siglip2": Family("Siglip2Model", scoring="sigmoid", pad_to=64),
-    # Transformers has only a torchvision processor for it; resample 2 is bilinear.
+    # Transformers has only a torchvision processor for this family; resample 2 is bilinear.
     "tipsv2": Family(
         "Tipsv2Model",
         processor={
@@ -103,22 +106,21 @@ FAMILIES: Final[Mapping[str, Family]] = {
             "do_convert_rgb": True,
         },
     ),
-    # Not in the pipeline's own table, but its forward pass is that of CLIP, with any two towers.
+    # The pipeline's table lacks this family, but its forward pass is that of CLIP, with any two towers.
     "vision-text-dual-encoder": Family("VisionTextDualEncoderModel"),
 }
 
-# In the table of AutoModelForZeroShotImageClassification, and yet no image classifier.
+#: AutoModelForZeroShotImageClassification lists these, but they do not classify images.
 REFUSED: Final[Mapping[str, str]] = {
     "videoprism": "it classifies videos, not single images",
 }
 
-
-# Text towers whose first position comes after the padding token's own, so that their table is that much longer.
+#: In these text towers positions start after the padding token's index, so their table is that much longer.
 POSITIONS_AFTER_PADDING: Final = frozenset({"altclip_text_model", "camembert", "roberta", "xlm-roberta"})
 
 
 def longest_prompt(family: Family, config: Any) -> int:
-    """Tokens of the longest prompt that a checkpoint with this configuration reads, special tokens included."""
+    """Return the most tokens that a checkpoint with this configuration reads, special tokens included."""
     text_config = getattr(config, family.text_config)
     length = int(text_config.max_position_embeddings)
     if text_config.model_type in POSITIONS_AFTER_PADDING:

@@ -1,8 +1,8 @@
-"""A forward pass, and what its failure means for the next one: try less, go on without this input, or give up.
+"""Runs a forward pass and classifies its failure: retry a smaller batch, skip this input, or restart the process.
 
-PyTorch tells it by no class. One class stands for all errors of the CUDA runtime, of which some end every later call of
-the process and others end nothing; and a lack of memory comes out of the allocator, the runtime, the driver, NVML,
-cuBLAS and cuDNN, each time as something else.
+PyTorch's exception classes do not tell these apart. One class stands for all errors of the CUDA runtime, of which some
+break every later call of the process and others break nothing; and out-of-memory errors of the allocator, the runtime,
+the driver, NVML, cuBLAS and cuDNN all differ.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from worker.runtime.tracebacks import release_memory
 
 T = TypeVar("T")
 
-#: cudaErrorMemoryAllocation, and hipErrorOutOfMemory.
+#: The code of cudaErrorMemoryAllocation and hipErrorOutOfMemory.
 _OUT_OF_MEMORY: Final = 2
-#: Codes of the CUDA runtime of which its manual says that "any further CUDA work will return the same error"; and those
-#: of a device that is not there (100, 101), not ready (802), not to be had (46) or in an unknown state (999), as
-#: after it has fallen off the bus.
+#: After these codes "any further CUDA work will return the same error", as the CUDA runtime's manual says; or the
+#: device is absent (100, 101), not ready (802), unavailable (46) or in an unknown state (999), for example after it
+#: has fallen off the bus.
 _STICKY: Final = frozenset(
     {46, 100, 101, 201, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 802, 999}
 )
-#: What has no code says it in words. The NVML assertion is what a full MIG slice and some containers fail with; cuBLAS
-#: and cuDNN find no room for their handles and workspaces. Each was met with one image at the start, so that a batch
-#: which meets it is too large, or the memory is another program's now.
+#: Errors without a code are recognised by their text. A full MIG slice and some containers fail with the NVML
+#: assertion; cuBLAS and cuDNN fail if their handles and workspaces find no memory. Since one image has passed at start,
+#: such a batch is too large, or another program has taken the memory.
 _MEMORY_WORDS: Final = re.compile(
     r"DefaultCPUAllocator"
     r"|out of memory"
@@ -40,11 +40,11 @@ _MEMORY_WORDS: Final = re.compile(
 
 
 def forward_pass(run: Callable[[], T]) -> T:
-    """Run without gradients, and say in the worker's terms what went wrong.
+    """Run without gradients, and translate errors.
 
     Raises:
-        ModelOutOfMemoryError, DeviceLostError, ModelError: as `Model.embed_images`. The layers' outputs are free then,
-            which is why this is no context manager: those hold the traceback of what they handle.
+        ModelError: or a subclass, as `Model.embed_images`. The layers' outputs are freed by then; a context manager
+            could not free them, since it holds the traceback of the error that it handles.
     """
     try:
         with torch.inference_mode():
@@ -57,15 +57,15 @@ def forward_pass(run: Callable[[], T]) -> T:
 
 
 def meaning_of(failure: Exception) -> ModelError:
-    """What a failure of PyTorch means for the next forward pass; after a lack of memory the cache is empty."""
+    """Translate a failure of PyTorch by its meaning for the next forward pass; if memory ran out, empty the cache."""
     code = getattr(failure, "error_code", None)
     if code in _STICKY:
         return _lost()
     if _means_out_of_memory(failure, code):
         return ModelOutOfMemoryError("the batch does not fit in the device's memory") if _emptied() else _lost()
     if isinstance(failure, torch.AcceleratorError) and code is None and not _uses_a_gpu():
-        return _lost()  # of another kind of device, about which nothing else can be asked
-    # cuBLAS and cuDNN report a lost device as an error of their own; and there are codes that no list has yet.
+        return _lost()  # a device of another kind, whose state cannot be checked
+    # cuBLAS and cuDNN report a lost device as an error of their own, and new codes may appear.
     return ModelError("the forward pass failed") if _answers() else _lost()
 
 
@@ -80,7 +80,7 @@ def _lost() -> DeviceLostError:
 
 
 def _emptied() -> bool:
-    """Give cached blocks back to the driver, which other libraries and programs take theirs from; False: it is lost."""
+    """Return cached blocks to the driver, for other libraries and programs; return False if the device is lost."""
     return _runs(torch.cuda.empty_cache)
 
 
@@ -89,12 +89,12 @@ def _answers() -> bool:
 
 
 def _runs(call: Callable[[], None]) -> bool:
-    """Whether a GPU that this process has in use still does what it is told; one that is lost raises for everything."""
+    """Whether the GPU, if this process uses one, still executes this call; a lost one raises at every call."""
     if not _uses_a_gpu():
         return True
     try:
         call()
-    except Exception as failure:  # the device's own, or whatever PyTorch makes of it
+    except Exception as failure:  # PyTorch raises nearly every kind
         return getattr(failure, "error_code", None) == _OUT_OF_MEMORY
     return True
 

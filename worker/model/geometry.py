@@ -1,4 +1,4 @@
-"""Resize and crop as plain data, so that a process without the model's libraries can do it."""
+"""Resize and crop described by plain data, so that a process without the model's libraries can apply them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from PIL import Image
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What a processor does to an image before it rescales and normalises its values.
+    """The operations of an image processor before it rescales and normalises the values.
 
     Attributes:
-        size: (height, width) after the resize, an int for the shorter side, or None where nothing is resized.
-        crop: (height, width) of a centre crop; what of it lies outside the image is black.
+        size: (height, width) after the resize, an int for the shorter side, or None for no resize.
+        resample: the resize's filter.
+        crop: (height, width) of a centre crop, black where it exceeds the image; None for no crop.
         paints_white: whether a colour that the image names as transparent becomes white.
-        reducing_gap: so many times larger than needed an image must still be after a coarse first step, which a JPEG
-            decoder takes by itself and ``Image.resize`` by whole factors; None: no such step, as in the processors.
+        reducing_gap: after a coarse first step an image must still be this many times larger than needed. A JPEG
+            decoder does that step itself, ``Image.resize`` by whole factors; None: no such step, as in the processors.
     """
 
     size: tuple[int, int] | int | None
@@ -31,22 +32,22 @@ class Geometry:
 
     @property
     def least_side(self) -> int | None:
-        """Pixels that both sides of an image must keep if it is shrunk before `apply`; None: it must not be."""
+        """Pixels that both sides must keep if an image is shrunk before `apply`; None if it must not be shrunk."""
         if self.reducing_gap is None or self.size is None:
             return None
         return math.ceil(self.reducing_gap * (self.size if isinstance(self.size, int) else max(self.size)))
 
     def apply(self, image: Image.Image, width: int | None = None, height: int | None = None) -> npt.NDArray[np.uint8]:
-        """uint8 (height, width, 3) of an RGB image.
+        """Resize and crop an RGB image; returns uint8 (height, width, 3).
 
         Args:
-            width: of the whole image, where this one was shrunk.
-            height: likewise.
+            width: width of the whole image if this one was shrunk.
+            height: height of the same.
 
         Raises:
-            ValueError: Pillow cannot make an image of the size that comes out.
+            ValueError: Pillow cannot make an image of the resulting size.
         """
-        # Rare: an RGB image that names a transparent colour.
+        # RGB images seldom name a transparent colour, so most skip this.
         if self.paints_white and (image.mode != "RGB" or image.info.get("transparency") is not None):
             image = _on_white(image)
         if self.size is not None:
@@ -59,11 +60,11 @@ class Geometry:
         return np.array(image)
 
     def values(self) -> tuple[object, ...]:
-        """Plain values for JSON; `geometry_of` reads them."""
+        """Return plain values for JSON, which `geometry_of` reads."""
         return astuple(self)
 
     def shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """What `apply` gives for an image of this size: (height, width, 3)."""
+        """Return the shape of `apply`'s output for an image of this size: (height, width, 3)."""
         if self.crop is not None:
             return *self.crop, 3
         if self.size is not None:
@@ -71,7 +72,7 @@ class Geometry:
         return height, width, 3
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) after the resize; the longer side is rounded down, as the processors do it."""
+        """Return (width, height) after the resize; the longer side is rounded down, as in the processors."""
         if isinstance(self.size, tuple):
             return self.size[1], self.size[0]
         short = self.size or 0
@@ -81,11 +82,11 @@ class Geometry:
 
 
 def geometry_of(values: Sequence[object] | None) -> Geometry | None:
-    """From what JSON makes of `Geometry.values`; None stays None."""
+    """Build a `Geometry` from the parsed JSON of its `values`; None stays None."""
     if values is None:
         return None
     size, resample, crop, *others = values
-    # JSON has no tuples; whoever wrote these values had a Geometry.
+    # JSON has no tuples, so lists become pairs again. Only `Geometry.values` writes these.
     return Geometry(_pair(size), Image.Resampling(resample), _pair(crop), *others)  # type: ignore[arg-type]
 
 
@@ -94,7 +95,7 @@ def _pair(value: object) -> object:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """As ``transformers.image_transforms.convert_to_rgb``."""
+    """Paint transparent parts white, like ``transformers.image_transforms.convert_to_rgb``."""
     if "A" not in image.getbands() and image.info.get("transparency") is None:
         return image.convert("RGB")
     transparent = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""What two workers must have in common for their embeddings of one picture to be the same."""
+"""A digest of everything that two workers must share for their embeddings of a picture to be the same."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Final
 
 from worker.model.interface import HostModel, ModelLoadError
 
-#: What turns a file into pixels, and pixels into what the model takes.
+#: Embeddings depend on the versions of these packages, which decode files and prepare pixels.
 _PREPARE: Final = ("pillow", "transformers")
 
 
 def identity(model: HostModel, checkpoint: str, *, reducing_gap: float | None) -> str:
-    """32 hexadecimal digits that stand for the checkpoint's contents and all else that an embedding depends on.
+    """Return 32 hexadecimal digits that identify the checkpoint's contents and all else that embeddings depend on.
 
-    A folder is read whole (about a second a gigabyte), since its name says nothing of its weights; a Hub checkpoint's
-    commit says all. One dtype is computed a little differently by different devices, which scores do not show.
+    A folder is read whole (about a second per gigabyte), since its name does not identify its weights; a Hub
+    checkpoint's commit does. Devices differ a little in the same dtype, which scores do not show.
 
     Args:
         checkpoint: the Hub id or folder that the model was loaded from.
-        reducing_gap: how images are shrunk, as in Pillow.
+        reducing_gap: Pillow's parameter, by which images are shrunk.
 
     Raises:
         ModelLoadError: a file of the folder cannot be read.
@@ -40,7 +40,7 @@ def identity(model: HostModel, checkpoint: str, *, reducing_gap: float | None) -
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    """The name and digest of each file."""
+    """Yield the name and digest of each file."""
     for path in sorted(folder.iterdir()):
         if path.is_file():
             with path.open("rb") as file:

@@ -1,4 +1,6 @@
-"""What the rest of the worker knows of a model: plain Python and numpy, no PyTorch."""
+"""The model's interface for the rest of the worker: plain Python and numpy, no PyTorch."""
+
+from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ Scoring = Literal["softmax", "sigmoid"]
 
 
 class ModelError(Exception):
-    """The model could not answer for this input; others may still be answered."""
+    """The model failed on this input; others may still succeed."""
 
 
 class ModelLoadError(ModelError):
@@ -24,7 +26,7 @@ class ModelLoadError(ModelError):
 
 
 class ModelOutOfMemoryError(ModelError):
-    """The batch did not fit in the device's memory; what it held is free again, so a smaller one may pass."""
+    """The batch did not fit in the device's memory, which is free again, so a smaller one may pass."""
 
 
 class DeviceLostError(ModelError):
@@ -33,10 +35,12 @@ class DeviceLostError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What one image has become on the host, ready to be stacked with others of the same `key`.
+    """One image prepared on the host, ready to be stacked with others of the same `key`.
 
-    `arrays` holds uint8 pixels (height, width, 3) after resize and crop, or, for a processor that does more than
-    that, the processor's own arrays without their batch axis.
+    Attributes:
+        arrays: uint8 pixels (height, width, 3) after resize and crop; for a processor that does more, the processor's
+            own arrays without their batch axis.
+        key: equal for images that may share a batch.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
@@ -44,7 +48,7 @@ class Prepared:
 
 
 class HostModel(Protocol):
-    """A checkpoint as far as a process without its device has it; all of it may be used from any number of threads."""
+    """The parts of a checkpoint that need no device. Thread-safe."""
 
     @property
     def name(self) -> str:
@@ -56,19 +60,19 @@ class HostModel(Protocol):
 
     @property
     def device(self) -> str:
-        """`cpu` or `cuda:N`."""
+        """``cpu`` or ``cuda:N``."""
 
     @property
     def parallel_batches(self) -> int:
-        """How many batches at once make the device fastest: 1 for a GPU, more for the cores of a CPU."""
+        """The number of concurrent batches that makes the device fastest: 1 for a GPU, more for a CPU's cores."""
 
     @property
     def dtype(self) -> str:
-        """`float32`, `float16` or `bfloat16`: what the forward pass computes in."""
+        """The forward pass's dtype: ``float32``, ``float16`` or ``bfloat16``."""
 
     @property
     def family(self) -> str:
-        """The checkpoint's `model_type`, such as `clip`."""
+        """The checkpoint's ``model_type``, such as ``clip``."""
 
     @property
     def max_tokens(self) -> int:
@@ -76,11 +80,11 @@ class HostModel(Protocol):
 
     @property
     def scoring(self) -> Scoring:
-        """What turns the logits of one job into its scores."""
+        """The function that turns a job's logits into its scores."""
 
     @property
     def geometry(self) -> Geometry | None:
-        """All that `prepare` does, where that is resizing and cropping; None where only `prepare` knows."""
+        """The whole of `prepare`, if it only resizes and crops; otherwise None."""
 
     def prepare(self, image: Image.Image) -> Prepared:
         """Resize, crop and convert one decoded image, exactly as the checkpoint's image processor does.
@@ -91,53 +95,53 @@ class HostModel(Protocol):
 
     @property
     def logits(self) -> Logits:
-        """The logits of one image against k prompts, scale and bias included; numpy on the host only.
+        """Computes the logits of one image against k prompts, scale and bias included, with numpy on the host.
 
-        Called with an image, (d,) or (q, d), a row of `Model.embed_images`, and texts, (k, d), rows of
-        `Model.embed_texts`; gives (k,), ready for softmax or sigmoid as `scoring` says.
+        Call it with an image, (d,) or (q, d), a row of `Model.embed_images`, and texts, (k, d), rows of
+        `Model.embed_texts`. It returns (k,), ready for softmax or sigmoid, see `scoring`.
         """
 
 
 class Model(HostModel, Protocol):
     """A loaded checkpoint.
 
-    `embed_images` and `embed_texts` use the device and are called from at most `parallel_batches` threads at once,
-    `warm_up` from one; all else may be called from any number of threads. d is the length of the model's vectors.
+    `embed_images` and `embed_texts` use the device and may be called from at most `parallel_batches` threads at once,
+    `warm_up` from one; all else is thread-safe. d is the length of the model's vectors.
     """
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """How many tokens each prompt has, special tokens included, before any padding or truncation."""
+        """Count each prompt's tokens, special tokens included, before any padding or truncation."""
 
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
-        """The unit vectors of one or more prepared images of equal keys.
+        """Compute the unit vectors of one or more prepared images of equal keys.
 
         Args:
-            parallel: batches that the device works on meanwhile, this one included; it gets that share of the cores.
+            parallel: concurrent batches on the device, this one included; each gets an equal share of the cores.
 
         Returns:
-            (n, d), or (n, q, d) for a family that describes one image by q vectors.
+            (n, d), or (n, q, d) for families with q vectors per image; float32.
 
         Raises:
             ModelOutOfMemoryError: a smaller batch may pass.
             DeviceLostError: the process has to be replaced.
-            ModelError: any other failure, vectors that are not finite among them.
+            ModelError: any other failure, including vectors that are not finite.
         """
 
     def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:
-        """The unit vectors of one or more prompts, (k, d); the same whatever else is in the list, up to rounding.
+        """Compute the unit vectors of k prompts, (k, d); up to rounding, each is independent of the other prompts.
 
         Args:
-            parallel: as for `embed_images`.
+            parallel: see `embed_images`.
 
         Raises:
-            ModelError: a prompt is longer than `max_tokens`, or as for `embed_images`.
+            ModelError: a prompt is longer than `max_tokens`, or see `embed_images`.
         """
 
     def warm_up(self, max_batch: int = 1) -> None:
-        """Run a prompt, an image and a batch of `max_batch` images, so that the first job pays for no initialisation.
+        """Run a prompt, an image and a batch of ``max_batch`` images, so that no job waits for initialisation.
 
         Raises:
             ModelLoadError: the checkpoint loads but its forward pass fails.
             DeviceLostError: the process has to be replaced.
-            ModelOutOfMemoryError: one image fits, `max_batch` do not.
+            ModelOutOfMemoryError: one image fits, but ``max_batch`` do not.
         """

@@ -1,4 +1,6 @@
-"""From the name of a checkpoint to a model that can run, or to one sentence that says why not."""
+"""Loads a checkpoint by name, or explains in one sentence why it cannot be used."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +19,12 @@ from worker.model.pixels import Preparation, preparation
 from worker.model.prompts import Prompts
 from worker.model.refusals import explained, quiet
 
-# English words that a tokenizer of any language knows at least in part.
+#: Every usable tokenizer, whatever its language, knows at least some of these English words.
 _PROBE: Final = "a photo of the dog"
 
 
 def load(model: str, *, revision: str | None, device: str, dtype: str, torch_threads: int | None) -> Model:
-    """As `worker.model.load_model`."""
+    """Implement `worker.model.load_model`."""
     on = pick_device(device)
     numbers = pick_dtype(dtype, on)
     if numbers == torch.float32:
@@ -34,7 +36,7 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
     source = str(folder) if local else model
     with quiet():
         with explained(model, revision, "configuration"):
-            # All files are then taken from one commit, and it can be named in the results.
+            # With the commit known, all files come from the same one, and results can name it.
             commit = None if local else _commit(model, revision)
             config = transformers.AutoConfig.from_pretrained(source, revision=commit, trust_remote_code=False)
         family = _family(model, config.model_type)
@@ -45,7 +47,7 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
                 revision=commit,
                 dtype=numbers,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that they are reported like the missing ones
+                ignore_mismatched_sizes=True,  # so that the report lists them like missing weights
             )
         _complete(model, family, report)
         with explained(model, revision, "tokenizer"):
@@ -74,14 +76,14 @@ def load(model: str, *, revision: str | None, device: str, dtype: str, torch_thr
 
 
 def load_preparation(model: str, revision: str | None, model_type: str) -> Preparation:
-    """The checkpoint's image processor without its network, for a process that has no device.
+    """Load the checkpoint's image processor without its network, for a process that has no device.
 
     Args:
         revision: commit of a Hub checkpoint.
-        model_type: the checkpoint's, known already.
+        model_type: the checkpoint's ``model_type``.
 
     Raises:
-        ModelLoadError: it cannot be used.
+        ModelLoadError: the image processor cannot be used.
     """
     folder = Path(model).expanduser()
     source = str(folder) if _is_folder(model, folder, None) else model
@@ -103,13 +105,13 @@ def _moved(network: Any, on: torch.device, model: str) -> Any:
 
 
 def _is_folder(model: str, folder: Path, revision: str | None) -> bool:
-    """Whether the name is that of a folder here; False means a Hub id."""
+    """Whether the name is that of an existing folder, otherwise a Hub id."""
     if not model.strip():
         raise ModelLoadError("no model is named: name the folder of a saved checkpoint, or a Hub id")
     if folder.is_dir():
         if revision is not None:
             raise ModelLoadError(
-                f"revision {revision!r} was asked of {model!r}, which is a folder here and has no revisions: leave it "
+                f"revision {revision!r} was requested, but {model!r} is a folder here and has no revisions: leave it "
                 "out, or name a Hub id"
             )
         if not (folder / "config.json").is_file():
@@ -125,8 +127,8 @@ def _is_folder(model: str, folder: Path, revision: str | None) -> bool:
 
 
 def _commit(model: str, revision: str | None) -> str:
-    """The commit that a revision of a Hub checkpoint stands for now, or, without the Hub, stood for when cached."""
-    # The cache keeps the files of each commit in a folder of its name.
+    """Resolve a Hub checkpoint's revision to a commit, by the Hub or, if it is unreachable, by the cache."""
+    # The cache stores each commit's files in a folder named after it.
     return Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
 
 
@@ -154,7 +156,7 @@ def _architecture(model: str, family: Family) -> Any:
 
 
 def _complete(model: str, family: Family, report: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint some of whose weights would be random numbers: its scores would be, too."""
+    """Refuse a checkpoint that lacks weights: Transformers fills in random ones, so its scores would be random."""
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key, *_ in report["mismatched_keys"])
     if absent:
         raise ModelLoadError(
@@ -164,7 +166,7 @@ def _complete(model: str, family: Family, report: Mapping[str, Any]) -> None:
 
 
 def _processor(family: Family, source: str, revision: str | None) -> Any:
-    """The image processor, always the Pillow one: it is the reference, and torchvision need not be there."""
+    """Load the image processor, always Pillow's: it is the reference and does not need torchvision."""
     auto: Any = transformers.AutoImageProcessor
     if family.processor:
         backend: Any = transformers.image_processing_backends.PilBackend
@@ -174,10 +176,10 @@ def _processor(family: Family, source: str, revision: str | None) -> Any:
 
 
 def _knows_words(model: str, tokenizer: Any) -> None:
-    """Refuse the empty tokenizer that Transformers makes up where a checkpoint has no tokenizer files."""
+    """Refuse the empty tokenizer that Transformers creates for a checkpoint without tokenizer files."""
     known = set(tokenizer(_PROBE, verbose=False)["input_ids"]) - set(tokenizer.all_special_ids)
     if not known:
         raise ModelLoadError(
-            f"the tokenizer of model {model!r} knows no words: the checkpoint lacks its tokenizer files, copy them "
-            "beside its config.json or choose another model"
+            f"the tokenizer of model {model!r} knows no words, since the checkpoint lacks its tokenizer files: copy "
+            "them into the folder of its config.json, or choose another model"
         )

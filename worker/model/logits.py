@@ -1,4 +1,4 @@
-"""What one image's vectors and some prompts' vectors say of each other: numpy on the host, in any process."""
+"""Computes the logits of an image's vectors against prompts' vectors, with numpy on the host, in any process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """`cosine * scale + bias`, of the best of the image's vectors where there are several."""
+    """``cosine * scale + bias``, with the best cosine if the image has several vectors.
+
+    Attributes:
+        scale: the factor of the cosine.
+        bias: the summand.
+    """
 
     scale: float
     bias: float
@@ -19,8 +24,8 @@ class Logits:
     def __call__(
         self, image: npt.NDArray[np.floating[Any]], texts: npt.NDArray[np.floating[Any]]
     ) -> npt.NDArray[np.float32]:
-        """As `worker.model.interface.HostModel.logits`."""
-        # einsum and not matmul: BLAS would wake threads of its own, against those of the forward pass.
+        """Compute (k,) float32 logits, see `worker.model.interface.HostModel.logits`."""
+        # einsum instead of matmul, since BLAS threads would compete with those of the forward pass.
         cosines = np.einsum("qd,kd->qk", np.atleast_2d(image), texts).max(axis=0)
         logits: npt.NDArray[np.float32] = (cosines * self.scale + self.bias).astype(np.float32)
         return logits

@@ -1,4 +1,4 @@
-"""What shows that this machine has an NVIDIA GPU or its driver, whether or not PyTorch can use it; needs no PyTorch."""
+"""Looks for signs of an NVIDIA GPU or its driver, whether or not PyTorch can use it; needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-#: What says that a process is to see no GPU; PyTorch reads the same.
+#: With these values of ``CUDA_VISIBLE_DEVICES`` a process sees no GPU; PyTorch interprets them likewise.
 _HIDDEN: Final = frozenset({"", "-1"})
 
 
 def sign_of_nvidia(
     environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev"), tool: str = "nvidia-smi"
 ) -> str | None:
-    """What was found, for a sentence; None where there is nothing, or where ``CUDA_VISIBLE_DEVICES`` hides all GPUs.
+    """Return a clause about the sign found; None if there is none, or ``CUDA_VISIBLE_DEVICES`` hides all GPUs.
 
     Args:
-        environment: its ``PATH`` is searched.
-        devices: where the driver puts its device files.
+        environment: the environment, whose ``PATH`` is searched.
+        devices: the folder of the driver's device files.
         tool: the driver's own program.
     """
     if environment.get("CUDA_VISIBLE_DEVICES", "all").strip() in _HIDDEN:

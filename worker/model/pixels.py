@@ -1,9 +1,11 @@
-"""Images on the host: the checkpoint's processor, split into what Pillow does and what the device can do.
+"""Prepares images on the host: splits the checkpoint's processor into Pillow's part and the device's.
 
-Most processors resize, crop, rescale and normalise. Resize and crop are done here, on the picture as Pillow holds it,
-and give the processor's own bytes; rescale and normalise are left to the device, for a whole batch at once. So an
-image stays uint8 until then: a quarter of the bytes to move, and no float work in the threads that share a GIL.
+Most processors resize, crop, rescale and normalise. Resize and crop are done here, on Pillow's picture, with exactly
+the processor's output; the device rescales and normalises a whole batch at once. Until then an image stays uint8: a
+quarter of the bytes to move, and no float work in the threads that share a GIL.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,45 +19,45 @@ from worker.model.geometry import Geometry
 from worker.model.interface import Float32, ModelError, Prepared
 
 PIXELS: Final = "pixels"
-# Rounding of float32 where values reach 3; one grey level is at least a thousand times as much.
+#: float32 values up to 3 differ by less than this through rounding; one grey level is at least a thousand times more.
 _TOLERANCE: Final = 2e-6
 
-# An image processor of Transformers; it publishes no useful types.
+#: An image processor of Transformers, which publishes no useful types.
 Processor = Any
 
 
 class Preparation(Protocol):
-    """What one decoded image goes through on the host."""
+    """Prepares decoded images on the host."""
 
     def prepare(self, image: Image.Image) -> Prepared:
-        """As `Model.prepare`."""
+        """Prepare one image, like `Model.prepare`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """What a processor does to each value after resize and crop: `value * scale + offset`, (3,) each, by channel."""
+    """A processor's rescaling and normalisation: ``value * scale + offset``, (3,) each, per channel."""
 
     scale: Float32
     offset: Float32
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Float32:
-        """float32 (3, height, width) of uint8 (height, width, 3)."""
+        """Turn uint8 (height, width, 3) into float32 (3, height, width)."""
         return np.moveaxis(pixels * self.scale + self.offset, -1, 0)
 
 
 def prepared(pixels: npt.NDArray[np.uint8]) -> Prepared:
-    """What a model with a `Geometry` takes: the uint8 (height, width, 3) that came out of it."""
+    """Wrap a `Geometry`'s output, uint8 (height, width, 3), for the model."""
     return Prepared({PIXELS: pixels}, key=pixels.shape)
 
 
 class GeometryPreparation:
-    """Resize and crop; the rest is left to the device."""
+    """Resizes and crops; the device does the rest."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
 
     def prepare(self, image: Image.Image) -> Prepared:
-        """uint8 pixels (height, width, 3)."""
+        """Return uint8 pixels, (height, width, 3)."""
         try:
             return prepared(self.geometry.apply(image))
         except ValueError as refusal:
@@ -63,7 +65,7 @@ class GeometryPreparation:
 
 
 class SplitPreparation(GeometryPreparation):
-    """Geometry on the host; `affine` is the device's part."""
+    """Applies the geometry on the host; `affine` is the device's part."""
 
     def __init__(self, geometry: Geometry, affine: Affine) -> None:
         super().__init__(geometry)
@@ -71,13 +73,13 @@ class SplitPreparation(GeometryPreparation):
 
 
 class WholePreparation:
-    """The processor itself, for all that is not resize, crop, rescale and normalise."""
+    """Runs the processor itself, if it does more than resize, crop, rescale and normalise."""
 
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
 
     def prepare(self, image: Image.Image) -> Prepared:
-        """The processor's arrays, each without its batch axis."""
+        """Return the processor's arrays, each without its batch axis."""
         try:
             output: Mapping[str, Any] = self._processor(images=[image], return_tensors="np")
         except ValueError as refusal:
@@ -91,10 +93,10 @@ def _refused(image: Image.Image) -> ModelError:
 
 
 def preparation(processor: Processor) -> SplitPreparation | WholePreparation:
-    """The fast way where it gives exactly what the processor gives, otherwise the processor."""
+    """Split the processor if that gives exactly its output, otherwise use the processor itself."""
     try:
         split = _split(processor)
-    except Exception:  # any failure to take it apart means the same: it is not of the simple kind
+    except Exception:  # whatever fails, the processor is not of the simple kind
         split = None
     return split or WholePreparation(processor)
 
@@ -113,7 +115,7 @@ def _split(processor: Processor) -> SplitPreparation | None:
     crop = (processor.crop_size.height, processor.crop_size.width) if processor.do_center_crop else None
     geometry = Geometry(resized, Image.Resampling(processor.resample), crop, bool(processor.do_convert_rgb))
     split = SplitPreparation(geometry, _affine(processor))
-    # The attributes say what the processor should do; what it does is the truth.
+    # The attributes may not tell the whole truth, so compare with the processor's actual output.
     for probe in _probes():
         found = split.affine(geometry.apply(probe))
         expected = processor(images=[probe], return_tensors="np")
@@ -125,7 +127,7 @@ def _split(processor: Processor) -> SplitPreparation | None:
 
 
 def _affine(processor: Processor) -> Affine:
-    """Read off the processor's answers for black and white; the probes then check all between."""
+    """Derive scale and offset from the processor's output for black and white; the probes check all between."""
     ends = np.zeros((2, 8, 8, 3), np.uint8)
     ends[1] = 255
     output = processor(images=[Image.fromarray(end) for end in ends], do_resize=False, do_center_crop=False)
@@ -134,7 +136,7 @@ def _affine(processor: Processor) -> Affine:
 
 
 def _probes() -> Iterator[Image.Image]:
-    """Wide, tall, tiny, one line, odd sides, a transparent colour, and every grey level in every channel."""
+    """Yield probes: wide, tall, tiny, one column, odd sides, every level of every channel, a transparent colour."""
     random = np.random.default_rng(0)
     for width, height in ((61, 40), (33, 97), (3, 2), (1, 7), (500, 333)):
         yield Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))

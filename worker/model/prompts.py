@@ -1,4 +1,6 @@
-"""Prompts to token numbers, the way the zero-shot pipeline does it, from many threads at once."""
+"""Tokenises prompts like the zero-shot pipeline, for many threads at once."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +13,7 @@ import numpy.typing as npt
 
 from worker.model.interface import ModelError
 
-# What one pass of the text tower reads at most: bounds its memory for a thousand long labels, and fills a GPU.
+#: One pass of the text tower reads at most this many tokens, which bounds its memory and still fills a GPU.
 TOKENS_PER_PASS: Final = 8192
 
 Tokens = Mapping[str, npt.NDArray[np.int64]]
@@ -19,9 +21,11 @@ Tokens = Mapping[str, npt.NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Prompts of about the same length, padded: one pass of the text tower.
+    """Padded prompts of about the same length, for one pass of the text tower.
 
-    `rows` says where in the caller's list each prompt stood; `tokens` are int64 (rows, length) by input name.
+    Attributes:
+        rows: each prompt's index in the caller's list.
+        tokens: int64 (rows, length) by input name.
     """
 
     rows: Sequence[int]
@@ -29,13 +33,13 @@ class Passage:
 
 
 class Prompts:
-    """A tokenizer of Transformers, made safe for threads, with the limits of one model.
+    """A thread-safe tokenizer with the limits of one model.
 
     Args:
-        tokenizer: as AutoTokenizer returns it.
-        max_tokens: the longest prompt, special tokens included.
+        tokenizer: the result of Transformers' AutoTokenizer.
+        max_tokens: the most tokens of a prompt, special tokens included.
         pad_to: length of every padded prompt; None pads each passage to its longest prompt.
-        vocabulary: rows of the model's embedding table; a number beyond it would take a GPU down with it.
+        vocabulary: rows of the model's embedding table; on a GPU a token beyond it would break the whole process.
     """
 
     def __init__(self, tokenizer: Any, *, max_tokens: int, pad_to: int | None, vocabulary: int) -> None:
@@ -43,21 +47,21 @@ class Prompts:
         self._tokenizer = tokenizer
         self._pad_to = pad_to
         self._vocabulary = vocabulary
-        # A Rust tokenizer may be read by many threads as long as its padding and truncation stay as they are; so both
-        # stay off, and `pad` does the padding in Python. A Python tokenizer promises nothing.
+        # Many threads may use a Rust tokenizer while its padding and truncation do not change, so both stay off, and
+        # `pad` pads in Python. A Python tokenizer is not thread-safe.
         self._reading: AbstractContextManager[object] = nullcontext() if tokenizer.is_fast else Lock()
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         self._tokenize(["a"])  # switches off whatever padding and truncation the checkpoint's own file turned on
 
     def count(self, prompts: Sequence[str]) -> list[int]:
-        """Tokens of each prompt, special ones included, nothing cut off."""
+        """Count each prompt's tokens, special ones included, without truncation."""
         return [len(row) for row in self._tokenize(prompts)["input_ids"]] if prompts else []
 
     def passages(self, prompts: Sequence[str]) -> Iterator[Passage]:
-        """All prompts, the short ones first, in passages of at most `TOKENS_PER_PASS` tokens.
+        """Yield all prompts, short ones first, in passages of at most `TOKENS_PER_PASS` tokens.
 
         Raises:
-            ModelError: a prompt is too long, or its tokenizer and the model do not fit together.
+            ModelError: a prompt is too long or empty, or the tokenizer does not match the model.
         """
         tokenized = self._tokenize(prompts)
         lengths = [len(row) for row in tokenized["input_ids"]]
@@ -66,7 +70,7 @@ class Prompts:
         if min(lengths) == 0:
             raise ModelError("a prompt has no tokens at all")
         if max(max(row) for row in tokenized["input_ids"]) >= self._vocabulary:
-            raise ModelError("the tokenizer gives a token that the model's vocabulary does not have")
+            raise ModelError("the tokenizer produces a token outside the model's vocabulary")
         order = sorted(range(len(prompts)), key=lengths.__getitem__)
         for rows in _groups(order, [self._pad_to or length for length in lengths]):
             yield Passage(rows, self._pad({name: [column[row] for row in rows] for name, column in tokenized.items()}))
@@ -86,7 +90,7 @@ class Prompts:
 
 
 def _groups(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Cut `order`, which runs from short to long, so that no group has more than `TOKENS_PER_PASS` tokens padded."""
+    """Cut ``order``, sorted by length, into groups of at most `TOKENS_PER_PASS` tokens, padding included."""
     group: list[int] = []
     for row in order:
         if group and (len(group) + 1) * lengths[row] > TOKENS_PER_PASS:

@@ -1,4 +1,6 @@
-"""What Transformers and the Hub say when a checkpoint cannot be loaded, in one sentence for the operator."""
+"""Turns errors of Transformers and the Hub into one sentence for the operator."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +15,8 @@ from worker.model.interface import DeviceLostError, ModelLoadError
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Neither progress bars nor warnings from Transformers and the Hub; what matters becomes an exception."""
-    ours: Any = transformers.utils.logging  # typed in part only, and these functions are in the other part
+    """Silence progress bars and warnings of Transformers and the Hub; failures raise exceptions anyway."""
+    ours: Any = transformers.utils.logging  # these functions have no types
     hub: Any = huggingface_hub.utils
     verbosity, hub_verbosity = ours.get_verbosity(), hub.logging.get_verbosity()
     bars, hub_bars = ours.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
@@ -35,7 +37,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def explained(model: str, revision: str | None, part: str) -> Iterator[None]:
-    """Turn any failure into a ModelLoadError about this part of the checkpoint, but for a device that is lost."""
+    """Turn any failure except `DeviceLostError` into a `ModelLoadError` about this part of the checkpoint."""
     try:
         yield
     except (ModelLoadError, DeviceLostError):
@@ -80,6 +82,6 @@ def _causes(failure: BaseException) -> Iterator[BaseException]:
 
 
 def _first_sentence(failure: BaseException) -> str:
-    """Transformers goes on with advice for its own callers."""
+    """Return an error's first sentence; in Transformers' messages advice for its own callers follows."""
     line = next((line.strip() for line in str(failure).splitlines() if line.strip()), "no details")
     return line.partition(". ")[0][:200].rstrip(".:")

@@ -1,8 +1,10 @@
-"""An image tower recorded as one graph, so that a forward pass takes Python's lock once and not for every layer.
+"""Records an image tower as one graph, so that a forward pass takes Python's GIL once instead of for every layer.
 
-While a batch runs, other threads of the worker fetch, decode and store. Run layer by layer, the forward pass asks for
-the lock hundreds of times and queues behind each of them: on two cores that cost a seventh of the throughput.
+While a batch runs, other threads of the worker fetch, decode and store. Layer by layer, the forward pass would acquire
+the GIL hundreds of times and wait for each of them: on two cores that cost a seventh of the throughput.
 """
+
+from __future__ import annotations
 
 import logging
 import warnings
@@ -16,19 +18,19 @@ from worker.model.families import Family, Network
 logger = logging.getLogger(__name__)
 
 INPUT: Final = "pixel_values"
-#: Images in the batch that is recorded, and in those that the recording is compared with the network on.
+#: The recorded batch has this many images; the recording and the network are compared on batches of other sizes.
 _RECORDED: Final = 2
 _PROBES: Final = (1, 3)
-#: Both run the same kernels: a difference beyond rounding means that something was recorded as a constant.
+#: Both run the same kernels, so a difference beyond rounding means that tracing turned a variable into a constant.
 _RTOL: Final = 1e-5
 _ATOL: Final = 1e-6
 
 
 class TracedTower:
-    """Image vectors of a network: from its recording where that is known to be the same, otherwise from itself.
+    """Computes image vectors by a recording of the network where it is known to be exact, otherwise by the network.
 
-    Only a network whose sole input is pixels is recorded, and only for one height and width: masks and sizes are
-    where a recording could go wrong without a sign.
+    Only a network whose sole input is pixels is recorded, and only for one height and width: with masks and sizes a
+    recording could be wrong without notice.
     """
 
     def __init__(self, network: Network, family: Family) -> None:
@@ -51,10 +53,10 @@ class TracedTower:
         ]
         try:
             with warnings.catch_warnings(), torch.inference_mode():
-                # That tracing is deprecated, and what it thinks of each branch in the network's code: what it
-                # recorded is compared below, and where PyTorch no longer has it the network itself runs.
+                # PyTorch warns that tracing is deprecated, and about each branch in the network's code. The recording
+                # is compared with the network below; without tracing in PyTorch the network itself would run.
                 warnings.simplefilter("ignore")
-                # PyTorch's own function has no types
+                # PyTorch's function has no types
                 recording = torch.jit.trace(self._run, (recorded,), check_trace=False)  # type: ignore[no-untyped-call]
                 same = all(
                     torch.allclose(recording(probe), self._run(probe), rtol=_RTOL, atol=_ATOL) for probe in probes
@@ -66,7 +68,7 @@ class TracedTower:
             self._traced, self._shape = recording, tuple(pixels.shape[1:])
 
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, d) or (n, q, d), not normalised."""
+        """Compute vectors, (n, d) or (n, q, d), not normalised."""
         if self._traced is not None and tuple(inputs[INPUT].shape[1:]) == self._shape:
             vectors: torch.Tensor = self._traced(inputs[INPUT])
         else:

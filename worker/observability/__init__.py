@@ -1,1 +1,1 @@
-"""What a worker tells about itself: metrics, probes, readiness."""
+"""A worker's metrics, probes and readiness."""

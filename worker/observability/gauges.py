@@ -1,4 +1,4 @@
-"""What `/metrics` tells of a worker's parts, read when somebody asks."""
+"""The metrics of a worker's parts, read at each request of `/metrics`."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ def watch(
     caching: CachingFetcher,
     shared: SharedEmbeddings | None,
 ) -> None:
-    """Add them all; of caches that are off, too, whose figures stay 0, but for the one outside of this process."""
+    """Add all metrics. Those of disabled caches stay 0, except the shared cache's, which are then left out."""
     telemetry.watch("waiting_images", "Prepared images that wait for the device", lambda: engine.waiting)
     telemetry.watch("device_busy_seconds", "How long the oldest running batch has taken so far", lambda: engine.busy_s)
     telemetry.watch("batch_limit", "Images that a batch may have", lambda: engine.batch_limit)
     telemetry.watch(
-        "batch_fixed_seconds", "What a batch takes under load beside its images", lambda: engine.batch_cost_s[0]
+        "batch_fixed_seconds", "Learned cost of a batch under load without its images", lambda: engine.batch_cost_s[0]
     )
-    telemetry.watch("batch_image_seconds", "What each image adds to it", lambda: engine.batch_cost_s[1])
+    telemetry.watch("batch_image_seconds", "Learned cost of each image in a batch", lambda: engine.batch_cost_s[1])
     telemetry.count(
-        "label_cache_hits", "Prompts, or labels of a known question, whose embedding was kept", lambda: labels.hits
+        "label_cache_hits", "Prompts, or labels of a known question, whose embedding was cached", lambda: labels.hits
     )
-    telemetry.count("label_cache_misses", "Prompts whose embedding was not", lambda: labels.misses)
+    telemetry.count("label_cache_misses", "Prompts whose embedding was not cached", lambda: labels.misses)
     telemetry.count("image_cache_hits", "Images that needed no forward pass of their own", lambda: images.hits)
     telemetry.count(
         "image_cache_misses",
-        "Images that went through one; neither counts while no embedding is kept",
+        "Images that needed one; neither counts while the cache is disabled",
         lambda: images.misses,
     )
-    telemetry.watch("image_cache_bytes", "What the image embeddings take that are kept", lambda: images.kept_bytes)
-    telemetry.count("shared_downloads", "Images that came with another job's download", lambda: coalescing.shared)
-    telemetry.count("http_cache_hits", "Fetches for which no server was asked", lambda: caching.hits)
+    telemetry.watch("image_cache_bytes", "Memory of the cached image embeddings", lambda: images.kept_bytes)
+    telemetry.count("shared_downloads", "Images that another job's download delivered", lambda: coalescing.shared)
+    telemetry.count("http_cache_hits", "Fetches that needed no request", lambda: caching.hits)
     telemetry.count(
-        "http_cache_revalidated", "Fetches whose URL a server called unchanged", lambda: caching.revalidated
+        "http_cache_revalidated", "Fetches whose image a server confirmed to be unchanged", lambda: caching.revalidated
     )
-    telemetry.count("http_cache_misses", "Fetches that downloaded, while URLs are kept", lambda: caching.misses)
-    telemetry.watch("http_cache_bytes", "What is kept of URLs", lambda: caching.kept_bytes)
+    telemetry.count("http_cache_misses", "Fetches that downloaded, while the cache is enabled", lambda: caching.misses)
+    telemetry.watch("http_cache_bytes", "Memory of the HTTP cache's entries", lambda: caching.kept_bytes)
     if shared is not None:
-        telemetry.count("shared_cache_hits", "Embeddings that were found in Redis", lambda: shared.hits)
-        telemetry.count("shared_cache_misses", "Those that were not", lambda: shared.misses)
-        telemetry.count("shared_cache_failures", "Times that Redis did not answer", lambda: shared.failures)
+        telemetry.count("shared_cache_hits", "Embeddings found in Redis", lambda: shared.hits)
+        telemetry.count("shared_cache_misses", "Embeddings not found in Redis", lambda: shared.misses)
+        telemetry.count("shared_cache_failures", "Calls that Redis did not answer", lambda: shared.failures)

@@ -1,6 +1,6 @@
-"""What a worker tells about itself: ``/metrics`` (Prometheus), ``/healthz`` and ``/readyz`` on one small port.
+"""A worker's HTTP port for ``/metrics`` (Prometheus), ``/healthz`` and ``/readyz``.
 
-No URL, host or label text is ever a metric's label.
+No URL, host or candidate label ever becomes a metric's label.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from producer.contract import Result
 
 logger = logging.getLogger(__name__)
 
-#: From a decode (1 ms) to a job's whole time (60 s).
+#: The buckets range from a decode (1 ms) to a job's whole time (60 s).
 STAGE_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-#: How many ports to try when the first is taken by another worker of this machine: more than a machine has cores.
+#: When other workers of this machine have taken the port, this many are tried, more than a machine has cores.
 PORTS_TO_TRY: Final = 1024
 
 
@@ -53,25 +53,25 @@ class Telemetry:
         )
         self._batches = Histogram(
             "nameshot_batch_size",
-            "Images in the batch that each image rode in",
+            "Images in the batch of each image",
             buckets=BATCH_BUCKETS,
             registry=registry,
         )
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
-        """Add a gauge that is read when somebody asks."""
+        """Add a gauge that is read at each request of `/metrics`."""
         Gauge(f"nameshot_{name}", description, registry=self.registry).set_function(read)
 
     def count(self, name: str, description: str, read: Callable[[], int]) -> None:
-        """Add a counter that is read when somebody asks."""
+        """Add a counter that is read at each request of `/metrics`."""
         self.registry.register(_Count(f"nameshot_{name}", description, read))
 
     def succeeded(self, result: Result) -> None:
-        """Count one image and where its time went."""
+        """Count one image and observe the duration of its stages."""
         self._images.labels("ok").inc()
         timings = result.timings_ms
         stages = [("queued", timings.queued), ("fetch", timings.fetch), ("wait", timings.wait)]
-        if result.batch_size:  # else it went through neither of these
+        if result.batch_size:  # otherwise it was neither decoded nor run
             self._batches.observe(result.batch_size)
             stages += [("decode", timings.decode), ("forward", timings.forward)]
         for stage, duration_ms in stages:
@@ -88,7 +88,7 @@ class Telemetry:
 
 
 class _Count(Collector):
-    """A counter that somebody else keeps."""
+    """A counter whose value another part of the worker keeps."""
 
     def __init__(self, name: str, description: str, read: Callable[[], int]) -> None:
         self._name, self._description, self._read = name, description, read
@@ -101,8 +101,8 @@ class Probes:
     """The HTTP server behind the three paths.
 
     Args:
-        not_ready: says in a few words why this worker takes no jobs now; None when it does.
-        not_healthy: the same for a worker that only a restart can help.
+        not_ready: returns why this worker takes no jobs now, in a few words; None when it does.
+        not_healthy: returns why only a restart can help this worker; None when it is healthy.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Probes:
         class Handler(BaseHTTPRequestHandler):
             timeout = 5
 
-            def do_GET(self) -> None:  # the name http.server looks for
+            def do_GET(self) -> None:  # http.server looks for this name
                 page = pages.get(self.path.partition("?")[0])
                 status, kind, body = page() if page else (404, "text/plain", b"not found\n")
                 self.send_response(status)
@@ -133,7 +133,7 @@ class Probes:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the parameter's inherited name
-                """Probes come every few seconds; they are not worth a line."""
+                """Log nothing, since probes come every few seconds."""
 
         self._server = _listen(host, port, Handler)
         self.port = self._server.server_address[1]
@@ -146,7 +146,7 @@ class Probes:
 
 
 def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
-    """Bind the port, or with one warning the next that is free."""
+    """Bind the port, or the next free one, with a warning."""
     last = min(port + PORTS_TO_TRY, 65_536) - 1
     for candidate in range(port, last + 1):
         try:

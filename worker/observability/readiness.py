@@ -1,4 +1,4 @@
-"""Whether a worker takes jobs now, and if not, why: for ``/readyz``, the ready file, and its lease (for doctor)."""
+"""Tells whether a worker takes jobs now, or why not, for ``/readyz``, the ready file, and its lease (for doctor)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from worker.delivery.outages import is_outage, name_of
 
 
 class Readiness:
-    """Asks the parts of a worker.
+    """Checks the parts of a worker.
 
     Args:
-        broker: a redis client on the broker's database, with timeouts below those of a probe.
-        results: the same for the result backend's.
+        broker: a redis client of the broker's database, with timeouts below those of a probe.
+        results: a redis client of the result backend's database, likewise.
         own_key: a hash in the broker's database that only this worker writes.
-        takes_jobs: whether it was started, and not told to stop.
-        is_consuming: whether its event loop is connected to the broker.
-        engine_absence: why it has no engine; None while it has.
-        outage: what the result backend was found to lack while something waited for it, or why the broker hands out no
-            messages; None otherwise.
+        takes_jobs: returns whether the worker has started and is not stopping.
+        is_consuming: returns whether its event loop is connected to the broker.
+        engine_unavailable_reason: returns why the engine is unavailable; None while it is available.
+        outage: returns the result backend's fault that was found while something waited for it, or why the broker hands
+            out no messages; None otherwise.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Readiness:
         own_key: str,
         takes_jobs: Callable[[], bool],
         is_consuming: Callable[[], bool],
-        engine_absence: Callable[[], str | None],
+        engine_unavailable_reason: Callable[[], str | None],
         outage: Callable[[], str | None],
     ) -> None:
         self._broker = broker
@@ -40,31 +40,31 @@ class Readiness:
         self._own_key = own_key
         self._takes_jobs = takes_jobs
         self._is_consuming = is_consuming
-        self._engine_absence = engine_absence
+        self._engine_unavailable_reason = engine_unavailable_reason
         self._outage = outage
 
     def takes_jobs(self) -> bool:
-        """What is known without asking anyone."""
-        return self._takes_jobs() and self._engine_absence() is None and self.waits() is None
+        """Whether the worker takes jobs, as far as is known without a call over the network."""
+        return self._takes_jobs() and self._engine_unavailable_reason() is None and self.waits() is None
 
     def waits(self) -> str | None:
-        """What a worker that runs waits for; None when for nothing."""
+        """Return what a running worker waits for; None when it waits for nothing."""
         if not self._takes_jobs():
             return None
         return self._outage() if self._is_consuming() else "it is not connected to the broker"
 
     def not_ready_reason(self, unhealthy_reason: str | None) -> str | None:
-        """Why no job is taken now; None when jobs are.
+        """Return why the worker takes no jobs now; None when it does.
 
         Args:
-            unhealthy_reason: what is stuck in this worker; None while nothing is.
+            unhealthy_reason: why the worker is unhealthy; None when it is healthy.
         """
         if not self._takes_jobs():
             return "starting or stopping"
         if unhealthy_reason:
             return unhealthy_reason
-        if absence := self._engine_absence():
-            return absence
+        if reason := self._engine_unavailable_reason():
+            return reason
         if found := self.broker_problem() or self.waits():
             return found
         try:
@@ -74,9 +74,9 @@ class Readiness:
         return None
 
     def broker_problem(self) -> str | None:
-        """Why the broker cannot be worked with; None when it takes commands, those that write among them."""
+        """Return why the broker is unusable; None when it accepts commands, including writes."""
         try:
-            # Changes nothing; and a replica, a disk that is full or a quorum that is lost would refuse it.
+            # It changes nothing, and fails like any write on a replica, a full disk or a lost quorum.
             self._broker.hdel(self._own_key, "")
         except redis.AuthenticationError as error:
             return f"the broker refuses this worker ({error})"

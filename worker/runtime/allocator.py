@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system: how the C library keeps what decoding and the model have freed."""
+"""Makes the C library return the memory that decoding and the model free to the system."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ctypes
 import os
 from typing import Final
 
-#: glibc makes eight arenas a core for its threads and keeps freed memory in each. Decoding allocates seldom and much,
-#: so that two arenas are not fought over.
+#: glibc creates up to eight arenas per core and keeps freed memory in each. Decoding allocates seldom and in large
+#: blocks, so threads do not contend for two arenas.
 ARENAS: Final = 2
-#: What an arena may keep: enough that images of usual sizes are decoded in memory that is there already.
+#: An arena may keep this much freed memory, enough to decode images of usual sizes without asking the kernel for more.
 KEPT_BYTES_PER_ARENA: Final = 64 << 20
-#: Larger pieces are given back at once. Left alone, glibc raises this to 32 MB, and images of all sizes then lie in
-#: arenas between holes: 3.1 GB for 24 of the largest JPEG files, where decoding held 1.8 GB. Most images, and what
-#: ViT-B/32 makes of a batch of eight, are smaller.
+#: Larger blocks return to the kernel when freed. By default glibc raises this to 32 MB, and large images fragment the
+#: arenas: 3.1 GB for 24 of the largest JPEG files, of which decoding held 1.8 GB. Most images, and ViT-B/32's
+#: activations for a batch of eight, are smaller.
 GIVEN_BACK_BYTES: Final = 8 << 20
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
@@ -21,8 +21,8 @@ _M_ARENA_MAX: Final = -8
 
 
 def bound_malloc() -> None:
-    """Bound the memory that is freed and kept; once, before threads and before torch. Other libraries need no help."""
-    # Pages of 2 MB make up for pieces that come anew from the system in each forward pass. torch reads it once.
+    """Bound the freed memory that glibc keeps; call it once, before threads and torch start."""
+    # Huge pages of 2 MB make up for fresh blocks in each forward pass. torch reads this once.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

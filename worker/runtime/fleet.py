@@ -1,4 +1,4 @@
-"""Which processes drive the devices of a machine where each device has an engine process and several fronts."""
+"""Lists the processes of a machine where each device has an engine process and several fronts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import Final
 
 from producer.errors import SettingsError
 
-#: Of a Unix socket's path, with its final zero: 108 on Linux (unix(7)).
+#: Linux limits a Unix socket's path to 108 bytes, including the final zero (unix(7)).
 _MAX_PATH_BYTES: Final = 107
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """A process to be kept running.
+    """A process to keep running.
 
     Attributes:
-        name: what messages call it.
-        environment: all of it.
-        gives_signs_of_life: on a descriptor that its command has as a further argument.
+        name: its name in messages.
+        command: its command line.
+        environment: its whole environment.
+        gives_signs_of_life: whether it sends heartbeats, on a descriptor that the launcher appends to the command.
     """
 
     name: str
@@ -34,18 +35,18 @@ class ProcessSpec:
 
 
 class Fronts:
-    """Each of several processes says by a file of its own whether it takes jobs."""
+    """The ready files of several fronts, one each, which exist while a front takes jobs."""
 
     def __init__(self) -> None:
         self._files: list[Path] = []
 
     def ready_file(self, path: Path) -> Mapping[str, str]:
-        """The environment of one of them."""
+        """Register a front's ready file and return the environment variable for it."""
         self._files.append(path)
         return {"NAMESHOT_READY_FILE": str(path)}
 
     def are_ready(self) -> bool:
-        """Whether each takes jobs."""
+        """Whether all fronts take jobs."""
         return all(file.exists() for file in self._files)
 
 
@@ -58,15 +59,15 @@ def engine_and_fronts(
     front: Sequence[str],
     engine: Sequence[str],
 ) -> Iterator[ProcessSpec]:
-    """The processes of all devices, engines first.
+    """Yield the processes of all devices, engines first.
 
     Args:
-        devices: values of ``NAMESHOT_DEVICE``; empty where the environment's stands.
-        processes: fronts for each device.
-        folder: for sockets; nobody else may enter it.
-        fronts: learns of each front.
-        front: a front's command; it gets its engine's socket and the number of its fronts.
-        engine: an engine's command; it gets its socket, and the launcher adds a descriptor for its signs of life.
+        devices: values of ``NAMESHOT_DEVICE``; an empty one leaves the variable as it is.
+        processes: fronts per device.
+        folder: the sockets' folder, which other users may not enter.
+        fronts: registers each front's ready file.
+        front: a front's command; its engine's socket and the number of fronts are appended.
+        engine: an engine's command; its socket is appended, and by the launcher a descriptor for heartbeats.
     """
     environment = {name: value for name, value in os.environ.items() if name != "NAMESHOT_READY_FILE"}
     where = {device: f" on {device}" if len(devices) > 1 else "" for device in devices}
@@ -82,7 +83,7 @@ def engine_and_fronts(
                 {
                     **environment,
                     **fronts.ready_file(folder / f"{sockets[device].name}-front-{number}-ready"),
-                    # The device is the engine's: whatever a library does, no context of a front is on it.
+                    # No library of a front can create a context on the device, which belongs to the engine.
                     "CUDA_VISIBLE_DEVICES": "",
                 },
             )
@@ -90,18 +91,18 @@ def engine_and_fronts(
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder of this user's alone.
+    """Create a folder that only this user may enter, for the time of the context.
 
     Raises:
-        SettingsError: sockets cannot be in it, or this system lacks what the processes share.
+        SettingsError: the folder cannot hold sockets, or this system lacks anonymous shared memory.
     """
     if not hasattr(os, "memfd_create"):
-        raise SettingsError("--processes needs Linux, whose shared memory has no names; leave it out.")
+        raise SettingsError("--processes needs Linux's anonymous shared memory; leave it out.")
     try:
         folder = Path(tempfile.mkdtemp(prefix="nameshot-"))
     except OSError as error:
         raise SettingsError(
-            f"--processes needs a folder for sockets, and none can be made ({error.strerror}); name one by TMPDIR."
+            f"--processes needs a folder for sockets, and none can be created ({error.strerror}); name one by TMPDIR."
         ) from None
     try:
         if len(os.fsencode(folder / "engine-999")) > _MAX_PATH_BYTES:

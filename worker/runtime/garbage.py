@@ -1,4 +1,4 @@
-"""Python's garbage collector, and what it need not look at."""
+"""Keeps Python's garbage collector from scanning objects that live forever."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import gc
 
 
 def freeze_garbage() -> None:
-    """Take all that lives now for lasting; once, when everything is loaded.
+    """Exclude all objects that exist now from collection; call it once, when everything is loaded.
 
-    A model's libraries are some 400,000 objects, and each full collection would look at them all: 0.2 s with Python's
-    lock held, for every job that runs, and again whenever some hundred jobs of a thousand labels had been answered.
+    A model's libraries are some 400,000 objects, which each full collection would scan: 0.2 s with the GIL held, which
+    stalls every running job, each time that about a hundred jobs of a thousand labels have been answered.
     """
     gc.collect()
     gc.freeze()

@@ -1,8 +1,8 @@
-"""Signs of life: an engine gives one each second through a pipe, and its launcher kills one that gives no more.
+"""Heartbeats: an engine sends one each second through a pipe, and the launcher kills an engine that stops.
 
-They come from a thread of their own, so that neither a long forward pass nor a model that loads keeps them back while
-it lets go of Python's lock, as torch does. What keeps the lock and computes is known by its CPU time. A pass that never
-ends and has let go of the lock is the business of `worker.engine_process.main`.
+A thread of its own sends them, so a long forward pass or a loading model does not delay them while it releases the GIL,
+as torch does. The launcher recognises an engine that computes with the GIL held by its CPU time.
+`worker.engine_process.main` handles a forward pass that has released the GIL and never ends.
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ from typing import Final
 from producer.processes.cpu_time import cpu_s
 
 BEAT_S: Final = 1.0
-#: Of an engine that has its model and uses no CPU. An image that freezes two engines leaves its neighbours half of
-#: their 60 s; and a busy machine keeps no thread waiting for so long.
+#: A loaded engine that is silent and uses no CPU for this long is frozen. An image that freezes two engines leaves its
+#: neighbours half of their 60 s, and even a busy machine does not delay a thread for so long.
 FROZEN_S: Final = 15.0
-#: Of one that still loads: the libraries come from a disk that may be slow, with Python's lock held.
+#: A loading engine may be silent for this long: it imports libraries from a disk that may be slow, with the GIL held.
 LOADING_S: Final = 600.0
-#: Of the time that it is silent, CPU seconds of one that works; the threads of one that sleeps take a hundredth.
+#: A silent engine that uses this share of a CPU works; the threads of a sleeping one use a hundredth.
 _WORKS: Final = 0.05
-#: Between two looks the launcher itself was frozen, or its machine asleep, if more has gone by: it was as deaf as the
-#: engine was dumb.
+#: If more time lies between two checks, the launcher itself was frozen or its machine asleep, so only this much counts.
 _LONGEST_LOOK_S: Final = 1.0
 _LOADING, _READY = b"l", b"r"
-#: What a pipe holds.
+#: A pipe's capacity on Linux.
 _PIPE_BYTES: Final = 1 << 16
 
 
 class Heart:
-    """The engine's side.
+    """The engine's side, which sends heartbeats.
 
     Args:
-        descriptor: the pipe's; None: no launcher listens.
+        descriptor: the pipe's; None without a launcher.
     """
 
     def __init__(self, descriptor: int | None) -> None:
@@ -47,7 +46,7 @@ class Heart:
             threading.Thread(target=self._serve, name="heartbeat", daemon=True).start()
 
     def has_loaded(self) -> None:
-        """From now on silence means that this process is frozen."""
+        """Tell the launcher that the model is loaded: from now on silence means that this process is frozen."""
         self._word = _READY
         self._beat()
 
@@ -57,20 +56,20 @@ class Heart:
             time.sleep(BEAT_S)
 
     def _beat(self) -> None:
-        # The launcher may have been frozen until the pipe is full, or have ended.
+        # The pipe may be full because the launcher is frozen, or closed because it has ended.
         with suppress(OSError):
             if self._descriptor is not None:
                 os.write(self._descriptor, self._word)
 
 
 class SignsOfLife:
-    """The launcher's side, for one engine process after another; look at it a few times a second.
+    """The launcher's side, for one engine process after another; call `complaint` a few times a second.
 
     Args:
-        limit_s: of silence of one that uses CPU.
-        frozen_s: of silence of one that uses none.
-        clock: seconds.
-        cpu_s: CPU seconds that a process has used.
+        limit_s: the longest silence of an engine that uses CPU.
+        frozen_s: the longest silence of an engine that uses none.
+        clock: a monotonic clock, in seconds.
+        cpu_s: returns the CPU seconds that a process has used.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class SignsOfLife:
 
     @contextmanager
     def of_the_next(self) -> Iterator[int]:
-        """Start a process in here that inherits this descriptor; what is heard is its own from then on."""
+        """Yield a descriptor for the next process, to be started in this context, and listen to that process."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, theirs = os.pipe()
@@ -104,9 +103,9 @@ class SignsOfLife:
         self._looked_s = self._clock()
 
     def frozen_reason(self, pid: int) -> str | None:
-        """That it is frozen, as the second half of a sentence; None while it may not be.
+        """Return a clause that says that the process is frozen; None while it may not be.
 
-        What has complained begins anew: a process that the kernel cannot end is complained of again.
+        The measured silence then restarts, so a process that the kernel cannot end is reported again.
         """
         now_s = self._clock()
         self._silent_s += min(now_s - self._looked_s, _LONGEST_LOOK_S)

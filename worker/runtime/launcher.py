@@ -1,10 +1,10 @@
-"""``nameshot worker``: a small process that starts the workers of this machine, and starts again what dies.
+"""``nameshot worker``: a small process that starts the workers of this machine, and restarts those that die.
 
-A worker for each device, or, with a number of processes, an engine process for each device and its fronts. It loads
-neither the model's libraries nor Celery. SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, a second one too, SIGQUIT
-as it is; `worker.delivery.shutdown` says what a worker does with them, and an engine ends when its fronts have. What
-does not end in its time is killed, and so is an engine that gives no more signs of life. A process whose launcher is
-gone gets SIGTERM from the kernel.
+There is one worker per device, or, with ``--processes``, one engine process per device and its fronts. The launcher
+loads neither the model's libraries nor Celery. It forwards SIGTERM, SIGINT and SIGHUP as SIGTERM, a second one too, and
+SIGQUIT as it is; `worker.delivery.shutdown` describes how workers react, and an engine ends when its fronts have. The
+launcher kills processes that do not end in time, and engines without heartbeats. If the launcher dies, the kernel sends
+its processes SIGTERM.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: -P: a folder of the same name where the user stands is not taken for the worker.
+#: With -P Python does not import a folder named ``worker`` in the current directory.
 WORKER: Final = (sys.executable, "-P", "-m", "worker")
 ENGINE: Final = (sys.executable, "-P", "-m", "worker.engine_process")
 _COUNT_GPUS: Final = (
@@ -42,23 +42,22 @@ _COUNT_GPUS: Final = (
     "-c",
     "from worker.model.devices import visible_gpus; print(visible_gpus())",
 )
-#: torch loads in seconds from a slow disk; a driver that hangs never answers.
+#: Even from a slow disk torch loads in less time, while a hanging driver never answers.
 _COUNT_TIMEOUT_S: Final = 120.0
 
-
-#: Beyond ``NAMESHOT_DRAIN_TIMEOUT``, for giving jobs back to a Redis that is slow, and then for an engine to end. With
-#: the default there are ten seconds left of the thirty that Kubernetes, for one, gives a container.
+#: The launcher waits this much longer than ``NAMESHOT_DRAIN_TIMEOUT``, for workers to requeue jobs in a slow Redis and
+#: for an engine to end. With the default, ten of the thirty seconds that Kubernetes gives a container are left.
 LEAVING_S: Final = 10.0
-#: The same for one that was told to end at once, by a second signal or SIGQUIT.
+#: After a second signal or SIGQUIT the launcher waits for this long before it kills.
 AT_ONCE_S: Final = 5.0
 
 
 class _Refused(Exception):
-    """A worker found its configuration or its model to be unusable; it said so itself."""
+    """A worker could not use its configuration or its model; it has logged why."""
 
 
 class _Worker:
-    """One worker process after another, with the same environment."""
+    """A worker process and its successors, with the same environment."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], signs: SignsOfLife | None = None
@@ -83,12 +82,12 @@ class _Worker:
         if self._signs is None or not self.process.is_running():
             return
         if frozen_reason := self._signs.frozen_reason(self.process.pid):
-            logger.error("%s %s: it is killed.", self.name, frozen_reason)
+            logger.error("%s %s: killing it.", self.name, frozen_reason)
             self.process.send(signal.SIGKILL)
 
     def judge(self, _deaths: int, _what_happened: str) -> None:
-        """What a `Supervisor` asks at each death."""
-        self.ready_file.remove()  # what was killed left it there
+        """Handle a death for the `Supervisor`; raises `_Refused` if a restart cannot help."""
+        self.ready_file.remove()  # a killed process leaves it behind
         if self.process.status() == os.EX_CONFIG:
             raise _Refused(self.name)
 
@@ -100,20 +99,21 @@ def launch(
     command: Sequence[str] = WORKER,
     engine: Sequence[str] = ENGINE,
 ) -> int:
-    """Run the workers until told to stop; from the main thread.
+    """Run the workers until a stop signal comes. Call it in the main thread.
 
     Args:
-        gpus: ``none`` for the CPU, ``all``, or device numbers as in ``0,1``: a worker for each. None: one worker,
+        gpus: ``none`` for the CPU, ``all``, or device numbers as in ``0,1``, for a worker on each. None: one worker,
             with ``NAMESHOT_DEVICE`` as it is.
-        processes: fronts of one engine process for each device; None: one process does both.
-        command: what a worker process runs; a front gets its engine's socket and the number of fronts as arguments.
-        engine: what an engine process runs; it gets its socket and a descriptor for signs of life as arguments.
+        processes: fronts of each device's engine process; None: one process per device without an engine process.
+        command: a worker's command; a front gets its engine's socket and the number of fronts as arguments.
+        engine: an engine's command; it gets its socket and a descriptor for heartbeats as arguments.
 
     Returns:
-        0 when all workers ended in order, 78 when one cannot use its configuration or model, 1 otherwise.
+        The exit status: 0 when all workers ended in order, 78 when one cannot use its configuration or model, 1
+        otherwise.
 
     Raises:
-        SettingsError: ``all``, and there is no GPU; or the environment does not fit several workers.
+        SettingsError: ``all`` without a GPU, or the environment does not suit several workers.
     """
     logs.configure("INFO", "human")
     try:
@@ -126,12 +126,12 @@ def launch(
     devices = _devices(gpus)
     if processes is None and len(devices) > 1 and settings.ready_file:
         raise SettingsError(
-            f"NAMESHOT_READY_FILE tells of one worker, and --gpus {gpus} starts {len(devices)}: unset it and ask each "
-            "worker's /readyz, or run this command once for each GPU."
+            f"NAMESHOT_READY_FILE describes a single worker, but --gpus {gpus} starts {len(devices)}: unset it and "
+            "check each worker's /readyz, or run this command once for each GPU."
         )
     with queued_signals() as signals, ExitStack() as stack:
         fronts = Fronts()
-        # A worker makes and removes its own.
+        # Without fronts, the one worker manages the file itself.
         ready = ReadyFile(settings.ready_file if processes else None, fronts.are_ready)
         if processes is None:
             workers = [
@@ -157,14 +157,14 @@ def launch(
             arrived = _keep(workers, signals, ready)
         except _Refused as refused:
             if len(workers) > 1:
-                logger.error("%s cannot work: all workers are stopped.", refused)
+                logger.error("%s cannot work: stopping all workers.", refused)
             _stop(workers, [signal.SIGTERM], signals, settings.drain_timeout)
             return os.EX_CONFIG
         return _stop(workers, arrived, signals, settings.drain_timeout)
 
 
 def _devices(gpus: str | None) -> list[str]:
-    """A value of ``NAMESHOT_DEVICE`` for each worker; empty where the environment's stands."""
+    """Return a value of ``NAMESHOT_DEVICE`` for each worker; an empty one leaves the variable as it is."""
     if gpus is None:
         return [""]
     if gpus == "none":
@@ -175,8 +175,8 @@ def _devices(gpus: str | None) -> list[str]:
 
 def _visible_gpus() -> int:
     try:
-        # Another process asks, so that this one stays small and holds nothing of a GPU.
-        answer = subprocess.run(  # noqa: S603 - nothing of it comes from a user
+        # In a process of its own, so that the launcher stays small and uses no GPU.
+        answer = subprocess.run(  # noqa: S603 - no part of the command comes from a user
             _COUNT_GPUS, stdout=subprocess.PIPE, text=True, check=True, timeout=_COUNT_TIMEOUT_S
         )
     except subprocess.SubprocessError as error:
@@ -189,26 +189,26 @@ def _visible_gpus() -> int:
 
 
 def _keep(workers: Sequence[_Worker], signals: QueuedSignals, ready: ReadyFile) -> list[signal.Signals]:
-    """Start again what dies, and look at the rest, until signals arrive."""
-    keepers = [Supervisor(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
+    """Restart dead processes and kill frozen ones until signals arrive; return the signals."""
+    supervisors = [Supervisor(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
     try:
         while not (arrived := signals.wait(POLL_INTERVAL_S)):
             for worker in workers:
                 worker.kill_if_frozen()
-            for keeper in keepers:
-                keeper.tick()
+            for supervisor in supervisors:
+                supervisor.tick()
             ready.look()
     finally:
-        ready.remove()  # not only once they have finished what they have
+        ready.remove()  # at once, while workers still finish their jobs
     return arrived
 
 
 def _stop(
     workers: Sequence[_Worker], arrived: list[signal.Signals], signals: QueuedSignals, drain_timeout_s: float
 ) -> int:
-    """Pass on the signals that arrived and those that follow, until all workers have ended: by themselves, or killed.
+    """Forward signals until all workers have ended by themselves or were killed; return the exit status.
 
-    What a killed one held goes back to the queues when its lease ends.
+    Another worker requeues the messages of a killed one when its lease expires.
     """
     running = [worker for worker in workers if worker.process.is_running()]
     sent = set[int]()
@@ -225,13 +225,13 @@ def _stop(
                 kill_at_s = min(kill_at_s, now_s + AT_ONCE_S)
         if now_s > kill_at_s:
             for worker in late:
-                logger.error("%s does not end: it is killed.", worker.name)
+                logger.error("%s does not end: killing it.", worker.name)
                 worker.process.stop(0)
         arrived = signals.wait(POLL_INTERVAL_S)
-    # One that was still loading its model died of the signal itself.
+    # A worker that was still loading its model died of the signal itself, which is no fault.
     unclean = [worker for worker in running if -(worker.process.status() or 0) not in {0, *sent}]
     for worker in running:
         worker.ready_file.remove()
     for worker in unclean:
-        logger.error("%s %s while it was to stop.", worker.name, worker.process.describe_exit())
+        logger.error("%s %s while stopping.", worker.name, worker.process.describe_exit())
     return 1 if unclean else 0

@@ -1,7 +1,7 @@
-"""Log lines: one thing a line, for people or as JSON, and never a URL's path or query.
+"""Logging for people or as JSON, one event per line, without URLs' paths and queries.
 
-Libraries below us print URLs (urllib3's request line, requests' exceptions) and message bodies (Celery's decode
-errors). Their loggers stay at WARNING, and what still comes through is redacted before it is written.
+Libraries log URLs (urllib3's request line, requests' exceptions) and message bodies (Celery's decode errors). Their
+loggers stay at WARNING, and every line is redacted before it is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Final, TextIO
 
-#: Whose INFO and DEBUG lines would print request lines, message bodies or a line per job beside ours.
+#: INFO and DEBUG lines of these loggers hold request lines, message bodies or a second line per job.
 QUIET: Final = (
     "urllib3",
     "requests",
@@ -25,13 +25,13 @@ QUIET: Final = (
     "httpx",
     "httpcore",
 )
-#: Whose warnings come with a traceback, about what we say ourselves in a line.
+#: These loggers' warnings come with a traceback, about events that the worker logs in one line.
 VERBOSE: Final = ("celery.app.trace", "celery.backends.base")
 
-#: To the next space, since a path may hold a quotation mark.
+#: A URL is matched up to the next space, since a path may hold a quotation mark.
 _URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@)?([^\s/?#'\"<>\\]*)\S*")
 _TARGET: Final = re.compile(r"(with url: |\"(?:GET|HEAD|POST) )\S+")
-#: Longer than any line of ours; Celery prints up to 1,024 characters of a message it cannot decode.
+#: The worker's own lines are shorter; Celery logs up to 1,024 characters of a message that it cannot decode.
 _MAX_CHARACTERS: Final = 2_000
 
 
@@ -42,10 +42,10 @@ def redact(text: str) -> str:
 
 
 class HumanFormatter(logging.Formatter):
-    """``12:34:56 INFO    worker.jobs.tasks  job … : owl 0.9997``."""
+    """Formats lines such as ``12:34:56 INFO    worker.jobs.tasks  job … : owl 0.9997``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and an exception's lines below it, all redacted."""
+        """Return one line, and an exception's lines below it, all redacted."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{clock} {record.levelname:<7} {record.name}  {record.getMessage()}"
         if record.exc_info:
@@ -54,10 +54,10 @@ class HumanFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``time`` (seconds since the epoch), ``level``, ``logger``, ``message``."""
+    """Formats one JSON object per line: ``time`` (seconds since the epoch), ``level``, ``logger``, ``message``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON, every text redacted."""
+        """Return the record as JSON, every text redacted."""
         line = {
             "time": round(record.created, 3),
             "level": record.levelname,
@@ -73,7 +73,7 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
     """Send every log line of this process to ``stream`` (stderr) in one form.
 
     Args:
-        level: the least severe level of our own lines.
+        level: the least severe level of the worker's own lines.
         style: ``human`` or ``json``.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
@@ -89,10 +89,10 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
 
 
 def place_of(error: BaseException) -> str:
-    """File and line an error came from: enough to find a bug, where its text might quote what a stranger sent."""
+    """Return the file and line of an error, for log lines: the error's own text might quote untrusted input."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if trace is None:  # taken by `worker.runtime.tracebacks`, which leaves the place
+    if trace is None:  # removed by `worker.runtime.tracebacks`, which notes the place
         return next(reversed(getattr(error, "__notes__", [])), "an unknown place")
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -1,4 +1,4 @@
-"""``NAMESHOT_READY_FILE``: a file that is there while jobs are taken."""
+"""``NAMESHOT_READY_FILE``: a file that exists while the worker takes jobs."""
 
 from __future__ import annotations
 
@@ -14,56 +14,58 @@ from producer.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
-#: As often as the launcher looks, which has a file of this kind for each of its fronts.
+#: The launcher checks the ready files of its fronts at the same interval.
 LOOK_S: Final = 0.25
 
 
 class ReadyFile:
-    """Makes and removes the file. From `begin` on, trouble with it is one warning: jobs do not need it.
+    """Creates and removes the file. After `begin` a failure is logged once as a warning, since jobs do not need it.
 
     Args:
-        path: None or empty: nobody asks.
-        is_ready: whether jobs are taken now; False where it cannot be told (`OSError`).
+        path: the file's path; None or empty for no file.
+        is_ready: returns whether jobs are taken now.
     """
 
     def __init__(self, path: str | None, is_ready: Callable[[], bool] = lambda: False) -> None:
         self._path = Path(path) if path else None
         self._is_ready = is_ready
-        #: Signal handlers look too, in the main thread, which may be looking already.
+        #: Reentrant, since a signal handler may interrupt the main thread in here and call `look` as well.
         self._lock = threading.RLock()
-        self._complained = False
+        self._has_warned = False
 
     def begin(self) -> None:
-        """Remove what a process that was killed has left.
+        """Remove the file of an earlier process that was killed.
 
         Raises:
-            SettingsError: no file can be made there.
+            SettingsError: no file can be created there.
         """
         if self._path is None:
             return
         try:
             if self._path.exists() and not self._path.is_file():
-                raise SettingsError(f"NAMESHOT_READY_FILE is {str(self._path)!r}, which is no file; name another one.")
+                raise SettingsError(
+                    f"NAMESHOT_READY_FILE is {str(self._path)!r}, which is not a file; name another path."
+                )
             with tempfile.TemporaryFile(dir=self._path.absolute().parent):
                 self._path.unlink(missing_ok=True)
         except OSError as error:
             raise SettingsError(
-                f"NAMESHOT_READY_FILE is {str(self._path)!r}, and no file can be made there ({error.strerror}); name "
-                "one in a folder that is there and may be written to."
+                f"NAMESHOT_READY_FILE is {str(self._path)!r}, and no file can be created there ({error.strerror}); "
+                "name one in an existing folder that this user may write to."
             ) from None
 
     def look(self) -> None:
-        """Make the file or remove it."""
+        """Create or remove the file, as `is_ready` decides."""
         with self._lock:
             self._set(self._is_ready)
 
     def remove(self) -> None:
-        """Whoever makes it is told to stop, or has stopped."""
+        """Remove the file of a process that stops or has stopped."""
         with self._lock:
             self._set(lambda: False)
 
     def keep(self) -> None:
-        """Look, and from now on in a thread: an engine that is away tells nobody when it has been silent too long."""
+        """Call `look` now, and from now on in a thread, since an engine's silence causes no event."""
         self.look()
         if self._path is not None:
             threading.Thread(target=self._keep, name="ready-file", daemon=True).start()
@@ -82,10 +84,10 @@ class ReadyFile:
             elif not self._path.exists():
                 self._path.touch()
         except OSError as error:
-            if not self._complained:
-                self._complained = True
+            if not self._has_warned:
+                self._has_warned = True
                 logger.warning(
-                    "NAMESHOT_READY_FILE %r cannot be made or removed (%s) and may be wrong; jobs go on",
+                    "NAMESHOT_READY_FILE %r cannot be created or removed (%s) and may be wrong; jobs go on",
                     str(self._path),
                     error.strerror,
                 )

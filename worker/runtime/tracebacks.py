@@ -1,4 +1,4 @@
-"""What an error keeps alive: each frame it came through, and all that the frame's variables and closures name."""
+"""Frees the memory that an error keeps alive: its frames, and all that their variables and closures refer to."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from worker.runtime.logs import place_of
 
 
 def release_memory(error: BaseException) -> None:
-    """Take the traceback of an error, of its causes and of what was being handled meanwhile; `place_of` still knows.
+    """Remove the tracebacks of an error, its causes and its contexts; `place_of` still returns the place.
 
-    The outputs of a network's layers are variables of such frames: until its error is forgotten, a batch that failed
-    for want of memory has it all.
+    The outputs of a network's layers are variables of such frames, so a batch that ran out of memory would hold all of
+    it as long as its error lives.
     """
     seen = set[int]()
     errors: list[BaseException | None] = [error]
@@ -21,7 +21,7 @@ def release_memory(error: BaseException) -> None:
         seen.add(id(one))
         if one.__traceback__ is not None:
             one.add_note(place_of(one))
-            clear_frames(one.__traceback__)  # where frames and errors refer to each other, only a collector would
+            clear_frames(one.__traceback__)  # frames and errors may form cycles, which reference counts never free
             one.__traceback__ = None
         errors += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):

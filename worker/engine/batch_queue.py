@@ -1,9 +1,9 @@
-"""A queue of items for one function of the device: who rides in which batch, and what a failing batch does to them.
+"""A queue of items for one function of the device: forms the batches, runs them and handles those that fail.
 
-Within a lane the ranks share the places by weight while more items wait than fit; items of one rank go in the order in
-which they came. A batch that raises is halved until the culprit stands alone, so one bad item fails only itself; on
-out-of-memory the smaller size also becomes the lane's maximum, see `worker.engine.batch_limit`. After an error that is
-final nothing is tried again.
+While more items wait than fit into a batch, the ranks share its places by weight; items of one rank run in order of
+arrival. A batch that raises is halved until the culprit runs alone, so one bad item fails only itself. After
+out-of-memory the smaller size also becomes the queue's maximum, see `worker.engine.batch_limit`. After a final error
+the queue retries nothing.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 T = TypeVar("T")
-#: What an error says of other batches: a smaller one may fit; those without the culprit will run; none will.
+#: What an error means for other batches, in this order: a smaller one may fit; those without the culprit will run;
+#: none will run.
 Verdict = Literal["out of memory", "one item's fault", "final"]
-#: The weights of a lane whose items are all alike.
+#: The weights of a queue that has only one rank.
 ALIKE: Final[Mapping[Hashable, int]] = {None: 1}
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult(Generic[Output]):
-    """What one item got from the batch it rode in.
+    """One item's output, and figures of the batch that computed it.
 
     Attributes:
         batch_size: items in that batch.
         wait_ms: from submission to the start of the batch.
-        run_ms: what the whole batch took.
+        run_ms: duration of the whole batch.
     """
 
     output: Output
@@ -49,7 +50,7 @@ class BatchResult(Generic[Output]):
 
 @dataclass(slots=True)
 class Entry(Generic[Item, Output]):
-    """One item that waits, and the future that it is answered with."""
+    """A waiting item and the future that receives its result."""
 
     item: Item
     key: Hashable
@@ -59,12 +60,12 @@ class Entry(Generic[Item, Output]):
 
 
 class BatchQueue(Generic[Item, Output]):
-    """A queue of items for one function; made by `Batcher.lane`.
+    """A queue of items for one function; made by `Batcher.add_queue`.
 
-    All but `submit` is for the batcher, which holds its lock meanwhile except while a batch rides.
+    Everything but `submit` is for the batcher, which calls it under its lock, except `run_batch`.
 
     Attributes:
-        size: chooses how many of those a batch has.
+        size: chooses how many items the next batch has.
     """
 
     def __init__(
@@ -82,14 +83,14 @@ class BatchQueue(Generic[Item, Output]):
         self._enqueue = enqueue
         self._run = run
         self._waiting: RankedQueue[Entry[Item, Output]] = RankedQueue(weights)
-        # Who begins a batch decides on its key: dealt by itself, so that no key starves whatever the others do.
+        # The first item of a batch decides its key. It has turns of its own, so that no key starves.
         self._first: Turns[Hashable] = Turns(weights)
         self._following: Turns[Hashable] = Turns(weights)
 
     def submit(self, item: Item, key: Hashable = None, rank: Hashable = None) -> Future[BatchResult[Output]]:
-        """Queue one item; only items of equal key share a batch. The rank is one of the lane's weights.
+        """Queue one item. Only items with equal keys share a batch; the rank is a key of the queue's weights.
 
-        Cancelling the future before its batch starts takes the item out.
+        Cancelling the future before its batch starts removes the item.
 
         Raises:
             BatcherClosed: the device thread has ended.
@@ -108,7 +109,7 @@ class BatchQueue(Generic[Item, Output]):
 
     @property
     def limit(self) -> int:
-        """Items that a batch may have which starts now."""
+        """Items that a batch starting now may have."""
         promised = self.size.promised
         oldest = min((head.queued_at for head in self._waiting.heads() if head.rank in promised), default=None)
         waited_s = 0.0 if oldest is None else time.perf_counter() - oldest
@@ -116,46 +117,48 @@ class BatchQueue(Generic[Item, Output]):
 
     @property
     def oldest_at(self) -> float:
-        """When the item came that waits longest, by `time.perf_counter`; infinite when none waits."""
+        """The arrival of the item that has waited longest, by `time.perf_counter`; infinite when none waits."""
         return min((head.queued_at for head in self._waiting.heads()), default=float("inf"))
 
-    def put(self, passenger: Entry[Item, Output]) -> None:
-        """Add an item."""
-        self._waiting.put(passenger, passenger.rank)
+    def put(self, entry: Entry[Item, Output]) -> None:
+        """Append an entry."""
+        self._waiting.put(entry, entry.rank)
 
     def take(self) -> list[Entry[Item, Output]]:
-        """The next batch: the oldest item of the rank whose turn it is, and by turns those with the same key."""
+        """Take the next batch: the oldest item of the rank whose turn it is, then by turns those with the same key."""
         limit = self.limit
         batch: list[Entry[Item, Output]] = []
         others: list[Entry[Item, Output]] = []
-        while len(batch) < limit and (passenger := self._waiting.pop(self._following if batch else self._first)):
-            if batch and passenger.key != batch[0].key:
-                others.append(passenger)
-            elif passenger.future.set_running_or_notify_cancel():
-                batch.append(passenger)
-        for passenger in reversed(others):
-            self._waiting.put_back(passenger, passenger.rank)
+        while len(batch) < limit and (entry := self._waiting.pop(self._following if batch else self._first)):
+            if batch and entry.key != batch[0].key:
+                others.append(entry)
+            elif entry.future.set_running_or_notify_cancel():
+                batch.append(entry)
+        for entry in reversed(others):
+            self._waiting.put_back(entry, entry.rank)
         return batch
 
     def abandon(self, error: Exception) -> None:
-        """Fail all that wait."""
-        while passenger := self._waiting.pop(self._first):
-            if passenger.future.set_running_or_notify_cancel():
-                passenger.future.set_exception(error)
+        """Fail all waiting items with this error."""
+        while entry := self._waiting.pop(self._first):
+            if entry.future.set_running_or_notify_cancel():
+                entry.future.set_exception(error)
 
-    def ride(self, batch: list[Entry[Item, Output]], judge: Callable[[Exception], Verdict], *, learn: bool) -> None:
-        """Run one batch, or its parts where it fails, and answer each of its futures.
+    def run_batch(
+        self, batch: list[Entry[Item, Output]], judge: Callable[[Exception], Verdict], *, learn: bool
+    ) -> None:
+        """Run one batch, or its parts if it fails, and resolve each of its futures.
 
         Args:
-            learn: whether what it takes is what a batch takes while items wait.
+            learn: whether to update the latency model with this batch.
         """
         parts = [batch]
         while parts:
             part = parts.pop()
-            if len(part) > self.max_batch:  # one before it did not fit
+            if len(part) > self.max_batch:  # an earlier part did not fit
                 parts += _cut(part, self.max_batch)
                 continue
-            # Returned and not handled where it was caught: the parts run when its frames are empty.
+            # `_run_one` returns the error, so that its frames are gone before the smaller parts need the memory.
             if (error := self._run_one(part, learn=learn)) is None:
                 continue
             release_memory(error)
@@ -163,8 +166,8 @@ class BatchQueue(Generic[Item, Output]):
             if verdict == "out of memory":
                 self._max_batch.did_not_fit(len(part))
             if verdict == "final":
-                for passenger in (passenger for left in [part, *reversed(parts)] for passenger in left):
-                    passenger.future.set_exception(error)
+                for entry in (entry for unanswered in [part, *reversed(parts)] for entry in unanswered):
+                    entry.future.set_exception(error)
                 return
             if len(part) == 1:
                 part[0].future.set_exception(error)
@@ -176,18 +179,18 @@ class BatchQueue(Generic[Item, Output]):
             parts += _cut(part, (len(part) + 1) // 2)
 
     def _run_one(self, batch: list[Entry[Item, Output]], *, learn: bool) -> Exception | None:
-        """Answer all of a batch, or none; then with the error."""
+        """Run a batch and resolve all of its futures; if it fails, resolve none and return the error."""
         started = time.perf_counter()
         try:
-            outputs = self._run([passenger.item for passenger in batch])
+            outputs = self._run([entry.item for entry in batch])
             if len(outputs) != len(batch):
                 raise RuntimeError(f"{self.name}: {len(batch)} items went in, {len(outputs)} came out")
         except Exception as error:
             return error
         run_s = time.perf_counter() - started
-        for passenger, output in zip(batch, outputs, strict=True):
-            wait_ms = max(0.0, (started - passenger.queued_at) * 1000)
-            passenger.future.set_result(BatchResult(output, len(batch), wait_ms, run_s * 1000))
+        for entry, output in zip(batch, outputs, strict=True):
+            wait_ms = max(0.0, (started - entry.queued_at) * 1000)
+            entry.future.set_result(BatchResult(output, len(batch), wait_ms, run_s * 1000))
         self._max_batch.did_fit(len(batch))
         if learn:
             self.size.learn(len(batch), run_s)
@@ -195,5 +198,5 @@ class BatchQueue(Generic[Item, Output]):
 
 
 def _cut(batch: list[T], size: int) -> list[list[T]]:
-    """In parts of this size, the last one first."""
+    """Cut a batch into parts of this size, the last one first."""
     return [batch[first : first + size] for first in range(0, len(batch), size)][::-1]

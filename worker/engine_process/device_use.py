@@ -1,4 +1,4 @@
-"""What runs on the device beside what, and who is to blame should this process die meanwhile."""
+"""Records which images and prompts are on the device, and lets suspects run alone there."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from worker.model.interface import Prepared
 
 @dataclass(frozen=True, slots=True)
 class ImageInSlot(Prepared):
-    """One that lies in shared memory.
+    """A prepared image in shared memory.
 
     Attributes:
-        is_suspect: it was on the device when an engine died.
-        mark: says in that memory whether it is on the device now.
+        is_suspect: whether it was on the device when an engine died.
+        mark: records in that memory whether it is on the device now.
     """
 
     is_suspect: bool
@@ -24,23 +24,24 @@ class ImageInSlot(Prepared):
 
 
 class PromptOfFront(str):
-    """A prompt, and as `ImageInSlot` has it."""
+    """A front's prompt, with the same attributes as `ImageInSlot`."""
 
     is_suspect: bool
     mark: Callable[[bool], None]
 
     @classmethod
     def made(cls, text: str, is_suspect: bool, mark: Callable[[bool], None]) -> PromptOfFront:
-        """One of a front's."""
+        """Create a prompt with these attributes."""
         prompt = cls(text)
         prompt.is_suspect, prompt.mark = is_suspect, mark
         return prompt
 
 
 class DeviceUse:
-    """Around each batch of the device's threads: marks its images or prompts, and lets no other run beside a suspect.
+    """Wraps each batch: marks its images or prompts, and runs no other batch while one with a suspect runs.
 
-    So of what was on the device when an engine died nothing is left out, and the second death of a suspect is its own.
+    When an engine dies, the marks therefore name everything that was on the device, and a suspect's second death is its
+    own doing.
     """
 
     def __init__(self) -> None:
@@ -50,24 +51,24 @@ class DeviceUse:
 
     @contextmanager
     def around(self, batch: Sequence[object]) -> Iterator[None]:
-        """While it lasts, the batch is on the device; enter it in the thread that runs it."""
-        riders = [rider for rider in batch if isinstance(rider, ImageInSlot | PromptOfFront)]
-        is_suspect = any(rider.is_suspect for rider in riders)
+        """Return the context in which a thread runs a batch on the device."""
+        items = [item for item in batch if isinstance(item, ImageInSlot | PromptOfFront)]
+        is_suspect = any(item.is_suspect for item in items)
         self._begin(is_suspect)
         try:
-            for rider in riders:
-                rider.mark(True)
+            for item in items:
+                item.mark(True)
             yield
         finally:
-            # Before their answers are sent: the next batch may be what ends this process.
-            for rider in riders:
-                rider.mark(False)
+            # Cleared before the answers are sent, since the next batch may crash this process.
+            for item in items:
+                item.mark(False)
             self._end(is_suspect)
 
     def _begin(self, is_suspect: bool) -> None:
         with self._changed:
             if is_suspect:
-                self._suspects += 1  # from now on no other begins
+                self._suspects += 1  # from now on no other batch begins
                 self._changed.wait_for(lambda: not self._running)
             else:
                 self._changed.wait_for(lambda: not self._suspects)

@@ -1,4 +1,4 @@
-"""What an engine tells each front of its model when it connects."""
+"""The description of its model that an engine sends to each front when it connects."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from worker.model.geometry import Geometry, geometry_of
 from worker.model.interface import Model, Scoring
 from worker.model.logits import Logits
 
-#: Images that take the most: square, and of the shapes furthest from it, larger than what any model resizes to.
+#: The largest prepared image is that of a square or of the most extreme shapes, so these sizes are probed.
 _SIDE: Final = 64
 _PROBES: Final = ((_SIDE, _SIDE), (_SIDE * MAX_ASPECT_RATIO, _SIDE), (_SIDE, _SIDE * MAX_ASPECT_RATIO))
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """A model as its fronts know it. The names are those of `worker.model.interface.Model`.
+    """A model's properties as fronts know them, named as in `worker.model.interface.Model`.
 
     Attributes:
         max_batch: images in one forward pass.
-        slot_bytes: what one prepared image takes at most.
+        slot_bytes: the size of the largest prepared image.
     """
 
     name: str
@@ -42,20 +42,20 @@ class EngineInfo:
     slot_bytes: int
 
     def values(self) -> dict[str, Any]:
-        """Plain values for JSON; `terms_of` reads them."""
+        """Return plain values for JSON, which `info_from` reads."""
         geometry = None if self.geometry is None else self.geometry.values()
         return {**asdict(self), "geometry": geometry}
 
 
-def terms_of(values: Mapping[str, Any]) -> EngineInfo:
-    """From what JSON makes of `EngineInfo.values`."""
+def info_from(values: Mapping[str, Any]) -> EngineInfo:
+    """Build an `EngineInfo` from the parsed JSON of `EngineInfo.values`."""
     return EngineInfo(**{**values, "geometry": geometry_of(values["geometry"]), "logits": Logits(**values["logits"])})
 
 
-def terms_for(model: Model, max_batch: int) -> tuple[EngineInfo, Layout]:
-    """What a model's fronts are told, and how one of its images lies in a slot."""
+def info_for(model: Model, max_batch: int) -> tuple[EngineInfo, Layout]:
+    """Describe a model for its fronts; return that and the layout of one of its images."""
     layouts = [layout(described(model.prepare(Image.new("RGB", size, (127, 127, 127))).arrays)) for size in _PROBES]
-    terms = EngineInfo(
+    info = EngineInfo(
         name=model.name,
         revision=model.revision,
         device=model.device,
@@ -69,4 +69,4 @@ def terms_for(model: Model, max_batch: int) -> tuple[EngineInfo, Layout]:
         max_batch=max_batch,
         slot_bytes=max(one.size_bytes for one in layouts),
     )
-    return terms, layouts[0]
+    return info, layouts[0]

@@ -1,4 +1,4 @@
-"""One front, as its engine sees it."""
+"""The engine's side of the connection to one front."""
 
 from __future__ import annotations
 
@@ -15,115 +15,116 @@ from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
 from worker.engine.batcher import BatcherClosed, BatchResult
 from worker.engine_process import frames
+from worker.engine_process.device_use import ImageInSlot, PromptOfFront
 from worker.engine_process.frames import Array, Outbox, ProtocolError, frame, json_frame
+from worker.engine_process.info import EngineInfo
 from worker.engine_process.memory import Layout, SlotMemory, new_memory
-from worker.engine_process.rides import ImageInSlot, PromptOfFront
-from worker.engine_process.terms import EngineInfo
 from worker.model.interface import Prepared
 from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
 
-#: As `NAMESHOT_CONCURRENCY` has it.
+#: `NAMESHOT_CONCURRENCY` has the same upper bound.
 MAX_SLOTS: Final = 4096
-#: Twice a template with a label in it (`producer.contract.labels`), of the widest characters.
+#: This is twice the size of a template with a label in it (`producer.contract.labels`), in the widest characters.
 MAX_PROMPT_BYTES: Final = 8192
-#: Requests of one front that are not answered; it is not read from while it has more, and its images then wait behind
-#: its prompts: so this is more than a hundred jobs of `worker.embeddings.of_labels.MAX_ASKED` new labels at once.
+#: Above this many unanswered requests the engine stops reading from a front, whose images then wait behind its prompts.
+#: It is enough for more than a hundred jobs of `worker.embeddings.of_labels.MAX_ASKED` new labels at once.
 MAX_UNANSWERED: Final = 65_536
-#: From a front's connection to its first request; what connects and says nothing is let go.
+#: The engine closes a connection whose front does not complete the handshake in this time.
 GREETING_S: Final = 10.0
 
 
 class EngineHost(Protocol):
-    """What a guest needs of the engine process."""
+    """The part of the engine process that a front's connection uses."""
 
-    terms: EngineInfo
+    info: EngineInfo
 
     def layout(self, description: bytes) -> Layout:
-        """Where such arrays lie; raises `ProtocolError` where the model takes no such arrays."""
+        """Return where such arrays lie; raises `ProtocolError` if the model takes no such arrays."""
 
     def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[BatchResult[Array]]:
-        """As `LocalEngine.queue_image`; alone: with no other image that is to ride alone."""
+        """Queue an image, like `LocalEngine.queue_image`; those with `alone` run one after another."""
 
     def embed_prompt(self, prompt: str, alone: bool) -> Future[Array]:
-        """As `LocalEngine.embed_prompt`."""
+        """Queue a prompt, like `LocalEngine.embed_prompt`."""
 
     def count_tokens(self, prompts: list[str]) -> list[int]:
-        """As `Model.count_tokens`."""
+        """Count tokens, like `Model.count_tokens`."""
 
     def failure(self, error: BaseException, subject: str) -> JobFailed:
-        """As `LocalEngine.failure`."""
+        """Return the job's failure, like `LocalEngine.failure`."""
 
 
 class FrontConnection:
-    """Serves one connection until it ends or says what cannot be.
+    """Serves one front until its connection ends or it breaks the protocol.
 
     Args:
-        connection: a front's; closed at the end.
+        engine: the engine process.
+        connection: the front's; closed at the end.
     """
 
-    def __init__(self, host: EngineHost, connection: socket.socket) -> None:
-        self._host = host
+    def __init__(self, engine: EngineHost, connection: socket.socket) -> None:
+        self._engine = engine
         self._connection = connection
         self._outbox: Outbox | None = None
         self._lock = threading.Lock()
-        #: What was asked and not answered, by the front's number; and the slots of the images among it.
-        self._asked: dict[int, Future[Any]] = {}
-        self._taken: set[int] = set()
+        #: Unanswered requests by the front's number, and the slots of the images among them.
+        self._requests: dict[int, Future[Any]] = {}
+        self._used_slots: set[int] = set()
         self._unanswered = threading.Semaphore(MAX_UNANSWERED)
 
     def serve(self) -> None:
-        """Answer until the front is gone; what it still waits for is taken back then."""
+        """Answer requests until the front is gone, then cancel the unanswered ones."""
         try:
             self._connection.settimeout(GREETING_S)
-            # In this frame only: it is given back with the front's last image, and waits for no collector of garbage.
+            # Held by this frame only, so that it is unmapped with the front's last image, without garbage collection.
             memory = self._greet()
             self._connection.settimeout(None)
             self._outbox = Outbox(self._connection, "front-answers", self._sent)
             for kind, number, payload in frames.frames(self._connection, frames.MAX_REQUEST_BYTES):
                 self._take(memory, kind, number, payload)
-        except ProtocolError as nonsense:
-            logger.error("a front spoke nonsense (%s): its connection is closed", nonsense)
+        except ProtocolError as error:
+            logger.error("a front broke the protocol (%s): closing its connection", error)
         except OSError:
-            pass  # it was killed, or ended in the middle of a word
-        except Exception as error:  # a bug of ours must not end the engine of all others
-            logger.error("a front's connection ends: %s at %s", type(error).__name__, place_of(error))
+            pass  # the front was killed, or ended in the middle of a frame
+        except Exception as error:  # a bug of ours must not end the engine that other fronts use
+            logger.error("closing a front's connection: %s at %s", type(error).__name__, place_of(error))
         finally:
             self._leave()
 
     def tell_state(self, state: frames.State) -> None:
-        """Let the front know how the device is."""
+        """Send the device's state to the front."""
         if self._outbox is not None:
             self._outbox.put(frame(frames.STATE, payload=frames.STATE_FRAME.pack(*state)))
 
     def disconnect(self) -> None:
-        """End it, from any thread."""
+        """End the connection, from any thread."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def _greet(self) -> SlotMemory:
-        self._connection.sendall(json_frame(frames.WELCOME, 0, self._host.terms.values()))
+        self._connection.sendall(json_frame(frames.WELCOME, 0, self._engine.info.values()))
         kind, _, payload = frames.receive(self._connection, frames.MAX_REQUEST_BYTES)
-        slots = frames.from_json(payload) if kind == frames.FURNISH else None
+        slots = frames.from_json(payload) if kind == frames.SLOTS else None
         if type(slots) is not int or not 0 < slots <= MAX_SLOTS:
-            raise ProtocolError("no number of slots")
-        descriptor = new_memory(slots, self._host.terms.slot_bytes)
-        with open(descriptor, "rb", buffering=0):  # closes it  # noqa: PTH123 - it has no path
-            memory = SlotMemory(descriptor, slots, self._host.terms.slot_bytes)
+            raise ProtocolError("no valid number of slots")
+        descriptor = new_memory(slots, self._engine.info.slot_bytes)
+        with open(descriptor, "rb", buffering=0):  # closes the descriptor  # noqa: PTH123 - it has no path
+            memory = SlotMemory(descriptor, slots, self._engine.info.slot_bytes)
             socket.send_fds(self._connection, [frame(frames.MEMORY)], [descriptor])
         return memory
 
     def _take(self, memory: SlotMemory, kind: int, number: int, payload: bytes) -> None:
         if kind == frames.CANCEL:
             with self._lock:
-                future = self._asked.get(number)
+                future = self._requests.get(number)
             if future is not None:
                 future.cancel()
             return
         with self._lock:
-            if number in self._asked:
-                raise ProtocolError("a number that is asked for already")
+            if number in self._requests:
+                raise ProtocolError("a request number that is in use")
         self._unanswered.acquire()
         if kind == frames.IMAGE:
             self._image(memory, number, payload)
@@ -136,21 +137,21 @@ class FrontConnection:
 
     def _image(self, memory: SlotMemory, number: int, payload: bytes) -> None:
         if len(payload) <= frames.IMAGE_HEAD.size:
-            raise ProtocolError("an image without a head")
+            raise ProtocolError("an image without a header")
         slot, rank, alone = frames.IMAGE_HEAD.unpack_from(payload)
         description = payload[frames.IMAGE_HEAD.size :]
         if slot >= memory.slots or rank >= len(QUEUES):
             raise ProtocolError("no such slot or queue")
         with self._lock:
-            if slot in self._taken:
+            if slot in self._used_slots:
                 raise ProtocolError("a slot that is in use")
-            self._taken.add(slot)
-        arrays = memory.read(slot, self._host.layout(description))
-        # Images of one layout ride together; a suspect with nobody.
+            self._used_slots.add(slot)
+        arrays = memory.read(slot, self._engine.layout(description))
+        # Images of one layout share batches; a suspect has one of its own.
         key = object() if alone else description
         image = ImageInSlot(arrays, key, alone, partial(memory.mark, slot))
         try:
-            future = self._host.queue_image(image, QUEUES[rank], alone)
+            future = self._engine.queue_image(image, QUEUES[rank], alone)
         except BatcherClosed as error:
             future = Future()
             future.set_exception(error)
@@ -158,11 +159,11 @@ class FrontConnection:
 
     def _prompt(self, memory: SlotMemory, number: int, payload: bytes) -> None:
         if not frames.PROMPT_HEAD.size <= len(payload) <= frames.PROMPT_HEAD.size + MAX_PROMPT_BYTES:
-            raise ProtocolError("a prompt that is too long, or has no head")
+            raise ProtocolError("a prompt that is too long, or has no header")
         [alone] = frames.PROMPT_HEAD.unpack_from(payload)
         text = _text(payload[frames.PROMPT_HEAD.size :])
         prompt = PromptOfFront.made(text, alone, partial(memory.mark_prompt, number))
-        self._promise(number, self._host.embed_prompt(prompt, alone), partial(self._prompt_answer, number))
+        self._promise(number, self._engine.embed_prompt(prompt, alone), partial(self._prompt_answer, number))
 
     def _count(self, number: int, payload: bytes) -> None:
         prompts = frames.from_json(payload)
@@ -171,37 +172,37 @@ class FrontConnection:
         if any(len(prompt) > MAX_PROMPT_BYTES for prompt in prompts):
             raise ProtocolError("a prompt that is too long")
         try:
-            answer = json_frame(frames.COUNTS, number, self._host.count_tokens(prompts))
-        except Exception as error:  # a tokenizer's
-            answer = self._refusal(number, self._host.failure(error, "a label"))
+            answer = json_frame(frames.COUNTS, number, self._engine.count_tokens(prompts))
+        except Exception as error:  # the tokenizer may raise anything
+            answer = self._refusal(number, self._engine.failure(error, "a label"))
         self._answer(answer)
 
     def _promise(self, number: int, future: Future[Any], answer: Callable[[Future[Any]], bytes]) -> None:
-        """Have the answer sent once it is there, and no later than that forget what was asked."""
+        """Send the answer once the future is done, and forget the request just before."""
         with self._lock:
-            self._asked[number] = future
+            self._requests[number] = future
 
         def arrived(done: Future[Any]) -> None:
             with self._lock:
-                self._asked.pop(number, None)
+                self._requests.pop(number, None)
             self._answer(answer(done))
 
         future.add_done_callback(arrived)
 
     def _image_answer(self, number: int, slot: int, done: Future[BatchResult[Array]]) -> bytes:
         with self._lock:
-            self._taken.discard(slot)
+            self._used_slots.discard(slot)
         if done.cancelled():
             return frame(frames.DROPPED, number)
         if (error := done.exception()) is not None:
-            return self._refusal(number, self._host.failure(error, "this image"))
+            return self._refusal(number, self._engine.failure(error, "this image"))
         return frames.vector_frame(number, done.result())
 
     def _prompt_answer(self, number: int, done: Future[Array]) -> bytes:
         if done.cancelled():
             return frame(frames.DROPPED, number)
         if (error := done.exception()) is not None:
-            return self._refusal(number, self._host.failure(error, "a label"))
+            return self._refusal(number, self._engine.failure(error, "a label"))
         return frames.vector_frame(number, BatchResult(done.result(), 1, 0.0, 0.0))
 
     def _refusal(self, number: int, failure: JobFailed) -> bytes:
@@ -217,8 +218,8 @@ class FrontConnection:
 
     def _leave(self) -> None:
         with self._lock:
-            asked = list(self._asked.values())
-        for future in asked:
+            futures = list(self._requests.values())
+        for future in futures:
             future.cancel()
         if self._outbox is not None:
             self._outbox.close()
@@ -230,4 +231,4 @@ def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise ProtocolError("a prompt that is no text") from None
+        raise ProtocolError("a prompt that is not UTF-8") from None
