@@ -21,7 +21,7 @@ from producer.broker.urls import Endpoint
 from producer.contract import cancel_channel
 from producer.errors import NameshotError
 from producer.settings import read_settings
-from worker.concurrency.isolation import Isolation
+from worker.concurrency.isolation import HEAD_START_S, Isolation
 from worker.delivery.credit import Outcomes
 from worker.delivery.delivery import Delivery
 from worker.delivery.marks import Marks
@@ -177,7 +177,7 @@ def _load(sender: Any) -> None:
         on_device_lost=_end_process,
         on_other_model=lambda: app.delivery.shutdown.leave_now(),
         front=app.front,
-        isolation=Isolation(marks.alone),
+        isolation=Isolation(marks.alone, head_start_s=HEAD_START_S),
     )
     if not isinstance(sender.concurrency, int):
         sender.concurrency = app.service.concurrency

@@ -13,8 +13,8 @@ from producer.processes.child import LeashedProcess
 POLL_INTERVAL_S: Final = 0.25
 _STEADY_AFTER_S: Final = 60.0
 _FIRST_DELAY_S: Final = 1.0
-#: What was away for minutes (a driver, a disk) is missed for half a minute more at most.
-_MAX_DELAY_S: Final = 30.0
+#: After minutes without a driver or a disk the process is back ten seconds after these are; a loop of starts costs little.
+_MAX_DELAY_S: Final = 10.0
 
 
 class Supervised(Protocol):

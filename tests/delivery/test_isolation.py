@@ -185,3 +185,25 @@ def test_ordinary_stages_go_on_when_the_suspect_that_they_waited_for_is_cancelle
     waiting.result(TIMEOUT_S)
     held_up.end()
     long.end()
+
+
+def test_the_first_suspect_of_a_process_gives_ordinary_stages_a_head_start_and_later_ones_do_not(
+    threads: ThreadPoolExecutor,
+) -> None:
+    isolation = Isolation(head_start_s=1.0)
+    suspect = Stage(threads, alone(isolation, anytime()))
+    for _ in range(3):  # one after the other: none closes the turn for the next
+        with isolation.together(anytime()):
+            assert not suspect.runs.is_set()
+    suspect.end()
+
+    with isolation.alone("the second", anytime()):
+        pass
+
+
+def test_a_suspect_that_is_cancelled_in_the_head_start_waits_no_longer() -> None:
+    isolation, scope = Isolation(head_start_s=60.0), anytime()
+    scope.cancel()
+
+    with pytest.raises(Cancelled), isolation.alone("suspect", scope):
+        pass

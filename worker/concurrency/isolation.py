@@ -7,11 +7,16 @@ take this lock.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final
 
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
+
+#: Most images are downloaded within two seconds, and a worker whose suspects kill it loses no more time than that.
+HEAD_START_S: Final = 2.0
 
 
 class Isolation:
@@ -23,10 +28,19 @@ class Isolation:
 
     Args:
         marked: returns, for a suspect's mark, a context to hold while its stage runs alone.
+        head_start_s: how long the first suspect of a process waits, so that ordinary jobs taken with it, whose images
+            are still being downloaded, are answered even if every process dies of its first suspect.
     """
 
-    def __init__(self, marked: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()) -> None:
+    def __init__(
+        self,
+        marked: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext(),
+        *,
+        head_start_s: float = 0.0,
+    ) -> None:
         self._marked = marked
+        self._head_start_s = head_start_s
+        self._suspects_from_s: float | None = None
         self._changed = threading.Condition()
         self._running = 0
         #: The number of ordinary stages that wait for their next turn, and of the turns they have had.
@@ -93,6 +107,7 @@ class Isolation:
         def is_free() -> bool:
             return not (self._is_alone or self._running)
 
+        self._wait_for_the_head_start(scope)
         self._suspects_waiting += 1
         if not is_free():
             scope.on_cancel(self._notify)
@@ -103,6 +118,16 @@ class Isolation:
                 self._open()
             scope.check()
         self._is_closed = self._is_alone = True
+
+    def _wait_for_the_head_start(self, scope: CancelScope) -> None:
+        """Wait while ordinary stages run freely, as if no suspect waited; only once in a process."""
+        if self._suspects_from_s is None:
+            self._suspects_from_s = time.monotonic() + self._head_start_s
+        if time.monotonic() < self._suspects_from_s:
+            scope.on_cancel(self._notify)
+        while (left_s := self._suspects_from_s - time.monotonic()) > 0 and not scope.is_cancelled:
+            self._changed.wait(left_s)
+        scope.check()
 
     def _open(self) -> None:
         """Let all waiting ordinary stages run at once, so that no suspect overtakes them."""
