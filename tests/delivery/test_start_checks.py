@@ -187,13 +187,11 @@ def test_roles_of_another_database_or_prefix_are_named_as_that(
     ):
         log = refused(start(**{**settings, **wrong}))
         assert said in log
-        assert "make them anew with `nameshot acl`" in log
-        assert "make them anew with `nameshot acl`" in doctor(tmp_path, {**settings, **wrong})
+        assert "create new rules with `nameshot acl`" in log
+        assert "create new rules with `nameshot acl`" in doctor(tmp_path, {**settings, **wrong})
     with (
         Client(own_valkey.broker_url, own_valkey.result_backend, queue_prefix="other") as client,
-        pytest.raises(
-            BrokerUnavailable, match="NAMESHOT_QUEUE_PREFIX and database, make them anew with `nameshot acl`"
-        ),
+        pytest.raises(BrokerUnavailable, match="or the database has changed, create new rules with `nameshot acl`"),
     ):
         client.submit(URL, LABELS)
 

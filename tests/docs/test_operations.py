@@ -39,7 +39,7 @@ def test_every_log_line_and_reason_that_the_page_quotes_is_in_the_code() -> None
 
 
 def test_every_finding_that_the_page_names_is_the_doctors() -> None:
-    source = (ROOT / "producer" / "cli" / "checks_redis.py").read_text()
+    source = (ROOT / "producer" / "cli" / "doctor" / "checks_redis.py").read_text()
 
     for subject in first_cells("finding"):
         assert f'"{subject}"' in source, subject

@@ -146,7 +146,7 @@ def test_another_server_on_the_port_is_named_as_one() -> None:
         with Client(url, url) as client:
             sentence = unavailable(CALLS["submit"], client)
 
-    assert "something else than Redis" in sentence
+    assert "is not a Redis server" in sentence
     assert "queued" not in sentence
 
 
