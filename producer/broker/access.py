@@ -201,7 +201,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 Grant((keys.answers,), ("get", "mget", "pexpire", "set")),
                 Grant((keys.answers, keys.forgotten), ("del",)),
                 Grant((keys.forgotten,), ("expire", "zadd", "zmscore", "zremrangebyscore")),
-                # Celery's remote control: kombu waits for replies in four lists and records the waiters and what it has read.
+                # Celery's remote control: kombu waits for replies in four lists and records its waiters and its reads.
                 Grant(
                     ("*.celery.pidbox*", "celeryev.*", "unacked*", *keys.remote_control),
                     (

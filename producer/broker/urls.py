@@ -79,7 +79,7 @@ def endpoint(url: str, variable: str) -> Endpoint:
     if medium == "unix":
         if parts.hostname:
             raise SettingsError(
-                f"{variable} names the host {parts.hostname[:100]!r} before a socket's path; begin the path with a slash, "
+                f"{variable} names the host {parts.hostname[:100]!r} before a socket; begin the path with a slash, "
                 "as in redis+socket:///run/redis.sock."
             )
         if not parts.path.strip("/"):

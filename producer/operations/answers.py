@@ -29,9 +29,9 @@ TERMINAL_STATES: Final[frozenset[State]] = frozenset({"succeeded", "failed", "ca
 ANY_LIFE: Final = "\n"
 
 #: Stores a job's answer unless a terminal one exists or the message is forgotten.
-#: KEYS: the answer (and its channel), the forgotten set. ARGV: the answer's JSON, its TTL in seconds, the message's life
-#: (empty if unknown), when a worker took the message (microseconds of this server's clock; if negative, how long ago; or
-#: empty), and 'sure' to repeat a call that returned -2.
+#: KEYS: the answer (and its channel), the forgotten set. ARGV: the answer's JSON, its TTL in seconds, the message's
+#: life (empty if unknown), when a worker took the message (microseconds of this server's clock; if negative, how long
+#: ago; or empty), and 'sure' to repeat a call that returned -2.
 #: Returns 0 if a terminal answer exists, -1 if the message is forgotten, -2 if it may be (it was taken later, but may
 #: have been waiting when the id was forgotten). Otherwise the answer is written, and the reply is the fourth argument
 #: converted to this server's clock, or 1 if that is empty.

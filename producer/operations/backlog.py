@@ -22,7 +22,7 @@ from producer.operations.exchanges import Command, Operation, Together
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The number of messages that are accepted and unanswered. A bulk message counts as one, however many images it has.
+    """How many messages are accepted and unanswered. A bulk message counts as one, however many images it has.
 
     Attributes:
         waiting: messages in each queue, of any priority.

@@ -1,8 +1,8 @@
 """List, show and replay dead letters: jobs that killed workers, and messages that no worker could read.
 
 Workers write them (`worker.delivery.dead_letters`). A record holds the job's id, the time and the reason, but never
-the URL or the labels; the message itself is stored separately, byte for byte, for `replay_letter`. See `producer.operations.exchanges` for what an
-operation is.
+the URL or the labels; the message itself is stored separately, byte for byte, for `replay_letter`.
+`producer.operations.exchanges` explains operations.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class DeadLetter:
             )
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DeadLetterError(
-                "the list of dead letters contains an entry that no worker wrote; check that no other program uses its key."
+                "the list of dead letters contains an entry that no worker wrote; check that nothing else uses its key."
             ) from None
 
     def to_json(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
 
     Raises:
         DeadLetterError: it is malformed, or no longer there.
-        QueueFull: its queue holds ``max_queue`` waiting messages; the letter stays.
+        QueueFull: its queue holds ``max_queue`` waiting messages; the letter is kept.
     """
     check_replayable(letter)
     queue = _queue_of(prefix, letter)

@@ -169,7 +169,7 @@ def test_a_letter_stays_while_its_queue_is_full(with_valkey: Home, broker: redis
     done = with_valkey.with_settings(NAMESHOT_MAX_QUEUE="1").run("dead-letters", "replay", letter["letter"])
 
     assert (done.status, done.out) == (1, "")
-    assert f"letter {letter['letter']} stays, try again in 5 s" in done.sentence
+    assert f"letter {letter['letter']} is kept; try again in 5 s" in done.sentence
     assert letters(with_valkey) == [letter]
     assert len(waiting(broker)) == 1
 
@@ -197,7 +197,7 @@ def test_a_list_that_holds_something_else_is_one_sentence(record: str, with_valk
     done = with_valkey.run("dead-letters", "list")
 
     assert (done.status, done.out) == (1, "")
-    assert done.sentence.startswith("the list of dead letters holds something else too")
+    assert done.sentence.startswith("the list of dead letters contains an entry that no worker wrote")
 
 
 def test_without_redis_it_is_one_sentence(home: Home) -> None:
