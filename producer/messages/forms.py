@@ -32,7 +32,7 @@ class QuestionJson:
         return f"{self.before}{canonical_json(value)}{self.after}"
 
 
-def form_of_one(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
+def question_json_of_one(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
     """The form of a job of one image; raises `InvalidJob`."""
     try:
         return _remembered(_plain(labels), _plain(hypothesis_template), top_k, timeout)

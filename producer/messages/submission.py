@@ -28,7 +28,7 @@ from producer.contract import (
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.errors import InvalidJob
 from producer.messages.envelope import celery_message
-from producer.messages.forms import QuestionJson, form_of_one
+from producer.messages.forms import QuestionJson, question_json_of_one
 
 Templates = str | Sequence[str]
 #: What `submit_many` takes: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
@@ -106,7 +106,7 @@ class MessageWriter:
     ) -> Submission:
         """The message of one image; raises `InvalidJob`."""
         url = check_url_shape(url)
-        kwargs_json = form_of_one(labels, hypothesis_template, top_k, timeout).filled(url)
+        kwargs_json = question_json_of_one(labels, hypothesis_template, top_k, timeout).filled(url)
         return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
 
     def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], Exception | None]]:
@@ -139,14 +139,16 @@ class MessageWriter:
     def bulk(
         self,
         images: list[str],
-        form: QuestionJson,
+        question_json: QuestionJson,
         *,
         expires_in: float | None,
         queue: Queue,
         job_id: str | None = None,
     ) -> Submission:
         """The message of several images that share one question, all checked before."""
-        return self._write(CLASSIFY_MANY, form.filled(images), job_id=job_id, expires_in=expires_in, queue=queue)
+        return self._write(
+            CLASSIFY_MANY, question_json.filled(images), job_id=job_id, expires_in=expires_in, queue=queue
+        )
 
     def _write(
         self, task: str, kwargs_json: str, *, job_id: str | None, expires_in: float | None, queue: Queue
