@@ -40,8 +40,8 @@ end
 """
 
 #: Queues jobs in order until one is refused, and never leaves an id claimed with nothing queued.
-#: KEYS: those of each queue, then the claim and the place of each job. ARGV: the maximum of waiting messages; the number
-#: of queues; 'stop' to stop at the first claimed id, so that the caller can examine it; the short name of each queue;
+#: KEYS: those of each queue, then the claim and the place of each job. ARGV: the maximum of waiting messages; how many
+#: queues; 'stop' to stop at the first claimed id, so that the caller can examine it; the short name of each queue;
 #: then for each job its queue's number, its fingerprint, its claim's TTL in seconds, its message's life, its message.
 #: Returns how many jobs are queued (or existed already), why it stopped, for each job how many messages are ahead of it
 #: (-1 if another message holds the id), and each queue's counter.

@@ -33,8 +33,8 @@ from producer.operations.exchanges import Command, Operation, Together
 #: as soon as other messages wait whose numbers a foreign purge has set back.
 LOST: Final = "lost"
 
-#: A claim and its place get the same TTL in one step. If the TTLs differ by more than rounding, a client or worker of an
-#: older version has changed only the claim, and the place belongs to an earlier message.
+#: A claim and its place get the same TTL in one step. If the TTLs differ by more than rounding, a client or worker of
+#: an older version has changed only the claim, and the place belongs to an earlier message.
 SAME_TTL_MS: Final = 1_500
 
 

@@ -140,7 +140,7 @@ def test_all_are_replayed_oldest_first_and_malformed_ones_stay(
     done = with_valkey.run("dead-letters", "replay", "--all")
 
     assert done.status == 0
-    assert done.sentence == "malformed letters stay, since they cannot be replayed: 1."
+    assert done.sentence == "kept malformed letters, which cannot be replayed: 1."
     messages = waiting(broker)
     assert done.out.split() == [message["headers"]["id"] for message in messages]
     asked = [json.loads(base64.b64decode(message["body"]))[1]["candidate_labels"] for message in messages]

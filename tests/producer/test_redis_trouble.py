@@ -234,7 +234,7 @@ def test_a_redis_that_stays_away_ends_the_wait(own_valkey: ValkeyServer, monkeyp
         stopping = threading.Timer(0.2, own_valkey.stop)
         stopping.start()
 
-        with pytest.raises(BrokerUnavailable, match=r"Redis was away for more than 0\.5 s"):
+        with pytest.raises(BrokerUnavailable, match=r"Redis was down for more than 0\.5 s"):
             job.result(timeout=30)
 
         stopping.join()

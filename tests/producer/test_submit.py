@@ -47,7 +47,7 @@ def test_queue_and_expiry_are_no_part_of_the_payload(client: Client) -> None:
 def test_the_same_id_with_another_payload_is_a_conflict(client: Client, change: dict[str, Any]) -> None:
     client.submit(URL, LABELS, job_id="order-17")
 
-    with pytest.raises(JobConflict, match="order-17 was used before with another payload"):
+    with pytest.raises(JobConflict, match="order-17 was already used with another payload"):
         client.submit(**{"url": URL, "labels": LABELS, "job_id": "order-17", **change})
 
     assert client.queue_depths()["default"] == 1

@@ -82,7 +82,7 @@ def test_a_wait_is_told_when_the_broker_stays_away(
     job = divided.submit(URL, LABELS)
     broker.stop()
 
-    with pytest.raises(BrokerUnavailable, match=r"Redis was away for more than 0\.5 s while .* cannot be reached"):
+    with pytest.raises(BrokerUnavailable, match=r"Redis was down for more than 0\.5 s while .* cannot be reached"):
         job.result(timeout=60)
 
 
