@@ -49,7 +49,7 @@ class BulkInput:
     column: str | None = None
 
     def open(self) -> TextIO:
-        """Open the text; bytes that are not UTF-8 affect only their own line. Raises `InvalidJob` if it cannot be read."""
+        """Open the text; a byte that is not UTF-8 affects only its line. Raises `InvalidJob` if it cannot be read."""
         if self.name == "-":
             if hasattr(sys.stdin, "reconfigure"):
                 sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")

@@ -66,7 +66,7 @@ def model(up: UpInfo | None) -> Iterator[Finding]:
 
 
 def device(*, deep: bool) -> Iterator[Finding]:
-    """Check the device of a worker here. Loads torch, which takes seconds, only if a GPU is visible or with ``deep``."""
+    """Check a worker's device. Loads torch, which takes seconds, only if a GPU is visible or with ``deep``."""
     if has_worker():
         yield from _worker().check_device(deep=deep)
 
