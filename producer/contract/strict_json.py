@@ -66,7 +66,7 @@ def loads(data: bytes, *, max_parts: int | None = None) -> Any:
 
 
 def parts_of(data: bytes, most: int) -> int:
-    """Count a text's commas and opening brackets, outside of strings if the total exceeds ``most``; stop at ``most`` + 1.
+    """Count commas and opening brackets, outside of strings if the total exceeds ``most``; stop at ``most`` + 1.
 
     Text after an unterminated string does not count, since a reader stops there too.
     """
