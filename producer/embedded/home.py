@@ -76,7 +76,7 @@ def only_one(folder: Path) -> Iterator[int]:
             info = running_up(folder)
             if info is not None and _is_alive(info.pid):
                 raise EmbeddedError(
-                    f"`nameshot up` is already running (process {info.pid}, {info.url}); use that one, or stop it first."
+                    f"`nameshot up` is already running (process {info.pid}, {info.url}); use it, or stop it first."
                 )
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"the data folder {folder} is in use by another process; stop that one first.")

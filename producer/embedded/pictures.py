@@ -30,7 +30,7 @@ _SIGNATURE_HEX_DIGITS: Final = 32
 
 
 def file_url(server_url: str, secret: str, file: Path) -> str:
-    """Return the URL under which a `PictureServer` with this secret serves a file; raises `OSError` if it is missing."""
+    """Return the URL under which a `PictureServer` with this secret serves a file; raises `OSError` if missing."""
     path = str(file.resolve(strict=True))
     encoded = base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
     return f"{server_url}/files/{_signature(secret, path)}/{encoded}/{quote(file.name)}"

@@ -121,7 +121,7 @@ def test_a_file_of_somebody_else_is_left_alone(content: str, tmp_path: Path) -> 
 
 
 def test_two_runs_cannot_write_to_one_file(file: Path) -> None:
-    with BulkOutput(file, QUESTION), pytest.raises(BulkOutputError, match="another `nameshot bulk` writes to"):
+    with BulkOutput(file, QUESTION), pytest.raises(BulkOutputError, match="another `nameshot bulk` is writing to"):
         BulkOutput(file, QUESTION)
     BulkOutput(file, QUESTION).close()
 
@@ -134,7 +134,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_sentence() -> None:
     with (
         BulkOutput(Path("/dev/full"), QUESTION) as output,
-        pytest.raises(BulkOutputError, match=r"/dev/full cannot be written: No space left on device; run again"),
+        pytest.raises(BulkOutputError, match=r"/dev/full cannot be written: No space left on device; run the command again"),
     ):
         output.write(record(1), RESULT)
 

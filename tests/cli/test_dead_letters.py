@@ -125,7 +125,7 @@ def test_a_letter_is_replayed_once(with_valkey: Home, broker: redis.Redis) -> No
     again = with_valkey.run("dead-letters", "replay", letter["letter"])
 
     assert (again.status, again.out) == (1, "")
-    assert again.sentence.startswith(f"there is no dead letter '{letter['letter']}', or it was replayed already;")
+    assert again.sentence.startswith(f"there is no dead letter '{letter['letter']}', or it was already replayed;")
     assert len(waiting(broker)) == 1
 
 
@@ -156,7 +156,7 @@ def test_nothing_is_replayed_when_one_of_the_named_letters_cannot_be(with_valkey
     done = with_valkey.run("dead-letters", "replay", poisoned, malformed)
 
     assert (done.status, done.out) == (1, "")
-    assert done.sentence.startswith(f"letter {malformed} is malformed and cannot be replayed:")
+    assert done.sentence.startswith(f"letter {malformed} is malformed and cannot be replayed,")
     assert not waiting(broker)
     assert len(letters(with_valkey)) == 2
 

@@ -92,7 +92,7 @@ def test_for_people_each_finding_is_a_line(with_valkey: Home) -> None:
     assert done.err == ""
     assert done.out.splitlines()[0].startswith("ok       versions        Python 3.")
     assert any(line.startswith("broken   workers ") for line in done.out.splitlines())
-    assert "→ start one: `nameshot worker`" in done.out
+    assert "→ start one with `nameshot worker`" in done.out
 
 
 def test_a_redis_that_would_drop_jobs_is_found(home: Home, own_valkey: ValkeyServer) -> None:

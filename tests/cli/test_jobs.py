@@ -165,7 +165,7 @@ def test_a_local_file_is_refused_where_no_embedded_system_runs(with_valkey: Home
     done = with_valkey.run("classify", "owl.png", "-l", "fox")
 
     assert done.status == 2
-    assert "'owl.png' is a local file, and a worker reads only http(s):// URLs; run `nameshot up`" in done.sentence
+    assert "'owl.png' is a local file, and a worker fetches only http(s):// URLs; run `nameshot up`" in done.sentence
 
 
 def test_an_answer_can_be_waited_for_without_end(with_valkey: Home, valkey: ValkeyServer) -> None:

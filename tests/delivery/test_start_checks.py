@@ -181,9 +181,9 @@ def test_roles_of_another_database_or_prefix_are_named_as_that(
     for wrong, said in (
         (
             {"NAMESHOT_BROKER_URL": own_valkey.url(3, "worker")},
-            "this user the channel /3.celery.pidbox: its rules are for",
+            "this user to use the channel /3.celery.pidbox: its rules are for",
         ),
-        ({"NAMESHOT_QUEUE_PREFIX": "other"}, "this user the list other.default"),
+        ({"NAMESHOT_QUEUE_PREFIX": "other"}, "this user to use the list other.default"),
     ):
         log = refused(start(**{**settings, **wrong}))
         assert said in log

@@ -59,7 +59,7 @@ def test_a_tls_port_that_is_spoken_to_in_plain(ask: Ask, valkey: ValkeyServer, t
 def test_a_plain_port_that_is_spoken_to_in_tls(ask: Ask, valkey: ValkeyServer) -> None:
     sentence = ask(f"rediss://127.0.0.1:{valkey.port}/0")
 
-    assert "does not speak TLS; give NAMESHOT_BROKER_URL another port" in sentence
+    assert "does not speak TLS; set NAMESHOT_BROKER_URL to its TLS port" in sentence
 
 
 @both
@@ -99,7 +99,7 @@ def proxy() -> Iterator[Callable[[bytes], str]]:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"-ERR upstream failure\r\n", "answered with an error (upstream failure); look at that server, or at the"),
+        (b"-ERR upstream failure\r\n", "answered with an error (upstream failure); check that server, or the proxy"),
         (b"-no upstream host\r\n", "answered with an error (no upstream host)"),
         (b"-ERR unknown command 'eval'\r\n", "does not know a command (unknown command 'eval')"),
         (b"-ERR unsupported command 'eval'\r\n", "does not know a command (unsupported command 'eval')"),
