@@ -1,4 +1,4 @@
-"""Ask which of your labels fits an image, through a queue.
+"""Zero-shot image classification through a queue: the client library.
 
 ::
 
@@ -11,14 +11,14 @@
 Importing this package loads neither torch nor Redis; a client reads its settings and connects when it is made and used.
 """
 
-# As typing's, which is not loaded for it. The command must be able to answer Ctrl-C before anything else is loaded.
+# Like typing's, without importing typing: the command must handle Ctrl-C before it loads anything else.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from producer.public import *  # noqa: F403 - its __all__ says what
 else:
 
     def __getattr__(name: str) -> object:
-        """A public name, loaded when it is first used."""
+        """Load a public name at its first use."""
         import producer.public as public
 
         if name == "__all__" or name in public.__all__:

@@ -4,23 +4,23 @@
 
     NameshotError
     ├── InvalidJob           the job was refused before anything was sent
-    ├── SettingsError        an environment variable or argument has an impossible value
+    ├── SettingsError        an environment variable or argument has an invalid value
     ├── BrokerUnavailable    Redis could not be reached: nothing was sent
-    ├── QueueFull            too many jobs wait already; try again after ``retry_after_s``
+    ├── QueueFull            too many jobs are waiting; try again after ``retry_after_s``
     ├── JobConflict          this job id was used before, with another payload
-    ├── JobNotFound          no such job, or its result has outlived its time
-    ├── ResultTimeout        no answer yet; the job goes on
-    ├── JobFailed            the worker's answer: this job cannot be done (``code``, ``retryable``)
-    ├── JobCancelled         somebody cancelled the job
+    ├── JobNotFound          no such job, or its result has expired
+    ├── ResultTimeout        no answer yet; the job continues
+    ├── JobFailed            the worker's answer: the job failed (``code``, ``retryable``)
+    ├── JobCancelled         the job was cancelled
     ├── JobExpired           the job waited longer than its ``expires_in``
-    │   and, beside the code that raises them, for the command line only:
+    │   and, defined next to the code that raises them, for the command line only:
     ├── EmbeddedError        a part of ``nameshot demo`` or ``up`` did not start or died
     ├── UsageError           a command's options do not fit together
-    ├── BulkOutputError      the output file of ``nameshot bulk`` is not one of ours
+    ├── BulkOutputError      the output file of ``nameshot bulk`` was not written by it
     └── DeadLetterError      there is no such dead letter, or it cannot be replayed
 
-A worker answers a job it cannot do with `JobFailed`, whose positional arguments
-``(code, message, retryable)`` are what travels; a client without this package reads ``e.args``.
+A worker answers a job that failed with `JobFailed`, whose positional arguments ``(code, message, retryable)`` are
+stored in the result backend; a client without this package reads ``e.args``.
 """
 
 from __future__ import annotations
@@ -43,42 +43,42 @@ def _table(*rows: ErrorCode) -> dict[str, ErrorCode]:
     return {row.code: row for row in rows}
 
 
-#: Every code a job can fail with. ``http_status`` alone decides ``retryable`` per status.
+#: Every code a job can fail with. Only ``http_status`` decides ``retryable`` case by case, from the status.
 ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("invalid_job", False, "an argument is missing, unknown or malformed", "correct the argument that the message names"),
     ErrorCode("invalid_url", False, "the image URL is not a plain http(s) URL", "send an absolute URL with an ordinary host name"),
-    ErrorCode("scheme_not_allowed", False, "the URL is neither http nor https", "serve the image over http(s)"),
+    ErrorCode("scheme_not_allowed", False, "the URL is neither http nor https", "serve the image over http or https"),
     ErrorCode("port_not_allowed", False, "the URL names a port outside `NAMESHOT_FETCH_PORTS`", "use port 80 or 443, or widen the setting"),
     ErrorCode("host_not_allowed", False, "the host is outside `NAMESHOT_FETCH_HOSTS`, or redirects left https", "use an allowed host"),
     ErrorCode("address_blocked", False, "the host is, or resolves to, an address that is not public", "use a public host, or add an exception to `NAMESHOT_FETCH_ALLOW`"),
-    ErrorCode("tls_failed", False, "the server's certificate is not valid for its name", "mend the certificate"),
+    ErrorCode("tls_failed", False, "the server's certificate is not valid for its name", "fix the certificate"),
     ErrorCode("too_many_redirects", False, "more than three redirects, or a loop", "send the final URL"),
     ErrorCode("bad_redirect", False, "a redirect without a usable target", "send the final URL"),
-    ErrorCode("bad_response", False, "the answer is not the HTTP that was asked for", "check the server, and any encoding it applies"),
-    ErrorCode("http_status", False, "the server answered with another status than 200", "check that the URL is public and has not expired"),
+    ErrorCode("bad_response", False, "the response is malformed HTTP, or not what the worker requested", "check the server, and any compression it applies"),
+    ErrorCode("http_status", False, "the server answered with a status other than 200", "check that the URL is public and has not expired"),
     ErrorCode("too_large", False, "the body is larger than `NAMESHOT_MAX_BYTES`", "send a smaller rendition"),
-    ErrorCode("empty", False, "the body has no bytes", "check the upload"),
+    ErrorCode("empty", False, "the body is empty", "check the upload"),
     ErrorCode("unsupported_format", False, "the body is not a JPEG, PNG, WebP or GIF", "convert the image; check that the URL is not an HTML page"),
     ErrorCode("undecodable", False, "the image is damaged", "upload the image again"),
     ErrorCode("too_many_pixels", False, "the image has more pixels than `NAMESHOT_MAX_PIXELS`", "send a smaller rendition"),
-    ErrorCode("bad_aspect_ratio", False, "one side is over 30 times the other", "crop the image"),
-    ErrorCode("model_error", False, "the model could not process this image", "report it, with the image"),
-    ErrorCode("poisoned", False, "the job was there each time a worker died", "see `nameshot dead-letters list`; `replay` tries it again"),
+    ErrorCode("bad_aspect_ratio", False, "one side is more than 30 times as long as the other", "crop the image"),
+    ErrorCode("model_error", False, "the model could not process this image", "report it, and attach the image"),
+    ErrorCode("poisoned", False, "several workers died while they held this job", "see `nameshot dead-letters list`; `replay` runs it again"),
     ErrorCode("dns_failed", True, "the host name could not be resolved", "check the name; try again"),
-    ErrorCode("connect_failed", True, "no connection could be made, or it broke off", "try again"),
-    ErrorCode("fetch_timeout", True, "the download took longer than its time", "try again, or raise `NAMESHOT_FETCH_TIMEOUT`, and `timeout` where you set it"),
-    ErrorCode("truncated", True, "the body ended before its announced length", "try again"),
-    ErrorCode("host_unavailable", True, "this host failed too often lately, or is too busy", "try again in a minute"),
+    ErrorCode("connect_failed", True, "the connection failed or broke", "try again"),
+    ErrorCode("fetch_timeout", True, "the download exceeded its time limit", "try again, or raise `NAMESHOT_FETCH_TIMEOUT` and the job's `timeout`"),
+    ErrorCode("truncated", True, "the body ended before its declared length", "try again"),
+    ErrorCode("host_unavailable", True, "downloads from this host failed too often recently, or too many are running", "try again in a minute"),
     ErrorCode("out_of_memory", True, "the device or the worker ran out of memory", "try again, or lower `NAMESHOT_MAX_BATCH`"),
     ErrorCode("deadline_exceeded", True, "the job was not answered within `NAMESHOT_JOB_TIMEOUT`", "try again when the worker is less busy"),
 )  # fmt: skip
 
-#: HTTP statuses that say "later": Request Timeout, Too Early, Too Many Requests (5xx are added by range).
+#: Request Timeout, Too Early, Too Many Requests: the server invites a retry. `is_retryable_status` adds 5xx.
 RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 
 
 def is_retryable_status(status: int) -> bool:
-    """Whether an HTTP status promises that the same request may succeed later."""
+    """Return whether the same request may succeed later, judging by its HTTP status."""
     return status in RETRYABLE_STATUSES or 500 <= status <= 599
 
 
@@ -91,14 +91,14 @@ class InvalidJob(NameshotError, ValueError):
 
 
 class SettingsError(NameshotError, ValueError):
-    """A setting has an impossible value; the message names the variable and what it takes."""
+    """A setting has an invalid value; the message names the variable and the values it accepts."""
 
 
 class BrokerUnavailable(NameshotError, ConnectionError):
     """Redis could not be reached. Nothing was sent unless the message says otherwise.
 
     Attributes:
-        may_pass: whether the server is away, or busy, and has refused nothing: it may be there again in a while.
+        may_pass: whether the server is down or busy and has refused nothing, so that a later try may succeed.
     """
 
     def __init__(self, message: str, *, may_pass: bool = False) -> None:
@@ -107,7 +107,7 @@ class BrokerUnavailable(NameshotError, ConnectionError):
 
 
 class QueueFull(NameshotError):
-    """The queue holds its maximum of waiting messages; nothing was sent."""
+    """The queue already holds the maximum number of waiting messages; nothing was sent."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message, retry_after_s)
@@ -123,11 +123,11 @@ class JobConflict(NameshotError):
 
 
 class JobNotFound(NameshotError, LookupError):
-    """No job with this id was seen, or its result has outlived its time."""
+    """No job with this id is known, or its result has expired."""
 
 
 class ResultTimeout(NameshotError, TimeoutError):
-    """The answer did not come within the caller's timeout. The job itself goes on."""
+    """The answer did not arrive within the caller's timeout. The job itself continues."""
 
 
 class JobCancelled(NameshotError):
@@ -135,11 +135,11 @@ class JobCancelled(NameshotError):
 
 
 class JobExpired(NameshotError):
-    """The job was still waiting when its ``expires_in`` had passed."""
+    """The job was still waiting when its ``expires_in`` ran out."""
 
 
 class JobFailed(NameshotError):
-    """The worker's final answer to a job that cannot be done.
+    """The worker's final answer to a job that failed.
 
     Attributes:
         code: one of `ERROR_CODES`; stable, meant for programs.

@@ -1,4 +1,4 @@
-"""One thing the doctor found."""
+"""One finding of `nameshot doctor`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that was looked at.
+    """The result of one check.
 
     Attributes:
-        state: ``warning`` is what works now and may hurt later.
-        advice: what to do; empty where nothing needs doing.
-        numbers: what the text says, for programs.
+        state: ``warning`` means that it works now but may fail later.
+        advice: what to do; empty if nothing needs doing.
+        numbers: the numbers in the text, for programs.
     """
 
     subject: str
@@ -24,5 +24,5 @@ class Finding:
     numbers: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The finding as ``--json`` prints it; with numbers only where it has some."""
+        """Return the finding as ``--json`` prints it; ``numbers`` only if there are any."""
         return {name: value for name, value in asdict(self).items() if name != "numbers" or value is not None}

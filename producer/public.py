@@ -1,4 +1,4 @@
-"""Every public name, in one place; `producer` offers them."""
+"""All public names, which `producer` re-exports lazily."""
 
 from producer.client.aio import AsyncClient
 from producer.client.blocking import Client

@@ -1,7 +1,7 @@
 """The settings both sides share, and the one function that reads the environment.
 
 Each setting is one field, named after its variable: ``NAMESHOT_BROKER_URL`` is `broker_url`. Nothing is read
-at import; `read_settings` is called once by whoever starts something, and plain values go on from there.
+at import: each program calls `read_settings` once when it starts and passes plain values on.
 """
 
 from __future__ import annotations
@@ -14,60 +14,65 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from producer.errors import SettingsError
 
 PREFIX = "NAMESHOT_"
-#: Ten years. Redis keeps milliseconds in 64 bits, and refuses to store an answer whose end is beyond them.
+#: Ten years. Redis keeps expiry times as 64-bit milliseconds and refuses to store an answer that would exceed them.
 MAX_RESULT_TTL_S: Final = 315_360_000
-#: More messages than any Redis has memory for.
+#: A billion messages exceed the memory of any Redis.
 MAX_QUEUE: Final = 1_000_000_000
 
 Settings = TypeVar("Settings", bound="ProducerSettings")
 
 
 class ProducerSettings(BaseSettings):
-    """What a producer needs to know; the worker's settings extend it."""
+    """The settings of a producer; the worker's settings extend them."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
-        # Every number has an upper bound too: what the system or Redis cannot count would fail job by job.
+        # Every number also has an upper bound: a value that the system or Redis cannot represent would fail each job.
         allow_inf_nan=False,
     )
 
-    broker_url: str = Field("redis://localhost:6379/0", repr=False, description="where the queues are")
-    result_backend: str = Field("redis://localhost:6379/1", repr=False, description="where the answers are")
-    result_ttl: int = Field(86_400, ge=1, le=MAX_RESULT_TTL_S, description="seconds an answer is kept")
+    broker_url: str = Field("redis://localhost:6379/0", repr=False, description="the Redis that holds the queues")
+    result_backend: str = Field("redis://localhost:6379/1", repr=False, description="the Redis that holds the answers")
+    result_ttl: int = Field(86_400, ge=1, le=MAX_RESULT_TTL_S, description="seconds to keep an answer")
     queue_prefix: str = Field(
         "nameshot",
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
-        description="first part of every queue's name, so that two models can live side by side; ids that you choose "
-        "must differ between them, or each needs a result backend of its own",
+        description="prefix of every queue's name, so that two systems can share a Redis; job ids that you choose must "
+        "then differ between the systems, or each system needs its own result backend",
     )
-    max_queue: int = Field(100_000, ge=1, le=MAX_QUEUE, description="waiting messages per queue before `QueueFull`")
+    max_queue: int = Field(
+        100_000,
+        ge=1,
+        le=MAX_QUEUE,
+        description="waiting messages per queue from which `submit` raises `QueueFull`",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
-        "INFO", description="least severe log line"
+        "INFO", description="lowest level that is logged"
     )
     log_format: Literal["human", "json"] = Field("human", description="`human` or `json`")
 
 
 def read_settings(kind: type[Settings], **overrides: Any) -> Settings:
-    """Read the environment once; ``overrides`` that are not None win over it.
+    """Read the environment; ``overrides`` that are not None take precedence.
 
     Raises:
-        SettingsError: one sentence about the first value that is impossible.
+        SettingsError: one sentence about the first invalid value.
     """
     try:
         return kind(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         faults = error.errors(include_url=False)
         field = str(faults[0]["loc"][0])
-        # Where either of two types would do, pydantic has a fault for each.
+        # For a union of two types pydantic reports a fault for each.
         wanted = [
             fault["msg"].removeprefix("Input should be ").partition(", unable")[0]
             for fault in faults
             if fault["loc"][0] == field
         ]
-        # The URLs hold passwords.
+        # Fields without a repr are URLs, which may hold passwords.
         given = f"is {faults[0]['input']!r} and " if kind.model_fields[field].repr else ""
         name = PREFIX + field.upper()
         raise SettingsError(f"{name} {given}cannot be used; it should be {' or '.join(wanted)}.") from None

@@ -1,4 +1,4 @@
-"""The worker's settings: the shared ones, and what only a process with a model needs to know."""
+"""The worker's settings: those it shares with producers, and those that only a process with a model needs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pydantic_core import PydanticCustomError
 
 from producer.settings import ProducerSettings
 
-#: A day: no job is worth more, and sockets and locks cannot wait for some weeks or more.
+#: A day, longer than any sensible job; socket and lock timeouts overflow at a few weeks on some platforms.
 MAX_SECONDS: Final = 86_400
-#: Ten terabytes, more than any process has: what is larger was mistyped.
+#: Ten terabytes exceed the memory of any process, so a larger value is a typing mistake.
 MAX_CACHE_BYTES: Final = 10_000_000_000_000
-#: Ten gigabytes. A file is held in memory, and copied there.
+#: Ten gigabytes. The worker holds a file in memory and copies it there.
 MAX_FILE_BYTES: Final = 10_000_000_000
-#: Decoding one image of so many takes 36 GB.
+#: Decoding one image of a billion pixels takes 36 GB.
 MAX_PIXELS: Final = 1_000_000_000
-#: No image is shrunk in two steps any more long before it.
+#: Far below this value Pillow already shrinks no image in two steps.
 MAX_REDUCING_GAP: Final = 100
-#: The first death may be the machine's, the second leaves suspects, and only the third, alone, says which one it is.
+#: The machine may cause the first death; the second makes suspects; only the third, with one job alone, proves which.
 MIN_ATTEMPTS: Final = 3
-#: A message that has killed so many workers will kill the next one too.
+#: A message that has killed a thousand workers will kill the next one too.
 MAX_ATTEMPTS: Final = 1000
 
 Auto = Literal["auto"]
 MaxBatch = Annotated[int, Field(ge=1, le=4096)]
-#: Threads of one process, a few for each image of the largest batch.
+#: Each image in flight takes a thread, and one process cannot run many more threads than this.
 MAX_CONCURRENCY: Final = 4096
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
 
@@ -43,100 +43,110 @@ class WorkerSettings(ProducerSettings):
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto",
-        description="float32 on CPU, float16 on GPUs that are fast in it; or by name, `bfloat16` too",
+        description="float32 on a CPU, float16 on a GPU that is fast at it; or `float32`, `float16`, `bfloat16`",
     )
-    max_batch: MaxBatch | Auto = Field("auto", description="images in one forward pass")
-    max_wait_ms: float = Field(0, ge=0, le=1000, description="0 = never wait while the device is idle")
+    max_batch: MaxBatch | Auto = Field("auto", description="maximum images in one forward pass")
+    max_wait_ms: float = Field(0, ge=0, le=1000, description="milliseconds that an idle device waits for more images")
     latency_target_ms: float = Field(
         0,
         ge=0,
         le=60_000,
-        description="from joining the device's queue to the embedding, for images of `high` and `default`: batches are "
-        "as large as keeps it; 0 = off",
+        description="target for the time from entering the device's queue to the embedding, for images of `high` and "
+        "`default`; the worker sizes batches to meet it; 0 = off",
     )
     concurrency: Concurrency | Auto = Field(
-        "auto", description="images in flight in one worker process, single and bulk together"
+        "auto", description="images in flight in one worker process, from single and bulk jobs together"
     )
     embedding_cache_bytes: int = Field(
         67_108_864,
         ge=0,
         le=MAX_CACHE_BYTES,
-        description="bytes of image embeddings kept in one worker process, so that a picture seen before needs neither "
+        description="size of the cache of image embeddings in one worker process; a picture in it needs neither "
         "decoding nor a forward pass; 0 = off",
     )
     shared_cache_bytes: int = Field(
         0,
         ge=0,
         le=MAX_CACHE_BYTES,
-        description="bytes of image embeddings that workers of one model share in Redis; nothing without the "
-        "embeddings' cache; 0 = off",
+        description="size of the cache of image embeddings that workers of one model share in Redis; has no effect "
+        "with `NAMESHOT_EMBEDDING_CACHE_BYTES=0`; 0 = off",
     )
     shared_cache_url: str = Field(
-        "", repr=False, description="the Redis of those; none: the result backend, whose memory it then shares"
+        "",
+        repr=False,
+        description="the Redis for the shared cache; default: the result backend, whose memory it uses",
     )
     job_timeout: float = Field(
-        60, gt=0, le=MAX_SECONDS, description="seconds from taking a job to its answer; a bulk message has twice that"
+        60, gt=0, le=MAX_SECONDS, description="seconds from taking a job to its answer; twice that for a bulk message"
     )
     max_attempts: int = Field(
         3,
         ge=MIN_ATTEMPTS,
         le=MAX_ATTEMPTS,
-        description="unclean deaths of a worker that one message may be to blame for; at least 3",
+        description="worker crashes that one message may cause before it fails as `poisoned`; at least 3",
     )
     drain_timeout: float = Field(
-        10, ge=0, le=MAX_SECONDS, description="seconds after SIGTERM for running jobs to finish"
+        10, ge=0, le=MAX_SECONDS, description="seconds that running jobs have to finish after SIGTERM"
     )
-    max_bytes: int = Field(20_000_000, ge=1, le=MAX_FILE_BYTES, description="most bytes of one download")
+    max_bytes: int = Field(20_000_000, ge=1, le=MAX_FILE_BYTES, description="maximum bytes of one download")
     max_pixels: int = Field(
         50_000_000,
         ge=1,
         le=MAX_PIXELS,
-        description="most pixels of one image; decoded pixels in flight are bounded too",
+        description="maximum pixels of one image; it also bounds the decoded pixels in flight",
     )
     decoder: Literal["process", "thread"] = Field(
         "process" if sys.platform == "linux" else "thread",
         description="where images are decoded: `process`, in confined processes (the default on Linux), or `thread`, "
-        "in the worker's own",
+        "in the worker process itself",
     )
     reducing_gap: float | None = Field(
         None,
         ge=1,
         le=MAX_REDUCING_GAP,
-        description="off: scores are the pipeline's. A number as in Pillow, 2 or 3, shrinks large images in two steps: "
-        "faster, and scores differ a little (see benchmarks/README.md)",
+        description="Pillow's `reducing_gap`; 2 or 3 shrinks large images in two steps, which is faster and changes "
+        "scores slightly (see benchmarks/README.md); unset, scores equal the pipeline's",
     )
     fetch_timeout: float = Field(
         10,
         gt=0,
         le=MAX_SECONDS,
-        description="seconds in all, DNS to last byte, three attempts at most. A server may be silent for four fifths "
-        "of them (for 8 s, if that is more), and each of at most three addresses has three tenths (or 3 s) to connect",
+        description="seconds for a download, from DNS to the last byte, including up to three attempts. A server may "
+        "be silent for four fifths of it (at least 8 s); each of up to three addresses has three tenths (at least 3 s) "
+        "to connect",
     )
-    fetch_ports: str = Field("80,443", description="ports a URL may name")
-    fetch_allow: str = Field("", description="exceptions, `CIDR:PORT` or `CIDR:*`, comma-separated")
-    fetch_hosts: str = Field("", description="when set, only these hosts (globs, comma-separated) are fetched")
+    fetch_ports: str = Field("80,443", description="ports that a URL may use")
+    fetch_allow: str = Field(
+        "",
+        description="exceptions to the address rules: `CIDR:PORT` or `CIDR:*`, comma-separated",
+    )
+    fetch_hosts: str = Field("", description="if set, only these hosts (globs, comma-separated) are fetched from")
     fetch_per_host: int = Field(
-        64, ge=1, le=4096, description="downloads at once from one host, and from one address, in one worker process"
+        64, ge=1, le=4096, description="concurrent downloads from one host, and from one address, in one worker process"
     )
     fetch_coalesce: bool = Field(
         True,
-        description="jobs of one queue and worker process that want the same URL at the same moment share one download",
+        description="whether concurrent jobs of one queue and worker process that need the same URL share one download",
     )
     http_cache_bytes: int = Field(
         0,
         ge=0,
         le=MAX_CACHE_BYTES,
-        description="bytes for remembering URLs in one worker process, some 600 a URL, so that servers are asked for a "
-        "known picture only as `Cache-Control` and `ETag` demand; nothing without the embeddings' cache; 0 = off",
+        description="size of the HTTP cache in one worker process, about 600 bytes a URL; a known picture is requested "
+        "again only when `Cache-Control` and `ETag` require it; has no effect with "
+        "`NAMESHOT_EMBEDDING_CACHE_BYTES=0`; 0 = off",
     )
-    metrics_host: str = Field("127.0.0.1", description="where `/metrics`, `/healthz` and `/readyz` listen")
+    metrics_host: str = Field("127.0.0.1", description="address on which `/metrics`, `/healthz` and `/readyz` listen")
     metrics_port: int = Field(
-        9808, ge=0, le=65_535, description="0 = off; a taken port is one warning, and the next free one is used"
+        9808,
+        ge=0,
+        le=65_535,
+        description="if taken, the next free port is used, with a warning; 0 = off",
     )
     ready_file: str | None = Field(
         None,
-        description="a file that exists while the worker takes jobs, for supervisors; what a `kill -9` leaves of it is "
-        "removed by the next start",
+        description="file that exists while the worker takes jobs, for supervisors; the next start removes one that a "
+        "`kill -9` left behind",
     )
 
     @field_validator("device")
@@ -149,5 +159,5 @@ class WorkerSettings(ProducerSettings):
     @field_validator("max_batch", "concurrency", mode="before")
     @classmethod
     def _number_or_auto(cls, value: object) -> object:
-        """The environment has strings only; a union would refuse ``"16"``."""
+        """Convert ``"16"`` to a number: the environment holds only strings, which a union of int and "auto" refuses."""
         return int(value) if isinstance(value, str) and value.strip().isdecimal() else value

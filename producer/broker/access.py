@@ -1,8 +1,8 @@
-"""Who may do what in a Redis that others can reach: three roles, as an ACL file.
+"""Three roles for a Redis that other programs can reach, written as an ACL file.
 
-The roles guard Redis and the machines behind it, not one producer from another: every producer may read and cancel
-every job whose id it knows. A test finds each of these rules sufficient (the whole suite runs under them), and each
-command necessary.
+The roles protect Redis and the workers' machines, not one producer from another: every producer may read and cancel
+every job whose id it knows. Tests show that these rules are sufficient (the whole suite runs under them) and that each
+command is necessary.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from producer.contract import (
 
 RoleName = Literal["producer", "worker", "observer"]
 
-#: What every client of redis-py or kombu says when it connects.
+#: The commands that every client of redis-py or kombu sends when it connects.
 _GREETING: Final = ("client|setinfo", "client|setname", "ping", "select")
 _LISTENING: Final = ("subscribe", "unsubscribe")
 
@@ -47,13 +47,12 @@ _LISTENING: Final = ("subscribe", "unsubscribe")
 class Grant:
     """Some commands on some keys: a selector of Redis' ACL.
 
-    Redis wants all keys of one command in one selector, and what a script is given as keys both to read and to write;
-    what the script then does is judged command by command. So a grant of ``eval`` alone lets a script name its keys,
-    and nothing else.
+    Redis requires one selector to cover all keys of a command, and read and write access to every key of a script; it
+    then checks each command that the script runs. So a grant of ``eval`` alone lets a script name its keys, no more.
 
     Attributes:
         keys: patterns; ACLs do not tell databases apart.
-        is_read: whether they may only be read.
+        is_read: whether the grant is read-only.
     """
 
     keys: tuple[str, ...]
@@ -61,19 +60,19 @@ class Grant:
     is_read: bool = False
 
     def rules(self) -> str:
-        """As it stands in a ``user`` line."""
+        """Return the selector as a ``user`` line writes it."""
         sign = "%R~" if self.is_read else "~"
         return f"({' '.join((*(f'{sign}{key}' for key in self.keys), *(f'+{name}' for name in self.commands)))})"
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What one kind of program may do; everything else is refused.
+    """The permissions of one kind of program; Redis refuses everything else.
 
     Attributes:
         channels: patterns of pub/sub channels.
         plain: commands that name no key. `HELLO` brings user and password, so it needs no permission.
-        grants: what may be done with which keys.
+        grants: commands by the keys they may touch.
     """
 
     name: RoleName
@@ -83,11 +82,11 @@ class Role:
 
     @property
     def commands(self) -> frozenset[str]:
-        """All that is permitted on any key."""
+        """All commands that the role may run, on whatever keys."""
         return frozenset(self.plain).union(*(grant.commands for grant in self.grants))
 
     def rules(self) -> str:
-        """The role as the last part of a ``user`` line."""
+        """Return the role as the last part of a ``user`` line."""
         channels = " ".join(f"&{channel}" for channel in self.channels)
         plain = " ".join(f"+{command}" for command in self.plain)
         grants = " ".join(grant.rules() for grant in self.grants)
@@ -95,19 +94,19 @@ class Role:
 
 
 class _Keys:
-    """The patterns of one prefix's keys, by what they hold."""
+    """The key patterns of one prefix, by content."""
 
     def __init__(self, prefix: str) -> None:
         names = [queue_name(prefix, queue) for queue in QUEUES]
-        #: A plain Celery client's priorities: see `producer.contract.step_names`. A question mark stands for a control
-        #: character, which a line of an ACL file cannot hold.
+        #: A plain Celery client's priorities: see `producer.contract.step_names`. A question mark matches a
+        #: control character, which a line of an ACL file cannot contain.
         steps = [f"{name}{separator}[1-9]" for name in names for separator in ("??", ":")]
         self.lists = (*names, *steps)
         self.rung = tuple(map(rung_name, names))
         self.counters = tuple(map(taken_name, names))
-        #: kombu notes each queue that a plain Celery client sends to.
+        #: kombu records each queue that a plain Celery client sends to.
         self.bindings = tuple(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in names)
-        #: The first is for workers of the version before, which note their queues, too.
+        #: The first is for workers of the previous version, which record their queues too.
         exchanges = (queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox", "celeryev")
         self.remote_control = (
             "_kombu.binding_deadlines",
@@ -203,7 +202,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 Grant((keys.answers,), ("get", "mget", "pexpire", "set")),
                 Grant((keys.answers, keys.forgotten), ("del",)),
                 Grant((keys.forgotten,), ("expire", "zadd", "zmscore", "zremrangebyscore")),
-                # Celery's remote control: kombu waits for replies in four lists, notes who waits, and what it has read.
+                # Celery's remote control: kombu waits for replies in four lists and records its waiters and its reads.
                 Grant(
                     ("*.celery.pidbox*", "celeryev.*", "unacked*", *keys.remote_control),
                     (
@@ -227,11 +226,11 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
 
 
 def acl_file(prefix: str, passwords: Mapping[RoleName, str], *, database: int = 0) -> str:
-    """The lines of an ACL file: a user ``<prefix>-<role>`` for each password, and nobody without one.
+    """Return the lines of an ACL file: a user ``<prefix>-<role>`` for each password; users without one are off.
 
     Args:
         prefix: the queue prefix.
-        passwords: by role; only their SHA-256 goes into the file.
+        passwords: by role; the file holds only their SHA-256.
         database: the broker's, where the queues are.
     """
     users = [
@@ -244,5 +243,5 @@ def acl_file(prefix: str, passwords: Mapping[RoleName, str], *, database: int = 
 
 
 def user_name(prefix: str, role: RoleName) -> str:
-    """What a role's user is called in Redis."""
+    """Return the name of a role's user in Redis."""
     return f"{prefix}-{role}"

@@ -1,4 +1,4 @@
-"""What may stand after the ``?`` of a Redis URL: what client and worker both take, and how each value is read."""
+"""The arguments after the ``?`` of a Redis URL that client and worker accept, and how to parse each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-#: An hour: a call that may hang for longer was mistyped, in milliseconds perhaps.
+#: An hour: a longer timeout is a mistake, perhaps given in milliseconds.
 MAX_SECONDS: Final = 3_600
 #: Redis counts databases in a signed 32-bit number.
 MAX_DATABASE: Final = 2**31 - 1
@@ -26,7 +26,7 @@ def _name(value: str) -> str:
 
 
 def _database(value: str) -> int:
-    # kombu writes a database as it writes an AMQP virtual host, with a slash.
+    # kombu writes a database like an AMQP virtual host, with a slash.
     number = value.strip("/") or "0"
     if not (number.isascii() and number.isdigit() and int(number) <= MAX_DATABASE):
         raise ValueError("a database number")
@@ -76,7 +76,7 @@ def _path(value: str) -> str:
     except (OSError, ValueError):
         found = False
     if not found:
-        raise ValueError("the path of something that this process can read")
+        raise ValueError("the path of an existing file or folder that this process can read")
     return value
 
 
@@ -97,11 +97,11 @@ def _verify_flags(value: str) -> list[Any]:
 
     names = [name.strip() for name in value.strip("[]").split(",")]
     if unknown := [name for name in names if name not in ssl.VerifyFlags.__members__]:
-        raise ValueError(f"names of ssl.VerifyFlags, and {unknown[0][:40]!r} is none")
+        raise ValueError(f"names of ssl.VerifyFlags, and {unknown[0][:40]!r} is not one")
     return [ssl.VerifyFlags[name] for name in names]
 
 
-#: For every server. A time-out is the client's; a worker, whose leases depend on them, keeps its own.
+#: For every server. Timeouts apply to clients; a worker keeps its own, since its leases depend on them.
 ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
     "db": _database,
     "virtual_host": _database,
@@ -113,7 +113,7 @@ ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
     "protocol": _protocol,
     "client_name": _name,
 }
-#: For ``rediss://`` alone: what both of redis-py's kinds of connection can do, the blocking and the asyncio one.
+#: For ``rediss://`` only: the arguments that both the blocking and the asyncio connection of redis-py support.
 TLS_ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
     "ssl_cert_reqs": _certificate_requirement,
     "ssl_ca_certs": _path,
@@ -131,22 +131,22 @@ TLS_ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
 
 
 class WrongArgument(ValueError):
-    """What is wrong with one argument, as the end of a sentence that begins with the variable's name."""
+    """One argument is invalid; the message is the end of a sentence that begins with the variable's name."""
 
 
 def read_arguments(pairs: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]:
-    """Each argument's value, under redis-py's name for it.
+    """Return each argument's value by redis-py's name for it.
 
     Raises:
-        WrongArgument: one is unknown, is given twice or cannot have its value.
+        WrongArgument: an argument is unknown, is given twice or has an invalid value.
     """
     known = {**ARGUMENTS, **(TLS_ARGUMENTS if tls else {})}
     values: dict[str, Any] = {}
     for name, text in pairs:
         if name in TLS_ARGUMENTS and not tls:
-            raise WrongArgument(f"has the argument {name}, which only a rediss:// URL takes.")
+            raise WrongArgument(f"has the argument {name}, which only a rediss:// URL accepts.")
         if name not in known:
-            raise WrongArgument(f"has the argument {_shown(name)}, which is not taken here; {', '.join(known)} are.")
+            raise WrongArgument(f"has the unknown argument {_shown(name)}; known are {', '.join(known)}.")
         target = "db" if name == "virtual_host" else name
         if target in values:
             raise WrongArgument(f"has the argument {name} twice.")
@@ -155,9 +155,9 @@ def read_arguments(pairs: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]
         try:
             values[target] = known[name](text)
         except ValueError as error:
-            raise WrongArgument(f"has an argument {name} that cannot be used; it takes {error}.") from None
+            raise WrongArgument(f"has an invalid argument {name}; it must be {error}.") from None
     if tls:
-        # Their defaults depend on redis-py's version; without a certificate there is no name to check.
+        # redis-py's defaults depend on its version; without a verified certificate there is no name to check.
         values.setdefault("ssl_cert_reqs", "required")
         values["ssl_check_hostname"] = values["ssl_cert_reqs"] != "none" and values.get("ssl_check_hostname", True)
         _check_context(values)
@@ -165,14 +165,14 @@ def read_arguments(pairs: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]
 
 
 def _check_context(values: Mapping[str, Any]) -> None:
-    """Certificates, key and ciphers are read at each connection: what cannot be read is found before the first."""
+    """Load certificates, key and ciphers once, so that a bad one fails at start and not at each connection."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     subject = "ssl_certfile and ssl_keyfile"
     try:
         if values.keys() & {"ssl_certfile", "ssl_keyfile"}:
-            # With an empty password OpenSSL fails for an encrypted key, and does not ask at the terminal.
+            # Given an empty password, OpenSSL fails for an encrypted key instead of prompting at the terminal.
             password = values.get("ssl_password", "")
             context.load_cert_chain(values.get("ssl_certfile") or "", values.get("ssl_keyfile"), password=password)
         subject = "ssl_ca_certs, ssl_ca_path or ssl_ca_data"
@@ -189,5 +189,5 @@ def _check_context(values: Mapping[str, Any]) -> None:
 
 
 def _shown(name: str) -> str:
-    """A name as it may be printed: what is no identifier may be a part of a password."""
-    return name if name.isidentifier() and name.isascii() and len(name) <= 40 else "with a strange name"
+    """Return a printable form of a name: anything but an identifier may be part of a password."""
+    return name if name.isidentifier() and name.isascii() and len(name) <= 40 else "(not shown)"

@@ -1,4 +1,4 @@
-"""Redis connections with short timeouts, and every failure as one sentence.
+"""Redis connections with short timeouts that report every failure in one sentence.
 
 `BlockingLink` and `AsyncLink` drive the operations of `producer.operations.exchanges`. Importing this module loads
 redis-py, so clients import it when they are made.
@@ -32,14 +32,14 @@ from producer.operations.exchanges import Call, Operation, Server, Together
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Two tries of both, on a connection that proves broken or mute and on a fresh one, take less than the 3 s in which
-#: a dead broker must be reported.
+#: Two tries, one on a pooled connection that proves broken or silent and one on a new one, take less than the 3 s
+#: within which a client must report a dead broker.
 CONNECT_TIMEOUT_S: Final = 1.0
 READ_TIMEOUT_S: Final = 1.1
-#: Connections of one `AsyncLink`: thousands of tasks may call at once, and Redis serves one command at a time.
+#: Bounds the connections of one `AsyncLink`: thousands of tasks may call at once, but Redis runs one command at a time.
 MAX_ASYNC_CONNECTIONS: Final = 32
 
-#: The server answered: it understood the command and did nothing.
+#: With these errors the server has understood the command and done nothing.
 _REFUSALS: Final = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError, InvalidResponse)
 
 
@@ -82,12 +82,12 @@ class BlockingLink:
                 attempts.failed(error)
 
     def _meet(self, attempts: Attempts, name: Server) -> None:
-        """Once for each server, before the first command: whether it will do."""
+        """Check once per server, before the first command, that it is suitable."""
         attempts.is_sent = False
         try:
             attempts.judge(self._servers[name].execute_command(*ASK))
         except ResponseError as error:
-            logger.debug("%s does not say what it is: %s", attempts.endpoint.shown, error)
+            logger.debug("%s refuses INFO: %s", attempts.endpoint.shown, error)
         attempts.is_sent = True
         self._met.add(name)
 
@@ -137,59 +137,59 @@ class AsyncLink:
             except RedisError as error:
                 if call.may_fail:
                     return None
-                if wants_a_look(error, attempts.endpoint):  # at its port, which takes a moment
+                if wants_a_look(error, attempts.endpoint):  # connects to the port, so not in the event loop
                     await asyncio.to_thread(attempts.failed, error)
                 else:
                     attempts.failed(error)
             else:
                 if task and task.cancelling() > cancellations:
-                    # Python 3.11's wait_for, in which redis-py sends, swallows a cancellation now and then.
+                    # redis-py sends within wait_for, which on Python 3.11 occasionally swallows a cancellation.
                     raise asyncio.CancelledError
                 return reply
 
     async def _meet(self, attempts: Attempts, name: Server) -> None:
-        """As `BlockingLink` does."""
+        """Check the server as `BlockingLink` does."""
         attempts.is_sent = False
         try:
             attempts.judge(await self._servers[name].execute_command(*ASK))
         except ResponseError as error:
-            logger.debug("%s does not say what it is: %s", attempts.endpoint.shown, error)
+            logger.debug("%s refuses INFO: %s", attempts.endpoint.shown, error)
         attempts.is_sent = True
         self._met.add(name)
 
     @property
     def shown(self) -> str:
-        """Where answers are published, for people."""
+        """The result backend's address without password, for messages."""
         return self._endpoints["results"].shown
 
     def answers_channel(self) -> redis.asyncio.client.PubSub:
-        """A new pub/sub connection to where answers are published."""
+        """Return a new pub/sub connection to the result backend, which publishes the answers."""
         return self._servers["results"].pubsub()
 
     async def close(self) -> None:
-        """Close all connections, whatever becomes of one of them; then raise the first failure."""
+        """Close all connections even if one fails to close; then raise the first failure."""
         outcomes = await asyncio.gather(*(server.aclose() for server in self._servers.values()), return_exceptions=True)
         for failure in filter(None, outcomes):
             raise failure
 
 
 class Attempts:
-    """One command's failures. It is tried once more on a fresh connection, since every operation may be repeated.
+    """Handle one command's failures: retry it once on a new connection, since every operation is repeatable.
 
-    A pooled connection may have been closed by the server meanwhile, and an event loop that was busy for a second
-    takes a reply that lies there for one that never came.
+    The server may have closed a pooled connection in the meantime, and an event loop that was busy for a second
+    times out although the reply has arrived.
     """
 
     def __init__(self, call: Call | Together, endpoint: Endpoint) -> None:
         self._call = call
         self.endpoint = endpoint
         self._may_try_again = True
-        #: False while the server is asked what it is, before the command.
+        #: False while `ASK` runs, before the command.
         self.is_sent = True
         self._may_have_run = False
 
     def failed(self, error: RedisError) -> None:
-        """Return when the command should be tried again; raise `BrokerUnavailable` otherwise."""
+        """Return if the command should be retried; raise `BrokerUnavailable` otherwise."""
         if self.is_sent and not isinstance(error, _REFUSALS) and "connecting" not in str(error).lower():
             self._may_have_run = True
         broken = isinstance(error, redis.ConnectionError | redis.TimeoutError) and not isinstance(error, _REFUSALS)
@@ -201,7 +201,7 @@ class Attempts:
         raise BrokerUnavailable(sentence, may_pass=may_pass(error)) from error
 
     def judge(self, info: Any) -> None:
-        """Raise `BrokerUnavailable` when a server that answered `ASK` so will never do."""
+        """Raise `BrokerUnavailable` if the reply to `ASK` shows that the server is unsuitable."""
         if sentence := what_is_wrong(info, self.endpoint):
             raise BrokerUnavailable(sentence + self._call.if_failed)
 
@@ -213,7 +213,7 @@ def _options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
         "socket_timeout": READ_TIMEOUT_S,
         "client_name": "nameshot",
         "protocol": 2,
-        # Nothing is retried below us: a subscription is renewed as a whole, a command by `Attempts`.
+        # redis-py retries nothing: the listener renews a subscription as a whole, `Attempts` retries a command.
         "retry": retry(NoBackoff(), 0, supported_errors=()),
     }
     return {name: value for name, value in ours.items() if name not in endpoint.arguments}
@@ -238,7 +238,7 @@ async def _ask_async(server: redis.asyncio.Redis, call: Call | Together) -> Any:
 
 
 def _of_our_kind(replies: list[Any]) -> list[Any]:
-    """Several replies, None for a key of a wrong kind: it holds nothing of ours, and hides nothing of the others."""
+    """Return the replies, with None for a key of a wrong type: such a key holds nothing of ours. Raise other errors."""
     for reply in replies:
         if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
             raise reply

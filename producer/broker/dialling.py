@@ -1,4 +1,4 @@
-"""Connections of redis-py to an `Endpoint`, made one way by everything that talks to Redis here."""
+"""Make redis-py connections to an `Endpoint`, in the same way for every part of nameshot."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _ASYNC_CLASSES: Final[Mapping[Medium, Any]] = {
 
 
 def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
-    """A client with connections of its own, which it makes when it is used.
+    """Return a client with a connection pool of its own, which connects at first use.
 
     Args:
-        endpoint: where.
-        options: redis-py's, which win over those of the URL.
+        endpoint: the server and database.
+        options: redis-py's connection options, which override those of the URL.
 
     Raises:
         SettingsError: the installed redis-py does not know an argument of the URL.
@@ -40,7 +40,7 @@ def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
 
 
 def connect_async(endpoint: Endpoint, **options: Any) -> redis.asyncio.Redis:
-    """The same for asyncio."""
+    """Return an asyncio client, as `connect` does."""
     pool = redis.asyncio.ConnectionPool(
         connection_class=_ASYNC_CLASSES[endpoint.medium], **connection_arguments(endpoint, options)
     )
@@ -49,7 +49,7 @@ def connect_async(endpoint: Endpoint, **options: Any) -> redis.asyncio.Redis:
 
 
 def connection_arguments(endpoint: Endpoint, options: Mapping[str, Any]) -> dict[str, Any]:
-    """For a connection of the endpoint's medium: the URL's arguments, and options that win over all but its name."""
+    """Return a connection's arguments: the URL's, overridden by ``options`` except for ``client_name``."""
     left_out = {"client_name"} & endpoint.arguments.keys()
     if endpoint.medium == "unix":
         left_out |= {"socket_keepalive", "socket_keepalive_options"}
@@ -57,7 +57,7 @@ def connection_arguments(endpoint: Endpoint, options: Mapping[str, Any]) -> dict
 
 
 def _check(pool: Any, endpoint: Endpoint) -> None:
-    """What a version of redis-py does not know shows only when a connection is made: make one, unconnected."""
+    """Make one unconnected connection, since only that reveals an argument that this redis-py does not know."""
     try:
         pool.make_connection()
     except (TypeError, ValueError, RedisError) as error:

@@ -1,4 +1,4 @@
-"""The sentence for each failure of Redis: what, where, and what to do."""
+"""Turn each failure of Redis into a sentence: what failed, where, and what to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from producer.broker.wrong_port import speaks_plain, speaks_tls
 
 
 def unavailable(error: Exception, endpoint: Endpoint) -> str:
-    """The sentence; may ask the port once more what it speaks, see `wants_a_look`."""
+    """Return the sentence for a failure. It may connect to the port once more, see `wants_a_look`."""
     where = f"Redis at {endpoint.shown}"
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     if wants_a_look(error, endpoint) and (sentence := _wrong_port(endpoint)):
@@ -31,13 +31,13 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
     match error:
         case NoPermissionError():
             return (
-                f"{where} does not permit this user to do that ({reason}); use another role's user, or, since its "
-                "rules are for one NAMESHOT_QUEUE_PREFIX and database, make them anew with `nameshot acl`."
+                f"{where} does not permit this user to do that ({reason}); use the user of another role, or, if "
+                "NAMESHOT_QUEUE_PREFIX or the database has changed, create new rules with `nameshot acl`."
             )
         case AuthenticationError() | AuthorizationError():
             return f"{where} refused the user name or password; correct them in {endpoint.variable}."
         case OutOfMemoryError():
-            return f"{where} is out of memory and takes nothing new; wait until workers have caught up, or enlarge it."
+            return f"{where} is out of memory and accepts no new jobs; wait for workers to catch up, or enlarge it."
         case BusyLoadingError():
             return f"{where} is still loading its data; try again in a moment."
         case ReadOnlyError():
@@ -45,33 +45,33 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
         case _ if isinstance(error, OF_A_CLUSTER):
             return is_a_cluster(endpoint)
         case redis.TimeoutError() | TimeoutError():
-            tls = ", that it speaks TLS" if endpoint.medium == "tls" else ""
-            return f"{where} did not answer in time; check that it runs{tls} and that {endpoint.variable} is right."
+            tls = " and speaks TLS" if endpoint.medium == "tls" else ""
+            return f"{where} did not answer in time; check that it runs{tls}, and that {endpoint.variable} is correct."
         case InvalidResponse():
-            return f"{where} is something else than Redis ({reason}); correct {endpoint.variable}."
+            return f"{where} is not a Redis server ({reason}); correct {endpoint.variable}."
         case ResponseError():
             return _refusal(reason, endpoint)
         case _ if "certificate verify failed" in reason.lower():
             return (
-                f"{where} has a certificate that is not trusted here ({reason}); name its authority with ssl_ca_certs "
-                f"in {endpoint.variable}, or take any certificate with ssl_cert_reqs=none, where the network is yours."
+                f"{where} has a certificate that this machine does not trust ({reason}); name its authority with "
+                f"ssl_ca_certs in {endpoint.variable}, or, in a trusted network only, set ssl_cert_reqs=none."
             )
         case _ if "[ssl" in reason.lower():
             return (
-                f"{where} does not speak TLS as it should ({reason}); check that {endpoint.variable} names its "
-                "TLS port, and write redis:// where it has none."
+                f"{where} failed the TLS handshake ({reason}); check that {endpoint.variable} names its TLS port, or "
+                "write redis:// if it has none."
             )
         case _ if _closed(error):
             return (
                 f"{where} closed the connection without an answer; check that {endpoint.variable} names Redis itself, "
-                "or a proxy that knows its commands and can reach it."
+                "or a proxy that supports its commands and can reach it."
             )
         case _:
             return f"{where} cannot be reached ({reason}); start it, or correct {endpoint.variable}."
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether the server is away or busy, and has not refused what it was asked."""
+    """Return whether the server is down or busy, and has not refused the command."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return False
     away = isinstance(error, redis.ConnectionError | redis.TimeoutError | MasterDownError)
@@ -79,7 +79,7 @@ def may_pass(error: Exception) -> bool:
 
 
 def wants_a_look(error: Exception, endpoint: Endpoint) -> bool:
-    """Whether only the port itself can say what is wrong; that takes `unavailable` up to half a second."""
+    """Return whether `unavailable` must connect to the port to find the cause, which takes up to half a second."""
     if endpoint.medium == "tls":
         connecting = isinstance(error, redis.TimeoutError) and "connecting" in str(error).lower()
         return connecting or isinstance(error.__cause__, ssl.SSLError) or "SSL" in str(error)
@@ -95,11 +95,11 @@ def _wrong_port(endpoint: Endpoint) -> str | None:
     host, port = endpoint.arguments["host"], endpoint.arguments["port"]
     if endpoint.medium == "tls" and speaks_plain(host, port):
         return (
-            f"Redis at {endpoint.shown} does not speak TLS; give {endpoint.variable} another port, "
-            "or write redis:// where the network is yours."
+            f"Redis at {endpoint.shown} does not speak TLS; set {endpoint.variable} to its TLS port, "
+            "or, in a trusted network only, write redis://."
         )
     if endpoint.medium == "tcp" and speaks_tls(host, port):
-        return f"{endpoint.shown} speaks TLS and not plain Redis; write rediss:// in {endpoint.variable}."
+        return f"{endpoint.shown} expects TLS; write rediss:// in {endpoint.variable}."
     return None
 
 
@@ -111,8 +111,8 @@ def _refusal(reason: str, endpoint: Endpoint) -> str:
     if lower.startswith(("unknown command", "unsupported command")):
         return (
             f"{where} does not know a command ({reason}); use Redis 6.2 or later, or Valkey, "
-            "and no proxy that hides commands."
+            "without a proxy that blocks commands."
         )
     if "operation against a key holding the wrong kind" in lower:
-        return f"{where} refused a command ({reason}); check that nothing else uses its keys."
-    return f"{where} answered with an error ({reason}); look at that server, or at the proxy before it."
+        return f"{where} refused a command ({reason}); check that no other program uses nameshot's keys."
+    return f"{where} answered with an error ({reason}); check that server, or the proxy in front of it."

@@ -1,4 +1,4 @@
-"""What a Redis URL means, read once for client and worker: Celery's forms and redis-py's, and how it may be shown."""
+"""Parse a Redis URL for client and worker alike, in Celery's and redis-py's forms, and redact it for messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from producer.errors import SettingsError
 
 Medium = Literal["tcp", "tls", "unix"]
 
-#: kombu says ``redis+socket``, Celery's result backend ``socket`` too, redis-py ``unix``.
+#: kombu writes ``redis+socket``, Celery's result backend also ``socket``, redis-py ``unix``.
 _MEDIA: Final[Mapping[str, Medium]] = {
     "redis": "tcp",
     "rediss": "tls",
@@ -29,12 +29,12 @@ class Endpoint:
     """One Redis server and database.
 
     Attributes:
-        url: as it was written; it may hold a password.
+        url: the URL as given; it may hold a password.
         shown: the same without password and arguments, for people.
-        variable: the environment variable that names it.
-        medium: how it is reached.
-        arguments: for redis-py's connection of that medium; ``protocol`` is not among them, since what is said to
-            Redis here is the same in both.
+        variable: the environment variable that holds the URL.
+        medium: TCP, TLS or a Unix socket.
+        arguments: of redis-py's connection class for that medium, without ``protocol``, since our commands are the
+            same in both protocols.
     """
 
     url: str = field(repr=False)
@@ -45,7 +45,7 @@ class Endpoint:
 
 
 def endpoint(url: str, variable: str) -> Endpoint:
-    """Read a broker or result backend URL; raises `SettingsError` for one that is no Redis URL."""
+    """Parse a broker or result backend URL; raises `SettingsError` if it is not a Redis URL."""
     url = url.strip()
     scheme, separator, rest = url.partition("://")
     medium = _MEDIA.get(scheme.lower())
@@ -61,10 +61,10 @@ def endpoint(url: str, variable: str) -> Endpoint:
     except ValueError:
         raise SettingsError(f"{variable} is not a URL; it should look like redis://localhost:6379/0.") from None
     if "#" in url:
-        raise SettingsError(f"{variable} holds a #, which ends a URL; in a password, percent-encode it as %23.")
+        raise SettingsError(f"{variable} contains a #, which ends a URL; in a password, percent-encode it as %23.")
     host = _host(parts, variable)
     if not _is_utf8(parts.netloc + parts.query):
-        raise SettingsError(f"{variable} holds bytes that are not UTF-8; percent-encode them.")
+        raise SettingsError(f"{variable} contains bytes that are not UTF-8; percent-encode them.")
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         arguments = read_arguments(pairs, tls=medium == "tls")
@@ -72,14 +72,14 @@ def endpoint(url: str, variable: str) -> Endpoint:
         raise SettingsError(f"{variable} {error}") from None
     arguments.pop("protocol", None)
     for name, given in (("username", parts.username), ("password", parts.password)):
-        if given:  # redis-py prefers it to the argument
+        if given:  # as in redis-py, it overrides the argument
             arguments[name] = unquote(given)
     user = arguments.get("username", "") + (":**" if "password" in arguments else "")
     user = f"{user}@" if user else ""
     if medium == "unix":
         if parts.hostname:
             raise SettingsError(
-                f"{variable} names the host {parts.hostname[:100]!r} before a socket; a path begins with a slash, "
+                f"{variable} names the host {parts.hostname[:100]!r} before a socket; begin the path with a slash, "
                 "as in redis+socket:///run/redis.sock."
             )
         if not parts.path.strip("/"):
@@ -98,7 +98,7 @@ def endpoint(url: str, variable: str) -> Endpoint:
 
 
 def is_host(name: str) -> bool:
-    """Whether a resolver can be asked for a name at all: for others Python raises errors that are no OSError."""
+    """Return whether a resolver accepts the name; for others Python raises errors that are not OSErrors."""
     try:
         name.encode("idna")
     except UnicodeError:
@@ -111,7 +111,7 @@ def _host(parts: SplitResult, variable: str) -> str:
     host = unquote(written)
     if not is_host(host):
         raise SettingsError(
-            f"{variable} names the host {written[:100]!r}, which cannot be one; "
+            f"{variable} names the host {written[:100]!r}, which is not a valid host name; "
             "it should look like redis://localhost:6379/0."
         )
     return host
@@ -134,6 +134,6 @@ def _is_utf8(text: str) -> bool:
 
 
 def _shown_scheme(url: str) -> str:
-    """What a URL begins with; where that is no scheme it may be a password."""
+    """Return the URL's scheme for messages; a URL without one may begin with a password."""
     scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,19}(?=://)", url)
     return repr(scheme[0].lower()) if scheme else "a text without a scheme"

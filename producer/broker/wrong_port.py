@@ -1,4 +1,4 @@
-"""Whether a port speaks the other of TLS and plain text: asked only once a connection has failed, to say why."""
+"""After a failed connection, probe whether the port speaks TLS instead of plain text, or the reverse."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import socket
 import ssl
 from typing import Final
 
-#: With two attempts to connect before it, a caller is still told within three seconds.
-PATIENCE_S: Final = 0.4
+#: After two attempts to connect, the caller still gets its error within three seconds.
+PROBE_TIMEOUT_S: Final = 0.4
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Whether something there answers the first words of TLS."""
+    """Return whether a server there answers a TLS handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is said to it
+    context.verify_mode = ssl.CERT_NONE  # no data is sent
     try:
         with (
-            socket.create_connection((host, port), PATIENCE_S) as connection,
+            socket.create_connection((host, port), PROBE_TIMEOUT_S) as connection,
             context.wrap_socket(connection, server_hostname=host),
         ):
             return True
     except ssl.SSLError as error:
-        # An alert is TLS too: it wants a certificate, for one.
+        # An alert is TLS too: for example, the server requires a client certificate.
         return "ALERT" in (error.reason or "")
     except (OSError, ValueError):
         return False
 
 
 def speaks_plain(host: str, port: int) -> bool:
-    """Whether a Redis there answers in plain text."""
+    """Return whether a Redis there answers in plain text."""
     try:
-        with socket.create_connection((host, port), PATIENCE_S) as connection:
+        with socket.create_connection((host, port), PROBE_TIMEOUT_S) as connection:
             connection.sendall(b"PING\r\n")
             return connection.recv(1) in (b"+", b"-")
     except OSError:

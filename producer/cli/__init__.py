@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-#: What shells report for a program that Ctrl-C ended.
+#: The exit status that shells report for a program ended by Ctrl-C.
 EXIT_INTERRUPTED: Final = 130
 
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         status = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Who read our output has left (`nameshot … | head`). Python would complain again when it closes stdout.
+        # The reader of our output has exited (`nameshot … | head`). Python would fail again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     sys.exit(status)
@@ -32,7 +32,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from producer.errors import NameshotError
 
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a label's letters is no reason to fail.
+        # Print labels even on a terminal that cannot show their characters.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     from typer import TyperException
 

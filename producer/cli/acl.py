@@ -1,4 +1,4 @@
-"""``nameshot acl``: an ACL file for Redis or Valkey, and who uses it."""
+"""``nameshot acl``: write an ACL file for Redis or Valkey, and each role's settings."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from producer.errors import NameshotError
 if TYPE_CHECKING:
     from producer.broker.access import RoleName
 
-#: Characters of a password are a byte each: 256 bits, which nobody guesses from the hash in the ACL file.
+#: Random bytes of a password: 256 bits cannot be guessed from the hash in the ACL file.
 _PASSWORD_BYTES: Final = 32
 _ACL_FILE: Final = "users.acl"
-#: Without these a restart, or memory running short, loses jobs that were accepted.
+#: Without these options a restart or a lack of memory loses accepted jobs.
 _DURABLE: Final = "--appendonly yes --maxmemory-policy noeviction"
 
 
 def acl(
-    folder: Annotated[Path, typer.Argument(help="Where to write the files; made if need be.", metavar="FOLDER")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder for the files; created if it does not exist.", metavar="FOLDER")
+    ],
     redis: Annotated[
-        str, typer.Option("--redis", help="How the programs will reach Redis.", metavar="URL")
+        str, typer.Option("--redis", help="The address under which the programs reach Redis.", metavar="URL")
     ] = "redis://localhost:6379",
 ) -> int:
     """Write an ACL file with the roles producer, worker and observer, and each one's settings.
 
-    Redis or Valkey reads users.acl (--aclfile); it holds hashes only. Each program is given the lines of its role's
-    .env file, which holds new passwords. The queues' prefix is NAMESHOT_QUEUE_PREFIX.
+    Redis or Valkey reads users.acl (--aclfile), which holds only hashes. Give each program the lines of its role's .env
+    file, which holds new passwords. The queues' prefix is NAMESHOT_QUEUE_PREFIX.
     """
     import secrets
     import shlex
@@ -62,7 +64,7 @@ def _where(redis: str) -> tuple[str, str]:
     from producer.broker.urls import endpoint
 
     try:
-        endpoint(redis, "--redis")  # as the programs will read it; its error is a ValueError too
+        endpoint(redis, "--redis")  # parses it as the programs will; SettingsError is a ValueError
         parts = urlsplit(redis)
         scheme, port, path = parts.scheme, parts.port, parts.path.strip("/")
     except ValueError:
@@ -80,10 +82,10 @@ def _write(folder: Path, files: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if standing := [name for name in files if (folder / name).exists()]:
             raise NameshotError(
-                f"{folder / standing[0]} is there already, and programs may use its passwords; choose another folder."
+                f"{folder / standing[0]} already exists, and programs may use its passwords; choose another folder."
             )
         for name, text in files.items():
-            # The ACL file is for Redis' own user to read too; the others hold passwords.
+            # Redis' user must read the ACL file; the other files hold passwords.
             mode = 0o644 if name == _ACL_FILE else 0o600
             path = folder / name
             path.touch(mode=mode, exist_ok=False)

@@ -1,4 +1,4 @@
-"""All commands, by name. Each loads what it needs when it runs, so that ``--help`` and completion are quick."""
+"""All commands by name. Each imports its modules when it runs, so that ``--help`` and completion are fast."""
 
 from __future__ import annotations
 

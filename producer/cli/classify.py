@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from producer.client.jobs import Job
 
-#: After this long without an answer a person wants to know what might be missing.
+#: After this long without an answer, hint at `nameshot doctor`.
 HINT_AFTER_S: Final = 10.0
 
 Images = Annotated[
@@ -39,7 +39,7 @@ def classify(
 ) -> int:
     """Classify images and print their rankings.
 
-    Exits 1 when an image could not be classified. A job without an answer in time goes on, and is named.
+    Exits 1 if an image could not be classified. A job without an answer in time continues, and its id is printed.
     """
     labels = options.candidate_labels(label, labels_file)
     shared = _shared(labels, template, top_k, timeout, queue)
@@ -64,10 +64,11 @@ def submit(
     queue: options.QueueName = "default",
     job_id: Annotated[
         str | None,
-        typer.Option("--id", help="An id of your own: submitting it twice queues it once.", metavar="ID"),
+        typer.Option("--id", help="A job id of your own; submitting it twice queues it once.", metavar="ID"),
     ] = None,
     expires_in: Annotated[
-        float | None, typer.Option("--expires-in", help="Seconds after which nobody needs the answer.", metavar="S")
+        float | None,
+        typer.Option("--expires-in", help="Seconds after which a worker no longer starts the job.", metavar="S"),
     ] = None,
     as_json: options.AsJson = False,
 ) -> int:
@@ -79,7 +80,7 @@ def submit(
 
     labels = options.candidate_labels(label, labels_file)
     if job_id is not None and len(images) > 1:
-        raise UsageError("--id stands for one job; give one image with it.")
+        raise UsageError("--id names a single job; give only one image with it.")
     shared = _shared(labels, template, top_k, timeout, queue)
     try:
         if job_id is not None:
@@ -99,7 +100,7 @@ def submit(
 
 
 def _urls(images: list[str]) -> list[str]:
-    """What a worker is sent for each image; raises `UsageError`, of several images with the number of the first bad."""
+    """Return the URL to send for each image; raises `UsageError` for the first bad one, with its number."""
     urls = []
     for number, image in enumerate(images, start=1):
         try:
@@ -110,7 +111,7 @@ def _urls(images: list[str]) -> list[str]:
 
 
 def _which(images: list[str], number: int) -> str:
-    """How one of the images is called on standard error."""
+    """Return how messages on standard error name one of the images."""
     shown = shown_image(images[number - 1])
     return shown if len(images) == 1 else f"image {number}, {shown}"
 
@@ -129,7 +130,7 @@ def _shared(
 
 
 def _print_answer(console: Console, image: str, which: str, job: Job, deadline: float, *, as_json: bool) -> bool:
-    """Wait for one job and print what became of it; whether it was classified."""
+    """Wait for one job and print its outcome; return whether it was classified."""
     from producer.cli.show import print_result
 
     try:
@@ -154,10 +155,10 @@ def _await_result(job: Job, deadline: float) -> Any:
             return job.result(min(remaining, HINT_AFTER_S))
         except ResultTimeout:
             if remaining > HINT_AFTER_S:
-                output.notice("nameshot: no answer yet; `nameshot doctor` says whether a worker runs.")
+                output.notice("nameshot: no answer yet; check with `nameshot doctor` whether a worker runs.")
         try:
             return job.result(max(0.0, deadline - time.monotonic()))
         except ResultTimeout:
             raise ResultTimeout(
-                f"no answer in time; the job goes on, ask for it with `nameshot result {job.id}`."
+                f"no answer in time; the job continues, get its answer with `nameshot result {job.id}`."
             ) from None

@@ -1,4 +1,4 @@
-"""Which Redis a command talks to: the environment's, else that of this user's running `nameshot up`."""
+"""Choose the Redis for a command: the environment's, or else that of the user's running `nameshot up`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def is_configured() -> bool:
-    """Whether the environment says where Redis is."""
+    """Return whether the environment names a Redis."""
     return "NAMESHOT_BROKER_URL" in os.environ or "NAMESHOT_RESULT_BACKEND" in os.environ
 
 
 def running_system() -> UpInfo | None:
-    """The running `nameshot up` that commands talk to, unless the environment names another Redis."""
+    """Return the running `nameshot up`, unless the environment names another Redis."""
     if is_configured():
         return None
     from producer.embedded.home import running_up
@@ -30,7 +30,7 @@ def running_system() -> UpInfo | None:
 
 
 def connect() -> Client:
-    """A client for the Redis that this command talks to; it connects when it is used."""
+    """Return a client for the Redis of this command; it connects at first use."""
     from producer.client.blocking import Client
 
     broker_url, result_backend, queue_prefix = _redis()
@@ -38,7 +38,7 @@ def connect() -> Client:
 
 
 def configuration() -> Configuration:
-    """What `connect` would use, for commands that do what no client does."""
+    """Return the configuration that `connect` uses, for commands that need more than a client."""
     from producer.client.configuration import configure
 
     broker_url, result_backend, queue_prefix = _redis()
@@ -52,14 +52,14 @@ def configuration() -> Configuration:
 
 
 def _redis() -> tuple[str | None, str | None, str | None]:
-    """Broker, result backend and queue prefix; None leaves one to the environment."""
+    """Return broker, result backend and queue prefix; None means the environment's."""
     if (up := running_system()) is None:
         return None, None, None
     return up.broker_url, up.result_backend, os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
 
 
 def image_url(image: str) -> str:
-    """What a worker is sent for an image the user named: a URL as it is, a local file as the URL that serves it.
+    """Return the URL to send to a worker: a URL unchanged, or the URL that serves a local file.
 
     Raises:
         UsageError: neither an http(s) URL nor a file that can be served.
@@ -77,8 +77,8 @@ def image_url(image: str) -> str:
     up = running_system()
     if up is None:
         raise UsageError(
-            f"{image!r} is a local file, and a worker reads only http(s):// URLs; "
-            "run `nameshot up` in another terminal (with no NAMESHOT_BROKER_URL set here), or give a URL."
+            f"{image!r} is a local file, and a worker fetches only http(s):// URLs; "
+            "run `nameshot up` in another terminal (with NAMESHOT_BROKER_URL unset here), or give a URL."
         )
     from producer.embedded.pictures import file_url
 

@@ -1,4 +1,4 @@
-"""``nameshot dead-letters list``, ``show`` and ``replay``: what workers gave up on."""
+"""``nameshot dead-letters list``, ``show`` and ``replay``: messages that workers gave up on."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from producer.client.configuration import Configuration
     from producer.operations.dead_letters import DeadLetter
 
-app = typer.Typer(help="Look at jobs that killed workers and at messages that nobody could read; send jobs again.")
+app = typer.Typer(help="Show jobs that killed workers and messages that no worker could read; send jobs again.")
 
-Letter = Annotated[str, typer.Argument(help="What `nameshot dead-letters list` calls it.", metavar="LETTER")]
+Letter = Annotated[str, typer.Argument(help="The letter's id, from `nameshot dead-letters list`.", metavar="LETTER")]
 
 
 @app.command("list")
 def list_(as_json: options.AsJson = False) -> int:
     """Print the dead letters, newest first.
 
-    The newest 1,000 are kept. None shows what was asked.
+    Workers keep the newest 1,000. URLs and labels are never shown.
     """
     from producer.operations.dead_letters import list_letters
 
@@ -47,7 +47,7 @@ def list_(as_json: options.AsJson = False) -> int:
 def show(letter: Letter, as_json: options.AsJson = False) -> int:
     """Print one dead letter.
 
-    Which job it was, and why it was given up; never what was asked.
+    The job and why a worker gave up on it, without URL and labels.
     """
     from producer.operations.dead_letters import find_letters
 
@@ -65,15 +65,17 @@ def show(letter: Letter, as_json: options.AsJson = False) -> int:
 def replay(
     letters: Annotated[
         list[str] | None,
-        typer.Argument(help="What `nameshot dead-letters list` calls them.", metavar="LETTER", show_default=False),
+        typer.Argument(
+            help="The letters' ids, from `nameshot dead-letters list`.", metavar="LETTER", show_default=False
+        ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Replay every letter that can be, oldest first.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Replay every replayable letter, oldest first.")] = False,
 ) -> int:
     """Send jobs again, and print their new ids.
 
-    Each goes back to its queue as a new job, with its full number of attempts; the old id keeps its answer. Of a bulk
-    job whose one image was given up, only that image is asked about again. A message that has expired, or is about to,
-    is sent without an end.
+    Each goes back to its queue as a new job, with its full number of attempts; the old id keeps its answer. If only
+    one image of a bulk job was given up, the new job has only that image. A message that has expired, or is about to,
+    is sent without an expiry.
     """
     from producer.operations.dead_letters import (
         DeadLetterError,
@@ -92,10 +94,10 @@ def replay(
             if not chosen:
                 output.notice("nameshot: there are no dead letters that can be replayed.")
             elif malformed := len(found) - len(chosen):
-                output.notice(f"nameshot: malformed letters stay, since they cannot be replayed: {malformed:,}.")
+                output.notice(f"nameshot: kept malformed letters, which cannot be replayed: {malformed:,}.")
         else:
             chosen = link.run(find_letters(config.queue_prefix, list(dict.fromkeys(letters or []))))
-            for letter in chosen:  # nothing is sent before all of them have proved to be fit for it
+            for letter in chosen:  # check all before sending any
                 check_replayable(letter)
         failed = 0
         for letter in chosen:
@@ -104,7 +106,7 @@ def replay(
             )
             try:
                 replayed = link.run(operation)
-            except DeadLetterError as error:  # it stays, and the others are replayed all the same
+            except DeadLetterError as error:  # keep this letter and replay the others
                 output.notice(f"nameshot: {printable(str(error))}")
                 failed += 1
                 continue
@@ -124,7 +126,7 @@ def _broker() -> Iterator[tuple[BlockingLink, Configuration]]:
 
 
 def _print_table(letters: list[DeadLetter]) -> None:
-    """Each id whole, on however narrow a terminal: `show` and `replay` want it so."""
+    """Print each id in full even on a narrow terminal, since `show` and `replay` need it."""
     rows: list[tuple[str, ...]] = [("LETTER", "AT", "CODE", "DEATHS", "QUEUE", "JOB")]
     for letter in letters:
         image = "" if letter.image is None else f" image {letter.image}"

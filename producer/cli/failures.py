@@ -1,4 +1,4 @@
-"""What the command line says about an error, beside the error's own sentence."""
+"""Format errors for the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from producer.errors import BrokerUnavailable, JobCancelled, JobExpired, JobFail
 
 
 def sentence(error: NameshotError) -> str:
-    """The error's own sentence, safe to print, with a hint where the command line knows more than the library."""
+    """Return the error's sentence, safe to print, with a hint if the command line knows more than the library."""
     text = printable(str(error))
     if isinstance(error, BrokerUnavailable) and not is_configured():
         return f"{text} Without a Redis of your own, run `nameshot up` in another terminal first."
@@ -18,7 +18,7 @@ def sentence(error: NameshotError) -> str:
 
 
 def error_to_json(error: NameshotError) -> dict[str, Any]:
-    """An error as ``--json`` prints it; codes are those of a failed job, or the state's name."""
+    """Return an error as ``--json`` prints it; the code is a failed job's, the state, or the error's class name."""
     if isinstance(error, JobFailed):
         return {"code": error.code, "message": error.message, "retryable": error.retryable}
     code = {JobCancelled: "cancelled", JobExpired: "expired"}.get(type(error), type(error).__name__)
@@ -26,12 +26,12 @@ def error_to_json(error: NameshotError) -> dict[str, Any]:
 
 
 def shown_image(image: str) -> str:
-    """An image for standard error, which others may read: a file's name, or where a URL leads, which may be signed."""
+    """Return an image for standard error: a file's name, or only a URL's host, since the URL may be signed."""
     scheme, separator, rest = image.partition("://")
     host = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
     return printable(f"{scheme}://{host}/…" if separator else image)
 
 
 def printable(text: str) -> str:
-    """The text without characters that could steer a terminal."""
+    """Return the text without characters that could control a terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

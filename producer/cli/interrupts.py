@@ -1,8 +1,8 @@
-"""Ctrl-C is never lost.
+"""Make sure that Ctrl-C is never lost.
 
 Python raises `KeyboardInterrupt` wherever the main thread happens to be. In a destructor or a weak reference's
-callback (redis-py's parser has a destructor) nobody can catch it: it is printed and forgotten, and the command goes
-on waiting. Such an exception is raised once more, a moment later.
+callback (redis-py's parser has a destructor) no code can catch it: Python prints it, and the command keeps waiting.
+This module raises such an interrupt again a moment later.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-#: Long enough for the destructor to be over, too short to be noticed.
+#: Long enough for the destructor to finish, too short for a person to notice.
 _AGAIN_AFTER_S: Final = 0.02
 
 
 def never_lose_an_interrupt() -> None:
-    """Raise interrupts again that nobody could catch; every other lost exception is printed as ever."""
+    """Raise again the interrupts that no code could catch; print every other unraisable exception as usual."""
     sys.unraisablehook = _hook
 
 

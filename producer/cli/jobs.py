@@ -1,4 +1,4 @@
-"""``nameshot status``, ``result``, ``cancel`` and ``forget``: about a job that was submitted before."""
+"""``nameshot status``, ``result``, ``cancel`` and ``forget``: act on a submitted job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from producer.cli.connection import connect
 from producer.cli.failures import error_to_json
 from producer.errors import JobCancelled, JobExpired, JobFailed, ResultTimeout
 
-JobId = Annotated[str, typer.Argument(help="What `nameshot submit` printed.", metavar="ID")]
+JobId = Annotated[str, typer.Argument(help="The job's id, from `nameshot submit`.", metavar="ID")]
 
 
 def status(job_id: JobId, as_json: options.AsJson = False) -> int:
@@ -31,7 +31,7 @@ def status(job_id: JobId, as_json: options.AsJson = False) -> int:
 def result(job_id: JobId, wait: options.Wait = 0.0, as_json: options.AsJson = False) -> int:
     """Print a job's answer.
 
-    Exits 1 when there is none yet, or the job failed.
+    Exits 1 if there is none yet, or if the job failed.
     """
     from producer.cli.show import print_result
 
@@ -59,7 +59,7 @@ def result(job_id: JobId, wait: options.Wait = 0.0, as_json: options.AsJson = Fa
 def cancel(job_id: JobId, as_json: options.AsJson = False) -> int:
     """Cancel a job that has no answer yet.
 
-    Exits 1 when it has one, which stands.
+    Exits 1 if it has an answer, which stands.
     """
     with connect() as client:
         cancelled = client.job(job_id).cancel()
@@ -68,14 +68,14 @@ def cancel(job_id: JobId, as_json: options.AsJson = False) -> int:
     elif cancelled:
         print("cancelled")
     else:
-        output.notice(f"nameshot: job {job_id} has its answer already; `nameshot result {job_id}` prints it.")
+        output.notice(f"nameshot: job {job_id} already has an answer; `nameshot result {job_id}` prints it.")
     return 0 if cancelled else 1
 
 
 def forget(job_id: JobId, as_json: options.AsJson = False) -> int:
-    """Free the id of a job that has its answer, or was lost.
+    """Free the id of a job that is answered or lost.
 
-    The answer is deleted, and the id may be submitted again with anything. Exits 1 when there was nothing to free.
+    This deletes the answer; the id may then be submitted with any payload. Exits 1 if there was nothing to free.
     """
     with connect() as client:
         job = client.job(job_id)
@@ -86,7 +86,7 @@ def forget(job_id: JobId, as_json: options.AsJson = False) -> int:
     elif forgotten:
         print("forgotten")
     elif state == "unknown":
-        output.notice(f"nameshot: nothing is known of job {job_id}: its id is free.")
+        output.notice(f"nameshot: job {job_id} is unknown, so its id is free.")
     else:
         output.notice(f"nameshot: job {job_id} is {state}; cancel it first, or wait for its answer.")
     return 0 if forgotten else 1

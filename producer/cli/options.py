@@ -15,7 +15,7 @@ Labels = Annotated[
     list[str] | None, typer.Option("-l", "--label", help="A candidate label; give one for each.", metavar="LABEL")
 ]
 LabelsFile = Annotated[
-    Path | None, typer.Option("--labels-file", help="Candidate labels from a file, one a line.", metavar="FILE")
+    Path | None, typer.Option("--labels-file", help="Candidate labels from a file, one per line.", metavar="FILE")
 ]
 Template = Annotated[
     list[str] | None,
@@ -25,17 +25,17 @@ Template = Annotated[
         metavar="TEXT",
     ),
 ]
-TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Keep only the best of the labels.", metavar="N")]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Keep only the N best labels.", metavar="N")]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", help="Seconds for the download of each image.", metavar="S")
 ]
-QueueName = Annotated[Queue, typer.Option("--queue", help="Which queue the job waits in.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object a line.")]
+QueueName = Annotated[Queue, typer.Option("--queue", help="Queue of the job.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object per line.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the answer.", metavar="S")]
 
 
 def candidate_labels(labels: list[str] | None, labels_file: Path | None) -> list[str]:
-    """The labels of both options, in order; raises `UsageError` when there are none."""
+    """Return the labels of both options, in order; raises `UsageError` if there are none."""
     chosen = list(labels or [])
     if labels_file is not None:
         try:
@@ -51,17 +51,17 @@ def candidate_labels(labels: list[str] | None, labels_file: Path | None) -> list
 
 
 def templates(given: list[str] | None) -> str | list[str]:
-    """The ``hypothesis_template`` argument for what was given."""
+    """Return the ``hypothesis_template`` argument for the options given."""
     if not given:
         return DEFAULT_TEMPLATE
     return given[0] if len(given) == 1 else given
 
 
 def check_question(labels: list[str], given: list[str] | None, top_k: int | None, timeout: float | None) -> None:
-    """Check what is asked of every image, so that the sentence speaks of an option and not of the first of many jobs.
+    """Check the options before any job, so that the error names an option and not the first of many jobs.
 
     Raises:
-        UsageError: the first label, template or other option that cannot be.
+        UsageError: the first label, template or other option that is invalid.
     """
     try:
         Question.checked(labels, templates(given), top_k, timeout)

@@ -1,4 +1,4 @@
-"""Where a command writes: results to stdout, everything else to stderr."""
+"""Write a command's output: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Standard output, as wide and colourful as it is."""
+    """Return a console on standard output, in its width and colours."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=False)
 
 
 def notices() -> Console:
-    """Standard error, for what is not the answer."""
+    """Return a console on standard error, for everything but results."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def notice(text: str) -> None:
-    """One plain line on standard error, as it is."""
+    """Print one plain line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on a line of its own, at once."""
+    """Print one JSON object on a line of its own, and flush."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 @contextlib.contextmanager
 def waiting(text: str) -> Iterator[None]:
-    """Show that something is awaited, to a person who watches; a log file need not know."""
+    """Show a spinner while waiting, on a terminal only."""
     if not sys.stderr.isatty():
         yield
         return
@@ -47,7 +47,7 @@ def waiting(text: str) -> Iterator[None]:
 
 
 class StartProgress:
-    """The stages of a start: a spinner with the current one on a terminal, else one line each."""
+    """Shows the stages of a start: on a terminal as a spinner with the current one, otherwise as one line each."""
 
     def __init__(self) -> None:
         self._console = notices()
@@ -56,7 +56,7 @@ class StartProgress:
         self._current = ""
 
     def announce(self, stage: str) -> None:
-        """The stage that begins; an empty name when there is none any more."""
+        """Begin a stage; an empty name means that the start is complete."""
         import time
 
         now_s = time.monotonic()

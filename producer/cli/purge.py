@@ -1,4 +1,4 @@
-"""``nameshot purge``: throws the waiting jobs of a queue away."""
+"""``nameshot purge``: delete a queue's waiting jobs."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from producer.contract import Queue
 
 def purge(
     queue: Annotated[Queue, typer.Argument(help="high, default or bulk.", metavar="QUEUE", show_default=False)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: options.AsJson = False,
 ) -> int:
-    """Throw a queue's waiting jobs away, and free their ids.
+    """Delete a queue's waiting jobs and free their ids.
 
-    A client that waits for one of them is told that it is not there any more. What a worker has in hand goes on.
+    A client that waits for one of them gets `JobNotFound`. Jobs that a worker holds continue.
     """
     from producer.broker.connections import BlockingLink
     from producer.operations.backlog import queue_depths
-    from producer.operations.purging import purge as throw_away
+    from producer.operations.purging import purge as delete_waiting
 
     config = configuration()
     with contextlib.closing(BlockingLink(config.broker, config.results)) as link:
         if not yes and sys.stdin.isatty():
             waiting = link.run(queue_depths(config.queue_prefix))[queue]
-            if not typer.confirm(f"Throw away what waits in {config.queue_prefix}.{queue} ({waiting:,})?", err=True):
-                output.notice("nameshot: nothing was thrown away.")
+            if not typer.confirm(
+                f"Delete the {waiting:,} waiting messages in {config.queue_prefix}.{queue}?", err=True
+            ):
+                output.notice("nameshot: nothing was deleted.")
                 return 1
-        purged = link.run(throw_away(config.queue_prefix, queue))
+        purged = link.run(delete_waiting(config.queue_prefix, queue))
     if as_json:
         output.print_json({"queue": queue, "purged": purged})
     else:
-        print(f"{purged:,} waiting {'job' if purged == 1 else 'jobs'} of {queue} thrown away")
+        print(f"{purged:,} waiting {'job' if purged == 1 else 'jobs'} of {queue} deleted")
     return 0

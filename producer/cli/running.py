@@ -1,4 +1,4 @@
-"""What ``nameshot up`` does while it runs."""
+"""Run ``nameshot up``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from producer.settings import ProducerSettings, read_settings
 
 
 def run_up(port: int, command: str, check: Callable[[], None]) -> None:
-    """Start the system, say how to use it, and keep it running until ``check`` raises.
+    """Start the system, print how to use it, and keep it running until ``check`` raises.
 
     Args:
-        port: of the picture server; 0 takes any.
-        command: how a person calls nameshot.
+        port: the picture server's port; 0 takes any free one.
+        command: how the user calls nameshot.
         check: called a few times a second.
     """
     prefix = read_settings(ProducerSettings).queue_prefix

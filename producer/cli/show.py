@@ -1,4 +1,4 @@
-"""How results look in a terminal."""
+"""Print results in a terminal."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
     from producer.contract import Result, Timings
 
-#: A bar for 100 %, in character cells: beside a label of ordinary length it fits 80 columns.
+#: Character cells of a bar for 100 %: next to a label of ordinary length it fits into 80 columns.
 BAR_CELLS: Final = 32
-#: More rows tell a person nothing; --top-k and --json have the rest.
+#: Enough for a person to read; --json prints all.
 MAX_ROWS: Final = 15
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
 
 def print_result(console: Console, title: str, result: Result) -> None:
-    """A table of the ranking with bars, under a title, and below it where the time went."""
+    """Print a title, the ranking as a table with bars, and the timings."""
     from rich.table import Table
     from rich.text import Text
 
@@ -44,7 +44,7 @@ def print_result(console: Console, title: str, result: Result) -> None:
 
 
 def bar(score: float, *, unicode: bool, cells: int = BAR_CELLS) -> str:
-    """A score from 0 to 1 as a bar, exact to an eighth of a cell where the terminal has the characters."""
+    """Return a score from 0 to 1 as a bar, exact to an eighth of a cell on a Unicode terminal."""
     if not unicode:
         return "#" * round(score * cells)
     full, rest = divmod(round(score * cells * 8), 8)
@@ -52,12 +52,12 @@ def bar(score: float, *, unicode: bool, cells: int = BAR_CELLS) -> str:
 
 
 def percent(score: float) -> str:
-    """A score as a person reads it; what is not nothing is never shown as 0."""
+    """Return a score as a percentage; a score above 0 is never shown as 0."""
     return "<0.1 %" if 0 < score < 0.0005 else f"{100 * score:.1f} %"
 
 
 def timings(timings_ms: Timings) -> str:
-    """The stages of a job and their times in milliseconds, in order."""
+    """Return the stages of a job with their times in milliseconds, in order."""
     stages = (
         ("queued", timings_ms.queued),
         ("fetch", timings_ms.fetch),
@@ -65,6 +65,6 @@ def timings(timings_ms: Timings) -> str:
         ("wait", timings_ms.wait),
         ("forward", timings_ms.forward),
     )
-    # Two or three digits are all that a single measurement is worth.
+    # A single measurement is accurate to two or three digits at most.
     texts = (f"{name} {ms:,.0f}" if ms >= 10 else f"{name} {ms:.1f}" for name, ms in stages if ms is not None)
     return f"ms: {' · '.join(texts)}"

@@ -1,4 +1,4 @@
-"""``nameshot demo``, ``up`` and ``worker``: the commands that run parts of the system."""
+"""``nameshot demo``, ``up``, ``env`` and ``worker``: commands that run parts of the system or find them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from producer.cli.usage import UsageError
 from producer.errors import NameshotError
 
 DEFAULT_PORT: Final = 8000
-#: Fronts of one engine; more cores than any GPU's host has for each.
+#: Fronts of one engine: more than any host has cores per GPU.
 MAX_PROCESSES: Final = 64
 
 
 def demo() -> int:
     """See it work: start everything, classify pictures, stop.
 
-    An embedded Valkey, a real worker with the bundled toy model, and pictures that come with it; nothing else is
-    needed, and nothing is left behind.
+    It runs an embedded Valkey, a real worker with the bundled toy model, and bundled pictures; it needs nothing else
+    and leaves nothing behind.
     """
     from producer.cli.show import print_result
     from producer.contract import Result
@@ -43,7 +43,7 @@ def demo() -> int:
     except Stopped as stopped:
         return 128 + stopped.signal_number
     console.print(
-        f"Every picture was named right. To try your own: `{own_command()} up`, and see what it says.",
+        f"Every picture was named right. To try your own pictures, run `{own_command()} up`.",
         markup=False,
         soft_wrap=True,
     )
@@ -52,13 +52,13 @@ def demo() -> int:
 
 def up(
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65_535, help="Where pictures are served; 0 takes any free port.")
+        int, typer.Option("--port", min=0, max=65_535, help="Port of the picture server; 0 takes any free port.")
     ] = DEFAULT_PORT,
 ) -> int:
     """Keep a whole system running here until Ctrl-C.
 
-    Valkey, one worker and a picture server, reachable from this machine only. Other commands, such as
-    `nameshot classify`, find it by themselves. NAMESHOT_MODEL may name another model than the bundled toy.
+    It runs Valkey, one worker and a picture server, reachable only from this machine. Other commands, such as
+    `nameshot classify`, find it automatically. NAMESHOT_MODEL replaces the bundled toy model.
     """
     from producer.cli.running import run_up
     from producer.processes.raised_signals import Stopped, raised_signals
@@ -74,14 +74,14 @@ def up(
 
 
 def env() -> None:
-    """Print how programs of your own reach the running `nameshot up`.
+    """Print the settings with which your programs reach the running `nameshot up`.
 
-    In their shell: eval "$(nameshot env)". The lines hold a password of this user's own Valkey.
+    In their shell, run: eval "$(nameshot env)". The lines contain the password of this user's Valkey.
     """
     from producer.embedded.home import running_up
 
     if (running := running_up()) is None:
-        raise NameshotError("`nameshot up` does not run here; start it in another terminal first.")
+        raise NameshotError("`nameshot up` is not running here; start it in another terminal first.")
     for name, value in (
         ("NAMESHOT_BROKER_URL", running.broker_url),
         ("NAMESHOT_RESULT_BACKEND", running.result_backend),
@@ -97,31 +97,33 @@ def worker(
             "--processes",
             min=1,
             max=MAX_PROCESSES,
-            help="Fetch and decode in so many processes for each device, whose model one more process holds.",
+            help="Number of processes that fetch and decode for each device; one more process holds the model.",
             metavar="N",
         ),
     ] = None,
     gpus: Annotated[
         str | None,
         typer.Option(
-            "--gpus", help="A worker process for each: `all`, their numbers, or `none`.", metavar="none|N,M|all"
+            "--gpus",
+            help="GPUs to run a worker on, one process each: `all`, their numbers, or `none`.",
+            metavar="none|N,M|all",
         ),
     ] = None,
 ) -> int:
-    """Run the worker with the environment's settings, and start it again when it dies.
+    """Run the worker with the environment's settings, and restart it when it dies.
 
-    SIGTERM lets it finish what it has; a second one ends it at once.
+    SIGTERM lets it finish its running jobs; a second SIGTERM ends it at once.
     """
     if gpus is not None and gpus not in {"none", "all"}:
         numbers = gpus.split(",")
         if not all(number.isdecimal() and number.isascii() for number in numbers):
-            raise UsageError(f"--gpus {gpus} is neither `none` nor `all` nor numbers such as 0 or 0,1.")
+            raise UsageError(f"--gpus {gpus} is not `none`, `all`, or a list of numbers such as 0 or 0,1.")
         if len({int(number) for number in numbers}) < len(numbers):
             raise UsageError(f"--gpus {gpus} names a GPU twice; one process drives one GPU.")
     _require_worker()
     from importlib import import_module
 
-    # By name: this package never imports the worker's, which brings torch.
+    # By name, since this package never imports the worker, which would load torch.
     status: int = import_module("worker.command").launch(gpus=gpus, processes=processes)
     return status
 
@@ -132,13 +134,13 @@ def _require_worker() -> None:
     for module in ("worker", "celery", "torch", "transformers", "PIL"):
         if find_spec(module) is None:
             raise NameshotError(
-                f"the worker's part is not installed ({module} is missing); install it from the project's folder with "
+                f"the worker is not installed ({module} is missing); install it from the project's folder with "
                 "`pip install '.[worker,embedded]'`."
             )
 
 
 def own_command() -> str:
-    """How a person calls this command in another terminal of the same folder."""
+    """Return how to call this command in another terminal in the same folder."""
     from shutil import which
 
     script = Path(sys.argv[0])

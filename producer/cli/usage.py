@@ -1,4 +1,4 @@
-"""The error of a command that was used wrongly."""
+"""The error for wrong usage of a command."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from producer.errors import NameshotError
 
 
 class UsageError(NameshotError):
-    """An argument or option cannot be used so; exit status 2."""
+    """An argument or option is invalid; exit status 2."""

@@ -1,1 +1,1 @@
-"""What a program calls: the blocking client, the asyncio client, and the handles of jobs."""
+"""The library's API: the blocking client, the asyncio client, and job handles."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class AsyncClient:
-    """As `Client`, for asyncio; it never blocks the event loop, and any number of tasks may share one.
+    """The asyncio `Client`; it never blocks the event loop, and any number of tasks may share one.
 
     ::
 
@@ -31,8 +31,8 @@ class AsyncClient:
             job = await client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
             print((await job.result(timeout=30)).best)
 
-    Arguments and errors are those of `Client`. Thousands of jobs can be awaited at once over one connection. In a
-    second event loop, that of a second ``asyncio.run`` or of another thread, it has further connections.
+    Arguments and errors are those of `Client`. One connection suffices to await thousands of jobs at once. In a
+    second event loop, of another ``asyncio.run`` or thread, the client opens further connections.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class AsyncClient:
         queue_prefix: str | None = None,
         max_queue: int | None = None,
     ) -> None:
-        # As in `Client`: importing the package stays cheap.
+        # Imported here, as in `Client`, to keep `import producer` cheap.
         from producer.client.aio_links import LinkOfEachLoop
 
         self._config = config = configure(
@@ -54,7 +54,7 @@ class AsyncClient:
             queue_prefix=queue_prefix,
             max_queue=max_queue,
         )
-        self._desk = config.desk
+        self._writer = config.writer
         self._link: LinkOfEachLoop = LinkOfEachLoop(config)
 
     async def submit(
@@ -71,7 +71,7 @@ class AsyncClient:
     ) -> AsyncJob:
         """As `Client.submit`."""
         async with await self._link.writing():
-            submission = self._desk.single(
+            submission = self._writer.single(
                 url,
                 labels,
                 hypothesis_template=hypothesis_template,
@@ -113,7 +113,7 @@ class AsyncClient:
     async def submit_many(self, jobs: Iterable[JobLike]) -> list[AsyncJob]:
         """As `Client.submit_many`."""
         handles: list[AsyncJob] = []
-        for submissions, refusal in self._desk.chunks(jobs):
+        for submissions, refusal in self._writer.chunks(jobs):
             handles += await self._submit(submissions, before=len(handles))
             if refusal is not None:
                 raise refusal
@@ -136,11 +136,11 @@ class AsyncClient:
         """As `Client.classify_many`; ``urls`` may be an async iterable too.
 
         A plain iterable is read in the event loop, so it should not block. To leave early, wrap the stream in
-        ``contextlib.aclosing``: what is under way is cancelled when the generator is closed.
+        ``contextlib.aclosing``: closing the generator cancels the messages in flight.
         """
         check_many(urls)
         plan = BulkPlan.checked(
-            self._desk,
+            self._writer,
             labels,
             hypothesis_template=hypothesis_template,
             top_k=top_k,

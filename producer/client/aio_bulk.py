@@ -1,4 +1,4 @@
-"""The stream of `AsyncClient.classify_many`: the plan of `producer.client.bulk`, waited for by tasks."""
+"""The stream of `AsyncClient.classify_many`: as `producer.client.bulk`, with tasks instead of callbacks."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ async def run_bulk(
     wait: Callable[[str], Awaitable[Answer]],
     cancel: Callable[[str], Awaitable[bool]],
 ) -> AsyncGenerator[BulkOutcome, None]:
-    """Outcomes as they finish, or in order.
+    """Yield outcomes as they finish, or in order.
 
-    One task reads and sends, one waits for each message under way, and the generator only hands out what has
-    finished: a slow source of URLs holds up nothing that is done.
+    One task reads URLs and sends messages, one task waits for each message in flight, and the generator only yields
+    what has finished, so a slow source of URLs delays no finished outcome.
     """
-    order = Reorderer(ordered=plan.ordered)
+    reorderer = Reorderer(ordered=plan.ordered)
     places = asyncio.Semaphore(plan.in_flight)
     finished: asyncio.Queue[tuple[BulkMessage, Answer | None] | None] = asyncio.Queue()
     unanswered: dict[int, str] = {}
 
-    patience = RetryPolicy()
+    retries = RetryPolicy()
 
-    async def follow(portion: BulkMessage, job_id: str) -> None:
-        while portion.is_lost(answer := await wait(job_id)):
-            portion = plan.again(portion)
-            await _submit_patiently(portion, submit, patience)
-        del unanswered[portion.start]
-        finished.put_nowait((portion, answer))
+    async def follow(message: BulkMessage, job_id: str) -> None:
+        while message.is_lost(answer := await wait(job_id)):
+            message = plan.again(message)
+            await _submit_with_retries(message, submit, retries)
+        del unanswered[message.start]
+        finished.put_nowait((message, answer))
 
     async def send_all() -> None:
         async with asyncio.TaskGroup() as followers:
-            async for portion in _portions(plan, urls):
+            async for message in _messages(plan, urls):
                 await places.acquire()
-                if portion.submission is None:
-                    finished.put_nowait((portion, None))
+                if message.submission is None:
+                    finished.put_nowait((message, None))
                     continue
-                unanswered[portion.start] = portion.submission.job_id
-                await _submit_patiently(portion, submit, patience)
-                followers.create_task(follow(portion, portion.submission.job_id))
+                unanswered[message.start] = message.submission.job_id
+                await _submit_with_retries(message, submit, retries)
+                followers.create_task(follow(message, message.submission.job_id))
 
     sending = asyncio.create_task(send_all())
     sending.add_done_callback(lambda _: finished.put_nowait(None))
     try:
         while (item := await finished.get()) is not None:
-            portion, answer = item
-            for outcomes in order.release(portion.outcomes(answer)):
+            message, answer = item
+            for outcomes in reorderer.release(message.outcomes(answer)):
                 for outcome in outcomes:
                     yield outcome
                 places.release()
@@ -72,22 +72,22 @@ async def run_bulk(
         await _cancel_rest(list(unanswered.values()), cancel)
 
 
-async def _submit_patiently(
-    portion: BulkMessage, submit: Callable[[list[Submission]], Awaitable[object]], patience: RetryPolicy
+async def _submit_with_retries(
+    message: BulkMessage, submit: Callable[[list[Submission]], Awaitable[object]], retries: RetryPolicy
 ) -> None:
-    while portion.submission is not None:
+    while message.submission is not None:
         try:
-            await submit([portion.submission])
+            await submit([message.submission])
         except (QueueFull, BrokerUnavailable) as error:
-            patience.refused(error)
+            retries.refused(error)
             await asyncio.sleep(RETRY_PAUSE_S)
         else:
-            patience.sent()
+            retries.sent()
             return
 
 
 async def _cancel_rest(job_ids: list[str], cancel: Callable[[str], Awaitable[bool]]) -> None:
-    """As `producer.client.bulk.cancel_rest`."""
+    """Cancel messages as `producer.client.bulk.cancel_rest` does."""
     for job_id in job_ids:
         try:
             await cancel(job_id)
@@ -98,18 +98,18 @@ async def _cancel_rest(job_ids: list[str], cancel: Callable[[str], Awaitable[boo
             return
 
 
-async def _portions(plan: BulkPlan, urls: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[BulkMessage]:
+async def _messages(plan: BulkPlan, urls: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[BulkMessage]:
     if not isinstance(urls, AsyncIterable):
-        for portion in plan.portions(urls):
-            yield portion
+        for message in plan.messages(urls):
+            yield message
         return
     start = 0
     images: list[str] = []
     async for url in urls:
         images.append(url)
         if len(images) == plan.images_per_message:
-            yield plan.portion(start, images)
+            yield plan.message(start, images)
             start += len(images)
             images = []
     if images:
-        yield plan.portion(start, images)
+        yield plan.message(start, images)

@@ -1,7 +1,7 @@
-"""The connections of an `AsyncClient`: they belong to an event loop, and a client may be used in several.
+"""The connections of an `AsyncClient`, one set per event loop that uses it.
 
-``asyncio.run`` twice, a test's loop after another's, a loop in each of two threads: each has its own connections,
-which end when the client is closed there, or when the loop ends.
+A program may call ``asyncio.run`` twice or run a loop in each of two threads. Each loop has its own connections, which
+close when the client is closed there, or when the loop ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _InLoop:
-    """What one event loop has."""
+    """The connections of one event loop."""
 
     link: AsyncLink
     listener: AnswerListener
@@ -31,27 +31,29 @@ class _InLoop:
 
 
 class LinkOfEachLoop:
-    """An `AsyncLink` and an `AnswerListener` for each event loop that asks for them."""
+    """Holds an `AsyncLink` and an `AnswerListener` for each event loop that uses the client."""
 
     def __init__(self, config: Configuration) -> None:
         self._config = config
         self._in_loops: dict[asyncio.AbstractEventLoop, _InLoop] = {}
-        self._make()  # for its errors
+        self._make()  # so that invalid settings fail here
 
     async def run(self, operation: Operation[T]) -> T:
-        """As `AsyncLink.run`."""
+        """Run an operation, see `AsyncLink.run`."""
         return await (await self._here()).link.run(operation)
 
     async def wait(self, job_id: str) -> Answer:
-        """As `AnswerListener.wait`."""
+        """Wait for an answer, see `AnswerListener.wait`."""
         return await (await self._here()).listener.wait(job_id)
 
     async def writing(self) -> asyncio.Semaphore:
-        """Held to write and send: a thousand tasks that begin at once would write all messages before one is sent."""
+        """Return the semaphore to hold while writing and sending a message.
+
+        Without it, a thousand tasks that start at once would write all their messages before the first is sent."""
         return (await self._here()).writing
 
     async def close(self) -> None:
-        """Close what this loop has; what others have is closed there, soon."""
+        """Close this loop's connections; those of other loops close there soon."""
         here = self._in_loops.pop(asyncio.get_running_loop(), None)
         self._in_loops.clear()
         if here is not None:
@@ -63,7 +65,7 @@ class LinkOfEachLoop:
             for closed in [other for other in self._in_loops if other.is_closed()]:
                 self._in_loops.pop(closed, None)
             here = self._in_loops[loop] = self._make()
-            await anext(here.end)  # from now on the loop ends it as it ends itself
+            await anext(here.end)  # from now on the loop closes it when it shuts down
         return here
 
     def _make(self) -> _InLoop:
@@ -73,7 +75,7 @@ class LinkOfEachLoop:
 
 
 async def _until_the_end(link: AsyncLink, listener: AnswerListener) -> AsyncGenerator[None, None]:
-    """An event loop closes each generator that was begun in it, before it ends or once the generator is dropped."""
+    """Close the connections when the event loop closes this generator: at its shutdown, or once it is unreferenced."""
     try:
         yield
     finally:

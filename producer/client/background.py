@@ -1,6 +1,6 @@
-"""The answer listener for callers that block: its event loop runs on one daemon thread.
+"""The answer listener of the blocking client, whose event loop runs in one daemon thread.
 
-So both clients wait in one way, and a blocking client's thousands of awaited jobs still need one connection.
+So both clients wait in the same way, and a blocking client needs one connection for thousands of awaited jobs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundListener:
-    """Starts at the first wait, again after a fork; safe to share between threads."""
+    """An `AnswerListener` for threads: starts at the first wait, and again after a fork. Thread-safe."""
 
     def __init__(self, make_link: Callable[[], AsyncLink], queue_prefix: str) -> None:
         self._make_link = make_link
@@ -33,18 +33,18 @@ class BackgroundListener:
         self._running: _Running | None = None
 
     def wait(self, job_id: str) -> Future[Answer]:
-        """As `AnswerListener.wait`; cancel the future to stop waiting."""
+        """Return a future of `AnswerListener.wait`; cancel it to stop waiting."""
         with self._lock:
             running = self._running
             if running is None or running.pid != os.getpid() or running.loop.is_closed():
-                # A forked child has neither the thread nor a right to its sockets; a loop that ended serves no one.
+                # A forked child has no copy of the thread and must not use its sockets; a closed loop serves nothing.
                 running = self._running = _Running(self._make_link, self._queue_prefix)
                 running.finalizer = weakref.finalize(self, running.stop)
-            # Before the lock is free: what is scheduled after a `close` waits on a loop that has ended.
+            # Under the lock: scheduled after a `close`, it would wait on a loop that has ended.
             return asyncio.run_coroutine_threadsafe(running.listener.wait(job_id), running.loop)
 
     def close(self) -> None:
-        """Stop the thread; whoever still waits gets `BrokerUnavailable`."""
+        """Stop the thread; callers that still wait get `BrokerUnavailable`."""
         with self._lock:
             running, self._running = self._running, None
         if running is not None and running.finalizer is not None:
@@ -71,22 +71,22 @@ class _Running:
             self.loop.close()
 
     def stop(self) -> None:
-        """Close everything and end the thread, from any thread: garbage is collected on this one too."""
+        """Close everything and end the thread. Any thread may call it, this one too when it collects garbage."""
         if self.pid != os.getpid() or self.loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self._end(), self.loop)
         if threading.current_thread() is not self._thread:
-            # Closing sockets takes no time; a bound so that the end of the interpreter never hangs.
+            # Closing sockets is quick; the bound keeps interpreter shutdown from hanging.
             self._thread.join(timeout=2)
 
     async def _end(self) -> None:
         try:
             await self.listener.close()
-            # Whoever waited gets to see it before the loop stops.
+            # Let the waiting callers receive the error before the loop stops.
             if waiting := asyncio.all_tasks() - {asyncio.current_task()}:
                 await asyncio.wait(waiting, timeout=1)
             await self._link.close()
-        except Exception as error:  # nobody waits for the end of this, so nobody else would hear of it
+        except Exception as error:  # no caller awaits this coroutine, so its error would be lost
             logger.debug("answers: closing the connections failed: %s", type(error).__name__)
         finally:
             self.loop.stop()

@@ -1,4 +1,4 @@
-"""The client for programs that block: scripts, threads, ordinary web apps."""
+"""The blocking client, for scripts, threads and ordinary web apps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Sends jobs and reads their answers. Threads may share one; it connects at the first call.
+    """Send jobs and read their answers. Thread-safe; it connects at the first call.
 
     ::
 
@@ -36,14 +36,14 @@ class Client:
     arguments of a job raises `InvalidJob` before anything is sent.
 
     Args:
-        broker_url: where the queues are; None reads ``NAMESHOT_BROKER_URL``. The others likewise.
-        result_backend: where the answers are.
-        result_ttl: seconds for which this client's cancellations are kept, and ids beyond their longest wait.
-        queue_prefix: first part of the queues' names.
-        max_queue: waiting messages in a queue from which `QueueFull` is raised.
+        broker_url: the Redis that holds the queues; None reads ``NAMESHOT_BROKER_URL``, and likewise for the others.
+        result_backend: the Redis that holds the answers.
+        result_ttl: seconds to keep this client's cancellations, and ids beyond their longest wait.
+        queue_prefix: prefix of the queues' names.
+        max_queue: waiting messages in a queue from which calls raise `QueueFull`.
 
     Raises:
-        SettingsError: a value that cannot be used.
+        SettingsError: a value is invalid.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Client:
         queue_prefix: str | None = None,
         max_queue: int | None = None,
     ) -> None:
-        # Here, and not above: redis-py is loaded by a program that makes a client, not by one that imports us.
+        # Imported here, so that a program loads redis-py only when it makes a client.
         from producer.broker.connections import AsyncLink, BlockingLink
         from producer.client.background import BackgroundListener
 
@@ -66,8 +66,8 @@ class Client:
             queue_prefix=queue_prefix,
             max_queue=max_queue,
         )
-        self._desk, self._link = config.desk, BlockingLink(config.broker, config.results)
-        # The listener must not refer to this client, whose end ends it.
+        self._writer, self._link = config.writer, BlockingLink(config.broker, config.results)
+        # The listener must not refer to this client: collecting the client ends the listener.
         make_link = partial(AsyncLink, config.broker, config.results)
         self._listener: BackgroundListener = BackgroundListener(make_link, config.queue_prefix)
 
@@ -91,16 +91,16 @@ class Client:
             hypothesis_template: with exactly one ``{}``; several make an ensemble.
             top_k: keep the best k scores in the answer.
             timeout: seconds for the image's download.
-            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``; the same id with the same payload is queued once, however often
-                it is submitted, and lives as long as its result; again only if it was purged or lost.
-            expires_in: seconds after which a worker should no longer start it.
+            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``; the same id with the same payload is queued once, however many
+                times it is submitted, until its result expires; it is queued again only if it was purged or lost.
+            expires_in: seconds after which a worker no longer starts it.
             queue: ``high``, ``default`` or ``bulk``.
 
         Raises:
-            JobConflict: ``job_id`` stands for another payload; `forget` frees it once it is answered.
+            JobConflict: ``job_id`` was used with another payload; `forget` frees it once it is answered.
             QueueFull: the queue holds ``max_queue`` waiting messages.
         """
-        submission = self._desk.single(
+        submission = self._writer.single(
             url,
             labels,
             hypothesis_template=hypothesis_template,
@@ -125,7 +125,7 @@ class Client:
         queue: Queue = "default",
         result_timeout: float | None = None,
     ) -> Result:
-        """As `submit`, and wait for the result, for at most ``result_timeout`` seconds; see `Job.result`."""
+        """Submit a job and wait for its result, for at most ``result_timeout`` seconds; see `Job.result`."""
         check_wait(result_timeout, "result_timeout")
         job = self.submit(
             url,
@@ -140,7 +140,7 @@ class Client:
         return job.result(result_timeout)
 
     def submit_many(self, jobs: Iterable[JobLike]) -> list[Job]:
-        """Queue many jobs, each a message of its own, some hundred in one round trip, fewer of long ones.
+        """Queue many jobs, one message each, up to a hundred in one round trip.
 
         Args:
             jobs: ``(url, labels)`` tuples, mappings of `submit`'s arguments, or `ClassifyJob`s; any iterable.
@@ -149,13 +149,12 @@ class Client:
             The handles, in the order of ``jobs``.
 
         Raises:
-            InvalidJob, JobConflict, QueueFull: about the first job that is refused. Those before it are queued, as
-                the message says, and those after it are not. With a ``job_id`` each, the whole call can simply be
-                repeated.
-            Exception: what reading ``jobs`` raises, as it is, once those before it are queued.
+            InvalidJob, JobConflict, QueueFull: for the first job that is refused. Those before it are queued, as the
+                message says; those after it are not. If each has a ``job_id``, simply repeat the whole call.
+            Exception: whatever reading ``jobs`` raises, after the jobs before it are queued.
         """
         handles: list[Job] = []
-        for submissions, refusal in self._desk.chunks(jobs):
+        for submissions, refusal in self._writer.chunks(jobs):
             handles += self._submit(submissions, before=len(handles))
             if refusal is not None:
                 raise refusal
@@ -175,24 +174,24 @@ class Client:
         in_flight: int = 64,
         ordered: bool = False,
     ) -> Generator[BulkOutcome, None, None]:
-        """Classify any number of images with one set of labels; yields outcomes as they finish.
+        """Classify any number of images with one set of labels, and yield outcomes as they finish.
 
-        The arguments are checked at once; the messages are sent while the outcomes are read. ``urls`` is read in the
-        caller's thread, only as far ahead as ``in_flight`` messages, so it may be endless. A bad URL is one outcome
-        with an error. A full queue or a short absence of Redis slows the stream; a message that is purged or lost is
-        sent again. Leaving early (``break``, an exception) cancels the messages that have no answer yet.
+        The call checks its arguments at once; reading the outcomes sends the messages. It reads ``urls`` in this
+        thread, at most ``in_flight`` messages ahead, so ``urls`` may be endless. A bad URL gives one outcome with an
+        error. A full queue or a short outage of Redis slows the stream; a message that was purged or lost is sent
+        again. Leaving early (``break``, an exception) cancels the messages that have no answer yet.
 
         Args:
-            images_per_message: 1 to 64; fewer are sent where the answer would hold more than 20,000 scores.
-            in_flight: messages sent and not yet yielded, which bounds memory.
-            ordered: yield in the order of ``urls``, where a slow message holds up those behind it.
+            images_per_message: 1 to 64; reduced if the answer would hold more than 20,000 scores.
+            in_flight: maximum messages sent and not yet yielded, which bounds memory.
+            ordered: whether to yield in the order of ``urls``; a slow message then delays those behind it.
 
         Yields:
             `BulkOutcome`: ``image``, its ``index`` in ``urls``, and ``result`` or ``error``.
         """
         check_many(urls)
         plan = BulkPlan.checked(
-            self._desk,
+            self._writer,
             labels,
             hypothesis_template=hypothesis_template,
             top_k=top_k,
@@ -206,11 +205,11 @@ class Client:
         return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel=self.cancel)
 
     def job(self, job_id: str) -> Job:
-        """The handle for a known id; asks nothing yet. Raises `InvalidJob` for what cannot be an id."""
+        """Return the handle for a known id, without contacting Redis. Raises `InvalidJob` for an invalid id."""
         return Job(check_job_id(job_id), self)
 
     def look_up(self, job_id: str) -> Answer:
-        """The job's answer as it stands, terminal or not; see `Job.status`."""
+        """Return the job's current answer, terminal or not; see `Job.status`."""
         return self._link.run(look_up(self._config.queue_prefix, [job_id]))[job_id]
 
     def wait_for(self, job_id: str, timeout: float | None) -> Answer:
@@ -227,24 +226,24 @@ class Client:
         return self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
     def forget(self, job_id: str) -> bool:
-        """Free the id of a job that is answered, or lost, for any payload; False where there was nothing to free.
+        """Free the id of an answered or lost job for any payload; returns False if there was nothing to free.
 
-        The answer is gone for every caller, and neither a second delivery of the old message nor a worker that was
-        frozen with it ever answers the new one. May be repeated.
+        The answer is deleted for every caller, and neither a second delivery of the old message nor a worker that was
+        frozen with it ever answers the new job. The call may be repeated.
         """
         operation = forget(self._config.queue_prefix, check_job_id(job_id), result_ttl_s=self._config.result_ttl_s)
         return self._link.run(operation)
 
     def position(self, job_id: str) -> int | None:
-        """How many messages are before a job's in its queue; None when it does not wait there."""
+        """Return how many messages are ahead of the job in its queue, or None if it is not waiting."""
         return self._link.run(position(self._config.queue_prefix, job_id))
 
     def backlog(self) -> Backlog:
-        """How many messages were accepted and are not answered: waiting, postponed, in the hands of workers."""
+        """Count the messages that are accepted and unanswered: waiting, postponed, or held by workers."""
         return self._link.run(backlog(self._config.queue_prefix))
 
     def queue_depths(self) -> dict[Queue, int]:
-        """The number of waiting messages of each queue."""
+        """Return the number of waiting messages of each queue."""
         return self._link.run(queue_depths(self._config.queue_prefix))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Streams of images: many to a message, a bounded number of messages under way, outcomes as they finish."""
+"""The stream of `Client.classify_many`: a bounded number of messages in flight, outcomes as they finish."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from producer.operations.answers import Answer
 
 logger = logging.getLogger(__name__)
 
-#: Between two tries of sending a message that a full queue or an absent Redis refused.
+#: Pause between two attempts to send a message while the queue is full or Redis is down.
 RETRY_PAUSE_S: Final = 1.0
-#: As long as those who wait for an answer are patient; a full queue is waited for without end.
+#: Equals the outage that a caller waiting for an answer tolerates; a full queue is retried indefinitely.
 OUTAGE_S: Final = 60.0
 
 
 class RetryPolicy:
-    """Says whether a message that could not be sent should be tried again."""
+    """Decides whether to retry a message that could not be sent."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
@@ -35,9 +35,9 @@ class RetryPolicy:
         self._was_there = True
 
     def refused(self, error: QueueFull | BrokerUnavailable) -> None:
-        """Return when it should be tried again; raise ``error`` once Redis was away too long.
+        """Return if the message should be retried; raise ``error`` once Redis has been down for `OUTAGE_S`.
 
-        A Redis that was never there is not waited for: more likely its address is wrong.
+        A Redis that never answered raises at once: its address is probably wrong.
         """
         if isinstance(error, QueueFull):
             self._since_s = None
@@ -52,7 +52,7 @@ class RetryPolicy:
 
 
 class Reorderer:
-    """Holds finished portions back until those before them are finished, where order is asked for."""
+    """Holds finished messages back until those before them are finished, if the caller wants them ordered."""
 
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
@@ -60,7 +60,7 @@ class Reorderer:
         self._held: dict[int, list[BulkOutcome]] = {}
 
     def release(self, outcomes: list[BulkOutcome]) -> Iterator[list[BulkOutcome]]:
-        """The portions that may be yielded now that this one is finished."""
+        """Yield the outcomes of each message that may be released now that this one is finished."""
         if not self._ordered:
             yield outcomes
             return
@@ -78,50 +78,50 @@ def run_bulk(
     wait: Callable[[str], Future[Answer]],
     cancel: Callable[[str], bool],
 ) -> Generator[BulkOutcome, None, None]:
-    """The stream of `Client.classify_many`."""
-    portions = plan.portions(urls)
-    order, patience = Reorderer(ordered=plan.ordered), RetryPolicy()
+    """Send messages, wait for their answers and yield the outcomes, for `Client.classify_many`."""
+    messages = plan.messages(urls)
+    reorderer, retries = Reorderer(ordered=plan.ordered), RetryPolicy()
     finished: queues.SimpleQueue[tuple[BulkMessage, Future[Answer] | None]] = queues.SimpleQueue()
     under_way: dict[int, Future[Answer] | None] = {}
     ids: dict[int, str] = {}
-    #: Refused for now, or to be sent again.
+    #: Messages that Redis refused for now, or that were lost and must be sent again.
     unsent: list[BulkMessage] = []
     is_refused = exhausted = False
     try:
         while True:
             is_refused = False
             while len(under_way) < plan.in_flight and (unsent or not exhausted) and finished.empty():
-                portion = unsent.pop() if unsent else next(portions, None)
-                if portion is None:
+                message = unsent.pop() if unsent else next(messages, None)
+                if message is None:
                     exhausted = True
                     break
                 waiting = None
-                if portion.submission is not None:
+                if message.submission is not None:
                     try:
-                        submit([portion.submission])
+                        submit([message.submission])
                     except (QueueFull, BrokerUnavailable) as error:
-                        patience.refused(error)
-                        unsent.append(portion)
+                        retries.refused(error)
+                        unsent.append(message)
                         is_refused = True
                         break
-                    patience.sent()
-                    ids[portion.start] = portion.submission.job_id
-                    waiting = wait(portion.submission.job_id)
-                under_way[portion.start] = waiting
-                _announce(portion, waiting, finished)
+                    retries.sent()
+                    ids[message.start] = message.submission.job_id
+                    waiting = wait(message.submission.job_id)
+                under_way[message.start] = waiting
+                _announce(message, waiting, finished)
             if not under_way and exhausted and not unsent:
                 return
             try:
-                portion, waiting = finished.get(timeout=RETRY_PAUSE_S if is_refused else None)
+                message, waiting = finished.get(timeout=RETRY_PAUSE_S if is_refused else None)
             except queues.Empty:
                 continue
             answer = _answer_of(waiting)
-            ids.pop(portion.start, None)
-            if portion.is_lost(answer):
-                del under_way[portion.start]
-                unsent.append(plan.again(portion))
+            ids.pop(message.start, None)
+            if message.is_lost(answer):
+                del under_way[message.start]
+                unsent.append(plan.again(message))
                 continue
-            for outcomes in order.release(portion.outcomes(answer)):
+            for outcomes in reorderer.release(message.outcomes(answer)):
                 yield from outcomes
                 del under_way[outcomes[0].index]
     finally:
@@ -132,27 +132,27 @@ def run_bulk(
 
 
 def cancel_rest(job_ids: Iterable[str], cancel: Callable[[str], bool]) -> None:
-    """Cancel messages whose outcomes nobody will read."""
+    """Cancel messages whose outcomes the caller will not read."""
     for job_id in job_ids:
         try:
             cancel(job_id)
         except JobNotFound:  # purged or lost
             continue
         except NameshotError as error:
-            # The reader is leaving, maybe because of this very error; the messages run to no harm.
+            # The caller is leaving, perhaps because of this error; the messages may run without harm.
             logger.warning("bulk: could not cancel the messages under way: %s", error)
             return
 
 
 def _announce(
-    portion: BulkMessage,
+    message: BulkMessage,
     waiting: Future[Answer] | None,
     finished: queues.SimpleQueue[tuple[BulkMessage, Future[Answer] | None]],
 ) -> None:
     if waiting is None:
-        finished.put((portion, None))
+        finished.put((message, None))
     else:
-        waiting.add_done_callback(lambda _: finished.put((portion, waiting)))
+        waiting.add_done_callback(lambda _: finished.put((message, waiting)))
 
 
 def _answer_of(waiting: Future[Answer] | None) -> Answer | None:

@@ -1,4 +1,4 @@
-"""A client's arguments and the environment, read once, as plain values."""
+"""Read a client's arguments and the environment once, into plain values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from producer.messages.submission import MessageWriter
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What both clients need to know."""
+    """The configuration of either client."""
 
     broker: Endpoint
     results: Endpoint
@@ -19,8 +19,8 @@ class Configuration:
     max_queue: int
 
     @property
-    def desk(self) -> MessageWriter:
-        """Where this client's messages are written."""
+    def writer(self) -> MessageWriter:
+        """The writer of this client's messages."""
         return MessageWriter(self.queue_prefix, self.result_ttl_s)
 
 
@@ -32,7 +32,7 @@ def configure(
     queue_prefix: str | None,
     max_queue: int | None,
 ) -> Configuration:
-    """Read the environment for what is None; raises `SettingsError`."""
+    """Read the environment for each argument that is None; raises `SettingsError`."""
     # Here, and not above: pydantic-settings alone costs more than the rest of `import producer`.
     from producer.settings import ProducerSettings, read_settings
 

@@ -1,4 +1,4 @@
-"""A stream of images cut into messages, and the answers taken apart again. Sends nothing."""
+"""Split a stream of images into messages, and answers into outcomes, without sending anything."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from producer.messages.forms import QuestionJson
 from producer.messages.submission import MessageWriter, Submission, check_expires_in, check_queue
 from producer.operations.answers import Answer
 
-#: A message that is purged again and again, or whose answer lives too short to be read, is given up in the end.
+#: Give up on a message that is purged repeatedly, or whose answer expires before the client reads it.
 MAX_LOSSES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class BulkOutcome(Outcome):
-    """An `Outcome` and the position of its image in what was given, from 0."""
+    """An `Outcome` with the index of its image among the caller's URLs, from 0."""
 
     index: int = 0
 
@@ -37,8 +37,8 @@ class BulkMessage:
     """Consecutive images that travel together.
 
     Attributes:
-        refusals: those, by offset, that never leave.
-        losses: how often the message was lost before and is sent again.
+        refusals: the error of each image that is rejected locally, by its offset.
+        losses: how many times the message was lost and sent again.
     """
 
     start: int
@@ -49,15 +49,15 @@ class BulkMessage:
 
     @property
     def sent_images(self) -> list[str]:
-        """Those that leave."""
+        """The images that are sent to a worker."""
         return [image for offset, image in enumerate(self.images) if offset not in self.refusals]
 
     def is_lost(self, answer: Answer | None) -> bool:
-        """Whether this answer says that the message was purged or lost, and it should be sent again."""
+        """Return whether the message was purged or lost, according to this answer, and should be sent again."""
         return answer is not None and answer.state == "unknown" and self.losses < MAX_LOSSES
 
     def outcomes(self, answer: Answer | None) -> list[BulkOutcome]:
-        """One outcome for each image, in order; the whole message's failure is each image's own."""
+        """Return one outcome per image, in order; a failure of the whole message counts for each image."""
         sent = self.sent_images
         results: Iterator[Outcome] = iter(())
         if answer is not None:
@@ -75,10 +75,10 @@ class BulkMessage:
 
 @dataclass(frozen=True, slots=True)
 class BulkPlan:
-    """The arguments of a stream, checked before its first image is read."""
+    """The arguments of a stream, checked before reading its first image."""
 
-    desk: MessageWriter
-    form: QuestionJson
+    writer: MessageWriter
+    question_json: QuestionJson
     expires_in: float | None
     queue: Queue
     images_per_message: int
@@ -88,7 +88,7 @@ class BulkPlan:
     @classmethod
     def checked(
         cls,
-        desk: MessageWriter,
+        writer: MessageWriter,
         labels: object,
         *,
         hypothesis_template: object,
@@ -113,43 +113,45 @@ class BulkPlan:
         if expires_in is not None:
             check_expires_in(expires_in)
         fitting = MAX_SCORES_PER_MESSAGE // question.kept_scores
-        form = QuestionJson.blank(question, "images")
-        return cls(desk, form, expires_in, check_queue(queue), min(images_per_message, fitting), in_flight, ordered)
+        question_json = QuestionJson.blank(question, "images")
+        return cls(
+            writer, question_json, expires_in, check_queue(queue), min(images_per_message, fitting), in_flight, ordered
+        )
 
-    def portions(self, urls: Iterable[str]) -> Iterator[BulkMessage]:
-        """Cut the images into messages, reading no further than asked."""
+    def messages(self, urls: Iterable[str]) -> Iterator[BulkMessage]:
+        """Split the images into messages, reading the source only as far as needed."""
         source = iter(urls)
         start = 0
         while images := list(islice(source, self.images_per_message)):
-            yield self.portion(start, images)
+            yield self.message(start, images)
             start += len(images)
 
-    def portion(self, start: int, images: list[str]) -> BulkMessage:
-        """The message of these images, without those whose URL cannot be one."""
+    def message(self, start: int, images: list[str]) -> BulkMessage:
+        """Return the message of these images, without those whose URL is invalid."""
         refusals: dict[int, JobFailed] = {}
         for offset, image in enumerate(images):
             try:
                 check_url_shape(image)
             except InvalidJob as error:
                 refusals[offset] = JobFailed(_refusal_code(image), str(error))
-        portion = BulkMessage(start, [str(image) for image in images], refusals, None)
-        return replace(portion, submission=self._written(portion)) if portion.sent_images else portion
+        message = BulkMessage(start, [str(image) for image in images], refusals, None)
+        return replace(message, submission=self._written(message)) if message.sent_images else message
 
-    def again(self, portion: BulkMessage) -> BulkMessage:
-        """The same portion in a new message under its old id; its ``expires_in`` begins anew."""
-        return replace(portion, submission=self._written(portion), losses=portion.losses + 1)
+    def again(self, message: BulkMessage) -> BulkMessage:
+        """Return the message written anew under its old id; its ``expires_in`` starts again."""
+        return replace(message, submission=self._written(message), losses=message.losses + 1)
 
-    def _written(self, portion: BulkMessage) -> Submission:
-        job_id = None if portion.submission is None else portion.submission.job_id
-        return self.desk.bulk(
-            portion.sent_images, self.form, expires_in=self.expires_in, queue=self.queue, job_id=job_id
+    def _written(self, message: BulkMessage) -> Submission:
+        job_id = None if message.submission is None else message.submission.job_id
+        return self.writer.bulk(
+            message.sent_images, self.question_json, expires_in=self.expires_in, queue=self.queue, job_id=job_id
         )
 
 
 def check_many(urls: object) -> None:
-    """Refuse one URL where many are asked for; it would be taken for as many as it has characters."""
+    """Refuse a single string where several URLs are expected: each character would count as a URL."""
     if isinstance(urls, str | bytes):
-        raise InvalidJob("urls must be a list or another iterable of URLs, not one URL; put it into a list.")
+        raise InvalidJob("urls must be a list or another iterable of URLs, not a single URL; put it into a list.")
 
 
 def _check_whole(name: str, number: object) -> None:
@@ -158,7 +160,7 @@ def _check_whole(name: str, number: object) -> None:
 
 
 def _failure(answer: Answer) -> JobFailed | None:
-    """Why a message has no outcomes, in the words of one image's failure."""
+    """Return why a message has no outcomes, as the failure of one image."""
     match answer.state:
         case "expired":
             return JobFailed("expired", "the message waited longer than its expires_in.", True)

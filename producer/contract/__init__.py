@@ -1,4 +1,4 @@
-"""The contract between producers and workers: what travels, and by which names."""
+"""The contract between producers and workers: messages, answers, and the names of tasks, queues and keys."""
 
 from producer.contract.job import (
     MAX_IMAGES_PER_MESSAGE,

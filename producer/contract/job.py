@@ -1,4 +1,4 @@
-"""What is asked: one image, or many, and their candidate labels.
+"""The messages of a job: one or several images and their candidate labels.
 
 `ClassifyJob` is the message of ``nameshot.classify``, `ClassifyManyJob` that of ``nameshot.classify_many``.
 Both producer and worker read a message through the same classmethod, so there is one definition of valid.
@@ -16,7 +16,7 @@ from producer.contract.labels import DEFAULT_TEMPLATE, check_candidate_labels, c
 from producer.errors import InvalidJob
 
 MAX_IMAGES_PER_MESSAGE: Final = 64
-#: Scores in one bulk answer: 64 images with 312 kept scores. Keeps an answer near 1 MB.
+#: Scores in one bulk answer, such as 64 images with 312 kept scores; keeps an answer near 1 MB.
 MAX_SCORES_PER_MESSAGE: Final = 20_000
 #: A worker reads no integer of more than 20 characters.
 MAX_TOP_K: Final = 10**20 - 1
@@ -24,13 +24,13 @@ MAX_TOP_K: Final = 10**20 - 1
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of an image: the arguments that single and bulk jobs share, checked.
+    """The arguments that single and bulk jobs share, checked.
 
     Attributes:
         candidate_labels: 1 to 1,000 labels, as the user wrote them.
         templates: one hypothesis template, or several for an ensemble.
         top_k: how many of the best labels the answer keeps; None keeps all.
-        timeout_s: the download's total time in seconds; None leaves the worker's own limit.
+        timeout_s: the total time of the download in seconds; None applies the worker's own limit.
     """
 
     candidate_labels: list[str]
@@ -46,7 +46,7 @@ class Question:
         top_k: object = None,
         timeout: object = None,
     ) -> Self:
-        """Check each argument; raise `InvalidJob` with one sentence about the first that is wrong."""
+        """Check each argument; raise `InvalidJob` with one sentence about the first invalid one."""
         return cls(
             check_candidate_labels(candidate_labels),
             check_templates(hypothesis_template),
@@ -56,11 +56,11 @@ class Question:
 
     @property
     def kept_scores(self) -> int:
-        """How many scores the answer for one image holds."""
+        """The number of scores in the answer for one image."""
         return min(self.top_k or len(self.candidate_labels), len(self.candidate_labels))
 
     def to_kwargs(self) -> dict[str, Any]:
-        """The message's keyword arguments; defaults are left out to keep it small."""
+        """Return the message's keyword arguments, without defaults to keep it small."""
         kwargs: dict[str, Any] = {"candidate_labels": self.candidate_labels}
         if self.templates != [DEFAULT_TEMPLATE]:
             kwargs["hypothesis_template"] = self.templates[0] if len(self.templates) == 1 else self.templates
@@ -122,17 +122,17 @@ class ClassifyManyJob:
 
 
 def check_url_shape(url: object) -> str:
-    """The cheap check a producer makes; the worker's URL policy decides in full.
+    """Check a URL as far as a producer can cheaply; the worker applies its full URL policy.
 
     Raises:
-        InvalidJob: not a string, or plainly no http(s) URL.
+        InvalidJob: not a string, or plainly not an http(s) URL.
     """
     if not isinstance(url, str):
         raise InvalidJob(f"image must be a URL string, not {type(url).__name__}.")
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https") or not rest or rest[0] in "/?#":
         raise InvalidJob("image must be an absolute http:// or https:// URL; other schemes and file paths are refused.")
-    # As a worker reads messages: one such URL would fail its whole message. Most URLs are ASCII and not looked through.
+    # A worker refuses a message with a lone surrogate, with all its images. Most URLs are ASCII and skip the search.
     if not url.isascii() and (half := _SURROGATE.search(url)):
         raise InvalidJob(
             f"image contains U+{ord(half[0]):04X}, half of a surrogate pair; percent-encode the bytes it stands for."
@@ -141,7 +141,7 @@ def check_url_shape(url: object) -> str:
 
 
 def shown_number(number: float) -> str:
-    """A number as a sentence can hold it: Python writes no integer of more than 4,300 digits, nor is one read."""
+    """Return a number for a sentence; Python refuses to convert integers of more than 4,300 digits."""
     if isinstance(number, int) and abs(number) >= 10**20:
         return "a number of more than 20 digits"
     return str(number)

@@ -1,4 +1,4 @@
-"""The rules for candidate labels and hypothesis templates. Pure; no I/O."""
+"""Check candidate labels and hypothesis templates; pure functions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ PLACEHOLDER: Final = "{}"
 
 MAX_LABELS: Final = 1_000
 MAX_LABEL_CHARACTERS: Final = 200
-#: All labels together, in UTF-8: half of the 64 KiB a message should stay under.
+#: All labels together, in UTF-8: half of the 64 KiB below which a message should stay.
 MAX_LABELS_BYTES: Final = 32_768
 #: The longest published ensemble (CLIP on ImageNet) has 80 templates.
 MAX_TEMPLATES: Final = 100
 #: A template plus a label must fit 77 tokens, so a longer one could never be used.
 MAX_TEMPLATE_CHARACTERS: Final = 500
-#: Label sets that were found good and need not be looked at again; 64 of the largest take some 14 MB.
+#: Cached label sets that passed the check; 64 of the largest take about 14 MB.
 KNOWN_SETS: Final = 64
 
-# What a person cannot see, or what changes the direction of the text around it: C0/C1 controls and line
-# separators, lone surrogates, bidirectional controls, and characters without width. Allowed because real
-# words and emoji need them: ZWNJ (U+200C), ZWJ (U+200D) and the variation selectors.
+# Invisible characters, and those that change the direction of the text around them: C0/C1 controls and line
+# separators, lone surrogates, bidirectional controls, and characters without width. ZWNJ (U+200C), ZWJ (U+200D) and
+# the variation selectors are allowed, because real words and emoji need them.
 _INVISIBLE: Final = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u2028\u2029"
     "\ud800-\udfff"
@@ -36,21 +36,21 @@ _INVISIBLE: Final = re.compile(
 
 
 def check_candidate_labels(labels: object) -> list[str]:
-    """Return the labels, exactly as given, or raise `InvalidJob` naming the first that is refused."""
+    """Return the labels exactly as given, or raise `InvalidJob` naming the first invalid one."""
     if not isinstance(labels, list | tuple):
         raise InvalidJob(f"candidate_labels must be a list of strings, not {_kind(labels)}.")
     if not 1 <= len(labels) <= MAX_LABELS:
         raise InvalidJob(f"candidate_labels must hold 1 to {MAX_LABELS:,} labels, not {len(labels):,}.")
     try:
-        # Plain ones: a key of the cache has nobody's own idea of equality, and keeps nobody's object alive.
+        # Plain strings: a subclass of str as a cache key could define its own equality, and would be kept alive.
         given = tuple(map(str.__str__, labels))
-    except TypeError:  # one is no string: whoever checks them says which
+    except TypeError:  # one is not a string; the check names it
         given = tuple(labels)
         return list(_checked.__wrapped__(given))
     return list(_checked(given))
 
 
-# Most jobs ask what others have asked. They then share one set of strings, too, and not a thousand each.
+# Most jobs repeat earlier labels. The cache also lets them share one set of strings.
 @lru_cache(maxsize=KNOWN_SETS)
 def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
     total_bytes = 0
@@ -86,13 +86,13 @@ def check_templates(template: object) -> list[str]:
 
 
 def fill(template: str, label: str) -> str:
-    """The prompt for one label. By replacement: a template is data, never a format string."""
+    """Return the prompt for one label, by replacement: a template is data, never a format string."""
     return template.replace(PLACEHOLDER, label, 1)
 
 
 def _check_text(name: str, text: object, max_characters: int) -> str:
     """Check one label or template; return the form in which duplicates are compared."""
-    if not (isinstance(text, str) and issubclass(type(text), str)):  # a proxy may say that it is one, and is none
+    if not (isinstance(text, str) and issubclass(type(text), str)):  # a proxy may pass isinstance without being a str
         raise InvalidJob(f"{name} must be a string, not {_kind(text)}.")
     if len(text) > max_characters:
         raise InvalidJob(f"{name} has {len(text):,} characters; at most {max_characters} are allowed.")

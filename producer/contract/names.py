@@ -1,4 +1,4 @@
-"""Every name that travels: tasks, queues, keys and headers."""
+"""The names of tasks, queues, Redis keys and headers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CLASSIFY: Final = "nameshot.classify"
 CLASSIFY_MANY: Final = "nameshot.classify_many"
 
 Queue = Literal["high", "default", "bulk"]
-#: In the order in which they are served when all of them wait.
+#: In order of precedence.
 QUEUES: Final[tuple[Queue, ...]] = ("high", "default", "bulk")
 
 #: Message header: seconds since the epoch at which our client sent the job (float).
@@ -16,22 +16,22 @@ SENT_AT_HEADER: Final = "nameshot_sent_at"
 
 
 def queue_name(prefix: str, queue: Queue) -> str:
-    """The Redis list and Celery queue behind one of ours, ``nameshot.default`` for example."""
+    """Return the name of a queue's Redis list and Celery queue, for example ``nameshot.default``."""
     return f"{prefix}.{queue}"
 
 
 def rung_name(queue: str) -> str:
-    """The list of the messages of a queue that have woken a worker, a moment before one takes them."""
+    """Return the list of a queue's messages that have woken a worker and that no worker has taken yet."""
     return f"{queue}:rung"
 
 
 def taken_name(queue: str) -> str:
-    """The counter of the messages that workers took from a queue, less those that went back to its front."""
+    """Return the counter of messages that workers took from a queue, less those requeued at its front."""
     return f"{queue}:taken"
 
 
 def step_names(queue: str) -> tuple[str, ...]:
-    """The lists of a plain Celery client's priorities 1 to 9, the highest first.
+    """Return the lists of a plain Celery client's priorities 1 to 9, the highest first.
 
     kombu puts each priority into a list of its own, and 0 into the queue itself. It separates the two by control
     characters, and by a colon where it is configured as Celery's page on Redis shows.
@@ -40,110 +40,110 @@ def step_names(queue: str) -> tuple[str, ...]:
 
 
 def claim_key(prefix: str, job_id: str) -> str:
-    """The key that holds a submitted job's payload fingerprint for as long as its result may live."""
+    """Return the key that holds a submitted job's payload fingerprint for as long as its result may exist."""
     return f"{prefix}:claim:{job_id}"
 
 
 def place_key(prefix: str, job_id: str) -> str:
-    """The key beside a claim that says where the job waits: ``<queue> <number> <life>``.
+    """Return the key next to a claim that holds where the job waits: ``<queue> <number> <life>``.
 
     The job waits until its queue's `taken_name` has reached the number. The life is the delivery tag with which its
-    message was sent: it tells the message apart from another of the same id.
+    message was sent; it distinguishes the message from others of the same id.
     """
     return f"{claim_key(prefix, job_id)}:place"
 
 
 def in_hand_key(prefix: str) -> str:
-    """The hash from the id of each job whose message was taken to where that message is.
+    """Return the hash that maps the id of each job whose message was taken to where the message is.
 
-    That is the name of a worker process, ``postponed <seconds since the epoch>``, or ``returned <queue> <number>`` for
-    one that is back at the front of its queue.
+    A value is the name of a worker process, ``postponed <seconds since the epoch>``, or ``returned <queue> <number>``
+    for a message that is back at the front of its queue.
     """
     return f"{prefix}:in-hand"
 
 
 def mixed_key(prefix: str) -> str:
-    """The key that exists for a day after a worker was seen that keeps neither `taken_name` nor `in_hand_key`."""
+    """Return the key that exists for a day after a worker ran that keeps neither `taken_name` nor `in_hand_key`."""
     return f"{prefix}:mixed"
 
 
 def forget_key(prefix: str) -> str:
-    """The list of the jobs, ``<id> <life>``, of which workers are to remove what is left."""
+    """Return the list of forgotten jobs, ``<id> <life>``, whose remains workers must remove."""
     return f"{prefix}:forget"
 
 
 def cancel_channel(prefix: str) -> str:
-    """The pub/sub channel on which the ids of cancelled jobs are announced to running workers."""
+    """Return the pub/sub channel that announces the ids of cancelled jobs to workers."""
     return f"{prefix}:cancelled"
 
 
 def answer_key(job_id: str) -> str:
-    """Where Celery's Redis backend keeps a job's state and answer, and the channel that announces it."""
+    """Return the key of a job's state and answer in Celery's Redis backend, and the channel that announces it."""
     return f"celery-task-meta-{job_id}"
 
 
 def forgotten_key(job_id: str) -> str:
-    """The sorted set, in the result backend, of which messages must not answer this id any more, and since when.
+    """Return the sorted set, in the result backend, of the messages that must not answer this id any more.
 
-    No `answer_key` begins so, whatever id a plain Celery client chooses. See `producer.operations.answers`.
+    No `answer_key` has this prefix, whatever id a plain Celery client chooses. See `producer.operations.answers`.
     """
     return f"nameshot-forgotten-{job_id}"
 
 
 def workers_key(prefix: str) -> str:
-    """The set of the names of all worker processes that may hold messages."""
+    """Return the set of the names of all worker processes that may hold messages."""
     return f"{prefix}:workers"
 
 
-#: What the random part of a worker's name begins with that counts what it takes; no hexadecimal digit, as in others.
+#: First character of the random part of the name of a worker that counts what it takes; older names have a hex digit.
 COUNTING: Final = "n"
 
 
 def counts_what_it_takes(worker: str) -> bool:
-    """Whether the worker of that name keeps `taken_name` and `in_hand_key`; those of versions up to 0.1 do not."""
+    """Return whether the worker with this name keeps `taken_name` and `in_hand_key`; versions up to 0.1 do not."""
     return worker.rpartition("/")[2].startswith(COUNTING)
 
 
 def lease_key(prefix: str, worker: str) -> str:
-    """The key that exists while a worker process lives: ``<host>/<process id>``, and after ``: `` what ails it."""
+    """Return the key that exists while a worker process lives: ``<host>/<process id>``, then ``: `` and any problem."""
     return f"{prefix}:lease:{worker}"
 
 
 def in_flight_key(prefix: str, worker: str) -> str:
-    """The hash of the messages that a worker process holds."""
+    """Return the hash of the messages that a worker process holds."""
     return f"{prefix}:in-flight:{worker}"
 
 
 def alone_key(prefix: str, worker: str) -> str:
-    """What a worker process runs with nothing beside it: a job's id, of a bulk job's image its number too."""
+    """Return the key that names what a worker runs alone: a job's id, and the number of a bulk job's image."""
     return f"{prefix}:alone:{worker}"
 
 
 def suspects_key(prefix: str) -> str:
-    """The hash of how often each job was in the hands of a worker that died."""
+    """Return the hash that counts, per job, the workers that died while holding it."""
     return f"{prefix}:suspects"
 
 
 def postponed_key(prefix: str) -> str:
-    """The sorted set of the messages that may not run yet, by when they may."""
+    """Return the sorted set of postponed messages, by the time from which they may run."""
     return f"{prefix}:postponed"
 
 
 def looker_key(prefix: str) -> str:
-    """Exists while a worker has just looked after dead ones."""
+    """Return the key that exists briefly after a worker has checked for dead ones."""
     return f"{prefix}:looker"
 
 
 def upkeep_key(prefix: str) -> str:
-    """Names the worker that keeps the database in order."""
+    """Return the key that names the worker in charge of periodic maintenance."""
     return f"{prefix}:upkeep"
 
 
 def dead_letters_key(prefix: str) -> str:
-    """The list of what workers gave up on, one JSON record each, newest first."""
+    """Return the list of dead letters, one JSON record each, newest first."""
     return f"{prefix}:dead-letters"
 
 
 def dead_letter_messages_key(prefix: str) -> str:
-    """The hash from a dead letter's own id to its message, byte by byte."""
+    """Return the hash that maps a dead letter's own id to its message, byte for byte."""
     return f"{prefix}:dead-letters:messages"

@@ -1,4 +1,4 @@
-"""What is answered: a ranking of the candidate labels, or why there is none.
+"""The answers: a ranking of the candidate labels, or an error.
 
 The JSON forms here are the contract; see ``docs/wire-format.md``.
 """
@@ -17,19 +17,19 @@ from producer.errors import JobFailed
 class Score(NamedTuple):
     """One candidate label and its score, a finite float in [0, 1].
 
-    A tuple, since a job may have a thousand of them: a frozen dataclass takes more than twice as long to make.
+    A tuple, since a job may have a thousand of them and a frozen dataclass takes more than twice as long to create.
     """
 
     label: str
     score: float
 
 
-#: As `Score._make`, which counts the fields first and takes more than twice as long.
+#: `Score._make` without its length check, which more than doubles the time.
 _PAIR: Final = partial(tuple.__new__, Score)
 
 
 def scores_of(pairs: Iterable[tuple[str, float]]) -> list[Score]:
-    """Labels and their scores, in the order given, each pair as a `Score`."""
+    """Return each pair of label and score as a `Score`, in the order given."""
     return list(map(_PAIR, pairs))
 
 
@@ -46,7 +46,7 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time went, in milliseconds. ``queued`` is None for a message without a send time of ours."""
+    """The stages' durations in milliseconds. ``queued`` is None for a message without our send time."""
 
     queued: float | None
     fetch: float
@@ -61,9 +61,9 @@ class Result:
 
     Attributes:
         ranking: scores in descending order; equal scores keep the order of the labels.
-        model: the checkpoint that said so; ``revision`` is its commit, where known.
-        batch_size: how many images were in the forward pass this one rode in; 0 when it needed none, since a picture
-            of the same bytes had been embedded, or was just then, for another job.
+        model: the checkpoint; ``revision`` is its commit, if known.
+        batch_size: the number of images in this image's forward pass; 0 if it needed none, since an image of the same
+            bytes was or was being embedded for another job.
     """
 
     ranking: list[Score]
@@ -75,11 +75,11 @@ class Result:
 
     @property
     def best(self) -> Score:
-        """The first of the ranking."""
+        """The first score of the ranking."""
         return self.ranking[0]
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object that the result backend holds."""
+        """Return the JSON object that the result backend holds."""
         return {
             "ranking": [{"label": label, "score": score} for label, score in self.ranking],
             "model": self.model,
@@ -107,7 +107,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one image of a bulk: exactly one of ``result`` and ``error`` is set."""
+    """The outcome of one image of a bulk job: exactly one of ``result`` and ``error`` is set."""
 
     image: str = field(repr=False)  # its URL may be signed
     result: Result | None = None
@@ -120,12 +120,12 @@ class Outcome:
 
     @classmethod
     def from_json(cls, image: str, value: Mapping[str, Any]) -> Self:
-        """Read one element of ``outcomes``; the URL is the producer's own, it is never in an answer."""
+        """Parse one element of ``outcomes``; the URL comes from the producer, since an answer never contains one."""
         if (error := value.get("error")) is not None:
             return cls(image, error=JobFailed(error["code"], error["message"], error["retryable"]))
         return cls(image, result=Result.from_json(value))
 
 
 def error_to_json(error: JobFailed) -> dict[str, Any]:
-    """The element of ``outcomes`` for an image that failed."""
+    """Return the element of ``outcomes`` for an image that failed."""
     return {"error": {"code": error.code, "message": error.message, "retryable": error.retryable}}

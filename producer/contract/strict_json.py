@@ -1,6 +1,6 @@
-"""JSON as RFC 8259 has it, and nothing more: what arrives was written by strangers.
+"""Parse strict JSON (RFC 8259), since the input is untrusted.
 
-Python's own reader takes NaN, repeated names and lone surrogates, which then fail in whoever writes them again.
+Python's own reader accepts NaN, repeated names and lone surrogates, which then fail when they are encoded again.
 """
 
 from __future__ import annotations
@@ -10,36 +10,36 @@ import math
 import re
 from typing import Any, Final
 
-#: A task message is 4 deep: body, keyword arguments, an argument, its items. The rest is room for other clients'
-#: headers, which nobody here reads.
+#: A task message is 4 levels deep: body, keyword arguments, an argument, its items. The rest leaves room for other
+#: clients' headers, which workers ignore.
 MAX_DEPTH: Final = 32
 #: Any 64-bit integer has at most 20 characters; larger ones overflow a float, or take long to convert.
 MAX_INTEGER_CHARACTERS: Final = 20
-#: Of a message: its commas and opening brackets outside of strings, each of which costs a reader up to two
-#: microseconds. A `classify_many` that uses every limit of the contract has some 1,200: 1,000 labels, 100 templates,
-#: 64 URLs, and what is around them. Twenty times as many leave room for what is refused in a better sentence, and for
-#: other clients' headers, and take a twentieth of a second.
+#: Commas and opening brackets outside of strings in one message; each costs a reader up to two microseconds. A
+#: `classify_many` that uses every limit of the contract has about 1,200: 1,000 labels, 100 templates, 64 URLs, and the
+#: envelope. Twenty times as many take a twentieth of a second, and leave room for other clients' headers and for
+#: messages that a later check refuses in a better sentence.
 MAX_PARTS: Final = 25_000
 
-#: In one step: nothing that follows has the matcher try it again.
+#: Possessive quantifiers, so that the matcher never backtracks.
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _BETWEEN: Final = rb'[^",\[{]*+'
 _TO_NEXT_PART: Final = re.compile(rb"%b(?:%b%b)*+[,\[{]" % (_BETWEEN, _STRING, _BETWEEN), re.DOTALL)
 
 
 class NotStrictJson(ValueError):
-    """What it is instead, in a few words without the content."""
+    """The text is not strict JSON; the message says why in a few words, without the content."""
 
 
 def loads(data: bytes, *, max_parts: int | None = None) -> Any:
-    """Read one JSON text in UTF-8.
+    """Parse one JSON text in UTF-8.
 
     Args:
-        max_parts: of a text with more nothing is read.
+        max_parts: refuse a text with more parts without parsing it.
 
     Raises:
-        NotStrictJson: it is none; or it holds NaN, infinity, a name twice, a lone surrogate, an integer of more than
-            20 characters, or arrays and objects more than 32 deep, or more parts than it may.
+        NotStrictJson: it is not JSON; or it contains NaN, infinity, a name twice, a lone surrogate, an integer of more
+            than 20 characters, arrays and objects more than 32 deep, or more than ``max_parts`` parts.
     """
     if max_parts is not None and len(data) > max_parts and parts_of(data, max_parts) > max_parts:
         raise NotStrictJson("it has too many parts")
@@ -53,10 +53,10 @@ def loads(data: bytes, *, max_parts: int | None = None) -> Any:
         raise NotStrictJson("it is nested too deeply") from None
     except ValueError:
         raise NotStrictJson("it is not JSON") from None
-    # Most messages have too few brackets to be deep, and are not walked.
+    # Most messages have too few brackets to be deep, and skip the walk.
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and not _is_shallow(value):
         raise NotStrictJson("it is nested too deeply")
-    # Only an escape can bring a surrogate into decoded UTF-8; most messages have none and are not walked again.
+    # Only an escape can bring a surrogate into decoded UTF-8; most messages have none and skip this.
     if b"\\" in data and (b"\\ud" in data or b"\\uD" in data):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -66,9 +66,9 @@ def loads(data: bytes, *, max_parts: int | None = None) -> Any:
 
 
 def parts_of(data: bytes, most: int) -> int:
-    """How many commas and opening brackets are in a text, or at least outside of its strings; `most` + 1 for more.
+    """Count commas and opening brackets, outside of strings if the total exceeds ``most``; stop at ``most`` + 1.
 
-    What follows a string that does not end is not counted: readers do not get past it either.
+    Text after an unterminated string does not count, since a reader stops there too.
     """
     if (in_all := data.count(b",") + data.count(b"[") + data.count(b"{")) <= most:
         return in_all
@@ -103,7 +103,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_shallow(value: object) -> bool:
-    """Whether nothing lies deeper than `MAX_DEPTH`; level by level, since recursion is what depth is there to break."""
+    """Return whether no level is deeper than `MAX_DEPTH`; iterates, since deep input would exhaust recursion."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [

@@ -1,4 +1,4 @@
-"""The bundled pictures, the labels they are asked about, and the label that should come first."""
+"""The bundled pictures, their candidate labels, and the expected label of each."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Picture:
 
     @property
     def path(self) -> Path:
-        """Where the image lies."""
+        """The path of the image file."""
         return FOLDER / self.file
 
 
 def pictures() -> list[Picture]:
-    """All of them, in the order in which the demo shows them."""
+    """Return all bundled pictures, in the demo's order."""
     entries = json.loads((FOLDER / "pictures.json").read_text(encoding="utf-8"))
     return [Picture(entry["file"], entry["candidate_labels"], entry["expect"]) for entry in entries]
 
 
 def files_by_name() -> dict[str, Path]:
-    """What a picture server serves."""
+    """Return the path of each picture by its file name, for a picture server."""
     return {picture.file: picture.path for picture in pictures()}

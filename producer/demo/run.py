@@ -16,18 +16,18 @@ from producer.errors import ResultTimeout
 if TYPE_CHECKING:
     from producer.client.jobs import Job
 
-#: Six pictures take a second on two cores; a machine that is this slow has another problem.
+#: Six pictures take a second on two cores; a machine slower than this has another problem.
 _ANSWER_TIMEOUT_S: Final = 120.0
-#: How soon the death of a part is noticed while an answer is awaited.
-_LOOK_EVERY_S: Final = 0.25
-#: When the demo ends nobody waits for an answer of this worker, and its queue goes with it.
+#: How often to check for the death of a part while waiting for an answer.
+_CHECK_EVERY_S: Final = 0.25
+#: At the end of the demo no client waits for this worker's answers, and its queue is deleted.
 _STOP_GRACE_S: Final = 0.0
 
 _SETTINGS: Final = {
-    # The bundled checkpoint lies in the package: nothing is asked of any hub.
+    # The bundled checkpoint is part of the package, so the worker needs no hub.
     "HF_HUB_OFFLINE": "1",
     "NAMESHOT_METRICS_PORT": "0",
-    # The toy needs no GPU, and so none that works.
+    # The toy model needs no GPU, so a broken one must not matter.
     "NAMESHOT_DEVICE": "cpu",
 }
 
@@ -37,15 +37,15 @@ def run_demo(
     show: Callable[[Picture, Result], None],
     check: Callable[[], None],
 ) -> None:
-    """Classify every bundled picture with a system of its own, which is gone afterwards.
+    """Start a system, classify every bundled picture, and remove the system.
 
     Args:
-        announce: told the name of each stage; an empty name when the system is ready.
-        show: told each result, in the pictures' order.
+        announce: called with the name of each stage; an empty name once the system is ready.
+        show: called with each result, in the pictures' order.
         check: called a few times a second; raises to stop.
 
     Raises:
-        EmbeddedError: a part did not start or died, or a picture was not named right.
+        EmbeddedError: a part did not start or died, or a picture was classified wrongly.
         NameshotError: a job failed.
     """
     with (
@@ -54,7 +54,7 @@ def run_demo(
         embedded_system(
             Path(folder),
             server,
-            # torch leaves an empty cache folder among the temporary files.
+            # torch leaves an empty cache folder in the temporary folder.
             settings={**_SETTINGS, "TMPDIR": folder},
             stop_grace_s=_STOP_GRACE_S,
             announce=announce,
@@ -78,7 +78,7 @@ def _classify_all(system: EmbeddedSystem, show: Callable[[Picture, Result], None
             result = _await_result(job, system, check)
             show(picture, result)
             if result.best.label != picture.expect:
-                wrong.append(f"{picture.file} was taken for {result.best.label}, not {picture.expect}")
+                wrong.append(f"{picture.file} was classified as {result.best.label}, not {picture.expect}")
     if wrong:
         raise EmbeddedError(f"the model was wrong: {'; '.join(wrong)}.")
 
@@ -88,12 +88,12 @@ def _await_result(job: Job, system: EmbeddedSystem, check: Callable[[], None]) -
     while True:
         check()
         try:
-            return job.result(timeout=_LOOK_EVERY_S)
+            return job.result(timeout=_CHECK_EVERY_S)
         except ResultTimeout:
             system.worker.raise_if_ended()
             system.valkey.raise_if_ended()
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"the worker gave no answer within {_ANSWER_TIMEOUT_S:.0f} s; its last words were: "
+                    f"the worker gave no answer within {_ANSWER_TIMEOUT_S:.0f} s; its last log line: "
                     f"{system.worker.process.last_log_line() or 'none'}"
                 ) from None

@@ -1,6 +1,6 @@
-"""Everything a person needs to try nameshot, as child processes of one command: Valkey, a worker, pictures.
+"""Run all of nameshot from one command: Valkey, a worker and a picture server.
 
-`embedded_valkey` and `WorkerProcess` are also what the tests and benchmarks run on.
+The tests and benchmarks use `embedded_valkey` and `WorkerProcess` too.
 """
 
 from producer.embedded.failure import EmbeddedError

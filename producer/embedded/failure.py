@@ -1,4 +1,4 @@
-"""What can go wrong with the processes that `nameshot demo` and `nameshot up` start."""
+"""The error of the processes that `nameshot demo` and `nameshot up` start."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from producer.errors import NameshotError
 
 
 class EmbeddedError(NameshotError):
-    """An embedded process could not be started, or ended by itself; the message says which and what to do."""
+    """An embedded process could not be started, or ended unexpectedly; the message names it and says what to do."""

@@ -1,8 +1,8 @@
-"""The folder in which `nameshot up` keeps its data, and how other commands find the one that runs.
+"""The data folder of `nameshot up`, in which other commands find the running system.
 
-The folder holds a lock, the append-only file, logs, and ``up.json`` (private to the user): where the running
-system is. The lock is held by `nameshot up` and by its Valkey, so a second system never opens the same data,
-and a file that a killed one left behind is not believed.
+The folder holds a lock, the append-only file, logs, and ``up.json`` (private to the user) with the addresses of the
+running system. `nameshot up` and its Valkey hold the lock, so a second system never opens the same data, and other
+commands ignore an ``up.json`` that a killed one left behind.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Final
 
 from producer.embedded.failure import EmbeddedError
 
-#: A Valkey whose `nameshot up` was killed leaves within this time.
-_LOCK_PATIENCE_S: Final = 5.0
+#: A Valkey whose `nameshot up` was killed exits within this time.
+_LOCK_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class UpInfo:
-    """Where a running `nameshot up` can be reached."""
+    """The addresses of a running `nameshot up`."""
 
     pid: int
     broker_url: str
@@ -40,14 +40,14 @@ class UpInfo:
 
 
 def data_folder() -> Path:
-    """The user's folder for nameshot's data, after the platform's custom (``~/.local/share/nameshot`` on Linux)."""
+    """Return the user's data folder by the platform's convention (``~/.local/share/nameshot`` on Linux)."""
     import platformdirs
 
     return Path(platformdirs.user_data_path("nameshot", appauthor=False))
 
 
 def running_up(folder: Path | None = None) -> UpInfo | None:
-    """The `nameshot up` that runs for this user now, if any."""
+    """Return this user's running `nameshot up`, or None."""
     folder = folder or data_folder()
     try:
         values = json.loads((folder / "up.json").read_text(encoding="utf-8"))
@@ -59,10 +59,10 @@ def running_up(folder: Path | None = None) -> UpInfo | None:
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[int]:
-    """Hold the folder's lock; gives the descriptor, for a child that must hold it too.
+    """Hold the folder's lock; yields its descriptor, for a child that must hold it too.
 
     Raises:
-        EmbeddedError: another `nameshot up` has it, or the folder cannot be written.
+        EmbeddedError: another `nameshot up` holds the lock, or the folder is not writable.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,12 +71,12 @@ def only_one(folder: Path) -> Iterator[int]:
     except OSError as error:
         raise EmbeddedError(f"the data folder {folder} cannot be used: {error.strerror}.") from None
     try:
-        deadline = time.monotonic() + _LOCK_PATIENCE_S
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while not _try_lock(lock, fcntl.LOCK_EX):
             info = running_up(folder)
             if info is not None and _is_alive(info.pid):
                 raise EmbeddedError(
-                    f"`nameshot up` runs already (process {info.pid}, {info.url}); use that one, or stop it first."
+                    f"`nameshot up` is already running (process {info.pid}, {info.url}); use it, or stop it first."
                 )
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"the data folder {folder} is in use by another process; stop that one first.")
@@ -107,7 +107,7 @@ def _is_locked(lock_file: Path) -> bool:
     except OSError:
         return False
     try:
-        # Shared, so that two commands that look at the same time do not take each other for the owner.
+        # Shared, so that two commands that check at once do not mistake each other for the owner.
         return not _try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)

@@ -1,7 +1,7 @@
-"""A small web server on loopback: the bundled pictures, and local files for who knows the server's secret.
+"""A small web server on loopback that serves the bundled pictures, and local files by signed URL.
 
-A worker fetches over http only. To classify a file on this machine, `file_url` makes a URL that carries the
-file's path and a signature; the server gives out no other path. Nothing is stored, copied or registered.
+A worker fetches only over HTTP. To classify a file on this machine, `file_url` creates a URL with the file's path and a
+signature; the server serves no other path. It stores, copies and registers nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SIGNATURE_HEX_DIGITS: Final = 32
 
 
 def file_url(server_url: str, secret: str, file: Path) -> str:
-    """The URL under which a `PictureServer` with this secret serves a file; raises `OSError` if there is none."""
+    """Return the URL under which a `PictureServer` with this secret serves a file; raises `OSError` if missing."""
     path = str(file.resolve(strict=True))
     encoded = base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
     return f"{server_url}/files/{_signature(secret, path)}/{encoded}/{quote(file.name)}"
@@ -40,12 +40,12 @@ class PictureServer:
     """Serves ``/pictures/NAME`` and signed ``/files/…`` from a thread until it is closed.
 
     Args:
-        pictures: names and the files behind them.
+        pictures: the file of each name.
         port: 0 takes any free port.
-        secret: what `file_url` signs with; None serves no files but the pictures.
+        secret: the key with which `file_url` signs; with None it serves only the pictures.
 
     Raises:
-        EmbeddedError: the port is taken or not ours to use.
+        EmbeddedError: the port is taken or not permitted.
     """
 
     def __init__(self, pictures: Mapping[str, Path], *, port: int = 0, secret: str | None = None) -> None:
@@ -64,7 +64,7 @@ class PictureServer:
 
     @property
     def port(self) -> int:
-        """The TCP port it listens on."""
+        """The TCP port on which it listens."""
         return int(self._server.server_address[1])
 
     @property
@@ -74,7 +74,7 @@ class PictureServer:
 
     @property
     def fetch_allow(self) -> str:
-        """What a worker needs in ``NAMESHOT_FETCH_ALLOW`` to fetch from here."""
+        """The value of ``NAMESHOT_FETCH_ALLOW`` with which a worker may fetch from this server."""
         return f"{HOST}/32:{self.port}"
 
     def picture_url(self, name: str) -> str:
@@ -106,12 +106,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # http.server's own looks up this host's name, which can take seconds.
+        # The inherited method looks up this host's name, which can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a worker that hangs up early; anything else is a mistake of ours, and shown."""
+        """Ignore a worker that closes the connection early; print any other error, which is a bug."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
@@ -156,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
                     return None
                 if not hmac.compare_digest(signature.encode(), _signature(self.secret, path).encode()):
                     return None
-                # Opening a named pipe would wait for ever.
+                # Opening a named pipe would block forever.
                 return Path(path) if Path(path).is_file() else None
         return None
 
@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        """Log nothing: a URL's path may be somebody's secret."""
+        """Log nothing, since a URL's path may be a secret."""
 
 
 def _size_bytes(file: BinaryIO) -> int:

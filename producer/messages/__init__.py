@@ -1,1 +1,1 @@
-"""From a caller's arguments to the bytes of one queue message."""
+"""Turn a caller's arguments into queue messages."""

@@ -1,7 +1,7 @@
-"""One Celery message as it lies in a Redis list: task protocol 2 inside kombu's JSON envelope.
+"""Write a Celery message as stored in a Redis list: task protocol 2 inside kombu's JSON envelope.
 
-Both forms are documented and stable, and small enough to write directly, so that a web app that only sends jobs
-loads no Celery. A test compares every field with what Celery's own ``send_task`` writes.
+Both formats are documented, stable and simple enough to write directly, so that a web app that only sends jobs loads
+no Celery. A test compares every field with what Celery's own ``send_task`` writes.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Final
 
 from producer.contract.names import SENT_AT_HEADER
 
-#: Stands where Celery would put the arguments for logs and events: an image's URL may be signed.
+#: Replaces the arguments that Celery would show in logs and events, since an image's URL may be signed.
 REDACTED: Final = "…"
 
 _NO_CANVAS: Final = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 
-#: The one JSON text of a value: equal values give equal texts.
+#: Encodes equal values as equal JSON texts.
 canonical_json: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
-# What is the same in all messages, written once; as the inside of an object.
+# The constant parts of all messages, encoded once, without the object's braces.
 _ENVELOPE: Final = '"content-encoding":"utf-8","content-type":"application/json"'
 _HEADERS: Final = canonical_json(
     {
@@ -56,14 +56,14 @@ def celery_message(
     sent_at_s: float,
     expires_at: datetime | None,
 ) -> str:
-    """The message, ready for LPUSH.
+    """Return the message, ready for LPUSH.
 
     Args:
-        delivery_tag: as no other message has it.
+        delivery_tag: unique to this message.
         kwargs_json: the task's keyword arguments, as JSON text.
         queue: the full name of the queue, which is also its Redis list.
         sent_at_s: seconds since the epoch.
-        expires_at: when a worker should no longer start the job; with a time zone.
+        expires_at: when the job expires; with a time zone.
     """
     body = b2a_base64(f"[[],{kwargs_json},{_NO_CANVAS}]".encode(), newline=False).decode()
     own_id, tag = canonical_json(job_id), canonical_json(delivery_tag)

@@ -1,4 +1,4 @@
-"""What many jobs share in their messages: checked once, and written once, for equal questions."""
+"""The part of messages that jobs with equal questions share, checked and encoded once."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from typing import Any, Final, Self
 from producer.contract import Question
 from producer.messages.envelope import canonical_json
 
-#: Questions remembered. A program asks a few over and over; the largest possible takes a megabyte.
+#: Cached questions. A program uses few questions repeatedly; the largest possible takes a megabyte.
 REMEMBERED: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionJson:
-    """A question's keyword arguments as canonical JSON, with a place for the image or images."""
+    """A question's keyword arguments as canonical JSON, with a gap for the image or images."""
 
     before: str
     after: str
 
     @classmethod
     def blank(cls, question: Question, place: str) -> Self:
-        """The form in which the argument of that name is still to be filled in."""
-        # A label cannot hold this text: inside a JSON string each quote has a backslash before it.
+        """Return the JSON with a gap for the argument named ``place``."""
+        # No label can contain this text, since JSON escapes quotes inside strings.
         before, _, after = canonical_json({**question.to_kwargs(), place: None}).partition(f'"{place}":null')
         return cls(f'{before}"{place}":', after)
 
     def filled(self, value: str | list[str]) -> str:
-        """The keyword arguments as JSON; the same text as `canonical_json` of them."""
+        """Return the keyword arguments as JSON, in the same text as `canonical_json` gives."""
         return f"{self.before}{canonical_json(value)}{self.after}"
 
 
-def form_of_one(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
-    """The form of a job of one image; raises `InvalidJob`."""
+def question_json_of_one(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
+    """Return the JSON for jobs of one image; raises `InvalidJob`."""
     try:
         return _remembered(_plain(labels), _plain(hypothesis_template), top_k, timeout)
     except TypeError:
-        # Something is among the arguments that no question holds, and this names it.
+        # An argument has an unhashable or unsuitable type; the check raises an error that names it.
         return QuestionJson.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")
 
 
 def _plain(value: Any) -> Any:
-    # Its strings as they are now: a caller may use one list again for the next job, with other labels, and a string
-    # of a kind of its own may equal what it does not say.
+    # Copies of the strings as they are now: the caller may change its list for the next job, and a subclass of str may
+    # compare equal to other text.
     return tuple(map(str.__str__, value)) if isinstance(value, list | tuple) else str.__str__(value)
 
 
-# Typed, since True equals 1 and is no number here. Errors are not remembered.
+# Typed, since True equals 1 but is not a valid number here. Errors are not cached.
 @lru_cache(REMEMBERED, typed=True)
 def _remembered(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
     return QuestionJson.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")

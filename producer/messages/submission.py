@@ -1,4 +1,4 @@
-"""From a caller's arguments to a message that may be sent any number of times and is queued once."""
+"""Turn a caller's arguments into a message that may be sent repeatedly and is queued once."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from producer.contract import (
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.errors import InvalidJob
 from producer.messages.envelope import celery_message
-from producer.messages.forms import QuestionJson, form_of_one
+from producer.messages.forms import QuestionJson, question_json_of_one
 
 Templates = str | Sequence[str]
-#: What `submit_many` takes: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
+#: What `submit_many` accepts: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
 JobLike = tuple[str, Sequence[str]] | Mapping[str, Any] | ClassifyJob
 
-#: How long an unanswered job may wait in its queue before its id could be used for something else.
+#: How long an unanswered job may wait in its queue before its claim expires and its id becomes free.
 LONGEST_WAIT_S: Final = 7 * 86_400
-#: Far above any use; keeps the expiry inside what a date can hold.
+#: A year, far above any use; keeps the expiry within the range of a datetime.
 MAX_EXPIRES_IN_S: Final = 366 * 86_400.0
 
-#: Messages in one atomic script: Redis serves nobody else for about a millisecond.
+#: Messages in one script, during which Redis serves no other client: about a millisecond.
 CHUNK: Final = 100
-#: Of their texts, a few more at most: messages with a thousand labels come in smaller chunks, so that the first is on
-#: its way before the last is written.
+#: Characters in one chunk, exceeded by at most one message: messages with a thousand labels go in smaller chunks, so
+#: that the first is sent before the last is written.
 CHUNK_CHARACTERS: Final = 300_000
 
-#: What our clients take for an id, and thus claim.
+#: The ids that our clients accept, and thus claim.
 CLAIMED_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SUBMIT_ARGUMENTS: Final = (
     "url",
@@ -61,12 +61,12 @@ _SUBMIT_ARGUMENTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One message, and what claims its id.
+    """One message, and the claim on its id.
 
     Attributes:
-        fingerprint: the digest of the task's name and arguments; queue and expiry do not count.
-        claim_ttl_s: how long the id stays taken while there is no answer.
-        life: as no other message has it; it is in the message too.
+        fingerprint: the digest of the task's name and arguments, without queue and expiry.
+        claim_ttl_s: how long the id stays claimed while there is no answer.
+        life: unique to this message, which also contains it as its delivery tag.
     """
 
     job_id: str
@@ -81,13 +81,13 @@ class Submission:
 
 
 def fingerprint(task: str | None, payload: str) -> str:
-    """The digest by which an id stands for one task and its arguments."""
+    """Return the digest of a task and its arguments, by which a claim recognises the same payload."""
     return hashlib.sha256(f"{task}\n{payload}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class MessageWriter:
-    """Checks arguments and writes messages; sends nothing."""
+    """Checks arguments and writes messages, without sending anything."""
 
     queue_prefix: str
     result_ttl_s: int
@@ -104,15 +104,15 @@ class MessageWriter:
         expires_in: float | None = None,
         queue: Queue = "default",
     ) -> Submission:
-        """The message of one image; raises `InvalidJob`."""
+        """Write the message of one image; raises `InvalidJob`."""
         url = check_url_shape(url)
-        kwargs_json = form_of_one(labels, hypothesis_template, top_k, timeout).filled(url)
+        kwargs_json = question_json_of_one(labels, hypothesis_template, top_k, timeout).filled(url)
         return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
 
     def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], Exception | None]]:
-        """The messages of many jobs, some at a time.
+        """Write the messages of many jobs and yield them in chunks, each with None.
 
-        After a bad one come those before it, and why, and the end; likewise when ``jobs`` itself raises.
+        At a bad job, or if ``jobs`` itself raises, the last chunk holds the jobs before it and comes with the error.
         """
         chunk: list[Submission] = []
         characters = 0
@@ -139,19 +139,21 @@ class MessageWriter:
     def bulk(
         self,
         images: list[str],
-        form: QuestionJson,
+        question_json: QuestionJson,
         *,
         expires_in: float | None,
         queue: Queue,
         job_id: str | None = None,
     ) -> Submission:
-        """The message of several images that share one question, all checked before."""
-        return self._write(CLASSIFY_MANY, form.filled(images), job_id=job_id, expires_in=expires_in, queue=queue)
+        """Write the message of several images that share one question, all already checked."""
+        return self._write(
+            CLASSIFY_MANY, question_json.filled(images), job_id=job_id, expires_in=expires_in, queue=queue
+        )
 
     def _write(
         self, task: str, kwargs_json: str, *, job_id: str | None, expires_in: float | None, queue: Queue
     ) -> Submission:
-        """The message of any task of ours; raises `InvalidJob` for what is not a task argument."""
+        """Write the message of either task; raises `InvalidJob` for a bad id, expiry or queue."""
         unique = str(uuid4())
         job_id = unique if job_id is None else check_job_id(job_id)
         list_name = queue_name(self.queue_prefix, check_queue(queue))
@@ -182,7 +184,7 @@ class MessageWriter:
 
 
 def check_job_id(job_id: object, name: str = "job_id") -> str:
-    """Return the id, or raise `InvalidJob`, which calls it by that name."""
+    """Return the id, or raise `InvalidJob`, which calls the argument ``name``."""
     if not isinstance(job_id, str) or not CLAIMED_ID.fullmatch(job_id):
         raise InvalidJob(f"{name} must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
     return job_id
@@ -196,7 +198,7 @@ def check_queue(queue: Queue) -> Queue:
 
 
 def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
-    """Return the seconds, or raise `InvalidJob`, which calls them by that name."""
+    """Return the seconds, or raise `InvalidJob`, which calls the argument ``name``."""
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         raise InvalidJob(f"{name} must be a number of seconds or None, not {type(expires_in).__name__}.")
     if not 0 < expires_in <= MAX_EXPIRES_IN_S:
@@ -207,7 +209,7 @@ def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
 
 
 def _arguments(job: JobLike) -> dict[str, Any]:
-    """The arguments of `MessageWriter.single` that stand for one item of `submit_many`."""
+    """Return one item of `submit_many` as the arguments of `MessageWriter.single`."""
     if isinstance(job, ClassifyJob):
         question = job.question
         return {

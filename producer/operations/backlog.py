@@ -1,4 +1,4 @@
-"""How much was accepted and is not answered, as one moment of the broker shows it."""
+"""Count the messages that are accepted and unanswered, at one moment of the broker."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from producer.operations.exchanges import Command, Operation, Together
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Messages that were accepted and are not answered, each counted once. Of a bulk message its images are one.
+    """How many messages are accepted and unanswered. A bulk message counts as one, however many images it has.
 
     Attributes:
-        waiting: in each queue, whatever their priority.
-        postponed: put aside by a worker until their ``eta``.
-        in_hand: held by workers that live.
-        in_dead_hands: held by workers that died, until another worker returns them to their queues.
-        workers: how many live, by their leases.
+        waiting: messages in each queue, of any priority.
+        postponed: messages that a worker has put aside until their ``eta``.
+        in_hand: messages that live workers hold.
+        in_dead_hands: messages that dead workers held and that no other worker has requeued yet.
+        workers: the number of live workers, by their leases.
     """
 
     waiting: Mapping[Queue, int]
@@ -40,11 +40,11 @@ class Backlog:
 
     @property
     def total(self) -> int:
-        """All of them: while this is not 0, there is work for a worker."""
+        """The sum of all; while it is not 0, a worker has work to do."""
         return sum(self.waiting.values()) + self.postponed + self.in_hand + self.in_dead_hands
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the numbers as `nameshot doctor --json` prints them."""
         return {
             "waiting": dict(self.waiting),
             "postponed": self.postponed,
@@ -56,7 +56,7 @@ class Backlog:
 
 
 def backlog(prefix: str) -> Operation[Backlog]:
-    """Count it in one step, so that no message is missed, or counted twice, while it moves."""
+    """Count the backlog in one step, so that a message that moves is neither missed nor counted twice."""
     members: Command = ("SMEMBERS", workers_key(prefix))
     postponed: Command = ("ZCARD", postponed_key(prefix))
     lengths = _lengths(prefix)
@@ -82,7 +82,7 @@ def backlog(prefix: str) -> Operation[Backlog]:
 
 
 def queue_depths(prefix: str) -> Operation[dict[Queue, int]]:
-    """The number of waiting messages of each queue."""
+    """Return the number of waiting messages of each queue."""
     return _by_queue((yield Together("broker", _lengths(prefix))))
 
 

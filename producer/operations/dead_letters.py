@@ -1,8 +1,8 @@
-"""Dead letters: jobs that killed workers and messages that nobody could read, to be looked at and sent again.
+"""List, show and replay dead letters: jobs that killed workers, and messages that no worker could read.
 
-Workers write them (`worker.delivery.dead_letters`). A record says which job, when and why, and never what was asked;
-the message itself lies apart, byte by byte, for `replay_letter`. See `producer.operations.exchanges` for what an
-operation is.
+Workers write them (`worker.delivery.dead_letters`). A record holds the job's id, the time and the reason, but never
+the URL or the labels; the message itself is stored separately, byte for byte, for `replay_letter`.
+`producer.operations.exchanges` explains operations.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from producer.messages.submission import LONGEST_WAIT_S, fingerprint
 from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full
 from producer.operations.submitting import OPEN_QUEUE, queue_keys
 
-#: A message whose ``expires`` is nearer than this, or has passed, would go the way of all that expires while it waits.
+#: A replayed message whose ``expires`` is nearer than this could expire again while it waits.
 LEAST_LEFT: Final = timedelta(minutes=5)
 
-#: Puts a dead letter's message back, once: a reply that was lost may be asked for again.
-#: KEYS: those of the queue, the new job's claim and place, the records, their messages. ARGV: most waiting messages;
-#: the queue's short name; the fingerprint, the claim's life in seconds, the message's life, the message; the letter,
-#: its record as it stands. Returns what became of it.
+#: Queues a dead letter's message, once: a caller that lost the reply may repeat the call.
+#: KEYS: those of the queue, the new job's claim and place, the records, their messages. ARGV: the maximum of waiting
+#: messages, the queue's short name, the fingerprint, the claim's TTL in seconds, the message's life, the message, the
+#: letter, its stored record. Returns 'replayed', 'gone' or 'full'.
 _REPLAY: Final = (
     OPEN_QUEUE
     + """
@@ -66,7 +66,7 @@ class Replayed:
     """A letter's new job.
 
     Attributes:
-        lost_expires: whether its message would have expired, and does so no more.
+        lost_expires: whether the message had an ``expires`` that was removed.
     """
 
     job_id: str
@@ -75,19 +75,19 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One record.
+    """The record of one dead letter.
 
     Attributes:
-        letter: its own id.
-        job_id: None where the message does not say.
-        image: for one image of a bulk job, its number.
-        task: None where it is not one of ours.
+        letter: the letter's own id.
+        job_id: None if the message holds none.
+        image: the number of the image, if only one image of a bulk job was given up.
+        task: None if it is not one of ours.
         queue: the Redis list that the message waited in.
-        code: ``poisoned``, ``malformed``, or ``unanswerable``: its answer's key holds something else.
-        deaths: workers that died with it in hand.
-        size_bytes: of the message.
-        at: when it was given up, ISO 8601 in UTC.
-        record: all that as it stands in the list.
+        code: ``poisoned``, ``malformed``, or ``unanswerable`` (the key of its answer holds something else).
+        deaths: the number of workers that died while they held it.
+        size_bytes: the size of the message.
+        at: when the worker gave up, ISO 8601 in UTC.
+        record: the stored JSON of all these.
     """
 
     letter: str
@@ -103,7 +103,7 @@ class DeadLetter:
 
     @classmethod
     def from_record(cls, record: bytes) -> DeadLetter:
-        """Read what a worker wrote; raises `DeadLetterError`."""
+        """Parse a worker's record; raises `DeadLetterError`."""
         try:
             fields = json.loads(record)
             return cls(
@@ -120,11 +120,11 @@ class DeadLetter:
             )
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DeadLetterError(
-                "the list of dead letters holds something else too; check that nothing else uses its key."
+                "the list of dead letters contains an entry that no worker wrote; check that nothing else uses its key."
             ) from None
 
     def to_json(self) -> dict[str, Any]:
-        """The record for people and programs; ``image`` only where it is one of many."""
+        """Return the record as the command line prints it; ``image`` only for one image of a bulk job."""
         image = {} if self.image is None else {"image": self.image}
         return {
             "letter": self.letter,
@@ -140,16 +140,16 @@ class DeadLetter:
 
 
 def list_letters(prefix: str) -> Operation[list[DeadLetter]]:
-    """All dead letters, newest first; raises `DeadLetterError` for what is none."""
+    """Return all dead letters, newest first; raises `DeadLetterError` for an entry that is not one."""
     records = yield Call("broker", ("LRANGE", dead_letters_key(prefix), 0, -1))
     return [DeadLetter.from_record(record) for record in records]
 
 
 def find_letters(prefix: str, wanted: Sequence[str]) -> Operation[list[DeadLetter]]:
-    """The letters of those ids, in their order.
+    """Return the letters with these ids, in the order of the ids.
 
     Raises:
-        DeadLetterError: there is none of an id.
+        DeadLetterError: an id has no letter.
     """
     found = {letter.letter: letter for letter in (yield from list_letters(prefix))}
     if missing := [letter for letter in wanted if letter not in found]:
@@ -160,12 +160,12 @@ def find_letters(prefix: str, wanted: Sequence[str]) -> Operation[list[DeadLette
 def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_queue: int) -> Operation[Replayed]:
     """Put a letter's message back on its queue as a new job, and remove the letter.
 
-    The old id keeps its answer. Suspicion goes by id, so that the new job has its full number of attempts. Of a bulk
-    job with one poisoned image, the new job asks about that image only.
+    The old id keeps its answer. Workers count deaths by job id, so the new job has its full number of attempts. If one
+    image of a bulk job was poisoned, the new job has only that image.
 
     Raises:
-        DeadLetterError: it is malformed, or there no more.
-        QueueFull: its queue holds ``max_queue`` waiting messages; the letter stays.
+        DeadLetterError: it is malformed, or no longer there.
+        QueueFull: its queue holds ``max_queue`` waiting messages; the letter is kept.
     """
     check_replayable(letter)
     queue = _queue_of(prefix, letter)
@@ -181,7 +181,7 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
     doubt = f" Letter {letter.letter} may have been replayed as job {job_id}."
     outcome = yield Call("broker", ("EVAL", _REPLAY, len(keys), *keys, *arguments), doubt)
     if outcome == b"full":
-        advice = f"letter {letter.letter} stays, try again in {RETRY_AFTER_S:g} s."
+        advice = f"letter {letter.letter} is kept; try again in {RETRY_AFTER_S:g} s."
         raise queue_full(letter.queue, max_queue, advice)
     if outcome == b"gone":
         raise _no_such(letter.letter)
@@ -189,30 +189,30 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
 
 
 def check_replayable(letter: DeadLetter) -> None:
-    """Raise `DeadLetterError` for a message that would be refused again."""
+    """Raise `DeadLetterError` for a message that a worker would refuse again."""
     if letter.code == "malformed":
         raise DeadLetterError(
-            f"letter {letter.letter} is malformed and cannot be replayed: no worker could read it either; "
+            f"letter {letter.letter} is malformed and cannot be replayed, since no worker can read it; "
             "correct the program that sent it."
         )
 
 
 def _queue_of(prefix: str, letter: DeadLetter) -> Queue:
-    """The queue in which a letter's message waited, itself or in a list of its own."""
+    """Return the queue in which a letter's message waited, in the queue's list or one of its other lists."""
     for queue in QUEUES:
         name = queue_name(prefix, queue)
         if letter.queue in (name, rung_name(name), *step_names(name)):
             return queue
     raise DeadLetterError(
-        f"letter {letter.letter} waited in {letter.queue[:50]!r}, which is no queue of {prefix!r}; "
-        "replay it with the NAMESHOT_QUEUE_PREFIX that it was sent with."
+        f"letter {letter.letter} waited in {letter.queue[:50]!r}, which is not a queue of {prefix!r}; "
+        "replay it with the NAMESHOT_QUEUE_PREFIX under which it was sent."
     )
 
 
 def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> tuple[str, str, bool]:
-    """The message under another id, the fingerprint that claims it, and whether it lost its ``expires``.
+    """Return the message under another id, the fingerprint that claims it, and whether its ``expires`` was removed.
 
-    The message is as its sender wrote it, which may be short: see docs/wire-format.md.
+    Its sender may have written the short form of a message: see docs/wire-format.md.
     """
     try:
         envelope = json.loads(message)
@@ -236,13 +236,13 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> t
         return json.dumps(envelope), fingerprint(letter.task, canonical_json(kwargs)), expires
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise DeadLetterError(
-            f"letter {letter.letter} cannot be replayed, since its message is none that a worker reads; "
+            f"letter {letter.letter} cannot be replayed, since no worker can read its message; "
             "correct the program that sent it."
         ) from None
 
 
 def _is_soon(expires: object) -> bool:
-    """Whether a header ``expires`` has passed or will in a moment, or is none that a worker reads."""
+    """Return whether a header ``expires`` has passed, will within `LEAST_LEFT`, or is unreadable for a worker."""
     if expires is None:
         return False
     try:
@@ -254,6 +254,5 @@ def _is_soon(expires: object) -> bool:
 
 def _no_such(letter: str) -> DeadLetterError:
     return DeadLetterError(
-        f"there is no dead letter {letter[:50]!r}, or it was replayed already; "
-        "`nameshot dead-letters list` shows those there are."
+        f"there is no dead letter {letter[:50]!r}, or it was already replayed; see `nameshot dead-letters list`."
     )

@@ -1,4 +1,4 @@
-"""Ending a job from outside: cancelling what has no answer, and forgetting what has one."""
+"""Cancel a job that has no answer; forget a job that has one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from producer.operations.forgetting import forget_answered, forget_lost, server_
 from producer.operations.standing import Standing, examine
 from producer.operations.submitting import FROZEN_S
 
-#: How often another program may change a job while it is forgotten; more is no accident.
+#: Tries to forget a job while other programs change it; more conflicts than this are not a coincidence.
 MOST_TRIES: Final = 5
 
-#: Frees an id, unless it was submitted again meanwhile, and has workers remove what is left of its message.
-#: KEYS: the claim, the place, what is to be forgotten. ARGV: the claim and the place as they were seen, empty where
-#: there was none; then what is to be forgotten.
+#: Frees an id, unless it has been submitted again, and tells workers to remove the rest of its message.
+#: KEYS: the claim, the place, the list of ids to forget. ARGV: the claim and the place as the caller read them, empty
+#: if absent; then the entries for the list.
 _FREE: Final = """
 if (redis.call('GET', KEYS[1]) or '') == ARGV[1] and (redis.call('GET', KEYS[2]) or '') == ARGV[2] then
   redis.call('DEL', KEYS[1], KEYS[2])
@@ -28,7 +28,7 @@ for i = 3, #ARGV do redis.call('LPUSH', KEYS[3], ARGV[i]) end
 
 
 def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
-    """Answer the job as cancelled unless it has an answer; tell the workers. Returns whether it took effect.
+    """Answer the job as cancelled unless it has an answer, and notify the workers. Returns whether it took effect.
 
     Raises:
         JobNotFound: the job is ``unknown``.
@@ -42,7 +42,7 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     arguments = (cancelled_meta(job_id), result_ttl_s, standing.life, "")
     if (yield Call("results", ("EVAL", FIRST_ANSWER_WINS, len(keys), *keys, *arguments))) <= 0:
         return False
-    done = f" Job {job_id} is cancelled, but a worker that runs it may not have been told."
+    done = f" Job {job_id} is cancelled, but a worker that runs it may not have been notified."
     yield Call("broker", ("PUBLISH", cancel_channel(prefix), job_id), if_failed=done)
     claim, place = claim_key(prefix, job_id), place_key(prefix, job_id)
     yield Together("broker", (("EXPIRE", claim, result_ttl_s), ("EXPIRE", place, result_ttl_s)), if_failed=done)
@@ -52,8 +52,8 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
 def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     """Free the id of a job that is answered or lost. Returns whether there was anything to free.
 
-    The answer goes first: an id that is claimed and has neither message nor answer is free for the next submission. So
-    a program that dies in between leaves nothing to mend, and the whole may be repeated.
+    It deletes the answer first: an id that is claimed but has neither message nor answer is free for the next
+    submission. So a program that dies half-way leaves nothing to repair, and the whole may be repeated.
     """
     keep_s = LONGEST_WAIT_S + FROZEN_S + result_ttl_s
     for _ in range(MOST_TRIES):
@@ -79,6 +79,6 @@ def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
 def _free(prefix: str, job_id: str, standing: Standing, lives: Sequence[str]) -> Operation[None]:
     left = [f"{job_id} {life}" for life in lives] or [f"{job_id} "]
     keys = (claim_key(prefix, job_id), place_key(prefix, job_id), forget_key(prefix))
-    half_done = f" The answer of job {job_id} is forgotten; do it again to be sure that its id is free."
+    half_done = f" The answer of job {job_id} is deleted; repeat the call to make sure that its id is free."
     seen = (standing.claim or b"", standing.place or b"")
     yield Call("broker", ("EVAL", _FREE, len(keys), *keys, *seen, *left), if_failed=half_done)

@@ -1,4 +1,4 @@
-"""The end of tasks, for certain."""
+"""Cancel asyncio tasks reliably."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 
 
 async def end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended: on Python 3.11 redis-py may miss a cancellation while it sends.
+    """Cancel tasks repeatedly until they have ended: on Python 3.11 redis-py may miss a cancellation while it sends.
 
-    Being cancelled meanwhile waits until they have ended, so that nothing of a session outlives it.
+    If the caller is cancelled, this still waits for the tasks first, so that no task outlives its session.
     """
     cancelled = False
     while left := {task for task in tasks if not task.done()}:
@@ -20,6 +20,6 @@ async def end(tasks: list[asyncio.Task[None]]) -> None:
             cancelled = True
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # seen: whoever ended them knows why
+            task.exception()  # retrieved, so that asyncio does not log it; the caller knows why the tasks ended
     if cancelled:
         raise asyncio.CancelledError

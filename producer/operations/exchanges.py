@@ -1,7 +1,7 @@
-"""What is said to Redis, once for the blocking and the asyncio client.
+"""Operations: the Redis commands of both the blocking and the asyncio client, written once.
 
-An operation is a generator of `Call`s and `Together`s: it is sent each reply, or `BrokerUnavailable` is thrown into it,
-and returns its result. What drives it decides whether a thread or a coroutine waits; see `producer.broker.connections`.
+An operation is a generator that yields `Call`s and `Together`s, receives each reply or a `BrokerUnavailable`, and
+returns its result. Its driver decides whether a thread or a coroutine waits; see `producer.broker.connections`.
 The operations themselves are in modules of their own: `producer.operations.submitting`, `producer.operations.standing`,
 `producer.operations.ending`, `producer.operations.backlog`, `producer.operations.purging`,
 `producer.operations.dead_letters`.
@@ -19,7 +19,7 @@ T = TypeVar("T")
 Server = Literal["broker", "results"]
 Command = tuple[str | bytes | int, ...]
 
-#: What `QueueFull` advises: a busy worker frees some thousand places in this time, an idle queue needs none.
+#: The wait that `QueueFull` advises: in this time a busy worker takes about a thousand messages.
 RETRY_AFTER_S: Final = 5.0
 
 
@@ -28,9 +28,9 @@ class Call:
     """One Redis command.
 
     Attributes:
-        if_unanswered: what to add to the error when the command was sent and the connection broke before its reply.
-        if_failed: what to add to every error, since earlier calls of the operation have had their effect.
-        may_fail: whether the operation goes on without: the reply is then None.
+        if_unanswered: text to add to the error if the command was sent and the connection broke before its reply.
+        if_failed: text to add to every error, since earlier calls of the operation have taken effect.
+        may_fail: whether the operation continues after a failure; the reply is then None.
     """
 
     server: Server
@@ -42,9 +42,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Several commands between which Redis serves no other client (MULTI); the reply is the list of theirs.
+    """Several commands in one transaction (MULTI); the reply is the list of their replies.
 
-    The reply of a command on a key of a wrong kind is None.
+    The reply of a command on a key of the wrong type is None.
 
     Attributes:
         if_unanswered, if_failed, may_fail: as those of `Call`.
@@ -61,12 +61,12 @@ Operation = Generator[Call | Together, Any, T]
 
 
 def not_found(job_id: str) -> JobNotFound:
-    """The error for an id that is ``unknown``."""
-    return JobNotFound(f"there is no job {job_id}, or its result has outlived its time; check the id.")
+    """Return the error for an id that is ``unknown``."""
+    return JobNotFound(f"there is no job {job_id}, or its result has expired; check the id.")
 
 
 def queue_full(list_name: str, max_queue: int, advice: str) -> QueueFull:
-    """The error for a queue that takes no more."""
+    """Return the error for a full queue."""
     return QueueFull(
         f"the queue {list_name} holds {max_queue:,} waiting messages or more (NAMESHOT_MAX_QUEUE); {advice}",
         RETRY_AFTER_S,

@@ -1,4 +1,4 @@
-"""What the result backend is told of an id that is freed: which messages of it must not answer any more."""
+"""Record in the result backend which messages of a freed id must not answer any more."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from producer.contract import answer_key, forgotten_key
 from producer.operations.answers import ANY_LIFE
 from producer.operations.exchanges import Call, Operation
 
-#: Deletes what stands for a job, and keeps its messages, which may be delivered again, or be in the hands of a worker
-#: that is frozen, from answering under this id.
-#: KEYS: the answer, what is forgotten. ARGV: for how many seconds, the life of the message in the broker, empty where
-#: that is not known; for a job that was lost, since when that is known, in microseconds of this server's clock, and
-#: empty for one that has its answer; `ANY_LIFE`.
-#: Returns the lives that were found, or nil where what stands there is not as the caller has seen it.
-#: With a terminal answer there, whatever was taken before this moment was taken for that job. Without one a message
-#: that was taken since the caller looked is of a new job, and what has begun may be of it.
+#: Deletes a job's answer, and bars its messages from answering under this id: they may be delivered again, or a frozen
+#: worker may hold one.
+#: KEYS: the answer, the forgotten set. ARGV: how many seconds to keep the entries; the life of the message in the
+#: broker, empty if unknown; for a lost job, when the caller knew that, in microseconds of this server's clock, empty
+#: for an answered job; `ANY_LIFE`.
+#: Returns the lives that it found, or nil if the answer is no longer as the caller read it.
+#: If there is a terminal answer, every message taken until now belonged to that job. Without one, a message taken
+#: after the caller looked belongs to a new job, and a job that has begun may be that one.
 _FORGET_ANSWER: Final = """
 local standing = redis.call('GET', KEYS[1])
 local readable, meta = pcall(cjson.decode, standing or '')
@@ -35,7 +35,7 @@ if is_another and ARGV[3] == '' then lives[#lives + 1] = its_life end
 if not is_another or ARGV[3] == '' then redis.call('DEL', KEYS[1]) end
 local too_old = string.format('%.0f', now_us - ARGV[1] * 1000000)
 if type(redis.pcall('ZREMRANGEBYSCORE', KEYS[2], '-inf', too_old)) == 'table' then
-  redis.call('DEL', KEYS[2])  -- it was no sorted set
+  redis.call('DEL', KEYS[2])  -- it was not a sorted set
 end
 local score = string.format('%.0f', since)
 for _, member in ipairs({'', lives[1] or ARGV[4], lives[2]}) do
@@ -47,26 +47,26 @@ return lives
 
 
 def forget_answered(job_id: str, life: str, *, keep_s: int) -> Operation[list[str] | None]:
-    """Delete a job's answer, and keep its messages from answering. Returns their lives; None where there is no answer.
+    """Delete a job's answer, and bar its messages from answering. Returns their lives, or None without an answer.
 
     Args:
-        life: by which its message is told from others, as its place has it; empty where that is not known.
-        keep_s: how long a message of it may be somewhere.
+        life: the life of its message, from the job's place; empty if unknown.
+        keep_s: how long a copy of its message may still exist.
     """
     return (yield from _forget(job_id, life, "", keep_s))
 
 
 def forget_lost(job_id: str, life: str, since_us: int, *, keep_s: int) -> Operation[list[str] | None]:
-    """Likewise, for a job that has none; None where one has come.
+    """Do the same for a job without an answer. Returns None if an answer has arrived.
 
     Args:
-        since_us: what `server_time_us` said before the job was found to be lost.
+        since_us: the result of `server_time_us` before the job was found to be lost.
     """
     return (yield from _forget(job_id, life, since_us, keep_s))
 
 
 def server_time_us() -> Operation[int]:
-    """What the clock of the result backend says."""
+    """Return the time of the result backend's clock, in microseconds since the epoch."""
     seconds, microseconds = yield Call("results", ("TIME",))
     return int(seconds) * 1_000_000 + int(microseconds)
 

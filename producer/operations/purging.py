@@ -1,4 +1,4 @@
-"""Throwing a queue's waiting jobs away, and freeing their ids. It takes the worker's role."""
+"""Delete a queue's waiting jobs and free their ids. This needs the worker's role."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from producer.operations.exchanges import Call, Operation
 from producer.operations.forgetting import forget_lost, server_time_us
 from producer.operations.submitting import FROZEN_S
 
-#: Messages in one script: Redis serves no other client for about a millisecond.
-MOST: Final = 200
-#: Of their texts, read and sent back: as much as a slow line carries well before a call is given up.
-MOST_BYTES: Final = 500_000
+#: Messages in one script, during which Redis serves no other client: about a millisecond.
+MAX_MESSAGES: Final = 200
+#: Bytes of messages in one script, read and sent back: a slow network carries them well within a call's timeout.
+MAX_BYTES: Final = 500_000
 
-#: Removes messages from the end of a list, the oldest first, each with what claims its id. What a worker took meanwhile
-#: stays as it is; so does the claim of an id that another message, or an answer, stands for.
-#: KEYS: the list, its queue's counter, where jobs are, then the claim and the place of each message. ARGV: whether the
-#: counter is to count them, then each message, its job's id, and its life; empty where there is none to free.
-#: Returns how many were removed, then the index of each whose id is free and that a worker had in hand before.
+#: Removes messages from the end of a list, the oldest first, and the claim of each. It leaves alone a message that a
+#: worker has taken since the caller read the list, and the claim of an id that has another message or an answer.
+#: KEYS: the list, its queue's counter, the hash of jobs in hand, then the claim and the place of each message. ARGV:
+#: 'count' if the counter counts them, then each message, its job's id and its life; the id is empty if not to be freed.
+#: Returns how many messages it removed, then the index of each whose id is free and that a worker had held before.
 _PURGE: Final = """
 local removed, returned = 0, {}
 for i = 1, (#KEYS - 3) / 2 do
@@ -62,14 +62,14 @@ return {removed, unpack(returned)}
 
 
 def purge(prefix: str, queue: Queue) -> Operation[int]:
-    """Throw away what waits in a queue, with whatever priority; returns how many messages.
+    """Delete the messages that wait in a queue, of any priority; returns how many.
 
-    At most as many as waited when it began: a program that goes on submitting does not keep it busy for ever.
+    It deletes at most as many as waited when it began, so that a program that keeps submitting cannot keep it busy.
     """
     name = queue_name(prefix, queue)
     removed = 0
     for waiting in (name, rung_name(name), *step_names(name)):
-        # A priority's messages have no number in their queue yet.
+        # Messages in a priority's list have no number in their queue yet.
         counting = "" if waiting in step_names(name) else "count"
         left, size = (yield Call("broker", ("LLEN", waiting))), 1
         while left > 0:
@@ -78,7 +78,7 @@ def purge(prefix: str, queue: Queue) -> Operation[int]:
                 break
             removed += yield from _remove(prefix, name, waiting, messages[::-1], counting)
             left -= len(messages)
-            size = max(1, min(MOST, MOST_BYTES * len(messages) // sum(map(len, messages))))
+            size = max(1, min(MAX_MESSAGES, MAX_BYTES * len(messages) // sum(map(len, messages))))
     return removed
 
 
@@ -92,17 +92,17 @@ def _remove(prefix: str, queue: str, waiting: str, messages: Sequence[bytes], co
         keys += (claim_key(prefix, job_id), place_key(prefix, job_id))
         is_answered = payload is not None and Answer.from_meta(payload, job_id).is_terminal
         arguments += (message, "" if is_answered else job_id, life)
-    doubt = " Some jobs may have been thrown away; do it again."
+    doubt = " Some jobs may have been deleted; repeat the call."
     removed, *returned = yield Call("broker", ("EVAL", _PURGE, len(keys), *keys, *arguments), doubt)
     for index in returned:
-        # The worker from whose hands it came back may be frozen with it.
+        # The worker that held it before may be frozen and still hold a copy.
         job_id, life = whose[index]
         yield from forget_lost(job_id, life, since_us, keep_s=LONGEST_WAIT_S + FROZEN_S)
     return int(removed)
 
 
 def _whose(message: bytes) -> tuple[str, str]:
-    """The id and the life of a message; empty where it has none by which a client could have claimed it."""
+    """Return the id and the life of a message; both empty if no client of ours could have claimed its id."""
     try:
         envelope: Any = json.loads(message)
         job_id, life = envelope["headers"]["id"], envelope.get("properties", {}).get("delivery_tag")

@@ -1,4 +1,4 @@
-"""How jobs stand: answered, running, queued, or ``unknown`` once neither message nor answer is left."""
+"""The state of jobs: answered, running, queued, or ``unknown`` once neither message nor answer is left."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from producer.operations.answers import Answer
 from producer.operations.exchanges import Call, Operation
 from producer.operations.whereabouts import LOST, JobTraces, look, look_closely
 
-#: Notes that messages are lost, each unless its id was freed or sent again since that was seen. KEYS: for each job its
-#: claim and its place. ARGV: for each both as they were seen, empty where there was no claim, and the place from now
-#: on. Returns the number of each job of which it is noted.
+#: Records that messages are lost, except those whose id has since been freed or sent again. KEYS: the claim and the
+#: place of each job. ARGV: for each job both values as the caller read them (empty without a claim), and the new place.
+#: Returns the number of each job that it recorded.
 _NOTE_LOST: Final = """
 local noted = {}
 for i = 1, #KEYS / 2 do
@@ -30,12 +30,12 @@ return noted
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One job as it stands.
+    """The state of one job.
 
     Attributes:
-        claim, place: what the broker holds of it; of an answered job they are not read.
-        ahead: how many messages are before its own; None where it does not wait.
-        is_doubtful: whether it may be lost, although its queue is not known to have passed it.
+        claim, place: the broker's records; not read for an answered job.
+        ahead: how many messages are ahead of its own; None if it does not wait.
+        is_doubtful: whether it may be lost although its queue has not passed it.
     """
 
     answer: Answer
@@ -51,23 +51,23 @@ class Standing:
 
     @property
     def life(self) -> str:
-        """By which its message is told from others of the same id; empty where that is not known."""
+        """The life, which tells its message from others of the same id; empty if unknown."""
         return JobTraces(self.claim, self.place, None).life
 
 
 def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
-    """Each job's answer as it stands."""
+    """Return each job's current answer."""
     found = yield from examine(prefix, job_ids)
     return {job_id: standing.answer for job_id, standing in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What someone who waits gets to see.
+    """What a waiting client reads.
 
     Attributes:
-        answers: each job's answer as it stands; without the broker, of those only that are answered.
-        fault: why the broker could not say whether the others exist; None where it could.
+        answers: each job's current answer; if the broker is down, only the terminal ones.
+        fault: why the broker could not tell whether the other jobs exist; None if it could.
     """
 
     answers: Mapping[str, Answer]
@@ -75,7 +75,7 @@ class Glance:
 
 
 def glance(prefix: str, job_ids: Sequence[str]) -> Operation[Glance]:
-    """As `look_up`; while only the broker cannot be asked, answers can be read, and waited for, all the same."""
+    """Look up jobs, as `look_up` does, but return the terminal answers even while only the broker is down."""
     answers = yield from _answers(job_ids)
     try:
         found = yield from _examine(prefix, answers)
@@ -85,16 +85,16 @@ def glance(prefix: str, job_ids: Sequence[str]) -> Operation[Glance]:
 
 
 def position(prefix: str, job_id: str) -> Operation[int | None]:
-    """How many messages are before a job's; None where it does not wait."""
+    """Return how many messages are ahead of a job's; None if it does not wait."""
     return (yield from examine(prefix, [job_id]))[job_id].ahead
 
 
 def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing]]:
-    """How jobs stand, by their ids.
+    """Return the state of jobs by their ids.
 
-    At any moment a job that was accepted waits in its queue, is held or was put aside by a worker, or has an answer.
-    The broker is looked at in one step. For a job that is not there the answers are read again afterwards, since a
-    worker answers before it lets a message go.
+    At any moment an accepted job waits in its queue, is held or postponed by a worker, or has an answer. One
+    transaction reads the broker. For a job that is not there, this reads the answers again afterwards, since a worker
+    stores the answer before it acknowledges the message.
     """
     return (yield from _examine(prefix, (yield from _answers(job_ids))))
 
@@ -109,7 +109,7 @@ def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Sta
             if traces.is_held:
                 found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place)
             elif ahead is not None:
-                # It may have begun in the hands of a worker that died; one of an older version counts nothing.
+                # A worker that died may have begun it; a worker of an older version does not count what it takes.
                 state = _begun(answers[job_id]) if seen.is_mixed else Answer("queued")
                 found[job_id] = Standing(state, traces.claim, traces.place, ahead, seen.is_beyond(job_id))
             else:
@@ -130,7 +130,7 @@ def _examine_missing(
         has_begun = answers[job_id].state == "running"
         is_ours = traces.claim is not None or has_begun
         if traces.is_held or ahead is not None:
-            # Submitted, or put back, since the first look.
+            # Submitted, or requeued, since the first look.
             found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place, ahead)
         elif is_ours and close.may_be_somewhere(job_id, has_begun=has_begun):
             found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place)
@@ -147,9 +147,9 @@ def _examine_missing(
 
 
 def _note_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str, bytes]]:
-    """Have what is once known to be lost stay so; returns what stands in the places of those jobs from now on.
+    """Record that jobs are lost, so that they stay so; returns the new places of those jobs.
 
-    Whoever may only look notes nothing.
+    With a role that may only read, this records nothing.
     """
     new = {
         job_id: b" ".join((traces.place.split(b" ")[0], LOST.encode(), traces.life.encode()))
@@ -168,7 +168,7 @@ def _note_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str
 
 
 def _answers(job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
-    """What the result backend holds; ``unknown`` where it holds nothing."""
+    """Return the stored answers; ``unknown`` for a job without one."""
     if not job_ids:
         return {}
     found = yield Call("results", ("MGET", *(answer_key(job_id) for job_id in job_ids)))
@@ -179,5 +179,5 @@ def _answers(job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
 
 
 def _begun(answer: Answer) -> Answer:
-    """The answer of a job whose message exists: running where a worker has said so, otherwise queued."""
+    """Return the answer of a job whose message exists: running if a worker has stored that, otherwise queued."""
     return answer if answer.state == "running" else Answer("queued")

@@ -1,4 +1,4 @@
-"""Submitting: each new id is claimed and its message queued in one step, and an id whose job is lost is queued anew."""
+"""Submit jobs: claim each new id and queue its message in one step; queue an id anew if its job is lost."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_
 from producer.operations.forgetting import forget_lost, server_time_us
 from producer.operations.standing import Standing, examine
 
-#: Beyond the life of its claim, a lost message may be for so long in the hands of a worker that is frozen.
+#: A frozen worker may hold a lost message for this long beyond the TTL of its claim.
 FROZEN_S: Final = 86_400
 
-#: What both scripts know of a queue: its list, that of what has rung, its counter and its 18 priority steps, in
-#: `QUEUE_KEYS` from the first key on. All of it is read before the first write, so that a key of a wrong type is found
-#: before anything is claimed. The steps wait behind the list: they count for its limit and not for its numbers.
+#: Lua functions that read and extend a queue, given its `queue_keys`: its list, its rung list, its counter and its 18
+#: priority lists. They read all keys before the first write, so that a key of a wrong type fails the script before it
+#: claims anything. The priority lists come after the list: they count towards its limit but not for its numbers.
 OPEN_QUEUE: Final = """
 local function open(first)
   local queue = {list = KEYS[first], taken = tonumber(redis.call('GET', KEYS[first + 2]) or 0) or 0, steps = 0}
@@ -39,12 +39,12 @@ local function push(queue, name, claim, place, fingerprint, seconds, life, messa
 end
 """
 
-#: Takes jobs in order until one is refused, and never leaves an id taken with nothing queued.
-#: KEYS: those of each queue, then for each job its claim and its place. ARGV: most waiting messages; how many queues;
-#: 'stop' where the first id that is claimed is to be looked at, before anything more is queued; the short name of each
-#: queue; then for each job its queue's number, its fingerprint, its claim's life in seconds, its message's life, its
-#: message. Returns how many were taken (or stood there already), why it stopped, for each of them how many messages are
-#: ahead of it, or -1 where another message stands for the id, and each queue's counter.
+#: Queues jobs in order until one is refused, and never leaves an id claimed with nothing queued.
+#: KEYS: those of each queue, then the claim and the place of each job. ARGV: the maximum of waiting messages; how many
+#: queues; 'stop' to stop at the first claimed id, so that the caller can examine it; the short name of each queue;
+#: then for each job its queue's number, its fingerprint, its claim's TTL in seconds, its message's life, its message.
+#: Returns how many jobs are queued (or existed already), why it stopped, for each job how many messages are ahead of it
+#: (-1 if another message holds the id), and each queue's counter.
 _SUBMIT: Final = (
     OPEN_QUEUE
     + """
@@ -80,10 +80,10 @@ return finish(jobs, 'taken')
 """
 )
 
-#: Queues a job anew whose message is lost, unless its id was freed, or queued by another client, since that was seen.
-#: KEYS: those of the queue, the claim, the place. ARGV: most waiting messages; the claim and the place as they were
-#: seen, empty where there was none; the queue's short name, the fingerprint, the claim's life in seconds, the message's
-#: life, the message. Returns what became of it, how many messages are ahead of it, and the counter.
+#: Queues a job anew whose message is lost, unless its id has since been freed or queued by another client.
+#: KEYS: those of the queue, the claim, the place. ARGV: the maximum of waiting messages; the claim and the place as the
+#: caller read them, empty if absent; the queue's short name, the fingerprint, the claim's TTL in seconds, the message's
+#: life, the message. Returns the outcome, how many messages are ahead, and the counter.
 _SUBMIT_ANEW: Final = (
     OPEN_QUEUE
     + """
@@ -101,12 +101,12 @@ return {'taken', push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8)), q
 
 
 class Submitted(NamedTuple):
-    """What became of a submission that was not refused.
+    """The outcome of a submission that was not refused.
 
     Attributes:
-        is_new: False where a job of the same id and payload stood already, and nothing was queued.
-        ahead: how many messages were before it when it was queued; None where it was not.
-        taken: what its queue's counter said then: its position is ``ahead`` less what was taken since.
+        is_new: False if a job of the same id and payload existed, so that nothing was queued.
+        ahead: how many messages were ahead of it when it was queued; None if it was not queued.
+        taken: its queue's counter at that time; its position is ``ahead`` less the messages taken since.
     """
 
     is_new: bool
@@ -115,10 +115,10 @@ class Submitted(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A job that is to be queued anew.
+    """A lost job, to be queued anew.
 
     Attributes:
-        since_us: what the result backend's clock said before it was found so; 0 where that is not needed.
+        since_us: the result backend's time before the job was found lost; 0 if not needed.
     """
 
     standing: Standing
@@ -128,15 +128,15 @@ class Lost(NamedTuple):
 def submit(
     prefix: str, submissions: Sequence[Submission], *, max_queue: int, submitted_before: int = 0
 ) -> Operation[list[Submitted]]:
-    """Queue each message whose id is new, or stands for a job that is lost, in order.
+    """Queue, in order, each message whose id is new or belongs to a lost job.
 
     Args:
-        submissions: at most a few hundred, since Redis serves no other client meanwhile.
+        submissions: at most a few hundred, since Redis serves no other client during the script.
         submitted_before: jobs of the same call in earlier chunks; only for the error's sentence.
 
     Raises:
-        JobConflict: an id stands for another payload. The jobs before it are queued, it and those after are not.
-        QueueFull: likewise.
+        JobConflict: an id was used with another payload. The jobs before it are queued; it and those after are not.
+        QueueFull: the queue is full; likewise.
     """
     done: list[Submitted] = []
     lost: dict[str, Lost] | None = None
@@ -160,12 +160,12 @@ def submit(
         if outcome == b"full":
             raise _full(refused, max_queue, number)
         if outcome == b"standing":
-            # Before more is queued: what is lost is known from an empty queue.
+            # Before queueing more, since an empty queue shows what is lost.
             lost = yield from _lost(prefix, rest[count:])
             continue
         if not lost or refused.job_id not in lost:
             raise JobConflict(
-                f"job id {refused.job_id} was used before with another payload; "
+                f"job id {refused.job_id} was already used with another payload; "
                 f"send the same payload or choose another id.{_before(number)}"
             )
         done.append((yield from _submit_anew(prefix, refused, lost[refused.job_id], max_queue, number)))
@@ -173,7 +173,7 @@ def submit(
 
 
 def queue_keys(prefix: str, queue: Queue) -> tuple[str, ...]:
-    """What a script that queues a message knows of a queue; see `OPEN_QUEUE`."""
+    """Return the keys of a queue for a script that queues a message; see `OPEN_QUEUE`."""
     name = queue_name(prefix, queue)
     return (name, rung_name(name), taken_name(name), *step_names(name))
 
@@ -198,9 +198,9 @@ def _queues(submissions: Sequence[Submission]) -> list[Queue]:
 
 
 def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str, Lost]]:
-    """Those of these jobs that are to be queued, whatever stands for their ids.
+    """Return which of these jobs are lost and must be queued although their ids are claimed.
 
-    Where that is doubtful, after a stranger's purge, the same message twice is better than none.
+    In doubt, after a foreign purge, the same message twice is better than none.
     """
     since_us = 0
     while True:
@@ -221,10 +221,10 @@ def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str,
 def _submit_anew(
     prefix: str, submission: Submission, found: Lost, max_queue: int, submitted_before: int
 ) -> Operation[Submitted]:
-    """Queue a message whose id stands for a job that is lost."""
+    """Queue a message whose id belongs to a lost job."""
     seen, since_us = found
     if seen.claim != submission.fingerprint.encode():
-        # A worker that was frozen with the lost message must not answer in the name of the new one.
+        # A worker that was frozen with the lost message must not answer the new job.
         keep_s = FROZEN_S + submission.claim_ttl_s
         if (yield from forget_lost(submission.job_id, seen.life, since_us, keep_s=keep_s)) is None:
             return (yield from _submit_again(prefix, submission, max_queue, submitted_before))
@@ -243,7 +243,7 @@ def _submit_anew(
 
 
 def _submit_again(prefix: str, submission: Submission, max_queue: int, submitted_before: int) -> Operation[Submitted]:
-    """Submit what another client was quicker with."""
+    """Submit a job again after another client changed its id in between."""
     (submitted,) = yield from submit(prefix, [submission], max_queue=max_queue, submitted_before=submitted_before)
     return submitted
 

@@ -1,9 +1,9 @@
-"""Waiting for answers: one subscription connection, however many jobs are awaited.
+"""Wait for answers over one subscription connection, however many jobs are awaited.
 
-Celery's Redis backend publishes each answer on a channel named after its key. A message published while nobody
-listens is gone, so each subscription, new or renewed after a lost connection, is followed by a look at what stands
-already. That makes a restart of Redis, or a full output buffer, a delay and nothing more. A job that is purged or lost
-publishes nothing: a client that waits looks again every now and then.
+Celery's Redis backend publishes each answer on a channel named after its key. A message published without a
+subscriber is lost, so after each subscription, new or renewed, the listener reads the stored answers. A restart of
+Redis or a full output buffer is thus only a delay. A job that is purged or lost publishes nothing, so the listener also
+reads the jobs' state periodically.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A connection that has been silent so long is asked for a sign of life, and given up after as long again.
+#: The listener pings a connection that has been silent this long, and drops it after as long again.
 SILENCE_S: Final = 10.0
-#: Long enough for a restart that loads a large file; a Redis that is away longer fails whoever waits.
+#: Long enough for a restart that loads a large file; a longer outage fails the waiting callers.
 OUTAGE_S: Final = 60.0
-#: Kept open between one job and the next of a caller that waits for each.
+#: Keeps the connection open between jobs of a caller that waits for one after another.
 IDLE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
-#: A client that waits for a job that was lost is told within a minute, should one look fail.
+#: A client waiting for a lost job learns of it within a minute, even if one look fails.
 LOOK_AGAIN_S: Final = 20.0
-#: Ids in one command: Redis serves nobody else meanwhile.
+#: Ids in one command, during which Redis serves no other client.
 CHUNK: Final = 500
-#: Between two commands: the ids of a burst gather for the next one, and an id that comes alone is not held up.
+#: Pause between two commands, in which the ids of a burst gather; a single id is not delayed.
 GATHERING_S: Final = 0.005
 
 _CHANNEL_PREFIX: Final = answer_key("")
 
 
 class AnswerListener:
-    """Belongs to one event loop. Opens its connection at the first wait and closes it when idle."""
+    """Waits for answers in one event loop. It connects at the first wait and disconnects when idle."""
 
     def __init__(self, link: AsyncLink, queue_prefix: str) -> None:
         self._link = link
@@ -60,11 +60,11 @@ class AnswerListener:
         self._task: asyncio.Task[None] | None = None
 
     async def wait(self, job_id: str) -> Answer:
-        """The job's terminal answer, or ``unknown`` once neither message nor answer is left.
+        """Return the job's terminal answer, or ``unknown`` once neither message nor answer is left.
 
         Raises:
-            BrokerUnavailable: Redis was away for more than `OUTAGE_S`, or the listener was closed. The broker may be
-                away for longer, once it has said that the job exists.
+            BrokerUnavailable: Redis was down for more than `OUTAGE_S`, or the listener was closed. The broker may be
+                down for longer once it has confirmed that the job exists.
         """
         loop = asyncio.get_running_loop()
         arrival: asyncio.Future[Answer] = loop.create_future()
@@ -87,7 +87,7 @@ class AnswerListener:
                 self._note(job_id)
 
     async def close(self) -> None:
-        """Close the connection; whoever still waits gets `BrokerUnavailable`."""
+        """Close the connection; callers that still wait get `BrokerUnavailable`."""
         if self._task is not None:
             await end([self._task])
         self._fail_all("the client was closed while a result was awaited.")
@@ -118,13 +118,13 @@ class AnswerListener:
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         except Exception as error:
-            # A mistake of ours: nobody may wait for ever because of it.
+            # A bug in this class must not leave callers waiting forever.
             for job_id in list(self._waiters):
                 self._resolve(job_id, error)
             raise
 
     async def _session(self) -> None:
-        """Serve one connection until it breaks (raises) or nobody has waited for `IDLE_S` (returns)."""
+        """Serve one connection until it breaks (raises) or no caller has waited for `IDLE_S` (returns)."""
         async with self._link.answers_channel() as channel:
             await channel.connect()
             self._subscribed.clear()
@@ -154,7 +154,7 @@ class AnswerListener:
             changed, self._changed = self._changed, set()
             joining = [job_id for job_id in changed if job_id in self._waiters and job_id not in self._subscribed]
             leaving = [job_id for job_id in changed if job_id not in self._waiters and job_id in self._subscribed]
-            # Whoever joins a subscription that stands may have missed what it was for.
+            # A caller that joins an existing subscription may have missed its message.
             if late := changed & self._waiters.keys() & self._subscribed:
                 self._unchecked |= late
                 self._wake_checker.set()
@@ -194,7 +194,7 @@ class AnswerListener:
             self._resolve(job_id, answer)
 
     async def _check(self) -> None:
-        """Look once at what stands already, after each subscription was confirmed."""
+        """Read the stored answers once after each confirmed subscription."""
         while True:
             await self._wake_checker.wait()
             self._wake_checker.clear()
@@ -204,7 +204,7 @@ class AnswerListener:
             await asyncio.sleep(GATHERING_S)
 
     async def _look_again(self) -> None:
-        """Look now and then whether what is awaited still exists; soon, where the broker has not said so yet."""
+        """Check periodically that the awaited jobs still exist; sooner for those that the broker has not confirmed."""
         loop = asyncio.get_running_loop()
         looked_s = loop.time()
         while True:
@@ -217,12 +217,12 @@ class AnswerListener:
                     fault = await self._look(chunk)
                 except BrokerUnavailable as error:
                     fault = error
-                if fault is not None:  # answers may come all the same, from the other server
+                if fault is not None:  # answers may still arrive from the other server
                     logger.debug("answers: could not look again: %s", fault)
                     break
 
     async def _look(self, job_ids: list[str]) -> BrokerUnavailable | None:
-        """Look at what stands; returns why the broker could not be asked, where it could not."""
+        """Read the jobs' state; returns the error if the broker is down."""
         seen = await self._link.run(glance(self._queue_prefix, job_ids))
         self._hear()
         for job_id, answer in seen.answers.items():

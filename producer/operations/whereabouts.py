@@ -1,7 +1,8 @@
-"""Where the messages of jobs are, as one moment of the broker shows it: by what clients and workers note of each.
+"""Locate the messages of jobs at one moment of the broker, by what clients and workers record.
 
-A client notes a job's place when it queues it, a worker who has the message in hand; both in the same step in which
-they move it (`producer.contract.names`). So a job that is neither waiting nor in hand nor answered is lost.
+A client records a job's place when it queues the message; a worker records which messages it holds. Each does so in the
+same step in which it moves the message (`producer.contract.names`). So a job that is neither waiting nor held nor
+answered is lost.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from producer.contract import (
 )
 from producer.operations.exchanges import Command, Operation, Together
 
-#: Stands in a place instead of the number once a client has seen that the message is lost. Without it the job would be
-#: said to be queued again as soon as others wait whose numbers a stranger's purge has set back.
+#: Replaces the number in a place once a client has found the message lost. Without it the job would appear queued again
+#: as soon as other messages wait whose numbers a foreign purge has set back.
 LOST: Final = "lost"
 
-#: A claim and the place beside it are given the same life in one step. Where they differ by more than clocks round, a
-#: client or worker of an older version has changed the claim alone, and the place is of an earlier message.
-SAME_LIFE_MS: Final = 1_500
+#: A claim and its place get the same TTL in one step. If the TTLs differ by more than rounding, a client or worker of
+#: an older version has changed only the claim, and the place belongs to an earlier message.
+SAME_TTL_MS: Final = 1_500
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a message waits, or waited: it has been taken once its queue's counter has reached the number."""
+    """Where a message waits or waited: a worker has taken it once its queue's counter has reached the number."""
 
     queue: str
     number: int
@@ -47,7 +48,7 @@ class Place:
 
     @classmethod
     def read(cls, value: bytes | None) -> Self | None:
-        """What stands in a place key; None where nothing does that a client writes."""
+        """Parse the value of a place key; None if no client wrote it."""
         parts = (value or b"").decode(errors="replace").split(" ")
         if len(parts) != 3 or parts[0] not in QUEUES or not _is_whole(parts[1]):
             return None
@@ -56,12 +57,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class JobTraces:
-    """What the broker holds of one job.
+    """The broker's records of one job.
 
     Attributes:
-        claim, place: as they stand.
-        hand: what `in_hand_key` says of it.
-        is_stray: whether the place is of an earlier message.
+        claim, place: the values of its keys.
+        hand: its field in `in_hand_key`.
+        is_stray: whether the place belongs to an earlier message.
     """
 
     claim: bytes | None
@@ -71,30 +72,30 @@ class JobTraces:
 
     @property
     def as_seen(self) -> tuple[bytes, bytes]:
-        """Claim and place for a script that changes them only as long as they stand so; empty where there is none."""
+        """Claim and place for a script that changes them only if they are unchanged; empty if absent."""
         return self.claim or b"", self.place or b""
 
     @property
     def life(self) -> str:
-        """By which the message is told from others of the same id; empty where that is not known."""
+        """The life, which tells the message from others of the same id; empty if unknown."""
         parts = (self.place or b"").decode(errors="replace").split(" ")
         return parts[2] if len(parts) == 3 else ""
 
     @property
     def is_lost(self) -> bool:
-        """Whether a client has seen already that the message is lost."""
+        """Whether a client has already found the message lost."""
         return (self.place or b"").split(b" ")[1:2] == [LOST.encode()]
 
     @property
     def is_held(self) -> bool:
-        """Whether a worker has the message, or has put it aside."""
+        """Whether a worker holds the message or has postponed it."""
         return self.hand is not None and not self.hand.startswith(b"returned ")
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Where the message may wait: where it was put back, or where it was queued.
+        """The places where the message may wait: where a worker requeued it, or where a client queued it.
 
-        Either may be of an earlier message of the same id, which was taken: it waits if one of the two was not.
+        Either may belong to an earlier message of the same id, which was taken. The job waits if one was not taken.
         """
         if self.is_lost:
             return ()
@@ -105,13 +106,13 @@ class JobTraces:
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """One queue: how many messages were taken from it, how many wait."""
+    """One queue: how many messages workers have taken from it, and how many wait."""
 
     taken: int
     waiting: int
 
     def ahead(self, place: Place) -> int | None:
-        """How many messages are before the one of this place; None once it has been taken, or the queue is empty."""
+        """Return how many messages are ahead of this place; None once it has been taken, or if the queue is empty."""
         if place.number <= self.taken or not self.waiting:
             return None
         return min(place.number - self.taken, self.waiting) - 1
@@ -124,7 +125,7 @@ class Snapshot:
     Attributes:
         traces: by job id.
         lines: by a queue's short name.
-        is_mixed: whether workers were there lately that note nothing.
+        is_mixed: whether workers of an older version, which record nothing, ran within the last day.
     """
 
     traces: dict[str, JobTraces]
@@ -132,12 +133,12 @@ class Snapshot:
     is_mixed: bool
 
     def ahead(self, job_id: str) -> int | None:
-        """How many messages are before a job's; None where it does not wait."""
+        """Return how many messages are ahead of a job's; None if it does not wait."""
         found = (self.lines[place.queue].ahead(place) for place in self.traces[job_id].places)
         return next((ahead for ahead in found if ahead is not None), None)
 
     def is_beyond(self, job_id: str) -> bool:
-        """Whether a job's number is one that its queue has not reached: uncounted messages were removed."""
+        """Return whether a job's number is beyond its queue's end, since messages were removed uncounted."""
         lines = self.lines
         return not self.is_mixed and all(
             place.number > lines[place.queue].taken + lines[place.queue].waiting for place in self.traces[job_id].places
@@ -146,11 +147,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class ThoroughSnapshot:
-    """As `Snapshot`, and what clients and workers of an older version may hide.
+    """A `Snapshot`, and where clients and workers of an older version may have put messages.
 
     Attributes:
-        in_steps: queues of which messages wait in a list of a priority.
-        may_be_held: whether a worker that notes nothing holds anything, or may have put something aside.
+        in_steps: queues with messages in the list of a priority.
+        may_be_held: whether a worker that records nothing holds any message, or may have postponed one.
     """
 
     look: Snapshot
@@ -158,10 +159,10 @@ class ThoroughSnapshot:
     may_be_held: bool
 
     def may_be_somewhere(self, job_id: str, *, has_begun: bool) -> bool:
-        """Whether the message may exist, for a job that `Snapshot` does not find; False is certain.
+        """Return whether the message of a job that `Snapshot` does not find may exist; False is certain.
 
         Args:
-            has_begun: whether a worker has said so.
+            has_begun: whether a worker has stored that the job runs.
         """
         traces = self.look.traces[job_id]
         if traces.is_lost:
@@ -170,7 +171,7 @@ class ThoroughSnapshot:
         if self.look.is_mixed:
             return self.may_be_held or self._anything_waits(queues)
         if traces.places or has_begun:
-            return False  # each worker notes what it takes, and what it puts back
+            return False  # each worker records what it takes and what it requeues
         return traces.claim is not None and self._anything_waits(queues)
 
     def _anything_waits(self, queues: Iterable[str]) -> bool:
@@ -178,16 +179,16 @@ class ThoroughSnapshot:
 
 
 def look(prefix: str, job_ids: Sequence[str]) -> Operation[Snapshot]:
-    """Look at some jobs; at most a few hundred, since Redis serves no other client meanwhile."""
+    """Locate some jobs; at most a few hundred, since Redis serves no other client during the transaction."""
     return _look_in(job_ids, (yield Together("broker", _commands(prefix, job_ids))))
 
 
 def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughSnapshot]:
-    """Look at jobs that a first look did not find.
+    """Locate jobs that `look` did not find.
 
     Args:
-        lives: of each job's message, as its place said then; empty where that is not known. An id that was freed and
-            sent again has two messages for a moment, and workers note each under its life, too.
+        lives: the life of each job's message, from its place in that first look; empty if unknown. An id that was
+            freed and sent again briefly has two messages, and workers record each under its life too.
     """
     job_ids = tuple(lives)
     steps = tuple(("EXISTS", *step_names(queue_name(prefix, queue))) for queue in QUEUES)
@@ -203,10 +204,10 @@ def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughSna
         known, old = old, _that_note_nothing(rest[0])
         if known == old:
             break
-    lives_ms = rest[2 + len(steps) :][: len(ages)]
+    ttls_ms = rest[2 + len(steps) :][: len(ages)]
     traces = {
-        job_id: replace(found, is_stray=abs(claim_ms - place_ms) > SAME_LIFE_MS)
-        for (job_id, found), claim_ms, place_ms in zip(seen.traces.items(), lives_ms[::2], lives_ms[1::2], strict=True)
+        job_id: replace(found, is_stray=abs(claim_ms - place_ms) > SAME_TTL_MS)
+        for (job_id, found), claim_ms, place_ms in zip(seen.traces.items(), ttls_ms[::2], ttls_ms[1::2], strict=True)
     }
     is_mixed = seen.is_mixed or bool(old)
     return ThoroughSnapshot(
@@ -247,7 +248,7 @@ def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
 
 
 def _that_note_nothing(workers: Any) -> list[str]:
-    """Those of older versions."""
+    """Return the names of the workers of older versions."""
     names = sorted(bytes(worker).decode(errors="replace") for worker in workers or ())
     return [name for name in names if not counts_what_it_takes(name)]
 
@@ -258,6 +259,6 @@ def _number(value: bytes | None) -> int:
 
 
 def _is_whole(text: str) -> bool:
-    """Of a size that Redis counts to; a counter is below 0 once something was put back that no worker had counted."""
+    """Return whether a text is an integer that Redis can hold; a counter may be negative after an uncounted requeue."""
     digits = text.removeprefix("-")
     return digits.isascii() and digits.isdigit() and len(digits) < 20

@@ -1,4 +1,4 @@
-"""One child process on a leash: its exit, how to stop it, and its log if it has one."""
+"""A child process that ends with this process, how to stop it, and its log if it has one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 _LEASH = Path(__file__).with_name("leash.py")
-#: Enough for the last lines of any log; a log may be gigabytes.
+#: Enough for the last lines of a log, which may have gigabytes.
 _LOG_TAIL_BYTES = 8192
 
 
@@ -24,7 +24,7 @@ class LeashedProcess:
         command: its first element is an absolute path.
         folder: its working directory.
         environment: all of its environment.
-        death_signal: what it gets when this process ends without stopping it (Linux; SIGKILL elsewhere).
+        death_signal: the signal that it receives when this process ends without stopping it (Linux; SIGKILL elsewhere).
         inherit: file descriptors it keeps open.
         output: a file descriptor for its standard output and error; None for this process's own.
     """
@@ -42,12 +42,12 @@ class LeashedProcess:
         leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(death_signal)), str(folder)]
         self._process = subprocess.Popen(  # noqa: S603 - the command is ours
             [*leash, "--", *command],
-            # Held open and never written to: where there is no PR_SET_PDEATHSIG its end tells that we are gone.
+            # Without PR_SET_PDEATHSIG, the child detects our end by the end of this pipe, to which we never write.
             stdin=subprocess.DEVNULL if sys.platform == "linux" else subprocess.PIPE,
             stdout=output,
             stderr=None if output is None else subprocess.STDOUT,
             env=dict(environment),
-            # A group of its own: Ctrl-C in the terminal reaches only us, and we stop things in order.
+            # A process group of its own, so that Ctrl-C reaches only us and we stop the children in order.
             start_new_session=True,
             pass_fds=tuple(inherit),
         )
@@ -58,11 +58,11 @@ class LeashedProcess:
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return whether it is still running."""
         return self._process.poll() is None
 
     def status(self) -> int | None:
-        """How it ended, as `subprocess` counts: its exit status, or minus a signal; None while it runs."""
+        """Return its exit status, or minus the signal that ended it, as `subprocess` does; None while it runs."""
         return self._process.poll()
 
     def send(self, number: signal.Signals) -> None:
@@ -70,7 +70,7 @@ class LeashedProcess:
         self._process.send_signal(number)
 
     def describe_exit(self) -> str:
-        """How it ended, as the second half of a sentence: ``was killed by SIGKILL``."""
+        """Return how it ended as the second half of a sentence: ``was killed by SIGKILL``."""
         status = self._process.poll()
         if status is None:
             return "is running"
@@ -81,7 +81,7 @@ class LeashedProcess:
         return f"ended with status {status}"
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until it has ended; False when it has not within the time."""
+        """Wait until it has ended; return False if the time runs out first."""
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -89,7 +89,7 @@ class LeashedProcess:
         return True
 
     def stop(self, grace_s: float) -> None:
-        """End it: SIGTERM, then SIGKILL to its whole group after ``grace_s`` (0: at once)."""
+        """Stop it: SIGTERM, then SIGKILL to its whole group after ``grace_s`` (0: at once)."""
         try:
             if grace_s > 0 and self.is_running():
                 self._process.terminate()
@@ -103,11 +103,11 @@ class LeashedProcess:
 
 
 class ChildProcess(LeashedProcess):
-    """One that writes to a log of its own.
+    """A `LeashedProcess` that writes to its own log.
 
     Args:
-        name: what messages call it.
-        log: the file its standard output and error are appended to; its earlier content is dropped.
+        name: its name in messages.
+        log: the file for its standard output and error; earlier content is dropped.
 
     The others are those of `LeashedProcess`.
     """
@@ -125,7 +125,7 @@ class ChildProcess(LeashedProcess):
     ) -> None:
         self.name = name
         self.log = log
-        # O_APPEND, so that the file can be cut while the child writes to it.
+        # O_APPEND, so that this process can truncate the file while the child writes to it.
         with _private_file(log) as output:
             super().__init__(
                 command,
@@ -137,7 +137,7 @@ class ChildProcess(LeashedProcess):
             )
 
     def last_log_line(self) -> str:
-        """The last line it wrote that says something, or an empty string."""
+        """Return the last non-blank line of its log, or an empty string."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))

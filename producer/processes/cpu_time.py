@@ -1,4 +1,4 @@
-"""What another process has computed: what gives no answer, and does not compute either, is frozen."""
+"""Read another process's CPU time: a process that neither answers nor uses CPU is frozen."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def cpu_s(pid: int) -> float | None:
-    """CPU seconds of all its threads; None where it has ended or the system does not say."""
+    """Return the CPU seconds of all its threads; None if it has ended or the system has no /proc."""
     try:
-        # Its name, in brackets, may hold anything.
+        # The process name, in parentheses, may contain any character.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""Keep a process running: what dies by itself is started again, ever more slowly."""
+"""Keep a process running: restart it when it dies, with increasing delays."""
 
 from __future__ import annotations
 
@@ -9,37 +9,36 @@ from typing import Final, Protocol
 from producer.errors import NameshotError
 from producer.processes.child import LeashedProcess
 
-#: A person notices nothing below a quarter of a second, and an idle computer nothing above.
+#: Short enough that no person notices the delay, long enough to cost an idle computer nothing.
 POLL_INTERVAL_S: Final = 0.25
 _STEADY_AFTER_S: Final = 60.0
 _FIRST_DELAY_S: Final = 1.0
-#: After minutes without a driver or a disk the process is back ten seconds after these are; a loop of starts costs little.
+#: After an outage of minutes (a driver, a disk), the restart comes at most ten seconds later.
 _MAX_DELAY_S: Final = 10.0
 
 
 class Supervised(Protocol):
-    """What can be kept running."""
+    """A process that a `Supervisor` can keep running."""
 
     @property
     def process(self) -> LeashedProcess:
-        """The process that runs now, or ended."""
+        """The current process, running or ended."""
 
     def restart(self) -> None:
-        """Start it again; a `NameshotError` or `OSError` counts as another death."""
+        """Restart it; a `NameshotError` or `OSError` counts as another death."""
 
 
 class Supervisor:
     """Keeps one part running; `tick` it a few times a second.
 
     Args:
-        name: what sentences call it.
-        part: it runs already.
-        say: told each death and return in a sentence.
-        clock: seconds.
-        is_ready: whether it does its work; without it, it is steady once it has run for a while, and its return is
-            its own to tell.
-        on_death: told the number of deaths in a row and what happened, before the sentence; what it raises ends the
-            keeping.
+        name: its name in messages.
+        part: the part, already running.
+        say: called with a sentence for each death and each recovery.
+        clock: returns seconds.
+        is_ready: whether the part is working; without it, no recovery is reported, since the part reports its own.
+        on_death: called before ``say`` with the number of deaths in a row and what happened; an exception from it
+            ends the supervision.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Supervisor:
         self._is_back = True
 
     def tick(self) -> None:
-        """Look once; raises what ``on_death`` raises."""
+        """Check the part once; raises what ``on_death`` raises."""
         now = self._clock()
         if self._restart_at is not None:
             if now >= self._restart_at:
@@ -76,7 +75,7 @@ class Supervisor:
     def _plan_restart(self, now: float, what_happened: str) -> None:
         self._deaths += 1
         self._on_death(self._deaths, what_happened)
-        # The exponent stays small, however long it goes on.
+        # Bounds the exponent, however many deaths there are.
         delay_s = min(_FIRST_DELAY_S * 2 ** min(self._deaths - 1, 10), _MAX_DELAY_S)
         self._is_back = self._is_ready is None
         self._restart_at = now + delay_s

@@ -1,13 +1,13 @@
-"""Run a command that ends when the process that started it ends, however that ends.
+"""Run a command that ends when its parent ends, in whatever way.
 
 Run as a script, with the standard library only: ``python -I -S leash.py PARENT SIGNAL FOLDER -- COMMAND…``.
 
-On Linux the kernel keeps the leash: ``PR_SET_PDEATHSIG`` survives exec, so this file turns into the command and
-costs nothing afterwards. It is done here, after the fork, and not in a ``preexec_fn``, which may deadlock in a
-program with threads. The signal is sent when the *thread* that started us ends, so start from the main thread.
+On Linux the kernel does it: ``PR_SET_PDEATHSIG`` survives exec, so this script replaces itself by the command. It sets
+the signal here, after the fork, and not in a ``preexec_fn``, which may deadlock in a program with threads. The kernel
+sends the signal when the *thread* that started us ends, so start from the main thread.
 
-Elsewhere this file stays between the two: standard input is a pipe that only the parent holds open, and its end
-of file means that the parent is gone.
+Elsewhere this script stays between the two: standard input is a pipe that only the parent holds open, so its end of
+file means that the parent has ended.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CANNOT_RUN = 127
 
 
 def main(arguments: list[str]) -> int:
-    """Become, or watch over, the command; returns its exit status in the second case."""
+    """Replace this process by the command, or run and watch it and return its exit status."""
     parent, death_signal, folder = int(arguments[0]), int(arguments[1]), arguments[2]
     command = arguments[arguments.index("--") + 1 :]
     try:
@@ -40,13 +40,13 @@ def main(arguments: list[str]) -> int:
 
 
 def die_with(parent: int, death_signal: int) -> None:
-    """Linux: this process gets the signal when the thread that started it ends."""
+    """Linux: have the kernel send this process the signal when the thread that started it ends."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    if os.getppid() != parent:  # it ended before the leash was on
+    if os.getppid() != parent:  # the parent ended before prctl
         raise SystemExit(CANNOT_RUN)
 
 
@@ -63,7 +63,7 @@ def _watch(command: list[str]) -> int:
         signal.signal(number, lambda received, _frame: child.send_signal(received))
     threading.Thread(target=kill_when_parent_is_gone, daemon=True).start()
     status = child.wait()
-    if status < 0:  # die of the same signal, so that the parent sees what happened
+    if status < 0:  # end by the same signal, so that the parent sees the cause
         with contextlib.suppress(OSError, ValueError):
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)

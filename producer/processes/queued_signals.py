@@ -1,4 +1,4 @@
-"""The signals that a launcher is sent, one after another, for a loop that waits for them."""
+"""Queue the signals that a launcher receives, for a loop that waits for them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import signal
 from collections.abc import Iterator
 from typing import Final
 
-#: One request to stop can arrive twice at once: systemd signals every process of a service, and the launcher, one of
-#: them, passes its signal on. Nobody who is impatient is so soon.
+#: One request to stop can arrive twice at once: systemd signals every process of a service, and the launcher forwards
+#: its own signal. A second request by a person comes later than this.
 SAME_REQUEST_S: Final = 0.5
 
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class QueuedSignals:
-    """What arrived, in order."""
+    """The signals that arrived, in order."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
 
     def wait(self, timeout_s: float) -> list[signal.Signals]:
-        """The signals that arrived since the last call; returns at the first one, and when a child ends."""
+        """Wait for a signal or the end of a child, and return the signals since the last call."""
         if not select.select([self._pipe], [], [], timeout_s)[0]:
             return []
         return [signal.Signals(number) for number in os.read(self._pipe, 512) if number in _STOPPING]
@@ -33,7 +33,7 @@ class QueuedSignals:
 def queued_signals() -> Iterator[QueuedSignals]:
     """Take SIGTERM, SIGINT, SIGHUP and SIGQUIT in the main thread for a ``with`` block, after which they are ignored.
 
-    They interrupt nothing: a process that is being started when one arrives is known when it is read.
+    They interrupt nothing, so a process that is just being started is registered before the loop reads the signal.
     """
     pipe, written = os.pipe()
     os.set_blocking(written, False)
@@ -46,7 +46,7 @@ def queued_signals() -> Iterator[QueuedSignals]:
         yield QueuedSignals(pipe)
     finally:
         for number in taken:
-            # The program ends now; one signal too many must not change how.
+            # The program ends now; another signal must not change its exit status.
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         os.close(pipe)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-#: Ctrl-C in a terminal can arrive twice at once (from the terminal and from make); later ones are impatience.
+#: One Ctrl-C can arrive twice at once (from the terminal and from make); a later one asks to end immediately.
 _SAME_PRESS_S: Final = 0.5
 _HANDLED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -24,7 +24,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class RaisedSignals:
-    """What was asked so far."""
+    """Raises `Stopped` at the first signal, and remembers it."""
 
     def __init__(self) -> None:
         self._first: int | None = None
@@ -36,9 +36,9 @@ class RaisedSignals:
             raise Stopped(self._first)
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """The signal handler: the first raises, an impatient second ends this process at once.
+        """Handle a signal: the first raises `Stopped`, a second ends this process at once.
 
-        The children then end too: they are on a leash.
+        Its children, which are leashed, then end too.
         """
         if self._first is None:
             self._first, self._first_at_s = number, time.monotonic()
@@ -49,7 +49,7 @@ class RaisedSignals:
 
 @contextlib.contextmanager
 def raised_signals() -> Iterator[RaisedSignals]:
-    """Handle SIGINT, SIGTERM and SIGHUP for the length of a ``with`` block in the main thread."""
+    """Handle SIGINT, SIGTERM and SIGHUP for the duration of a ``with`` block in the main thread."""
     signals = RaisedSignals()
     before = {number: signal.getsignal(number) for number in _HANDLED}
     for number in _HANDLED:

@@ -49,7 +49,7 @@ def test_passwords_that_are_in_use_are_not_overwritten(tmp_path: Path) -> None:
     again = home.run("acl", "access")
 
     assert again.status == 1
-    assert "users.acl is there already" in again.sentence
+    assert "users.acl already exists" in again.sentence
     assert (tmp_path / "access" / "worker.env").read_text() == before
 
 

@@ -130,12 +130,12 @@ def test_client_and_worker_understand_every_form(
 
 REFUSED = {
     "amqp://guest@h//": "must be one redis",
-    "redis://h/0?colour=red": "has the argument colour, which is not taken here",
-    "redis://h/0?decode_responses=true": "has the argument decode_responses",
-    "redis://h/0?ssl_ca_certs=/ca.pem": "has the argument ssl_ca_certs, which only a rediss:// URL takes",
-    "rediss://h/0?ssl_ca_certs=/no/such/ca.pem": "an argument ssl_ca_certs that cannot be used",
-    "rediss://h/0?ssl_cert_reqs=perhaps": "it takes required, optional or none",
-    "unix:///run/r.sock?db=two": "an argument db that cannot be used",
+    "redis://h/0?colour=red": "has the unknown argument colour; known are db",
+    "redis://h/0?decode_responses=true": "has the unknown argument decode_responses",
+    "redis://h/0?ssl_ca_certs=/ca.pem": "has the argument ssl_ca_certs, which only a rediss:// URL accepts",
+    "rediss://h/0?ssl_ca_certs=/no/such/ca.pem": "an invalid argument ssl_ca_certs",
+    "rediss://h/0?ssl_cert_reqs=perhaps": "it must be required, optional or none",
+    "unix:///run/r.sock?db=two": "an invalid argument db",
 }
 
 

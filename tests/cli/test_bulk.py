@@ -121,7 +121,7 @@ def test_ctrl_c_takes_back_what_is_under_way_and_says_how_to_go_on(up: Running, 
         running.send(signal.SIGINT)
 
         assert running.ended() == 130
-        assert running.err == f"nameshot: stopped; the same command goes on where it was ({out}).\n"
+        assert running.err == f"nameshot: stopped; run the same command to resume ({out}).\n"
     assert out.read_bytes().endswith(b"\n")
 
 
@@ -136,7 +136,7 @@ def test_retry_failed_asks_again_what_may_succeed_now(up: Running, folder: Path)
     out.write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
 
     unchanged = up.home.run("bulk", file, *OWL, "-o", out)
-    assert "--retry-failed tries 1 of them again" in unchanged.err
+    assert "--retry-failed retries 1 of them" in unchanged.err
 
     done = up.home.run("bulk", file, *OWL, "-o", out, "--retry-failed")
 
@@ -171,4 +171,4 @@ def test_answers_to_another_question_are_not_mixed_in(with_valkey: Home) -> None
     done = with_valkey.run("bulk", "urls.txt", *OTHER_QUESTION, "-o", "out.jsonl")
 
     assert done.status == 1
-    assert "out.jsonl holds answers for other labels" in done.sentence
+    assert "out.jsonl contains answers for other labels" in done.sentence

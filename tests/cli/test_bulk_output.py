@@ -94,7 +94,7 @@ def test_another_question_is_not_mixed_in(file: Path) -> None:
 def test_an_input_that_has_changed_is_noticed(file: Path) -> None:
     with (
         BulkOutput(file, QUESTION) as output,
-        pytest.raises(BulkOutputError, match=r"answers another image in line 3 than the input has there"),
+        pytest.raises(BulkOutputError, match=r"has an answer for line 3, but for another image"),
     ):
         output.has(Record(3, "http://a/other"))
 
@@ -121,7 +121,7 @@ def test_a_file_of_somebody_else_is_left_alone(content: str, tmp_path: Path) -> 
 
 
 def test_two_runs_cannot_write_to_one_file(file: Path) -> None:
-    with BulkOutput(file, QUESTION), pytest.raises(BulkOutputError, match="another `nameshot bulk` writes to"):
+    with BulkOutput(file, QUESTION), pytest.raises(BulkOutputError, match="another `nameshot bulk` is writing to"):
         BulkOutput(file, QUESTION)
     BulkOutput(file, QUESTION).close()
 
@@ -134,7 +134,9 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_sentence() -> None:
     with (
         BulkOutput(Path("/dev/full"), QUESTION) as output,
-        pytest.raises(BulkOutputError, match=r"/dev/full cannot be written: No space left on device; run again"),
+        pytest.raises(
+            BulkOutputError, match=r"/dev/full cannot be written: No space left on device; run the command again"
+        ),
     ):
         output.write(record(1), RESULT)
 

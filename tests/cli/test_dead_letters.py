@@ -125,7 +125,7 @@ def test_a_letter_is_replayed_once(with_valkey: Home, broker: redis.Redis) -> No
     again = with_valkey.run("dead-letters", "replay", letter["letter"])
 
     assert (again.status, again.out) == (1, "")
-    assert again.sentence.startswith(f"there is no dead letter '{letter['letter']}', or it was replayed already;")
+    assert again.sentence.startswith(f"there is no dead letter '{letter['letter']}', or it was already replayed;")
     assert len(waiting(broker)) == 1
 
 
@@ -140,7 +140,7 @@ def test_all_are_replayed_oldest_first_and_malformed_ones_stay(
     done = with_valkey.run("dead-letters", "replay", "--all")
 
     assert done.status == 0
-    assert done.sentence == "malformed letters stay, since they cannot be replayed: 1."
+    assert done.sentence == "kept malformed letters, which cannot be replayed: 1."
     messages = waiting(broker)
     assert done.out.split() == [message["headers"]["id"] for message in messages]
     asked = [json.loads(base64.b64decode(message["body"]))[1]["candidate_labels"] for message in messages]
@@ -156,7 +156,7 @@ def test_nothing_is_replayed_when_one_of_the_named_letters_cannot_be(with_valkey
     done = with_valkey.run("dead-letters", "replay", poisoned, malformed)
 
     assert (done.status, done.out) == (1, "")
-    assert done.sentence.startswith(f"letter {malformed} is malformed and cannot be replayed:")
+    assert done.sentence.startswith(f"letter {malformed} is malformed and cannot be replayed,")
     assert not waiting(broker)
     assert len(letters(with_valkey)) == 2
 
@@ -169,7 +169,7 @@ def test_a_letter_stays_while_its_queue_is_full(with_valkey: Home, broker: redis
     done = with_valkey.with_settings(NAMESHOT_MAX_QUEUE="1").run("dead-letters", "replay", letter["letter"])
 
     assert (done.status, done.out) == (1, "")
-    assert f"letter {letter['letter']} stays, try again in 5 s" in done.sentence
+    assert f"letter {letter['letter']} is kept; try again in 5 s" in done.sentence
     assert letters(with_valkey) == [letter]
     assert len(waiting(broker)) == 1
 
@@ -197,7 +197,7 @@ def test_a_list_that_holds_something_else_is_one_sentence(record: str, with_valk
     done = with_valkey.run("dead-letters", "list")
 
     assert (done.status, done.out) == (1, "")
-    assert done.sentence.startswith("the list of dead letters holds something else too")
+    assert done.sentence.startswith("the list of dead letters contains an entry that no worker wrote")
 
 
 def test_without_redis_it_is_one_sentence(home: Home) -> None:

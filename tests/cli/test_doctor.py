@@ -54,7 +54,7 @@ def test_what_dead_workers_hold_is_not_hidden(with_valkey: Home, valkey: ValkeyS
     found = findings(with_valkey.run("doctor", "--json"))
 
     assert found["queues"]["text"] == (
-        "waiting messages: high 0, default 1, bulk 0; with workers: 0; in the hands of dead workers: 3"
+        "waiting messages: high 0, default 1, bulk 0; with workers: 0; held by dead workers: 3"
     )
     assert found["queues"]["numbers"] == {
         "waiting": {"high": 0, "default": 1, "bulk": 0},
@@ -92,7 +92,7 @@ def test_for_people_each_finding_is_a_line(with_valkey: Home) -> None:
     assert done.err == ""
     assert done.out.splitlines()[0].startswith("ok       versions        Python 3.")
     assert any(line.startswith("broken   workers ") for line in done.out.splitlines())
-    assert "→ start one: `nameshot worker`" in done.out
+    assert "→ start one with `nameshot worker`" in done.out
 
 
 def test_a_redis_that_would_drop_jobs_is_found(home: Home, own_valkey: ValkeyServer) -> None:

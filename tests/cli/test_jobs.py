@@ -48,7 +48,7 @@ def test_submitting_an_id_again_queues_nothing_and_another_payload_is_refused(
     done = with_valkey.run("submit", URL, "-l", "owl", "--id", "an-id")
 
     assert done.status == 1
-    assert "was used before with another payload" in done.sentence
+    assert "was already used with another payload" in done.sentence
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_cancelled_job_stays_cancelled(with_valkey: Home) -> None:
     assert line["error"]["code"] == "cancelled"
     again = with_valkey.run("cancel", "an-id")
     assert again.status == 1
-    assert "has its answer already" in again.sentence
+    assert "already has an answer" in again.sentence
 
 
 @pytest.mark.parametrize("command", ["result", "cancel"])
@@ -156,7 +156,7 @@ def test_without_a_worker_classify_gives_up_after_its_time_and_names_the_job(wit
     done = with_valkey.run("classify", URL, "-l", "fox", "--wait", "0.5")
 
     assert (done.status, done.out) == (1, "")
-    assert "no answer in time; the job goes on, ask for it with `nameshot result " in done.sentence
+    assert "no answer in time; the job continues, get its answer with `nameshot result " in done.sentence
 
 
 def test_a_local_file_is_refused_where_no_embedded_system_runs(with_valkey: Home) -> None:
@@ -165,7 +165,7 @@ def test_a_local_file_is_refused_where_no_embedded_system_runs(with_valkey: Home
     done = with_valkey.run("classify", "owl.png", "-l", "fox")
 
     assert done.status == 2
-    assert "'owl.png' is a local file, and a worker reads only http(s):// URLs; run `nameshot up`" in done.sentence
+    assert "'owl.png' is a local file, and a worker fetches only http(s):// URLs; run `nameshot up`" in done.sentence
 
 
 def test_an_answer_can_be_waited_for_without_end(with_valkey: Home, valkey: ValkeyServer) -> None:

@@ -48,7 +48,7 @@ def test_waiting_jobs_are_thrown_away_and_their_ids_are_free(
 
     done = with_valkey.run("purge", "default")
 
-    assert (done.status, done.err, done.out) == (0, "", "502 waiting jobs of default thrown away\n")
+    assert (done.status, done.err, done.out) == (0, "", "502 waiting jobs of default deleted\n")
     assert client.queue_depths() == {"high": 1, "default": 0, "bulk": 1}
     assert broker.get("nameshot.default:taken") == b"500"
     assert len(broker.keys("nameshot:claim:*")) == 4  # those of the other queues
@@ -108,7 +108,7 @@ def test_on_a_terminal_it_asks_first(answer: str, status: int, left: int, with_v
 
     ended, shown = on_a_terminal(with_valkey, answer, "purge", "default")
 
-    assert "Throw away what waits in nameshot.default (1)?" in shown
+    assert "Delete the 1 waiting messages in nameshot.default?" in shown
     assert (ended, client.queue_depths()["default"]) == (status, left)
 
 
@@ -164,7 +164,7 @@ def test_forget_frees_the_id_of_an_answered_job(home: Home, valkey: ValkeyServer
 
     assert (done.status, done.out, done.err) == (0, "forgotten\n", "")
     again = producer.run("forget", "an-id")
-    assert (again.status, again.sentence) == (1, "nothing is known of job an-id: its id is free.")
+    assert (again.status, again.sentence) == (1, "job an-id is unknown, so its id is free.")
     assert producer.run("forget", "an-id", "--json").json_lines == [{"id": "an-id", "forgotten": False}]
     with valkey.connect(1) as results:
         assert not results.exists(answer_key("an-id"))

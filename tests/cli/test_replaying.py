@@ -147,9 +147,9 @@ def test_a_letter_that_cannot_be_replayed_stays_and_the_others_are_replayed(
     assert done.status == 1
     assert len(done.out.split()) == len(waiting(broker)) == 1
     first, *strange = done.err.splitlines()
-    assert "waited in 'another.queue', which is no queue of 'nameshot'" in first
+    assert "waited in 'another.queue', which is not a queue of 'nameshot'" in first
     assert len(strange) == 3
-    assert all("since its message is none that a worker reads" in line for line in strange)
+    assert all("since no worker can read its message" in line for line in strange)
     assert len(operator.run("dead-letters", "list", "--json").json_lines) == 4
 
 

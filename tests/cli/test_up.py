@@ -121,7 +121,7 @@ def test_a_second_one_is_refused(up: Running) -> None:
     done = up.home.run("up", "--port", "0")
 
     assert done.status == 1
-    assert done.sentence.startswith(f"`nameshot up` runs already (process {up.process.pid}, http://127.0.0.1:")
+    assert done.sentence.startswith(f"`nameshot up` is already running (process {up.process.pid}, http://127.0.0.1:")
 
 
 def test_a_taken_port_is_one_sentence(up: Running, home: Home) -> None:

@@ -72,7 +72,7 @@ def test_what_a_killed_worker_held_is_counted_until_another_takes_it_over(
 
     eventually(lambda: client.backlog().in_dead_hands == 3)
     assert client.backlog().total == 3
-    assert "in the hands of dead workers: 3" in command.run("doctor").out
+    assert "held by dead workers: 3" in command.run("doctor").out
     start_worker("heir")
     origin.hold.set()
     assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)

@@ -181,19 +181,17 @@ def test_roles_of_another_database_or_prefix_are_named_as_that(
     for wrong, said in (
         (
             {"NAMESHOT_BROKER_URL": own_valkey.url(3, "worker")},
-            "this user the channel /3.celery.pidbox: its rules are for",
+            "this user to use the channel /3.celery.pidbox: its rules are for",
         ),
-        ({"NAMESHOT_QUEUE_PREFIX": "other"}, "this user the list other.default"),
+        ({"NAMESHOT_QUEUE_PREFIX": "other"}, "this user to use the list other.default"),
     ):
         log = refused(start(**{**settings, **wrong}))
         assert said in log
-        assert "make them anew with `nameshot acl`" in log
-        assert "make them anew with `nameshot acl`" in doctor(tmp_path, {**settings, **wrong})
+        assert "create new rules with `nameshot acl`" in log
+        assert "create new rules with `nameshot acl`" in doctor(tmp_path, {**settings, **wrong})
     with (
         Client(own_valkey.broker_url, own_valkey.result_backend, queue_prefix="other") as client,
-        pytest.raises(
-            BrokerUnavailable, match="NAMESHOT_QUEUE_PREFIX and database, make them anew with `nameshot acl`"
-        ),
+        pytest.raises(BrokerUnavailable, match="or the database has changed, create new rules with `nameshot acl`"),
     ):
         client.submit(URL, LABELS)
 

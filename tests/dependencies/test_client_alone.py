@@ -96,7 +96,7 @@ def test_the_client_and_its_commands_need_no_celery(environment: Path) -> None:
     assert "waiting messages: high 0, default 2, bulk 0" in run(nameshot, "doctor").stdout
     refused = run(nameshot, "worker")
     assert refused.returncode == 1
-    assert "the worker's part is not installed" in refused.stderr
+    assert "the worker is not installed" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -1,4 +1,4 @@
-"""What the README says of the client's methods and of a result, from their signatures and docstrings."""
+"""Generate docs/client.md's tables of the client's methods and of a result from signatures and docstrings."""
 
 import dataclasses
 import inspect
@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from producer import AsyncClient, AsyncJob, Client, Job, Result, Score
 
-#: What a call is on, in the table; the same with asyncio has the same names.
+#: The name of a handle in the table, and its blocking and asyncio class.
 HANDLES: Final = {"client": (Client, AsyncClient), "job": (Job, AsyncJob)}
 
 
 def methods() -> str:
-    """One row a public method: how it is called, what it returns, its docstring's first paragraph."""
+    """Return one row per public method: its call, what it returns, and its docstring's first paragraph."""
     rows = ["| call | returns | what it does |", "| --- | --- | --- |"]
     rows.append(f"| `Client{_arguments(Client)}` | `Client` | {_first_paragraph(Client)} |")
     for handle, (kind, _) in HANDLES.items():
@@ -26,7 +26,7 @@ def methods() -> str:
 
 
 def awaited() -> str:
-    """Which of them are not coroutines with asyncio."""
+    """Return a sentence that names the methods that are not coroutines with asyncio."""
     others = [
         f"`{handle}.{name}`"
         for handle, (_, kind) in HANDLES.items()
@@ -34,28 +34,27 @@ def awaited() -> str:
         if not inspect.iscoroutinefunction(method)
     ]
     return (
-        "Arguments after `*` are by name, and may be left out. All but "
-        f"{' and '.join(others)} are coroutines of `AsyncClient` and `AsyncJob`; there `classify_many` is read by "
-        "`async for`."
+        "Arguments after `*` are optional and given by name. `AsyncClient` and `AsyncJob` have the same methods as "
+        f"coroutines, all but {' and '.join(others)}; read the asyncio `classify_many` with `async for`."
     )
 
 
 def result() -> str:
-    """What a `Result` holds, and a `Score`."""
+    """Return a sentence on the fields of a `Result`, and of a `Score`."""
     properties = [name for name, value in vars(Result).items() if isinstance(value, property)]
     held = ", ".join([*_fields(Result), *(f"`{name}`" for name in properties)])
     return f"A `Result` holds {held}. A `Score` is {_lowered(_first_paragraph(Score))}"
 
 
 def public_methods(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """In the order in which they are written."""
+    """Yield the public methods of a class in the order of their definition."""
     for name, value in vars(kind).items():
         if inspect.isfunction(value) and not name.startswith("_"):
             yield name, value
 
 
 def _arguments(method: Callable[..., Any]) -> str:
-    """In brackets; of those by name only the names, each of which has a default."""
+    """Return the arguments in parentheses; those given by name without their defaults."""
     parameters = list(inspect.signature(method).parameters.values())
     if parameters and parameters[0].name == "self":
         del parameters[0]
@@ -63,7 +62,7 @@ def _arguments(method: Callable[..., Any]) -> str:
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY:
             if parameter.default is parameter.empty:
-                raise ValueError(f"{method.__qualname__}: {parameter.name} may not be left out")
+                raise ValueError(f"{method.__qualname__}: {parameter.name} is keyword-only and has no default")
             if not keywords:
                 shown.append("*")
             keywords = True
@@ -87,7 +86,7 @@ def _first_paragraph(thing: object) -> str:
 
 
 def _fields(kind: type) -> Iterator[str]:
-    """Each field's name, followed by the names of its own where it is a record too."""
+    """Yield each field's name, followed by the names of its own fields where it is a record itself."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         of = typing.get_args(hints[field.name])

@@ -64,7 +64,7 @@ def _name(family: Metric) -> str:
 
 
 def _labels(family: Metric) -> str:
-    """The label's name and, but for outcomes, which are in the README, its values."""
+    """The label's name and, but for outcomes, which are in docs/errors.md, its values."""
     found: dict[str, list[str]] = {}
     for sample in family.samples:
         for name, value in sample.labels.items():

@@ -1,10 +1,9 @@
-"""What the documents say in figures and tables, made from what they describe: ``python -m tests.docs.tables``.
+"""Generate the documents' figures and tables from what they describe: ``python -m tests.docs.tables``.
 
-The README's tables of settings, errors and the client's methods come from the code; the figures from files that
-``make bench`` and ``python -m checkpoint.evaluate`` wrote; the first snippet's output from the bundled checkpoint
-itself. Those of docs/scaling.md are in `tests.docs.scaling_tables`, those of benchmarks/README.md in
-`tests.docs.adaptive_table`, the client's in `tests.docs.client_table`, those of docs/operations.md in
-`tests.docs.operations_tables`.
+The tables of settings, errors and client methods come from the code; the figures from files that ``make bench`` and
+``python -m checkpoint.evaluate`` wrote. `tests.docs.scaling_tables` holds those of docs/scaling.md,
+`tests.docs.adaptive_table` those of benchmarks/README.md, `tests.docs.client_table` those of docs/client.md, and
+`tests.docs.operations_tables` those of docs/operations.md.
 """
 
 import json
@@ -28,11 +27,12 @@ from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 BENCHMARKS = ROOT / "benchmarks" / "README.md"
 BENCHMARK = ROOT / "benchmarks" / "results" / "table.json"
-#: Of the settings that both can read, those by which only one side acts.
+#: The settings that both sides can read and only one side uses.
 USED_BY_ONE: Mapping[str, str] = {
-    "max_queue": "client",  # a worker gives back what it holds, however many messages wait
+    "max_queue": "client",  # a worker requeues what it holds, however many messages wait
     "log_level": "worker",  # an application configures its own logging; commands print
     "log_format": "worker",
 }
@@ -40,7 +40,7 @@ EVALUATION = ROOT / "worker" / "bundled" / "emoji-clip" / "evaluation.json"
 
 
 def environment() -> str:
-    """One row per setting: the variable, its default, who uses it, what it means."""
+    """Return one row per setting: the variable, its default, the side that uses it, its meaning."""
     rows = ["| variable | default | used by | meaning |", "| --- | --- | --- | --- |"]
     for name, field in WorkerSettings.model_fields.items():
         default = "–" if field.default in (None, "") else f"`{field.default}`"
@@ -49,12 +49,12 @@ def environment() -> str:
 
 
 def used_by(name: str) -> str:
-    """Whether clients, workers or both act by a setting."""
+    """Return whether clients, workers or both use a setting."""
     return "worker" if name not in ProducerSettings.model_fields else USED_BY_ONE.get(name, "both")
 
 
 def errors() -> str:
-    """One row per error code: whether trying again can help, what it means, what to do."""
+    """Return one row per error code: whether a retry can help, what it means, what to do."""
     rows = ["| code | retry? | what happened | what to do |", "| --- | --- | --- | --- |"]
     for row in ERROR_CODES.values():
         retry = "408, 425, 429, 5xx" if row.code == "http_status" else "yes" if row.retryable else "no"
@@ -63,40 +63,35 @@ def errors() -> str:
 
 
 def speed() -> str:
-    """The benchmark's summary in a few sentences."""
+    """Return the benchmark's summary in one sentence."""
     report = json.loads(BENCHMARK.read_text())
     rows = {(row["name"], row["load"], row["labels"], row["images_of_own_labels"]): row for row in report["rows"]}
-    forward, loop = rows["forward", "limit", None, None], rows["loop", "limit", 4, None]
-    single, bulk = rows["nameshot", "single", 4, None], rows["nameshot", "bulk", 4, None]
+    single = rows["nameshot", "single", 4, None]
     best = " and ".join(
-        f"{row['ahead']:.1f} times {row['name']}'s rate with {labels} labels"
+        f"{row['ahead']:.1f}× the jobs/s of {row['name']} with {labels} labels"
         for labels, row in best_peer(report["rows"], "nameshot").items()
     )
     return (
-        f"**Speed**: a random {report['model']} on {report['machine']['cores']} CPU cores computes "
-        f"{forward['jobs_per_s']:.1f} images/s bare at its best; a loop by hand that decodes and classifies files in "
-        f"memory does {loop['jobs_per_s']:.1f}. Through the whole system, from HTTP to result, it answers "
-        f"{single['jobs_per_s']:.1f} single jobs/s and {bulk['jobs_per_s']:.1f} images/s in bulk: "
-        f"{single['of_loop']:.0%} and {bulk['of_loop']:.0%} of the loop, measured right before and after, since a "
-        "machine's speed drifts. Clients that each wait for one job "
-        f"get {best}, the best of what one would run instead. `make bench` measures it on your machine, "
-        "[benchmarks](benchmarks/README.md) has the table; no GPU was measured yet."
+        f"**Speed**: on {report['machine']['cores']} CPU cores with a random {report['model']}, the whole system, from "
+        f"HTTP to result, answers {single['jobs_per_s']:.1f} jobs/s, {single['of_loop']:.0%} of a hand-written loop "
+        f"over files in memory; clients that each wait for one job get {best}, the fastest alternatives measured "
+        "([benchmarks](benchmarks/README.md); no GPU was measured yet)."
     )
 
 
 def checkpoint() -> str:
-    """How well the toy checkpoint names pictures of a style that it never saw."""
+    """Return how well the toy checkpoint names pictures in a style that it was not trained on."""
     report = json.loads(EVALUATION.read_text())
     unseen = report["styles"][report["never_seen"]]["english"]
     return (
-        f"{report['parameters'] / 1e6:.1f} M parameters, {report['concepts']} concrete nouns, emoji only. On a style "
-        f"that it never saw it names {unseen['top_1_of_10']:.0%} of the pictures right among 10 random names, and "
-        f"{unseen['top_1_of_all']:.0%} among all of them."
+        f"{report['parameters'] / 1e6:.1f} M parameters, {report['concepts']} concrete nouns, emoji only. In a style "
+        f"that it was not trained on, it names {unseen['top_1_of_10']:.0%} of the pictures correctly among 10 random "
+        f"names and {unseen['top_1_of_all']:.0%} among all of them."
     )
 
 
 def bench(number: int) -> str:
-    """One of the benchmark's tables."""
+    """Return one of the benchmark's tables."""
     report = json.loads(BENCHMARK.read_text())
     title, columns, lines = benchmark.tables(report)[number]
     said = f"\n\n{benchmark.in_words(report, 'nameshot')}" if number == 0 else ""
@@ -105,12 +100,12 @@ def bench(number: int) -> str:
 
 PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     README: {
-        **client_table.TABLES,
-        "environment": environment,
-        "errors": errors,
         "speed": speed,
-        "checkpoint": checkpoint,
     },
+    DOCS / "client.md": client_table.TABLES,
+    DOCS / "settings.md": {"environment": environment},
+    DOCS / "errors.md": {"errors": errors},
+    DOCS / "how-it-works.md": {"checkpoint": checkpoint},
     BENCHMARKS: {
         "rates": partial(bench, 0),
         "latencies": partial(bench, 1),
@@ -119,13 +114,13 @@ PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
         "reducing_gap": reducing_gap_table.rows,
         **adaptive_table.TABLES,
     },
-    ROOT / "docs" / "scaling.md": scaling_tables.TABLES,
-    ROOT / "docs" / "operations.md": operations_tables.TABLES,
+    DOCS / "scaling.md": scaling_tables.TABLES,
+    DOCS / "operations.md": operations_tables.TABLES,
 }
 
 
 def updated(page: Path) -> str:
-    """The page's text with every table as its source has it."""
+    """Return the page's text with every table as its source has it."""
     text = page.read_text()
     for name, table in PAGES[page].items():
         start, end = f"<!-- table: {name} -->\n", "<!-- end -->"

@@ -1,4 +1,4 @@
-"""The table of the client's methods has all of them, and what it says of asyncio is so."""
+"""The table of the client's methods is complete, and its sentence on asyncio is true."""
 
 import inspect
 import re
@@ -28,7 +28,7 @@ def test_the_asyncio_classes_have_the_same_methods_and_arguments() -> None:
 
 
 def test_what_is_no_coroutine_with_asyncio_is_named() -> None:
-    assert "All but `client.classify_many` and `client.job` are coroutines" in awaited()
+    assert "coroutines, all but `client.classify_many` and `client.job`;" in awaited()
     assert inspect.isasyncgenfunction(AsyncClient.classify_many) is False  # its arguments are checked at the call
     assert inspect.signature(AsyncClient.classify_many).return_annotation.startswith("AsyncGenerator[")
 

@@ -1,4 +1,4 @@
-"""The README is run: its tables are the code's, its snippets print what it says, its links lead somewhere."""
+"""The README and the pages it links to hold: tables match the code, snippets print what they show, links resolve."""
 
 import json
 import re
@@ -13,11 +13,11 @@ from benchmarks.plot import latency, throughput
 from benchmarks.table import in_order
 from producer.demo.gallery import files_by_name
 from producer.embedded import PictureServer, WorkerProcess
-from tests.docs.tables import BENCHMARK, BENCHMARKS, README, ROOT, USED_BY_ONE, updated
+from tests.docs.tables import BENCHMARK, DOCS, PAGES, README, ROOT, USED_BY_ONE, updated
 from tests.valkey_server import ValkeyServer
 
 TEXT = README.read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+CLIENT_PAGE = (DOCS / "client.md").read_text()
 #: Where `nameshot up` serves the bundled pictures.
 UP = "http://127.0.0.1:8000"
 STOCK_BROKER, STOCK_BACKEND = "redis://localhost:6379/0", "redis://localhost:6379/1"
@@ -25,7 +25,7 @@ STOCK_BROKER, STOCK_BACKEND = "redis://localhost:6379/0", "redis://localhost:637
 
 @pytest.fixture(scope="module")
 def environment(valkey_of_this_run: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What `nameshot up` starts, and how to reach it."""
+    """Start what `nameshot up` starts, and yield the environment that reaches it."""
     with PictureServer(files_by_name()) as server:
         worker = WorkerProcess(
             {
@@ -43,8 +43,20 @@ def environment(valkey_of_this_run: ValkeyServer, tmp_path_factory: pytest.TempP
             worker.stop()
 
 
-def run(snippet: str, environment: dict[str, str], valkey: ValkeyServer) -> str:
-    code = snippet.replace(UP, environment["PICTURES"].rstrip("/"))
+def snippets(page: str) -> list[str]:
+    """Return the Python blocks of a page, in order."""
+    found: list[str] = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    return found
+
+
+def snippet(name: str, page: str = TEXT) -> str:
+    """Return the one Python block of a page that contains ``name``."""
+    (found,) = (block for block in snippets(page) if name in block)
+    return found
+
+
+def run(code: str, environment: dict[str, str], valkey: ValkeyServer) -> str:
+    code = code.replace(UP, environment["PICTURES"].rstrip("/"))
     code = code.replace(STOCK_BROKER, valkey.broker_url).replace(STOCK_BACKEND, valkey.result_backend)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -58,9 +70,9 @@ def run(snippet: str, environment: dict[str, str], valkey: ValkeyServer) -> str:
     return done.stdout
 
 
-def test_the_tables_and_figures_are_what_the_code_and_the_measurements_say() -> None:
-    assert updated(README) == TEXT, "run: python -m tests.docs.tables"
-    assert updated(BENCHMARKS) == BENCHMARKS.read_text(), "run: python -m tests.docs.tables"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_tables_and_figures_are_what_the_code_and_the_measurements_say(page: Path) -> None:
+    assert updated(page) == page.read_text(), "run: python -m tests.docs.tables"
 
 
 def test_a_setting_of_one_side_is_in_no_code_of_the_other() -> None:
@@ -83,7 +95,7 @@ def test_the_first_snippet_prints_what_the_readme_shows(
     shown = re.search(r"<!-- output: owl -->\n```\n(.*?)```", TEXT, flags=re.DOTALL)
 
     assert shown
-    assert run(SNIPPETS[0], environment, valkey_of_this_run) == shown[1]
+    assert run(snippet("job.result(timeout=30)"), environment, valkey_of_this_run) == shown[1]
 
 
 def test_the_web_app_snippet_submits_once_and_answers(
@@ -102,7 +114,7 @@ client.job("upload-2").result(timeout=30)
 print(ask("upload-2")["status"])
 """
 
-    assert run(SNIPPETS[1] + calls, environment, valkey_of_this_run).splitlines() == [
+    assert run(snippet("upload_finished") + calls, environment, valkey_of_this_run).splitlines() == [
         "succeeded unknown",
         "{'status': 'failed', 'code': 'http_status', 'try_again': False}",
         "succeeded",
@@ -110,33 +122,41 @@ print(ask("upload-2")["status"])
 
 
 def test_the_async_snippet_prints_both_outcomes(environment: dict[str, str], valkey_of_this_run: ValkeyServer) -> None:
-    assert sorted(run(SNIPPETS[2], environment, valkey_of_this_run).split()) == ["fox", "owl"]
+    assert sorted(run(snippet("AsyncClient", CLIENT_PAGE), environment, valkey_of_this_run).split()) == ["fox", "owl"]
 
 
 def test_the_plain_celery_snippet_prints_the_car(environment: dict[str, str], valkey_of_this_run: ValkeyServer) -> None:
-    assert run(SNIPPETS[3], environment, valkey_of_this_run) == "car\n"
+    assert run(snippet("send_task"), environment, valkey_of_this_run) == "car\n"
 
 
 def test_there_is_no_snippet_that_no_test_runs() -> None:
-    assert len(SNIPPETS) == 4
+    assert [len(snippets(page)) for page in (TEXT, CLIENT_PAGE)] == [3, 1]
 
 
 @pytest.mark.parametrize(
     "document",
     [
         "README.md",
-        "docs/wire-format.md",
-        "docs/scaling.md",
-        "docs/operations.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "benchmarks/README.md",
         "checkpoint/README.md",
+        *(f"docs/{page.name}" for page in sorted(DOCS.glob("*.md"))),
     ],
 )
 def test_every_local_link_leads_somewhere(document: str) -> None:
     file = ROOT / document
-    for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):
-        assert (file.parent / target).exists(), f"{document}: {target}"
+    for name, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^):]+))?\)", file.read_text()):
+        target = file.parent / name if name else file
+        assert target.exists(), f"{document}: {name}"
+        if anchor:
+            assert anchor in anchors(target.read_text()), f"{document}: {name}#{anchor}"
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_demo_pictures_of_the_readme_are_bundled() -> None:

@@ -67,7 +67,7 @@ def test_a_second_system_is_refused_with_one_sentence(folder: Path) -> None:
     with (
         only_one(folder),
         announced(folder, info(os.getpid())),
-        pytest.raises(EmbeddedError, match=rf"^`nameshot up` runs already \(process {os.getpid()}, .*\.$"),
+        pytest.raises(EmbeddedError, match=rf"^`nameshot up` is already running \(process {os.getpid()}, .*\.$"),
         only_one(folder),
     ):
         pass

@@ -23,7 +23,7 @@ def test_a_part_that_keeps_dying_is_given_up_with_its_last_words(tmp_path: Path)
         keeper.tick()
     part.die()
 
-    with pytest.raises(EmbeddedError, match=r"for the 6th time; its last words were: last words"):
+    with pytest.raises(EmbeddedError, match=r"for the 6th time; its last log line: last words"):
         keeper.tick()
 
     assert len(said) == MAX_DEATHS

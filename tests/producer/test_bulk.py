@@ -162,7 +162,7 @@ def test_shared_arguments_are_checked_before_anything_is_read(client: Client) ->
 
 @pytest.mark.parametrize("url", ["https://img.example/owl.png", b"https://img.example/owl.png"])
 def test_one_url_is_not_taken_for_its_characters(url: Any, client: Client) -> None:
-    with pytest.raises(InvalidJob, match="not one URL"):
+    with pytest.raises(InvalidJob, match="not a single URL"):
         client.classify_many(url, LABELS)
 
 

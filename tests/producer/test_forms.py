@@ -6,7 +6,7 @@ from producer import ClassifyJob, Question
 from producer.contract import ClassifyManyJob
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json
-from producer.messages.forms import QuestionJson, form_of_one
+from producer.messages.forms import QuestionJson, question_json_of_one
 from tests.producer.caseless import Caseless
 
 URL = 'https://images.example/a"b\\c/フクロウ.jpg?image=null'
@@ -27,15 +27,15 @@ def test_a_filled_form_is_the_jobs_own_arguments(question: Question) -> None:
 
 
 def test_an_equal_question_is_written_once() -> None:
-    first = form_of_one(["fox", "owl"], "a {}", 1, 2.5)
+    first = question_json_of_one(["fox", "owl"], "a {}", 1, 2.5)
 
-    assert form_of_one(["fox", "owl"], "a {}", 1, 2.5) is first
-    assert form_of_one(["owl", "fox"], "a {}", 1, 2.5) != first
+    assert question_json_of_one(["fox", "owl"], "a {}", 1, 2.5) is first
+    assert question_json_of_one(["owl", "fox"], "a {}", 1, 2.5) != first
 
 
 def test_a_question_in_a_callers_own_strings_is_written_as_they_are() -> None:
     for labels, template in ((["Fox", "Owl"], "A {}"), (["FOX", "OWL"], "a {}")):
-        form = form_of_one(list(map(Caseless, labels)), Caseless(template), 1, 2.5)
+        form = question_json_of_one(list(map(Caseless, labels)), Caseless(template), 1, 2.5)
 
         assert form == QuestionJson.blank(Question(labels, [template], top_k=1, timeout_s=2.5), "image")
 
@@ -43,4 +43,4 @@ def test_a_question_in_a_callers_own_strings_is_written_as_they_are() -> None:
 @pytest.mark.parametrize("template", [None, 7, {"a {}"}, b"a {}"])
 def test_what_is_no_template_is_named(template: object) -> None:
     with pytest.raises(InvalidJob, match="hypothesis_template"):
-        form_of_one(["fox"], template, None, None)
+        question_json_of_one(["fox"], template, None, None)

@@ -221,7 +221,7 @@ def test_an_announcement_that_celery_could_not_have_written_fails_its_waiter_onl
     patient = client._listener.wait(good.id)
     publishing = threading.Thread(target=publish)
     publishing.start()
-    with pytest.raises(JobFailed, match="none that a worker writes"):
+    with pytest.raises(JobFailed, match="no worker wrote it"):
         strange.result(timeout=10)
 
     assert patient.result(timeout=10).state == "succeeded"
@@ -245,5 +245,5 @@ def test_an_entry_that_no_worker_writes_fails_its_job_and_no_other_that_is_waite
 
         assert waiting[1].result().result().best.label == "fox"
     assert (answer.state, spoilt.status()) == ("failed", "failed")
-    with pytest.raises(JobFailed, match="none that a worker writes"):
+    with pytest.raises(JobFailed, match="no worker wrote it"):
         spoilt.result()

@@ -47,7 +47,7 @@ def test_queue_and_expiry_are_no_part_of_the_payload(client: Client) -> None:
 def test_the_same_id_with_another_payload_is_a_conflict(client: Client, change: dict[str, Any]) -> None:
     client.submit(URL, LABELS, job_id="order-17")
 
-    with pytest.raises(JobConflict, match="order-17 was used before with another payload"):
+    with pytest.raises(JobConflict, match="order-17 was already used with another payload"):
         client.submit(**{"url": URL, "labels": LABELS, "job_id": "order-17", **change})
 
     assert client.queue_depths()["default"] == 1
@@ -291,7 +291,7 @@ def test_each_queue_of_many_jobs_has_its_own_limit_and_known_ids_take_no_room(va
 def test_many_jobs_end_at_a_conflict(client: Client) -> None:
     client.submit(URL, ["another"], job_id="order-2")
 
-    with pytest.raises(JobConflict, match=r"order-2 was used before.* 2 jobs before it were queued"):
+    with pytest.raises(JobConflict, match=r"order-2 was already used.* 2 jobs before it were queued"):
         client.submit_many({"url": URL, "labels": LABELS, "job_id": f"order-{number}"} for number in range(4))
 
     assert client.queue_depths()["default"] == 3

@@ -51,7 +51,7 @@ def test_a_tls_port_that_is_spoken_to_in_plain(ask: Ask, valkey: ValkeyServer, t
     with Switchboard() as switchboard:
         sentence = ask(f"redis://127.0.0.1:{switchboard.line(valkey.port, tls).port}/0")
 
-    assert "speaks TLS and not plain Redis; write rediss:// in NAMESHOT_BROKER_URL." in sentence
+    assert "expects TLS; write rediss:// in NAMESHOT_BROKER_URL." in sentence
     assert "queued" not in sentence
 
 
@@ -59,7 +59,7 @@ def test_a_tls_port_that_is_spoken_to_in_plain(ask: Ask, valkey: ValkeyServer, t
 def test_a_plain_port_that_is_spoken_to_in_tls(ask: Ask, valkey: ValkeyServer) -> None:
     sentence = ask(f"rediss://127.0.0.1:{valkey.port}/0")
 
-    assert "does not speak TLS; give NAMESHOT_BROKER_URL another port" in sentence
+    assert "does not speak TLS; set NAMESHOT_BROKER_URL to its TLS port" in sentence
 
 
 @both
@@ -69,8 +69,8 @@ def test_a_web_server(ask: Ask) -> None:
         sentences = [ask(f"{scheme}://127.0.0.1:{server.server_port}/0") for scheme in ("redis", "rediss")]
         server.shutdown()
 
-    assert "is something else than Redis" in sentences[0]
-    assert "does not speak TLS as it should" in sentences[1]
+    assert "is not a Redis server" in sentences[0]
+    assert "failed the TLS handshake" in sentences[1]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def proxy() -> Iterator[Callable[[bytes], str]]:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"-ERR upstream failure\r\n", "answered with an error (upstream failure); look at that server, or at the"),
+        (b"-ERR upstream failure\r\n", "answered with an error (upstream failure); check that server, or the proxy"),
         (b"-no upstream host\r\n", "answered with an error (no upstream host)"),
         (b"-ERR unknown command 'eval'\r\n", "does not know a command (unknown command 'eval')"),
         (b"-ERR unsupported command 'eval'\r\n", "does not know a command (unsupported command 'eval')"),
@@ -154,7 +154,7 @@ def old_redis(valkey: ValkeyServer) -> Iterator[str]:
 
 @both
 def test_an_old_redis_is_refused_at_the_first_call(ask: Ask, old_redis: str) -> None:
-    assert "is version 6.0.4, and workers need 6.2 or later, or Valkey; upgrade it" in ask(old_redis)
+    assert "is version 6.0.4; workers need Redis 6.2 or later, or Valkey: upgrade it" in ask(old_redis)
 
 
 def test_a_server_is_asked_once_what_it_is(own_valkey: ValkeyServer) -> None:

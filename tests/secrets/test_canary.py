@@ -211,9 +211,9 @@ def _live(scene: Scene) -> Aftermath:
     listed = command.run("dead-letters", "list", "--json")
     commands += [listed, *(command.run("dead-letters", "show", each["letter"]) for each in listed.json_lines[:2])]
 
-    desk = client._config.desk
-    submission = desk.single(f"http://h{PATH}", LABELS)
-    seen["reprs"] += repr(submission) + repr(client) + repr(vars(client)) + repr(vars(client._link)) + repr(desk)
+    writer = client._config.writer
+    submission = writer.single(f"http://h{PATH}", LABELS)
+    seen["reprs"] += repr(submission) + repr(client) + repr(vars(client)) + repr(vars(client._link)) + repr(writer)
     seen["reprs"] += repr(read_settings(ProducerSettings, broker_url=f"redis://u:{PASSWORD}@h/0"))
     with urllib.request.urlopen(f"http://127.0.0.1:{scene.metrics_port}/metrics") as answer:
         seen["metrics"] = answer.read().decode()

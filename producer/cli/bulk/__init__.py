@@ -1,1 +1,1 @@
-"""``nameshot bulk``: a file of images in, a file of answers out."""
+"""``nameshot bulk``: read a list of images, write a file of answers."""

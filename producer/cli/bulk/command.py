@@ -1,4 +1,4 @@
-"""``nameshot bulk``: any number of images, one question, answers as JSONL; a run that was stopped goes on."""
+"""``nameshot bulk``: classify any number of images with the same labels into JSONL; resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def bulk(
     labels_file: options.LabelsFile = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Where the answers go, as JSONL; else to standard output.", metavar="FILE"),
+        typer.Option("-o", "--out", help="File for the answers, as JSONL; default: standard output.", metavar="FILE"),
     ] = None,
     template: options.Template = None,
     top_k: options.TopK = None,
     timeout: options.Timeout = None,
     queue: options.QueueName = "bulk",
     file_format: Annotated[
-        Format, typer.Option("--format", help="What the input is; auto goes by its name, else by its first line.")
+        Format, typer.Option("--format", help="Format of the input; auto goes by its name, or else by its first line.")
     ] = "auto",
     column: Annotated[
         str | None,
@@ -45,17 +45,18 @@ def bulk(
         bool,
         typer.Option(
             "--ordered",
-            help="Answer in the input's order. A slow image then holds up, in memory, the answers behind it.",
+            help="Write answers in the input's order. A slow image then delays those after it, which stay in memory.",
         ),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run and may succeed now.")
+        bool,
+        typer.Option("--retry-failed", help="Retry the images that failed in an earlier run with a retryable code."),
     ] = False,
 ) -> int:
     """Classify every image of a list, however long.
 
-    Run it again with the same -o, and it goes on where it stopped. Answers
-    come as they finish; each names its line of the input. Exits 1 when an image failed.
+    Run it again with the same -o to resume where it stopped. Answers are
+    written as they finish; each names its line of the input. Exits 1 if an image failed.
     """
     from producer.cli.bulk.output import BulkOutput, question_digest
     from producer.processes.raised_signals import Stopped, raised_signals
@@ -81,7 +82,7 @@ def bulk(
             return 1 if answers.failed else 0
     except Stopped as stopped:
         if out is not None:
-            output.notice(f"nameshot: stopped; the same command goes on where it was ({out}).")
+            output.notice(f"nameshot: stopped; run the same command to resume ({out}).")
         return 128 + stopped.signal_number
 
 
@@ -95,7 +96,7 @@ def _run(source: BulkInput, labels: list[str], arguments: dict[str, Any], answer
         Progress(source.count(), done=answers.succeeded + answers.failed) as progress,
     ):
         urls = _unanswered(source.records(text), answers, under_way, running_system(), ordered=arguments["ordered"])
-        # Closing the stream cancels what is under way, whatever ends this.
+        # Closing the stream cancels the messages in flight, whatever ends this.
         with contextlib.closing(client.classify_many(urls, labels, **arguments)) as stream:
             for outcome in stream:
                 record = under_way.pop(outcome.index)
@@ -112,7 +113,7 @@ def _unanswered(
     *,
     ordered: bool,
 ) -> Iterator[str]:
-    """The URL of each record without an answer; notes the record under the URL's position."""
+    """Yield the URL of each record without an answer, and note the record under the URL's position."""
     from producer.cli.bulk.output import BulkOutputError
 
     position = 0
@@ -127,7 +128,7 @@ def _unanswered(
 
 
 def _url(record: Record, up: UpInfo | None) -> str:
-    """What the worker is sent; for a record without an image, an empty text, which is refused in its turn."""
+    """Return the URL to send; for a record without an image the empty string, which the client refuses."""
     if up is None or "://" in record.image or not record.image:
         return record.image
     from producer.embedded.pictures import file_url

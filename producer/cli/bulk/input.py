@@ -1,4 +1,4 @@
-"""The images a bulk run is asked about, from a text file, CSV, TSV or JSONL of any length, one record at a time."""
+"""Read the images of a bulk run from a text file, CSV, TSV or JSONL of any length, one record at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from producer.errors import InvalidJob
 
 Format = Literal["auto", "text", "csv", "tsv", "jsonl"]
 
-#: What people call the column or key with the image, in the order in which it is looked for.
+#: Usual names of the column or key with the image, in search order.
 IMAGE_NAMES: Final = ("image", "image_url", "url", "uri", "link", "href", "src")
 _BY_SUFFIX: Final[dict[str, Format]] = {
     ".csv": "csv",
@@ -31,8 +31,8 @@ class Record:
     """One image of the input.
 
     Attributes:
-        line: where its record begins in the file, from 1.
-        image: as the input has it; empty where ``problem`` says why there is none.
+        line: the line where the record begins, from 1.
+        image: the URL or path from the input; empty if ``problem`` says why there is none.
     """
 
     line: int
@@ -42,29 +42,29 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class BulkInput:
-    """Where the images are listed: a file, or standard input (``-``)."""
+    """The list of images: a file, or standard input (``-``)."""
 
     name: str
     format: Format = "auto"
     column: str | None = None
 
     def open(self) -> TextIO:
-        """The text; bytes that are not UTF-8 spoil their own line only. Raises `InvalidJob` if it cannot be read."""
+        """Open the text; a byte that is not UTF-8 affects only its line. Raises `InvalidJob` if it cannot be read."""
         if self.name == "-":
             if hasattr(sys.stdin, "reconfigure"):
                 sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
             return sys.stdin
         try:
-            # newline="" is what the csv module asks for: it splits lines itself.
+            # The csv module requires newline="", since it splits lines itself.
             return Path(self.name).open(encoding="utf-8-sig", errors="replace", newline="")
         except OSError as error:
             raise InvalidJob(f"{self.name} cannot be read: {error.strerror}.") from None
 
     def records(self, text: TextIO) -> Iterator[Record]:
-        """Each image, in order; blank lines are passed over.
+        """Yield each image in order, skipping blank lines.
 
         Raises:
-            InvalidJob: a CSV without the column that is asked for, or without one that looks like the image's.
+            InvalidJob: a CSV without the column named by the user, or without one that looks like the image's.
         """
         lines: Iterator[str] = iter(text)
         match self._format():
@@ -81,7 +81,7 @@ class BulkInput:
         return _jsonl(lines, self.column) if first.lstrip().startswith(("{", '"')) else _plain(lines)
 
     def count(self) -> int | None:
-        """How many records there are, for the progress bar; None where the input can be read only once."""
+        """Return the number of records, for the progress bar; None if the input can be read only once."""
         if self.name == "-" or not Path(self.name).is_file():
             return None
         with self.open() as text:
@@ -109,7 +109,7 @@ def _jsonl(lines: Iterable[str], key: str | None) -> Iterator[Record]:
             continue
         try:
             value = json.loads(line)
-        except (ValueError, RecursionError):  # the latter for brackets some thousand deep
+        except (ValueError, RecursionError):  # RecursionError for brackets thousands deep
             yield Record(number, "", "the line is not JSON")
             continue
         yield _from_json(number, value, key)
@@ -146,7 +146,7 @@ def _table(lines: Iterable[str], delimiter: str, column: str | None) -> Iterator
 
 
 def _find_column(row: list[str], column: str | None) -> tuple[int, bool]:
-    """Which column holds the image, from 0, and whether this first row is the header."""
+    """Return the index of the image's column, and whether this first row is the header."""
     names = [cell.strip() for cell in row]
     looks_like_data = any("://" in cell for cell in names)
     if column is not None:

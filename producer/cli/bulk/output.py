@@ -1,7 +1,7 @@
-"""The answers of a bulk run: a JSONL file that may be cut off anywhere and is continued by the next run.
+"""Write the answers of a bulk run to a JSONL file that the next run resumes, wherever the file was cut off.
 
 Each line is ``{"line", "url", "question", "result" | "error"}``. ``line`` is the record's line in the input,
-``question`` a digest of labels, template and top_k, so that answers to another question are never mixed in.
+``question`` is a digest of labels, template and top_k, so that answers for other labels are never mixed in.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any, BinaryIO, Final, Self
 from producer.cli.bulk.input import Record
 from producer.errors import NameshotError
 
-#: What a power cut may cost; a killed process loses nothing that was written.
+#: Seconds of answers that a power cut may lose; a killed process loses none that it wrote.
 _SYNC_EVERY_S: Final = 1.0
-#: Every line of ours begins so; a torn one has at least a part of it.
+#: Every line of ours begins with this; a truncated line with a part of it.
 _BEGINNING: Final = b'{"line": '
 
 
@@ -33,15 +33,15 @@ class BulkOutputError(NameshotError):
 
 
 class BulkOutput:
-    """Appends answers, and knows which lines of the input have one already.
+    """Appends answers, and tracks which lines of the input have one.
 
     Args:
-        file: where the answers go; None is standard output, which starts afresh each time.
-        question: the digest that `question_digest` makes.
-        retry_failed: forget the answers that were errors worth trying again.
+        file: the output file; None is standard output, which cannot be resumed.
+        question: the digest from `question_digest`.
+        retry_failed: whether to drop the retryable errors, so that their images run again.
 
     Raises:
-        BulkOutputError: the file is not ours, or another run writes to it.
+        BulkOutputError: `nameshot bulk` did not write the file, or another run is writing to it.
     """
 
     def __init__(self, file: Path | None, question: str, *, retry_failed: bool = False) -> None:
@@ -71,20 +71,20 @@ class BulkOutput:
 
     @property
     def failed(self) -> int:
-        """How many lines have an error for an answer."""
+        """The number of lines whose answer is an error."""
         return self.codes.total()
 
     def has(self, record: Record) -> bool:
-        """Whether this record has an answer already.
+        """Return whether this record already has an answer.
 
         Raises:
-            BulkOutputError: it has one, for another image: the input has changed.
+            BulkOutputError: the answer is for another image, so the input has changed.
         """
         if record.line >= len(self._answered) or not self._answered[record.line]:
             return False
         if self._answered[record.line] != _digest(record.image):
             raise BulkOutputError(
-                f"{self._name} answers another image in line {record.line} than the input has there; "
+                f"{self._name} has an answer for line {record.line}, but for another image than the input's; "
                 "write to another file with -o."
             )
         return True
@@ -93,9 +93,9 @@ class BulkOutput:
         """Append one answer: ``{"result": …}`` or ``{"error": …}``."""
         entry = {"line": record.line, "url": record.image, "question": self._question, **answer}
         try:
-            # One write for the whole line, so that a kill leaves at most one torn line, at the end.
+            # One write per line, so that a kill truncates at most the last line.
             rest = json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n"
-            while rest:  # a disk that is nearly full takes a part
+            while rest:  # a nearly full disk accepts only part
                 rest = rest[self._file.write(rest) :]
             self._file.flush()
             if self._is_on_disk and time.monotonic() - self._synced_at_s > _SYNC_EVERY_S:
@@ -104,11 +104,13 @@ class BulkOutput:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise BulkOutputError(f"{self._name} cannot be written: {error.strerror}; run again to go on.") from None
+            raise BulkOutputError(
+                f"{self._name} cannot be written: {error.strerror}; run the command again to resume."
+            ) from None
         self._note(record.line, record.image, answer)
 
     def close(self) -> None:
-        """Bring everything to the disk and give up the lock."""
+        """Flush everything to disk and release the lock."""
         if self._file is sys.stdout.buffer:
             return
         if self._is_on_disk:
@@ -133,13 +135,13 @@ class BulkOutput:
             self.retryable += bool(error["retryable"])
 
     def _take_up(self, file: Path, *, retry_failed: bool) -> None:
-        """Learn what is answered. Nothing is changed before every line has proved to be ours."""
+        """Read the existing answers. Change nothing until every line has proved to be ours."""
         length = 0
         forget = 0
         for entry, raw in _entries(file):
             if entry["question"] != self._question:
                 raise BulkOutputError(
-                    f"{self._name} holds answers for other labels, another template or another --top-k; "
+                    f"{self._name} contains answers for other labels, another template or another --top-k; "
                     "write to another file with -o."
                 )
             length += len(raw)
@@ -147,7 +149,7 @@ class BulkOutput:
                 forget += 1
             else:
                 self._note(entry["line"], entry["url"], entry)
-        # What follows the last newline: the run before this one was killed in the middle of a line.
+        # Drop the text after the last newline: the previous run was killed in the middle of a line.
         os.truncate(file, length)
         if forget:
             _write_anew(file)
@@ -156,31 +158,31 @@ class BulkOutput:
 
 
 def question_digest(labels: list[str], template: str | list[str], top_k: int | None) -> str:
-    """A short name for one question; the order of the labels counts, since equal scores keep it."""
+    """Return a short digest of one question; the order of the labels counts, since it breaks ties."""
     question = json.dumps([labels, template, top_k], ensure_ascii=True)
     return hashlib.blake2b(question.encode(), digest_size=4).hexdigest()
 
 
 def _digest(image: str) -> int:
-    # Never 0, which stands for "no answer".
+    # Never 0, which means "no answer".
     return int.from_bytes(hashlib.blake2b(image.encode(errors="replace"), digest_size=8).digest(), "big") or 1
 
 
 def _open_locked(file: Path) -> RawIOBase:
-    # Unbuffered: what could not be written must not be tried again when the file is closed.
+    # Unbuffered, so that closing the file does not retry a failed write.
     opened = file.open("ab", buffering=0)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         opened.close()
         raise BulkOutputError(
-            f"another `nameshot bulk` writes to {file} now; wait for it, or choose another -o."
+            f"another `nameshot bulk` is writing to {file}; wait for it, or choose another -o."
         ) from None
     return opened
 
 
 def _entries(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Each complete line, read and as it stands; raises `BulkOutputError` for a line that is not ours."""
+    """Yield each complete line, parsed and raw; raises `BulkOutputError` for a line that is not ours."""
     with file.open("rb") as lines:
         for number, raw in enumerate(lines, 1):
             if not raw.endswith(b"\n") and raw[: len(_BEGINNING)] == _BEGINNING[: len(raw)]:
@@ -200,7 +202,7 @@ def _is_worth_another_try(entry: dict[str, Any]) -> bool:
 
 
 def _write_anew(file: Path) -> None:
-    """Replace the file by one without the errors worth trying again, in one step."""
+    """Replace the file atomically by one without the retryable errors."""
     draft = file.with_name(file.name + ".draft")
     try:
         with draft.open("wb") as kept:

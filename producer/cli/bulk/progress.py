@@ -1,4 +1,4 @@
-"""How far a bulk run is: a bar on a terminal, a line now and then in a log."""
+"""Show a bulk run's progress: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from producer.cli import output
 if TYPE_CHECKING:
     from producer.cli.bulk.output import BulkOutput
 
-#: Often enough to see that it goes on, and 360 lines an hour.
+#: Often enough to show that the run continues; 360 lines an hour.
 _LINE_EVERY_S: Final = 10.0
 
 
 class Progress:
-    """Counts what is done in this run, at which rate.
+    """Counts the answers of this run and their rate.
 
     Args:
-        total: records in the input, answered ones included; None where nobody knows.
-        done: answered in earlier runs.
+        total: records in the input, including answered ones; None if unknown.
+        done: records answered in earlier runs.
     """
 
     def __init__(self, total: int | None, *, done: int) -> None:
@@ -44,7 +44,7 @@ class Progress:
             self._task = self._bar.add_task("", total=total, completed=done, rate="", failed="")
 
     def advance(self, *, failed: bool) -> None:
-        """One more image has its answer."""
+        """Count one more answered image."""
         self._now_done += 1
         self._failed += failed
         if self._bar is not None:
@@ -59,7 +59,7 @@ class Progress:
             output.notice(self._line())
 
     def summary(self, answers: BulkOutput) -> None:
-        """The last line: what became of all records, those of earlier runs included."""
+        """Print the last line, which counts the outcomes of all records, including those of earlier runs."""
         if self._bar is not None:
             self._bar.stop()
         everything = answers.succeeded + answers.failed
@@ -70,7 +70,7 @@ class Progress:
         if self._now_done:
             text += f"; {self._now_done:,} in this run, {self._rate():.1f} images/s"
         if answers.retryable:
-            text += f"; --retry-failed tries {answers.retryable:,} of them again"
+            text += f"; --retry-failed retries {answers.retryable:,} of them"
         output.notice(f"{text}.")
 
     def __enter__(self) -> Self:

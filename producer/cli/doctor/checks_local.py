@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def installation() -> Iterator[Finding]:
-    """The versions that a bug report needs."""
+    """Report the versions that a bug report needs."""
     parts = ["nameshot", "celery", "redis"] + ["torch", "transformers"] * has_worker()
     versions = ", ".join(f"{part} {_version(part)}" for part in parts)
     yield Finding("versions", "ok", f"Python {platform.python_version()}, {versions}")
 
 
 def embedded(up: UpInfo | None) -> Iterator[Finding]:
-    """Whether `nameshot up` runs, and whether commands use it."""
+    """Report whether `nameshot up` runs, and whether commands use it."""
     from producer.embedded.home import data_folder, running_up
 
     running = running_up()
@@ -37,12 +37,12 @@ def embedded(up: UpInfo | None) -> Iterator[Finding]:
         yield Finding(
             "nameshot up",
             "ok",
-            f"process {running.pid} runs, but the environment names another Redis, which commands use instead",
+            f"process {running.pid} is running, but the environment names another Redis, which commands use instead",
         )
 
 
 def environment() -> Iterator[Finding]:
-    """The ``NAMESHOT_…`` variables. Without a worker here, those that only workers know may be meant for elsewhere."""
+    """Check the ``NAMESHOT_…`` variables: only the client's if no worker is installed here."""
     if has_worker():
         yield from _worker().check_settings()
         return
@@ -56,28 +56,28 @@ def environment() -> Iterator[Finding]:
 
 
 def model(up: UpInfo | None) -> Iterator[Finding]:
-    """The checkpoint that a worker started here would load."""
+    """Check the checkpoint that a worker started here would load."""
     if up is not None:
         yield Finding("model", "ok", f"{up.model}, in `nameshot up`")
     elif not has_worker():
-        yield Finding("model", "ok", "the worker's part is not installed here; jobs are sent to workers elsewhere")
+        yield Finding("model", "ok", "the worker is not installed here; workers elsewhere run the jobs")
     else:
         yield from _worker().check_model()
 
 
 def device(*, deep: bool) -> Iterator[Finding]:
-    """What a worker here would run on; torch, which loads in seconds, is asked where a GPU shows or with ``deep``."""
+    """Check a worker's device. Loads torch, which takes seconds, only if a GPU is visible or with ``deep``."""
     if has_worker():
         yield from _worker().check_device(deep=deep)
 
 
 def has_worker() -> bool:
-    """Whether a worker can run from this installation."""
+    """Return whether a worker can run from this installation."""
     return all(find_spec(module) is not None for module in ("worker", "celery", "torch", "transformers"))
 
 
 def _worker() -> Any:
-    """The worker's side of the command; by name, since this package imports nothing of the worker's."""
+    """Return the worker's side of the command; by name, since this package never imports the worker."""
     return import_module("worker.command")
 
 

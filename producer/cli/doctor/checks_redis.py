@@ -1,4 +1,4 @@
-"""What the doctor asks of Redis: broker, result backend, queues, and the workers that listen."""
+"""Check Redis: broker, result backend, queues and workers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from producer.embedded.home import UpInfo
 
 _TIMEOUT_S: Final = 2.0
-#: From here on a spike of waiting jobs may reach the limit before anybody looks.
+#: Above this share a burst of jobs may reach the limit before an operator reacts.
 _MEMORY_WARNING: Final = 0.9
-#: Looking through all keys for lists that no worker serves: so long at most, some millions; so many are named.
+#: Limits of the scan for lists that no worker serves: one second covers some million keys; five findings suffice.
 _SCAN_S: Final = 1.0
 _SCAN_COUNT: Final = 5_000
 _MOST_NAMED: Final = 5
 
 
 def redis(up: UpInfo | None) -> Iterator[Finding]:
-    """Everything that needs Redis; one finding for each server that cannot be reached."""
+    """Run all checks that need Redis; one finding for each server that cannot be reached."""
     from producer.client.configuration import configure
     from producer.contract import queue_name, rung_name
 
@@ -57,17 +57,17 @@ def _connect(endpoint: Endpoint) -> Redis:
     from producer.broker.dialling import connect
 
     timeouts = {"socket_connect_timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S}
-    options = {**timeouts, "client_name": "nameshot", "protocol": 2}  # which an old server speaks too
+    options = {**timeouts, "client_name": "nameshot", "protocol": 2}  # the protocol that old servers support too
     return connect(endpoint, **{**options, **endpoint.arguments})
 
 
 def _server(subject: str, endpoint: Endpoint, *, waits_at: str | None = None) -> Finding:
-    """What answers there.
+    """Check one server.
 
     Args:
-        subject: what it is to us.
-        endpoint: where.
-        waits_at: a list at which workers wait for jobs, if this is where they do.
+        subject: the server's role, as the finding names it.
+        endpoint: the server.
+        waits_at: for the broker, a list on which workers wait for jobs.
     """
     from redis import RedisError
 
@@ -105,7 +105,7 @@ def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None
     try:
         server.script_exists("0" * 40)
     except NoPermissionError:
-        is_a_worker = False  # of our roles only the worker's may ask for scripts
+        is_a_worker = False  # of our roles only the worker's permits SCRIPT EXISTS
     else:
         is_a_worker = True
     wrong = cannot_wait(server, waits_at, endpoint, as_a_worker=is_a_worker)
@@ -113,7 +113,7 @@ def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None
 
 
 def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
-    """Whether the broker keeps what it has taken, when memory runs out and when it restarts."""
+    """Check that the broker keeps its data when memory runs out and when it restarts."""
     with _connect(endpoint) as server:
         memory: dict[str, Any] = server.info("memory")
         persistence: dict[str, Any] = server.info("persistence")
@@ -122,20 +122,20 @@ def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
         yield Finding(
             "memory",
             "broken" if limit else "warning",
-            f"maxmemory-policy is {policy}: Redis would drop waiting jobs when memory is short",
+            f"maxmemory-policy is {policy}: Redis would evict waiting jobs when it runs out of memory",
             "set maxmemory-policy to noeviction",
         )
     elif limit and used > _MEMORY_WARNING * limit:
         yield Finding("memory", "warning", f"{used / limit:.0%} of maxmemory is in use", "enlarge it, or add workers")
     else:
-        yield Finding("memory", "ok", f"{used / 1e6:,.0f} MB in use, nothing is ever evicted")
+        yield Finding("memory", "ok", f"{used / 1e6:,.0f} MB in use, no eviction")
     if persistence["aof_enabled"]:
         state = persistence.get("aof_last_write_status", "ok")
         if state == "ok":
             yield Finding("persistence", "ok", "append-only file: a restart of Redis loses at most a second")
         else:
             yield Finding(
-                "persistence", "broken", f"the last write of the append-only file: {state}", "look at Redis's disk"
+                "persistence", "broken", f"the last write of the append-only file: {state}", "check Redis's disk"
             )
     else:
         yield Finding(
@@ -171,7 +171,7 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
     text = f"waiting messages: {', '.join(f'{name} {backlog.waiting[name]:,}' for name in QUEUES)}"
     text += f"; with workers: {backlog.in_hand:,}"
     if backlog.in_dead_hands:
-        text += f"; in the hands of dead workers: {backlog.in_dead_hands:,}"
+        text += f"; held by dead workers: {backlog.in_dead_hands:,}"
     if backlog.postponed:
         text += f"; postponed: {backlog.postponed:,}"
     numbers = backlog.to_json()
@@ -192,20 +192,20 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
         places = sorted(state.partition(": ")[0] for state in living.values())
         yield Finding("workers", "ok", f"{len(living)} running: {', '.join(places)}")
         for ailing in sorted(state for state in living.values() if ": " in state):
-            yield Finding("workers", "broken", ailing, "if it hangs, it ends itself in a while; see its log")
+            yield Finding("workers", "broken", ailing, "a worker that hangs ends itself soon; see its log")
     else:
         yield Finding(
             "workers",
             "broken",
             f"no worker takes jobs from {prefix}.*",
-            "start one: `nameshot worker`, or `nameshot up` to try things out",
+            "start one with `nameshot worker`, or `nameshot up` to try it out",
         )
 
 
 def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
-    """Lists that a plain Celery client meant for one of our queues: under a key prefix, or with a priority of its own.
+    """Return lists that a plain Celery client filled by mistake: with a key prefix, or with an unserved priority.
 
-    Only where the user may look through all keys: of the roles, the worker's.
+    The user needs permission to SCAN, which of the roles only the worker's has.
     """
     from redis.exceptions import NoPermissionError
 
@@ -229,7 +229,7 @@ def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
 
 
 def _living_workers(server: Redis, prefix: str) -> dict[str, str]:
-    """What each worker's lease says, by its name; those whose lease has ended are left out."""
+    """Return the text of each live worker's lease, by the worker's name."""
     from producer.contract import lease_key, workers_key
 
     names = [_text(name) for name in server.smembers(workers_key(prefix))]

@@ -1,4 +1,4 @@
-"""``nameshot doctor``: what works, what does not, and what to do about it."""
+"""``nameshot doctor``: check the setup and advise what to fix."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _STYLES: Final = {"ok": "green", "warning": "yellow", "broken": "bold red"}
 
 
 def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="Load torch even where nothing shows a GPU.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Load torch even if no GPU is visible.")] = False,
     as_json: options.AsJson = False,
 ) -> int:
-    """Check everything, and say what to do.
+    """Check the setup and advise what to fix.
 
-    Redis, queues, workers, settings, model and GPU. Exits 1 when something is broken.
+    It checks Redis, queues, workers, settings, model and GPU. Exits 1 if something is broken.
     """
     from producer.cli.connection import running_system
     from producer.cli.doctor import checks_local, checks_redis
 
     up = running_system()
-    with output.waiting("looking…"):
+    with output.waiting("checking…"):
         findings = [
             *checks_local.installation(),
             *checks_local.embedded(up),
