@@ -203,6 +203,7 @@ def _load(sender: Any) -> None:
         device_limit_s=app.service.device_limit_s,
         overdue=app.running.overdue,
         waits=app.readiness.waits,
+        on_leaving=_stopping,
     )
     app.refusals = Refusals(
         keep=app.delivery.dead_letters.malformed,

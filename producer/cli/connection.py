@@ -20,13 +20,18 @@ def is_configured() -> bool:
     return "NAMESHOT_BROKER_URL" in os.environ or "NAMESHOT_RESULT_BACKEND" in os.environ
 
 
+def names_its_redis(up: UpInfo) -> bool:
+    """Return whether the environment names the servers of this `nameshot up`, as ``nameshot env`` prints them."""
+    named = (os.environ.get("NAMESHOT_BROKER_URL"), os.environ.get("NAMESHOT_RESULT_BACKEND"))
+    return named == (up.broker_url, up.result_backend)
+
+
 def running_system() -> UpInfo | None:
     """Return the running `nameshot up`, unless the environment names another Redis."""
-    if is_configured():
-        return None
     from producer.embedded.home import running_up
 
-    return running_up()
+    up = running_up()
+    return up if up is not None and (not is_configured() or names_its_redis(up)) else None
 
 
 def connect() -> Client:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -115,6 +116,16 @@ def test_a_redis_of_the_environment_is_used_instead(up: Running) -> None:
 
     assert elsewhere.run("submit", picture_url(up), *OWL).sentence.startswith("Redis at redis://127.0.0.1:1/0")
     assert "the environment names another Redis" in elsewhere.run("doctor").out
+
+
+def test_in_a_shell_that_took_its_environment_it_is_the_same_system(up: Running) -> None:
+    named = [line.removeprefix("export ").partition("=") for line in up.home.run("env").out.splitlines()]
+    shell = up.home.with_settings(**{name: shlex.split(value)[0] for name, _, value in named})
+
+    said = shell.run("doctor").out
+
+    assert "commands use it" in said
+    assert "bundled, in `nameshot up`" in said
 
 
 def test_a_second_one_is_refused(up: Running) -> None:

@@ -103,6 +103,7 @@ def test_sigquit_returns_everything_at_once(
     hold_a_job(worker, client, origin)
 
     assert worker.stop(signal.SIGQUIT) == 0
+    assert not worker.is_ready  # its ready file is gone
     assert_returned(own_valkey)
 
 

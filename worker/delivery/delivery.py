@@ -32,6 +32,7 @@ class Delivery:
         device_limit_s: seconds after which a running batch counts as stuck.
         overdue: returns the ids of jobs that still run the given number of seconds after their deadline.
         waits: returns what this process waits for before it can take or answer jobs, in a few words, or None.
+        on_leaving: called before this process ends without Celery's own shutdown.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Delivery:
         device_limit_s: float,
         overdue: Callable[[float], list[str]],
         waits: Callable[[], str | None],
+        on_leaving: Callable[[], None] = lambda: None,
     ) -> None:
         self._marks = marks
+        self._on_leaving = on_leaving
         self.liveness = Liveness(
             device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue, waits=waits
         )
@@ -60,14 +63,19 @@ class Delivery:
             on_broker_away=self.liveness.pause,  # the event loop may block in a socket to the broker
         )
         self.upkeep = Upkeep(client, keys)
-        self.shutdown = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self.lease.leave)
+        self.shutdown = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self._leave)
         self.dead_letters = DeadLetters(client, keys)
         self.suspects = Suspects(client, keys, max_attempts=max_attempts)
+
+    def _leave(self) -> None:
+        self._on_leaving()
+        self.lease.leave()
 
     def end(self, unhealthy_reason: str) -> None:
         """End this stuck process: its jobs are requeued, and a single job that hangs becomes a suspect."""
         logger.critical("%s: this worker ends, so that a new process can take over", unhealthy_reason)
         try:
+            self._on_leaving()
             if len(overdue := self.liveness.overdue()) == 1:
                 self._marks.blame(overdue[0])
             self.lease.abandon()
