@@ -30,9 +30,7 @@ def purge(
     with contextlib.closing(BlockingLink(config.broker, config.results)) as link:
         if not yes and sys.stdin.isatty():
             waiting = link.run(queue_depths(config.queue_prefix))[queue]
-            if not typer.confirm(
-                f"Delete the {waiting:,} waiting messages in {config.queue_prefix}.{queue}?", err=True
-            ):
+            if not typer.confirm(f"Delete what waits in {config.queue_prefix}.{queue} ({waiting:,})?", err=True):
                 output.notice("nameshot: nothing was deleted.")
                 return 1
         purged = link.run(delete_waiting(config.queue_prefix, queue))
