@@ -92,7 +92,8 @@ class Waiters:
                 self._go_on[job_id] = asyncio.Event()
                 self.told.append(Moment(job_id, time.monotonic()))
                 await self._go_on[job_id].wait()
-                self.sent_again.append(await self._submit(job_id))
+                if (moment := await self._submit(job_id)) is not None:
+                    self.sent_again.append(moment)
             except BrokerUnavailable:
                 await asyncio.sleep(RETRY_DELAY_S)
             except Exception as error:  # judged at the end; the waiter goes on
@@ -102,17 +103,23 @@ class Waiters:
                 self.waiting.discard(job_id)
                 return
 
-    async def _submit(self, job_id: str) -> Moment:
+    async def _submit(self, job_id: str) -> Moment | None:
+        """Send a job again; None where nothing was queued.
+
+        An attempt whose reply was lost may have queued a message that a purge then destroyed. While other messages wait
+        in its place the next attempt cannot tell (docs/delivery.md says so), so the job counts as destroyed still; its
+        waiter has to be told again.
+        """
         asked = job(self._seed, number_of(job_id))
         while True:
             moment = Moment(job_id, time.monotonic())
             try:
                 url = self._pictures[0] + asked.picture
-                await self._client.submit(url, asked.labels, job_id=job_id, queue=asked.queue)
+                sent = await self._client.submit(url, asked.labels, job_id=job_id, queue=asked.queue)
             except LATER:
                 await asyncio.sleep(RETRY_DELAY_S)
             else:
-                return moment
+                return moment if sent.is_new else None
 
     async def _send_plainly(self, job_id: str) -> None:
         asked = job(self._seed, number_of(job_id))
