@@ -258,3 +258,22 @@ def test_importing_either_side_starts_no_thread_and_reads_no_setting() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "1"
+
+
+def constants_comments(file: Path) -> Iterator[str]:
+    """Each comment that begins with ``#:``, its lines joined."""
+    for block in re.findall(r"(?:^ *#: ?.*\n)+", file.read_text(), re.MULTILINE):
+        yield " ".join(line.strip().removeprefix("#:").strip() for line in block.splitlines())
+
+
+def test_a_constants_comment_is_a_whole_sentence() -> None:
+    for file in sources("nameshot", *PACKAGES):
+        for comment in constants_comments(file):
+            assert not comment[0].islower(), f"{file}: {comment}"
+            assert comment.endswith("."), f"{file}: {comment}"
+
+
+def test_no_sentence_takes_a_machine_for_a_person() -> None:
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for file in [*sources("nameshot", *PACKAGES), *pages]:
+        assert not re.search(r"(?i)\b(nobody|whoever|somebody)\b", file.read_text()), file

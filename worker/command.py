@@ -19,7 +19,7 @@ from producer.findings import Finding
 from producer.settings import PREFIX, read_settings
 from worker.settings import WorkerSettings
 
-#: nvidia-smi answers within a second, but hangs if the driver is broken.
+#: The tool nvidia-smi answers within a second, but hangs if the driver is broken.
 _SMI_TIMEOUT_S: Final = 10.0
 
 

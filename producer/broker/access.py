@@ -104,7 +104,7 @@ class _Keys:
         self.lists = (*names, *steps)
         self.rung = tuple(map(rung_name, names))
         self.counters = tuple(map(taken_name, names))
-        #: kombu records each queue that a plain Celery client sends to.
+        #: Kombu records each queue that a plain Celery client sends to.
         self.bindings = tuple(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in names)
         #: The first is for workers of the previous version, which record their queues too.
         exchanges = (queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox", "celeryev")

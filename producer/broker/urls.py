@@ -13,7 +13,7 @@ from producer.errors import SettingsError
 
 Medium = Literal["tcp", "tls", "unix"]
 
-#: kombu writes ``redis+socket``, Celery's result backend also ``socket``, redis-py ``unix``.
+#: Kombu writes ``redis+socket``, Celery's result backend also ``socket``, redis-py ``unix``.
 _MEDIA: Final[Mapping[str, Medium]] = {
     "redis": "tcp",
     "rediss": "tls",

@@ -24,7 +24,7 @@ from worker.delivery.broadcasts import checked
 
 logger = logging.getLogger(__name__)
 
-#: kombu's name for the exchange of replies to remote control commands starts and ends so: ``reply.celery.pidbox``.
+#: Kombu's name for the exchange of replies to remote control commands starts and ends so: ``reply.celery.pidbox``.
 _REPLIES: Final = ("reply.", ".pidbox")
 #: A client waits for a reply for a few seconds; a later reply must not stay in Redis forever.
 REPLY_LIFE_S: Final = 60
@@ -51,7 +51,7 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
             to no worker, has no lease, and pops with kombu's own BRPOP.
     """
 
-    #: kombu sets this from the transport options.
+    #: Kombu sets this from the transport options.
     queue_prefix = ""
     takes_replies = False
 

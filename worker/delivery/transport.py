@@ -81,7 +81,7 @@ class AtomicChannel(Declaring):
     """Takes messages with the script `TAKE`."""
 
     QoS = AtomicQoS
-    #: kombu sets these from the transport options: the queue prefix, and the name of this worker process.
+    #: Kombu sets these from the transport options: the queue prefix, and the name of this worker process.
     queue_prefix = ""
     worker_name = ""
     #: The queues from which a message may be taken now; None for all. See `worker.jobs.consumer.ImageCredit`.

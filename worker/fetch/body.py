@@ -16,7 +16,7 @@ from worker.fetch.meter import Exceeded, Meter
 from worker.fetch.retries import retry_after_s
 from worker.fetch.session import GuardedResponse
 
-#: http.client represents HTTP/1.0 by this number.
+#: The module http.client represents HTTP/1.0 by this number.
 _HTTP_1_0: Final = 10
 
 

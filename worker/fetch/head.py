@@ -17,7 +17,7 @@ from worker.fetch.meter import Meter
 
 #: A head, with all interim answers before it, may have this size. Browsers accept 256 KB; most servers send under 4 KB.
 MAX_HEAD_BYTES: Final = 65_536
-#: http.client accepts as many fields; folded lines count too.
+#: The module http.client accepts as many fields; folded lines count too.
 MAX_LINES: Final = 100
 
 _DIGITS: Final = b"0123456789"

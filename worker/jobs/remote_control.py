@@ -52,7 +52,7 @@ ALTERNATIVES: Final = {
     "revoke_by_stamped_headers": "stamps mean nothing here, revoke jobs by their ids",
 }
 _PARTS: Final = ("method", "arguments", "destination", "pattern", "matcher", "reply_to", "ticket")
-#: kombu names a mailbox by a UUID of any version.
+#: Kombu names a mailbox by a UUID of any version.
 _ADDRESS: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -129,7 +129,7 @@ def _unknown(state: Any, queue: Any) -> dict[str, str] | None:
     return None if queue in ours else {"error": f"not a queue of this worker, which has {', '.join(ours)}"}
 
 
-#: kombu annotates these classes only in part, and wrongly.
+#: Kombu annotates these classes only in part, and wrongly.
 _Node: Any = pidbox.Node
 _Mailbox: Any = pidbox.Mailbox
 

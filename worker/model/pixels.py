@@ -19,7 +19,7 @@ from worker.model.geometry import Geometry
 from worker.model.interface import Float32, ModelError, Prepared
 
 PIXELS: Final = "pixels"
-#: float32 values up to 3 differ by less than this through rounding; one grey level is at least a thousand times more.
+#: Rounding makes values up to 3 in float32 differ by less than this; one grey level is a thousand times more at least.
 _TOLERANCE: Final = 2e-6
 
 #: An image processor of Transformers, which publishes no useful types.

@@ -6,8 +6,8 @@ import ctypes
 import os
 from typing import Final
 
-#: glibc creates up to eight arenas per core and keeps freed memory in each. Decoding allocates seldom and in large
-#: blocks, so threads do not contend for two arenas.
+#: The C library glibc creates up to eight arenas per core and keeps freed memory in each. Decoding allocates seldom and
+#: in large blocks, so threads do not contend for two arenas.
 ARENAS: Final = 2
 #: An arena may keep this much freed memory, enough to decode images of usual sizes without asking the kernel for more.
 KEPT_BYTES_PER_ARENA: Final = 64 << 20
