@@ -12,6 +12,7 @@ from producer.operations.exchanges import Call, Operation, Together, not_found
 from producer.operations.forgetting import forget_answered, forget_lost, server_time_us
 from producer.operations.standing import Standing, examine
 from producer.operations.submitting import FROZEN_S
+from producer.operations.traces import JobTraces
 
 #: Tries to forget a job while other programs change it; more conflicts than this are not a coincidence.
 MOST_TRIES: Final = 5
@@ -39,7 +40,7 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     if standing.is_lost:
         raise not_found(job_id)
     keys = (answer_key(job_id), forgotten_key(job_id))
-    arguments = (cancelled_meta(job_id), result_ttl_s, standing.life, "")
+    arguments = (cancelled_meta(job_id), result_ttl_s, standing.traces.life, "")
     if (yield Call("results", ("EVAL", FIRST_ANSWER_WINS, len(keys), *keys, *arguments))) <= 0:
         return False
     done = f" Job {job_id} is cancelled, but a worker that runs it may not have been notified."
@@ -60,16 +61,16 @@ def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
         standing = (yield from examine(prefix, [job_id]))[job_id]
         if standing.answer.is_terminal:
             claim, place = yield Call("broker", ("MGET", claim_key(prefix, job_id), place_key(prefix, job_id)))
-            standing = Standing(standing.answer, claim, place)
-            lives = yield from forget_answered(job_id, standing.life, keep_s=keep_s)
+            standing = Standing(standing.answer, JobTraces(claim, place))
+            lives = yield from forget_answered(job_id, standing.traces.life, keep_s=keep_s)
         else:
-            if not standing.is_lost or standing.claim is None:
+            if not standing.is_lost or standing.traces.claim is None:
                 return False
             since_us = yield from server_time_us()
             standing = (yield from examine(prefix, [job_id]))[job_id]
             if not standing.is_lost:
                 continue
-            lives = yield from forget_lost(job_id, standing.life, since_us, keep_s=keep_s)
+            lives = yield from forget_lost(job_id, standing.traces.life, since_us, keep_s=keep_s)
         if lives is not None:
             yield from _free(prefix, job_id, standing, lives)
             return True
@@ -80,5 +81,4 @@ def _free(prefix: str, job_id: str, standing: Standing, lives: Sequence[str]) ->
     left = [f"{job_id} {life}" for life in lives] or [f"{job_id} "]
     keys = (claim_key(prefix, job_id), place_key(prefix, job_id), forget_key(prefix))
     half_done = f" The answer of job {job_id} is deleted; repeat the call to make sure that its id is free."
-    seen = (standing.claim or b"", standing.place or b"")
-    yield Call("broker", ("EVAL", _FREE, len(keys), *keys, *seen, *left), if_failed=half_done)
+    yield Call("broker", ("EVAL", _FREE, len(keys), *keys, *standing.traces.as_seen, *left), if_failed=half_done)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from producer.contract import answer_key, claim_key, place_key
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import Answer
 from producer.operations.exchanges import Call, Operation
-from producer.operations.whereabouts import LOST, JobTraces, look, look_closely
+from producer.operations.traces import LOST, JobTraces
+from producer.operations.whereabouts import look, look_closely
 
 #: Records that messages are lost, except those whose id has since been freed or sent again. KEYS: the claim and the
 #: place of each job. ARGV: for each job both values as the caller read them (empty without a claim), and the new place.
@@ -33,14 +34,13 @@ class Standing:
     """The state of one job.
 
     Attributes:
-        claim, place: the broker's records; not read for an answered job.
+        traces: the broker's records; not read for an answered job.
         ahead: how many messages are ahead of its own; None if it does not wait.
         is_doubtful: whether it may be lost although its queue has not passed it.
     """
 
     answer: Answer
-    claim: bytes | None = None
-    place: bytes | None = None
+    traces: JobTraces = field(default_factory=JobTraces)
     ahead: int | None = None
     is_doubtful: bool = False
 
@@ -48,11 +48,6 @@ class Standing:
     def is_lost(self) -> bool:
         """Whether its id may be used again, since neither message nor answer is left."""
         return self.answer.state == "unknown"
-
-    @property
-    def life(self) -> str:
-        """The life, which tells its message from others of the same id; empty if unknown."""
-        return JobTraces(self.claim, self.place, None).life
 
 
 def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
@@ -107,11 +102,11 @@ def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Sta
         for job_id in unanswered:
             traces, ahead = seen.traces[job_id], seen.ahead(job_id)
             if traces.is_held:
-                found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place)
+                found[job_id] = Standing(_begun(answers[job_id]), traces)
             elif ahead is not None:
                 # A worker that died may have begun it; a worker of an older version does not count what it takes.
                 state = _begun(answers[job_id]) if seen.is_mixed else Answer("queued")
-                found[job_id] = Standing(state, traces.claim, traces.place, ahead, seen.is_beyond(job_id))
+                found[job_id] = Standing(state, traces, ahead, seen.is_beyond(job_id))
             else:
                 missing.append(job_id)
         if missing:
@@ -131,39 +126,36 @@ def _examine_missing(
         is_ours = traces.claim is not None or has_begun
         if traces.is_held or ahead is not None:
             # Submitted, or requeued, since the first look.
-            found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place, ahead)
+            found[job_id] = Standing(_begun(answers[job_id]), traces, ahead)
         elif is_ours and close.may_be_somewhere(job_id, has_begun=has_begun):
-            found[job_id] = Standing(_begun(answers[job_id]), traces.claim, traces.place)
+            found[job_id] = Standing(_begun(answers[job_id]), traces)
         else:
             gone.append(job_id)
     late = yield from _answers(gone)
     lost = {job_id: close.look.traces[job_id] for job_id in gone if not late[job_id].is_terminal}
-    places = yield from _note_lost(prefix, lost)
+    lost |= yield from _note_lost(prefix, lost)
     for job_id, answer in late.items():
-        traces = close.look.traces[job_id]
-        state = answer if answer.is_terminal else Answer("unknown")
-        found[job_id] = Standing(state, traces.claim, places.get(job_id, traces.place))
+        state = Answer("unknown") if job_id in lost else answer
+        found[job_id] = Standing(state, lost.get(job_id, close.look.traces[job_id]))
     return found
 
 
-def _note_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str, bytes]]:
-    """Record that jobs are lost, so that they stay so; returns the new places of those jobs.
+def _note_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str, JobTraces]]:
+    """Record that jobs are lost, so that they stay so; returns the new records of those jobs.
 
     With a role that may only read, this records nothing.
     """
     new = {
-        job_id: b" ".join((traces.place.split(b" ")[0], LOST.encode(), traces.life.encode()))
+        job_id: replace(traces, place=b" ".join((traces.place.split(b" ")[0], LOST.encode(), traces.life.encode())))
         for job_id, traces in lost.items()
         if traces.place is not None and traces.places and not traces.is_stray
     }
     if not new:
         return {}
-    job_ids = tuple(new)  # in the order of ``lost``
-    keys = [key for job_id in job_ids for key in (claim_key(prefix, job_id), place_key(prefix, job_id))]
-    seen = [
-        value for job_id in job_ids for value in (lost[job_id].claim or b"", lost[job_id].place or b"", new[job_id])
-    ]
+    keys = [key for job_id in new for key in (claim_key(prefix, job_id), place_key(prefix, job_id))]
+    seen = [value for job_id, traces in new.items() for value in (*lost[job_id].as_seen, traces.place or b"")]
     noted = yield Call("broker", ("EVAL", _NOTE_LOST, len(keys), *keys, *seen), may_fail=True)
+    job_ids = tuple(new)
     return {job_ids[number - 1]: new[job_ids[number - 1]] for number in noted or ()}
 
 

@@ -209,7 +209,7 @@ def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str,
         has_another_payload = False
         for submission in submissions:
             standing = found[submission.job_id]
-            is_same = standing.claim == submission.fingerprint.encode()
+            is_same = standing.traces.claim == submission.fingerprint.encode()
             if standing.is_lost or (standing.is_doubtful and is_same):
                 lost[submission.job_id] = Lost(standing, since_us)
                 has_another_payload |= not is_same
@@ -223,14 +223,14 @@ def _submit_anew(
 ) -> Operation[Submitted]:
     """Queue a message whose id belongs to a lost job."""
     seen, since_us = found
-    if seen.claim != submission.fingerprint.encode():
+    if seen.traces.claim != submission.fingerprint.encode():
         # A worker that was frozen with the lost message must not answer the new job.
         keep_s = FROZEN_S + submission.claim_ttl_s
-        if (yield from forget_lost(submission.job_id, seen.life, since_us, keep_s=keep_s)) is None:
+        if (yield from forget_lost(submission.job_id, seen.traces.life, since_us, keep_s=keep_s)) is None:
             return (yield from _submit_again(prefix, submission, max_queue, submitted_before))
     keys = (*queue_keys(prefix, submission.queue), submission.claim_name, submission.place_name)
     arguments = (
-        *(max_queue, seen.claim or b"", seen.place or b"", submission.queue, submission.fingerprint),
+        *(max_queue, *seen.traces.as_seen, submission.queue, submission.fingerprint),
         *(submission.claim_ttl_s, submission.life, submission.message),
     )
     doubt = f" Job {submission.job_id} may have been queued; submitting it again with this job_id is safe."

@@ -16,7 +16,7 @@ import redis
 
 from producer.contract import claim_key, place_key
 from producer.messages.submission import CLAIMED_ID
-from producer.operations.whereabouts import SAME_TTL_MS, Place
+from producer.operations.traces import Place, is_stray
 from worker.delivery.outages import is_outage
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,7 @@ class ClaimKeeper:
                 raise value
             return False
         found = Place.read(value)
-        is_stray = abs(claim_ms - place_ms) > SAME_TTL_MS
-        return found is not None and not is_stray and found.life != life
+        return found is not None and not is_stray(claim_ms, place_ms) and found.life != life
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Send the remaining commands, then end the thread."""
