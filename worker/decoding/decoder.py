@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from producer.processes.cpu_time import cpu_s
+from producer.processes.kernel_status import cpu_s
 from worker.decoding.confinement import CPU_S_PER_IMAGE
 from worker.decoding.images import BYTES_PER_PIXEL, refusal
 from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST

@@ -30,6 +30,7 @@ from producer.contract import (
     upkeep_key,
     workers_key,
 )
+from producer.processes.kernel_status import is_zombie
 
 #: On Linux these identify the boot of the kernel, and the namespace in which a process id is unique.
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -181,16 +182,7 @@ def is_known_dead(worker: str) -> bool:
         return True
     except OSError:
         return False
-    return _is_zombie(int(rest))
-
-
-def _is_zombie(process_id: int) -> bool:
-    """Return whether the process has ended and its parent has not yet waited for it."""
-    try:
-        status = Path(f"/proc/{process_id}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[:1] == ["Z"]
+    return is_zombie(int(rest))
 
 
 def _place() -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from producer.processes.cpu_time import cpu_s
+from producer.processes.kernel_status import cpu_s
 
 BEAT_S: Final = 1.0
 #: A loaded engine that is silent and uses no CPU for this long is frozen. An image that freezes two engines leaves its

@@ -1,0 +1,29 @@
+"""What the kernel says of another process: its CPU time, and whether it has ended without being waited for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cpu_s(pid: int) -> float | None:
+    """Return the CPU seconds of all its threads; None if it has ended or the system has no /proc.
+
+    A process that neither answers nor uses CPU is frozen.
+    """
+    fields = _fields(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else None
+
+
+def is_zombie(pid: int) -> bool:
+    """Return whether it has ended and its parent has not yet waited for it."""
+    return _fields(pid)[:1] == ["Z"]
+
+
+def _fields(pid: int) -> list[str]:
+    """Return the fields of ``/proc/<pid>/stat`` from the state on; none if it has ended or the system has no /proc."""
+    try:
+        # The process name, in parentheses, may contain any character.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
