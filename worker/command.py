@@ -16,7 +16,7 @@ from typing import Final
 
 from producer.errors import NameshotError
 from producer.findings import Finding
-from producer.settings import PREFIX, read_settings
+from producer.settings import read_settings
 from worker.settings import WorkerSettings
 
 #: The tool nvidia-smi answers within a second, but hangs if the driver is broken.
@@ -30,21 +30,17 @@ def launch(*, gpus: str | None, processes: int | None) -> int:
     return run(gpus=gpus, processes=processes)
 
 
-def check_settings() -> Iterator[Finding]:
-    """Check that each ``NAMESHOT_…`` variable is known and has a valid value."""
+def read() -> WorkerSettings:
+    """Return the environment's settings, with those that need more than their type checked too.
+
+    Raises:
+        SettingsError: a variable has an impossible value.
+    """
     from worker.service import fetch_rules
 
-    given = sorted(name for name in os.environ if name.startswith(PREFIX))
-    unknown = [name for name in given if name.removeprefix(PREFIX).lower() not in WorkerSettings.model_fields]
-    try:
-        fetch_rules(read_settings(WorkerSettings))
-    except NameshotError as error:
-        yield Finding("settings", "broken", str(error), "correct the variable")
-        return
-    if unknown:
-        yield Finding("settings", "warning", f"no setting is called {', '.join(unknown)}", "check the spelling")
-    else:
-        yield Finding("settings", "ok", f"from the environment: {', '.join(given) or 'none, all are defaults'}")
+    settings = read_settings(WorkerSettings)
+    fetch_rules(settings)
+    return settings
 
 
 def check_model() -> Iterator[Finding]:
@@ -54,7 +50,7 @@ def check_model() -> Iterator[Finding]:
     try:
         settings = read_settings(WorkerSettings)
     except NameshotError:
-        return  # `check_settings` reports it
+        return  # the finding about the settings reports it
     name, revision = settings.model, settings.revision
     folder = Path(checkpoint(name)).expanduser()
     if folder.is_dir() or name == BUNDLED:

@@ -43,14 +43,16 @@ def embedded(up: UpInfo | None) -> Iterator[Finding]:
 
 def environment() -> Iterator[Finding]:
     """Check the ``NAMESHOT_…`` variables: only the client's if no worker is installed here."""
-    if has_worker():
-        yield from _worker().check_settings()
-        return
     given = sorted(name for name in os.environ if name.startswith(PREFIX))
     try:
-        read_settings(ProducerSettings)
+        settings = _worker().read() if has_worker() else read_settings(ProducerSettings)
     except NameshotError as error:
         yield Finding("settings", "broken", str(error), "correct the variable")
+        return
+    known = type(settings).model_fields
+    unknown = [name for name in given if name.removeprefix(PREFIX).lower() not in known]
+    if unknown and has_worker():  # others may be meant for a worker elsewhere
+        yield Finding("settings", "warning", f"no setting is called {', '.join(unknown)}", "check the spelling")
     else:
         yield Finding("settings", "ok", f"from the environment: {', '.join(given) or 'none, all are defaults'}")
 
