@@ -13,6 +13,9 @@ from typing import Final
 from producer.contract.strict_json import MAX_PARTS
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 
+#: One call of a script stops moving messages at this many bytes, two of the largest that workers read, so that Redis
+#: also serves other clients.
+MAX_MOVED_BYTES: Final = 2 * MAX_MESSAGE_BYTES
 #: In larger messages lone surrogates are not replaced, since the replacement takes Redis 20 ms per megabyte.
 MAX_REPAIRED_BYTES: Final = 1024 * 1024
 #: An id of `worker.jobs.messages.MAX_ID_CHARACTERS`, 512, has at most four bytes of UTF-8 per character.

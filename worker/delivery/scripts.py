@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from worker.delivery.lua import JOB_ID, KEEP_LETTER, PARTS, PUT_BACK, WHEREABOUTS
+from worker.delivery.lua import JOB_ID, KEEP_LETTER, MAX_MOVED_BYTES, PARTS, PUT_BACK, WHEREABOUTS
 
 #: Takes the first waiting message for a worker that has a lease; without one, other workers may be reclaiming its hash.
 #: KEYS: the queues in the order to try them; in the same order their lists of rung messages
@@ -129,7 +129,7 @@ return 1
 
 #: Requeues postponed messages that are due, at the front of their queues. KEYS: the postponed messages, then as
 #: `GIVE_BACK` from the second key on. ARGV: seconds since the epoch; the record and the maximum of records.
-#: One call moves a hundred messages, or about 8 MiB, so that Redis also serves other clients. Returns the number moved.
+#: One call moves a hundred messages, or about `MAX_MOVED_BYTES`. Returns the number moved.
 RESUME: Final = (
     PARTS
     + WHEREABOUTS
@@ -139,7 +139,7 @@ RESUME: Final = (
 local wrong = wrong_type(5)
 if wrong then return wrong end
 local due, bytes = {}, 0
-while #due < 100 and bytes < 8388608 do
+while #due < 100 and bytes < MAX_MOVED_BYTES do
   local first = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', #due, 1)[1]
   if not first then break end
   due[#due + 1], bytes = first, bytes + #first
@@ -153,7 +153,7 @@ for i = #due, 1, -1 do
   end
 end
 return #due
-"""
+""".replace("MAX_MOVED_BYTES", str(MAX_MOVED_BYTES))
 )
 
 #: Requeues a worker's messages in chunks, at the front of their queues with the oldest first; the last one removes the

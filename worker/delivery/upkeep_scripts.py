@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from worker.delivery.lua import JOB_ID, PARTS, WHEREABOUTS
+from worker.delivery.lua import JOB_ID, MAX_MOVED_BYTES, PARTS, WHEREABOUTS
 
 #: Renews a lease and adds its worker to the set. KEYS: the lease, the set of workers. ARGV: the lease's value, its
 #: lifetime in milliseconds, the worker's name.
@@ -49,13 +49,13 @@ if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 
 #: Moves messages that a plain client sent with a priority to the back of their queue, the highest priority first, once
 #: the queue is empty: kombu, too, serves them after all messages without a priority.
-#: KEYS: the queue, its list of rung messages, the lists of its priorities. ARGV: the most messages to move; 8 MiB end
-#: the call too, so that Redis also serves other clients. Returns the number moved.
+#: KEYS: the queue, its list of rung messages, the lists of its priorities. ARGV: the most messages to move;
+#: `MAX_MOVED_BYTES` end the call too. Returns the number moved.
 MOVE_STEPS: Final = """
 if redis.call('EXISTS', unpack(KEYS, 3)) == 0 or redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then return 0 end
 local moved, bytes = 0, 0
 for i = 3, #KEYS do
-  while moved < tonumber(ARGV[1]) and bytes < 8388608 do
+  while moved < tonumber(ARGV[1]) and bytes < MAX_MOVED_BYTES do
     local raw = redis.pcall('RPOP', KEYS[i])
     if type(raw) ~= 'string' then break end
     redis.call('LPUSH', KEYS[1], raw)
@@ -63,7 +63,7 @@ for i = 3, #KEYS do
   end
 end
 return moved
-"""
+""".replace("MAX_MOVED_BYTES", str(MAX_MOVED_BYTES))
 
 #: Removes the locations of jobs that no longer exist: held by a worker that is not listed, postponed to a time long
 #: past, or requeued with a number that its queue has passed since. Only a worker of an older version, another program's

@@ -63,7 +63,7 @@ class Heart:
 
 
 class SignsOfLife:
-    """The launcher's side, for one engine process after another; call `complaint` a few times a second.
+    """The launcher's side, for one engine process after another; call `frozen_reason` a few times a second.
 
     Args:
         limit_s: the longest silence of an engine that uses CPU.
