@@ -67,7 +67,7 @@ class ValkeyServer:
         return f"redis://{user}{self.host}:{self.port}/{database}"
 
     def permit(self, role: RoleName, *, without: tuple[str, ...] = (), without_keys: str = "") -> None:
-        """Give a role what it is to have, but for some commands, and keys; whoever is connected feels it at once.
+        """Give a role what it is to have, but for some commands, and keys; it applies to open connections at once.
 
         Args:
             without_keys: how keys begin that it has no right to.

@@ -202,8 +202,7 @@ def test_sigterm_lets_the_running_job_finish(
     assert origin.asked.acquire(timeout=TIMEOUT_S)
 
     worker.process.send_signal(signal.SIGTERM)
-    while "Warm shutdown" not in worker.log:
-        assert worker.process.poll() is None, worker.log
+    worker.wait_for_log("Warm shutdown")
     origin.hold.set()
 
     assert job.result(timeout=TIMEOUT_S).ranking

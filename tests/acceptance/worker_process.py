@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -56,8 +56,15 @@ class Worker:
 
     def wait_until_ready(self) -> None:
         """Return once it takes jobs."""
+        self._wait_for(lambda: self.is_ready)
+
+    def wait_for_log(self, text: str) -> None:
+        """Return once it has printed this."""
+        self._wait_for(lambda: text in self.log)
+
+    def _wait_for(self, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self.is_ready:
+        while not holds():
             assert self.process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             time.sleep(0.05)

@@ -113,7 +113,6 @@ def test_a_worker_that_does_not_trust_its_broker_takes_no_job_and_says_why(
     folder.mkdir()
     settings = {**tls_valkey.settings("worker", "stranger.pem"), "NAMESHOT_METRICS_PORT": "0"}
     with Worker(folder, settings, START) as worker:
-        while "certificate verify failed" not in worker.log:
-            assert worker.process.poll() is None, worker.log
+        worker.wait_for_log("certificate verify failed")
         assert "s3cret" not in worker.log
         worker.stop()

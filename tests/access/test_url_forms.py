@@ -170,8 +170,7 @@ def test_a_stranger_s_certificate_is_not_trusted_without_arguments_either(
     ):
         client.queue_depths()
     with start(doors.url(form, "worker", 0), doors.url(form, "worker", 1)) as worker:
-        while "certificate verify failed" not in worker.log:
-            assert worker.process.poll() is None, worker.log
+        worker.wait_for_log("certificate verify failed")
         assert not worker.is_ready
 
 

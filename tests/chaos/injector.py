@@ -284,7 +284,7 @@ class Injector:
         return True
 
     def _kill_all(self) -> bool:
-        """Have nobody but the dead hold what is in hand, and nobody take it over."""
+        """Kill all workers with messages in hand, which no worker then takes over for a while."""
         if self._broker.is_disturbed or not self._ready:
             return False
         for worker in self._workers:

@@ -52,8 +52,7 @@ def test_a_job_that_finishes_while_the_worker_drains_is_answered_acknowledged_an
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="60")
     job = hold_a_job(worker, client, origin)
     worker.process.send_signal(signal.SIGTERM)
-    while "Warm shutdown" not in worker.log:
-        assert worker.process.poll() is None, worker.log
+    worker.wait_for_log("Warm shutdown")
     origin.hold.set()
 
     assert worker.process.wait(TIMEOUT_S) == 0
@@ -69,8 +68,7 @@ def test_a_second_sigterm_returns_everything_at_once(
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600")
     hold_a_job(worker, client, origin)
     worker.process.send_signal(signal.SIGTERM)
-    while "Warm shutdown" not in worker.log:
-        assert worker.process.poll() is None, worker.log
+    worker.wait_for_log("Warm shutdown")
 
     while worker.process.poll() is None:  # a second one is not heard at once: see the next test
         worker.process.send_signal(signal.SIGTERM)
@@ -88,8 +86,7 @@ def test_one_stop_that_arrives_twice_at_once_is_no_second_one(
     job = hold_a_job(worker, client, origin)
     worker.process.send_signal(signal.SIGTERM)
     worker.process.send_signal(signal.SIGINT)  # two of the same could arrive as one
-    while "Warm shutdown" not in worker.log:
-        assert worker.process.poll() is None, worker.log
+    worker.wait_for_log("Warm shutdown")
     origin.hold.set()
 
     assert job.result(timeout=TIMEOUT_S).ranking
@@ -122,8 +119,7 @@ def test_a_terminal_that_closes_lets_the_running_job_finish(
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600", prefix=with_sighup("SIG_DFL"))
     job = hold_a_job(worker, client, origin)
     worker.process.send_signal(signal.SIGHUP)
-    while "Warm shutdown" not in worker.log:
-        assert worker.process.poll() is None, worker.log
+    worker.wait_for_log("Warm shutdown")
     origin.hold.set()
 
     assert worker.process.wait(TIMEOUT_S) == 0
@@ -150,8 +146,7 @@ def test_a_worker_that_waits_for_its_broker_ends_when_it_is_told_to(
 ) -> None:
     own_valkey.stop()
     worker = start_worker("waiting", is_ready=False, prefix=with_sighup("SIG_DFL"))
-    while "no job is taken until it does" not in worker.log:
-        assert worker.process.poll() is None, worker.log
+    worker.wait_for_log("no job is taken until it does")
 
     assert worker.stop(number) == 0
     assert "Restarting" not in worker.log
@@ -170,8 +165,7 @@ def test_a_second_signal_of_any_kind_returns_everything_at_once(
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600", prefix=with_sighup("SIG_DFL"))
     job = hold_a_job(worker, client, origin)
     worker.process.send_signal(first)
-    while "Warm shutdown" not in worker.log:
-        assert worker.process.poll() is None, worker.log
+    worker.wait_for_log("Warm shutdown")
     time.sleep(2 * SAME_REQUEST_S)
     worker.process.send_signal(second)
 
@@ -184,8 +178,7 @@ def test_a_remapped_sigterm_drains_too(start_worker: StartWorker, client: Client
     worker = start_worker("leaving", NAMESHOT_DRAIN_TIMEOUT="600", REMAP_SIGTERM="SIGQUIT")
     job = hold_a_job(worker, client, origin)
     worker.process.send_signal(signal.SIGTERM)
-    while "Warm shutdown" not in worker.log:
-        assert worker.process.poll() is None, worker.log
+    worker.wait_for_log("Warm shutdown")
     origin.hold.set()
 
     assert worker.process.wait(TIMEOUT_S) == 0
