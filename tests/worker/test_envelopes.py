@@ -92,6 +92,22 @@ def test_what_is_read_is_strict_and_a_message_that_names_its_id_is_refused_by_it
         read(raw)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_message_in_another_encoding_is_refused_by_its_id(encoding: str) -> None:
+    raw = message().decode().encode(encoding)
+    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default", headers={}, known_as=b"")
+
+    assert envelope is not None
+    assert envelope["headers"]["id"] == "an-id"
+    assert "no JSON as Redis reads it" in envelope["headers"]["nameshot_fault"]
+
+
+def test_a_message_that_names_its_id_twice_is_refused_by_it() -> None:
+    with pytest.raises(Malformed, match="name twice"):
+        read(with_header('"id": "an-id"'))
+    assert read_envelope(with_header('"id": "another"'), tag="a-tag", queue="nameshot.default", headers={}) is None
+
+
 def test_a_message_that_is_cut_off_is_refused_by_its_id() -> None:
     whole = json.loads(message())
     raw = json.dumps({"headers": whole["headers"], **whole}).encode()

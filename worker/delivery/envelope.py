@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import json
 from typing import Any, Final
 
 from producer.contract import SENT_AT_HEADER, strict_json
@@ -85,9 +86,15 @@ def _read(raw: bytes) -> tuple[dict[str, Any], str]:
     try:
         envelope = strict_json.loads(raw, max_parts=MAX_PARTS)
     except strict_json.NotStrictJson:
-        envelope, fault = read_members(raw, _WANTED)
+        envelope, fault = read_members(_in_utf8(raw), _WANTED)
         return envelope, fault and f"its envelope cannot be decoded as JSON, {fault}"
     return (envelope, "") if isinstance(envelope, dict) else ({}, "its envelope is no object")
+
+
+def _in_utf8(raw: bytes) -> bytes:
+    """Return JSON text in UTF-8 without a byte order mark; a message in another encoding is refused by its id."""
+    encoding = json.detect_encoding(raw)
+    return raw if encoding == "utf-8" else raw.decode(encoding, errors="replace").encode()
 
 
 def _life(tag: object) -> str:

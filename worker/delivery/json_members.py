@@ -99,8 +99,7 @@ class _Reader:
                 self._skip()
             elif name in seen:
                 self.faults.append("it holds a name twice")
-                found.pop(name, None)  # parsers disagree on which of the two counts
-                self._skip()
+                self._read_again(name, wanted[name], found)
             else:
                 seen.add(name)
                 self._read(name, wanted[name], found)
@@ -123,6 +122,13 @@ class _Reader:
             self._parts_left -= parts_of(value, self._parts_left) if value[:1] in b"[{" else 0
         except NotStrictJson as error:
             self.faults.append(str(error))
+
+    def _read_again(self, name: str, parts: Wanted | None, found: dict[str, Any]) -> None:
+        """Read a member that occurred before, and keep it only if both are equal: parsers disagree on which counts."""
+        again: dict[str, Any] = {}
+        self._read(name, parts, again)
+        if name not in found or again.get(name) != found[name]:
+            found.pop(name, None)
 
     def _skip(self) -> None:
         """Move past the value that begins here."""
