@@ -103,6 +103,26 @@ def test_what_celerys_own_command_cannot_do_here_is_a_sentence(
     assert client.queue_depths()["bulk"] == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("queue.delete", "nameshot.bulk"), "cannot be deleted with Celery"),
+        (("queue.purge", "nameshot.bulk"), "cannot be purged with Celery"),
+        (("basic.get", "nameshot.bulk", "true"), "cannot be read with Celery"),
+        (("exchange.delete", "nameshot.bulk"), ""),
+    ],
+)
+def test_no_command_of_amqp_takes_a_job_from_its_queue(
+    arguments: tuple[str, ...], said: str, start: Start, own_valkey: ValkeyServer, client: Client
+) -> None:
+    client.submit(URL, LABELS, queue="bulk")
+    done = start(command=(*COMMAND[:3], *COMMAND[3:-1], "amqp", *arguments), **own_valkey.settings("worker"))
+    done.process.wait(TIMEOUT_S)
+
+    assert said in done.log
+    assert client.queue_depths()["bulk"] == 1
+
+
 def test_a_broker_on_the_command_line_is_not_used(start: Start, own_valkey: ValkeyServer) -> None:
     command = (*COMMAND[:3], "-b", "nonsense://x", *COMMAND[3:])
     worker = start(command=command, **own_valkey.settings("worker"))

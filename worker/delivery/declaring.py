@@ -30,16 +30,16 @@ _REPLIES: Final = ("reply.", ".pidbox")
 REPLY_LIFE_S: Final = 60
 
 
-class PurgeRefused(NameshotError, click.ClickException):
-    """Refusal of Celery's own purge, which would delete messages and leave their ids taken."""
+class CommandRefused(NameshotError, click.ClickException):
+    """Refusal of a command of Celery's that would remove messages from a queue without a trace of their jobs."""
 
     exit_code = os.EX_CONFIG
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: str, *, done: str) -> None:
         name = queue.rpartition(".")[2]
         click.ClickException.__init__(
             self,
-            f"{queue} cannot be purged with Celery: its jobs' ids would stay taken; use `nameshot purge {name}`.",
+            f"{queue} cannot be {done} with Celery: its jobs' ids would stay taken; use `nameshot purge {name}`.",
         )
 
 
@@ -84,8 +84,14 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
 
     def _purge(self, queue: str) -> int:
         if queue in self.our_queues:
-            raise PurgeRefused(queue)
+            raise CommandRefused(queue, done="purged")
         return int(super()._purge(queue))
+
+    def _get(self, queue: str) -> Any:
+        """Refuse `celery amqp basic.get`; workers take our messages with a script, and kombu's would lose them."""
+        if queue in self.our_queues:
+            raise CommandRefused(queue, done="read")
+        return super()._get(queue)
 
     def _has_queue(self, queue: str, **options: Any) -> bool:
         return queue in self.our_queues or bool(super()._has_queue(queue, **options))
@@ -107,6 +113,12 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
             super().maybe_refresh_binding_expiry()
         except self.ResponseError as error:
             logger.debug("could not refresh a binding: %s", error)
+
+    def queue_delete(self, queue: str, *args: Any, **options: Any) -> Any:
+        """Refuse `celery amqp queue.delete`; delete a queue that is not ours."""
+        if queue in self.our_queues:
+            raise CommandRefused(queue, done="deleted")
+        return super().queue_delete(queue, *args, **options)
 
     def _delete(self, queue: str, exchange: str, *args: Any, **options: Any) -> None:
         if queue not in self._fanout_queues:
