@@ -49,9 +49,11 @@ if redis.call('GET', claim) == ARGV[3] then return 'replayed' end
 if redis.call('HEXISTS', messages, ARGV[7]) == 0 then return 'gone' end
 local queue = open(1)
 if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
+redis.call('HDEL', messages, '')  -- a write that needs no memory, as the first: see `worker.delivery.lua`
+local _, refused = push(queue, ARGV[2], claim, place, unpack(ARGV, 3, 6))
+if refused then return redis.error_reply(refused) end
 redis.call('LREM', records, 1, ARGV[8])
 redis.call('HDEL', messages, ARGV[7])
-push(queue, ARGV[2], claim, place, unpack(ARGV, 3, 6))
 return 'replayed'
 """
 )
@@ -142,7 +144,8 @@ class DeadLetter:
 def list_letters(prefix: str) -> Operation[list[DeadLetter]]:
     """Return all dead letters, newest first; raises `DeadLetterError` for an entry that is not one."""
     records = yield Call("broker", ("LRANGE", dead_letters_key(prefix), 0, -1))
-    return [DeadLetter.from_record(record) for record in records]
+    # Workers move a letter to the front of the full list if it must not be removed.
+    return sorted(map(DeadLetter.from_record, records), key=lambda letter: str(letter.at), reverse=True)
 
 
 def find_letters(prefix: str, wanted: Sequence[str]) -> Operation[list[DeadLetter]]:

@@ -18,6 +18,8 @@ FROZEN_S: Final = 86_400
 #: Lua functions that read and extend a queue, given its `queue_keys`: its list, its rung list, its counter and its 18
 #: priority lists. They read all keys before the first write, so that a key of a wrong type fails the script before it
 #: claims anything. The priority lists come after the list: they count towards its limit but not for its numbers.
+#: ``push`` claims the id and queues the message; if Redis refuses the message, ``push`` frees the id again and returns
+#: nil and the error.
 OPEN_QUEUE: Final = """
 local function open(first)
   local queue = {list = KEYS[first], taken = tonumber(redis.call('GET', KEYS[first + 2]) or 0) or 0, steps = 0}
@@ -33,7 +35,11 @@ local function push(queue, name, claim, place, fingerprint, seconds, life, messa
   local number = queue.taken + queue.ahead + 1
   redis.call('SET', claim, fingerprint, 'EX', seconds)
   redis.call('SET', place, name .. ' ' .. string.format('%d', number) .. ' ' .. life, 'EX', seconds)
-  redis.call('LPUSH', queue.list, message)
+  local pushed = redis.pcall('LPUSH', queue.list, message)
+  if type(pushed) == 'table' and pushed.err then
+    redis.call('DEL', claim, place)
+    return nil, pushed.err
+  end
   queue.ahead = queue.ahead + 1
   return queue.ahead - 1
 end
@@ -73,7 +79,9 @@ for i = 1, jobs do
   else
     queues[of] = queues[of] or open(21 * of - 20)
     if queues[of].ahead + queues[of].steps >= most then return finish(i - 1, 'full') end
-    ahead[i] = push(queues[of], ARGV[3 + of], claim, place, fingerprint, seconds, life, message)
+    local refused
+    ahead[i], refused = push(queues[of], ARGV[3 + of], claim, place, fingerprint, seconds, life, message)
+    if refused then return redis.error_reply(refused) end
   end
 end
 return finish(jobs, 'taken')
@@ -95,7 +103,9 @@ if claim ~= ARGV[2] or place ~= ARGV[3] then
   return {'changed', 0, 0}
 end
 if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return {'full', 0, 0} end
-return {'taken', push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8)), queue.taken}
+local ahead, refused = push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8))
+if refused then return redis.error_reply(refused) end
+return {'taken', ahead, queue.taken}
 """
 )
 

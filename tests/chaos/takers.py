@@ -22,8 +22,8 @@ from kombu import Connection, Consumer, Queue
 from producer.broker.urls import endpoint
 from producer.contract import rung_name
 from producer.embedded import RunningValkey
-from tests.delivery.moves import reclaim_as_found
 from worker.delivery.names import DeliveryKeys
+from worker.delivery.requeuing import reclaim
 
 QUEUE = "nameshot.default"
 DONE = "done"
@@ -65,7 +65,7 @@ def run(kills: int, messages: int, *, seed: int, folder: Path) -> Outcome:
             taker.join(source.uniform(*LIFE_S))
             taker.kill()
             taker.join()
-            hits[_reclaim(broker, keys) > 0] += 1
+            hits[reclaim(broker, keys, "gone") > 0] += 1
         keys = DeliveryKeys("nameshot", "last")
         last_taker = processes.Process(target=_take, args=(valkey.broker_url, keys))
         last_taker.start()
@@ -117,10 +117,6 @@ def envelope(job_id: str) -> str:
             "properties": properties,
         }
     )
-
-
-def _reclaim(broker: redis.Redis, keys: DeliveryKeys) -> int:
-    return int(reclaim_as_found(broker, "gone", keys))
 
 
 def main() -> int:

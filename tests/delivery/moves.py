@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import redis
 
 from producer.contract import rung_name, taken_name
-from worker.delivery import held
-from worker.delivery.dead_letters import put_back_arguments
+from worker.delivery import held, requeuing
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
-from worker.delivery.lease import RECLAIMED, RECLAIMED_BYTES
+from worker.delivery.letter_records import put_back_arguments
 from worker.delivery.names import DeliveryKeys
-from worker.delivery.scripts import POSTPONE, RECLAIM, RESUME, TAKE
+from worker.delivery.requeuing import RECLAIMED, RECLAIMED_BYTES
+from worker.delivery.scripts import RECLAIM, RESUME, TAKE
 
 QUEUE = "nameshot.default"
 OURS = DeliveryKeys("nameshot", "us/n1")
@@ -33,32 +33,28 @@ def give_back(broker: redis.Redis, tag: str | bytes, keys: DeliveryKeys = OURS) 
 
 
 def postpone(broker: redis.Redis, tag: str | bytes, until_s: float, keys: DeliveryKeys = OURS) -> Any:
-    return broker.eval(POSTPONE, 3, keys.in_flight, keys.in_hand, keys.postponed, tag, until_s)
+    return held.postpone(broker, keys, tag, until_s)
 
 
-def resume(broker: redis.Redis, now_s: float) -> Any:
+def resume(broker: redis.Redis, now_s: float) -> int:
+    return requeuing.resume(broker, OURS, now_s)
+
+
+def resume_a_part(broker: redis.Redis, now_s: float) -> int:
+    """How many messages one script requeues."""
     names = (OURS.postponed, *OURS.put_back)
-    return broker.eval(RESUME, len(names), *names, now_s, *put_back_arguments())
+    return int(broker.eval(RESUME, len(names), *names, now_s, *put_back_arguments(), 0)[0])
 
 
-def reclaim(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS) -> Any:
+def reclaim(broker: redis.Redis, how: Literal["dead", "gone", "leaving"], keys: DeliveryKeys = OURS) -> int:
     if how == "dead":
         broker.delete(keys.lease)  # as its time does
-    return reclaim_as_found(broker, how, keys)
-
-
-def reclaim_as_found(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS) -> int:
-    """All of it; -1 when the worker lives."""
-    total, left = 0, 1
-    while left:
-        moved, left = reclaim_a_part(broker, how, keys)
-        total += moved
-    return total
+    return requeuing.reclaim(broker, keys, how)
 
 
 def reclaim_a_part(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS, most: int = RECLAIMED) -> tuple[int, int]:
     """How many messages went back, and how many are left."""
     names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
-    arguments = (keys.worker, how, 60, *put_back_arguments(), most, RECLAIMED_BYTES)
-    moved, left = broker.eval(RECLAIM, len(names), *names, *arguments)
+    arguments = (keys.worker, how, 60, *put_back_arguments(), most, RECLAIMED_BYTES, 0)
+    moved, _, left, _ = broker.eval(RECLAIM, len(names), *names, *arguments)
     return moved, left

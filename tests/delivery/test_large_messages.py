@@ -7,10 +7,10 @@ import redis
 
 from producer.contract import rung_name, step_names
 from producer.contract.strict_json import MAX_PARTS
-from tests.delivery.moves import OURS, QUEUE, postpone, reclaim, resume, take
+from tests.delivery.moves import OURS, QUEUE, postpone, reclaim, resume_a_part, take
 from tests.valkey_server import ValkeyServer
-from worker.delivery.dead_letters import arguments, malformed_record
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
+from worker.delivery.letter_records import arguments, malformed_record
 from worker.delivery.scripts import BURY
 from worker.delivery.upkeep_scripts import MOVE_STEPS
 
@@ -70,7 +70,7 @@ def test_no_script_moves_many_large_messages_that_were_put_aside_or_have_a_prior
     for due_s, tag in enumerate("abc"):
         postpone(broker, take(broker, tag)[5], due_s)
 
-    assert [resume(broker, 9) for _ in range(3)] == [2, 1, 0]
+    assert [resume_a_part(broker, 9) for _ in range(3)] == [2, 1, 0]
     assert sorted(broker.lrange(QUEUE, 0, -1)) == large
 
     step = step_names(QUEUE)[0]

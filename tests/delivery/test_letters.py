@@ -10,7 +10,8 @@ import redis
 from tests.delivery.hands import KEYS, give_up, hold, misread
 from tests.valkey_server import ValkeyServer
 from worker.delivery import dead_letters
-from worker.delivery.dead_letters import MAX_LETTERS, DeadLetters
+from worker.delivery.dead_letters import DeadLetters
+from worker.delivery.letter_records import MAX_LETTERS
 
 
 @pytest.fixture

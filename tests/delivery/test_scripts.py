@@ -13,11 +13,11 @@ from tests.delivery.moves import (
     give_back,
     postpone,
     reclaim,
-    reclaim_as_found,
     resume,
     take,
 )
 from tests.valkey_server import ValkeyServer
+from worker.delivery import requeuing
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 from worker.delivery.marks import DRAINING
 
@@ -116,26 +116,8 @@ def test_a_worker_whose_lease_stands_keeps_what_it_holds(broker: redis.Redis) ->
     broker.lpush(QUEUE, b"job")
     take(broker, "tag")
 
-    assert reclaim_as_found(broker, "dead") == -1
+    assert requeuing.reclaim(broker, OURS, "dead") == -1
     assert broker.hexists(OURS.in_flight, "tag")
-
-
-def test_nothing_is_put_back_in_part_while_a_queue_is_no_list(broker: redis.Redis) -> None:
-    broker.lpush(QUEUE, message("job"), message("postponed"), message("given back"))
-    tags = [take(broker, tag)[5] for tag in "abc"]
-    postpone(broker, tags[1], 10)
-    broker.set("nameshot.high", "junk")
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        resume(broker, 10)
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        reclaim(broker, "dead")
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        give_back(broker, tags[2])
-    assert not broker.exists(QUEUE, OURS.suspects)
-
-    broker.delete("nameshot.high")
-    assert (resume(broker, 10), reclaim(broker, "dead")) == (1, 2)
-    assert broker.llen(QUEUE) == 3
 
 
 def test_a_worker_is_reclaimed_once_however_many_find_it_dead(broker: redis.Redis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -135,6 +136,47 @@ def forbidden(server: ValkeyServer) -> Iterator[None]:
 
 
 @contextmanager
+def too_few_databases(server: ValkeyServer) -> Iterator[None]:
+    """It was set up anew, without the database of the answers."""
+    server.stop()
+    before = server.options
+    server.options += ("--databases", "1")
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+        server.options = before
+        server.start()
+
+
+@contextmanager
+def over_quota(server: ValkeyServer) -> Iterator[None]:
+    """Its provider answers each command with an error of its own."""
+
+    class Refuse(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().startswith(b"*"):
+                self.request.recv(1 << 16)
+                self.wfile.write(b"-ERR max requests limit exceeded. Limit: 500000\r\n")
+
+    class Provider(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+    server.stop()
+    with Provider((server.host, server.port), Refuse) as provider:
+        thread = threading.Thread(target=provider.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            provider.shutdown()
+            thread.join()
+    server.start()
+
+
+@contextmanager
 def loading(server: ValkeyServer) -> Iterator[None]:
     """It was restarted, and reads its data; the block ends once it has."""
     with server.connect(9) as admin, admin.pipeline(transaction=False) as pipe:
@@ -165,6 +207,7 @@ def _says(server: redis.Redis, expected: type[redis.RedisError] | None) -> bool:
 #: `oom` is none: what a worker has to write needs no memory, or is let pass.
 ALL: Final[tuple[Trouble, ...]] = (
     *(away, frozen, loading, misconf, readonly, masterdown, noreplicas, busy, forbidden),
+    *(too_few_databases, over_quota),
 )
 
 

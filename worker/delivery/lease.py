@@ -12,12 +12,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from worker.delivery.dead_letters import put_back_arguments
+from worker.delivery.duties import Duties
 from worker.delivery.held import give_back
 from worker.delivery.names import DeliveryKeys, beginning_of, is_known_dead
-from worker.delivery.scripts import RECLAIM, RESUME
+from worker.delivery.outages import describe
+from worker.delivery.requeuing import reclaim, resume
 from worker.delivery.upkeep_scripts import ELECT, RENEW, UPDATE_LEASE
 
 logger = logging.getLogger(__name__)
@@ -27,13 +28,6 @@ LEASE_S: Final = 9.0
 ROUND_S: Final = 2.5
 #: After an outage of Redis all leases have expired at once: live workers get this long to renew theirs.
 GRACE_S: Final = 2 * ROUND_S
-#: One script requeues at most this many messages, or this many bytes plus one message, since Redis serves no other
-#: client while it runs. A hundred ordinary messages take a few milliseconds; parsing a megabyte of the costliest JSON
-#: takes a tenth of a second.
-RECLAIMED: Final = 100
-RECLAIMED_BYTES: Final = 1024 * 1024
-#: A day after the last death of a worker the counts of deaths expire, if no answer has cleared them before.
-SUSPICION_S: Final = 86_400
 
 
 class Lease:
@@ -74,6 +68,7 @@ class Lease:
         self.stop_waiting: Callable[[], None] = lambda: None
         self._end = threading.Event()
         self._reclaim_from = 0.0
+        self._duties = Duties(client, keys)
         self._failing = True
         self._thread = threading.Thread(target=self._serve, name="lease", daemon=True)
 
@@ -87,15 +82,15 @@ class Lease:
         self._end.set()
         try:
             self.stop_waiting()
-            self._reclaim(self._keys.worker, "leaving")
+            reclaim(self._client, self._keys, "leaving")
         except Exception as error:  # other workers requeue the messages once the lease expires
-            logger.warning("could not requeue messages: %s; other workers will take them over", type(error).__name__)
+            logger.warning("could not requeue messages: %s; other workers will take them over", describe(error))
 
     def abandon(self) -> None:
         """Requeue all held messages as those of a dead worker, since this process is about to end as one."""
         self._end.set()
         self.stop_waiting()
-        self._reclaim(self._keys.worker, "gone")
+        reclaim(self._client, self._keys, "gone")
 
     def _serve(self) -> None:
         while not self._end.wait(ROUND_S):
@@ -107,28 +102,36 @@ class Lease:
         if unhealthy_reason and self._was_stuck:
             self._on_stuck(unhealthy_reason)
         self._was_stuck = unhealthy_reason is not None
+        duty = self._duties.duty
         try:
             if unhealthy_reason:  # the lease's value shows the reason, but the lease still expires
                 self._client.eval(UPDATE_LEASE, 1, self._keys.lease, self._state())
             else:
-                self._renew()
-                self._return_orphans()
-            if not self._end.is_set() and time.monotonic() >= self._reclaim_from:
-                self._look_after_others()
+                with duty("renew the lease"):
+                    self._renew()
+                if self._failing:
+                    return
+                with duty("requeue messages whose delivery was lost"):
+                    self._return_orphans()
+            if not self._end.is_set() and time.monotonic() >= self._reclaim_from and self._is_chosen():
+                with duty("requeue postponed messages"):
+                    resume(self._client, self._keys, time.time())
+                with duty("requeue the messages of dead workers"):
+                    self._look_after_others()
         except Exception as error:  # the broker is away, so all leases expire; this thread must keep running
-            if not self._failing:
-                logger.warning("cannot renew the lease: %s", type(error).__name__)
+            self._duties.report("renew the lease", describe(error))
             self._failing = True
             self._on_broker_away()
 
     def _renew(self) -> None:
         lease_ms = int(LEASE_S * 1000)
+        was_failing, self._failing = self._failing, True
         self._client.eval(RENEW, 2, self._keys.lease, self._keys.workers, self._state(), lease_ms, self._keys.worker)
-        if self._failing:
-            self._failing = False
+        self._failing = False
+        if was_failing:
             self._reclaim_from = time.monotonic() + GRACE_S
             for name in filter(is_known_dead, self._others()):
-                self._reclaim(name, "gone")
+                self._reclaim_apart(name, "gone")
 
     def _state(self) -> str:
         return f"{self._where}: {warning}" if (warning := self._warning()) else self._where
@@ -148,16 +151,16 @@ class Lease:
             logger.info("requeued a message whose delivery or acknowledgement was lost")
         self._orphans = orphans
 
-    def _look_after_others(self) -> None:
-        """Check all leases and resume due postponed messages, if this worker is elected for the round.
+    def _is_chosen(self) -> bool:
+        """Return whether this worker looks after the messages of others in this round.
 
         Only one worker does so in a round, so the cost grows with the number of workers and not with its square.
         """
-        if not self._client.eval(ELECT, 1, self._keys.reclaim_turn, self._keys.worker, int(ROUND_S * 800), "once"):
-            return
-        names = (self._keys.postponed, *self._keys.put_back)
-        while self._client.eval(RESUME, len(names), *names, time.time(), *put_back_arguments()):
-            pass
+        turn_ms = int(ROUND_S * 800)
+        return bool(self._client.eval(ELECT, 1, self._keys.reclaim_turn, self._keys.worker, turn_ms, "once"))
+
+    def _look_after_others(self) -> None:
+        """Check all leases, and requeue the messages of each worker whose lease has expired."""
         others = self._others()
         with self._client.pipeline(transaction=False) as pipe:
             for name in others:
@@ -165,9 +168,9 @@ class Lease:
             alive = pipe.execute()
         for name, lives in zip(others, alive, strict=True):
             if is_known_dead(name):
-                self._reclaim(name, "gone")
+                self._reclaim_apart(name, "gone")
             elif not lives:
-                self._reclaim(name, "dead")
+                self._reclaim_apart(name, "dead")
 
     def _others(self) -> list[str]:
         names = set()
@@ -178,15 +181,7 @@ class Lease:
                 self._client.srem(self._keys.workers, name)
         return sorted(names - {self._keys.worker})
 
-    def _reclaim(self, worker: str, how: str) -> None:
-        keys = self._keys.of(worker)
-        names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
-        options = (worker, how, int(SUSPICION_S), *put_back_arguments(), RECLAIMED, RECLAIMED_BYTES)
-        returned, left = 0, 1
-        while left:
-            moved, left = self._client.eval(RECLAIM, len(names), *names, *options)
-            returned += max(0, moved)
-        if returned > 0 and how != "leaving":
-            logger.warning("a worker has died: requeued the %d jobs that it held", returned)
-        elif returned > 0:
-            logger.info("requeued %d jobs", returned)
+    def _reclaim_apart(self, worker: str, how: Literal["dead", "gone"]) -> None:
+        """Reclaim one worker's messages; what keeps them from being requeued does not concern the next worker."""
+        with self._duties.duty(f"requeue the messages of the dead worker {worker}"):
+            reclaim(self._client, self._keys.of(worker), how)

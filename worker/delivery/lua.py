@@ -1,9 +1,10 @@
 """Pieces of Lua that several scripts share.
 
-Redis rolls nothing back: a script that fails half-way leaves its writes. So each script checks types before it writes,
-or calls ``pcall`` where a key of a wrong type must not keep a message from moving. And Redis at ``maxmemory`` refuses
-a script's first write if that write might need memory, but no later one: each script begins with a write that needs
-none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), so that workers can empty a full Redis.
+Redis rolls nothing back: a script that fails half-way leaves its writes. A key of a wrong type or a missing permission
+can make any write fail. So a script that moves a message copies it first, by ``pcall``, and deletes the original only
+once Redis has accepted the copy. And Redis at ``maxmemory`` refuses a script's first write if that write might need
+memory, but no later one: each script begins with a write that needs none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), so
+that workers can empty a full Redis. Where that write deletes nothing, it also shows that the original can be deleted.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ end
 )
 
 #: ``parts`` splits an in-flight record into queue and message; ``id_in`` returns the id, and the life after it, from a
-#: delivery tag.
+#: delivery tag; ``refusal`` returns the error in a reply of ``pcall``, or nil.
 PARTS: Final = """
 local function parts(record)
   local cut = string.find(record, '\\n', 1, true) or 0
@@ -96,6 +97,9 @@ local function parts(record)
 end
 local function id_in(tag)
   return string.match(tag, ' (.+)$')
+end
+local function refusal(reply)
+  return type(reply) == 'table' and reply.err or nil
 end
 """
 
@@ -116,52 +120,64 @@ local function drop(in_hand, known, where)
 end
 """
 
-#: ``keep_letter`` stores a dead letter and does nothing if it is stored already. The message of a malformed letter is
-#: not stored, since it is never replayed and can be large; its record may give the size if the holder kept only the
-#: beginning. ``apart`` distinguishes several letters of one message.
+#: ``keep_letter`` stores a dead letter unless it is stored already. Returns whether it is new; or nil and the error if
+#: Redis refuses it, and then nothing is stored. ``apart`` distinguishes several letters of one message. The message of
+#: a malformed letter is not stored, since it is never replayed and can be large; its record may give the size if the
+#: holder kept only the beginning. Above ``most`` letters the oldest are removed, but never a job without an answer,
+#: since its letter is all that is left of it: such a letter becomes the newest one. One call looks at a hundred.
 KEEP_LETTER: Final = """
 local function keep_letter(records, messages, json, most, apart, queue, raw)
   local letter = string.sub(redis.sha1hex(apart .. ' ' .. string.sub(raw, 1, MAX_MESSAGE_BYTES)), 1, 12)
-  if redis.call('HEXISTS', messages, letter) == 1 then return 0 end
+  local known = redis.pcall('HEXISTS', messages, letter)
+  if refusal(known) then return nil, refusal(known) end
+  if known == 1 then return false end
   local record = cjson.decode(json)
   record.letter, record.queue, record.bytes = letter, queue, record.bytes or #raw
-  redis.call('LPUSH', records, cjson.encode(record))
-  redis.call('HSET', messages, letter, record.code == 'malformed' and '' or raw)
-  while redis.call('LLEN', records) > tonumber(most) do
-    local readable, oldest = pcall(cjson.decode, redis.call('RPOP', records))
-    if readable and type(oldest) == 'table' and oldest.letter then
-      redis.call('HDEL', messages, oldest.letter)
+  local kept = redis.pcall('HSET', messages, letter, record.code == 'malformed' and '' or raw)
+  if refusal(kept) then return nil, refusal(kept) end
+  local listed = redis.pcall('LPUSH', records, cjson.encode(record))
+  if refusal(listed) then
+    redis.call('HDEL', messages, letter)
+    return nil, refusal(listed)
+  end
+  for _ = 1, 100 do
+    if (tonumber(redis.pcall('LLEN', records)) or 0) <= tonumber(most) then break end
+    local oldest = redis.pcall('RPOP', records)
+    if type(oldest) ~= 'string' then break end
+    local readable, old = pcall(cjson.decode, oldest)
+    if readable and type(old) == 'table' and old.code == 'unanswerable' then
+      redis.call('LPUSH', records, oldest)
+    elseif readable and type(old) == 'table' and old.letter then
+      redis.call('HDEL', messages, old.letter)
     end
   end
-  return 1
+  return true
 end
 """.replace("MAX_MESSAGE_BYTES", str(MAX_MESSAGE_BYTES))
 
-#: ``put_back`` requeues a message at the front of its queue, and records the number that it then has. ``first`` is the
-#: index of the first of nine keys: the three queues, their lists of rung messages, their counters, each in the same
-#: order. A record of an older worker may name the list of a priority: its message goes to the queue itself. Returns
-#: false, and pushes nothing, for a record that names another list, which only another program can have written.
-#: Scripts call ``wrong_type`` before their first write: a queue that is not a list would end a script half-way.
+#: ``put_back`` copies a held message to the front of its queue, and records the number that it then has. A record of an
+#: older worker may name the list of a priority: its message goes to the queue itself. A record that names another list
+#: was written by another program: its message becomes a dead letter. The caller then deletes the original. Returns
+#: 'requeued' or 'buried'; or nil and the error if Redis refuses the copy, and then the original must stay.
+#: It uses the second to the 13th key of its script: the locations of jobs, the records of dead letters, their messages;
+#: then the three queues, their lists of rung messages, their counters, each in the same order. ``json`` and ``most``
+#: are the record and the maximum of records, in case the message becomes a dead letter.
 PUT_BACK: Final = """
-local function wrong_type(first)
-  for i = first, first + 2 do
-    local kind = redis.call('TYPE', KEYS[i]).ok
-    if kind ~= 'none' and kind ~= 'list' then
-      return redis.error_reply('WRONGTYPE the queue ' .. KEYS[i] .. ' is a ' .. kind .. ': nothing is requeued')
-    end
-  end
-end
-local function put_back(first, in_hand, queue, raw, id)
+local function put_back(held, known, tag, json, most)
+  local queue, raw = parts(held)
   local name = string.match(queue, '^(.-)\\6\\22%d$') or string.match(queue, '^(.-):%d$') or queue
-  for i = first, first + 2 do
+  for i = 5, 7 do
     if KEYS[i] == name then
+      local pushed = redis.pcall('RPUSH', name, raw)
+      if refusal(pushed) then return nil, refusal(pushed) .. ' (queue ' .. name .. ')' end
       local taken = tonumber(redis.pcall('DECR', KEYS[i + 6])) or -1
       local rung = tonumber(redis.pcall('LLEN', KEYS[i + 3])) or 0
-      redis.call('RPUSH', name, raw)
-      note(in_hand, id, 'returned ' .. string.match(name, '[^.]+$') .. ' ' .. string.format('%d', taken + 1 + rung))
-      return true
+      note(KEYS[2], known, 'returned ' .. string.match(name, '[^.]+$') .. ' ' .. string.format('%d', taken + 1 + rung))
+      return 'requeued'
     end
   end
-  return false
+  local kept, refused = keep_letter(KEYS[3], KEYS[4], json, most, tag, queue, raw)
+  if refused then return nil, refused .. ' (dead letters)' end
+  return 'buried'
 end
 """

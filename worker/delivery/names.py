@@ -25,6 +25,7 @@ from producer.contract import (
     postponed_key,
     queue_name,
     rung_name,
+    step_names,
     suspects_key,
     taken_name,
     upkeep_key,
@@ -88,6 +89,11 @@ class DeliveryKeys:
     def queues(self) -> tuple[str, ...]:
         """The lists of high, default and bulk."""
         return tuple(queue_name(self.prefix, queue) for queue in QUEUES)
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """All lists in which messages wait: the queues, their lists of rung messages, and their priorities'."""
+        return tuple(name for queue in self.queues for name in (queue, rung_name(queue), *step_names(queue)))
 
     @property
     def counters(self) -> tuple[str, ...]:

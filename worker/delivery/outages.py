@@ -1,4 +1,9 @@
-"""Tells a temporary outage of Redis from a lasting error of one key, and lets a thread wait for its end."""
+"""Tells an outage of Redis from a lasting error of one key, and lets a thread wait for the end of an outage.
+
+A wrong guess in one direction blocks a thread, in the other it gives up jobs. So only an error that names the content
+of a key is one of that key. After any other error the thread waits, and tries the same on a key of its own: only if
+Redis keeps accepting that, and keeps refusing the other, is the error one of that key or message.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +27,13 @@ T = TypeVar("T")
 #: takes jobs again only once all its threads have stored their answers; Redis bears some hundred retries a second.
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 2.0
+#: The same call must fail this often, each time while Redis accepts the probe, before its error counts as lasting. With
+#: the pauses this takes five seconds. A server that refuses half of all commands at random does so once in a million.
+STRIKES: Final = 10
 #: All threads of a worker together log an outage at most once in this time.
 LOG_EVERY_S: Final = 30.0
+#: A log line holds at most this many characters of a server's error; the longest of Redis' own have about 150.
+MAX_DESCRIBED: Final = 300
 
 #: With these errors the server refuses all keys, or all of ours. A missing permission belongs here: roles name keys by
 #: patterns, so that all jobs lack it or none does, and an operator can grant it.
@@ -44,6 +54,7 @@ _WHOLE_SERVER_TEXT: Final = re.compile(
     r"(?:^|[ -])(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOAUTH|NOPERM|NOREPLICAS|NOSCRIPT|OOM|READONLY) "
     r"|user executing the script can't|unknown command|unknown Redis command"
 )
+_WRONG_TYPE: Final = re.compile(r"(?:^|[ -])WRONGTYPE ")
 
 
 def name_of(error: redis.RedisError) -> str:
@@ -52,8 +63,20 @@ def name_of(error: redis.RedisError) -> str:
     return code if type(error) is redis.ResponseError and code.isupper() else type(error).__name__
 
 
+def describe(error: Exception) -> str:
+    """Return an error for the log: of a reply of the server its first line, of any other error its kind."""
+    if not isinstance(error, redis.ResponseError):
+        return type(error).__name__
+    return (str(error).splitlines() or [type(error).__name__])[0][:MAX_DESCRIBED]
+
+
+def is_wrong_type(error: Exception) -> bool:
+    """Return whether a command failed because a key holds a value of another type."""
+    return isinstance(error, redis.ResponseError) and _WRONG_TYPE.search(str(error)) is not None
+
+
 def is_outage(error: redis.RedisError) -> bool:
-    """Return whether the same command may succeed later; False if it fails because of a key's or message's content."""
+    """Return whether the server refuses commands on all keys, or all of ours; such an error is never one of content."""
     return isinstance(error, _WHOLE_SERVER) or _WHOLE_SERVER_TEXT.search(str(error)) is not None
 
 
@@ -63,10 +86,12 @@ class Outage:
     Args:
         server: the server's name in messages, such as ``the result backend``.
         refusal: the predicate in messages about an outage, such as ``does not take answers``.
+        probe: does the same as the calls of `outlast`, with a key and a content that cannot be wrong.
     """
 
-    def __init__(self, server: str, refusal: str) -> None:
+    def __init__(self, server: str, refusal: str, probe: Callable[[], object]) -> None:
         self._server, self._refusal = server, refusal
+        self._probe = probe
         self._lock = threading.Lock()
         self._waiting = 0
         self._since_s = 0.0
@@ -85,15 +110,16 @@ class Outage:
         """Return what `work` returns, calling it again for as long as the server is away.
 
         Raises:
-            RedisError: an error that is not an outage.
+            RedisError: a lasting error of the key or the content.
         """
-        pause_s, waits = FIRST_PAUSE_S, False
+        pause_s, waits, strikes = FIRST_PAUSE_S, False, 0
         with ExitStack() as stack:
             while True:
                 try:
                     return work()
                 except redis.RedisError as error:
-                    if not is_outage(error):
+                    strikes = strikes + 1 if self._is_of_content(error) else 0
+                    if is_wrong_type(error) or strikes == STRIKES:
                         raise
                     if not waits:
                         stack.enter_context(self._wait())
@@ -102,6 +128,16 @@ class Outage:
                 # Jitter spreads the retries of threads that failed at the same moment.
                 time.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _is_of_content(self, error: redis.RedisError) -> bool:
+        """Return whether an error seems to be one of this key or content, since the server accepts the probe."""
+        if is_outage(error) or is_wrong_type(error):
+            return False
+        try:
+            self._probe()
+        except redis.RedisError:
+            return False
+        return True
 
     @contextmanager
     def _wait(self) -> Iterator[None]:
@@ -123,8 +159,7 @@ class Outage:
             now_s = time.monotonic()
             if now_s - self._logged_at_s > LOG_EVERY_S:
                 self._logged_at_s = now_s
-                reason = (str(error).splitlines() or [self._reason])[0]
-                logger.warning("%s %s (%s): retrying", self._server, self._refusal, reason)
+                logger.warning("%s %s (%s): retrying", self._server, self._refusal, describe(error))
 
     @property
     def _duration_s(self) -> float:

@@ -54,7 +54,9 @@ for i = 1, queues do
     local held = #raw <= 4 * tonumber(ARGV[2]) and raw or string.sub(raw, 1, ARGV[2] + 1)
     local noted = redis.pcall('HSET', in_flight, tag, KEYS[i] .. '\\n' .. held)
     if type(noted) == 'table' and noted.err then
-      redis.call('RPUSH', list, raw)  -- a message that cannot be recorded must not be taken
+      -- a message that cannot be recorded must not be taken
+      local undone = redis.pcall('RPUSH', list, raw)
+      if type(undone) == 'table' and undone.err then redis.call('LPUSH', list, raw) end
       return redis.error_reply(noted.err)
     end
     local holder = known and redis.pcall('HGET', in_hand, known)
@@ -83,31 +85,31 @@ return held
 )
 
 #: Moves the message that rang last back to its queue, which wakes another worker; messages that rang before it stay
-#: ahead of it. KEYS: the list of rung messages, the queue.
-HAND_ON: Final = """
+#: ahead of it. If Redis refuses that, the message stays with those, and any worker that takes will find it.
+#: KEYS: the list of rung messages, the queue.
+HAND_ON: Final = (
+    PARTS
+    + """
 local raw = redis.call('LPOP', KEYS[1])
-if raw then redis.call('RPUSH', KEYS[2], raw) end
+if raw and refusal(redis.pcall('RPUSH', KEYS[2], raw)) then redis.call('LPUSH', KEYS[1], raw) end
 """
+)
 
-#: Requeues one message at the front of its queue. KEYS: the holder's in-flight hash, the locations of jobs, the records
-#: of dead letters, their messages, the nine keys of `PUT_BACK`. ARGV: the delivery tag; the record and the maximum of
-#: records, in case the message becomes a dead letter. Returns 1, or 0 if the message is no longer held.
+#: Requeues one message at the front of its queue. KEYS: the holder's in-flight hash, then those of `PUT_BACK`. ARGV:
+#: the delivery tag; the record and the maximum of records, in case the message becomes a dead letter. Returns 1, or 0
+#: if the message is no longer held.
 GIVE_BACK: Final = (
     PARTS
     + WHEREABOUTS
     + KEEP_LETTER
     + PUT_BACK
     + """
-local wrong = wrong_type(5)
-if wrong then return wrong end
+redis.call('HDEL', KEYS[1], '')
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then return 0 end
-redis.call('HDEL', KEYS[1], ARGV[1])
-local queue, raw = parts(held)
-if not put_back(5, KEYS[2], queue, raw, id_in(ARGV[1])) then
-  keep_letter(KEYS[3], KEYS[4], ARGV[2], ARGV[3], ARGV[1], queue, raw)
-end
-return 1
+local done, refused = put_back(held, id_in(ARGV[1]), unpack(ARGV))
+if not done then return redis.error_reply(refused) end
+return redis.call('HDEL', KEYS[1], ARGV[1])
 """
 )
 
@@ -118,55 +120,61 @@ POSTPONE: Final = (
     PARTS
     + WHEREABOUTS
     + """
+redis.call('HDEL', KEYS[1], '')
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then return 0 end
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1] .. '\\n' .. held)
+local kept = redis.pcall('ZADD', KEYS[3], ARGV[2], ARGV[1] .. '\\n' .. held)
+if refusal(kept) then return redis.error_reply(refusal(kept) .. ' (' .. KEYS[3] .. ')') end
 note(KEYS[2], id_in(ARGV[1]), 'postponed ' .. ARGV[2])
-return 1
+return redis.call('HDEL', KEYS[1], ARGV[1])
 """
 )
 
-#: Requeues postponed messages that are due, at the front of their queues. KEYS: the postponed messages, then as
-#: `GIVE_BACK` from the second key on. ARGV: seconds since the epoch; the record and the maximum of records.
-#: One call moves a hundred messages, or about `MAX_MOVED_BYTES`. Returns the number moved.
+#: Requeues postponed messages that are due, at the front of their queues. KEYS: the postponed messages, then those of
+#: `PUT_BACK`. ARGV: seconds since the epoch; the record and the maximum of records; how many due messages to pass over,
+#: since Redis refused to requeue them.
+#: One call moves a hundred messages, or about `MAX_MOVED_BYTES`. Returns the number moved, the number that Redis
+#: refused to requeue, and the last error or ''.
 RESUME: Final = (
     PARTS
     + WHEREABOUTS
     + KEEP_LETTER
     + PUT_BACK
     + """
-local wrong = wrong_type(5)
-if wrong then return wrong end
-local due, bytes = {}, 0
+redis.call('ZREM', KEYS[1], '')
+local due, bytes, moved, why = {}, 0, 0, ''
 while #due < 100 and bytes < MAX_MOVED_BYTES do
-  local first = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', #due, 1)[1]
+  local first = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', ARGV[4] + #due, 1)[1]
   if not first then break end
   due[#due + 1], bytes = first, bytes + #first
 end
 for i = #due, 1, -1 do
-  redis.call('ZREM', KEYS[1], due[i])
   local tag, held = parts(due[i])
-  local queue, raw = parts(held)
-  if not put_back(5, KEYS[2], queue, raw, id_in(tag)) then
-    keep_letter(KEYS[3], KEYS[4], ARGV[2], ARGV[3], tag, queue, raw)
+  local done, refused = put_back(held, id_in(tag), tag, ARGV[2], ARGV[3])
+  if done then
+    redis.call('ZREM', KEYS[1], due[i])
+    moved = moved + 1
+  else
+    why = refused
   end
 end
-return #due
+return {moved, #due - moved, why}
 """.replace("MAX_MOVED_BYTES", str(MAX_MOVED_BYTES))
 )
 
 #: Requeues a worker's messages in chunks, at the front of their queues with the oldest first; the last one removes the
 #: worker.
-#: KEYS: its in-flight hash, and up to the 13th as `GIVE_BACK`; then its lease, the set of workers, its mark of what ran
-#: alone, the suspects. ARGV: its name; 'dead' if its lease has expired, 'gone' if the caller knows that its process has
-#: ended, 'leaving' if it requeues its own messages; how many seconds suspects are remembered; the record and the most
-#: records; the most messages and bytes of a chunk, which may exceed these bytes by its last message.
+#: KEYS: its in-flight hash, then those of `PUT_BACK`; then its lease, the set of workers, its mark of what ran alone,
+#: the suspects. ARGV: its name; 'dead' if its lease has expired, 'gone' if the caller knows that its process has ended,
+#: 'leaving' if it requeues its own messages; how many seconds suspects are remembered; the record and the most records;
+#: the most messages and bytes of a chunk, which may exceed these bytes by its last message; how many messages to pass
+#: over, since Redis refused to requeue them.
 #: A dead worker may have been killed by a message that it held: by the one that ran alone, if any, otherwise by any of
 #: them. A worker that shuts down has ' draining' as its mark, which matches no job, so its death counts against none.
 #: Between two chunks the worker may turn out to live and then keeps the rest; or the caller may die, and another
 #: worker continues.
-#: Returns how many messages were requeued and how many are left; -1 and 0 if the worker lives.
+#: Returns how many messages were requeued, how many Redis refused to requeue, how many are left besides, and the last
+#: error or ''; -1 and 0 if the worker lives.
 RECLAIM: Final = (
     JOB_ID
     + PARTS
@@ -174,46 +182,50 @@ RECLAIM: Final = (
     + KEEP_LETTER
     + PUT_BACK
     + """
-local in_flight, in_hand, records, messages = unpack(KEYS, 1, 4)
+local in_flight, in_hand = KEYS[1], KEYS[2]
 local lease, workers, alone, suspects = unpack(KEYS, 14, 17)
 local worker, how = ARGV[1], ARGV[2]
-if how == 'dead' and redis.call('EXISTS', lease) == 1 then return {-1, 0} end
-if how ~= 'leaving' and redis.call('SISMEMBER', workers, worker) == 0 then return {0, 0} end
-local wrong = wrong_type(5)
-if wrong then return wrong end
+if how == 'dead' and redis.call('EXISTS', lease) == 1 then return {-1, 0, 0, ''} end
+if how ~= 'leaving' and redis.call('SISMEMBER', workers, worker) == 0 then return {0, 0, 0, ''} end
 local culprit = redis.pcall('GET', alone)
 if type(culprit) ~= 'string' then culprit = nil end
 local tags = redis.call('HKEYS', in_flight)
 table.sort(tags)
 redis.call('DEL', lease)
-local bytes, left = 0, #tags
-while left > 0 and #tags - left < tonumber(ARGV[6]) and bytes < tonumber(ARGV[7]) do
+redis.call('HDEL', in_flight, '')
+local bytes, moved, refusals, why, left = 0, 0, 0, '', #tags - ARGV[8]
+while left > 0 and moved + refusals < tonumber(ARGV[6]) and bytes < tonumber(ARGV[7]) do
   local tag = tags[left]
   local held = redis.call('HGET', in_flight, tag)
-  local queue, raw = parts(held)
+  local _, raw = parts(held)
   local id, life = job_id(raw)
   local known = indexed(id, life)
   local name = field(id, known)
-  redis.call('HDEL', in_flight, tag)
-  if not put_back(5, in_hand, queue, raw, known) then
-    keep_letter(records, messages, ARGV[4], ARGV[5], tag, queue, raw)
+  local done, refused = put_back(held, known, tag, ARGV[4], ARGV[5])
+  if done then
+    redis.call('HDEL', in_flight, tag)
+    moved = moved + 1
+  else
+    refusals, why = refusals + 1, refused
+  end
+  if done == 'buried' then
     drop(in_hand, known, worker)
-  elseif how ~= 'leaving' and name then
+  elseif done and how ~= 'leaving' and name then
     if not culprit then
       redis.pcall('HINCRBY', suspects, name, 1)
     elseif culprit == name or string.sub(culprit, 1, #name + 1) == name .. ' ' then
       redis.pcall('HINCRBY', suspects, name, 1)
       redis.pcall('HINCRBY', suspects, 'alone ' .. culprit, 1)
     end
-    redis.call('EXPIRE', suspects, ARGV[3])
+    redis.pcall('EXPIRE', suspects, ARGV[3])
   end
   bytes, left = bytes + #held, left - 1
 end
-if left == 0 then
+if moved == #tags then
   redis.call('DEL', alone)
   redis.call('SREM', workers, worker)
 end
-return {#tags - left, left}
+return {moved, refusals, left, why}
 """
 )
 
@@ -226,15 +238,16 @@ BURY: Final = (
     + WHEREABOUTS
     + KEEP_LETTER
     + """
+redis.call('HDEL', KEYS[1], '')
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then return 0 end
+local queue, raw = parts(held)
+local kept, refused = keep_letter(KEYS[3], KEYS[4], ARGV[2], ARGV[3], ARGV[4], queue, raw)
+if refused then return redis.error_reply(refused .. ' (dead letters)') end
 if ARGV[5] == 'forget' then
   redis.call('HDEL', KEYS[1], ARGV[1])
   drop(KEYS[2], id_in(ARGV[1]), ARGV[6])
-else
-  redis.call('HDEL', KEYS[4], '')  -- a write that needs no memory: see `worker.delivery.lua`
 end
-local queue, raw = parts(held)
-return keep_letter(KEYS[3], KEYS[4], ARGV[2], ARGV[3], ARGV[4], queue, raw)
+return kept and 1 or 0
 """
 )

@@ -24,14 +24,14 @@ from producer.broker.urls import Endpoint
 from producer.contract import queue_name, rung_name, taken_name
 from worker.concurrency.fairness import FairOrder
 from worker.delivery.clock import elapsed_s
-from worker.delivery.dead_letters import arguments, malformed_record
 from worker.delivery.declaring import Declaring
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
-from worker.delivery.held import acknowledge, give_back
+from worker.delivery.held import acknowledge, give_back, postpone
+from worker.delivery.letter_records import arguments, malformed_record
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, TAKEN_HEADER, DeliveryKeys, new_tag
-from worker.delivery.outages import name_of
-from worker.delivery.scripts import BURY, POSTPONE, TAKE
+from worker.delivery.outages import describe, name_of
+from worker.delivery.scripts import BURY, TAKE
 
 logger = logging.getLogger(__name__)
 
@@ -191,10 +191,15 @@ class AtomicChannel(Declaring):
         self.connection._deliver(payload, queue)
 
     def postpone(self, delivery_tag: str, until_s: float) -> None:
-        """Postpone a held message until a time in seconds since the epoch; the elected worker then requeues it."""
-        names = (self.keys.in_flight, self.keys.in_hand, self.keys.postponed)
-        self.holding.eval(POSTPONE, len(names), *names, delivery_tag, until_s)
-        self.qos.ack(delivery_tag)
+        """Postpone a held message until a time in seconds since the epoch; the elected worker then requeues it.
+
+        If the broker refuses that, the lease requeues the message within seconds, as one that no job belongs to.
+        """
+        try:
+            postpone(self.holding, self.keys, delivery_tag, until_s)
+        except self.ResponseError as error:
+            logger.error("cannot postpone a message until its eta: %s; it is requeued instead", describe(error))
+        VirtualQoS.ack(self.qos, delivery_tag)
 
     def _bury(self, tag: str, size_bytes: int) -> None:
         """Store an undeliverable message as a dead letter, or drop it if that fails: it would come back forever."""
@@ -202,7 +207,7 @@ class AtomicChannel(Declaring):
         try:
             self.holding.eval(BURY, *burial)
         except self.ResponseError as error:
-            logger.warning("could not store it as a dead letter: %s", type(error).__name__)
+            logger.warning("could not store it as a dead letter: %s", describe(error))
             acknowledge(self.holding, self.keys, tag)
 
     def _queues_in_order(self, first: str | None) -> list[str]:

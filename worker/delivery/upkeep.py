@@ -11,7 +11,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 from producer.contract import counts_what_it_takes, place_key, rung_name, step_names
+from worker.delivery.duties import Duties
 from worker.delivery.names import DeliveryKeys
+from worker.delivery.outages import describe
 from worker.delivery.upkeep_scripts import (
     ELECT,
     MOVE_STEPS,
@@ -75,6 +77,7 @@ class Upkeep:
         self._begin = 0
         self._is_forgetting = False
         self._is_failing = False
+        self._duties = Duties(client, keys)
         self._thread = threading.Thread(target=self._serve, name="upkeep", daemon=True)
 
     def start(self) -> None:
@@ -103,23 +106,32 @@ class Upkeep:
             try:
                 pause_s = STEP_S if self._is_chosen() else TERM_S
                 if pause_s == STEP_S:
-                    self.move_steps()
-                    if time.monotonic() - self._swept_at_s > SWEEP_EVERY_S:
-                        self._swept_at_s = time.monotonic()
-                        self.note_older_workers()
-                        self.sweep()
-                        self.warn_of_unserved_lists()
-                        self._is_forgetting = True
-                    if self._is_forgetting:
-                        self._is_forgetting = not self.forget()
+                    self._maintain()
                 else:
                     self._forgotten = []  # the newly elected worker starts the search from the beginning
                 self._is_failing = False
-            except Exception as error:  # the broker is away, or a key has the wrong type; this thread must keep running
+            except Exception as error:  # the broker is away; this thread must keep running
                 if not self._is_failing:
-                    logger.warning("cannot maintain the queues: %s", type(error).__name__)
+                    logger.warning("cannot maintain the queues: %s", describe(error))
                 self._is_failing = True
                 pause_s = TERM_S
+
+    def _maintain(self) -> None:
+        duty = self._duties.duty
+        with duty("serve priorities"):
+            self.move_steps()
+        if time.monotonic() - self._swept_at_s > SWEEP_EVERY_S:
+            self._swept_at_s = time.monotonic()
+            with duty("look for workers of an older version"):
+                self.note_older_workers()
+            with duty("remove the locations of lost jobs"):
+                self.sweep()
+            with duty("look for lists that no worker serves"):
+                self.warn_of_unserved_lists()
+            self._is_forgetting = True
+        if self._is_forgetting:
+            with duty("remove forgotten jobs"):
+                self._is_forgetting = not self.forget()
 
     def _is_chosen(self) -> bool:
         term_ms = int(TERM_S * 1000)
@@ -150,8 +162,7 @@ class Upkeep:
         """
         pattern = f"*{self._keys.prefix}.*"
         self._scanned, found = self._client.scan(self._scanned, match=pattern, count=SWEPT, _type="list")
-        served = {name for queue in self._keys.queues for name in (queue, rung_name(queue), *step_names(queue))}
-        for name in sorted({key.decode(errors="replace") for key in found} - served - self._named):
+        for name in sorted({key.decode(errors="replace") for key in found} - {*self._keys.lists} - self._named):
             queue = next((queue for queue in self._keys.queues if queue in name), None)
             if queue is not None and len(self._named) < MAX_NAMED:
                 self._named.add(name)

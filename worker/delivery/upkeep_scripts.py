@@ -58,7 +58,11 @@ for i = 3, #KEYS do
   while moved < tonumber(ARGV[1]) and bytes < MAX_MOVED_BYTES do
     local raw = redis.pcall('RPOP', KEYS[i])
     if type(raw) ~= 'string' then break end
-    redis.call('LPUSH', KEYS[1], raw)
+    local pushed = redis.pcall('LPUSH', KEYS[1], raw)
+    if type(pushed) == 'table' and pushed.err then
+      redis.call('RPUSH', KEYS[i], raw)
+      return redis.error_reply(pushed.err .. ' (queue ' .. KEYS[1] .. ')')
+    end
     moved, bytes = moved + 1, bytes + #raw
   end
 end

@@ -17,7 +17,7 @@ import redis
 from producer.contract import claim_key, place_key
 from producer.messages.submission import CLAIMED_ID
 from producer.operations.traces import Place, is_stray
-from worker.delivery.outages import is_outage
+from worker.delivery.outages import describe, is_wrong_type
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,10 @@ class ClaimKeeper:
         with self._client.pipeline() as pipe:
             value, claim_ms, place_ms = pipe.get(place).pttl(claim).pttl(place).execute(raise_on_error=False)
         if isinstance(value, redis.RedisError):
-            if is_outage(value):
-                raise value
-            return False
+            if is_wrong_type(value):
+                return False
+            # Whatever keeps the broker from replying is no error of the answer that waits for the reply.
+            raise redis.ConnectionError(f"the broker: {describe(value)}") from value
         found = Place.read(value)
         return found is not None and not is_stray(claim_ms, place_ms) and found.life != life
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import redis
 
 from producer.errors import JobFailed
-from worker.delivery.outages import Outage
+from worker.delivery.outages import describe
 from worker.jobs.results import Message, Unanswerable
 from worker.runtime.logs import place_of
 
@@ -43,7 +43,7 @@ class Refusal:
 
 
 class Keep(Protocol):
-    """Stores a message as a dead letter; raises `RedisError`."""
+    """Stores a message as a dead letter, however long the broker is away; raises `RedisError`."""
 
     def __call__(self, tag: str, *, job_id: str | None, task: str | None) -> None:
         """Store the message with this delivery tag and these fields of the record."""
@@ -68,7 +68,6 @@ class Refusals:
         self._keep = keep
         self._answer = answer
         self._on_settled = on_settled
-        self._broker = Outage("the broker", "does not take dead letters")
         self._waiting: SimpleQueue[Refusal] = SimpleQueue()
         self._lock = threading.Lock()
         self._tags: set[str] = set()
@@ -112,9 +111,9 @@ class Refusals:
         # Stored only after the answer: a message that is requeued before that is refused again, and must not become two
         # dead letters.
         try:
-            self._broker.outlast(lambda: self._keep(refusal.tag, job_id=refusal.job_id, task=refusal.task))
+            self._keep(refusal.tag, job_id=refusal.job_id, task=refusal.task)
         except redis.RedisError as error:  # a key of the dead letters has the wrong type
-            logger.error("could not store a malformed message as a dead letter: %s", error)
+            logger.error("could not store a malformed message as a dead letter: %s", describe(error))
         self._on_settled()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
+from uuid import uuid4
 
 import redis
 from celery.backends.redis import RedisBackend
@@ -27,6 +28,8 @@ from worker.delivery.clock import elapsed_s
 from worker.delivery.names import LIFE_HEADER, TAKEN_HEADER
 from worker.delivery.outages import Outage
 
+#: The entry with which a worker tests whether the result backend takes answers lives for the shortest possible time.
+PROBE_LIFE_S: Final = 1
 #: In these states no worker has begun the job, or it waits to be begun again.
 WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
 
@@ -80,7 +83,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         of_the_url = {"host", "port", "db", "username", "password"}
         ours = {name: value for name, value in celerys.items() if name not in of_the_url}
         self.connparams = {**connection_arguments(endpoint, ours), "connection_class": CLASSES[endpoint.medium]}
-        self.outage = Outage("the result backend", "does not take answers")
+        self.outage = Outage("the result backend", "does not take answers", self._probe)
 
     def encode(self, data: Any) -> Any:
         """Encode as Celery does, seven times faster for a thousand scores."""
@@ -147,7 +150,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         return result
 
     def _ensure_retryable(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Retry a call during an outage without a limit, where Celery gives up, and retries lasting errors too.
+        """Retry a call during an outage without a limit; Celery would give up, and would retry lasting errors too.
 
         Raises:
             Unanswerable: the call can never succeed.
@@ -178,6 +181,12 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         if self.is_claimed_for_another(job_id, message.life):
             return FORGOTTEN
         return int(self._script(keys=keys, args=[*arguments, "sure"]))
+
+    def _probe(self) -> None:
+        """Store an answer that no one reads, under a key that cannot exist yet; raises `RedisError`."""
+        unused = f"probe-{uuid4()}"
+        keys = [self.get_key_for_task(unused), forgotten_key(unused)]
+        self._script(keys=keys, args=["{}", PROBE_LIFE_S, "", ""])
 
     @cached_property
     def _script(self) -> Any:

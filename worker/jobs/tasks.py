@@ -35,7 +35,6 @@ from producer.errors import InvalidJob, JobFailed
 from worker.classifier import Attempt
 from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
-from worker.delivery.outages import is_outage
 from worker.delivery.suspects import Deaths
 from worker.engine.capacity import BULK_TIME_FACTOR
 from worker.jobs.results import FirstAnswerBackend, Unanswerable
@@ -46,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 #: Longer waits than a year are implausible (a wrong clock) and are dropped: one would ruin the histogram's sum.
 LONGEST_QUEUED_MS: Final = 366 * 86_400_000.0
+#: A job that can neither be answered nor stored nor postponed is requeued after this long, so that it does not keep the
+#: worker busy.
+GIVE_UP_PAUSE_S: Final = 1.0
 
 
 class JobTask(Task):  # type: ignore[misc]  # celery is untyped
@@ -97,16 +99,15 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         return None if getattr(request, "is_answered", False) else result
 
     def _give_up(self, reason: Unanswerable) -> NoReturn:
-        """Store a job whose answer cannot be stored as a dead letter; otherwise it would be redelivered forever."""
+        """Store a job whose answer cannot be stored as a dead letter, or postpone it; it would come back at once."""
         request = self.request
         logger.error("job %s has no place for its answer (%s): it becomes a dead letter", request.id, reason)
         try:
             tag = request.properties["delivery_tag"]
             self.app.delivery.dead_letters.unanswerable(tag, job_id=request.id, task=self.name)
         except RedisError as error:
-            if is_outage(error):
-                raise Reject(type(error).__name__, requeue=True) from None
-            logger.error("job %s is lost, since it cannot be stored as a dead letter either: %s", request.id, error)
+            time.sleep(GIVE_UP_PAUSE_S)
+            raise Reject(type(error).__name__, requeue=True) from None
         raise Ignore from None
 
     def _acquit(self, deaths: Deaths) -> None:

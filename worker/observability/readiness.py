@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from worker.delivery.outages import is_outage, name_of
+from worker.delivery.outages import is_wrong_type, name_of
 
 
 class Readiness:
@@ -84,5 +84,5 @@ class Readiness:
             if isinstance(error, redis.ConnectionError | redis.TimeoutError):
                 answers = isinstance(error, redis.BusyLoadingError)
                 return "the broker is loading its data" if answers else "the broker does not answer"
-            return f"the broker takes no commands ({name_of(error)})" if is_outage(error) else None
+            return None if is_wrong_type(error) else f"the broker takes no commands ({name_of(error)})"
         return None

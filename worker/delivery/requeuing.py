@@ -1,0 +1,71 @@
+"""Requeues the messages of dead workers, and postponed messages that are due, in parts.
+
+A message that Redis refuses to requeue stays where it is until the next call, and does not keep the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final, Literal
+
+import redis
+
+from worker.delivery.letter_records import put_back_arguments
+from worker.delivery.names import DeliveryKeys
+from worker.delivery.scripts import RECLAIM, RESUME
+
+logger = logging.getLogger(__name__)
+
+#: One script requeues at most this many messages, or this many bytes plus one message, since Redis serves no other
+#: client while it runs. A hundred ordinary messages take a few milliseconds; parsing a megabyte of the costliest JSON
+#: takes a tenth of a second.
+RECLAIMED: Final = 100
+RECLAIMED_BYTES: Final = 1024 * 1024
+#: A day after the last death of a worker the counts of deaths expire, if no answer has cleared them before.
+SUSPICION_S: Final = 86_400
+
+
+def resume(client: Any, keys: DeliveryKeys, now_s: float) -> int:
+    """Requeue postponed messages that are due at a time in seconds since the epoch; return how many.
+
+    Raises:
+        RedisError: also once all others are requeued, if Redis refused to requeue some.
+    """
+    names = (keys.postponed, *keys.put_back)
+    total, refused, reason, moved = 0, 0, b"", 1
+    while moved:
+        moved, newly, why = client.eval(RESUME, len(names), *names, now_s, *put_back_arguments(), refused)
+        total, refused, reason = total + moved, refused + newly, why or reason
+        moved += newly
+    _raise_if_refused(refused, reason)
+    return total
+
+
+def reclaim(client: Any, keys: DeliveryKeys, how: Literal["dead", "gone", "leaving"]) -> int:
+    """Requeue the messages of a worker; return how many, or -1 if it lives.
+
+    Args:
+        keys: the keys of that worker.
+        how: ``dead`` if its lease has expired, ``gone`` if its process is known to have ended, ``leaving`` if it is the
+            caller itself, whose end counts as no death.
+
+    Raises:
+        RedisError: also once all others are requeued, if Redis refused to requeue some.
+    """
+    names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
+    options = (keys.worker, how, SUSPICION_S, *put_back_arguments(), RECLAIMED, RECLAIMED_BYTES)
+    total, refused, reason, left = 0, 0, b"", 1
+    while left:
+        moved, newly, left, why = client.eval(RECLAIM, len(names), *names, *options, refused)
+        total, refused, reason = total + moved, refused + newly, why or reason
+    if total > 0 and how != "leaving":
+        logger.warning("a worker has died: requeued the %d jobs that it held", total)
+    elif total > 0:
+        logger.info("requeued %d jobs", total)
+    _raise_if_refused(refused, reason)
+    return total
+
+
+def _raise_if_refused(refused: int, reason: bytes) -> None:
+    if refused:
+        raise redis.ResponseError(reason.decode(errors="replace"))
