@@ -41,7 +41,7 @@ def test_every_example_runs_and_prints_what_stands_below_it(
 
 def test_the_places_with_examples_are_found() -> None:
     assert {relative(file) for file in with_examples()} >= {
-        *("README.md", "docs/client.md", "docs/scaling.md"),
+        *("README.md", "docs/client.md", "docs/scaling.md", "docs/web-apps.md"),
         *("producer/__init__.py", "producer/client/aio.py", "producer/client/blocking.py"),
     }
 
