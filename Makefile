@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench chaos soak fuzz audit clean
+.PHONY: help install demo test lint format docs bench chaos soak fuzz audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -34,6 +34,15 @@ format: install ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site's pages, copied with their folders: so a relative link between them holds on GitHub and on the site.
+PAGES := README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs benchmarks/README.md checkpoint/README.md \
+	worker/bundled/emoji-clip/README.md producer/demo/pictures/ATTRIBUTION.md producer/public.py
+
+docs: install ## the site in build/site, without a network; a broken link is an error
+	@rm -rf build/pages build/site && mkdir -p build/pages
+	@tar -cf - $(PAGES) | tar -xf - -C build/pages
+	$(BIN)/zensical build --clean --strict
+
 bench: install ## the model's limit, a real worker, and what one would run instead, side by side; installs the peers
 	$(BIN)/python -m benchmarks
 
@@ -55,4 +64,4 @@ audit: install ## known vulnerabilities of the pinned versions, where PyPI can b
 	@$(BIN)/python -m tests.dependencies.audit .audit/bin/pip-audit
 
 clean: ## remove .venv and caches
-	rm -rf .venv .audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
+	rm -rf .venv .audit .cache build .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz

@@ -1,12 +1,12 @@
 """Zero-shot image classification through a queue: the client library.
 
-::
+```python
+from producer import Client
 
-    from producer import Client
-
-    client = Client()
-    job = client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
-    print(job.result(timeout=30).ranking)
+client = Client()
+job = client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
+print(job.result(timeout=30).best.label)
+```
 
 Importing this package loads neither torch nor Redis; a client reads its settings and connects when it is made and used.
 """

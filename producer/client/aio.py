@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 class AsyncClient:
     """The asyncio `Client`; it never blocks the event loop, and any number of tasks may share one.
 
-    ::
-
-        async with AsyncClient() as client:
-            job = await client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
-            print((await job.result(timeout=30)).best)
+    ```python
+    async with AsyncClient() as client:
+        job = await client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
+        print((await job.result(timeout=30)).best.label)
+    ```
 
     Arguments and errors are those of `Client`. One connection suffices to await thousands of jobs at once. In a
     second event loop, of another ``asyncio.run`` or thread, the client opens further connections.

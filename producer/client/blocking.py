@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 class Client:
     """Send jobs and read their answers. Thread-safe; it connects at the first call.
 
-    ::
-
-        with Client() as client:
-            job = client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
-            print(job.result(timeout=30).best)
+    ```python
+    with Client() as client:
+        job = client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "owl"])
+        print(job.result(timeout=30).best.label)
+    ```
 
     Every method raises `BrokerUnavailable` within 3 seconds when Redis cannot be reached; every method that takes
     arguments of a job raises `InvalidJob` before anything is sent.

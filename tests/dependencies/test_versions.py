@@ -49,3 +49,9 @@ def test_no_version_with_known_holes_is_pinned_or_allowed(name: str, floor: str)
     assert pinned()[name] >= Version(floor)
     assert bounds
     assert max(bounds) >= Version(floor)
+
+
+def test_the_wheel_is_built_by_the_pinned_version() -> None:
+    (required,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+
+    assert required == f"hatchling=={pinned()['hatchling']}"

@@ -77,7 +77,8 @@ def _returned(method: Callable[..., Any]) -> str:
     annotation = inspect.signature(method).return_annotation
     if streamed := re.match(r"Generator\[(\w+),", annotation):
         return f"an iterator of `{streamed[1]}`s"
-    return "–" if annotation == "None" else f"`{annotation}`"
+    # A vertical bar would end the table's cell, on GitHub even inside backticks.
+    return "–" if annotation == "None" else " or ".join(f"`{name}`" for name in annotation.split(" | "))
 
 
 def _first_paragraph(thing: object) -> str:

@@ -3,7 +3,7 @@
 The tables of settings, errors and client methods come from the code; the figures from files that ``make bench`` and
 ``python -m checkpoint.evaluate`` wrote. `tests.docs.scaling_tables` holds those of docs/scaling.md,
 `tests.docs.adaptive_table` those of benchmarks/README.md, `tests.docs.client_table` those of docs/client.md, and
-`tests.docs.operations_tables` those of docs/operations.md.
+`tests.docs.operations_tables` those of docs/operations.md. `tests.docs.parts_drawing` draws CONTRIBUTING.md's parts.
 """
 
 import json
@@ -20,6 +20,7 @@ from tests.docs import (
     client_table,
     decoder_isolation_table,
     operations_tables,
+    parts_drawing,
     reducing_gap_table,
     scaling_tables,
 )
@@ -116,6 +117,7 @@ PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     },
     DOCS / "scaling.md": scaling_tables.TABLES,
     DOCS / "operations.md": operations_tables.TABLES,
+    ROOT / "CONTRIBUTING.md": parts_drawing.TABLES,
 }
 
 

@@ -90,31 +90,3 @@ def test_a_worker_of_ones_own_is_named_where_celery_would_find_it(tmp_path: Path
 @pytest.mark.parametrize("package", ["nameshot", "producer", "worker"])
 def test_every_published_package_says_that_it_is_typed(package: str) -> None:
     assert (ROOT / package / "py.typed").is_file()
-
-
-def test_a_typed_program_is_checked_against_the_public_names(tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(
-        "import nameshot\n"
-        "client = nameshot.Client()\n"
-        "job = client.submit('https://images.example/owl.jpg', ['fox', 'owl'])\n"
-        "reveal_type(job)\n"
-        "reveal_type(job.result(timeout=1).best.label)\n"
-        "reveal_type(client.backlog().total)\n"
-        "reveal_type(nameshot.__version__)\n"
-        "client.submit(1, 2)\n"
-    )
-    mypy = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--config-file=",
-        f"--cache-dir={tmp_path / 'cache'}",
-        "program.py",
-    ]
-
-    said = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
-
-    revealed = [line.partition('Revealed type is "')[2].rstrip('"') for line in said.splitlines() if "Revealed" in line]
-    assert [name.removeprefix("builtins.") for name in revealed] == ["producer.client.jobs.Job", "str", "int", "str"]
-    assert said.count("error:") == 2  # both arguments of the last line

@@ -1,0 +1,42 @@
+"""What the documents' examples run against: what `nameshot up` starts."""
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from producer.demo.gallery import files_by_name
+from producer.embedded import PictureServer, WorkerProcess
+from tests.valkey_server import ValkeyServer
+
+
+@pytest.fixture(scope="module")
+def pictures(valkey_of_this_run: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a server of the bundled pictures and a worker that may fetch them; the server's address."""
+    with PictureServer(files_by_name()) as server:
+        worker = WorkerProcess(
+            {
+                **valkey_of_this_run.settings("worker"),
+                "NAMESHOT_MODEL": "bundled",
+                "NAMESHOT_FETCH_ALLOW": server.fetch_allow,
+                "NAMESHOT_METRICS_PORT": "0",
+            },
+            tmp_path_factory.mktemp("up"),
+        )
+        try:
+            worker.wait_until_ready()
+            yield server.url
+        finally:
+            worker.stop()
+
+
+@pytest.fixture
+def replaced(pictures: str, valkey_of_this_run: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """Set the environment of a client, and return what the documents show and what stands there in this run."""
+    for name, value in valkey_of_this_run.settings("producer").items():
+        monkeypatch.setenv(name, value)
+    return {
+        "http://127.0.0.1:8000": pictures,
+        "https://example.com/owl.jpg": f"{pictures}/pictures/owl.png",
+        "redis://localhost:6379/0": valkey_of_this_run.broker_url,
+        "redis://localhost:6379/1": valkey_of_this_run.result_backend,
+    }
