@@ -62,10 +62,10 @@ def test_the_functions_of_the_readme_submit_once_answer_and_send_again(
     submit, ask, send_again = (examples.namespace[name] for name in ("upload_finished", "ask", "send_again"))
 
     with Client() as client:
-        assert submit(f"{pictures}/pictures/owl.png", "upload-1") == "upload-1"
-        assert submit(f"{pictures}/pictures/owl.png", "upload-1") == "upload-1"
-        client.job("upload-1").result(timeout=30)
-        assert ask("upload-1")["status"] == "succeeded"
+        assert submit(f"{pictures}/pictures/owl.png", "readme-upload") == "readme-upload"
+        assert submit(f"{pictures}/pictures/owl.png", "readme-upload") == "readme-upload"
+        client.job("readme-upload").result(timeout=30)
+        assert ask("readme-upload")["status"] == "succeeded"
         assert ask("never-seen")["status"] == "unknown"
         submit(f"{pictures}/pictures/expired.png", "upload-2")
         client.job("upload-2").answer(timeout=30)
