@@ -21,6 +21,7 @@ from worker.fetch.body import finish_empty, finish_unchanged, read_body
 from worker.fetch.connection import Dialer
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import FetchFailed
+from worker.fetch.files import File
 from worker.fetch.freshness import CacheTerms, Moment, is_about, renewed, terms_of
 from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
@@ -111,8 +112,8 @@ class Fetcher:
         timeout_s: float | None = None,
         scope: CancelScope | None = None,
         queue: Queue = "default",
-    ) -> bytes:
-        """Download an image and return its bytes.
+    ) -> File:
+        """Download an image.
 
         Args:
             url: the image's URL.
@@ -124,7 +125,7 @@ class Fetcher:
             JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
             Cancelled: the scope was cancelled.
         """
-        return self.ask(self.judge(url), timeout_s=timeout_s, scope=scope, queue=queue).body
+        return File(self.ask(self.judge(url), timeout_s=timeout_s, scope=scope, queue=queue).body)
 
     def judge(self, url: str) -> Target:
         """Check a URL against the policy and return what to dial and request.
