@@ -27,6 +27,7 @@ from producer.contract import ClassifyManyJob, Question, Result
 from worker.classifier import Attempt
 from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.device import BUNDLED
+from worker.fetch.files import File
 from worker.model import load_model
 from worker.service import build
 from worker.settings import WorkerSettings
@@ -50,9 +51,9 @@ class Pictures:
     def __init__(self, size: tuple[int, int]) -> None:
         self._pictures = [picture(number, size) for number in range(DISTINCT)]
 
-    def fetch(self, url: str, **_: object) -> bytes:
+    def fetch(self, url: str, **_: object) -> File:
         """A JPEG."""
-        return self._pictures[int(url) % DISTINCT]
+        return File(self._pictures[int(url) % DISTINCT])
 
     def close(self) -> None:
         """Nothing to do."""

@@ -38,6 +38,11 @@ class ErrorCode:
     meaning: str
     advice: str
 
+    @property
+    def sentence(self) -> str:
+        """What a job that failed with this code says, unless there is more to say."""
+        return f"{self.meaning}; {self.advice}.".replace("`", "")
+
 
 def _table(*rows: ErrorCode) -> dict[str, ErrorCode]:
     return {row.code: row for row in rows}
@@ -52,19 +57,19 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("host_not_allowed", False, "the host is outside `NAMESHOT_FETCH_HOSTS`, or redirects left https", "use an allowed host"),
     ErrorCode("address_blocked", False, "the host is, or resolves to, an address that is not public", "use a public host, or add an exception to `NAMESHOT_FETCH_ALLOW`"),
     ErrorCode("tls_failed", False, "the server's certificate is not valid for its name", "fix the certificate"),
-    ErrorCode("too_many_redirects", False, "more than three redirects, or a loop", "send the final URL"),
-    ErrorCode("bad_redirect", False, "a redirect without a usable target", "send the final URL"),
+    ErrorCode("too_many_redirects", False, "there are more than three redirects, or a loop", "send the final URL"),
+    ErrorCode("bad_redirect", False, "a redirect has no usable target", "send the final URL"),
     ErrorCode("bad_response", False, "the response is malformed HTTP, or not what the worker requested", "check the server, and any compression it applies"),
     ErrorCode("http_status", False, "the server answered with a status other than 200", "check that the URL is public and has not expired"),
     ErrorCode("too_large", False, "the body is larger than `NAMESHOT_MAX_BYTES`", "send a smaller rendition"),
     ErrorCode("empty", False, "the body is empty", "check the upload"),
-    ErrorCode("unsupported_format", False, "the body is not a JPEG, PNG, WebP or GIF", "convert the image; check that the URL is not an HTML page"),
-    ErrorCode("undecodable", False, "the image is damaged", "upload the image again"),
+    ErrorCode("unsupported_format", False, "the body is not a JPEG, PNG, WebP or GIF", "convert the image, and check that the URL is not an HTML page"),
+    ErrorCode("undecodable", False, "the image is damaged", "upload it again"),
     ErrorCode("too_many_pixels", False, "the image has more pixels than `NAMESHOT_MAX_PIXELS`", "send a smaller rendition"),
     ErrorCode("bad_aspect_ratio", False, "one side is more than 30 times as long as the other", "crop the image"),
     ErrorCode("model_error", False, "the model could not process this image", "report it, and attach the image"),
     ErrorCode("poisoned", False, "several workers died while they held this job", "see `nameshot dead-letters list`; `replay` runs it again"),
-    ErrorCode("dns_failed", True, "the host name could not be resolved", "check the name; try again"),
+    ErrorCode("dns_failed", True, "the host name could not be resolved", "check the name, or try again"),
     ErrorCode("connect_failed", True, "the connection failed or broke", "try again"),
     ErrorCode("fetch_timeout", True, "the download exceeded its time limit", "try again, or raise `NAMESHOT_FETCH_TIMEOUT` and the job's `timeout`"),
     ErrorCode("truncated", True, "the body ended before its declared length", "try again"),
@@ -143,11 +148,13 @@ class JobFailed(NameshotError):
 
     Attributes:
         code: one of `ERROR_CODES`; stable, meant for programs.
-        message: one sentence for people; never holds a URL, host, address or exception text.
+        message: one sentence for people, by default the code's own; never holds a URL, host, address or exception text.
         retryable: whether the same job may succeed later.
     """
 
-    def __init__(self, code: str, message: str, retryable: bool | None = None) -> None:
+    def __init__(self, code: str, message: str | None = None, retryable: bool | None = None) -> None:
+        if message is None:
+            message = ERROR_CODES[code].sentence
         if retryable is None:
             known = ERROR_CODES.get(code)
             retryable = known.retryable if known else False

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -40,25 +40,35 @@ def module_of(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def named_by(node: ast.AST) -> Iterator[str]:
+    """Modules, or names in them, that an import statement names; none if the node is no such statement."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def imports_at_start(file: Path) -> Iterator[str]:
     """Modules that loading this file loads: not those inside functions or under TYPE_CHECKING."""
     for node in ast.parse(file.read_text()).body:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from named_by(node)
+
+
+def imports_outside_functions(file: Path) -> Iterator[str]:
+    """Modules that this file needs to load or to be understood: those under TYPE_CHECKING too."""
+    found: list[ast.AST] = [ast.parse(file.read_text())]
+    for node in found:
+        yield from named_by(node)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found += ast.iter_child_nodes(node)
 
 
 def imported(file: Path) -> Iterator[str]:
     """Modules that a file imports, wherever the statement stands, or by calling ``import_module``."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        yield from named_by(node)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             yield from (ast.unparse(argument).strip("'") for argument in node.args)
 
 
@@ -82,20 +92,17 @@ def room_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
-def our_imports() -> dict[str, set[str]]:
+def our_imports(of: Callable[[Path], Iterator[str]] = imports_at_start) -> dict[str, set[str]]:
     files = sources(*PACKAGES)
     modules = {module_of(file) for file in files}
-    return {
-        module_of(file): {name for name in imports_at_start(file) if name in modules} - {module_of(file)}
-        for file in files
-    }
+    return {module_of(file): {name for name in of(file) if name in modules} - {module_of(file)} for file in files}
 
 
 def test_imports_form_a_drawing_without_circles() -> None:
     graph = {
         # A package's __init__ re-exports its own modules; they may name the package's siblings, never the package.
         module: {name for name in names if not module.startswith(f"{name}.")}
-        for module, names in our_imports().items()
+        for module, names in our_imports(imports_outside_functions).items()
     }
 
     list(TopologicalSorter(graph).static_order())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,10 +17,11 @@ from producer.errors import JobFailed
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.concurrency.shares import of_places
-from worker.embeddings.of_images import File, ImageEmbeddings, KnownFile
+from worker.embeddings.of_images import Embedding, ImageEmbeddings
 from worker.embeddings.of_labels import LabelCache
 from worker.embeddings.reading import Matrix
 from worker.fetch import Downloads
+from worker.fetch.files import File, KnownFile
 from worker.model.interface import HostModel
 from worker.ranking import rank, scores
 
@@ -85,7 +87,7 @@ class Classifier:
         self,
         *,
         model: HostModel,
-        fetcher: Downloads[bytes | KnownFile],
+        fetcher: Downloads[File | KnownFile[Embedding]],
         images: ImageEmbeddings,
         labels: LabelCache,
         observer: Observer,
@@ -161,10 +163,9 @@ class Classifier:
         question, attempt = context.question, context.attempt
         with self._places.reserve(1, scope, attempt.queue):
             started_s = time.perf_counter()
-            fetched = self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=scope, queue=attempt.queue)
+            # A copy, since another job may share the download; its bytes go before this image waits for the device.
+            file = copy(self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=scope, queue=attempt.queue))
             fetch_ms = (time.perf_counter() - started_s) * 1000
-            file = File(fetched) if isinstance(fetched, bytes) else fetched
-            del fetched  # frees the bytes while this image waits for the device
             embedded = self._images.embed(file, attempt.queue, scope)
             image = embedded.embedding
             logits = self._model.logits(image.vector, context.matrix())

@@ -19,7 +19,7 @@ from worker.decoding.decoder import DecoderOptions
 from worker.decoding.images import prepare_pillow
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
-from worker.embeddings.of_images import ImageEmbeddings, KnownFile
+from worker.embeddings.of_images import Embedding, ImageEmbeddings
 from worker.embeddings.of_labels import LabelCache
 from worker.embeddings.shared import SharedEmbeddings
 from worker.engine.capacity import BULK_TIME_FACTOR, DECODING_BYTES_PER_PIXEL, decoder_processes, default_concurrency
@@ -31,6 +31,7 @@ from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.remote_model import RemoteModel
 from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
+from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
 from worker.model import load_preparation
 from worker.model.identity import identity
@@ -177,7 +178,7 @@ def build(
     )
     caching = CachingFetcher(fetcher, images.recall, max_bytes=settings.http_cache_bytes)
     downloads = caching if settings.http_cache_bytes else fetcher
-    coalescing = CoalescingFetcher[bytes | KnownFile](downloads, settings.fetch_timeout)
+    coalescing = CoalescingFetcher[File | KnownFile[Embedding]](downloads, settings.fetch_timeout)
     telemetry = Telemetry()
     watch(telemetry, engine, labels, images, coalescing, caching, shared)
     classifier = Classifier(

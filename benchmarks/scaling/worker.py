@@ -18,6 +18,7 @@ from tests.chaos.null_model import SIDE_PIXELS, NullModel
 from worker import service
 from worker.celery import app
 from worker.fetch import Fetcher
+from worker.fetch.files import File
 from worker.model import Prepared
 from worker.model.geometry import Geometry
 
@@ -42,9 +43,9 @@ class ReadyPictures(Fetcher):
         Image.new("RGB", (SIDE_PIXELS, SIDE_PIXELS)).save(file, "PNG")
         self._picture = file.getvalue()
 
-    def fetch(self, url: str, **_: Any) -> bytes:  # noqa: ARG002 - a fetcher's
+    def fetch(self, url: str, **_: Any) -> File:  # noqa: ARG002 - a fetcher's
         """The same bytes for each URL."""
-        return self._picture
+        return File(self._picture)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -17,10 +17,10 @@ from benchmarks.stages.clock import StageClock, native_threads_cpu_s
 from worker import classifier
 from worker.celery import app
 from worker.decoding.preparing import InProcesses, InThreads
-from worker.embeddings import of_images as embeddings
 from worker.embeddings.of_labels import LabelCache
 from worker.engine.batcher import BatchQueue
 from worker.fetch import Fetcher
+from worker.fetch.files import File
 from worker.jobs.results import FirstAnswerBackend
 from worker.model.dual import DualEncoder
 from worker.model.logits import Logits
@@ -33,7 +33,7 @@ STAGES = (
     ("fetch", Fetcher, "fetch"),
     ("decode", InProcesses, "prepare"),
     ("decode", InThreads, "prepare"),
-    ("digest", embeddings.File, "__init__"),
+    ("digest", File, "__init__"),
     ("batching", BatchQueue, "submit"),
     ("batching", BatchQueue, "run_batch"),
     ("model", DualEncoder, "embed_images"),

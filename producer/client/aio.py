@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from producer.client.aio_bulk import run_bulk
 from producer.client.configuration import configure
 from producer.client.jobs import AsyncJob, answer_in, check_wait, existing, timed_out
 from producer.client.portions import BulkOutcome, BulkPlan, check_many
-from producer.contract import DEFAULT_TEMPLATE, Queue, Result
-from producer.messages.submission import JobLike, Submission, Templates, check_job_id
+from producer.contract import Queue, Result
+from producer.messages.options import BulkOptions, SubmitOptions
+from producer.messages.submission import JobLike, Submission, check_job_id
 from producer.operations.answers import Answer
 from producer.operations.backlog import Backlog, backlog, queue_depths
 from producer.operations.ending import cancel, forget
@@ -57,58 +58,25 @@ class AsyncClient:
         self._writer = config.writer
         self._link: LinkOfEachLoop = LinkOfEachLoop(config)
 
-    async def submit(
-        self,
-        url: str,
-        labels: Sequence[str],
-        *,
-        hypothesis_template: Templates = DEFAULT_TEMPLATE,
-        top_k: int | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the download's, in the worker
-        job_id: str | None = None,
-        expires_in: float | None = None,
-        queue: Queue = "default",
-    ) -> AsyncJob:
-        """As `Client.submit`."""
+    async def submit(self, url: str, labels: Sequence[str], **options: Unpack[SubmitOptions]) -> AsyncJob:
+        """As `Client.submit`.
+
+        Args:
+            **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``, ``expires_in`` and ``queue``.
+        """
         async with await self._link.writing():
-            submission = self._writer.single(
-                url,
-                labels,
-                hypothesis_template=hypothesis_template,
-                top_k=top_k,
-                timeout=timeout,
-                job_id=job_id,
-                expires_in=expires_in,
-                queue=queue,
-            )
-            return (await self._submit([submission]))[0]
+            return (await self._submit([self._writer.single(url, labels, **options)]))[0]
 
     async def classify(
-        self,
-        url: str,
-        labels: Sequence[str],
-        *,
-        hypothesis_template: Templates = DEFAULT_TEMPLATE,
-        top_k: int | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-        job_id: str | None = None,
-        expires_in: float | None = None,
-        queue: Queue = "default",
-        result_timeout: float | None = None,
+        self, url: str, labels: Sequence[str], *, result_timeout: float | None = None, **options: Unpack[SubmitOptions]
     ) -> Result:
-        """As `Client.classify`."""
+        """As `Client.classify`.
+
+        Args:
+            **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``, ``expires_in`` and ``queue``.
+        """
         check_wait(result_timeout, "result_timeout")
-        job = await self.submit(
-            url,
-            labels,
-            hypothesis_template=hypothesis_template,
-            top_k=top_k,
-            timeout=timeout,
-            job_id=job_id,
-            expires_in=expires_in,
-            queue=queue,
-        )
-        return await job.result(result_timeout)
+        return await (await self.submit(url, labels, **options)).result(result_timeout)
 
     async def submit_many(self, jobs: Iterable[JobLike]) -> list[AsyncJob]:
         """As `Client.submit_many`."""
@@ -120,37 +88,19 @@ class AsyncClient:
         return handles
 
     def classify_many(
-        self,
-        urls: Iterable[str] | AsyncIterable[str],
-        labels: Sequence[str],
-        *,
-        hypothesis_template: Templates = DEFAULT_TEMPLATE,
-        top_k: int | None = None,
-        timeout: float | None = None,
-        expires_in: float | None = None,
-        queue: Queue = "bulk",
-        images_per_message: int = 32,
-        in_flight: int = 64,
-        ordered: bool = False,
+        self, urls: Iterable[str] | AsyncIterable[str], labels: Sequence[str], **options: Unpack[BulkOptions]
     ) -> AsyncGenerator[BulkOutcome, None]:
         """As `Client.classify_many`; ``urls`` may be an async iterable too.
 
         A plain iterable is read in the event loop, so it should not block. To leave early, wrap the stream in
         ``contextlib.aclosing``: closing the generator cancels the messages in flight.
+
+        Args:
+            **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``expires_in``, ``queue``,
+                ``images_per_message``, ``in_flight`` and ``ordered``.
         """
         check_many(urls)
-        plan = BulkPlan.checked(
-            self._writer,
-            labels,
-            hypothesis_template=hypothesis_template,
-            top_k=top_k,
-            timeout=timeout,
-            expires_in=expires_in,
-            queue=queue,
-            images_per_message=images_per_message,
-            in_flight=in_flight,
-            ordered=ordered,
-        )
+        plan = BulkPlan.checked(self._writer, labels, **options)
         return run_bulk(plan, urls, submit=self._submit, wait=self._link.wait, cancel=self.cancel)
 
     def job(self, job_id: str) -> AsyncJob:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from producer.client.bulk import run_bulk
 from producer.client.configuration import configure
 from producer.client.jobs import Job, answer_in, answer_within, check_wait, existing
-from producer.client.portions import BulkOutcome, BulkPlan, check_many
+from producer.client.portions import IMAGES_PER_MESSAGE, IN_FLIGHT, BulkOutcome, BulkPlan, check_many
 from producer.contract import DEFAULT_TEMPLATE, Queue, Result
-from producer.messages.submission import JobLike, Submission, Templates, check_job_id
+from producer.messages.options import SubmitOptions, Templates
+from producer.messages.submission import JobLike, Submission, check_job_id
 from producer.operations.answers import Answer
 from producer.operations.backlog import Backlog, backlog, queue_depths
 from producer.operations.ending import cancel, forget
@@ -113,31 +114,16 @@ class Client:
         return self._submit([submission])[0]
 
     def classify(
-        self,
-        url: str,
-        labels: Sequence[str],
-        *,
-        hypothesis_template: Templates = DEFAULT_TEMPLATE,
-        top_k: int | None = None,
-        timeout: float | None = None,
-        job_id: str | None = None,
-        expires_in: float | None = None,
-        queue: Queue = "default",
-        result_timeout: float | None = None,
+        self, url: str, labels: Sequence[str], *, result_timeout: float | None = None, **options: Unpack[SubmitOptions]
     ) -> Result:
-        """Submit a job and wait for its result, for at most ``result_timeout`` seconds; see `Job.result`."""
+        """Submit a job and wait for its result, for at most ``result_timeout`` seconds; see `Job.result`.
+
+        Args:
+            **options: those of `submit`, namely ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``,
+                ``expires_in`` and ``queue``.
+        """
         check_wait(result_timeout, "result_timeout")
-        job = self.submit(
-            url,
-            labels,
-            hypothesis_template=hypothesis_template,
-            top_k=top_k,
-            timeout=timeout,
-            job_id=job_id,
-            expires_in=expires_in,
-            queue=queue,
-        )
-        return job.result(result_timeout)
+        return self.submit(url, labels, **options).result(result_timeout)
 
     def submit_many(self, jobs: Iterable[JobLike]) -> list[Job]:
         """Queue many jobs, one message each, up to a hundred in one round trip.
@@ -170,8 +156,8 @@ class Client:
         timeout: float | None = None,
         expires_in: float | None = None,
         queue: Queue = "bulk",
-        images_per_message: int = 32,
-        in_flight: int = 64,
+        images_per_message: int = IMAGES_PER_MESSAGE,
+        in_flight: int = IN_FLIGHT,
         ordered: bool = False,
     ) -> Generator[BulkOutcome, None, None]:
         """Classify any number of images with one set of labels, and yield outcomes as they finish.

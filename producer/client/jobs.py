@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Awaitable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from producer.contract import Result
 from producer.errors import InvalidJob, ResultTimeout
@@ -14,9 +15,25 @@ from producer.operations.answers import Answer, State
 from producer.operations.exchanges import not_found
 from producer.operations.standing import Glance
 
-if TYPE_CHECKING:
-    from producer.client.aio import AsyncClient
-    from producer.client.blocking import Client
+
+class _Client(Protocol):
+    """What a `Job` asks of its client."""
+
+    def look_up(self, job_id: str) -> Answer: ...
+    def wait_for(self, job_id: str, timeout: float | None) -> Answer: ...
+    def cancel(self, job_id: str) -> bool: ...
+    def position(self, job_id: str) -> int | None: ...
+    def forget(self, job_id: str) -> bool: ...
+
+
+class _AsyncClient(Protocol):
+    """What an `AsyncJob` asks of its client."""
+
+    def look_up(self, job_id: str) -> Awaitable[Answer]: ...
+    def wait_for(self, job_id: str, timeout: float | None) -> Awaitable[Answer]: ...
+    def cancel(self, job_id: str) -> Awaitable[bool]: ...
+    def position(self, job_id: str) -> Awaitable[int | None]: ...
+    def forget(self, job_id: str) -> Awaitable[bool]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +46,7 @@ class Job:
     """
 
     id: str
-    _client: Client = field(repr=False, compare=False)
+    _client: _Client = field(repr=False, compare=False)
     is_new: bool | None = field(default=None, compare=False)
 
     def status(self) -> State:
@@ -85,7 +102,7 @@ class AsyncJob:
     """The asyncio `Job`."""
 
     id: str
-    _client: AsyncClient = field(repr=False, compare=False)
+    _client: _AsyncClient = field(repr=False, compare=False)
     is_new: bool | None = field(default=None, compare=False)
 
     async def status(self) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final, Self
+from typing import Final, Self, Unpack
 
 from producer.contract import (
     MAX_IMAGES_PER_MESSAGE,
@@ -18,9 +18,13 @@ from producer.contract import (
 )
 from producer.errors import InvalidJob, JobFailed
 from producer.messages.forms import QuestionJson
+from producer.messages.options import QuestionOptions
 from producer.messages.submission import MessageWriter, Submission, check_expires_in, check_queue
 from producer.operations.answers import Answer
 
+#: Images in a message of `classify_many`, and messages under way, unless its caller wants others.
+IMAGES_PER_MESSAGE: Final = 32
+IN_FLIGHT: Final = 64
 #: Give up on a message that is purged repeatedly, or whose answer expires before the client reads it.
 MAX_LOSSES: Final = 3
 
@@ -91,17 +95,15 @@ class BulkPlan:
         writer: MessageWriter,
         labels: object,
         *,
-        hypothesis_template: object,
-        top_k: object,
-        timeout: object,
-        expires_in: float | None,
-        queue: Queue,
-        images_per_message: int,
-        in_flight: int,
-        ordered: bool,
+        expires_in: float | None = None,
+        queue: Queue = "bulk",
+        images_per_message: int = IMAGES_PER_MESSAGE,
+        in_flight: int = IN_FLIGHT,
+        ordered: bool = False,
+        **options: Unpack[QuestionOptions],
     ) -> Self:
         """Check each argument; raises `InvalidJob`."""
-        question = Question.checked(labels, hypothesis_template, top_k, timeout)
+        question = Question.checked(labels, **options)
         _check_whole("images_per_message", images_per_message)
         if not 1 <= images_per_message <= MAX_IMAGES_PER_MESSAGE:
             raise InvalidJob(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Self
 
-from producer.contract import Question
+from producer.contract import DEFAULT_TEMPLATE, Question
 from producer.messages.envelope import canonical_json
 
 #: Cached questions. A program uses few questions repeatedly; the largest possible takes a megabyte.
@@ -32,7 +32,9 @@ class QuestionJson:
         return f"{self.before}{canonical_json(value)}{self.after}"
 
 
-def question_json_of_one(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
+def question_json_of_one(
+    labels: object, hypothesis_template: object = DEFAULT_TEMPLATE, top_k: object = None, timeout: object = None
+) -> QuestionJson:
     """Return the JSON for jobs of one image; raises `InvalidJob`."""
     try:
         return _remembered(_plain(labels), _plain(hypothesis_template), top_k, timeout)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from uuid import uuid4
 
 from producer.contract import (
@@ -25,12 +25,11 @@ from producer.contract import (
     queue_name,
     shown_number,
 )
-from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.errors import InvalidJob
 from producer.messages.envelope import celery_message
 from producer.messages.forms import QuestionJson, question_json_of_one
+from producer.messages.options import QuestionOptions, SubmitOptions
 
-Templates = str | Sequence[str]
 #: What `submit_many` accepts: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
 JobLike = tuple[str, Sequence[str]] | Mapping[str, Any] | ClassifyJob
 
@@ -47,16 +46,7 @@ CHUNK_CHARACTERS: Final = 300_000
 
 #: The ids that our clients accept, and thus claim.
 CLAIMED_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_SUBMIT_ARGUMENTS: Final = (
-    "url",
-    "labels",
-    "hypothesis_template",
-    "top_k",
-    "timeout",
-    "job_id",
-    "expires_in",
-    "queue",
-)
+_SUBMIT_ARGUMENTS: Final = ("url", "labels", *SubmitOptions.__annotations__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +87,14 @@ class MessageWriter:
         url: str,
         labels: Sequence[str],
         *,
-        hypothesis_template: Templates = DEFAULT_TEMPLATE,
-        top_k: int | None = None,
-        timeout: float | None = None,
         job_id: str | None = None,
         expires_in: float | None = None,
         queue: Queue = "default",
+        **question: Unpack[QuestionOptions],
     ) -> Submission:
         """Write the message of one image; raises `InvalidJob`."""
         url = check_url_shape(url)
-        kwargs_json = question_json_of_one(labels, hypothesis_template, top_k, timeout).filled(url)
+        kwargs_json = question_json_of_one(labels, **question).filled(url)
         return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
 
     def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], Exception | None]]:

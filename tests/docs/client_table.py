@@ -53,24 +53,31 @@ def public_methods(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
             yield name, value
 
 
-def _arguments(method: Callable[..., Any]) -> str:
-    """Return the arguments in parentheses; those given by name without their defaults."""
-    parameters = list(inspect.signature(method).parameters.values())
-    if parameters and parameters[0].name == "self":
-        del parameters[0]
-    shown, keywords = [], False
-    for parameter in parameters:
-        if parameter.kind is parameter.KEYWORD_ONLY:
+def options(method: Callable[..., Any]) -> list[str]:
+    """Return the names of the options that a method takes as one ``**`` argument."""
+    hints = typing.get_type_hints(inspect.unwrap(method))
+    kinds = [hints[one.name] for one in inspect.signature(method).parameters.values() if one.kind is one.VAR_KEYWORD]
+    return [name for kind in kinds for name in typing.get_type_hints(typing.get_args(kind)[0])]
+
+
+def arguments(method: Callable[..., Any]) -> tuple[list[str], list[str]]:
+    """Return the arguments that may stand by position, with their defaults, and the names of the optional others."""
+    positional, named = [], []
+    for parameter in inspect.signature(method).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name != "self":
+            default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+            positional.append(parameter.name + default)
+        elif parameter.kind is parameter.KEYWORD_ONLY:
             if parameter.default is parameter.empty:
                 raise ValueError(f"{method.__qualname__}: {parameter.name} is keyword-only and has no default")
-            if not keywords:
-                shown.append("*")
-            keywords = True
-            shown.append(parameter.name)
-        else:
-            default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
-            shown.append(parameter.name + default)
-    return f"({', '.join(shown)})"
+            named.append(parameter.name)
+    return positional, options(method) + named
+
+
+def _arguments(method: Callable[..., Any]) -> str:
+    """Return the arguments in parentheses; those given by name without their defaults."""
+    positional, named = arguments(method)
+    return f"({', '.join([*positional, *(['*'] if named else []), *named])})"
 
 
 def _returned(method: Callable[..., Any]) -> str:

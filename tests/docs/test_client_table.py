@@ -4,7 +4,7 @@ import inspect
 import re
 
 from producer import AsyncClient, AsyncJob, Client, Job
-from tests.docs.client_table import awaited, methods, result
+from tests.docs.client_table import arguments, awaited, methods, options, public_methods, result
 
 
 def public(kind: type) -> set[str]:
@@ -22,9 +22,15 @@ def test_the_asyncio_classes_have_the_same_methods_and_arguments() -> None:
     for blocking, other in ((Client, AsyncClient), (Job, AsyncJob)):
         assert public(blocking) == public(other)
         for name in ("__init__", *sorted(public(blocking))):
-            one, two = (inspect.signature(getattr(kind, name)).parameters.values() for kind in (blocking, other))
             if (blocking, name) != (Job, "__init__"):  # a handle is made by its client
-                assert [(p.name, p.kind, p.default) for p in one] == [(p.name, p.kind, p.default) for p in two], name
+                assert arguments(getattr(blocking, name)) == arguments(getattr(other, name)), name
+
+
+def test_help_names_each_option_that_stands_in_no_signature() -> None:
+    for kind in (Client, AsyncClient):
+        for name, method in public_methods(kind):
+            assert {option for option in options(method) if f"``{option}``" not in str(method.__doc__)} == set(), name
+    assert options(Client.classify) == options(AsyncClient.submit) == arguments(Client.submit)[1]
 
 
 def test_what_is_no_coroutine_with_asyncio_is_named() -> None:

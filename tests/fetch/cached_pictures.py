@@ -11,7 +11,8 @@ import pytest
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve
 from tests.fetch.servers import Exchange, Script, ScriptedServer
-from worker.embeddings.of_images import Embedding, KnownFile
+from worker.embeddings.of_images import Embedding
+from worker.fetch.files import KnownFile
 from worker.fetch.http_cache import CachingFetcher
 
 CONDITIONS = ("if-none-match", "if-modified-since")
@@ -32,12 +33,12 @@ class Pictures:
         max_bytes = options.pop("max_bytes", 100_000)
         self.fetcher = CachingFetcher(make_fetcher(server, **options), self.embeddings.get, max_bytes=max_bytes)
 
-    def fetch(self, path: str = "/image.png") -> bytes | KnownFile:
+    def fetch(self, path: str = "/image.png") -> bytes | KnownFile[Embedding]:
         fetched = self.fetcher.fetch(self.server.url(path))
-        if isinstance(fetched, bytes):
-            vector = np.zeros(4, np.float32)
-            self.embeddings[hashlib.sha256(fetched).hexdigest()] = Embedding(vector, 1, 1, "PNG")
-        return fetched
+        if isinstance(fetched, KnownFile):
+            return fetched
+        self.embeddings[fetched.sha256] = Embedding(np.zeros(4, np.float32), 1, 1, "PNG")
+        return fetched.take()
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -86,7 +87,7 @@ def by_turns(*scripts: Script) -> Script:
     return lambda exchange: (left.pop(0) if len(left) > 1 else left[0])(exchange)
 
 
-def is_known(fetched: bytes | KnownFile) -> bool:
+def is_known(fetched: bytes | KnownFile[Embedding]) -> bool:
     """Whether it is what is known of the picture, and not its bytes."""
     if isinstance(fetched, bytes):
         assert fetched == IMAGE

@@ -18,8 +18,15 @@ class Serve(Protocol):
     def __call__(self, script: Script, **options: Any) -> ScriptedServer: ...
 
 
+class BytesFetcher(Fetcher):
+    """A fetcher that takes the bytes out of each file, for tests that compare them."""
+
+    def fetch(self, url: str, **options: Any) -> bytes:  # type: ignore[override]  # no test takes it for a Fetcher
+        return super().fetch(url, **options).take()
+
+
 class MakeFetcher(Protocol):
-    def __call__(self, *servers: ScriptedServer, **options: Any) -> Fetcher: ...
+    def __call__(self, *servers: ScriptedServer, **options: Any) -> BytesFetcher: ...
 
 
 @pytest.fixture
@@ -34,12 +41,12 @@ def make_fetcher() -> Iterator[MakeFetcher]:
     """Makes fetchers that may reach these servers on 127.0.0.1, and no other address that is not public."""
     with contextlib.ExitStack() as fetchers:
 
-        def make(*servers: ScriptedServer, **options: Any) -> Fetcher:
+        def make(*servers: ScriptedServer, **options: Any) -> BytesFetcher:
             allow = parse_allow(",".join(f"{server.address}/32:{server.port}" for server in servers))
             # Used again at once, so that whatever could go wrong between two answers has no time to be noticed.
             usual = {"max_bytes": 1_000_000, "timeout_s": 5.0, "allow": allow, "connection_quiet_s": 0.0}
             options = {**usual, **options}
-            return fetchers.enter_context(Fetcher(**options))
+            return fetchers.enter_context(BytesFetcher(**options))
 
         yield make
 

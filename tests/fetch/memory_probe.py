@@ -25,7 +25,7 @@ def main(max_bytes: int, urls: list[str]) -> None:
         for url in urls:
             before = peak_bytes()
             try:
-                code = f"{len(fetcher.fetch(url))} bytes"
+                code = f"{fetcher.fetch(url).size_bytes} bytes"
             except JobFailed as failure:
                 code = failure.code
             found.append((peak_bytes() - before, code))

@@ -10,8 +10,8 @@ import pytest
 from tests.fetch.cached_pictures import DATED, ETAG, FRESH, Pictures, Start, by_turns, gives, is_known, says, start
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, failure_of
 from tests.fetch.servers import Exchange
-from worker.embeddings.of_images import KnownFile
 from worker.fetch import CoalescingFetcher
+from worker.fetch.files import KnownFile
 
 __all__ = ["start"]
 
@@ -203,5 +203,5 @@ def test_jobs_that_ask_about_a_known_picture_at_the_same_moment_ask_once(start: 
     with ThreadPoolExecutor() as threads:
         fetched = list(threads.map(lambda _: shared.fetch(pictures.server.url()), range(8)))
 
-    assert all(map(is_known, fetched))
+    assert all(isinstance(each, KnownFile) and is_known(each) for each in fetched)
     assert len(pictures.server.requests) == 1

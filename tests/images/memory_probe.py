@@ -24,6 +24,7 @@ from worker.embeddings.of_images import ImageEmbeddings
 from worker.embeddings.of_labels import LabelCache
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 from worker.engine.local import LocalEngine
+from worker.fetch.files import File
 from worker.runtime.allocator import bound_malloc
 
 MAX_PIXELS = 12_000_000
@@ -33,8 +34,8 @@ CONCURRENCY = 12
 class Files:
     """A fetcher whose URLs are paths."""
 
-    def fetch(self, url: str, **_: object) -> bytes:
-        return Path(url).read_bytes()
+    def fetch(self, url: str, **_: object) -> File:
+        return File(Path(url).read_bytes())
 
     def close(self) -> None:
         pass

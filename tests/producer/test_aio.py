@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
@@ -14,7 +13,6 @@ import pytest
 from producer import (
     AsyncClient,
     BrokerUnavailable,
-    Client,
     InvalidJob,
     JobCancelled,
     JobConflict,
@@ -58,14 +56,6 @@ async def soon(fact: Callable[[], bool]) -> bool:
     while not fact() and time.monotonic() < deadline_s:  # noqa: ASYNC110 - a fact about the server has no event
         await asyncio.sleep(0.01)
     return fact()
-
-
-def test_it_has_every_method_of_the_client_with_the_same_arguments() -> None:
-    def public(kind: type) -> dict[str, list[str]]:
-        methods = inspect.getmembers(kind, inspect.isfunction)
-        return {name: list(inspect.signature(method).parameters) for name, method in methods if name[0] != "_"}
-
-    assert public(AsyncClient) == public(Client)
 
 
 @asynchronous

@@ -3,7 +3,12 @@
 With real small models: the same scores with and without the cache.
 """
 
+import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ from producer.contract import ClassifyJob, Question, Result
 from producer.errors import JobFailed
 from tests.acceptance.origin import Origin
 from tests.fetch.cached_pictures import says
-from tests.fetch.servers import ScriptedServer
+from tests.fetch.servers import Exchange, ScriptedServer
 from tests.worker.watched_images import (
     MAX_BYTES,
     TIMEOUT_S,
@@ -28,9 +33,10 @@ from tests.worker.watched_images import (
 from tests.worker.watched_scope import WatchedScope
 from worker.classifier import Attempt, Classifier
 from worker.concurrency.cancel_scope import Cancelled
-from worker.embeddings.of_images import OVERHEAD_BYTES, File, KnownFile
+from worker.embeddings.of_images import OVERHEAD_BYTES, Embedding
 from worker.embeddings.of_labels import LabelCache
 from worker.fetch import CoalescingFetcher, Fetcher, parse_allow
+from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
 from worker.observability.metrics import Telemetry
 
@@ -157,24 +163,81 @@ def test_a_file_is_let_go_before_its_image_waits_for_the_device(images: Images) 
     assert file.size_bytes == len(picture())
 
 
-def answers(images: Images, port: int, *questions: tuple[str, list[str]]) -> list[Result]:
-    """What a worker's classifier says of pictures that it downloads, or knows."""
+@contextmanager
+def classifying(images: Images, port: int) -> Iterator[Classifier]:
+    """A worker's classifier, which may download from one port of this machine."""
     fetcher = Fetcher(max_bytes=10**6, timeout_s=TIMEOUT_S, allow=parse_allow(f"127.0.0.1/32:{port}"))
     caching = CachingFetcher(fetcher, images.embeddings.recall, max_bytes=MAX_BYTES)
     classifier = Classifier(
         model=images.model,
-        fetcher=CoalescingFetcher[bytes | KnownFile](caching, TIMEOUT_S),
+        fetcher=CoalescingFetcher[File | KnownFile[Embedding]](caching, TIMEOUT_S),
         images=images.embeddings,
         labels=LabelCache(images.engine),
         observer=Telemetry(),
         concurrency=2,
     )
-    results = [
-        classifier.classify(ClassifyJob(f"http://127.0.0.1:{port}{path}", Question(labels)), Attempt(soon()))
-        for path, labels in questions
-    ]
+    yield classifier
     classifier.close()
-    return results
+
+
+def answers(images: Images, port: int, *questions: tuple[str, list[str]]) -> list[Result]:
+    """What a worker's classifier says of pictures that it downloads, or knows."""
+    with classifying(images, port) as classifier:
+        return [
+            classifier.classify(ClassifyJob(f"http://127.0.0.1:{port}{path}", Question(labels)), Attempt(soon()))
+            for path, labels in questions
+        ]
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What was hashed."""
+    found: list[bytes] = []
+    digest_of = hashlib.sha256
+
+    def sha256(data: bytes = b"", **options: Any) -> Any:
+        found.append(data)
+        return digest_of(data, **options)
+
+    monkeypatch.setattr(hashlib, "sha256", sha256)
+    return found
+
+
+def test_a_downloaded_file_is_hashed_once(make_images: MakeImages, hashed: list[bytes]) -> None:
+    with ScriptedServer(says("Cache-Control: max-age=600", body=picture())) as server:
+        first, again = answers(make_images(), server.port, ("/owl.png", ["fox"]), ("/owl.png", ["bear"]))
+
+    assert hashed.count(picture()) == 1
+    assert first.image == again.image
+
+
+def test_jobs_that_share_a_download_share_its_digest_and_each_reads_the_file(
+    make_images: MakeImages, hashed: list[bytes]
+) -> None:
+    asked, may_answer, waiting = Event(), Event(), WatchedScope()
+
+    def script(exchange: Exchange) -> None:
+        asked.set()
+        may_answer.wait(TIMEOUT_S)
+        exchange.answer(picture())
+
+    images = make_images(max_bytes=0)  # so that each job decodes the file itself
+    with (
+        ScriptedServer(script) as server,
+        classifying(images, server.port) as classifier,
+        ThreadPoolExecutor() as threads,
+    ):
+        job = ClassifyJob(server.url(), Question(["fox"]))
+        leading = threads.submit(classifier.classify, job, Attempt(soon()))
+        assert asked.wait(TIMEOUT_S)
+        following = threads.submit(classifier.classify, job, Attempt(waiting))
+        assert waiting.waits.wait(TIMEOUT_S)
+        may_answer.set()
+        results = [leading.result(TIMEOUT_S), following.result(TIMEOUT_S)]
+
+    assert (len(server.requests), images.watched.prepared) == (1, 2)
+    assert hashed.count(picture()) == 1
+    assert results[0].image == results[1].image
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip", "blip-2"])

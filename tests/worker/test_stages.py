@@ -20,10 +20,11 @@ from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
 from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.isolation import Isolation
 from worker.decoding.preparing import InThreads
-from worker.embeddings.of_images import Embedded, File, ImageEmbeddings
+from worker.embeddings.of_images import Embedded, ImageEmbeddings
 from worker.embeddings.of_labels import LabelCache
 from worker.engine.local import LocalEngine
 from worker.engine.stages import Stages
+from worker.fetch.files import File
 from worker.model.interface import DeviceLostError, Float32, Prepared
 
 TIMEOUT_S = 10.0

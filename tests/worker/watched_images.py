@@ -18,8 +18,9 @@ from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.fairness import WEIGHTS
 from worker.decoding.preparing import InThreads
-from worker.embeddings.of_images import Embedded, File, ImageEmbeddings, Shared
+from worker.embeddings.of_images import Embedded, ImageEmbeddings, Shared
 from worker.engine.local import LocalEngine
+from worker.fetch.files import File
 from worker.model.interface import Float32, Model, ModelError, Prepared
 
 __all__ = ["checkpoint", "loaded"]

@@ -39,17 +39,11 @@ MAX_TEXT_BYTES: Final = 4 * PngImagePlugin.MAX_TEXT_CHUNK
 #: The most memory that decoding takes, measured: a progressive CMYK JPEG holds coefficients and pixels, PNG and GIF are
 #: converted or turned, and WebP holds two canvases of its own and a copy.
 BYTES_PER_PIXEL: Final = {"JPEG": 12, "MPO": 12, "PNG": 9, "GIF": 9, "WEBP": 18}
-#: The error message of each code with which an image may be refused.
-REFUSALS: Final = {
-    "empty": "the body has no bytes; check the upload.",
-    "unsupported_format": "the body is not a JPEG, PNG, WebP or GIF; convert the image, and check that the URL is not "
-    "an HTML page.",
-    "undecodable": "the image is damaged; upload it again.",
-    "too_many_pixels": "the image has more pixels than NAMESHOT_MAX_PIXELS; send a smaller rendition.",
-    "bad_aspect_ratio": f"one side of the image is over {MAX_ASPECT_RATIO} times the other; crop the image.",
-    "out_of_memory": "the worker ran out of memory while decoding the image; try again.",
-    "model_error": "the model's processor refused this image.",
-}
+#: The codes with which an image may be refused.
+REFUSALS: Final = (
+    *("empty", "unsupported_format", "undecodable", "too_many_pixels", "bad_aspect_ratio", "out_of_memory"),
+    "model_error",
+)
 
 _SIGNATURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
 _PARSED_SEGMENTS: Final = (b"Exif\0\0", b"Photoshop 3.0\0")
@@ -116,7 +110,9 @@ class UndecodedImage:
 
 def refusal(code: str) -> JobFailed:
     """Return the failure for one of the codes of `REFUSALS`."""
-    return JobFailed(code, REFUSALS[code])
+    if code == "out_of_memory":
+        return JobFailed(code, "the worker ran out of memory while decoding the image; try again.")
+    return JobFailed(code)
 
 
 def decode(data: bytes, *, max_pixels: int) -> Decoded:

@@ -6,7 +6,6 @@ it), and a process has one model. So the digest of the bytes is the cache's key.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from dataclasses import dataclass
@@ -23,23 +22,10 @@ from worker.concurrency.lru import Bounded
 from worker.concurrency.single_flight import SingleFlight
 from worker.decoding.preparing import Preparing
 from worker.engine.interface import Engine
+from worker.fetch.files import File, KnownFile
 
 #: Measured memory of a cache entry in addition to the vector's numbers: the array's header, the embedding, its slot.
 OVERHEAD_BYTES: Final = 306
-
-
-class File:
-    """A downloaded file. Its digest and size stay; `take` hands over the bytes once."""
-
-    def __init__(self, data: bytes) -> None:
-        self.sha256 = hashlib.sha256(data).hexdigest()
-        self.size_bytes = len(data)
-        self._data = data
-
-    def take(self) -> bytes:
-        """Return the bytes and drop the file's own reference; empty the second time."""
-        data, self._data = self._data, b""
-        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +48,6 @@ class Embedding:
     def nbytes(self) -> int:
         """Memory of the cache entry, in bytes."""
         return self.vector.nbytes + OVERHEAD_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class KnownFile:
-    """A file that was not downloaded, because its embedding is cached."""
-
-    sha256: str
-    size_bytes: int
-    embedding: Embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +116,7 @@ class ImageEmbeddings:
                 self._remember(sha256, known)
         return known
 
-    def embed(self, file: File | KnownFile, queue: Queue, scope: CancelScope) -> Embedded:
+    def embed(self, file: File | KnownFile[Embedding], queue: Queue, scope: CancelScope) -> Embedded:
         """Return a file's embedding from a cache, from another job that is computing it, or by computing it.
 
         Raises:

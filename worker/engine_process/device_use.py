@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from worker.concurrency.cancel_scope import CancelScope
+from worker.concurrency.isolation import Isolation
 from worker.model.interface import Prepared
 
 
@@ -45,37 +47,19 @@ class DeviceUse:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._running = 0
-        self._suspects = 0
+        self._isolation = Isolation()
 
     @contextmanager
     def around(self, batch: Sequence[object]) -> Iterator[None]:
         """Return the context in which a thread runs a batch on the device."""
         items = [item for item in batch if isinstance(item, ImageInSlot | PromptOfFront)]
-        is_suspect = any(item.is_suspect for item in items)
-        self._begin(is_suspect)
-        try:
-            for item in items:
-                item.mark(True)
-            yield
-        finally:
-            # Cleared before the answers are sent, since the next batch may crash this process.
-            for item in items:
-                item.mark(False)
-            self._end(is_suspect)
-
-    def _begin(self, is_suspect: bool) -> None:
-        with self._changed:
-            if is_suspect:
-                self._suspects += 1  # from now on no other batch begins
-                self._changed.wait_for(lambda: not self._running)
-            else:
-                self._changed.wait_for(lambda: not self._suspects)
-            self._running += 1
-
-    def _end(self, is_suspect: bool) -> None:
-        with self._changed:
-            self._running -= 1
-            self._suspects -= is_suspect
-            self._changed.notify_all()
+        has_suspect = any(item.is_suspect for item in items)
+        with self._isolation.alone("", CancelScope(math.inf)) if has_suspect else self._isolation.together():
+            try:
+                for item in items:
+                    item.mark(True)
+                yield
+            finally:
+                # Cleared before the answers are sent, since the next batch may crash this process.
+                for item in items:
+                    item.mark(False)

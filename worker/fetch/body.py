@@ -10,7 +10,7 @@ from urllib3.response import HTTPResponse
 
 from producer.errors import is_retryable_status
 from worker.fetch.chunks import PIECE_BYTES, max_framing_bytes, read_chunks
-from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, bad_response, classify, too_large, truncated
+from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, bad_response, classify
 from worker.fetch.head import BLANKS, list_members
 from worker.fetch.meter import Exceeded, Meter
 from worker.fetch.retries import retry_after_s
@@ -33,7 +33,7 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
         raise bad_response("the server compressed the image's bytes; switch its content encoding off.")
     is_chunked, length = framing(raw)
     if length is not None and length > max_bytes:
-        raise too_large()
+        raise FetchFailed("too_large")
     answer = response.answer
     try:
         if is_chunked:
@@ -43,18 +43,18 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
             answer.meter.allow(length)
             body = answer.wire.read(length)
             if len(body) < length:
-                raise truncated()
+                raise FetchFailed("truncated")
         else:
             answer.meter.allow(max_bytes + 1)
             body = _read_to_the_end(answer.wire, max_bytes)
     except Exceeded:
-        raise too_large() from None
+        raise FetchFailed("too_large") from None
     except NETWORK_ERRORS as error:
         raise classify(error, "reading") from None
     answer.close()
     response.finish(keep=True)
     if not body:
-        raise FetchFailed("empty", "the body has no bytes; check the upload.")
+        raise FetchFailed("empty")
     return body
 
 
@@ -81,7 +81,7 @@ def _read_to_the_end(wire: BufferedReader[Meter], max_bytes: int) -> bytes:
     body = BytesIO()
     while piece := wire.read(min(PIECE_BYTES, max_bytes + 1 - body.tell())):
         if body.write(piece) and body.tell() > max_bytes:
-            raise too_large()
+            raise FetchFailed("too_large")
     return body.getvalue()
 
 

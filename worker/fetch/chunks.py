@@ -10,7 +10,7 @@ import re
 from io import BufferedReader, BytesIO
 from typing import Final
 
-from worker.fetch.failures import bad_response, too_large, truncated
+from worker.fetch.failures import FetchFailed, bad_response
 from worker.fetch.head import read_fields
 from worker.fetch.meter import Meter
 
@@ -47,17 +47,17 @@ def read_chunks(wire: BufferedReader[Meter], max_bytes: int) -> bytes:
         if not size_bytes:
             break
         if size_bytes > max_bytes - body.tell():
-            raise too_large()
+            raise FetchFailed("too_large")
         while size_bytes:
             piece = wire.read(min(size_bytes, PIECE_BYTES))
             if not piece:
-                raise truncated()
+                raise FetchFailed("truncated")
             size_bytes -= body.write(piece)
         if (end := wire.read(len(_END))) != _END:
-            raise truncated() if _END.startswith(end) else bad_response("a chunk is longer than it says.")
+            raise FetchFailed("truncated") if _END.startswith(end) else bad_response("a chunk is longer than it says.")
     # The body is complete once the last chunk has come (RFC 9112, 8), and some servers close the connection then.
     if wire.peek(1) and read_fields(wire) is None:
-        raise truncated()
+        raise FetchFailed("truncated")
     return body.getvalue()
 
 
@@ -72,5 +72,5 @@ def _read_size(wire: BufferedReader[Meter]) -> tuple[int, int]:
     if (match := _LINE.fullmatch(line)) is not None:
         return int(match[1], 16), len(line)
     if not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
-        raise truncated()
+        raise FetchFailed("truncated")
     raise bad_response("the size of a chunk is not one that HTTP allows.")

@@ -10,7 +10,6 @@ from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.single_flight import SingleFlight
-from worker.fetch.failures import TOOK_TOO_LONG
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -75,7 +74,7 @@ class CoalescingFetcher(Generic[T_co]):
                 lambda: self._fetcher.fetch(url, scope=within, queue=queue),
             )
         except TimeoutError:
-            failure = JobFailed("fetch_timeout", TOOK_TOO_LONG)
+            failure = JobFailed("fetch_timeout")
         else:
             with self._lock:
                 self.shared += is_anothers

@@ -22,7 +22,7 @@ from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.answer import HttpAnswer
 from worker.fetch.deadline import Watch, Watchdog
-from worker.fetch.failures import FetchFailed, blocked, timed_out
+from worker.fetch.failures import FetchFailed
 from worker.fetch.resolver import BoundedResolver
 from worker.fetch.slots import Slots
 from worker.fetch.url_policy import Target, UrlPolicy
@@ -74,7 +74,7 @@ class Dialer:
             addresses = self._policy.choose(target, answers)
         for address in alternate_families(addresses)[:MAX_DIALS]:
             if scope.is_over:
-                raise timed_out()
+                raise FetchFailed("fetch_timeout")
             self.slots.take(address, scope, queue)
             try:
                 return _connect(address, target.port, min(self.connect_s, scope.left_s)), address
@@ -83,7 +83,7 @@ class Dialer:
                 if not isinstance(error, OSError):
                     raise
         if scope.is_over:
-            raise timed_out()
+            raise FetchFailed("fetch_timeout")
         raise FetchFailed("connect_failed", "no connection could be made; try again.")
 
 
@@ -106,7 +106,7 @@ def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
         sock.connect((str(address), port, 0, 0) if is_v6 else (str(address), port))
         peer = sock.getpeername()
         if parse_address(peer[0]) != address or peer[1] != port:
-            raise blocked()
+            raise FetchFailed("address_blocked")
     except BaseException:
         sock.close()
         raise

@@ -30,7 +30,7 @@ class FetchFailed(JobFailed):
     def __init__(
         self,
         code: str,
-        message: str,
+        message: str | None = None,
         retryable: bool | None = None,
         *,
         again: bool | None = None,
@@ -43,15 +43,9 @@ class FetchFailed(JobFailed):
         self.of_host = self.retryable if of_host is None else of_host
 
 
-TOOK_TOO_LONG: Final = "the download took longer than its time; try again, or raise NAMESHOT_FETCH_TIMEOUT."
 #: Hostile or broken servers make the network stack raise these: ValueError for numbers in headers, OSError also for
 #: timeouts.
 NETWORK_ERRORS: Final = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError)
-
-
-def timed_out(*, of_host: bool = True) -> FetchFailed:
-    """Return the failure of a download whose time is up."""
-    return FetchFailed("fetch_timeout", TOOK_TOO_LONG, of_host=of_host)
 
 
 def unavailable(message: str) -> FetchFailed:
@@ -62,25 +56,6 @@ def unavailable(message: str) -> FetchFailed:
 def bad_response(message: str) -> FetchFailed:
     """Return the failure for an answer that HTTP does not allow, which a retry would not change."""
     return FetchFailed("bad_response", message)
-
-
-def too_large() -> FetchFailed:
-    """Return the failure for a body above the limit, announced or counted."""
-    return FetchFailed("too_large", "the body is larger than NAMESHOT_MAX_BYTES; send a smaller rendition.")
-
-
-def truncated() -> FetchFailed:
-    """Return the failure for a body that ends too soon."""
-    return FetchFailed("truncated", "the body ended before its announced length; try again.")
-
-
-def blocked() -> FetchFailed:
-    """Return the failure for an address that is not public."""
-    return FetchFailed(
-        "address_blocked",
-        "the host is, or resolves to, an address that is not public; use a public host, "
-        "or add an exception to NAMESHOT_FETCH_ALLOW.",
-    )
 
 
 def classify(error: BaseException, phase: Phase) -> FetchFailed:
@@ -103,4 +78,4 @@ def classify(error: BaseException, phase: Phase) -> FetchFailed:
 def _broke_off(phase: Phase) -> FetchFailed:
     if phase == "reading":
         return FetchFailed("truncated", "the connection broke off within the body; try again.")
-    return FetchFailed("connect_failed", "no connection could be made, or it broke off; try again.")
+    return FetchFailed("connect_failed")

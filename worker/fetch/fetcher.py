@@ -20,7 +20,8 @@ from worker.fetch.address_policy import AddressPolicy, AllowedAddress
 from worker.fetch.body import finish_empty, finish_unchanged, read_body
 from worker.fetch.connection import Dialer
 from worker.fetch.deadline import Watchdog
-from worker.fetch.failures import FetchFailed, timed_out
+from worker.fetch.failures import FetchFailed
+from worker.fetch.files import File
 from worker.fetch.freshness import CacheTerms, Moment, is_about, renewed, terms_of
 from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
@@ -111,8 +112,8 @@ class Fetcher:
         timeout_s: float | None = None,
         scope: CancelScope | None = None,
         queue: Queue = "default",
-    ) -> bytes:
-        """Download an image and return its bytes.
+    ) -> File:
+        """Download an image.
 
         Args:
             url: the image's URL.
@@ -124,7 +125,7 @@ class Fetcher:
             JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
             Cancelled: the scope was cancelled.
         """
-        return self.ask(self.judge(url), timeout_s=timeout_s, scope=scope, queue=queue).body
+        return File(self.ask(self.judge(url), timeout_s=timeout_s, scope=scope, queue=queue).body)
 
     def judge(self, url: str) -> Target:
         """Check a URL against the policy and return what to dial and request.
@@ -172,7 +173,7 @@ class Fetcher:
         while True:
             attempts += 1
             if scope.is_over:
-                raise timed_out()
+                raise FetchFailed("fetch_timeout")
             try:
                 return self._attempt(target, known, scope, queue, is_first=attempts == 1)
             except FetchFailed as error:
@@ -213,9 +214,7 @@ class Fetcher:
                 target, known = self._follow(target, response), None
                 finish_empty(response)
             if target.url in seen or len(seen) > MAX_REDIRECTS:
-                raise FetchFailed(
-                    "too_many_redirects", "there are more than three redirects, or a loop; send the final URL."
-                )
+                raise FetchFailed("too_many_redirects")
             seen.add(target.url)
 
     def _follow(self, target: Target, response: GuardedResponse) -> Target:
@@ -229,7 +228,7 @@ class Fetcher:
         except ValueError:
             location = following = ""
         if not location or FORBIDDEN.search(location):
-            raise FetchFailed("bad_redirect", "a redirect has no usable target; send the final URL.")
+            raise FetchFailed("bad_redirect")
         judged = self._policy.judge(following)
         if target.scheme == "https" and judged.scheme == "http":
             raise FetchFailed("host_not_allowed", "a redirect left https for http; send the final URL.")

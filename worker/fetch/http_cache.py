@@ -14,17 +14,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.lru import Bounded
-from worker.embeddings.of_images import Embedding, KnownFile
 from worker.fetch.fetcher import Fetcher
+from worker.fetch.files import File, KnownFile
 from worker.fetch.freshness import CacheTerms
 
 #: Measured memory of one entry, without its key and its ETag.
 OVERHEAD_BYTES: Final = 440
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -40,7 +42,7 @@ class _Page:
         return OVERHEAD_BYTES + sys.getsizeof(self.terms.etag)
 
 
-class CachingFetcher:
+class CachingFetcher(Generic[T]):
     """A `Fetcher` with an HTTP cache in front. Thread-safe.
 
     URLs are judged as without it, and stored as keyed digests only, since a signed URL is a secret.
@@ -56,7 +58,7 @@ class CachingFetcher:
         misses: images that were downloaded.
     """
 
-    def __init__(self, fetcher: Fetcher, recall: Callable[[str], Embedding | None], *, max_bytes: int) -> None:
+    def __init__(self, fetcher: Fetcher, recall: Callable[[str], T | None], *, max_bytes: int) -> None:
         self._fetcher = fetcher
         self._recall = recall
         self._secret = os.urandom(32)
@@ -78,8 +80,8 @@ class CachingFetcher:
         timeout_s: float | None = None,
         scope: CancelScope | None = None,
         queue: Queue = "default",
-    ) -> bytes | KnownFile:
-        """Return a downloaded image's bytes, or the `KnownFile` of an image whose embedding is cached."""
+    ) -> File | KnownFile[T]:
+        """Return a downloaded image, or the `KnownFile` of an image whose embedding is cached."""
         target = self._fetcher.judge(url)
         key = hashlib.blake2b(target.url.encode(), key=self._secret, digest_size=16).digest()
         with self._lock:
@@ -100,11 +102,11 @@ class CachingFetcher:
                 with self._lock:
                     self.revalidated += 1
                 return known
-        digest = hashlib.sha256(fetched.body).hexdigest() if fetched.terms is not None else ""
-        self._note(key, fetched.terms, digest, len(fetched.body))
+        file = File(fetched.body)
+        self._note(key, fetched.terms, file.sha256, file.size_bytes)
         with self._lock:
             self.misses += 1
-        return fetched.body
+        return file
 
     def close(self) -> None:
         """Implement `Downloads.close`."""

@@ -15,7 +15,7 @@ from typing import Final
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
-from worker.fetch.failures import FetchFailed, timed_out
+from worker.fetch.failures import FetchFailed
 from worker.fetch.slots import Slots
 
 #: A function that takes a host name and a port, and returns addresses as text; raises OSError when there are none.
@@ -59,7 +59,7 @@ class BoundedResolver:
         self._domains.take(domain, scope, queue)
         if not self._free.acquire(timeout=scope.left_s):
             self._domains.give_back(domain, queue)
-            raise timed_out(of_host=False)
+            raise FetchFailed("fetch_timeout", of_host=False)
         answers: Future[Sequence[str]] = Future()
         try:
             look_up = threading.Thread(
@@ -73,11 +73,10 @@ class BoundedResolver:
         try:
             return [parse_address(text) for text in scope.result_of(answers)]
         except TimeoutError:
-            raise timed_out(of_host=False) from None
+            raise FetchFailed("fetch_timeout", of_host=False) from None
         except (OSError, UnicodeError) as error:
             again = not (isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME)
-            message = "the host name could not be resolved; check the name, or try again."
-            raise FetchFailed("dns_failed", message, again=again, of_host=False) from None
+            raise FetchFailed("dns_failed", again=again, of_host=False) from None
 
     def _run(self, host: str, port: int, domain: str, queue: Queue, answers: Future[Sequence[str]]) -> None:
         try:

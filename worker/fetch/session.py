@@ -25,7 +25,7 @@ from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.answer import HttpAnswer
 from worker.fetch.connection import Dialer, open_connection
 from worker.fetch.deadline import Watchdog
-from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify, timed_out
+from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify
 from worker.fetch.pool import AnyConnection, KeptConnections
 from worker.fetch.url_policy import Target
 
@@ -80,13 +80,13 @@ class GuardedResponse(requests.Response):
             self._drop(connection)
         elif connection.end():
             connection.dispose()
-            raise timed_out()
+            raise FetchFailed("fetch_timeout")
         else:
             self._kept.give(connection)
 
     def _drop(self, connection: AnyConnection) -> None:
         if connection.dispose():
-            raise timed_out()
+            raise FetchFailed("fetch_timeout")
 
     def __enter__(self) -> GuardedResponse:
         return self
@@ -145,7 +145,7 @@ class GuardedAdapter(BaseAdapter):
             if isinstance(error, FetchFailed):
                 raise
             if expired:
-                raise timed_out() from None
+                raise FetchFailed("fetch_timeout") from None
             if isinstance(error, NETWORK_ERRORS) and (fresh or not isinstance(error, STALE)):
                 raise classify(error, phase) from None
             raise

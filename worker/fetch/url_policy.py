@@ -18,7 +18,7 @@ from urllib3.util import parse_url
 
 from producer.errors import SettingsError
 from worker.fetch.address_policy import Address, AddressPolicy, is_public
-from worker.fetch.failures import FetchFailed, blocked
+from worker.fetch.failures import FetchFailed
 
 #: Browsers, proxies and CDNs all support URLs of this length.
 MAX_URL_CHARACTERS: Final = 2048
@@ -34,8 +34,6 @@ _IPV4: Final = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})"
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 #: No public host has a name under these: they belong to this machine, this network, this cluster or another network.
 SPECIAL_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa", ".onion", ".svc.cluster.local")
-
-_NOT_A_URL: Final = "the image URL is not a plain absolute http(s) URL; send one with an ordinary host name."
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -99,7 +97,7 @@ class UrlPolicy:
             if self._addresses.excepts(address, port):
                 refusal = None
             elif refusal is None and not is_public(address):
-                refusal = blocked
+                refusal = _blocked
         if refusal is not None and (address is not None or not self._addresses.may_except(port)):
             raise refusal()
         return Target(scheme, host, port, path, address, refusal)
@@ -119,7 +117,7 @@ class UrlPolicy:
         if target.refusal is not None:
             raise target.refusal()
         if not known or len(known) != len(answers) or not all(is_public(address) for address in known):
-            raise blocked()
+            raise _blocked()
         return known
 
 
@@ -132,12 +130,14 @@ def _misnamed() -> FetchFailed:
 
 
 def _bad_port() -> FetchFailed:
-    return FetchFailed(
-        "port_not_allowed", "the image URL names a port outside NAMESHOT_FETCH_PORTS; use another, or widen it."
-    )
+    return FetchFailed("port_not_allowed")
 
 
-def _invalid(message: str = _NOT_A_URL) -> FetchFailed:
+def _blocked() -> FetchFailed:
+    return FetchFailed("address_blocked")
+
+
+def _invalid(message: str | None = None) -> FetchFailed:
     return FetchFailed("invalid_url", message)
 
 
@@ -146,9 +146,7 @@ def _scheme_of(url: str) -> str:
         raise _invalid()
     scheme = match[1].lower()
     if scheme not in DEFAULT_PORTS:
-        raise FetchFailed(
-            "scheme_not_allowed", "the image URL is neither http nor https; serve the image over http(s)."
-        )
+        raise FetchFailed("scheme_not_allowed")
     return scheme
 
 

@@ -19,7 +19,7 @@ def watch(
     labels: LabelCache,
     images: ImageEmbeddings,
     coalescing: CoalescingFetcher[Any],
-    caching: CachingFetcher,
+    caching: CachingFetcher[Any],
     shared: SharedEmbeddings | None,
 ) -> None:
     """Add all metrics. Those of disabled caches stay 0, except the shared cache's, which are then left out."""

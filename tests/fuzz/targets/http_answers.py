@@ -5,7 +5,6 @@ What the fetcher dials is seen by the interpreter's own audit events, whatever c
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import sys
@@ -24,8 +23,9 @@ from producer.errors import ERROR_CODES, JobFailed
 from tests.fetch.servers import Exchange, ScriptedServer
 from tests.fuzz.target import of_hypothesis
 from tests.images.memory_probe import peak_bytes
-from worker.embeddings.of_images import Embedding, KnownFile
+from worker.embeddings.of_images import Embedding
 from worker.fetch import Fetcher, parse_allow
+from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
 
 TIMEOUT_S = 0.3
@@ -249,10 +249,11 @@ def fetch(answers: list[Answer]) -> None:
             caching = CachingFetcher(fetcher, files.get, max_bytes=2_000)
             for number in range(len(answers)):
                 outcome = download(caching, server.url(f"/{SECRET}"))
-                if isinstance(outcome, bytes):
-                    files[hashlib.sha256(outcome).hexdigest()] = EMBEDDING
+                if isinstance(outcome, File):
+                    files[outcome.sha256] = EMBEDDING
                 # A busy machine may need longer than there is.
-                assert number > 0 or not answers[0].is_sound or outcome in (BODY, "fetch_timeout")
+                came = outcome.take() if isinstance(outcome, File) else outcome
+                assert number > 0 or not answers[0].is_sound or came in (BODY, "fetch_timeout")
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), f"a thread is left: {thread.name}"
@@ -262,10 +263,10 @@ def fetch(answers: list[Answer]) -> None:
     assert count_descriptors() == descriptors, "a descriptor is left"
 
 
-def download(fetcher: CachingFetcher, url: str) -> bytes | KnownFile | str:
-    """The body, what is known of it, or the code of the failure."""
+def download(fetcher: CachingFetcher[Embedding], url: str) -> File | KnownFile[Embedding] | str:
+    """The file, what is known of it, or the code of the failure."""
     started_s, before_bytes = time.monotonic(), memory_bytes()
-    outcome: bytes | KnownFile | str
+    outcome: File | KnownFile[Embedding] | str
     try:
         outcome = fetcher.fetch(url)
     except JobFailed as failure:
@@ -276,7 +277,7 @@ def download(fetcher: CachingFetcher, url: str) -> bytes | KnownFile | str:
         assert failure.__context__ is None
         assert not re.search(f"{SECRET}|127\\.0|example|http://", str(failure))
     else:
-        assert 0 < (len(outcome) if isinstance(outcome, bytes) else outcome.size_bytes) <= MAX_BODY_BYTES
+        assert 0 < outcome.size_bytes <= MAX_BODY_BYTES
         assert fetcher.kept_bytes <= 2_000
     duration_s = time.monotonic() - started_s
     assert duration_s < TIMEOUT_S + PATIENCE_S, f"{duration_s:.1f} s"

@@ -1,0 +1,33 @@
+"""The table of error codes: what it says is what a failed job says, and what the code does."""
+
+import pytest
+
+from producer.errors import ERROR_CODES, JobFailed
+from worker.decoding.images import MAX_ASPECT_RATIO, REFUSALS, refusal
+from worker.fetch.fetcher import MAX_REDIRECTS
+
+
+@pytest.mark.parametrize("code", ERROR_CODES)
+def test_a_failure_without_words_of_its_own_says_what_the_table_says(code: str) -> None:
+    failure = JobFailed(code)
+
+    assert failure.args == (code, ERROR_CODES[code].sentence, ERROR_CODES[code].retryable)
+    assert failure.message.endswith(".")
+    assert "`" not in failure.message
+
+
+def test_a_failure_keeps_the_words_it_came_with() -> None:
+    failure = JobFailed("empty", "no bytes.", True)
+
+    assert str(JobFailed(*failure.args)) == "empty: no bytes."
+    assert failure.retryable
+
+
+def test_each_code_of_an_image_stands_in_the_table() -> None:
+    assert [refusal(code).code for code in REFUSALS] == list(REFUSALS)
+
+
+def test_the_limits_in_the_table_are_those_that_hold() -> None:
+    assert f"more than {MAX_ASPECT_RATIO} times" in ERROR_CODES["bad_aspect_ratio"].meaning
+    assert MAX_REDIRECTS == 3
+    assert "more than three redirects" in ERROR_CODES["too_many_redirects"].meaning
