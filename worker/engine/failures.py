@@ -1,12 +1,13 @@
-"""Translates a batch's error: into a verdict on other batches, and into the failure of a job."""
+"""Translates errors: a batch's into a verdict on other batches and a job's failure, a start's into an exit status."""
 
 from __future__ import annotations
 
 import logging
+import os
 
-from producer.errors import JobFailed
+from producer.errors import JobFailed, NameshotError
 from worker.engine.batcher import BatcherClosed, Verdict
-from worker.model.interface import DeviceLostError, ModelOutOfMemoryError
+from worker.model.interface import DeviceLostError, ModelError, ModelOutOfMemoryError
 from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
@@ -42,3 +43,16 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
 def too_late() -> JobFailed:
     """Return the failure of an image that the device did not get to in time."""
     return JobFailed("deadline_exceeded", "the device did not get to this image within the job's time.")
+
+
+def failed_start(error: Exception, process: str) -> int:
+    """Log why a process cannot start and return its exit status: 78 if no restart can help, and 70 otherwise.
+
+    Args:
+        process: names it in the message, such as "worker".
+    """
+    if isinstance(error, NameshotError | ModelError):
+        logger.critical("%s", error)
+        return os.EX_SOFTWARE if isinstance(error, DeviceLostError) else os.EX_CONFIG
+    logger.critical("this %s cannot start: %s at %s", process, type(error).__name__, place_of(error))
+    return os.EX_SOFTWARE

@@ -11,16 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from producer.errors import NameshotError
 from producer.processes.queued_signals import SAME_REQUEST_S, QueuedSignals, queued_signals
 from producer.settings import read_settings
 from worker.engine.capacity import BULK_TIME_FACTOR
 from worker.engine.device import load_engine
+from worker.engine.failures import failed_start
 from worker.engine.local import LocalEngine
 from worker.engine_process.device_use import DeviceUse
 from worker.engine_process.info import info_for
 from worker.engine_process.serving import Server
-from worker.model import DeviceLostError, Model, ModelError, load_model
+from worker.model import Model, load_model
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
 from worker.runtime.heartbeat import Heart
@@ -71,15 +71,8 @@ def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
         server = Server(loaded.engine, *info_for(loaded.model, loaded.max_batch), path)
         heart.has_loaded()  # before serving, since the first image could freeze this process
         server.start()
-    except DeviceLostError as error:
-        logger.critical("%s", error)
-        return os.EX_SOFTWARE
-    except (NameshotError, ModelError) as error:
-        logger.critical("%s", error)
-        return os.EX_CONFIG
     except Exception as error:
-        logger.critical("this engine cannot start: %s at %s", type(error).__name__, logs.place_of(error))
-        return os.EX_SOFTWARE
+        return failed_start(error, "engine")
     logger.info("engine ready: %s on %s in batches of %d", loaded.model.name, loaded.model.device, loaded.max_batch)
     with queued_signals() as signals:
         _serve(
