@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -67,13 +67,16 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
     #: A message's time limit is this multiple of NAMESHOT_JOB_TIMEOUT.
     time_factor = 1
 
-    @abstractmethod
-    def work(
-        self, classifier: Classifier, attempt: Attempt, args: Sequence[object], kwargs: Mapping[str, object]
-    ) -> dict[str, Any]:
-        """Return the answer of a message with these arguments; raises `JobFailed`, `InvalidJob` and `Cancelled`."""
+    @property
+    def worker(self) -> RunningWorker:
+        """The worker that runs this task."""
+        return worker_of(self.app)
 
-    def run(self, *args: object, **kwargs: object) -> None:
+    @abstractmethod
+    def work(self, classifier: Classifier, attempt: Attempt) -> dict[str, Any]:
+        """Return the answer of the message in hand; raises `JobFailed`, `InvalidJob` and `Cancelled`."""
+
+    def run(self, *_args: object, **_kwargs: object) -> None:
         """Run one job, unless it has an answer or has expired, and store its answer, however long that takes.
 
         Celery would store the result afterwards, and acknowledge the message even if that failed. It would also format
@@ -84,11 +87,11 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             JobFailed: the job failed, and this failure is stored as its answer.
             Reject: neither the answer nor a dead letter can be stored now; the message is requeued.
         """
-        worker, deaths = worker_of(self.app), deaths_of(self.request)
+        deaths = deaths_of(self.request)
         try:
             try:
-                with _contract_failures(self.request.id), self._attempt(worker, deaths) as attempt:
-                    result = self.work(worker.service.classifier, attempt, args, kwargs)
+                with _contract_failures(self.request.id), self._attempt(deaths) as attempt:
+                    result = self.work(self.worker.service.classifier, attempt)
             except JobFailed as failure:
                 self._store(failure, FAILURE, failure.code)
                 raise
@@ -110,7 +113,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         logger.error("job %s has no place for its answer (%s): it becomes a dead letter", request.id, reason)
         try:
             tag = request.properties["delivery_tag"]
-            worker_of(self.app).delivery.dead_letters.unanswerable(tag, job_id=request.id, task=self.name)
+            self.worker.delivery.dead_letters.unanswerable(tag, job_id=request.id, task=self.name)
         except RedisError as error:
             time.sleep(GIVE_UP_PAUSE_S)
             raise Reject(type(error).__name__, requeue=True) from None
@@ -119,28 +122,28 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
     def _acquit(self, deaths: Deaths) -> None:
         """Clear the deaths of an answered job. Before its answer is stored it could run again, with all attempts."""
         if deaths.count:
-            worker_of(self.app).delivery.suspects.acquit(self.request.id)
+            self.worker.delivery.suspects.acquit(self.request.id)
 
     def _store(self, answer: object, state: str, code: str) -> None:
-        worker_of(self.app).answers.store_result(self.request.id, answer, state, request=self.request)
-        worker_of(self.app).service.telemetry.answered(code)
+        self.worker.answers.store_result(self.request.id, answer, state, request=self.request)
+        self.worker.service.telemetry.answered(code)
 
     def _revoke(self, reason: str, message: str) -> NoReturn:
         """Answer a job that is not finished; raises `Ignore`."""
-        worker_of(self.app).answers.mark_as_revoked(self.request.id, reason, request=self.request)
-        worker_of(self.app).service.telemetry.answered(reason)
+        self.worker.answers.mark_as_revoked(self.request.id, reason, request=self.request)
+        self.worker.service.telemetry.answered(reason)
         logger.info(message, self.request.id)
         raise Ignore from None
 
     @contextmanager
-    def _attempt(self, worker: RunningWorker, deaths: Deaths) -> Iterator[Attempt]:
+    def _attempt(self, deaths: Deaths) -> Iterator[Attempt]:
         """Register the job as running, and yield the attempt that it gets.
 
         Raises:
             Ignore: the job has an answer, or has expired.
             JobFailed: ``poisoned``.
         """
-        request, suspects = self.request, worker.delivery.suspects
+        request, worker, suspects = self.request, self.worker, self.worker.delivery.suspects
         tag = request.properties["delivery_tag"]
         queue = queue_of((request.delivery_info or {}).get("routing_key"), worker.queue_prefix)
 
@@ -159,8 +162,8 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             scope.deadline_s = time.monotonic() + worker.service.job_timeout_s * self.time_factor
             attempt = Attempt(scope, queue, _queued_ms(request), on_outcome=partial(worker.outcomes.add, tag))
             if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
-                examine = partial(suspects.images, suspect, deaths, on_poisoned=keep)
-                attempt = replace(attempt, scope=scope.of(suspect), images=partial(_image_scopes, scope, examine))
+                images = partial(suspects.images, suspect, deaths, on_poisoned=keep)
+                attempt = replace(attempt, scope=scope.of(suspect), images=partial(_image_scopes, scope, images))
             yield attempt
 
     def _check_time(self) -> None:
@@ -175,11 +178,10 @@ class ClassifyTask(JobTask):
 
     name = CLASSIFY
 
-    def work(
-        self, classifier: Classifier, attempt: Attempt, args: Sequence[object], kwargs: Mapping[str, object]
-    ) -> dict[str, Any]:
+    def work(self, classifier: Classifier, attempt: Attempt) -> dict[str, Any]:
         """Return the image's ranking."""
-        result = classifier.classify(ClassifyJob.from_message(args, kwargs), attempt)
+        job = ClassifyJob.from_message(self.request.args, self.request.kwargs)
+        result = classifier.classify(job, attempt)
         logger.info("job %s: %s", self.request.id, _summary(result))
         return result.to_json()
 
@@ -190,11 +192,10 @@ class ClassifyManyTask(JobTask):
     name = CLASSIFY_MANY
     time_factor = BULK_TIME_FACTOR
 
-    def work(
-        self, classifier: Classifier, attempt: Attempt, args: Sequence[object], kwargs: Mapping[str, object]
-    ) -> dict[str, Any]:
+    def work(self, classifier: Classifier, attempt: Attempt) -> dict[str, Any]:
         """Return each image's ranking or failure."""
-        outcomes = classifier.classify_many(ClassifyManyJob.from_message(args, kwargs), attempt)
+        job = ClassifyManyJob.from_message(self.request.args, self.request.kwargs)
+        outcomes = classifier.classify_many(job, attempt)
         failed = [outcome for outcome in outcomes if isinstance(outcome, JobFailed)]
         codes = ", ".join(sorted({failure.code for failure in failed}))
         logger.info(
