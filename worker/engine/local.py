@@ -17,7 +17,7 @@ from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.engine.batch_size import BatchSize
 from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue, BatchResult
-from worker.engine.failures import failure_of, judge, too_late
+from worker.engine.failures import failure_of, judge, result_within
 from worker.engine.interface import Array
 from worker.engine.stages import Stages, SuspectQueue
 from worker.model.interface import DeviceLostError, Model, Prepared
@@ -134,21 +134,12 @@ class LocalEngine:
             JobFailed: ``deadline_exceeded``, ``out_of_memory``, ``model_error``.
             Cancelled: the scope was cancelled; a batch that already runs is not waited for.
         """
-        future: Future[BatchResult[Array]] | None = None
         try:
             if scope.suspect is not None:
-                future = self._images_alone.submit(prepared, scope)
-            else:
-                future = self.queue_image(prepared, queue)
-            # The cancelling thread cancels the future itself: the next batch may start before this thread wakes.
-            scope.on_cancel(future.cancel)
-            return scope.result_of(future)
-        except (Cancelled, CancelledError):
-            raise Cancelled from None
-        except TimeoutError:
-            if future is not None:
-                future.cancel()
-            raise too_late() from None
+                return result_within(self._images_alone.submit(prepared, scope), scope)
+            return result_within(self.queue_image(prepared, queue), scope)
+        except Cancelled:
+            raise
         except Exception as error:
             raise self.failure(error, "this image") from None
 

@@ -64,31 +64,31 @@ def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
         if settings.device == "auto" and predecessors_gpu.exists():
             # The previous engine may have died because its GPU is lost, and `auto` would silently choose the CPU.
             settings = settings.model_copy(update={"device": predecessors_gpu.read_text()})
-        loaded = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=DeviceUse().around)
-        if loaded.model.device != "cpu":
-            predecessors_gpu.write_text(loaded.model.device)
+        model, engine = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=DeviceUse().around)
+        if model.device != "cpu":
+            predecessors_gpu.write_text(model.device)
         freeze_garbage()
-        server = Server(loaded.engine, *info_for(loaded.model, loaded.max_batch), path)
+        server = Server(engine, *info_for(model, engine.max_batch), path)
         heart.has_loaded()  # before serving, since the first image could freeze this process
         server.start()
     except Exception as error:
         return failed_start(error, "engine")
-    logger.info("engine ready: %s on %s in batches of %d", loaded.model.name, loaded.model.device, loaded.max_batch)
+    logger.info("engine ready: %s on %s in batches of %d", model.name, model.device, engine.max_batch)
     with queued_signals() as signals:
         _serve(
             server,
             signals,
-            loaded.engine,
+            engine,
             may_take_s=lambda: _may_take_s(
-                loaded.model.device,
-                loaded.engine.batch_cost_s,
-                loaded.max_batch,
+                model.device,
+                engine.batch_cost_s,
+                engine.max_batch,
                 BULK_TIME_FACTOR * settings.job_timeout,
             ),
             leaving_s=settings.drain_timeout + LEAVING_S,
         )
     server.close()
-    loaded.engine.close()
+    engine.close()
     predecessors_gpu.unlink(missing_ok=True)
     with suppress(OSError):  # the launcher's folder: its last engine removes it, if the launcher is gone
         path.parent.rmdir()
