@@ -13,7 +13,6 @@ from typing import Final
 from weakref import ref
 
 from producer.contract import Queue
-from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.engine.batch_size import BatchSize
 from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue, BatchResult
@@ -112,7 +111,7 @@ class LocalEngine:
             try:
                 embedding.set_result(done.result().output)
             except (Exception, CancelledError) as error:
-                embedding.set_exception(self.failure(error, "a label"))
+                embedding.set_exception(failure_of(error, "a label"))
 
         try:
             if scope is not None and scope.suspect is not None:
@@ -120,7 +119,7 @@ class LocalEngine:
             else:
                 queued = self._prompts.submit(prompt, object() if alone else None)
         except BatcherClosed as error:
-            embedding.set_exception(self.failure(error, "a label"))
+            embedding.set_exception(failure_of(error, "a label"))
         else:
             # A weak reference, since `queued` refers to `embedding` already; the queue keeps it while it waits.
             embedding.add_done_callback(partial(_cancel_queued, ref(queued)))
@@ -141,10 +140,10 @@ class LocalEngine:
         except Cancelled:
             raise
         except Exception as error:
-            raise self.failure(error, "this image") from None
+            raise failure_of(error, "this image") from None
 
     def queue_image(self, prepared: Prepared, queue: Queue) -> Future[BatchResult[Array]]:
-        """Queue one image; the future raises the model's error, which `failure` turns into a `JobFailed`.
+        """Queue one image; the future raises the model's error, which `failure_of` turns into a `JobFailed`.
 
         Raises:
             BatcherClosed: the engine has ended.
@@ -176,10 +175,6 @@ class LocalEngine:
         """End the device threads and fail what still waits."""
         self._batcher.close(timeout_s=5)
         self._stages.close()
-
-    def failure(self, error: BaseException, subject: str) -> JobFailed:
-        """Return the job's failure for an error that a batch raised."""
-        return failure_of(error, subject)
 
     def _result_or_end(self, future: Future[BatchResult[int]]) -> int:
         try:

@@ -8,14 +8,14 @@ from typing import Any
 
 from celery import Celery
 
-from producer.broker.urls import Endpoint
-from producer.errors import NameshotError
+from producer.broker.urls import Endpoint, endpoint
+from producer.errors import NameshotError, SettingsError
 from producer.settings import read_settings
 from worker.delivery.names import DeliveryKeys, new_worker_name
 from worker.jobs.celery_command import config_refusal
 from worker.jobs.celery_settings import configuration
 from worker.jobs.running_worker import RunningWorker
-from worker.jobs.start_checks import refusal, servers
+from worker.jobs.start_checks import refusal
 from worker.model import Model, load_model, load_preparation
 from worker.model.pixels import Preparation
 from worker.service import Front
@@ -49,7 +49,11 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     @cached_property
     def endpoints(self) -> tuple[Endpoint, Endpoint]:
         """The endpoints of broker and result backend, parsed as clients do."""
-        return servers(self.settings.broker_url, self.settings.result_backend)
+        broker_url, result_backend = self.settings.broker_url, self.settings.result_backend
+        try:
+            return endpoint(broker_url, "NAMESHOT_BROKER_URL"), endpoint(result_backend, "NAMESHOT_RESULT_BACKEND")
+        except SettingsError as error:
+            raise refusal(error) from None
 
     @cached_property
     def delivery_keys(self) -> DeliveryKeys:
