@@ -15,6 +15,7 @@ from producer.contract import cancel_channel
 from worker.concurrency.isolation import HEAD_START_S, Isolation
 from worker.delivery.credit import Outcomes
 from worker.delivery.delivery import Delivery
+from worker.delivery.liveness import Liveness
 from worker.delivery.marks import Marks
 from worker.engine.failures import failed_start
 from worker.jobs.app import Nameshot
@@ -30,8 +31,8 @@ from worker.observability.readiness import Readiness
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
 from worker.runtime.ready_file import ReadyFile
-from worker.service import build
-from worker.settings import MAX_CONCURRENCY
+from worker.service import Service, build
+from worker.settings import MAX_CONCURRENCY, WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -171,13 +172,18 @@ def assemble(app: Nameshot, first_contact: FirstContact) -> RunningWorker:
         cancel_listener=CancelListener(broker, channel, jobs.cancel),
         first_contact=first_contact,
         ready_file=ready_file,
-        probes=Probes(
-            service.telemetry,
-            host=settings.metrics_host,
-            port=settings.metrics_port,
-            not_ready=lambda: readiness.not_ready_reason(delivery.liveness.unhealthy_reason()),
-            not_healthy=delivery.liveness.unhealthy_reason,
-        )
-        if settings.metrics_port
-        else None,
+        probes=_probes(settings, service, readiness, delivery.liveness),
+    )
+
+
+def _probes(settings: WorkerSettings, service: Service, readiness: Readiness, liveness: Liveness) -> Probes | None:
+    """Start the HTTP server for metrics and probes, unless the settings switch it off."""
+    if not settings.metrics_port:
+        return None
+    return Probes(
+        service.telemetry,
+        host=settings.metrics_host,
+        port=settings.metrics_port,
+        not_ready=lambda: readiness.not_ready_reason(liveness.unhealthy_reason()),
+        not_healthy=liveness.unhealthy_reason,
     )
