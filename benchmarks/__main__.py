@@ -30,7 +30,7 @@ from benchmarks.plan import Plan
 from benchmarks.session import CLIENTS, Place
 from benchmarks.stages.measure import stages
 from benchmarks.system import PICTURES
-from worker.engine.device import BUNDLED
+from producer.settings import BUNDLED
 from worker.runtime.allocator import bound_malloc
 from worker.runtime.garbage import freeze_garbage
 

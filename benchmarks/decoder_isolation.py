@@ -24,9 +24,9 @@ from benchmarks import scratch
 from benchmarks.machine import cpu_name
 from benchmarks.picture_server import picture
 from producer.contract import ClassifyManyJob, Question, Result
+from producer.settings import BUNDLED
 from worker.classifier import Attempt
 from worker.concurrency.cancel_scope import CancelScope
-from worker.engine.device import BUNDLED
 from worker.fetch.files import File
 from worker.model import load_model
 from worker.service import build

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from producer.errors import SettingsError
 
 PREFIX = "NAMESHOT_"
+#: A worker's ``NAMESHOT_MODEL`` has this value for the toy checkpoint that ships with the project.
+BUNDLED: Final = "bundled"
 #: Ten years. Redis keeps expiry times as 64-bit milliseconds and refuses to store an answer that would exceed them.
 MAX_RESULT_TTL_S: Final = 315_360_000
 #: A billion messages exceed the memory of any Redis.

@@ -187,8 +187,8 @@ def test_settings_are_read_in_one_place_and_leaves_take_plain_values() -> None:
     readers = {module for module, names in our_imports().items() if "worker.settings" in names}
 
     assert readers <= {
-        *("worker.celery", "worker.command", "worker.engine.device", "worker.engine_process.main"),
-        *("worker.runtime.launcher", "worker.service"),
+        *("worker.command", "worker.engine.device", "worker.engine_process.main", "worker.jobs.app"),
+        *("worker.lifecycle", "worker.runtime.launcher", "worker.service"),
     }
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from worker.celery import app
+from worker.celery import app, lifecycle
 from worker.service import Front
 
 
@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
         app.front = Front(Path(arguments[0]), int(arguments[1]))
     # The process id in the name tells several workers of one machine apart.
     app.worker_main(["worker", "-n", f"nameshot-{os.getpid()}@%h", "--without-heartbeat"])
-    return app.exit_status
+    return lifecycle.exit_status
 
 
 if __name__ == "__main__":

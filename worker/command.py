@@ -16,7 +16,7 @@ from typing import Final
 
 from producer.errors import NameshotError
 from producer.findings import Finding
-from producer.settings import read_settings
+from producer.settings import BUNDLED, read_settings
 from worker.settings import WorkerSettings
 
 #: The tool nvidia-smi answers within a second, but hangs if the driver is broken.
@@ -45,7 +45,7 @@ def read() -> WorkerSettings:
 
 def check_model() -> Iterator[Finding]:
     """Check the checkpoint that a worker started here would load."""
-    from worker.engine.device import BUNDLED, checkpoint
+    from worker.engine.device import checkpoint
 
     try:
         settings = read_settings(WorkerSettings)

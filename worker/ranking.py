@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from producer.contract import Score, scores_of
-
-Scoring = Literal["softmax", "sigmoid"]
+from worker.model.interface import Scoring
 
 
 def scores(logits: NDArray[np.float32], scoring: Scoring) -> NDArray[np.float64]:

@@ -61,31 +61,14 @@ class Front:
     fronts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A model and the engine that runs it.
-
-    Attributes:
-        max_batch: the most images in one forward pass.
-        concurrency: the most images in flight.
-        limit_s: seconds after which a batch counts as stuck and this process ends; infinite if the engine process
-            watches its own batches.
-    """
-
-    model: HostModel
-    engine: Engine
-    max_batch: int
-    concurrency: int
-    limit_s: float
-
-
 @dataclass(frozen=True)
 class Service:
     """The parts of a worker process that its tasks use, with their limits.
 
     Attributes:
         concurrency: the most images in flight.
-        device_limit_s: as `Device.limit_s`.
+        device_limit_s: seconds after which a batch counts as stuck and this process ends; infinite if an engine process
+            watches its own batches.
         job_timeout_s: seconds from taking a single job to its answer.
     """
 
@@ -94,7 +77,6 @@ class Service:
     engine: Engine
     telemetry: Telemetry
     concurrency: int
-    max_batch: int
     device_limit_s: float
     job_timeout_s: float
 
@@ -151,17 +133,17 @@ def build(
     ports, allow, hosts = fetch_rules(settings)
     server = shared_cache_server(settings)
     stages = Stages(isolation)
-    if front is None:
-        device = _own_device(settings, load_model, on_device_lost, stages)
-    else:
-        device = _engine_process(settings, front, load_preparation, on_other_model)
-    model, engine, concurrency = device.model, device.engine, device.concurrency
+    model, engine, concurrency = (
+        _own_device(settings, load_model, on_device_lost, stages)
+        if front is None
+        else _engine_process(settings, front, load_preparation, on_other_model)
+    )
     labels = LabelCache(engine)
     # Created only if used, since its key depends on the checkpoint's files.
     is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes
     shared = _shared_embeddings(settings, server, model) if is_shared else None
     images = ImageEmbeddings(
-        _preparing(settings, device, front.fronts if front else 1, stages),
+        _preparing(settings, model, concurrency, front.fronts if front else 1, stages),
         engine,
         max_bytes=settings.embedding_cache_bytes,
         shared=shared,
@@ -190,17 +172,15 @@ def build(
         concurrency=concurrency,
     )
     logger.info("%d images in flight", concurrency)
-    return Service(
-        classifier, model, engine, telemetry, concurrency, device.max_batch, device.limit_s, settings.job_timeout
-    )
+    device_limit_s = BULK_TIME_FACTOR * settings.job_timeout if front is None else math.inf
+    return Service(classifier, model, engine, telemetry, concurrency, device_limit_s, settings.job_timeout)
 
 
 def _own_device(
     settings: WorkerSettings, load_model: Callable[..., Model], on_device_lost: Callable[[], None], stages: Stages
-) -> Device:
-    loaded = load_engine(settings, load_model=load_model, on_device_lost=on_device_lost, stages=stages)
-    concurrency = _concurrency(settings, loaded.max_batch, loaded.model.parallel_batches)
-    return Device(loaded.model, loaded.engine, loaded.max_batch, concurrency, BULK_TIME_FACTOR * settings.job_timeout)
+) -> tuple[HostModel, Engine, int]:
+    model, engine = load_engine(settings, load_model=load_model, on_device_lost=on_device_lost, stages=stages)
+    return model, engine, _concurrency(settings, engine.max_batch, model.parallel_batches)
 
 
 def _engine_process(
@@ -208,7 +188,7 @@ def _engine_process(
     front: Front,
     load_preparation: Callable[..., Preparation],
     on_other_model: Callable[[], None],
-) -> Device:
+) -> tuple[HostModel, Engine, int]:
     bound_malloc()
     logger.info("waiting for the engine")
     info = _engine_info(front.socket)
@@ -216,7 +196,7 @@ def _engine_process(
     # All fronts together have as many images in flight as one process would.
     concurrency = _concurrency(settings, info.max_batch, info.parallel_batches, front.fronts)
     engine = RemoteEngine(front.socket, info, slots=concurrency, on_other_model=on_other_model)
-    return Device(model, engine, info.max_batch, concurrency, math.inf)
+    return model, engine, concurrency
 
 
 def _engine_info(socket: Path) -> EngineInfo:
@@ -240,12 +220,13 @@ def _concurrency(settings: WorkerSettings, max_batch: int, parallel_batches: int
     return default_concurrency(max_batch, parallel_batches, fronts)
 
 
-def _preparing(settings: WorkerSettings, device: Device, processes: int, stages: Stages) -> Preparing:
+def _preparing(
+    settings: WorkerSettings, model: HostModel, concurrency: int, processes: int, stages: Stages
+) -> Preparing:
     budget = Budget(
         of_places(DECODING_BYTES_PER_PIXEL * settings.max_pixels),
         "no memory for decoding came free within the job's time.",
     )
-    model = device.model
     geometry = model.geometry
     if geometry is not None:
         geometry = replace(geometry, reducing_gap=settings.reducing_gap)
@@ -254,6 +235,6 @@ def _preparing(settings: WorkerSettings, device: Device, processes: int, stages:
     if settings.decoder == "thread":
         return InThreads(model, budget, geometry=geometry, max_pixels=settings.max_pixels, stages=stages)
     options = DecoderOptions(settings.max_pixels, settings.max_bytes, geometry)
-    pool = DecoderPool(options, processes=decoder_processes(device.concurrency, processes), budget=budget)
+    pool = DecoderPool(options, processes=decoder_processes(concurrency, processes), budget=budget)
     pool.start()
     return InProcesses(model, pool, stages)

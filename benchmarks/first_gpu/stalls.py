@@ -47,11 +47,13 @@ def run(given: Given, notes: Notes) -> None:
     torch.backends.cuda.enable_cudnn_sdp(True)
     settings = {"model": str(folder), "device": given.device, "metrics_port": 0}
     started = time.perf_counter()
-    loaded = load_engine(WorkerSettings.model_validate(settings), load_model=load_model, on_device_lost=lambda: None)
+    model, engine = load_engine(
+        WorkerSettings.model_validate(settings), load_model=load_model, on_device_lost=lambda: None
+    )
     start_s = time.perf_counter() - started
-    image = loaded.model.prepare(Image.new("RGB", (640, 480)))
-    first, second = (_timed_ms(lambda: loaded.engine.queue_image(image, "default").result()) for _ in range(2))
-    loaded.engine.close()
+    image = model.prepare(Image.new("RGB", (640, 480)))
+    first, second = (_timed_ms(lambda: engine.queue_image(image, "default").result()) for _ in range(2))
+    engine.close()
     notes.figure("first job after the warm-up", {"start_s": start_s, "first_ms": first, "second_ms": second})
     if given.on_gpu:
         notes.check(
@@ -60,7 +62,7 @@ def run(given: Given, notes: Notes) -> None:
             f"{first:.0f} ms, the second {second:.0f} ms",
         )
     notes.line(
-        f"a worker is ready after {start_s:.1f} s, batches of {loaded.max_batch}; its first image {first:.1f} ms"
+        f"a worker is ready after {start_s:.1f} s, batches of {engine.max_batch}; its first image {first:.1f} ms"
     )
 
 

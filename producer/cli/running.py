@@ -13,9 +13,9 @@ from producer.demo.gallery import files_by_name, pictures
 from producer.embedded.home import UpInfo, announced, data_folder, only_one
 from producer.embedded.pictures import PictureServer
 from producer.embedded.supervise import supervise
-from producer.embedded.system import BUNDLED_MODEL, embedded_system
+from producer.embedded.system import embedded_system
 from producer.embedded.worker import STOP_GRACE_S
-from producer.settings import ProducerSettings, read_settings
+from producer.settings import BUNDLED, ProducerSettings, read_settings
 
 
 def run_up(port: int, command: str, check: Callable[[], None]) -> None:
@@ -49,7 +49,7 @@ def run_up(port: int, command: str, check: Callable[[], None]) -> None:
             broker_url=system.valkey.broker_url,
             result_backend=system.valkey.result_backend,
             queue_prefix=prefix,
-            model=os.environ.get("NAMESHOT_MODEL", BUNDLED_MODEL),
+            model=os.environ.get("NAMESHOT_MODEL", BUNDLED),
             url=server.url,
             file_secret=secret,
         )
@@ -80,7 +80,7 @@ def _welcome(info: UpInfo, server: PictureServer, folder: Path, command: str) ->
         "",
         f"Data and logs: {folder}",
     ]
-    if info.model == BUNDLED_MODEL:
+    if info.model == BUNDLED:
         lines.append("The bundled model is a toy that knows emoji; for photographs set NAMESHOT_MODEL.")
     return "\n".join(lines)
 

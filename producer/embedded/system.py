@@ -7,13 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from producer.embedded.pictures import PictureServer
 from producer.embedded.valkey import RunningValkey
 from producer.embedded.worker import WorkerProcess
-
-BUNDLED_MODEL: Final = "bundled"
+from producer.settings import BUNDLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ def embedded_system(
         announce("loading the model")
         worker = WorkerProcess(
             {
-                "NAMESHOT_MODEL": BUNDLED_MODEL,
+                "NAMESHOT_MODEL": BUNDLED,
                 **(inherited_settings() if inherit_settings else {}),
                 **(settings or {}),
                 "NAMESHOT_BROKER_URL": valkey.broker_url,

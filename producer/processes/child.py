@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Required, TypedDict, Unpack
 
 _LEASH = Path(__file__).with_name("leash.py")
 #: Enough for the last lines of a log, which may have gigabytes.
@@ -70,15 +71,9 @@ class LeashedProcess:
         self._process.send_signal(number)
 
     def describe_exit(self) -> str:
-        """Return how it ended as the second half of a sentence: ``was killed by SIGKILL``."""
+        """Return how it ended as the second half of a sentence, see `how_it_ended`."""
         status = self._process.poll()
-        if status is None:
-            return "is running"
-        if status < 0:
-            with contextlib.suppress(ValueError):
-                return f"was killed by {signal.Signals(-status).name}"
-            return f"was killed by signal {-status}"
-        return f"ended with status {status}"
+        return "is running" if status is None else how_it_ended(status)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until it has ended; return False if the time runs out first."""
@@ -102,6 +97,15 @@ class LeashedProcess:
                 self._process.stdin.close()
 
 
+class Surroundings(TypedDict, total=False):
+    """Arguments of `LeashedProcess` that `ChildProcess` passes on."""
+
+    folder: Required[Path]
+    environment: Required[Mapping[str, str]]
+    death_signal: signal.Signals
+    inherit: Sequence[int]
+
+
 class ChildProcess(LeashedProcess):
     """A `LeashedProcess` that writes to its own log.
 
@@ -117,24 +121,14 @@ class ChildProcess(LeashedProcess):
         name: str,
         command: Sequence[str],
         *,
-        folder: Path,
         log: Path,
-        environment: Mapping[str, str],
-        death_signal: signal.Signals = signal.SIGKILL,
-        inherit: Sequence[int] = (),
+        **surroundings: Unpack[Surroundings],
     ) -> None:
         self.name = name
         self.log = log
         # O_APPEND, so that this process can truncate the file while the child writes to it.
         with _private_file(log) as output:
-            super().__init__(
-                command,
-                folder=folder,
-                environment=environment,
-                death_signal=death_signal,
-                inherit=inherit,
-                output=output,
-            )
+            super().__init__(command, output=output, **surroundings)
 
     def last_log_line(self) -> str:
         """Return the last non-blank line of its log, or an empty string."""
@@ -145,6 +139,16 @@ class ChildProcess(LeashedProcess):
         except OSError:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def how_it_ended(status: int) -> str:
+    """Return what a status of `subprocess` says, as the second half of a sentence: ``was killed by SIGKILL``."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
 
 
 @contextlib.contextmanager

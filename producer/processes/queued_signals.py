@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 #: One request to stop can arrive twice at once: systemd signals every process of a service, and the launcher forwards
-#: its own signal. A second request by a person comes later than this.
+#: its own signal; Ctrl-C reaches a program from the terminal and from make. A second request by a person comes later.
 SAME_REQUEST_S: Final = 0.5
 
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-#: One Ctrl-C can arrive twice at once (from the terminal and from make); a later one asks to end immediately.
-_SAME_PRESS_S: Final = 0.5
+from producer.processes.queued_signals import SAME_REQUEST_S
+
 _HANDLED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -43,7 +43,7 @@ class RaisedSignals:
         if self._first is None:
             self._first, self._first_at_s = number, time.monotonic()
             raise Stopped(number)
-        if time.monotonic() - self._first_at_s > _SAME_PRESS_S:
+        if time.monotonic() - self._first_at_s > SAME_REQUEST_S:
             os._exit(128 + number)
 
 

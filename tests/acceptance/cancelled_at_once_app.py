@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.chaos.null_worker import app
 from worker.jobs.results import FirstAnswerBackend
+from worker.jobs.running_worker import worker_of
 
 __all__ = ["app"]
 
@@ -15,7 +16,7 @@ _begin = FirstAnswerBackend.begin
 def _begin_and_be_cancelled(self: FirstAnswerBackend, job_id: str, request: Any) -> bool:
     begun = _begin(self, job_id, request)
     if job_id == "suspect":
-        app.running.cancel(job_id)
+        worker_of(app).jobs.cancel(job_id)
     return begun
 
 

@@ -4,7 +4,7 @@ from benchmarks.labels import Labels
 from benchmarks.picture_server import picture_server
 from benchmarks.stages.measure import stages
 from benchmarks.stages.split import STAGES
-from worker.engine.device import BUNDLED
+from producer.settings import BUNDLED
 
 
 def test_a_job_s_processor_time_is_told_by_stage_single_and_in_bulk() -> None:

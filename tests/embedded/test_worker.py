@@ -1,5 +1,6 @@
 """A worker as a child process: what it says when it does not start."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from producer.embedded import EmbeddedError, RunningValkey, WorkerProcess
 from producer.embedded.worker import last_words
 from producer.processes.child import ChildProcess
 from tests.processes.programs import TIMEOUT_S
+from worker.runtime.logs import HumanFormatter, JsonFormatter
 
 
 @pytest.fixture
@@ -52,14 +54,13 @@ def test_a_worker_gets_our_settings_and_none_of_the_users(tmp_path: Path, monkey
     assert ours == {"NAMESHOT_MODEL", "NAMESHOT_READY_FILE"}
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["12:34:56 CRITICAL worker.celery  no such model.", '{"level": "CRITICAL", "message": "no such model."}'],
-)
-def test_last_words_are_the_message_of_the_last_log_line(line: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("formatter", [HumanFormatter(), JsonFormatter()])
+def test_last_words_are_the_message_of_the_last_log_line(formatter: logging.Formatter, tmp_path: Path) -> None:
+    said = [("INFO", "starting"), ("CRITICAL", "no such model.")]
+    records = [logging.makeLogRecord({"name": "worker", "levelname": level, "msg": text}) for level, text in said]
     child = ChildProcess(
         "echo",
-        ["/bin/echo", f"12:34:55 INFO    worker.celery  starting\n{line}\n"],
+        ["/bin/echo", "\n".join(map(formatter.format, records))],
         folder=tmp_path,
         log=tmp_path / "log",
         environment={"PATH": os.defpath},

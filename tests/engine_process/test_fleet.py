@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from producer.errors import SettingsError
-from worker.runtime.fleet import Fronts, engine_and_fronts, private_folder
+from worker.runtime.fleet import all_take_jobs, engine_and_fronts, private_folder
 
 
 def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(
@@ -17,7 +17,7 @@ def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(
 
     parts = {
         part.name: part
-        for part in engine_and_fronts(["cuda:0", "cuda:1"], 2, tmp_path, Fronts(), front=["front"], engine=["engine"])
+        for part in engine_and_fronts(["cuda:0", "cuda:1"], 2, tmp_path, front=["front"], engine=["engine"])
     }
 
     assert list(parts)[:2] == ["the engine on cuda:0", "the engine on cuda:1"]
@@ -35,21 +35,19 @@ def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(
 def test_one_device_is_the_environment_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMESHOT_DEVICE", "cpu")
 
-    engine, front = engine_and_fronts([""], 1, tmp_path, Fronts(), front=["front"], engine=["engine"])
+    engine, front = engine_and_fronts([""], 1, tmp_path, front=["front"], engine=["engine"])
 
     assert (engine.name, front.name) == ("the engine", "front 1")
     assert engine.environment["NAMESHOT_DEVICE"] == "cpu"
 
 
 def test_fronts_are_ready_while_each_of_them_is(tmp_path: Path) -> None:
-    files = [tmp_path / "one", tmp_path / "other"]
-    fronts = Fronts()
-    for file in files:
-        assert fronts.ready_file(file) == {"NAMESHOT_READY_FILE": str(file)}
+    specs = list(engine_and_fronts([""], 2, tmp_path, front=["front"], engine=["engine"]))
+    one, other = (Path(spec.ready_file) for spec in specs if spec.ready_file)
     seen = []
-    for change in (files[0].touch, files[1].touch, files[0].unlink, files[0].touch):
+    for change in (one.touch, other.touch, one.unlink, one.touch):
         change()
-        seen.append(fronts.are_ready())
+        seen.append(all_take_jobs(specs))
 
     assert seen == [False, True, False, True]
 

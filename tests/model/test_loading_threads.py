@@ -59,8 +59,8 @@ def test_a_model_is_loaded_and_warmed_up_in_a_thread_that_has_ended() -> None:
         return model
 
     settings = WorkerSettings.model_validate({"model": "bundled", "device": "cpu"})
-    loaded = load_engine(settings, load_model=load, on_device_lost=lambda: None)
-    loaded.engine.close()
+    _, engine = load_engine(settings, load_model=load, on_device_lost=lambda: None)
+    engine.close()
 
     assert len(threads) == 2
     assert not any(thread.is_alive() for thread in threads)

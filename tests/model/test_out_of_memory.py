@@ -18,6 +18,7 @@ from tests.eventually import eventually
 from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_limit import FULL_BATCHES_TO_GROW
 from worker.engine.batcher import BatchResult
+from worker.engine.failures import failure_of
 from worker.engine.interface import Array
 from worker.engine.local import LocalEngine
 from worker.model import Model, Prepared
@@ -192,7 +193,7 @@ def test_an_image_that_does_not_fit_alone_fails_and_keeps_no_memory(loaded: Call
     watched = Watched(loaded("clip"), fits=0)
     with engine_of(watched, 2) as engine:
         failed = together(engine, pictures(loaded("clip"), 2))
-        errors = [engine.failure(future.exception(0) or KeyError(), "this image") for future in failed]
+        errors = [failure_of(future.exception(0) or KeyError(), "this image") for future in failed]
 
         assert [error.code for error in errors] == ["out_of_memory"] * 2
         assert all(isinstance(error, JobFailed) for error in errors)

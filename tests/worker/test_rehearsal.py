@@ -43,13 +43,13 @@ def test_every_size_has_run_in_the_device_s_own_thread_before_the_first_job() ->
     gpu = Gpu(forward_ms=2)
     settings = WorkerSettings.model_validate({"model": "bundled"})
 
-    loaded = load_engine(settings, load_model=lambda *_, **__: gpu, on_device_lost=lambda: None)
-    loaded.engine.close()
+    _, engine = load_engine(settings, load_model=lambda *_, **__: gpu, on_device_lost=lambda: None)
+    engine.close()
 
     assert {size for size, _ in gpu.images} == {1, 2, 4, 8, 16, 32, 64}
     assert {size for size, _ in gpu.prompts} == {1, PROMPT_BATCH}
     assert {name for _, name in gpu.images + gpu.prompts} == {"device-0"}
-    assert loaded.max_batch == loaded.engine.batch_limit == 64
+    assert engine.max_batch == engine.batch_limit == 64
 
 
 def test_a_gpu_that_is_as_fast_with_fewer_gets_fewer() -> None:

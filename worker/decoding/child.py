@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, NoReturn
 
 import numpy as np
@@ -22,10 +23,11 @@ from PIL import Image
 from producer.errors import JobFailed
 from producer.processes.leash import die_with
 from worker.decoding import confinement
-from worker.decoding.images import Decoded, UndecodedImage, open_image, prepare_pillow
-from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
+from worker.decoding.images import FORMATS, Decoded, UndecodedImage, open_image, prepare_pillow
+from worker.decoding.protocol import ANSWER, DECODE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry, geometry_of
 from worker.runtime.allocator import bound_malloc
+from worker.runtime.whole import receive_whole, send_whole
 
 #: RGB is packed and sent this many rows at a time, so that a large image is not in memory twice.
 _ROWS: Final = 64
@@ -105,21 +107,15 @@ def _answer(
 
 
 def _send(data: bytes | memoryview) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(_SOCKET, left) :]
+    send_whole(data, partial(os.write, _SOCKET))
 
 
 def _receive(size: int) -> bytes:
     """Receive exactly ``size`` bytes; end this process if the worker has closed the socket."""
-    received = bytearray(size)
-    left = memoryview(received)
-    while left:
-        count = os.readv(_SOCKET, [left])
-        if not count:
-            os._exit(0)
-        left = left[count:]
-    return bytes(received)
+    try:
+        return bytes(receive_whole(size, lambda left: os.readv(_SOCKET, [left])))
+    except ConnectionResetError:
+        os._exit(0)
 
 
 def warm_up(geometry: Geometry | None) -> None:

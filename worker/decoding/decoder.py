@@ -20,9 +20,10 @@ from PIL import Image
 
 from producer.processes.kernel_status import cpu_s
 from worker.decoding.confinement import CPU_S_PER_IMAGE
-from worker.decoding.images import BYTES_PER_PIXEL, refusal
-from worker.decoding.protocol import ANSWER, DECODE, FORMATS, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
+from worker.decoding.images import BYTES_PER_PIXEL, FORMATS, refusal
+from worker.decoding.protocol import ANSWER, DECODE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry
+from worker.runtime.whole import receive_whole, send_whole
 
 #: The decoder imports the worker's own modules, from the worker's module path, whatever the environment says.
 PROGRAM: Final = """\
@@ -209,9 +210,7 @@ class DecoderProcess:
     def _ask(self, head: bytes, left_s: Callable[[], float], data: bytes = b"") -> None:
         self.is_idle = False
         for part in (head, data):
-            left = memoryview(part)
-            while left:
-                left = left[self._moved(partial(self._socket.send, left), left_s) :]
+            send_whole(part, lambda left: self._moved(partial(self._socket.send, left), left_s))
 
     def _answer(self, left_s: Callable[[], float]) -> tuple[int, ...]:
         """Receive the fields of a successful `ANSWER`."""
@@ -225,11 +224,7 @@ class DecoderProcess:
         return answer
 
     def _receive(self, size: int, left_s: Callable[[], float]) -> bytearray:
-        received = bytearray(size)
-        left = memoryview(received)
-        while left:
-            left = left[self._moved(partial(self._socket.recv_into, left), left_s) :]
-        return received
+        return receive_whole(size, lambda left: self._moved(partial(self._socket.recv_into, left), left_s))
 
     def _moved(self, move: Callable[[], int], left_s: Callable[[], float]) -> int:
         """Send or receive at least one byte and return how many."""

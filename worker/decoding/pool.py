@@ -14,6 +14,7 @@ from typing import Final
 
 from producer.contract import Queue
 from producer.errors import JobFailed, SettingsError
+from producer.processes.child import how_it_ended
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.shares import of_decoders
@@ -162,7 +163,7 @@ class DecoderPool:
         try:
             process.greet(lambda: scope.left_s)
         except DecoderLost:
-            raise DecoderLost(_how_it_ended(self._forget(process, DYING_S))) from None
+            raise DecoderLost(how_it_ended(self._forget(process, DYING_S))) from None
         except BaseException:
             self._forget(process)
             raise
@@ -177,7 +178,7 @@ class DecoderPool:
     def _bury(self, process: DecoderProcess) -> str:
         """Return the error code of the image that ended a process."""
         status = self._forget(process, DYING_S)
-        logger.warning("a decoder process %s while it had an image; the image has failed", _how_it_ended(status))
+        logger.warning("a decoder process %s while it had an image; the image has failed", how_it_ended(status))
         # The kernel's OOM killer sends SIGKILL, and then the image may be fine.
         return "out_of_memory" if status == -signal.SIGKILL else "undecodable"
 
@@ -203,12 +204,3 @@ def _killed_by(scope: CancelScope, process: DecoderProcess) -> Iterator[None]:
 
 def _too_late() -> JobFailed:
     return JobFailed("deadline_exceeded", "the image was not decoded within the job's time.")
-
-
-def _how_it_ended(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"

@@ -25,4 +25,3 @@ HELLO: Final = struct.Struct("<4s?")
 MAGIC: Final = b"nsd1"
 
 OUTCOMES: Final = ("ok", *REFUSALS)
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")

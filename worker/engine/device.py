@@ -6,10 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
 
+from producer.settings import BUNDLED
 from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.threads import run_in_short_lived_thread
 from worker.engine.capacity import measured_max_batch, rehearsed_max_batch
@@ -21,22 +20,6 @@ from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: ``NAMESHOT_MODEL`` has this value for the toy checkpoint that ships with the project.
-BUNDLED: Final = "bundled"
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A warmed-up model and its engine.
-
-    Attributes:
-        max_batch: images in one forward pass.
-    """
-
-    model: Model
-    engine: LocalEngine
-    max_batch: int
-
 
 def load_engine(
     settings: WorkerSettings,
@@ -45,8 +28,8 @@ def load_engine(
     on_device_lost: Callable[[], None],
     around_batch: AroundBatch = nullcontext,
     stages: Stages | None = None,
-) -> Loaded:
-    """Load and warm up the model, and start its engine.
+) -> tuple[Model, LocalEngine]:
+    """Load and warm up the model, start its engine, and return both.
 
     Args:
         load_model: has the signature of `worker.model.load_model`.
@@ -93,7 +76,7 @@ def load_engine(
         time.monotonic() - started,
         engine.max_batch,
     )
-    return Loaded(model, engine, engine.max_batch)
+    return model, engine
 
 
 def checkpoint(model: str) -> str:

@@ -1,15 +1,21 @@
-"""Translates a batch's error: into a verdict on other batches, and into the failure of a job."""
+"""Translates errors: a batch's into a verdict on other batches and a job's failure, a start's into an exit status."""
 
 from __future__ import annotations
 
 import logging
+import os
+from concurrent.futures import CancelledError, Future
+from typing import TypeVar
 
-from producer.errors import JobFailed
+from producer.errors import JobFailed, NameshotError
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.engine.batcher import BatcherClosed, Verdict
-from worker.model.interface import DeviceLostError, ModelOutOfMemoryError
+from worker.model.interface import DeviceLostError, ModelError, ModelOutOfMemoryError
 from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def judge(error: BaseException) -> Verdict:
@@ -39,6 +45,32 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
     return JobFailed("model_error", f"the model could not process {subject}.")
 
 
-def too_late() -> JobFailed:
-    """Return the failure of an image that the device did not get to in time."""
-    return JobFailed("deadline_exceeded", "the device did not get to this image within the job's time.")
+def result_within(future: Future[T], scope: CancelScope) -> T:
+    """Wait for what the device does for an image, or cancel it once the scope has ended.
+
+    Raises:
+        JobFailed: ``deadline_exceeded``.
+        Cancelled: the scope was cancelled; a batch that already runs is not waited for.
+    """
+    # The cancelling thread cancels the future itself: the next batch may start before this thread wakes.
+    scope.on_cancel(future.cancel)
+    try:
+        return scope.result_of(future)
+    except (Cancelled, CancelledError):
+        raise Cancelled from None
+    except TimeoutError:
+        future.cancel()
+        raise JobFailed("deadline_exceeded", "the device did not get to this image within the job's time.") from None
+
+
+def failed_start(error: Exception, process: str) -> int:
+    """Log why a process cannot start and return its exit status: 78 if no restart can help, and 70 otherwise.
+
+    Args:
+        process: names it in the message, such as "worker".
+    """
+    if isinstance(error, NameshotError | ModelError):
+        logger.critical("%s", error)
+        return os.EX_SOFTWARE if isinstance(error, DeviceLostError) else os.EX_CONFIG
+    logger.critical("this %s cannot start: %s at %s", process, type(error).__name__, place_of(error))
+    return os.EX_SOFTWARE

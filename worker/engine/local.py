@@ -13,11 +13,10 @@ from typing import Final
 from weakref import ref
 
 from producer.contract import Queue
-from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.engine.batch_size import BatchSize
 from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue, BatchResult
-from worker.engine.failures import failure_of, judge, too_late
+from worker.engine.failures import failure_of, judge, result_within
 from worker.engine.interface import Array
 from worker.engine.stages import Stages, SuspectQueue
 from worker.model.interface import DeviceLostError, Model, Prepared
@@ -112,7 +111,7 @@ class LocalEngine:
             try:
                 embedding.set_result(done.result().output)
             except (Exception, CancelledError) as error:
-                embedding.set_exception(self.failure(error, "a label"))
+                embedding.set_exception(failure_of(error, "a label"))
 
         try:
             if scope is not None and scope.suspect is not None:
@@ -120,7 +119,7 @@ class LocalEngine:
             else:
                 queued = self._prompts.submit(prompt, object() if alone else None)
         except BatcherClosed as error:
-            embedding.set_exception(self.failure(error, "a label"))
+            embedding.set_exception(failure_of(error, "a label"))
         else:
             # A weak reference, since `queued` refers to `embedding` already; the queue keeps it while it waits.
             embedding.add_done_callback(partial(_cancel_queued, ref(queued)))
@@ -134,26 +133,17 @@ class LocalEngine:
             JobFailed: ``deadline_exceeded``, ``out_of_memory``, ``model_error``.
             Cancelled: the scope was cancelled; a batch that already runs is not waited for.
         """
-        future: Future[BatchResult[Array]] | None = None
         try:
             if scope.suspect is not None:
-                future = self._images_alone.submit(prepared, scope)
-            else:
-                future = self.queue_image(prepared, queue)
-            # The cancelling thread cancels the future itself: the next batch may start before this thread wakes.
-            scope.on_cancel(future.cancel)
-            return scope.result_of(future)
-        except (Cancelled, CancelledError):
-            raise Cancelled from None
-        except TimeoutError:
-            if future is not None:
-                future.cancel()
-            raise too_late() from None
+                return result_within(self._images_alone.submit(prepared, scope), scope)
+            return result_within(self.queue_image(prepared, queue), scope)
+        except Cancelled:
+            raise
         except Exception as error:
-            raise self.failure(error, "this image") from None
+            raise failure_of(error, "this image") from None
 
     def queue_image(self, prepared: Prepared, queue: Queue) -> Future[BatchResult[Array]]:
-        """Queue one image; the future raises the model's error, which `failure` turns into a `JobFailed`.
+        """Queue one image; the future raises the model's error, which `failure_of` turns into a `JobFailed`.
 
         Raises:
             BatcherClosed: the engine has ended.
@@ -185,10 +175,6 @@ class LocalEngine:
         """End the device threads and fail what still waits."""
         self._batcher.close(timeout_s=5)
         self._stages.close()
-
-    def failure(self, error: BaseException, subject: str) -> JobFailed:
-        """Return the job's failure for an error that a batch raised."""
-        return failure_of(error, subject)
 
     def _result_or_end(self, future: Future[BatchResult[int]]) -> int:
         try:

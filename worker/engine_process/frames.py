@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.engine.batcher import BatchResult
+from worker.runtime.whole import receive_whole
 
 #: A frame's header holds the payload's size in bytes, the kind and the request's number.
 HEAD: Final = struct.Struct("<IBQ")
@@ -119,7 +120,7 @@ def frames(connection: socket.socket, most_bytes: int) -> Iterator[Frame]:
 
 def receive(connection: socket.socket, most_bytes: int) -> Frame:
     """Receive one frame and not a byte more; raises `ProtocolError` and `OSError`."""
-    return _rest(connection, _exactly(connection, HEAD.size), most_bytes)
+    return _rest(connection, receive_whole(HEAD.size, connection.recv_into), most_bytes)
 
 
 def receive_with_descriptor(connection: socket.socket, most_bytes: int) -> tuple[Frame, int | None]:
@@ -128,25 +129,15 @@ def receive_with_descriptor(connection: socket.socket, most_bytes: int) -> tuple
     head, found, _, _ = socket.recv_fds(connection, HEAD.size, 1)
     if not head:
         raise ConnectionResetError("the other side has ended")
-    read = _rest(connection, head + _exactly(connection, HEAD.size - len(head)), most_bytes)
+    read = _rest(connection, head + receive_whole(HEAD.size - len(head), connection.recv_into), most_bytes)
     return read, found[0] if found else None
 
 
-def _rest(connection: socket.socket, head: bytes, most_bytes: int) -> Frame:
+def _rest(connection: socket.socket, head: bytes | bytearray, most_bytes: int) -> Frame:
     size, kind, number = HEAD.unpack(head)
     if size > most_bytes:
         raise ProtocolError(f"a frame of {size} bytes")
-    return kind, number, _exactly(connection, size)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    received = bytearray()
-    while len(received) < size:
-        chunk = connection.recv(size - len(received))
-        if not chunk:
-            raise ConnectionResetError("the other side has ended")
-        received += chunk
-    return bytes(received)
+    return kind, number, bytes(receive_whole(size, connection.recv_into))
 
 
 class Outbox:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
 from worker.engine.batcher import BatcherClosed, BatchResult
+from worker.engine.failures import failure_of
 from worker.engine_process import frames
 from worker.engine_process.device_use import ImageInSlot, PromptOfFront
 from worker.engine_process.frames import Array, Outbox, ProtocolError, frame, json_frame
@@ -51,9 +52,6 @@ class EngineHost(Protocol):
 
     def count_tokens(self, prompts: list[str]) -> list[int]:
         """Count tokens, like `Model.count_tokens`."""
-
-    def failure(self, error: BaseException, subject: str) -> JobFailed:
-        """Return the job's failure, like `LocalEngine.failure`."""
 
 
 class FrontConnection:
@@ -174,7 +172,7 @@ class FrontConnection:
         try:
             answer = json_frame(frames.COUNTS, number, self._engine.count_tokens(prompts))
         except Exception as error:  # the tokenizer may raise anything
-            answer = self._refusal(number, self._engine.failure(error, "a label"))
+            answer = self._refusal(number, failure_of(error, "a label"))
         self._answer(answer)
 
     def _promise(self, number: int, future: Future[Any], answer: Callable[[Future[Any]], bytes]) -> None:
@@ -195,14 +193,14 @@ class FrontConnection:
         if done.cancelled():
             return frame(frames.DROPPED, number)
         if (error := done.exception()) is not None:
-            return self._refusal(number, self._engine.failure(error, "this image"))
+            return self._refusal(number, failure_of(error, "this image"))
         return frames.vector_frame(number, done.result())
 
     def _prompt_answer(self, number: int, done: Future[Array]) -> bytes:
         if done.cancelled():
             return frame(frames.DROPPED, number)
         if (error := done.exception()) is not None:
-            return self._refusal(number, self._engine.failure(error, "a label"))
+            return self._refusal(number, failure_of(error, "a label"))
         return frames.vector_frame(number, BatchResult(done.result(), 1, 0.0, 0.0))
 
     def _refusal(self, number: int, failure: JobFailed) -> bytes:

@@ -11,16 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from producer.errors import NameshotError
 from producer.processes.queued_signals import SAME_REQUEST_S, QueuedSignals, queued_signals
 from producer.settings import read_settings
 from worker.engine.capacity import BULK_TIME_FACTOR
 from worker.engine.device import load_engine
+from worker.engine.failures import failed_start
 from worker.engine.local import LocalEngine
 from worker.engine_process.device_use import DeviceUse
 from worker.engine_process.info import info_for
 from worker.engine_process.serving import Server
-from worker.model import DeviceLostError, Model, ModelError, load_model
+from worker.model import Model, load_model
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
 from worker.runtime.heartbeat import Heart
@@ -64,38 +64,31 @@ def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
         if settings.device == "auto" and predecessors_gpu.exists():
             # The previous engine may have died because its GPU is lost, and `auto` would silently choose the CPU.
             settings = settings.model_copy(update={"device": predecessors_gpu.read_text()})
-        loaded = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=DeviceUse().around)
-        if loaded.model.device != "cpu":
-            predecessors_gpu.write_text(loaded.model.device)
+        model, engine = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=DeviceUse().around)
+        if model.device != "cpu":
+            predecessors_gpu.write_text(model.device)
         freeze_garbage()
-        server = Server(loaded.engine, *info_for(loaded.model, loaded.max_batch), path)
+        server = Server(engine, *info_for(model, engine.max_batch), path)
         heart.has_loaded()  # before serving, since the first image could freeze this process
         server.start()
-    except DeviceLostError as error:
-        logger.critical("%s", error)
-        return os.EX_SOFTWARE
-    except (NameshotError, ModelError) as error:
-        logger.critical("%s", error)
-        return os.EX_CONFIG
     except Exception as error:
-        logger.critical("this engine cannot start: %s at %s", type(error).__name__, logs.place_of(error))
-        return os.EX_SOFTWARE
-    logger.info("engine ready: %s on %s in batches of %d", loaded.model.name, loaded.model.device, loaded.max_batch)
+        return failed_start(error, "engine")
+    logger.info("engine ready: %s on %s in batches of %d", model.name, model.device, engine.max_batch)
     with queued_signals() as signals:
         _serve(
             server,
             signals,
-            loaded.engine,
+            engine,
             may_take_s=lambda: _may_take_s(
-                loaded.model.device,
-                loaded.engine.batch_cost_s,
-                loaded.max_batch,
+                model.device,
+                engine.batch_cost_s,
+                engine.max_batch,
                 BULK_TIME_FACTOR * settings.job_timeout,
             ),
             leaving_s=settings.drain_timeout + LEAVING_S,
         )
     server.close()
-    loaded.engine.close()
+    engine.close()
     predecessors_gpu.unlink(missing_ok=True)
     with suppress(OSError):  # the launcher's folder: its last engine removes it, if the launcher is gone
         path.parent.rmdir()

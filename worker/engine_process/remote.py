@@ -6,16 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
-from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.batcher import BatchResult
-from worker.engine.failures import too_late
+from worker.engine.failures import result_within
 from worker.engine_process import frames
 from worker.engine_process.frames import Array, ProtocolError, State
 from worker.engine_process.info import EngineInfo
@@ -104,7 +104,7 @@ class RemoteEngine:
             return []
         request = CountRequest(list(prompts))
         self._submit(request)
-        counts: list[int] = self._awaited(request.future, scope)
+        counts: list[int] = result_within(request.future, scope)
         return counts
 
     def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[Array]:  # noqa: ARG002 - it cannot crash this process
@@ -119,7 +119,7 @@ class RemoteEngine:
         if request.layout.size_bytes > self._info.slot_bytes:
             raise JobFailed("model_error", "this image, once prepared, is larger than the model's images can be.")
         self._submit(request)
-        result: BatchResult[Array] = self._awaited(request.future, scope)
+        result: BatchResult[Array] = result_within(request.future, scope)
         return result
 
     def close(self) -> None:
@@ -132,16 +132,6 @@ class RemoteEngine:
             link.end()
         for request in requests:
             request.fail(_ending())
-
-    def _awaited(self, future: Future[Any], scope: CancelScope) -> Any:
-        try:
-            scope.on_cancel(future.cancel)
-            return scope.result_of(future)
-        except (Cancelled, CancelledError):
-            raise Cancelled from None
-        except TimeoutError:
-            future.cancel()
-            raise too_late() from None
 
     def _submit(self, request: Request) -> None:
         with self._lock:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from producer.contract import Queue
-from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.batcher import BatchResult
 from worker.engine.local import LocalEngine
@@ -107,10 +106,6 @@ class Server:
     def count_tokens(self, prompts: list[str]) -> list[int]:
         """Count tokens, like `worker.model.interface.Model.count_tokens`."""
         return self._engine.count_tokens(prompts, self._forever)
-
-    def failure(self, error: BaseException, subject: str) -> JobFailed:
-        """Return the job's failure, like `LocalEngine.failure`."""
-        return self._engine.failure(error, subject)
 
     def _accept(self) -> None:
         while True:

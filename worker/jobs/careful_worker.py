@@ -9,7 +9,6 @@ from typing import Any
 
 from celery.apps.worker import Worker
 
-from producer.errors import SettingsError
 from worker.jobs.celery_command import why_unusable
 from worker.jobs.start_checks import refusal
 
@@ -26,13 +25,11 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
             for name in names:
                 if name not in known:
                     raise refusal(
-                        SettingsError(
-                            f"{option} names {name!r}, which is not a queue of this worker; it has {', '.join(known)} "
-                            "(NAMESHOT_QUEUE_PREFIX)."
-                        )
+                        f"{option} names {name!r}, which is not a queue of this worker; it has {', '.join(known)} "
+                        "(NAMESHOT_QUEUE_PREFIX)."
                     )
         if not set(chosen or known) - set(left_out):
-            raise refusal(SettingsError("-X excludes every queue; leave at least one."))
+            raise refusal("-X excludes every queue; leave at least one.")
         super().setup_queues(chosen, left_out)
 
     def setup_includes(self, includes: Any) -> None:
@@ -40,15 +37,13 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
         try:
             super().setup_includes(includes)
         except Exception as error:
-            raise refusal(SettingsError(f"a module of -I (--include) {why_unusable(error)}; leave it out.")) from None
+            raise refusal(f"a module of -I (--include) {why_unusable(error)}; leave it out.") from None
 
     def _check_files(self) -> None:
         for option, path in (("--pidfile", self.pidfile), ("--statedb", self.statedb)):
             folder = Path(path).absolute().parent if path else Path.cwd()
             if not os.access(folder, os.W_OK):
-                raise refusal(
-                    SettingsError(f"{option} {path} cannot be created: its folder does not exist or is not writable.")
-                )
+                raise refusal(f"{option} {path} cannot be created: its folder does not exist or is not writable.")
 
 
 def _names(chosen: Any) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import click
 
-from producer.errors import SettingsError
 from worker.jobs.start_checks import refusal
 from worker.runtime import logs
 
@@ -44,9 +43,7 @@ FIRST_OPTION: Final = click.Option(
 def config_refusal(error: Exception) -> SystemExit:
     """Return the exit of a program whose Celery configuration cannot be read."""
     module = os.environ.get("CELERY_CONFIG_MODULE")
-    return refusal(
-        SettingsError(f"CELERY_CONFIG_MODULE (--config) is {module!r}, which {why_unusable(error)}; unset it.")
-    )
+    return refusal(f"CELERY_CONFIG_MODULE (--config) is {module!r}, which {why_unusable(error)}; unset it.")
 
 
 def why_unusable(error: Exception) -> str:

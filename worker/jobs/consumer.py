@@ -26,6 +26,7 @@ from producer.contract import CLASSIFY_MANY, Queue, queue_name
 from worker.delivery.credit import open_queues, queue_of
 from worker.delivery.names import FAULT_HEADER
 from worker.jobs.messages import refuse
+from worker.jobs.running_worker import worker_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +39,7 @@ RECONNECT_S: Final = 1.0
 
 
 class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
-    """Celery's consumer without gossip and mingle, which never logs the content of an unusable message.
-
-    Attributes:
-        app: the app, whose `Nameshot.is_consuming` this consumer sets.
-    """
+    """Celery's consumer without gossip and mingle, which never logs the content of an unusable message."""
 
     _connected_at_s = float("-inf")
     _lost_at_s: float | None = None
@@ -50,14 +47,15 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
     def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **options: Any) -> None:
         quiet = {"without_gossip": True, "without_mingle": True}
         super().__init__(*args, worker_options={**(worker_options or {}), **quiet}, **options)
+        self._worker = worker_of(self.app)
 
     def start(self) -> None:
         """Consume until stopped; after an error that Celery calls unrecoverable, drain and end the process."""
-        self.app.delivery.shutdown.install(self._stop_taking)
+        self._worker.delivery.shutdown.install(self._stop_taking)
         try:
             super().start()
         except Exception:
-            self.app.delivery.shutdown.fail()
+            self._worker.delivery.shutdown.fail()
             raise
 
     def _stop_taking(self, number: int) -> None:
@@ -79,18 +77,18 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             set_event_loop(self.hub)
         connection = super().connect()
         self._connected_at_s = time.monotonic()
-        self.app.first_contact.look()
+        self._worker.first_contact.look()
         return connection
 
     def ensure_connected(self, conn: Any) -> Any:
         """Wait for the broker, then connect; Celery's own retries back off to 30 s."""
         logged = False
-        while problem := self.app.readiness.broker_problem():
+        while problem := self._worker.readiness.broker_problem():
             if not logged:
                 logger.warning("%s: no job is taken until it does", problem)
                 logged = True
             if not problem.endswith("does not answer"):
-                self.app.first_contact.look()  # a server that refuses commands may be unsuitable for good
+                self._worker.first_contact.look()  # a server that refuses commands may be unsuitable for good
             state.maybe_shutdown()
             time.sleep(ASK_EVERY_S)
         return super().ensure_connected(conn)
@@ -106,14 +104,14 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
         super().on_connection_error_after_connected(exc)
 
     def _lose(self) -> None:
-        self.app.is_consuming = False
+        self._worker.readiness.is_consuming = False
         if self._lost_at_s is None:
             self._lost_at_s = time.monotonic()
 
     def on_ready(self) -> None:
         """Record that messages are consumed from now on."""
         super().on_ready()
-        self.app.is_consuming = True
+        self._worker.readiness.is_consuming = True
         if self._lost_at_s is not None:
             logger.info("jobs are taken again, after %.1f s", time.monotonic() - self._lost_at_s)
             self._lost_at_s = None
@@ -158,16 +156,16 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
 
     def start(self, consumer: Any) -> None:
         """Install this count in front of kombu's own on each new channel."""
-        channel, outcomes = consumer.task_consumer.channel, consumer.app.outcomes
+        worker, channel = worker_of(consumer.app), consumer.task_consumer.channel
+        outcomes = worker.outcomes
         qos, prefix = channel.qos, channel.queue_prefix
         kombu_can_consume = qos.can_consume
         sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
         def can_consume(_qos: Any) -> bool:
-            app = consumer.app
-            if not app.service.engine.is_available or app.backend.outage.description:
+            if not worker.service.engine.is_available or worker.answers.outage.description:
                 return False  # others may do better; the loop's next tick looks again
-            if len(app.refusals) >= consumer.pool.num_processes:
+            if len(worker.refusals) >= consumer.pool.num_processes:
                 return False
             in_hand: dict[str, tuple[Queue, int]] = {}
             for request in requests_in_hand():
@@ -200,21 +198,21 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
     def start(self, consumer: Any) -> None:
         """Start ticking from the event loop's timer."""
-        liveness = consumer.app.delivery.liveness
+        worker, channel = worker_of(consumer.app), consumer.task_consumer.channel
+        liveness, lease = worker.delivery.liveness, worker.delivery.lease
         liveness.tick()
         self._timer = consumer.timer.call_repeatedly(TICK_S, liveness.tick)
-        channel = consumer.task_consumer.channel
-        refusals = consumer.app.refusals
-        consumer.app.delivery.lease.tags_in_hand = lambda: tags_in_hand(channel, refusals.tags)
-        consumer.app.delivery.lease.stop_waiting = channel.stop_waiting
-        consumer.app.refusal = lambda: channel.refusal
+        lease.tags_in_hand = lambda: tags_in_hand(channel, worker.refusals.tags)
+        lease.stop_waiting = channel.stop_waiting
+        worker.readiness.broker_refusal = lambda: channel.refusal
 
     def stop(self, consumer: Any) -> None:
         """Stop reporting, since the event loop ends or waits for the broker."""
         if self._timer is not None:
             self._timer.cancel()
-        consumer.app.delivery.liveness.pause()
-        consumer.app.delivery.lease.tags_in_hand = lambda: None
+        delivery = worker_of(consumer.app).delivery
+        delivery.liveness.pause()
+        delivery.lease.tags_in_hand = lambda: None
 
     shutdown = stop
 

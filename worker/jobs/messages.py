@@ -22,9 +22,11 @@ from producer.contract import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER, strict_js
 from producer.contract.strict_json import MAX_PARTS
 from producer.messages.envelope import REDACTED
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, FAULT_HEADER, LIFE_HEADER, TAKEN_HEADER
+from worker.delivery.suspects import Deaths
 from worker.jobs.refusals import Refusal
 from worker.jobs.requests import sends_task_events
 from worker.jobs.results import Message
+from worker.jobs.running_worker import worker_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,13 @@ MAX_ID_CHARACTERS: Final = 512
 LONGEST_DELAY: Final = timedelta(hours=1)
 #: These would have the worker publish follow-up tasks on the sender's behalf.
 CANVAS: Final = ("callbacks", "errbacks", "chain", "chord")
+#: The transport's own headers, which no sender can set, with the values of a message that has none.
+FROM_TRANSPORT: Final[Mapping[str, Any]] = {
+    LIFE_HEADER: "",
+    TAKEN_HEADER: None,
+    DEATHS_HEADER: 0,
+    DEATHS_ALONE_HEADER: 0,
+}
 
 
 class Malformed(ValueError):
@@ -105,12 +114,14 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
         "argsrepr": REDACTED,
         "kwargsrepr": REDACTED,
         SENT_AT_HEADER: sent_at if isinstance(sent_at, int | float) else None,
-        LIFE_HEADER: headers.get(LIFE_HEADER, ""),
-        TAKEN_HEADER: headers.get(TAKEN_HEADER),
-        DEATHS_HEADER: headers.get(DEATHS_HEADER, 0),
-        DEATHS_ALONE_HEADER: headers.get(DEATHS_ALONE_HEADER, 0),
+        **{name: headers.get(name, absent) for name, absent in FROM_TRANSPORT.items()},
     }
     return TaskMessage(clean, args, kwargs, eta if eta is not None and eta > now else None)
+
+
+def deaths_of(request: Any) -> Deaths:
+    """Return the worker deaths that the transport found for a task's request."""
+    return Deaths(getattr(request, DEATHS_HEADER), getattr(request, DEATHS_ALONE_HEADER))
 
 
 def is_id(value: object) -> bool:
@@ -149,7 +160,7 @@ def refuse(consumer: Any, message: Any, fault: str, acknowledge: Callable[[], ob
     logger.warning("refused a malformed message: %s", fault)
     headers = message.headers
     job_id, task, life = headers.get("id"), headers.get("task"), headers.get(LIFE_HEADER)
-    consumer.app.refusals.refuse(
+    worker_of(consumer.app).refusals.refuse(
         Refusal(
             tag=message.delivery_tag,
             job_id=job_id if is_id(job_id) else None,

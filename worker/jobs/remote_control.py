@@ -16,13 +16,15 @@ from collections.abc import Callable, Container
 from typing import Any, Final
 
 from celery.app.control import Control
+from celery.utils.functional import maybe_list
 from celery.utils.serialization import jsonify
 from celery.worker.control import Panel
 from kombu import pidbox
 from kombu.utils.encoding import safe_repr
 
 from producer.contract import QUEUES, queue_name
-from worker.jobs import revoking
+from worker.jobs.messages import is_id
+from worker.jobs.running_worker import worker_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ LOOKS: Final = (
     "scheduled",
 )
 EVENTS: Final = ("enable_events", "disable_events", "heartbeat")
-#: These commands are implemented in `revoking` and below.
+#: These commands are implemented below.
 OURS: Final = ("revoke", "terminate", "hello", "conf", "stats", "shutdown", "add_consumer", "cancel_consumer")
 #: A refusal names the reason, or what to do in place of the command.
 ALTERNATIVES: Final = {
@@ -58,7 +60,10 @@ _ADDRESS: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 def register() -> None:
     """Replace some of Celery's commands by ours, and all others that are not listed above by refusals."""
-    revoking.register()
+    Panel.register(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")(_revoke)
+    Panel.register(
+        name="terminate", variadic="task_id", args=[("signal", str)], signature="<signal> [id1 [id2 [... [idN]]]]"
+    )(_revoke)
     Panel.register(name="hello", type="inspect", visible=False)(_hello)
     Panel.register(name="stats", type="inspect")(_stats)
     Panel.register(name="conf", alias="dump_conf", type="inspect")(_conf)
@@ -79,6 +84,14 @@ def _refusal(command: str) -> Callable[..., dict[str, str]]:
         return {"error": f"nameshot's workers refuse {command}: {why}"}
 
     return refuse
+
+
+def _revoke(state: Any, task_id: Any = None, **_: Any) -> dict[str, str]:
+    """Revoke task by task id (or list of ids); a running one is stopped, with or without terminate."""
+    # A text that cannot be a job's id could forge a line in the log.
+    job_ids = [job_id for job_id in maybe_list(task_id) or [] if is_id(job_id)]
+    worker_of(state.app).revoker.revoke(job_ids)
+    return {"ok": f"tasks {', '.join(job_ids)} flagged as revoked"}
 
 
 def _hello(state: Any, **_: Any) -> dict[str, Any]:
@@ -125,7 +138,7 @@ def _cancel_consumer(state: Any, queue: Any = None, **_: Any) -> dict[str, str]:
 
 def _unknown(state: Any, queue: Any) -> dict[str, str] | None:
     """Return an error unless `queue` is one of our queues: a worker must not take from any other list."""
-    ours = [queue_name(state.app.settings.queue_prefix, name) for name in QUEUES]
+    ours = [queue_name(worker_of(state.app).queue_prefix, name) for name in QUEUES]
     return None if queue in ours else {"error": f"not a queue of this worker, which has {', '.join(ours)}"}
 
 

@@ -11,12 +11,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any
-
-from celery.utils.functional import maybe_list
-from celery.worker.control import Panel
-
-from worker.jobs.messages import is_id
 
 logger = logging.getLogger(__name__)
 
@@ -54,19 +48,3 @@ class Revoker:
                 self._stop(job_id)
             except Exception as error:  # the thread must keep running
                 logger.warning("could not revoke job %s: %s", job_id, type(error).__name__)
-
-
-def register() -> None:
-    """Replace Celery's commands ``revoke`` and ``terminate`` by ours."""
-    Panel.register(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")(_revoke)
-    Panel.register(
-        name="terminate", variadic="task_id", args=[("signal", str)], signature="<signal> [id1 [id2 [... [idN]]]]"
-    )(_revoke)
-
-
-def _revoke(state: Any, task_id: Any = None, **_: Any) -> dict[str, str]:
-    """Revoke task by task id (or list of ids); a running one is stopped, with or without terminate."""
-    # A text that cannot be a job's id could forge a line in the log.
-    job_ids = [job_id for job_id in maybe_list(task_id) or [] if is_id(job_id)]
-    state.app.revoker.revoke(job_ids)
-    return {"ok": f"tasks {', '.join(job_ids)} flagged as revoked"}

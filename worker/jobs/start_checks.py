@@ -13,7 +13,7 @@ from celery.concurrency.thread import TaskPool
 from producer.broker.dialling import connect
 from producer.broker.failures import unavailable
 from producer.broker.servers import cannot_hear, cannot_wait, unfit
-from producer.broker.urls import Endpoint, endpoint
+from producer.broker.urls import Endpoint
 from producer.contract import queue_name, rung_name
 from producer.errors import SettingsError
 
@@ -42,18 +42,10 @@ CONNECTION_OPTIONS: Final = {
 }
 
 
-def refusal(error: Exception) -> SystemExit:
-    """Log the error as one sentence, and return an exit with status 78, for errors that no restart can fix."""
-    logger.critical("%s", error)
+def refusal(reason: str | Exception) -> SystemExit:
+    """Log a sentence or an error that is one, and return an exit with status 78, since no restart can help."""
+    logger.critical("%s", reason)
     return SystemExit(os.EX_CONFIG)
-
-
-def servers(broker_url: str, result_backend: str) -> tuple[Endpoint, Endpoint]:
-    """Return the endpoints of broker and result backend; raise `SystemExit` for an unusable URL."""
-    try:
-        return (endpoint(broker_url, "NAMESHOT_BROKER_URL"), endpoint(result_backend, "NAMESHOT_RESULT_BACKEND"))
-    except SettingsError as error:
-        raise refusal(error) from None
 
 
 def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int) -> None:
@@ -129,7 +121,7 @@ class FirstContact:
                 logger.warning("%s", unavailable(error, server))
                 continue
             if wrong:
-                raise refusal(SettingsError(wrong))
+                raise refusal(wrong)
             self._left.remove(server)
 
     def _judge(self, client: redis.Redis, server: Endpoint) -> str | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,24 +24,22 @@ from redis import RedisError
 from producer.contract import (
     CLASSIFY,
     CLASSIFY_MANY,
-    QUEUES,
     SENT_AT_HEADER,
     ClassifyJob,
     ClassifyManyJob,
-    Queue,
     Result,
     error_to_json,
-    queue_name,
 )
 from producer.errors import InvalidJob, JobFailed
-from worker.classifier import Attempt
+from worker.classifier import Attempt, Classifier
 from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
-from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER
+from worker.delivery.credit import queue_of
 from worker.delivery.suspects import Deaths
 from worker.engine.capacity import BULK_TIME_FACTOR
-from worker.jobs.results import FirstAnswerBackend, Unanswerable
+from worker.jobs.messages import deaths_of
+from worker.jobs.results import Unanswerable
+from worker.jobs.running_worker import RunningWorker, worker_of
 from worker.runtime.logs import place_of
-from worker.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ LONGEST_QUEUED_MS: Final = 366 * 86_400_000.0
 GIVE_UP_PAUSE_S: Final = 1.0
 
 
-class JobTask(Task):  # type: ignore[misc]  # celery is untyped
+class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
     """The base of both tasks: late acknowledgement, and failures that are stored as answers."""
 
     abstract = True
@@ -67,36 +67,45 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     #: A message's time limit is this multiple of NAMESHOT_JOB_TIMEOUT.
     time_factor = 1
 
-    def answer(self, work: Callable[[Service, Attempt], dict[str, Any]]) -> dict[str, Any] | None:
+    @property
+    def worker(self) -> RunningWorker:
+        """The worker that runs this task."""
+        return worker_of(self.app)
+
+    @abstractmethod
+    def work(self, classifier: Classifier, attempt: Attempt) -> dict[str, Any]:
+        """Return the answer of the message in hand; raises `JobFailed`, `InvalidJob` and `Cancelled`."""
+
+    def run(self, *_args: object, **_kwargs: object) -> None:
         """Run one job, unless it has an answer or has expired, and store its answer, however long that takes.
 
-        Celery would store the result afterwards, and acknowledge the message even if that failed. The result is
-        returned only if Celery has yet to store it.
+        Celery would store the result afterwards, and acknowledge the message even if that failed. It would also format
+        a returned result, all thousand scores of it, to keep only a few characters.
 
         Raises:
             Ignore: the job has another answer; or its answer can never be stored, and the message is a dead letter.
             JobFailed: the job failed, and this failure is stored as its answer.
             Reject: neither the answer nor a dead letter can be stored now; the message is requeued.
         """
-        request = self.request
-        deaths = _deaths(request)
+        deaths = deaths_of(self.request)
         try:
             try:
-                result = self._outcome(work, deaths)
+                with _contract_failures(self.request.id), self._attempt(deaths) as attempt:
+                    result = self.work(self.worker.service.classifier, attempt)
             except JobFailed as failure:
-                self.backend.store_result(request.id, failure, FAILURE, request=request)
-                self._count(failure.code)
+                self._store(failure, FAILURE, failure.code)
                 raise
-            self.backend.store_result(request.id, result, SUCCESS, request=request)
-            self._count("ok")
+            except Cancelled:
+                # The client that cancelled should have written the answer. A message without one must not be
+                # acknowledged.
+                self._revoke("cancelled", "job %s was cancelled while it ran")
+            self._store(result, SUCCESS, "ok")
         except Unanswerable as error:
             self._give_up(error)
         except (Ignore, JobFailed):
             self._acquit(deaths)
             raise
         self._acquit(deaths)
-        # Celery formats a returned result, all thousand scores of it, to keep only a few characters.
-        return None if getattr(request, "is_answered", False) else result
 
     def _give_up(self, reason: Unanswerable) -> NoReturn:
         """Store a job whose answer cannot be stored as a dead letter, or postpone it; it would come back at once."""
@@ -104,7 +113,7 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
         logger.error("job %s has no place for its answer (%s): it becomes a dead letter", request.id, reason)
         try:
             tag = request.properties["delivery_tag"]
-            self.app.delivery.dead_letters.unanswerable(tag, job_id=request.id, task=self.name)
+            self.worker.delivery.dead_letters.unanswerable(tag, job_id=request.id, task=self.name)
         except RedisError as error:
             time.sleep(GIVE_UP_PAUSE_S)
             raise Reject(type(error).__name__, requeue=True) from None
@@ -113,98 +122,84 @@ class JobTask(Task):  # type: ignore[misc]  # celery is untyped
     def _acquit(self, deaths: Deaths) -> None:
         """Clear the deaths of an answered job. Before its answer is stored it could run again, with all attempts."""
         if deaths.count:
-            self.app.delivery.suspects.acquit(self.request.id)
+            self.worker.delivery.suspects.acquit(self.request.id)
 
-    def _count(self, code: str) -> None:
-        self.app.service.telemetry.answered(code)
+    def _store(self, answer: object, state: str, code: str) -> None:
+        self.worker.answers.store_result(self.request.id, answer, state, request=self.request)
+        self.worker.service.telemetry.answered(code)
 
-    def _outcome(self, work: Callable[[Service, Attempt], dict[str, Any]], deaths: Deaths) -> dict[str, Any]:
-        request = self.request
-        suspects = self.app.delivery.suspects
-        queue = _queue(request, self.app.settings.queue_prefix)
+    def _revoke(self, reason: str, message: str) -> NoReturn:
+        """Answer a job that is not finished; raises `Ignore`."""
+        self.worker.answers.mark_as_revoked(self.request.id, reason, request=self.request)
+        self.worker.service.telemetry.answered(reason)
+        logger.info(message, self.request.id)
+        raise Ignore from None
+
+    @contextmanager
+    def _attempt(self, deaths: Deaths) -> Iterator[Attempt]:
+        """Register the job as running, and yield the attempt that it gets.
+
+        Raises:
+            Ignore: the job has an answer, or has expired.
+            JobFailed: ``poisoned``.
+        """
+        request, worker, suspects = self.request, self.worker, self.worker.delivery.suspects
+        tag = request.properties["delivery_tag"]
+        queue = queue_of((request.delivery_info or {}).get("routing_key"), worker.queue_prefix)
 
         def keep(deaths: int, image: int | None) -> None:
-            tag = request.properties["delivery_tag"]
-            self.app.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
+            worker.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
 
-        try:
-            waiting = CancelScope(math.inf)
-            # The job is cancellable before its answer is looked up, so that no cancellation is missed in between.
-            with self.app.running.job(request.id, waiting):
-                self._begin(request)
-                # The job's time starts here, since it may have waited for the result backend until now.
-                scope = waiting.within(self.app.service.job_timeout_s * self.time_factor)
-                with self.app.running.job(request.id, scope):
-                    attempt = Attempt(
-                        scope,
-                        queue,
-                        _queued_ms(request),
-                        on_outcome=partial(self.app.outcomes.add, request.properties["delivery_tag"]),
-                    )
-                    if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
-                        examine = partial(suspects.images, suspect, deaths, on_poisoned=keep)
-                        images = partial(_image_scopes, scope, examine)
-                        attempt = replace(attempt, scope=scope.of(suspect), images=images)
-                    return work(self.app.service, attempt)
-        except (Ignore, Unanswerable):
-            raise
-        except Cancelled:
-            # The client that cancelled should have written the answer. A message without one must not be acknowledged.
-            self.backend.mark_as_revoked(request.id, "cancelled", request=request)
-            self._count("cancelled")
-            logger.info("job %s was cancelled while it ran", request.id)
-            raise Ignore from None
-        except JobFailed as failure:
-            logger.info("job %s failed: %s", request.id, failure)
-            raise
-        except InvalidJob as error:
-            logger.info("job %s failed: invalid_job: %s", request.id, error)
-            raise JobFailed("invalid_job", str(error)) from None
-        except MemoryError:
-            # Celery ends the whole worker when a MemoryError leaves a task.
-            logger.error("job %s failed: out of memory", request.id)
-            raise JobFailed("out_of_memory", "the worker ran out of memory on this job.") from None
-        except Exception as error:
-            logger.error("job %s failed with %s at %s", request.id, type(error).__name__, place_of(error))
-            raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
+        scope = CancelScope(math.inf)
+        # The job is cancellable before its answer is looked up, so that no cancellation is missed in between.
+        with worker.jobs.job(request.id, scope):
+            self._check_time()
+            if not worker.answers.begin(request.id, request):
+                logger.info("job %s has its answer already", request.id)
+                raise Ignore
+            self._check_time()  # the result backend may have been away for long
+            # The job's time starts here, since it may have waited for the result backend until now.
+            scope.deadline_s = time.monotonic() + worker.service.job_timeout_s * self.time_factor
+            attempt = Attempt(scope, queue, _queued_ms(request), on_outcome=partial(worker.outcomes.add, tag))
+            if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
+                images = partial(suspects.images, suspect, deaths, on_poisoned=keep)
+                attempt = replace(attempt, scope=scope.of(suspect), images=partial(_image_scopes, scope, images))
+            yield attempt
 
-    def _begin(self, request: Any) -> None:
-        self._check_time(request)
-        if isinstance(self.backend, FirstAnswerBackend) and not self.backend.begin(request.id, request):
-            logger.info("job %s has its answer already", request.id)
-            raise Ignore
-        self._check_time(request)  # the result backend may have been away for long
-
-    def _check_time(self, request: Any) -> None:
-        if (expires := _moment(request.expires)) is not None and datetime.now(UTC) >= expires:
-            self.backend.mark_as_revoked(request.id, "expired", request=request)
-            self._count("expired")
-            logger.info("job %s expired while it waited", request.id)
-            raise Ignore
+    def _check_time(self) -> None:
+        # `worker.jobs.messages.read_message` has validated the header.
+        expires = self.request.expires
+        if expires is not None and datetime.now(UTC) >= datetime.fromisoformat(expires):
+            self._revoke("expired", "job %s expired while it waited")
 
 
-def classify(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any] | None:
+class ClassifyTask(JobTask):
     """``nameshot.classify``: one image."""
 
-    def work(service: Service, attempt: Attempt) -> dict[str, Any]:
-        job = ClassifyJob.from_message(args, kwargs)
-        result = service.classifier.classify(job, attempt)
-        logger.info("job %s: %s", task.request.id, _summary(result))
+    name = CLASSIFY
+
+    def work(self, classifier: Classifier, attempt: Attempt) -> dict[str, Any]:
+        """Return the image's ranking."""
+        job = ClassifyJob.from_message(self.request.args, self.request.kwargs)
+        result = classifier.classify(job, attempt)
+        logger.info("job %s: %s", self.request.id, _summary(result))
         return result.to_json()
 
-    return task.answer(work)
 
-
-def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str, Any] | None:
+class ClassifyManyTask(JobTask):
     """``nameshot.classify_many``: up to 64 images that share one question."""
 
-    def work(service: Service, attempt: Attempt) -> dict[str, Any]:
-        job = ClassifyManyJob.from_message(args, kwargs)
-        outcomes = service.classifier.classify_many(job, attempt)
+    name = CLASSIFY_MANY
+    time_factor = BULK_TIME_FACTOR
+
+    def work(self, classifier: Classifier, attempt: Attempt) -> dict[str, Any]:
+        """Return each image's ranking or failure."""
+        job = ClassifyManyJob.from_message(self.request.args, self.request.kwargs)
+        outcomes = classifier.classify_many(job, attempt)
         failed = [outcome for outcome in outcomes if isinstance(outcome, JobFailed)]
         codes = ", ".join(sorted({failure.code for failure in failed}))
         logger.info(
-            "job %s: %d images, %d failed%s", task.request.id, len(outcomes), len(failed), codes and f" ({codes})"
+            "job %s: %d images, %d failed%s", self.request.id, len(outcomes), len(failed), codes and f" ({codes})"
         )
         return {
             "outcomes": [
@@ -212,31 +207,41 @@ def classify_many(task: JobTask, /, *args: object, **kwargs: object) -> dict[str
             ]
         }
 
-    return task.answer(work)
-
 
 def register(app: Celery) -> None:
     """Add both tasks to an app."""
-    # Shared tasks would also be registered in every other app of the process, and those have no service.
-    app.task(name=CLASSIFY, base=JobTask, bind=True, shared=False)(classify)
-    app.task(name=CLASSIFY_MANY, base=JobTask, bind=True, shared=False, time_factor=BULK_TIME_FACTOR)(classify_many)
+    for task in (ClassifyTask, ClassifyManyTask):
+        # Unlike `register_task`, this reads no setting yet. Shared tasks would also be registered in every other app of
+        # the process, and those have no running worker.
+        app.task(name=task.name, base=task, bind=True, shared=False)(task.run)
 
 
-def _deaths(request: Any) -> Deaths:
-    """Return the worker deaths that the transport found for this message."""
-    return Deaths(getattr(request, DEATHS_HEADER, 0), getattr(request, DEATHS_ALONE_HEADER, 0))
+@contextmanager
+def _contract_failures(job_id: str) -> Iterator[None]:
+    """Log a job's error and raise it as one of the contract's failures."""
+    try:
+        yield
+    except (Cancelled, Ignore, Unanswerable):
+        raise
+    except JobFailed as failure:
+        logger.info("job %s failed: %s", job_id, failure)
+        raise
+    except InvalidJob as error:
+        logger.info("job %s failed: invalid_job: %s", job_id, error)
+        raise JobFailed("invalid_job", str(error)) from None
+    except MemoryError:
+        # Celery ends the whole worker when a MemoryError leaves a task.
+        logger.error("job %s failed: out of memory", job_id)
+        raise JobFailed("out_of_memory", "the worker ran out of memory on this job.") from None
+    except Exception as error:
+        logger.error("job %s failed with %s at %s", job_id, type(error).__name__, place_of(error))
+        raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
 
 
 def _image_scopes(
     scope: CancelScope, examine: Callable[[int], Sequence[Suspect | JobFailed]], count: int
 ) -> list[CancelScope | JobFailed]:
     return [each if isinstance(each, JobFailed) else scope.of(each) for each in examine(count)]
-
-
-def _queue(request: Any, prefix: str) -> Queue:
-    """Return the queue that the message was taken from; ``default`` if it is unknown."""
-    name = (request.delivery_info or {}).get("routing_key")
-    return next((queue for queue in QUEUES if queue_name(prefix, queue) == name), "default")
 
 
 def _queued_ms(request: Any) -> float | None:
@@ -246,17 +251,6 @@ def _queued_ms(request: Any) -> float | None:
         return None
     queued_ms = round(max(0.0, time.time() - sent_at) * 1000, 3)
     return queued_ms if queued_ms <= LONGEST_QUEUED_MS else None
-
-
-def _moment(expires: object) -> datetime | None:
-    """Return the time in Celery's ``expires`` header, in ISO 8601; None if there is none."""
-    if not isinstance(expires, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(expires)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _summary(result: Result) -> str:

@@ -17,11 +17,13 @@ class Readiness:
         broker: a redis client of the broker's database, with timeouts below those of a probe.
         results: a redis client of the result backend's database, likewise.
         own_key: a hash in the broker's database that only this worker writes.
-        takes_jobs: returns whether the worker has started and is not stopping.
-        is_consuming: returns whether its event loop is connected to the broker.
         engine_unavailable_reason: returns why the engine is unavailable; None while it is available.
-        outage: returns the result backend's fault that was found while something waited for it, or why the broker hands
-            out no messages; None otherwise.
+        results_outage: returns the result backend's fault that was found while something waited for it; None otherwise.
+
+    Attributes:
+        is_open: whether the worker has started and is not stopping.
+        is_consuming: whether its event loop is connected to the broker.
+        broker_refusal: returns why the broker hands out no messages although it answers; None if it hands them out.
     """
 
     def __init__(
@@ -30,28 +32,29 @@ class Readiness:
         results: Any,
         *,
         own_key: str,
-        takes_jobs: Callable[[], bool],
-        is_consuming: Callable[[], bool],
         engine_unavailable_reason: Callable[[], str | None],
-        outage: Callable[[], str | None],
+        results_outage: Callable[[], str | None],
     ) -> None:
         self._broker = broker
         self._results = results
         self._own_key = own_key
-        self._takes_jobs = takes_jobs
-        self._is_consuming = is_consuming
         self._engine_unavailable_reason = engine_unavailable_reason
-        self._outage = outage
+        self._results_outage = results_outage
+        self.is_open = False
+        self.is_consuming = False
+        self.broker_refusal: Callable[[], str | None] = lambda: None
 
     def takes_jobs(self) -> bool:
         """Whether the worker takes jobs, as far as is known without a call over the network."""
-        return self._takes_jobs() and self._engine_unavailable_reason() is None and self.waits() is None
+        return self.is_open and self._engine_unavailable_reason() is None and self.waits() is None
 
     def waits(self) -> str | None:
         """Return what a running worker waits for; None when it waits for nothing."""
-        if not self._takes_jobs():
+        if not self.is_open:
             return None
-        return self._outage() if self._is_consuming() else "it is not connected to the broker"
+        if not self.is_consuming:
+            return "it is not connected to the broker"
+        return self._results_outage() or self.broker_refusal()
 
     def not_ready_reason(self, unhealthy_reason: str | None) -> str | None:
         """Return why the worker takes no jobs now; None when it does.
@@ -59,7 +62,7 @@ class Readiness:
         Args:
             unhealthy_reason: why the worker is unhealthy; None when it is healthy.
         """
-        if not self._takes_jobs():
+        if not self.is_open:
             return "starting or stopping"
         if unhealthy_reason:
             return unhealthy_reason

@@ -1,11 +1,11 @@
-"""Lists the processes of a machine where each device has an engine process and several fronts."""
+"""Lists the processes of a machine: a worker for each device, or an engine process for each and several fronts."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,28 +33,28 @@ class ProcessSpec:
     environment: Mapping[str, str]
     gives_signs_of_life: bool = False
 
+    @property
+    def ready_file(self) -> str | None:
+        """The path of the file that exists while it takes jobs; None if it has none."""
+        return self.environment.get("NAMESHOT_READY_FILE")
 
-class Fronts:
-    """The ready files of several fronts, one each, which exist while a front takes jobs."""
 
-    def __init__(self) -> None:
-        self._files: list[Path] = []
+def one_for_each(devices: Sequence[str], command: Sequence[str]) -> Iterator[ProcessSpec]:
+    """Yield a plain worker for each device; arguments as for `engine_and_fronts`."""
+    for device in devices:
+        name = f"the worker on {device}" if len(devices) > 1 else "the worker"
+        yield ProcessSpec(name, command, {**os.environ, **_on(device)})
 
-    def ready_file(self, path: Path) -> Mapping[str, str]:
-        """Register a front's ready file and return the environment variable for it."""
-        self._files.append(path)
-        return {"NAMESHOT_READY_FILE": str(path)}
 
-    def are_ready(self) -> bool:
-        """Whether all fronts take jobs."""
-        return all(file.exists() for file in self._files)
+def all_take_jobs(processes: Iterable[ProcessSpec]) -> bool:
+    """Return whether each process that has a ready file takes jobs."""
+    return all(Path(process.ready_file).exists() for process in processes if process.ready_file)
 
 
 def engine_and_fronts(
     devices: Sequence[str],
     processes: int,
     folder: Path,
-    fronts: Fronts,
     *,
     front: Sequence[str],
     engine: Sequence[str],
@@ -65,7 +65,6 @@ def engine_and_fronts(
         devices: values of ``NAMESHOT_DEVICE``; an empty one leaves the variable as it is.
         processes: fronts per device.
         folder: the sockets' folder, which other users may not enter.
-        fronts: registers each front's ready file.
         front: a front's command; its engine's socket and the number of fronts are appended.
         engine: an engine's command; its socket is appended, and by the launcher a descriptor for heartbeats.
     """
@@ -73,8 +72,8 @@ def engine_and_fronts(
     where = {device: f" on {device}" if len(devices) > 1 else "" for device in devices}
     sockets = {device: folder / f"engine-{number}" for number, device in enumerate(devices)}
     for device in devices:
-        own = {"NAMESHOT_DEVICE": device} if device else {}
-        yield ProcessSpec(f"the engine{where[device]}", [*engine, str(sockets[device])], {**environment, **own}, True)
+        command = [*engine, str(sockets[device])]
+        yield ProcessSpec(f"the engine{where[device]}", command, {**environment, **_on(device)}, True)
     for device in devices:
         for number in range(1, processes + 1):
             yield ProcessSpec(
@@ -82,11 +81,15 @@ def engine_and_fronts(
                 [*front, str(sockets[device]), str(processes)],
                 {
                     **environment,
-                    **fronts.ready_file(folder / f"{sockets[device].name}-front-{number}-ready"),
+                    "NAMESHOT_READY_FILE": str(folder / f"{sockets[device].name}-front-{number}-ready"),
                     # No library of a front can create a context on the device, which belongs to the engine.
                     "CUDA_VISIBLE_DEVICES": "",
                 },
             )
+
+
+def _on(device: str) -> Mapping[str, str]:
+    return {"NAMESHOT_DEVICE": device} if device else {}
 
 
 @contextmanager

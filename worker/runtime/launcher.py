@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ from producer.processes.keeper import POLL_INTERVAL_S, Supervisor
 from producer.processes.queued_signals import SAME_REQUEST_S, QueuedSignals, queued_signals
 from producer.settings import read_settings
 from worker.runtime import logs
-from worker.runtime.fleet import Fronts, engine_and_fronts, private_folder
+from worker.runtime.fleet import ProcessSpec, all_take_jobs, engine_and_fronts, one_for_each, private_folder
 from worker.runtime.heartbeat import SignsOfLife
 from worker.runtime.ready_file import ReadyFile
 from worker.settings import WorkerSettings
@@ -59,21 +60,19 @@ class _Refused(Exception):
 class _Worker:
     """A worker process and its successors, with the same environment."""
 
-    def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], signs: SignsOfLife | None = None
-    ) -> None:
-        self.name = name
-        self._command, self._environment, self._signs = command, environment, signs
-        self.ready_file = ReadyFile(environment.get("NAMESHOT_READY_FILE"))
+    def __init__(self, spec: ProcessSpec, silence_limit_s: float) -> None:
+        self.name, self._spec = spec.name, spec
+        self._signs = SignsOfLife(silence_limit_s) if spec.gives_signs_of_life else None
+        self.ready_file = ReadyFile(spec.ready_file)
         self.restart()
 
     def restart(self) -> None:
         with self._signs.of_the_next() if self._signs else nullcontext() as signs:
             inherit = [] if signs is None else [signs]
             self.process = LeashedProcess(
-                [*self._command, *map(str, inherit)],
+                [*self._spec.command, *map(str, inherit)],
                 folder=Path.cwd(),
-                environment=self._environment,
+                environment=self._spec.environment,
                 death_signal=signal.SIGTERM,
                 inherit=inherit,
             )
@@ -130,29 +129,14 @@ def launch(
             "check each worker's /readyz, or run this command once for each GPU."
         )
     with queued_signals() as signals, ExitStack() as stack:
-        fronts = Fronts()
-        # Without fronts, the one worker manages the file itself.
-        ready = ReadyFile(settings.ready_file if processes else None, fronts.are_ready)
         if processes is None:
-            workers = [
-                _Worker(
-                    f"the worker on {device}" if len(devices) > 1 else "the worker",
-                    command,
-                    {**os.environ, "NAMESHOT_DEVICE": device} if device else os.environ,
-                )
-                for device in devices
-            ]
+            specs = list(one_for_each(devices, command))
         else:
             folder = stack.enter_context(private_folder())
-            workers = [
-                _Worker(
-                    part.name,
-                    part.command,
-                    part.environment,
-                    SignsOfLife(settings.job_timeout) if part.gives_signs_of_life else None,
-                )
-                for part in engine_and_fronts(devices, processes, folder, fronts, front=command, engine=engine)
-            ]
+            specs = list(engine_and_fronts(devices, processes, folder, front=command, engine=engine))
+        # Without fronts, the one worker manages the file itself.
+        ready = ReadyFile(settings.ready_file if processes else None, partial(all_take_jobs, specs))
+        workers = [_Worker(spec, settings.job_timeout) for spec in specs]
         try:
             arrived = _keep(workers, signals, ready)
         except _Refused as refused:

@@ -20,7 +20,7 @@ QUIET: Final = (
     "PIL",
     "celery.pool",
     "celery.worker.strategy",
-    "celery.worker.consumer.connection",  # names our transport's class; `worker.celery` names the broker
+    "celery.worker.consumer.connection",  # names our transport's class; `worker.lifecycle` names the broker
     "kombu",
     "httpx",
     "httpcore",

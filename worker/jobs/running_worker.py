@@ -1,0 +1,52 @@
+"""What exists while a worker runs; `worker.lifecycle` makes it, and everything that Celery calls reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from worker.delivery.credit import Outcomes
+from worker.delivery.delivery import Delivery
+from worker.jobs.cancelling import CancelListener, RunningJobs
+from worker.jobs.refusals import Refusals
+from worker.jobs.results import FirstAnswerBackend
+from worker.jobs.revoking import Revoker
+from worker.jobs.start_checks import FirstContact
+from worker.observability.metrics import Probes
+from worker.observability.readiness import Readiness
+from worker.runtime.ready_file import ReadyFile
+from worker.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class RunningWorker:
+    """The parts of one worker process, from its start to its end.
+
+    Attributes:
+        queue_prefix: the prefix of this worker's queues.
+        answers: stores the answers of jobs.
+        jobs: the jobs that run now.
+        outcomes: the counts of finished images in the bulk messages in hand.
+        first_contact: checks both servers as soon as they answer.
+        probes: None if the settings switch them off.
+    """
+
+    queue_prefix: str
+    service: Service
+    delivery: Delivery
+    answers: FirstAnswerBackend
+    jobs: RunningJobs
+    outcomes: Outcomes
+    readiness: Readiness
+    refusals: Refusals
+    revoker: Revoker
+    cancel_listener: CancelListener
+    first_contact: FirstContact
+    ready_file: ReadyFile
+    probes: Probes | None
+
+
+def worker_of(app: Any) -> RunningWorker:
+    """Return the running worker of a `Nameshot` app, whose type is lost where Celery hands the app over."""
+    worker: RunningWorker = app.running_worker
+    return worker

@@ -1,0 +1,189 @@
+"""The life of a worker, in the order in which Celery's signals announce it: start, ready, stopping, close."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from producer.broker.dialling import connect
+from producer.contract import cancel_channel
+from worker.concurrency.isolation import HEAD_START_S, Isolation
+from worker.delivery.credit import Outcomes
+from worker.delivery.delivery import Delivery
+from worker.delivery.liveness import Liveness
+from worker.delivery.marks import Marks
+from worker.engine.failures import failed_start
+from worker.jobs.app import Nameshot
+from worker.jobs.cancelling import CancelListener, RunningJobs
+from worker.jobs.claims import ClaimKeeper
+from worker.jobs.refusals import Refusals
+from worker.jobs.results import FirstAnswerBackend
+from worker.jobs.revoking import Revoker
+from worker.jobs.running_worker import RunningWorker
+from worker.jobs.start_checks import FirstContact, check_options, warn_of_unread
+from worker.observability.metrics import Probes
+from worker.observability.readiness import Readiness
+from worker.runtime import logs
+from worker.runtime.garbage import freeze_garbage
+from worker.runtime.ready_file import ReadyFile
+from worker.service import Service, build
+from worker.settings import MAX_CONCURRENCY, WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Lifecycle:
+    """Starts and ends the worker of an app.
+
+    Attributes:
+        exit_status: the status with which the process should exit, known once Celery's worker has ended.
+    """
+
+    def __init__(self, app: Nameshot) -> None:
+        self._app = app
+        self.exit_status = 0
+
+    def start(self, sender: Any, **_: Any) -> None:
+        """Load the model before the worker consumes messages. Celery swallows all exceptions here but SystemExit.
+
+        Args:
+            sender: Celery's `WorkController`, before its pool is created.
+        """
+        app = self._app
+        logs.configure(app.settings.log_level, app.settings.log_format)
+        try:
+            check_options(sender, app.own_configuration(), most_threads=MAX_CONCURRENCY)
+            warn_of_unread(os.environ, app.endpoints[0])
+            first_contact = FirstContact(*app.endpoints, app.settings.queue_prefix)
+            first_contact.look()
+            ReadyFile(app.settings.ready_file).begin()
+            worker = app.running_worker = assemble(app, first_contact)
+            if not isinstance(sender.concurrency, int):
+                sender.concurrency = worker.service.concurrency
+            worker.delivery.lease.start()
+            worker.delivery.upkeep.start()
+            worker.cancel_listener.start()
+        except Exception as error:
+            raise SystemExit(failed_start(error, "worker")) from None
+
+    def ready(self, **_: Any) -> None:
+        """Take jobs: the event loop is connected to the broker."""
+        freeze_garbage()
+        worker = self._app.running_worker
+        logger.info(
+            "ready: %s takes jobs from %s.* at %s",
+            worker.service.model.name,
+            worker.queue_prefix,
+            self._app.endpoints[0].shown,
+        )
+        worker.readiness.is_open = True
+        worker.ready_file.keep()
+
+    def stopping(self, **_: Any) -> None:
+        """Take no more jobs; those that run may finish."""
+        stop_taking(self._app.running_worker.readiness, self._app.running_worker.ready_file)
+
+    def close(self, sender: Any, **_: Any) -> None:
+        """End every part, once no job runs any more."""
+        self.exit_status = sender.exitcode or 0
+        worker = self._app.running_worker
+        worker.ready_file.look()  # the signal may have come while the file was being written
+        worker.delivery.shutdown.drained()
+        worker.delivery.upkeep.close()
+        worker.delivery.lease.leave()
+        worker.cancel_listener.close()
+        if worker.probes:
+            worker.probes.close()
+        worker.service.close()
+
+
+def stop_taking(readiness: Readiness, ready_file: ReadyFile) -> None:
+    """Tell event loop, lease and supervisors that this worker takes no more jobs."""
+    readiness.is_open = False
+    ready_file.look()
+
+
+def assemble(app: Nameshot, first_contact: FirstContact) -> RunningWorker:
+    """Load the model and build every part of a worker around it; raises what `worker.service.build` raises."""
+    settings, keys = app.settings, app.delivery_keys
+    marks = Marks(
+        # A stage that runs alone waits for this client: it retries only once, at once, for a closed pooled connection.
+        connect(app.endpoints[0], socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
+        keys,
+    )
+    service = build(
+        settings,
+        load_model=app.load_model,
+        load_preparation=app.load_preparation,
+        # The jobs in hand are requeued, and a supervisor starts a new process.
+        on_device_lost=lambda: delivery.end("the device stopped answering"),
+        on_other_model=lambda: delivery.shutdown.leave_now(),
+        front=app.front,
+        isolation=Isolation(marks.alone, head_start_s=HEAD_START_S),
+    )
+    broker, results = (connect(server, socket_connect_timeout=1, socket_timeout=1) for server in app.endpoints)
+    answers: FirstAnswerBackend = app.backend
+    readiness = Readiness(
+        broker,
+        results,
+        own_key=keys.in_flight,
+        engine_unavailable_reason=lambda: service.engine.unavailable_reason,
+        results_outage=lambda: answers.outage.description,
+    )
+    ready_file = ReadyFile(settings.ready_file, readiness.takes_jobs)
+    jobs = RunningJobs()
+    delivery = Delivery(
+        broker,
+        keys,
+        marks=marks,
+        max_attempts=settings.max_attempts,
+        drain_timeout_s=settings.drain_timeout,
+        device_busy_s=lambda: service.engine.busy_s,
+        device_limit_s=service.device_limit_s,
+        overdue=jobs.overdue,
+        waits=readiness.waits,
+        on_leaving=partial(stop_taking, readiness, ready_file),
+    )
+    claims = ClaimKeeper(broker, prefix=keys.prefix, ttl_s=settings.result_ttl)
+    answers.on_answered = claims.answered
+    answers.is_claimed_for_another = claims.is_for_another
+    channel = cancel_channel(keys.prefix)
+    return RunningWorker(
+        queue_prefix=keys.prefix,
+        service=service,
+        delivery=delivery,
+        answers=answers,
+        jobs=jobs,
+        outcomes=Outcomes(),
+        readiness=readiness,
+        refusals=Refusals(
+            keep=delivery.dead_letters.malformed,
+            answer=answers.refuse,
+            on_settled=lambda: service.telemetry.answered("invalid_job"),
+        ),
+        revoker=Revoker(
+            answer=answers.revoke, announce=lambda job_id: broker.publish(channel, job_id), stop=jobs.cancel
+        ),
+        cancel_listener=CancelListener(broker, channel, jobs.cancel),
+        first_contact=first_contact,
+        ready_file=ready_file,
+        probes=_probes(settings, service, readiness, delivery.liveness),
+    )
+
+
+def _probes(settings: WorkerSettings, service: Service, readiness: Readiness, liveness: Liveness) -> Probes | None:
+    """Start the HTTP server for metrics and probes, unless the settings switch it off."""
+    if not settings.metrics_port:
+        return None
+    return Probes(
+        service.telemetry,
+        host=settings.metrics_host,
+        port=settings.metrics_port,
+        not_ready=lambda: readiness.not_ready_reason(liveness.unhealthy_reason()),
+        not_healthy=liveness.unhealthy_reason,
+    )
