@@ -13,8 +13,9 @@ from producer.processes.child import LeashedProcess
 POLL_INTERVAL_S: Final = 0.25
 _STEADY_AFTER_S: Final = 60.0
 _FIRST_DELAY_S: Final = 1.0
-#: After an outage of minutes (a driver, a disk), the restart comes at most ten seconds later.
-_MAX_DELAY_S: Final = 10.0
+#: After an outage of minutes (a driver, a disk) the restart comes at most five seconds later, and each of several jobs
+#: that end workers holds the others up no longer than that.
+_MAX_DELAY_S: Final = 5.0
 
 
 class Supervised(Protocol):

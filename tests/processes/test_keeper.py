@@ -72,7 +72,7 @@ def test_a_part_that_cannot_start_counts_as_dead(tmp_path: Path, clock: Clock) -
     assert said[-1] == "the sleeper did not start (there is no bed); starting it again in 2 s."
 
 
-def test_the_delay_doubles_up_to_ten_seconds_and_nothing_is_given_up(tmp_path: Path, clock: Clock) -> None:
+def test_the_delay_doubles_up_to_five_seconds_and_nothing_is_given_up(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
     keeper = Supervisor("the sleeper", part, said.append, clock)
     for _ in range(9):
@@ -82,8 +82,8 @@ def test_the_delay_doubles_up_to_ten_seconds_and_nothing_is_given_up(tmp_path: P
         keeper.tick()
 
     assert [sentence.split(" in ")[1] for sentence in said] == [
-        *("1 s.", "2 s.", "4 s.", "8 s."),
-        *("10 s.", "10 s.", "10 s.", "10 s.", "10 s."),
+        *("1 s.", "2 s.", "4 s."),
+        *("5 s.", "5 s.", "5 s.", "5 s.", "5 s.", "5 s."),
     ]
     part.process.stop(0)
 
