@@ -131,6 +131,16 @@ def test_a_broker_on_the_command_line_is_not_used(start: Start, own_valkey: Valk
     assert "CELERY_BROKER_URL is not read, nor --broker" in worker.log
 
 
+def test_a_mistyped_setting_is_named_and_a_services_variables_are_not(start: Start, own_valkey: ValkeyServer) -> None:
+    mistyped = {"NAMESHOT_MAXBYTES": "1", "NAMESHOT_BROKER_URI": "x", "NAMESHOT_FETCH_TIMEOUTS": "3"}
+    kubernetes = {"NAMESHOT_WEB_SERVICE_HOST": "10.0.0.1", "NAMESHOT_WEB_PORT": "tcp://10.0.0.1:80"}
+    worker = start(**own_valkey.settings("worker"), **mistyped, **kubernetes)
+    worker.wait_until_ready()
+
+    assert "NAMESHOT_MAXBYTES is not a setting, and is not read; did you mean NAMESHOT_MAX_BYTES?" in worker.log
+    assert worker.log.count("is not a setting") == len(mistyped)
+
+
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
 def test_green_threads_are_refused(pool: str, start: Start) -> None:
     # Celery patches Python's modules before it loads the worker's.

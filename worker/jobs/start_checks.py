@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Final
 
 import redis
@@ -16,6 +17,8 @@ from producer.broker.servers import cannot_hear, cannot_wait, unfit
 from producer.broker.urls import Endpoint
 from producer.contract import queue_name, rung_name
 from producer.errors import SettingsError
+from producer.settings import PREFIX
+from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ FIXED: Final = (
     # A rate limit would keep messages in the worker's memory.
     "task_default_rate_limit",
 )
+#: A variable this much like a setting's is taken for a mistyped one. Kubernetes' variables for a service that is called
+#: ``nameshot-…`` are less like any.
+LIKENESS: Final = 0.85
 #: Seconds to connect, and then to reply. `FirstContact` looks at a slower server again once the worker has connected.
 SERVER_TIMEOUT_S: Final = 2.0
 #: RESP2, which servers before Redis 6 speak too: the check has to reach them in order to refuse them.
@@ -91,7 +97,11 @@ def _name_of(pool: Any) -> str:
 
 
 def warn_of_unread(environment: Mapping[str, str], broker: Endpoint) -> None:
-    """Warn if one of Celery's variables for its servers is set, since it is not read; ``--broker`` sets one too."""
+    """Warn of variables that are not read: mistyped settings, and Celery's for its servers (``--broker`` sets one)."""
+    settings = {f"{PREFIX}{field.upper()}" for field in WorkerSettings.model_fields}
+    for name in sorted(environment.keys() - settings):
+        for meant in get_close_matches(name, settings, n=1, cutoff=LIKENESS) if name.startswith(PREFIX) else ():
+            logger.warning("%s is not a setting, and is not read; did you mean %s?", name, meant)
     for name in CELERYS_VARIABLES:
         if environment.get(name):
             logger.warning(
