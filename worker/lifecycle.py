@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from producer.broker.dialling import connect
 from producer.contract import cancel_channel
+from producer.settings import PREFIX
 from worker.concurrency.isolation import HEAD_START_S, Isolation
 from worker.delivery.credit import Outcomes
 from worker.delivery.delivery import Delivery
@@ -58,7 +59,8 @@ class Lifecycle:
         logs.configure(app.settings.log_level, app.settings.log_format)
         try:
             check_options(sender, app.own_configuration(), most_threads=MAX_CONCURRENCY)
-            warn_of_unread(os.environ, app.endpoints[0])
+            settings = [f"{PREFIX}{field.upper()}" for field in WorkerSettings.model_fields]
+            warn_of_unread(os.environ, settings, app.endpoints[0])
             first_contact = FirstContact(*app.endpoints, app.settings.queue_prefix)
             first_contact.look()
             ReadyFile(app.settings.ready_file).begin()

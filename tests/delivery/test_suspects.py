@@ -26,7 +26,7 @@ def test_one_death_makes_no_suspect_and_no_number_of_them_a_poison_unless_one_wa
 
         assert watch.examine("job", "high", Deaths(1), keep_no_letter) is None
         for deaths in (Deaths(2), Deaths(2, 1), Deaths(20)):
-            assert watch.examine("job", "high", deaths, keep_no_letter) == Suspect("job", "high")
+            assert watch.examine("job", "high", deaths, keep_no_letter) == Suspect("job", "high", deaths.count)
 
 
 def test_a_poisoned_job_is_still_poisoned_while_its_failure_is_not_stored(valkey: ValkeyServer) -> None:
@@ -50,12 +50,12 @@ def test_an_image_is_poison_by_its_own_deaths_and_not_by_those_that_another_imag
         broker.hset(KEYS.suspects, mapping={"job": 4, "alone job 1": 2, "alone job 2": 1})
         watch = suspects(broker)
 
-        found = watch.images(Suspect("job", "bulk"), Deaths(4), 4, lambda *letter: letters.append(letter))
+        found = watch.images(Suspect("job", "bulk", 4), Deaths(4), 4, lambda *letter: letters.append(letter))
 
-        assert found[0] == Suspect("job 0", "bulk")
+        assert found[0] == Suspect("job 0", "bulk", 4)
         assert isinstance(found[1], JobFailed)
         assert found[1].code == "poisoned"
-        assert found[2:] == [Suspect("job 2", "bulk"), Suspect("job 3", "bulk")]
+        assert found[2:] == [Suspect("job 2", "bulk", 4), Suspect("job 3", "bulk", 4)]
         assert letters == [(3, 1)]
 
         watch.acquit("job")

@@ -183,6 +183,29 @@ def test_between_two_suspects_whatever_waits_for_the_device_has_its_turn(device:
     assert len([mark for mark in before_the_last_ordinary_one if mark]) <= 2
 
 
+def await_queued(scope: CancelScope) -> None:
+    """Return once the clock of a suspect stands, since it waits for its turn."""
+    ends_s = scope.deadline_s
+    eventually(lambda: scope.deadline_s > ends_s)
+
+
+def test_suspects_that_fewer_workers_died_with_go_first(device: Device) -> None:
+    held = device.hold_the_device()
+    marks = [f"{deaths} deaths, {number}" for deaths in (5, 2) for number in range(8)]
+    asked = []
+    for shade, mark in enumerate(marks):
+        scope = ordinary().of(Suspect(mark, deaths=int(mark[0])))
+        asked.append(device.embed(scope, shade=shade))
+        await_queued(scope)
+
+    device.let_go()
+    for each in (held, *asked):
+        each.result(TIMEOUT_S)
+    order = [mark for stage, _, mark in device.model.events if stage == "preparation" and mark]
+    # One of those with more deaths had its turn before the others came.
+    assert sum(mark[0] == "5" for mark in order[:9]) <= 2
+
+
 def test_a_suspects_time_does_not_run_while_it_waits_for_its_turn(device: Device) -> None:
     held = device.hold_the_device()
     scope = suspect(timeout_s=0.3)

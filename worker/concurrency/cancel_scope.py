@@ -33,10 +33,12 @@ class Suspect:
     Attributes:
         mark: the worker's mark in Redis while it runs alone: the job's id; for an image of a bulk job, its index too.
         queue: the queue of its message; suspects share turns by their queues' weights.
+        deaths: how many workers died with it in hand; those with fewer deaths have more turns.
     """
 
     mark: str
     queue: Queue = "default"
+    deaths: int = 2
 
 
 class CancelScope:

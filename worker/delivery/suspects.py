@@ -74,7 +74,7 @@ class Suspects:
         if deaths.count < SUSPECT_FROM:
             return None
         logger.warning("job %s was in the hands of %d workers that died: it runs alone", job_id, deaths.count)
-        return Suspect(field_of(job_id), queue)
+        return Suspect(field_of(job_id), queue, deaths.count)
 
     def images(
         self, suspect: Suspect, deaths: Deaths, count: int, on_poisoned: OnPoisoned
@@ -93,7 +93,7 @@ class Suspects:
             if own and unexplained + own >= self._max_attempts:
                 on_poisoned(unexplained + own, number)
                 return poisoned(unexplained + own)
-            return Suspect(f"{job} {number}", suspect.queue)
+            return Suspect(f"{job} {number}", suspect.queue, suspect.deaths)
 
         return [found(number, own) for number, own in enumerate(alone)]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from producer.contract import Queue
 from producer.errors import JobFailed
@@ -22,6 +22,12 @@ from worker.concurrency.isolation import Isolation
 from worker.concurrency.threads import run_in_short_lived_thread
 from worker.engine.batcher import Batcher, BatchResult
 from worker.engine.failures import judge
+
+#: A suspect has this many times the turns of one with one more death. Of several jobs that end workers each has more
+#: deaths than the jobs next to it, which are answered in between.
+FEWER_DEATHS: Final = 4
+#: From this many deaths on all suspects of a queue take turns alike.
+MOST_DEATHS: Final = 5
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -119,7 +125,12 @@ class SuspectQueue(Generic[Item, Output]):
     ) -> None:
         self._isolated = isolated
         self._run = run
-        self._queue = batcher.add_queue(name, self._run_alone, max_batch, weights)
+        ranks = {
+            (queue, deaths): weight * FEWER_DEATHS ** (MOST_DEATHS - deaths)
+            for queue, weight in weights.items()
+            for deaths in range(MOST_DEATHS + 1)
+        }
+        self._queue = batcher.add_queue(name, self._run_alone, max_batch, ranks)
 
     def submit(self, item: Item, scope: CancelScope) -> Future[BatchResult[Output]]:
         """Queue a suspect's item, like `BatchQueue.submit`. The scope's clock stops until its turn."""
@@ -128,7 +139,8 @@ class SuspectQueue(Generic[Item, Output]):
             raise ValueError("only suspects run alone")
         resume = scope.pause_clock()
         try:
-            future = self._queue.submit(_Waiting(item, suspect, scope, resume), suspect.mark, suspect.queue)
+            rank = suspect.queue, min(suspect.deaths, MOST_DEATHS)
+            future = self._queue.submit(_Waiting(item, suspect, scope, resume), suspect.mark, rank)
         except BaseException:
             resume()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -18,7 +18,6 @@ from producer.broker.urls import Endpoint
 from producer.contract import queue_name, rung_name
 from producer.errors import SettingsError
 from producer.settings import PREFIX
-from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +95,14 @@ def _name_of(pool: Any) -> str:
     return name if package == "celery.concurrency" else f"{pool.__module__}:{pool.__qualname__}"
 
 
-def warn_of_unread(environment: Mapping[str, str], broker: Endpoint) -> None:
-    """Warn of variables that are not read: mistyped settings, and Celery's for its servers (``--broker`` sets one)."""
-    settings = {f"{PREFIX}{field.upper()}" for field in WorkerSettings.model_fields}
-    for name in sorted(environment.keys() - settings):
-        for meant in get_close_matches(name, settings, n=1, cutoff=LIKENESS) if name.startswith(PREFIX) else ():
+def warn_of_unread(environment: Mapping[str, str], settings: Collection[str], broker: Endpoint) -> None:
+    """Warn of variables that are not read: mistyped settings, and Celery's for its servers (``--broker`` sets one).
+
+    Args:
+        settings: the variables of all settings.
+    """
+    for name in sorted(name for name in environment if name.startswith(PREFIX) and name not in settings):
+        for meant in get_close_matches(name, settings, n=1, cutoff=LIKENESS):
             logger.warning("%s is not a setting, and is not read; did you mean %s?", name, meant)
     for name in CELERYS_VARIABLES:
         if environment.get(name):
