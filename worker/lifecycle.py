@@ -50,7 +50,7 @@ class Lifecycle:
         self.exit_status = 0
 
     def start(self, sender: Any, **_: Any) -> None:
-        """Load the model before the worker consumes messages. Celery swallows all exceptions here but SystemExit.
+        """Load the model before the worker consumes messages. Here Celery swallows every exception except SystemExit.
 
         Args:
             sender: Celery's `WorkController`, before its pool is created.
@@ -114,7 +114,8 @@ def assemble(app: Nameshot, first_contact: FirstContact) -> RunningWorker:
     """Load the model and build every part of a worker around it; raises what `worker.service.build` raises."""
     settings, keys = app.settings, app.delivery_keys
     marks = Marks(
-        # A stage that runs alone waits for this client: it retries only once, at once, for a closed pooled connection.
+        # A stage that runs alone waits for this client, so it retries only once and at once: a pooled connection may be
+        # closed.
         connect(app.endpoints[0], socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         keys,
     )

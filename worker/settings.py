@@ -15,13 +15,14 @@ from producer.settings import ProducerSettings
 MAX_SECONDS: Final = 86_400
 #: Ten terabytes exceed the memory of any process, so a larger value is a typing mistake.
 MAX_CACHE_BYTES: Final = 10_000_000_000_000
-#: Ten gigabytes. The worker holds a file in memory and copies it there.
+#: Ten gigabytes. The worker holds each file in memory and makes a copy of it.
 MAX_FILE_BYTES: Final = 10_000_000_000
 #: Decoding one image of a billion pixels takes 36 GB.
 MAX_PIXELS: Final = 1_000_000_000
-#: Far below this value Pillow already shrinks no image in two steps.
+#: Far below this value Pillow already stops shrinking any image in two steps.
 MAX_REDUCING_GAP: Final = 100
-#: The machine may cause the first death; the second makes suspects; only the third, with one job alone, proves which.
+#: The machine may have caused the first death; jobs in hand at a second one are suspects. Only a third death, while one
+#: suspect runs alone, shows which job is to blame.
 MIN_ATTEMPTS: Final = 3
 #: A message that has killed a thousand workers will kill the next one too.
 MAX_ATTEMPTS: Final = 1000
@@ -112,8 +113,8 @@ class WorkerSettings(ProducerSettings):
         gt=0,
         le=MAX_SECONDS,
         description="seconds for a download, from DNS to the last byte, including up to three attempts. A server may "
-        "be silent for four fifths of it (at least 8 s); each of up to three addresses has three tenths (at least 3 s) "
-        "to connect",
+        "be silent for four fifths of it (at least 8 s); each of up to three addresses has three tenths of it (at "
+        "least 3 s) to accept the connection",
     )
     fetch_ports: str = Field("80,443", description="ports that a URL may use")
     fetch_allow: str = Field(
@@ -122,7 +123,10 @@ class WorkerSettings(ProducerSettings):
     )
     fetch_hosts: str = Field("", description="if set, only these hosts (globs, comma-separated) are fetched from")
     fetch_per_host: int = Field(
-        64, ge=1, le=4096, description="concurrent downloads from one host, and from one address, in one worker process"
+        64,
+        ge=1,
+        le=4096,
+        description="maximum concurrent downloads from one host, and from one address, in one worker process",
     )
     fetch_coalesce: bool = Field(
         True,
@@ -141,7 +145,8 @@ class WorkerSettings(ProducerSettings):
         9808,
         ge=0,
         le=65_535,
-        description="if taken, the next free port is used, with a warning; 0 = off",
+        description="port of `/metrics`, `/healthz` and `/readyz`; if it is taken, the worker uses the next free one "
+        "and logs a warning; 0 = off",
     )
     ready_file: str | None = Field(
         None,

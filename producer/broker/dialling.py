@@ -40,7 +40,7 @@ def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
 
 
 def connect_async(endpoint: Endpoint, **options: Any) -> redis.asyncio.Redis:
-    """Return an asyncio client, as `connect` does."""
+    """Do the same as `connect` for asyncio."""
     pool = redis.asyncio.ConnectionPool(
         connection_class=_ASYNC_CLASSES[endpoint.medium], **connection_arguments(endpoint, options)
     )

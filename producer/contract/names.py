@@ -8,7 +8,7 @@ CLASSIFY: Final = "nameshot.classify"
 CLASSIFY_MANY: Final = "nameshot.classify_many"
 
 Queue = Literal["high", "default", "bulk"]
-#: In order of precedence.
+#: The queues, the most important first.
 QUEUES: Final[tuple[Queue, ...]] = ("high", "default", "bulk")
 
 #: Message header: seconds since the epoch at which our client sent the job (float).
@@ -45,7 +45,7 @@ def claim_key(prefix: str, job_id: str) -> str:
 
 
 def place_key(prefix: str, job_id: str) -> str:
-    """Return the key next to a claim that holds where the job waits: ``<queue> <number> <life>``.
+    """Return the key, next to the claim's, that holds where the job waits: ``<queue> <number> <life>``.
 
     The job waits until its queue's `taken_name` has reached the number. The life is the delivery tag with which its
     message was sent; it distinguishes the message from others of the same id.
@@ -63,12 +63,12 @@ def in_hand_key(prefix: str) -> str:
 
 
 def mixed_key(prefix: str) -> str:
-    """Return the key that exists for a day after a worker ran that keeps neither `taken_name` nor `in_hand_key`."""
+    """Return the key that exists while workers of an older version run, which keep no `taken_name`, and a day more."""
     return f"{prefix}:mixed"
 
 
 def forget_key(prefix: str) -> str:
-    """Return the list of forgotten jobs, ``<id> <life>``, whose remains workers must remove."""
+    """Return the list of forgotten jobs, ``<id> <life>``, whose messages and dead letters workers must remove."""
     return f"{prefix}:forget"
 
 
@@ -95,7 +95,8 @@ def workers_key(prefix: str) -> str:
     return f"{prefix}:workers"
 
 
-#: First character of the random part of the name of a worker that counts what it takes; older names have a hex digit.
+#: The random part of a worker's name begins with this if the worker counts the messages that it takes. In a name of an
+#: older version it begins with a hex digit.
 COUNTING: Final = "n"
 
 
@@ -105,7 +106,7 @@ def counts_what_it_takes(worker: str) -> bool:
 
 
 def lease_key(prefix: str, worker: str) -> str:
-    """Return the key that exists while a worker process lives: ``<host>/<process id>``, then ``: `` and any problem."""
+    """Return the key of a live worker process; its value is ``<host>/<process id>``, then ``: `` and any problem."""
     return f"{prefix}:lease:{worker}"
 
 
@@ -115,7 +116,7 @@ def in_flight_key(prefix: str, worker: str) -> str:
 
 
 def alone_key(prefix: str, worker: str) -> str:
-    """Return the key that names what a worker runs alone: a job's id, and the number of a bulk job's image."""
+    """Return the key that names what a worker runs alone: a job's id, and the index of a bulk job's image."""
     return f"{prefix}:alone:{worker}"
 
 
@@ -130,7 +131,7 @@ def postponed_key(prefix: str) -> str:
 
 
 def looker_key(prefix: str) -> str:
-    """Return the key that exists briefly after a worker has checked for dead ones."""
+    """Return the key that exists briefly after a worker has looked for dead workers."""
     return f"{prefix}:looker"
 
 

@@ -59,7 +59,7 @@ def give_up(name: str, part: LoggedProcess) -> Callable[[int, str], None]:
 
 
 def keep_log_short(process: ChildProcess, max_bytes: int = _MAX_LOG_BYTES) -> None:
-    """Copy a log that exceeds ``max_bytes`` aside and truncate it; the child appends, so it continues at the start."""
+    """Copy a log above ``max_bytes`` to another file and truncate it; the child appends, so it goes on at the start."""
     if process.log.exists() and process.log.stat().st_size > max_bytes:
         shutil.copyfile(process.log, process.log.with_suffix(".1.log"))
         with process.log.open("r+b") as file:

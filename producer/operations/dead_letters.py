@@ -1,5 +1,6 @@
-"""List, show and replay dead letters: jobs that killed workers, and messages that no worker could read.
+"""List, show and replay dead letters.
 
+They are jobs that killed workers, messages that no worker could read, and jobs whose answers Redis could not store.
 Workers write them (`worker.delivery.dead_letters`). A record holds the job's id, the time and the reason, but never
 the URL or the labels; the message itself is stored separately, byte for byte, for `replay_letter`.
 `producer.operations.exchanges` explains operations.
@@ -152,7 +153,7 @@ def find_letters(prefix: str, wanted: Sequence[str]) -> Operation[list[DeadLette
     """Return the letters with these ids, in the order of the ids.
 
     Raises:
-        DeadLetterError: an id has no letter.
+        DeadLetterError: one of the ids belongs to no letter.
     """
     found = {letter.letter: letter for letter in (yield from list_letters(prefix))}
     if missing := [letter for letter in wanted if letter not in found]:
@@ -167,7 +168,7 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
     image of a bulk job was poisoned, the new job has only that image.
 
     Raises:
-        DeadLetterError: it is malformed, or no longer there.
+        DeadLetterError: the letter is malformed, or no longer there.
         QueueFull: its queue holds ``max_queue`` waiting messages; the letter is kept.
     """
     check_replayable(letter)
@@ -245,7 +246,7 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> t
 
 
 def _is_soon(expires: object) -> bool:
-    """Return whether a header ``expires`` has passed, will within `LEAST_LEFT`, or is unreadable for a worker."""
+    """Return whether a header ``expires`` has passed, will pass within `LEAST_LEFT`, or cannot be read by a worker."""
     if expires is None:
         return False
     try:

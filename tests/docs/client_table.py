@@ -35,7 +35,7 @@ def awaited() -> str:
     ]
     return (
         "Arguments after `*` are optional and given by name. `AsyncClient` and `AsyncJob` have the same methods as "
-        f"coroutines, all but {' and '.join(others)}; read the asyncio `classify_many` with `async for`."
+        f"coroutines, except {' and '.join(others)}; read the asyncio `classify_many` with `async for`."
     )
 
 

@@ -87,8 +87,8 @@ def idle() -> str:
     waking, most = idle["waking"], idle["workers"]
     return (
         f"A worker that waits costs Valkey {idle['commands_per_worker_s']:.0f} commands and "
-        f"{idle['valkey_cpu_ms_per_worker_s']:.2f} ms of CPU time a second. A message wakes one of those who "
-        f"wait: measured with {most}, it costs {abs(waking['commands']):.1f} commands and "
+        f"{idle['valkey_cpu_ms_per_worker_s']:.2f} ms of CPU time a second. A message wakes one of the "
+        f"waiting workers: measured with {most}, it costs {abs(waking['commands']):.1f} commands and "
         f"{waking['valkey_cpu_ms']:.3f} ms more for each worker that waits beside the one that answers."
     )
 

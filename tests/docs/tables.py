@@ -73,10 +73,10 @@ def speed() -> str:
         for labels, row in best_peer(report["rows"], "nameshot").items()
     )
     return (
-        f"**Speed**: on {report['machine']['cores']} CPU cores with a random {report['model']}, the whole system, from "
-        f"HTTP to result, answers {single['jobs_per_s']:.1f} jobs/s, {single['of_loop']:.0%} of a hand-written loop "
-        f"over files in memory; clients that each wait for one job get {best}, the fastest alternatives measured "
-        "([benchmarks](benchmarks/README.md); no GPU was measured yet)."
+        f"**Speed**: on {report['machine']['cores']} CPU cores with a randomly initialised {report['model']}, the "
+        f"whole system, from HTTP to result, answers {single['jobs_per_s']:.1f} jobs/s, {single['of_loop']:.0%} of a "
+        f"hand-written loop over files in memory; clients that each wait for one job get {best}, the fastest "
+        "alternatives measured ([benchmarks](benchmarks/README.md); no GPU was measured yet)."
     )
 
 

@@ -34,7 +34,7 @@ def test_help_names_each_option_that_stands_in_no_signature() -> None:
 
 
 def test_what_is_no_coroutine_with_asyncio_is_named() -> None:
-    assert "coroutines, all but `client.classify_many` and `client.job`;" in awaited()
+    assert "coroutines, except `client.classify_many` and `client.job`;" in awaited()
     assert inspect.isasyncgenfunction(AsyncClient.classify_many) is False  # its arguments are checked at the call
     assert inspect.signature(AsyncClient.classify_many).return_annotation.startswith("AsyncGenerator[")
 

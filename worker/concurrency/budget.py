@@ -18,9 +18,9 @@ from worker.concurrency.shares import RANKS, Limits, all_alike
 class Budget:
     """Grants shares of an amount to queues by weight, and within a queue in the order of requests.
 
-    A large share does not starve: while the request whose turn it is waits, no share is granted that would make it wait
-    longer. A returned share wakes only the threads that now get theirs: waking all of fifty threads for each image held
-    Python's lock for as long as decoding took.
+    A request for a large share does not starve: once its turn has come, the budget grants no share that would make it
+    wait longer. A returned share wakes only the threads that now get theirs: waking all fifty threads for each image
+    would hold Python's lock for as long as decoding takes.
 
     Args:
         amount: the total amount, or the most that each queue may hold.

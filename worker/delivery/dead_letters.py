@@ -1,4 +1,4 @@
-"""Keeps messages that were given up: a redacted record for people, and the message itself for a replay."""
+"""Keeps messages that workers gave up: a redacted record for people, and the message itself for a replay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.delivery.scripts import BURY
 
 logger = logging.getLogger(__name__)
 
-#: A job that has neither a place for its answer nor one among the dead letters is tried again after this long.
+#: If Redis accepts neither a job's answer nor its dead letter, the job runs again after this long.
 TRY_AGAIN_S: Final = 60.0
 
 
@@ -50,11 +50,15 @@ class DeadLetters:
             logger.warning("could not store a poisoned message as a dead letter: %s", describe(error))
 
     def malformed(self, tag: str, *, job_id: str | None, task: str | None) -> None:
-        """Store a message that cannot become a task, however long the broker is away; raises `RedisError`."""
+        """Store a message that cannot become a task; wait while the broker is away.
+
+        Raises:
+            RedisError: the broker refuses it.
+        """
         self._broker.outlast(lambda: self._bury(tag, malformed_record(job_id, task), apart=tag))
 
     def unanswerable(self, tag: str, *, job_id: str, task: str) -> None:
-        """Store a job whose answer cannot be stored, however long the broker is away; or else postpone it.
+        """Store a job whose answer cannot be stored, or else postpone it; wait while the broker is away.
 
         Raises:
             RedisError: the broker refuses both.

@@ -27,9 +27,10 @@ WAIT_S: Final = 5
 #: While Redis is out of memory it cannot move a message to wake a worker, so the worker polls at this interval. Clients
 #: cannot send anything new during that time.
 LOOK_S: Final = 0.25
-#: A thread pauses for this long after an error, so that an absent broker is not asked in a tight loop.
+#: A thread pauses for this long after an error, so that it does not retry an unreachable broker in a tight loop.
 PAUSE_S: Final = 1.0
-#: A worker that has not answered by then is busy, and another one is woken. An idle worker answers within 1 ms.
+#: A worker that has not answered after this long is busy, so its doorbell wakes another one. An idle worker answers
+#: within 1 ms.
 ANSWER_S: Final = 0.1
 
 
@@ -56,14 +57,14 @@ class Doorbell:
             threading.Thread(target=self._serve, args=(queue, wanted), name=f"doorbell-{queue}", daemon=True).start()
 
     def listen(self, queues: Collection[str] | None = None) -> None:
-        """Ring as soon as one of these queues (None: any queue), all found empty, holds a message."""
+        """Call `on_ring` as soon as one of these queues, all found empty by the worker, holds a message; None: any."""
         with self._lock:
             self._awaited = frozenset(self._wanted if queues is None else queues) & self._wanted.keys()
             for queue in self._awaited:
                 self._wanted[queue].set()
 
     def answer(self) -> str | None:
-        """Stop ringing, since the worker is about to take; return the queue that rang, which the worker tries first."""
+        """Stop ringing, since the worker is about to take a message; return the queue that rang, to be tried first."""
         with self._lock:
             self._awaited = frozenset()
             rung, self._rung = self._rung, None
@@ -85,7 +86,7 @@ class Doorbell:
             try:
                 moved = ("BLMOVE", queue, rung_name(queue), "RIGHT", "LEFT", WAIT_S)
                 if self._client.execute_command(*moved) is not None and not self._wakes(queue, wanted):
-                    # The message that rang last goes back to the front of its queue, which wakes another idle worker.
+                    # The newest rung message goes back to the front of its queue, where it wakes another idle worker.
                     self._client.eval(HAND_ON, 2, rung_name(queue), queue)
             except redis.OutOfMemoryError:  # a full Redis refuses to move messages but still serves reads
                 if self._client.exists(queue):

@@ -8,7 +8,7 @@ from typing import Final
 
 #: The event loop ticks each second. After this long without a tick it is stuck, and so is every acknowledgement.
 LOOP_SILENT_S: Final = 15.0
-#: A job checks its own deadline; one that still runs this long after it hangs in code that does not check.
+#: A job checks its own deadline, so a job that still runs this long afterwards hangs in code that does not check it.
 OVERDUE_S: Final = 10.0
 #: No batch takes this long on a working device.
 LONG_BATCH_S: Final = 10.0
@@ -58,7 +58,7 @@ class Liveness:
         return None
 
     def warning(self) -> str | None:
-        """Return what is stuck, what this process waits for, or that a batch takes long; None if none of these."""
+        """Return what is stuck, what this process waits for, or that a batch takes long; None if nothing is wrong."""
         if found := self.unhealthy_reason() or self._waits():
             return found
         busy_s = self._device_busy_s()

@@ -4,7 +4,8 @@ Redis rolls nothing back: a script that fails half-way leaves its writes. A key 
 can make any write fail. So a script that moves a message copies it first, by ``pcall``, and deletes the original only
 once Redis has accepted the copy. And Redis at ``maxmemory`` refuses a script's first write if that write might need
 memory, but no later one: each script begins with a write that needs none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), so
-that workers can empty a full Redis. Where that write deletes nothing, it also shows that the original can be deleted.
+that workers can empty a full Redis. Such a write also fails, before anything is copied, if the script could not delete
+the original later, even where the write itself deletes nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ MAX_REPAIRED_BYTES: Final = 1024 * 1024
 MAX_ID_BYTES: Final = 2_048
 
 #: ``job_id`` returns the id in a message's header and the message's life, or nil. Anyone may write to the queues, and
-#: Redis serves no other client while it parses a message. So it parses none with more than `MAX_PARTS` commas and
-#: opening brackets, counted anywhere, and none with more than `MAX_MESSAGE_BYTES`, not counting the content of long
-#: strings without escapes, such as a base64 body, which is cut out first. A worker runs no message whose id was not
-#: read here. Workers ignore a lone surrogate in members that they skip, but cjson fails on it; it is replaced, since a
-#: job that kills workers must not go uncounted.
+#: Redis serves no other client while it parses a message. So ``job_id`` parses no message with more than `MAX_PARTS`
+#: commas and opening brackets, counted anywhere, and none with more than `MAX_MESSAGE_BYTES`, not counting the content
+#: of long strings without escapes, such as a base64 body, which is cut out first. A worker runs no message whose id
+#: ``job_id`` could not read. Workers ignore a lone surrogate in members that they skip, but cjson fails on it; the
+#: script replaces it, since the deaths that such a job causes must be counted too.
 #: ``indexed`` returns the id, and the life if there is one, of a message with an id that our clients could choose; only
-#: these have their location recorded, since other clients cannot query it. ``field`` returns an id as it stands in a
-#: field or mark that has further words, like `worker.delivery.names.field_of`; nil if no worker accepts it as an id.
+#: these have their location recorded, since other clients cannot query it. ``field`` returns an id in the form that it
+#: has in a field or mark of several words, as `worker.delivery.names.field_of` does; nil if no worker accepts the id.
 JOB_ID: Final = (
     r"""
 local function to_read(raw)
@@ -123,8 +124,8 @@ end
 #: ``keep_letter`` stores a dead letter unless it is stored already. Returns whether it is new; or nil and the error if
 #: Redis refuses it, and then nothing is stored. ``apart`` distinguishes several letters of one message. The message of
 #: a malformed letter is not stored, since it is never replayed and can be large; its record may give the size if the
-#: holder kept only the beginning. Above ``most`` letters the oldest are removed, but never a job without an answer,
-#: since its letter is all that is left of it: such a letter becomes the newest one. One call looks at a hundred.
+#: holder kept only the beginning. Above ``most`` letters it removes the oldest, except those of jobs without an
+#: answer: such a letter is all that is left of its job, and becomes the newest one. One call examines up to a hundred.
 KEEP_LETTER: Final = """
 local function keep_letter(records, messages, json, most, apart, queue, raw)
   local letter = string.sub(redis.sha1hex(apart .. ' ' .. string.sub(raw, 1, MAX_MESSAGE_BYTES)), 1, 12)
@@ -155,9 +156,9 @@ local function keep_letter(records, messages, json, most, apart, queue, raw)
 end
 """.replace("MAX_MESSAGE_BYTES", str(MAX_MESSAGE_BYTES))
 
-#: ``put_back`` copies a held message to the front of its queue, and records the number that it then has. A record of an
-#: older worker may name the list of a priority: its message goes to the queue itself. A record that names another list
-#: was written by another program: its message becomes a dead letter. The caller then deletes the original. Returns
+#: ``put_back`` copies a held message to the front of its queue, and records the number that it then has there. A record
+#: of an older worker may name the list of a priority: its message goes to the queue itself. A record that names another
+#: list was written by another program: its message becomes a dead letter. The caller then deletes the original. Returns
 #: 'requeued' or 'buried'; or nil and the error if Redis refuses the copy, and then the original must stay.
 #: It uses the second to the 13th key of its script: the locations of jobs, the records of dead letters, their messages;
 #: then the three queues, their lists of rung messages, their counters, each in the same order. ``json`` and ``most``

@@ -191,7 +191,7 @@ class AtomicChannel(Declaring):
         self.connection._deliver(payload, queue)
 
     def postpone(self, delivery_tag: str, until_s: float) -> None:
-        """Postpone a held message until a time in seconds since the epoch; the elected worker then requeues it.
+        """Postpone a held message until a time in seconds since the epoch; then any worker may requeue it.
 
         If the broker refuses that, the lease requeues the message within seconds, as one that no job belongs to.
         """

@@ -28,7 +28,7 @@ from worker.delivery.upkeep_scripts import (
 logger = logging.getLogger(__name__)
 
 #: A message with a priority waits for at most this long while its queue is empty; one script for 60 keys costs Redis
-#: some ten microseconds.
+#: about ten microseconds.
 STEP_S: Final = 0.05
 #: One round moves this many messages, 2,000 a second, far above what one worker takes.
 MAX_MOVED: Final = 100
@@ -42,9 +42,9 @@ MAX_NAMED: Final = 20
 SWEPT: Final = 1_000
 #: A postponed job resumes within a few seconds of its time; an entry that is overdue for longer belongs to no message.
 LONG_PAST_S: Final = 60.0
-#: Within a day all messages that an older worker requeued uncounted have been taken.
+#: Within a day workers have taken all messages that an older worker requeued without counting them.
 MIXED_MS: Final = 86_400_000
-#: One search through the queues serves this many forgotten jobs.
+#: One search through the queues removes this many forgotten jobs.
 MAX_FORGOTTEN: Final = 500
 #: One script searches this many messages, or about this many bytes of them, in about a millisecond.
 SEARCHED: Final = 400
@@ -71,7 +71,7 @@ class Upkeep:
         self._scanned = 0
         self._named: set[str] = set()
         self._swept_at_s = 0.0
-        #: The requests that are being served, the places still to search, and where to go on in the first of these.
+        #: The requests that are being served, the places still to search, and where to continue in the first place.
         self._forgotten: list[bytes] = []
         self._unsearched: list[str] = []
         self._begin = 0
@@ -81,7 +81,7 @@ class Upkeep:
         self._thread = threading.Thread(target=self._serve, name="upkeep", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, which stands for election."""
+        """Start the thread, which tries to become the elected worker's."""
         self._thread.start()
 
     def close(self, timeout_s: float = 1.0) -> None:
@@ -155,7 +155,7 @@ class Upkeep:
             self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, MIXED_MS, *doubtful)
 
     def warn_of_unserved_lists(self) -> None:
-        """Warn once about each list that a client seems to send to by mistake, from one chunk of the keys.
+        """Warn once about each list that a client seems to send to by mistake, among one chunk of the keys.
 
         kombu prefixes queue names with its option `global_keyprefix`, and appends a priority of ten or more, or one
         with another `sep`.

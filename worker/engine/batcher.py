@@ -1,10 +1,10 @@
 """Dynamic batching across jobs: device threads run whatever has queued up.
 
 The batcher knows nothing of images, torch or Celery. It has one *queue* per kind of work (images, prompts), each with
-its own function and maximum batch. An idle thread never waits while something is queued; arrivals gather while all
-threads are busy. A GPU has one such thread, a CPU several. The first idle thread takes the next batch, so that lone
-batches always run in the same thread, which keeps its PyTorch helper threads. The queues take turns, so that a thousand
-new labels delay an image by one batch of labels at most.
+its own function and maximum batch. Unless ``max_wait_s`` is set, an idle thread never waits while something is queued:
+arrivals gather while all threads are busy. A GPU has one such thread, a CPU several. The first idle thread takes the
+next batch, so that lone batches always run in the same thread, which keeps its PyTorch helper threads. The queues take
+turns, so that a thousand new labels delay an image by one batch of labels at most.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Translates errors: a batch's into a verdict on other batches and a job's failure, a start's into an exit status."""
+"""Translates a batch's error into a verdict on other batches and a job's failure, and a start's into an exit status."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
     if verdict == "final":
         return JobFailed("out_of_memory", "the device stopped answering; the worker restarts.")
     if verdict == "out of memory":
-        return JobFailed("out_of_memory", f"the device ran out of memory on {subject} alone.")
+        return JobFailed("out_of_memory", f"the device ran out of memory even with {subject} alone in a batch.")
     cause = error.__cause__ or error
     logger.error("the model failed on %s with %s at %s", subject, type(cause).__name__, place_of(cause))
     return JobFailed("model_error", f"the model could not process {subject}.")
 
 
 def result_within(future: Future[T], scope: CancelScope) -> T:
-    """Wait for what the device does for an image, or cancel it once the scope has ended.
+    """Wait for what the device computes for an image; once the scope has ended, cancel the computation.
 
     Raises:
         JobFailed: ``deadline_exceeded``.
@@ -67,7 +67,7 @@ def failed_start(error: Exception, process: str) -> int:
     """Log why a process cannot start and return its exit status: 78 if no restart can help, and 70 otherwise.
 
     Args:
-        process: names it in the message, such as "worker".
+        process: the process's name in the message, such as "worker".
     """
     if isinstance(error, NameshotError | ModelError):
         logger.critical("%s", error)

@@ -1,7 +1,8 @@
 """Downloads from untrusted URLs: `Fetcher`.
 
-A URL is judged before its host is resolved; a name's addresses are judged before one of them is dialled; every redirect
-is judged like a first request. The code is that of the first rule broken, in this order:
+The worker checks a URL before it resolves the host, checks all addresses of a host before it connects to one of them,
+and checks every redirect like a first request. A download fails with the code of the first rule that it breaks, in this
+order:
 
 ======================  ==========================================================================================
 code                    when
@@ -11,13 +12,13 @@ code                    when
                         name or password; a port that is not a number or above 65535; an IPv6 zone; a host that is not
                         made of DNS labels, or that ends in a number without being a dotted quad (``127.1``,
                         ``2130706433``, ``0x7f.1``)
-``invalid_url``         a name that is never a public host's: a single label (``localhost``, ``minio``), or under
+``invalid_url``         a name that no public host can have: a single label (``localhost``, ``minio``), or under
                         ``.localhost``, ``.local``, ``.internal``, ``.home.arpa``, ``.onion``, ``.svc.cluster.local``
                         [exceptions]
 ``host_not_allowed``    the host matches none of ``NAMESHOT_FETCH_HOSTS``
 ``port_not_allowed``    the port is not in ``NAMESHOT_FETCH_PORTS`` [exceptions]; port 0
-``address_blocked``     the host is, or any of the addresses it resolves to is, not public [exceptions]
-``host_unavailable``    the host failed too often lately, or no slot for it came free in time (`worker.fetch.hosts`)
+``address_blocked``     the host is, or resolves to, an address that is not public [exceptions]
+``host_unavailable``    the host failed too often recently, or no slot for it came free in time (`worker.fetch.hosts`)
 ``dns_failed``          the name could not be resolved
 ``connect_failed``      none of at most three addresses could be connected to, or the connection broke off before an
                         answer, or within its head
@@ -31,13 +32,13 @@ code                    when
 ``too_large``           more bytes than ``NAMESHOT_MAX_BYTES``, announced or counted
 ``truncated``           fewer bytes than announced, or no last chunk
 ``empty``               no bytes
-``fetch_timeout``       the download's time was up, in whatever phase
+``fetch_timeout``       the download exceeded its time limit, in any phase
 ======================  ==========================================================================================
 
-An exception of ``NAMESHOT_FETCH_ALLOW`` lifts the rows marked [exceptions] for connections that end at its addresses
-and port. A name must be resolved to know where its connection ends, so the host of a URL that breaks such a rule is
-resolved only if some exception has its port. Where exceptions cover some of a name's addresses, only those are dialled;
-where they cover none, the code is that of the broken rule.
+An exception in ``NAMESHOT_FETCH_ALLOW`` suspends the rules marked [exceptions] for connections to its addresses and
+port. Only resolving a name shows which addresses it has, so the worker resolves the host of a URL that breaks such a
+rule only if some exception has the URL's port. If exceptions cover some of a name's addresses, the worker connects only
+to those; if they cover none, the download fails with the code of the broken rule.
 """
 
 from worker.fetch.address_policy import AllowedAddress, parse_allow

@@ -62,13 +62,13 @@ class CoalescingFetcher(Generic[T_co]):
         scope: CancelScope | None = None,
         queue: Queue = "default",
     ) -> T_co:
-        """Download like `Fetcher.fetch`, or join a download that has begun before this call."""
+        """Download like `Fetcher.fetch`, or join a download that began before this call."""
         time_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         within = (scope or CancelScope(math.inf)).within(time_s)
         try:
-            # `within` covers both waiting and downloading: a job whose leader failed has the rest of its time left.
+            # `within` covers both waiting and downloading: a job whose leader failed downloads in the time left.
             data, is_anothers = self._flights.do(
-                # Queues do not share downloads, since one of a lower queue may wait for a slot or stall.
+                # Queues do not share downloads, since a download for a lower queue may wait for a slot or stall.
                 (url, queue),
                 within,
                 lambda: self._fetcher.fetch(url, scope=within, queue=queue),

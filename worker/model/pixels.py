@@ -19,7 +19,8 @@ from worker.model.geometry import Geometry
 from worker.model.interface import Float32, ModelError, Prepared
 
 PIXELS: Final = "pixels"
-#: Rounding makes values up to 3 in float32 differ by less than this; one grey level is a thousand times more at least.
+#: Rounding makes float32 values of up to 3 differ by less than this; one grey level changes them by at least a thousand
+#: times as much.
 _TOLERANCE: Final = 2e-6
 
 #: An image processor of Transformers, which publishes no useful types.
@@ -35,7 +36,7 @@ class Preparation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """A processor's rescaling and normalisation: ``value * scale + offset``, (3,) each, per channel."""
+    """A processor's rescaling and normalisation: ``value * scale + offset``, with one of each per channel."""
 
     scale: Float32
     offset: Float32
@@ -96,7 +97,7 @@ def preparation(processor: Processor) -> SplitPreparation | WholePreparation:
     """Split the processor if that gives exactly its output, otherwise use the processor itself."""
     try:
         split = _split(processor)
-    except Exception:  # whatever fails, the processor is not of the simple kind
+    except Exception:  # whatever fails, such a processor cannot be split
         split = None
     return split or WholePreparation(processor)
 
@@ -127,7 +128,7 @@ def _split(processor: Processor) -> SplitPreparation | None:
 
 
 def _affine(processor: Processor) -> Affine:
-    """Derive scale and offset from the processor's output for black and white; the probes check all between."""
+    """Derive scale and offset from the processor's output for black and white; the probes check the levels between."""
     ends = np.zeros((2, 8, 8, 3), np.uint8)
     ends[1] = 255
     output = processor(images=[Image.fromarray(end) for end in ends], do_resize=False, do_center_crop=False)

@@ -1,10 +1,10 @@
 """``nameshot worker``: a small process that starts the workers of this machine, and restarts those that die.
 
 There is one worker per device, or, with ``--processes``, one engine process per device and its fronts. The launcher
-loads neither the model's libraries nor Celery. It forwards SIGTERM, SIGINT and SIGHUP as SIGTERM, a second one too, and
-SIGQUIT as it is; `worker.delivery.shutdown` describes how workers react, and an engine ends when its fronts have. The
-launcher kills processes that do not end in time, and engines without heartbeats. If the launcher dies, the kernel sends
-its processes SIGTERM.
+loads neither the model's libraries nor Celery. It forwards SIGTERM, SIGINT and SIGHUP as SIGTERM, and SIGQUIT
+unchanged, each time that one arrives; `worker.delivery.shutdown` describes how workers react, and an engine ends once
+its fronts have ended. The launcher kills processes that do not end in time, and engines without heartbeats. If the
+launcher dies, the kernel sends its processes SIGTERM.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _COUNT_GPUS: Final = (
     "-c",
     "from worker.model.devices import visible_gpus; print(visible_gpus())",
 )
-#: Even from a slow disk torch loads in less time, while a hanging driver never answers.
+#: Torch loads in less time even from a slow disk, and a driver that hangs never answers.
 _COUNT_TIMEOUT_S: Final = 120.0
 
 #: The launcher waits this much longer than ``NAMESHOT_DRAIN_TIMEOUT``, for workers to requeue jobs in a slow Redis and
 #: for an engine to end. With the default, ten of the thirty seconds that Kubernetes gives a container are left.
 LEAVING_S: Final = 10.0
-#: After a second signal or SIGQUIT the launcher waits for this long before it kills.
+#: After a second signal or SIGQUIT the launcher waits this long before it kills processes that still run.
 AT_ONCE_S: Final = 5.0
 
 
@@ -112,7 +112,7 @@ def launch(
         otherwise.
 
     Raises:
-        SettingsError: ``all`` without a GPU, or the environment does not suit several workers.
+        SettingsError: ``all`` without a GPU, or a setting that only a single worker can have.
     """
     logs.configure("INFO", "human")
     try:
