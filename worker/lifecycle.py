@@ -172,7 +172,7 @@ def assemble(app: Nameshot, first_contact: FirstContact) -> RunningWorker:
         revoker=Revoker(
             answer=answers.revoke, announce=lambda job_id: broker.publish(channel, job_id), stop=jobs.cancel
         ),
-        cancel_listener=CancelListener(broker, channel, jobs.cancel),
+        cancel_listener=CancelListener(broker, channel, partial(jobs.cancel_if, answers.is_cancelled)),
         first_contact=first_contact,
         ready_file=ready_file,
         probes=_probes(settings, service, readiness, delivery.liveness),

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from producer.contract import answer_key, claim_key, place_key
+from producer.contract import answer_key, claim_key, forgotten_key, place_key
 from producer.errors import BrokerUnavailable
-from producer.operations.answers import Answer
+from producer.operations.answers import ANY_LIFE, Answer
 from producer.operations.exchanges import Call, Operation
 from producer.operations.traces import LOST, JobTraces
 from producer.operations.whereabouts import look, look_closely
@@ -98,10 +98,13 @@ def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Sta
     found = {job_id: Standing(answer) for job_id, answer in answers.items() if answer.is_terminal}
     if unanswered := [job_id for job_id in answers if job_id not in found]:
         seen = yield from look(prefix, unanswered)
+        free = yield from _free({job_id: seen.traces[job_id] for job_id in unanswered}, answers)
         missing = []
         for job_id in unanswered:
             traces, ahead = seen.traces[job_id], seen.ahead(job_id)
-            if traces.is_held:
+            if job_id in free:
+                found[job_id] = Standing(Answer("unknown"))
+            elif traces.is_held:
                 found[job_id] = Standing(_begun(answers[job_id]), traces)
             elif ahead is not None:
                 # A worker that died may have begun it; a worker of an older version does not count what it takes.
@@ -113,6 +116,21 @@ def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Sta
             lives = {job_id: seen.traces[job_id].life for job_id in missing}
             found |= yield from _examine_missing(prefix, lives, answers)
     return {job_id: found[job_id] for job_id in answers}
+
+
+def _free(traces: Mapping[str, JobTraces], answers: Mapping[str, Answer]) -> Operation[set[str]]:
+    """Return which ids were freed, though a worker still has the message of before: it will answer nothing."""
+    held = [
+        job_id
+        for job_id, its in traces.items()
+        if its.claim is None and its.hand is not None and answers[job_id].state != "running"
+    ]
+    free = set()
+    for job_id in held:
+        call = Call("results", ("ZMSCORE", forgotten_key(job_id), "", ANY_LIFE), may_fail=True)
+        if any((yield call) or ()):
+            free.add(job_id)
+    return free
 
 
 def _examine_missing(

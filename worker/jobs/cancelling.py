@@ -49,10 +49,21 @@ class RunningJobs:
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job's scopes; does nothing if the job does not run in this process."""
+        self.cancel_if(lambda _: True, job_id)
+
+    def cancel_if(self, is_cancelled: Callable[[str], bool], job_id: str) -> None:
+        """Cancel a job that was announced as cancelled, if it is.
+
+        An announcement holds only the id, and may arrive late: by then the id may have been freed and sent again.
+
+        Args:
+            is_cancelled: returns whether a cancellation is the job's answer now.
+        """
         with self._lock:
-            scopes = tuple(self._scopes.get(job_id, ()))
-        for scope in scopes:
-            scope.cancel()
+            scopes = tuple(self._scopes.get(job_id, ()))  # before the look at its answer, since it may begin anew
+        if scopes and is_cancelled(job_id):
+            for scope in scopes:
+                scope.cancel()
 
     def overdue(self, grace_s: float) -> list[str]:
         """Return the ids of jobs that still run `grace_s` seconds after their deadline."""

@@ -8,6 +8,7 @@ While Redis is away, the thread that stores an answer blocks until it is back, s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,6 +28,8 @@ from producer.operations.answers import FIRST_ANSWER_WINS
 from worker.delivery.clock import elapsed_s
 from worker.delivery.names import LIFE_HEADER, TAKEN_HEADER
 from worker.delivery.outages import Outage
+
+logger = logging.getLogger(__name__)
 
 #: The entry with which a worker tests whether the result backend takes answers lives for the shortest possible time.
 PROBE_LIFE_S: Final = 1
@@ -121,6 +124,15 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         if written:
             self.on_answered(job_id, message.life)
         return written
+
+    def is_cancelled(self, job_id: str) -> bool:
+        """Return whether a cancellation is a job's answer; False if the result backend does not tell."""
+        try:
+            standing = self.client.get(self.get_key_for_task(job_id))
+            return standing is not None and self.decode(standing)["status"] == REVOKED
+        except (redis.RedisError, ValueError, LookupError, TypeError) as error:
+            logger.warning("could not look up whether job %s is cancelled: %s", job_id, type(error).__name__)
+            return False
 
     def revoke(self, job_id: str) -> bool:
         """Answer a job as revoked; return False if it has a terminal answer, or another application runs it."""
