@@ -111,6 +111,22 @@ def test_a_redis_that_would_drop_jobs_is_found(home: Home, own_valkey: ValkeySer
     assert found["persistence"]["state"] == "warning"
 
 
+def test_a_result_backend_that_would_drop_answers_is_found(
+    home: Home, own_valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with ValkeyServer(tmp_path_factory.mktemp("answers"), ("--maxmemory", "64mb")) as answers:
+        with answers.connect() as connection:
+            connection.config_set("maxmemory-policy", "allkeys-lru")
+            connection.config_set("appendonly", "no")
+        settings = {"NAMESHOT_BROKER_URL": own_valkey.broker_url, "NAMESHOT_RESULT_BACKEND": answers.result_backend}
+        (report,) = home.with_settings(**settings).run("doctor", "--json").json_lines
+
+    keeping = [each for each in report["findings"] if each["subject"] in ("memory", "persistence")]
+    assert [each["state"] for each in keeping] == ["ok", "ok", "broken", "warning"]
+    assert "would evict answers" in keeping[2]["text"]
+    assert keeping[3]["text"].endswith("loses answers")
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "state", "text"),
     [

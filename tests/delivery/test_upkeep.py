@@ -202,6 +202,18 @@ def test_what_is_to_be_forgotten_is_compared_with_the_id_and_the_life_and_not_wi
     assert not broker.exists(forget_key("nameshot"))
 
 
+def test_requests_that_no_client_of_ours_writes_are_removed_and_do_not_keep_the_others(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("job", "life"))
+    for number in range(3):
+        broker.lpush(forget_key("nameshot"), *(f"{number} {index} ".ljust(200_000, "x") for index in range(50)))
+        broker.lpush(forget_key("nameshot"), f"job-{number} life-{number}")
+    broker.lpush(forget_key("nameshot"), "job life")
+    upkeep = Upkeep(broker, US)
+    eventually(lambda: upkeep.forget() and not broker.exists(forget_key("nameshot")))
+
+    assert not broker.exists(QUEUE)
+
+
 def test_many_jobs_are_forgotten_in_one_round(broker: redis.Redis) -> None:
     ids = [f"job-{number}" for number in range(400)]
     queued = [QUEUE, "nameshot.high", step_names(QUEUE)[3], rung_name(QUEUE)]

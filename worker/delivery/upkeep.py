@@ -17,6 +17,7 @@ from worker.delivery.outages import describe
 from worker.delivery.upkeep_scripts import (
     ELECT,
     MOVE_STEPS,
+    OLDEST_REQUESTS,
     REMOVE_LETTERS,
     REMOVE_POSTPONED,
     REMOVE_WAITING,
@@ -46,6 +47,8 @@ LONG_PAST_S: Final = 60.0
 MIXED_MS: Final = 86_400_000
 #: One search through the queues removes this many forgotten jobs.
 MAX_FORGOTTEN: Final = 500
+#: A request has an id of at most 128 bytes, a space, and a life of at most 128 characters, four bytes each.
+MAX_REQUEST_BYTES: Final = 641
 #: One script searches this many messages, or about this many bytes of them, in about a millisecond.
 SEARCHED: Final = 400
 SEARCHED_BYTES: Final = 1_000_000
@@ -181,7 +184,8 @@ class Upkeep:
         """
         for _ in range(MAX_SEARCHES):
             if not self._forgotten:
-                self._forgotten = self._client.lrange(self._keys.forget, -MAX_FORGOTTEN, -1)
+                limits = (MAX_FORGOTTEN, MAX_REQUEST_BYTES)
+                self._forgotten = self._client.eval(OLDEST_REQUESTS, 1, self._keys.forget, *limits)
                 if not self._forgotten:
                     return True
                 self._unsearched, self._begin = list(self._places()), 0

@@ -194,6 +194,25 @@ return stays
 """
 )
 
+#: Reads the oldest requests to forget a job. Any producer may write to the list, and the requests are arguments of each
+#: search, so those that no client of ours can have written are removed unread: they are too long. KEYS: the list of
+#: requests. ARGV: the most requests to look at, of about `MAX_MOVED_BYTES`; the most bytes of one. Returns the
+#: requests, the newest first.
+OLDEST_REQUESTS: Final = """
+local found, looked, bytes = {}, 0, 0
+while looked < tonumber(ARGV[1]) and bytes < MAX_MOVED_BYTES do
+  local request = redis.call('LRANGE', KEYS[1], -1 - #found, -1 - #found)[1]
+  if not request then break end
+  looked, bytes = looked + 1, bytes + #request
+  if #request > tonumber(ARGV[2]) then
+    redis.call('LREM', KEYS[1], -1, request)
+  else
+    table.insert(found, 1, request)
+  end
+end
+return found
+""".replace("MAX_MOVED_BYTES", str(MAX_MOVED_BYTES))
+
 #: Removes dead letters of forgotten jobs, except those of a message for which the id has been claimed again. KEYS: the
 #: records, their messages; then for each letter the place of its id. ARGV: for each letter its record as stored, and
 #: its name.

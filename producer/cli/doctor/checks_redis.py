@@ -46,9 +46,13 @@ def redis(up: UpInfo | None) -> Iterator[Finding]:
     waits_at = rung_name(queue_name(configuration.queue_prefix, "default"))
     broker = _server("broker", configuration.broker, waits_at=waits_at)
     yield broker
+    checked: set[str] = set()
     if broker.state == "ok":
-        yield from _keeping(configuration.broker)
-    yield _server("result backend", configuration.results)
+        yield from _keeping(configuration.broker, "waiting jobs", checked)
+    results = _server("result backend", configuration.results)
+    yield results
+    if results.state == "ok":
+        yield from _keeping(configuration.results, "answers", checked)
     if broker.state == "ok":
         yield from _queues(configuration)
 
@@ -112,9 +116,18 @@ def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None
     return wrong or (cannot_hear(server, endpoint) if is_a_worker else None)
 
 
-def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
-    """Check that the broker keeps its data when memory runs out and when it restarts."""
+def _keeping(endpoint: Endpoint, content: str, checked: set[str]) -> Iterator[Finding]:
+    """Check that a server keeps its data when memory runs out and when it restarts.
+
+    Args:
+        content: what the server would lose, in two words.
+        checked: the ids of the servers that were checked before; the broker may be the result backend too.
+    """
     with _connect(endpoint) as server:
+        run_id = str(server.info("server").get("run_id"))
+        if run_id in checked:
+            return
+        checked.add(run_id)
         memory: dict[str, Any] = server.info("memory")
         persistence: dict[str, Any] = server.info("persistence")
     limit, used, policy = memory["maxmemory"], memory["used_memory"], memory["maxmemory_policy"]
@@ -122,7 +135,7 @@ def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
         yield Finding(
             "memory",
             "broken" if limit else "warning",
-            f"maxmemory-policy is {policy}: Redis would evict waiting jobs when it runs out of memory",
+            f"maxmemory-policy is {policy}: Redis would evict {content} when it runs out of memory",
             "set maxmemory-policy to noeviction",
         )
     elif limit and used > _MEMORY_WARNING * limit:
@@ -141,7 +154,7 @@ def _keeping(endpoint: Endpoint) -> Iterator[Finding]:
         yield Finding(
             "persistence",
             "warning",
-            "no append-only file: a restart of Redis loses waiting jobs and answers",
+            f"no append-only file: a restart of Redis loses {content}",
             "set appendonly to yes",
         )
 
