@@ -49,6 +49,8 @@ def endpoint(url: str, variable: str) -> Endpoint:
     url = url.strip()
     scheme, separator, rest = url.partition("://")
     medium = _MEDIA.get(scheme.lower())
+    if medium and ";" in rest and "://" not in rest:
+        raise SettingsError(f"{variable} contains a ;, which separates URLs; in a password, percent-encode it as %3B.")
     if not separator or medium is None or ";" in url:
         raise SettingsError(
             f"{variable} must be one redis://, rediss:// or redis+socket:// URL, not {_shown_scheme(url)}; "

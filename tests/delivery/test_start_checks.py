@@ -123,6 +123,43 @@ def test_no_command_of_amqp_takes_a_job_from_its_queue(
     assert client.queue_depths()["bulk"] == 1
 
 
+@pytest.mark.parametrize(
+    ("configuration", "said"),
+    [
+        ("worker_direct = True", "worker_direct cannot be changed"),
+        ("worker_agent = 'a:B'", "worker_agent cannot be changed"),
+        ("broker_use_ssl = redis_backend_use_ssl = {'ssl_cert_reqs': 0}", "broker_use_ssl cannot be changed"),
+        ("redis_backend_use_ssl = {'ssl_cert_reqs': 0}", "redis_backend_use_ssl cannot be changed"),
+        ("result_backend_transport_options = {'global_keyprefix': 'x'}", "result_backend_transport_options cannot be"),
+        ("task_annotations = {'*': {'rate_limit': '1/m'}}", "task_annotations cannot be changed"),
+        ("broker_connection_retry = False", "broker_connection_retry cannot be changed"),
+        ("timezone = 'Foo/Bar'", "setting timezone is 'Foo/Bar', which cannot be used"),
+        ("imports = ['nope']", "a module of Celery's setting imports cannot be imported (No module named 'nope')"),
+        ("raise RuntimeError('secret')", "(--config) is 'configured', which failed with RuntimeError at "),
+    ],
+)
+def test_a_configuration_module_that_a_worker_cannot_work_with_is_refused(
+    configuration: str, said: str, start: Start, own_valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    (tmp_path / "configured.py").write_text(configuration)
+    module = {"CELERY_CONFIG_MODULE": "configured", "PYTHONPATH": str(tmp_path)}
+    log = refused(start(**own_valkey.settings("worker"), **module))
+
+    assert said in log
+    assert "secret" not in log
+
+
+def test_a_configuration_module_may_set_what_does_no_harm(
+    start: Start, own_valkey: ValkeyServer, client: Client, origin: Origin, tmp_path: Path
+) -> None:
+    harmless = "timezone = 'Europe/Paris'\ntask_routes = {'x.*': 'other'}\nbeat_schedule = {}\nimports = ['json']"
+    (tmp_path / "configured.py").write_text(harmless)
+    settings = {"PYTHONPATH": str(tmp_path), "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}"}
+    start(**own_valkey.settings("worker"), **settings, CELERY_CONFIG_MODULE="configured").wait_until_ready()
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+
+
 def test_a_broker_on_the_command_line_is_not_used(start: Start, own_valkey: ValkeyServer) -> None:
     command = (*COMMAND[:3], "-b", "nonsense://x", *COMMAND[3:])
     worker = start(command=command, **own_valkey.settings("worker"))

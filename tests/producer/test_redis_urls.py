@@ -130,6 +130,7 @@ def test_every_form_is_understood_and_passwords_are_masked(
         ("redis+socket://", "names no socket"),
         ("redis+socket://run/r.sock", "names the host 'run' before a socket"),
         ("redis://:pass#word@h/0", "is not a URL"),
+        ("redis://:12;word@h/0", "contains a ;, which separates URLs; in a password, percent-encode it as %3B"),
         ("redis://:12#word@h/0", "contains a #, which ends a URL; in a password, percent-encode it as %23"),
         ("redis://h:0/0", "is not a URL"),
         ("redis://h/0?colour=red", "has the unknown argument colour; known are db, virtual_host, username"),

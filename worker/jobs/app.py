@@ -75,7 +75,7 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     def _load_config(self) -> Any:
         try:
             return super()._load_config()
-        except (ImportError, SyntaxError) as error:
+        except Exception as error:  # the module is a program of the user's
             raise config_refusal(error) from None
 
     def _connection(self, _url: Any, *args: Any, **options: Any) -> Any:

@@ -16,6 +16,13 @@ from worker.jobs.start_checks import refusal
 class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
     """The worker that ``celery -A worker worker`` runs."""
 
+    def __init__(self, app: Any = None, hostname: str | None = None, **options: Any) -> None:
+        try:
+            (app or self.app).loader.init_worker()
+        except Exception as error:
+            raise refusal(f"a module of Celery's setting imports {why_unusable(error)}; leave it out.") from None
+        super().__init__(app, hostname, **options)
+
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
         """Check ``-Q`` and ``-X``; Celery sets up queues first, so files are checked here too."""
         self._check_files()

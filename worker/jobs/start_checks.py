@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 import redis
+from celery.app.defaults import DEFAULTS
 from celery.concurrency.thread import TaskPool
 
 from producer.broker.dialling import connect
@@ -32,7 +33,11 @@ FIXED: Final = (
     # These decide what an answer holds, which is never a URL, and how long it lives.
     *("result_extended", "result_expires", "result_accept_content"),
     # A rate limit would keep messages in the worker's memory.
-    "task_default_rate_limit",
+    *("task_default_rate_limit", "task_annotations"),
+    # TLS and keys follow from our own URLs; a queue for one worker and an agent's queues are none of ours.
+    *("broker_use_ssl", "redis_backend_use_ssl", "result_backend_transport_options", "worker_direct", "worker_agent"),
+    # Without retries an outage of Redis would end the worker.
+    "broker_connection_retry",
 )
 #: A variable this much like a setting's is taken for a mistyped one. Kubernetes' variables for a service that is called
 #: ``nameshot-…`` are less like any.
@@ -69,10 +74,15 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
             f"the pool {_name_of(worker.pool_cls)} cannot be used: the threads of this worker share one model and one "
             "device; leave out -P (--pool, CELERY_WORKER_POOL), or set it to threads."
         )
-    if changed := [name for name in FIXED if worker.app.conf[name] != settings.get(name)]:
+    if changed := [name for name in FIXED if worker.app.conf[name] != settings.get(name, DEFAULTS.get(name))]:
         raise SettingsError(
             f"Celery's setting {changed[0]} cannot be changed: jobs would be lost, late or answered wrongly."
         )
+    try:
+        worker.app.timezone  # noqa: B018 - Celery looks it up each time it stores an answer
+    except Exception as error:
+        zone = worker.app.conf.timezone
+        raise SettingsError(f"Celery's setting timezone is {zone!r}, which cannot be used ({error}).") from None
     if worker.options.get("autoscale"):
         raise SettingsError(
             "--autoscale (CELERY_WORKER_AUTOSCALE) cannot be used: a thread pool does not change its size; "
