@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import CancelledError, Future
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from producer.errors import JobFailed, NameshotError
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
@@ -16,6 +16,8 @@ from worker.runtime.logs import place_of
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+TOO_LATE: Final = "the device did not get to this image within the job's time."
 
 
 def judge(error: BaseException) -> Verdict:
@@ -45,8 +47,11 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
     return JobFailed("model_error", f"the model could not process {subject}.")
 
 
-def result_within(future: Future[T], scope: CancelScope) -> T:
-    """Wait for what the device computes for an image; once the scope has ended, cancel the computation.
+def result_within(future: Future[T], scope: CancelScope, too_late: str = TOO_LATE) -> T:
+    """Wait for work that was queued for a job; once the scope has ended, cancel it.
+
+    Args:
+        too_late: the message of the failure if the work was not done in time.
 
     Raises:
         JobFailed: ``deadline_exceeded``.
@@ -59,8 +64,10 @@ def result_within(future: Future[T], scope: CancelScope) -> T:
     except (Cancelled, CancelledError):
         raise Cancelled from None
     except TimeoutError:
+        if future.done():
+            raise  # the work itself raised it
         future.cancel()
-        raise JobFailed("deadline_exceeded", "the device did not get to this image within the job's time.") from None
+        raise JobFailed("deadline_exceeded", too_late) from None
 
 
 def failed_start(error: Exception, process: str) -> int:

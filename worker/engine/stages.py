@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
 from producer.contract import Queue
-from producer.errors import JobFailed
-from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
+from worker.concurrency.cancel_scope import CancelScope, Suspect
 from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.isolation import Isolation
 from worker.concurrency.threads import run_in_short_lived_thread
 from worker.engine.batcher import Batcher, BatchResult
-from worker.engine.failures import judge
+from worker.engine.failures import judge, result_within
 
 #: A suspect has this many times the turns of one with one more death. Of several jobs that end workers each has more
 #: deaths than the jobs next to it, which are answered in between.
@@ -64,17 +63,8 @@ class Stages:
         if scope.suspect is None:
             with self._isolation.together(scope):
                 return work()
-        future = self._work.submit(work, scope)
-        scope.on_cancel(future.cancel)
-        try:
-            return cast(T, scope.result_of(future).output)
-        except CancelledError:
-            raise Cancelled from None
-        except TimeoutError:
-            if future.done():
-                raise  # the work itself raised it
-            future.cancel()
-            raise JobFailed("deadline_exceeded", "the worker did not get to this job's work within its time.") from None
+        too_late = "the worker did not get to this job's work within its time."
+        return cast(T, result_within(self._work.submit(work, scope), scope, too_late).output)
 
     def add_queue(
         self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], max_batch: int

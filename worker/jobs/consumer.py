@@ -191,10 +191,7 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
     """Reports, while the event loop runs, its ticks to liveness and the messages in hand to the lease."""
 
     requires = (Tasks,)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        self._timer: Any = None
-        super().__init__(consumer, **options)
+    _timer: Any = None
 
     def start(self, consumer: Any) -> None:
         """Start ticking from the event loop's timer."""
