@@ -9,7 +9,8 @@ from typing import Final, TypeVar
 
 from producer.errors import JobFailed, NameshotError
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
-from worker.engine.batcher import BatcherClosed, Verdict
+from worker.engine.batch_queue import Verdict
+from worker.engine.batcher import BatcherClosed
 from worker.model.interface import DeviceLostError, ModelError, ModelOutOfMemoryError
 from worker.runtime.logs import place_of
 

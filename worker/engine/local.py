@@ -14,8 +14,9 @@ from weakref import ref
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.engine.batch_queue import BatchQueue, BatchResult
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue, BatchResult
+from worker.engine.batcher import Batcher, BatcherClosed
 from worker.engine.failures import failure_of, judge, result_within
 from worker.engine.interface import Array
 from worker.engine.stages import Stages, SuspectQueue

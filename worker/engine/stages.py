@@ -8,18 +8,18 @@ not stages.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
-from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope, Suspect
 from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.isolation import Isolation
 from worker.concurrency.threads import run_in_short_lived_thread
-from worker.engine.batcher import Batcher, BatchResult
+from worker.engine.batch_queue import BatchResult
+from worker.engine.batcher import Batcher
 from worker.engine.failures import judge, result_within
 
 #: A suspect has this many times the turns of one with one more death. Of several jobs that end workers each has more
@@ -38,12 +38,10 @@ class Stages:
 
     Args:
         isolation: decides what may run concurrently.
-        weights: each queue's share of the suspects' turns.
     """
 
-    def __init__(self, isolation: Isolation | None = None, weights: Mapping[Queue, int] = WEIGHTS) -> None:
+    def __init__(self, isolation: Isolation | None = None) -> None:
         self._isolation = isolation or Isolation()
-        self._weights = weights
         self._alone = Batcher(judge=judge)
         self._work: SuspectQueue[Callable[[], Any], Any] = self.add_queue("stages alone", lambda work: [work[0]()], 1)
         self._alone_since_s: float | None = None
@@ -70,7 +68,7 @@ class Stages:
         self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], max_batch: int
     ) -> SuspectQueue[Item, Output]:
         """Add a queue of suspects' items; ``run`` gets 1 to ``max_batch`` items of one suspect."""
-        return SuspectQueue(self._alone, self._isolated, name, run, max_batch, self._weights)
+        return SuspectQueue(self._alone, self._isolated, name, run, max_batch)
 
     @property
     def busy_s(self) -> float:
@@ -111,13 +109,12 @@ class SuspectQueue(Generic[Item, Output]):
         name: str,
         run: Callable[[Sequence[Item]], Sequence[Output]],
         max_batch: int,
-        weights: Mapping[Queue, int],
     ) -> None:
         self._isolated = isolated
         self._run = run
         ranks = {
             (queue, deaths): weight * FEWER_DEATHS ** (MOST_DEATHS - deaths)
-            for queue, weight in weights.items()
+            for queue, weight in WEIGHTS.items()
             for deaths in range(MOST_DEATHS + 1)
         }
         self._queue = batcher.add_queue(name, self._run_alone, max_batch, ranks)
