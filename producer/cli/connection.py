@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from producer.cli.usage import UsageError
@@ -10,6 +12,7 @@ from producer.contract import check_url_shape
 from producer.errors import InvalidJob
 
 if TYPE_CHECKING:
+    from producer.broker.connections import BlockingLink
     from producer.client.blocking import Client
     from producer.client.configuration import Configuration
     from producer.embedded.home import UpInfo
@@ -41,11 +44,15 @@ def connect() -> Client:
     return Client(**redis_of(running_system()))
 
 
-def configuration() -> Configuration:
-    """Return the configuration that `connect` uses, for commands that need more than a client."""
+@contextlib.contextmanager
+def link_to_redis() -> Iterator[tuple[BlockingLink, Configuration]]:
+    """Yield a link to the Redis of `connect`, and its configuration, for commands that need more than a client."""
+    from producer.broker.connections import BlockingLink
     from producer.client.configuration import configure
 
-    return configure(**redis_of(running_system()))
+    config = configure(**redis_of(running_system()))
+    with contextlib.closing(BlockingLink(config.broker, config.results)) as link:
+        yield link, config
 
 
 def redis_of(up: UpInfo | None) -> dict[str, Any]:
