@@ -64,10 +64,9 @@ def result_within(future: Future[T], scope: CancelScope, too_late: str = TOO_LAT
         return scope.result_of(future)
     except (Cancelled, CancelledError):
         raise Cancelled from None
-    except TimeoutError:
-        if future.done():
+    except TimeoutError as error:
+        if not future.cancel() and future.done() and future.exception() is error:
             raise  # the work itself raised it
-        future.cancel()
         raise JobFailed("deadline_exceeded", too_late) from None
 
 
