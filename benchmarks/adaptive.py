@@ -25,8 +25,9 @@ from benchmarks.machine import cpu_name
 from benchmarks.scaling.device import Device
 from producer.contract import Queue
 from worker.concurrency.fairness import WEIGHTS
+from worker.engine.batch_queue import BatchQueue
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue
+from worker.engine.batcher import Batcher, BatcherClosed
 from worker.engine.local import PROMISED
 
 RESULTS = Path(__file__).parent / "results" / "adaptive.json"

@@ -110,7 +110,7 @@ def test_imports_form_a_drawing_without_circles() -> None:
 
 def test_rooms_form_a_drawing_without_circles() -> None:
     rooms: dict[str, set[str]] = defaultdict(set)
-    for module, names in our_imports().items():
+    for module, names in our_imports(imports_outside_functions).items():
         rooms[room_of(module)] |= {room_of(name) for name in names} - {room_of(module), module.split(".")[0]}
 
     list(TopologicalSorter(rooms).static_order())

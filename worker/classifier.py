@@ -164,7 +164,8 @@ class Classifier:
         with self._places.reserve(1, scope, attempt.queue):
             started_s = time.perf_counter()
             # A copy, since another job may share the download; its bytes go before this image waits for the device.
-            file = copy(self._fetcher.fetch(url, timeout_s=question.timeout_s, scope=scope, queue=attempt.queue))
+            download = scope if question.timeout_s is None else scope.within(question.timeout_s)
+            file = copy(self._fetcher.fetch(url, scope=download, queue=attempt.queue))
             fetch_ms = (time.perf_counter() - started_s) * 1000
             embedded = self._images.embed(file, attempt.queue, scope)
             image = embedded.embedding

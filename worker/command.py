@@ -36,10 +36,10 @@ def read() -> WorkerSettings:
     Raises:
         SettingsError: a variable has an impossible value.
     """
-    from worker.service import fetch_rules
+    from worker.service import fetch_policy
 
     settings = read_settings(WorkerSettings)
-    fetch_rules(settings)
+    fetch_policy(settings)
     return settings
 
 

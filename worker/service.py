@@ -30,7 +30,7 @@ from worker.engine_process.info import EngineInfo
 from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.remote_model import RemoteModel
-from worker.fetch import AllowedAddress, CoalescingFetcher, Fetcher, parse_allow, parse_hosts, parse_ports
+from worker.fetch import CoalescingFetcher, Fetcher, UrlPolicy
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
 from worker.model import load_preparation
@@ -85,15 +85,9 @@ class Service:
         self.classifier.close()
 
 
-def fetch_rules(
-    settings: WorkerSettings,
-) -> tuple[frozenset[int], tuple[AllowedAddress, ...], tuple[str, ...]]:
-    """Return the ports, exceptions and hosts that the settings allow for downloads.
-
-    Raises:
-        SettingsError: one of the settings cannot be parsed.
-    """
-    return parse_ports(settings.fetch_ports), parse_allow(settings.fetch_allow), parse_hosts(settings.fetch_hosts)
+def fetch_policy(settings: WorkerSettings) -> UrlPolicy:
+    """Return what the settings allow for downloads; raise `SettingsError` if one of them cannot be parsed."""
+    return UrlPolicy.parsed(settings.fetch_ports, settings.fetch_allow, settings.fetch_hosts)
 
 
 def shared_cache_server(settings: WorkerSettings) -> Endpoint:
@@ -130,7 +124,7 @@ def build(
     """
     prepare_pillow(settings.max_pixels)
     # Parse settings first: a typo should not cost a model's loading time.
-    ports, allow, hosts = fetch_rules(settings)
+    policy = fetch_policy(settings)
     server = shared_cache_server(settings)
     stages = Stages(isolation)
     model, engine, concurrency = (
@@ -149,14 +143,12 @@ def build(
         shared=shared,
     )
     fetcher = Fetcher(
+        policy,
         max_bytes=settings.max_bytes,
         timeout_s=settings.fetch_timeout,
         # One host may use half of the connections, and all that it uses at once should fit.
         max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
         per_host=settings.fetch_per_host,
-        ports=ports,
-        allow=allow,
-        hosts=hosts,
     )
     caching = CachingFetcher(fetcher, images.recall, max_bytes=settings.http_cache_bytes)
     downloads = caching if settings.http_cache_bytes else fetcher

@@ -38,7 +38,7 @@ class ClipSized(NullModel):
 class ReadyPictures(Fetcher):
     """A fetcher whose downloads are there already."""
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         file = io.BytesIO()
         Image.new("RGB", (SIDE_PIXELS, SIDE_PIXELS)).save(file, "PNG")
         self._picture = file.getvalue()

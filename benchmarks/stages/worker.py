@@ -18,7 +18,7 @@ from worker import classifier
 from worker.celery import app
 from worker.decoding.preparing import InProcesses, InThreads
 from worker.embeddings.of_labels import LabelCache
-from worker.engine.batcher import BatchQueue
+from worker.engine.batch_queue import BatchQueue
 from worker.fetch import Fetcher
 from worker.fetch.files import File
 from worker.jobs.results import FirstAnswerBackend

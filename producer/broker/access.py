@@ -12,29 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from producer.contract import (
-    QUEUES,
-    alone_key,
-    answer_key,
-    cancel_channel,
-    claim_key,
-    dead_letter_messages_key,
-    dead_letters_key,
-    forget_key,
-    forgotten_key,
-    in_flight_key,
-    in_hand_key,
-    lease_key,
-    looker_key,
-    mixed_key,
-    postponed_key,
-    queue_name,
-    rung_name,
-    suspects_key,
-    taken_name,
-    upkeep_key,
-    workers_key,
-)
+from producer.contract import QUEUES, names
 
 RoleName = Literal["producer", "worker", "observer"]
 
@@ -97,38 +75,38 @@ class _Keys:
     """The key patterns of one prefix, by content."""
 
     def __init__(self, prefix: str) -> None:
-        names = [queue_name(prefix, queue) for queue in QUEUES]
+        queues = [names.queue_name(prefix, queue) for queue in QUEUES]
         #: A plain Celery client's priorities: see `producer.contract.step_names`. A question mark matches a
         #: control character, which a line of an ACL file cannot contain.
-        steps = [f"{name}{separator}[1-9]" for name in names for separator in ("??", ":")]
-        self.lists = (*names, *steps)
-        self.rung = tuple(map(rung_name, names))
-        self.counters = tuple(map(taken_name, names))
+        steps = [f"{name}{separator}[1-9]" for name in queues for separator in ("??", ":")]
+        self.lists = (*queues, *steps)
+        self.rung = tuple(map(names.rung_name, queues))
+        self.counters = tuple(map(names.taken_name, queues))
         #: Kombu records each queue that a plain Celery client sends to.
-        self.bindings = tuple(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in names)
+        self.bindings = tuple(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in queues)
         #: The first is for workers of the previous version, which record their queues too.
-        exchanges = (queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox", "celeryev")
+        exchanges = (names.queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox", "celeryev")
         self.remote_control = (
             "_kombu.binding_deadlines",
             *(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in exchanges),
         )
         self.embeddings = f"{prefix}:embeddings:*"
-        self.claims = claim_key(prefix, "*")
-        self.answers = answer_key("*")
-        self.forgotten = forgotten_key("*")
-        self.forget = forget_key(prefix)
-        self.leases = lease_key(prefix, "*")
-        self.in_flight = in_flight_key(prefix, "*")
-        self.in_hand = in_hand_key(prefix)
-        self.workers = workers_key(prefix)
-        self.postponed = postponed_key(prefix)
-        self.mixed = mixed_key(prefix)
-        self.letters = dead_letters_key(prefix)
-        self.letter_messages = dead_letter_messages_key(prefix)
+        self.claims = names.claim_key(prefix, "*")
+        self.answers = names.answer_key("*")
+        self.forgotten = names.forgotten_key("*")
+        self.forget = names.forget_key(prefix)
+        self.leases = names.lease_key(prefix, "*")
+        self.in_flight = names.in_flight_key(prefix, "*")
+        self.in_hand = names.in_hand_key(prefix)
+        self.workers = names.workers_key(prefix)
+        self.postponed = names.postponed_key(prefix)
+        self.mixed = names.mixed_key(prefix)
+        self.letters = names.dead_letters_key(prefix)
+        self.letter_messages = names.dead_letter_messages_key(prefix)
         self.own = f"{prefix}:*"
-        self.alone = alone_key(prefix, "*")
-        self.marks = (self.alone, looker_key(prefix), upkeep_key(prefix), self.mixed, self.leases)
-        self.hashes = (self.in_flight, self.in_hand, suspects_key(prefix), self.letter_messages, self.embeddings)
+        self.alone = names.alone_key(prefix, "*")
+        self.marks = (self.alone, names.looker_key(prefix), names.upkeep_key(prefix), self.mixed, self.leases)
+        self.hashes = (self.in_flight, self.in_hand, names.suspects_key(prefix), self.letter_messages, self.embeddings)
 
     def seen_by_all(self) -> tuple[Grant, ...]:
         """How many messages wait, how many each worker holds, and where a job is whose id is known: no message."""
@@ -147,7 +125,7 @@ class _Keys:
 def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
     """Producer, worker and observer of one queue prefix, whose queues are in that database."""
     keys = _Keys(prefix)
-    channels = (keys.answers, cancel_channel(prefix))
+    channels = (keys.answers, names.cancel_channel(prefix))
     return (
         Role(
             "producer",

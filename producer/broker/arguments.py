@@ -15,10 +15,6 @@ _YES: Final = ("true", "1", "yes", "t", "y", "on")
 _NO: Final = ("false", "0", "no", "f", "n", "off")
 
 
-def _text(value: str) -> str:
-    return value
-
-
 def _name(value: str) -> str:
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("printable ASCII without spaces")
@@ -105,8 +101,8 @@ def _verify_flags(value: str) -> list[Any]:
 ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
     "db": _database,
     "virtual_host": _database,
-    "username": _text,
-    "password": _text,
+    "username": str,
+    "password": str,
     "socket_timeout": _seconds,
     "socket_connect_timeout": _seconds,
     "health_check_interval": _interval,
@@ -118,13 +114,13 @@ TLS_ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
     "ssl_cert_reqs": _certificate_requirement,
     "ssl_ca_certs": _path,
     "ssl_ca_path": _path,
-    "ssl_ca_data": _text,
+    "ssl_ca_data": str,
     "ssl_certfile": _path,
     "ssl_keyfile": _path,
-    "ssl_password": _text,
+    "ssl_password": str,
     "ssl_check_hostname": _flag,
     "ssl_min_version": _tls_version,
-    "ssl_ciphers": _text,
+    "ssl_ciphers": str,
     "ssl_include_verify_flags": _verify_flags,
     "ssl_exclude_verify_flags": _verify_flags,
 }

@@ -12,15 +12,9 @@ from typing import Any, Final, TypeVar
 
 import redis
 import redis.asyncio
+from redis import exceptions
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    InvalidResponse,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import RedisError, ResponseError
 
 from producer.broker.dialling import connect, connect_async
 from producer.broker.failures import may_pass, unavailable, wants_a_look
@@ -40,7 +34,13 @@ READ_TIMEOUT_S: Final = 1.1
 MAX_ASYNC_CONNECTIONS: Final = 32
 
 #: With these errors the server has understood the command and done nothing.
-_REFUSALS: Final = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError, InvalidResponse)
+_REFUSALS: Final = (
+    ResponseError,
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.BusyLoadingError,
+    exceptions.InvalidResponse,
+)
 
 
 class BlockingLink:

@@ -22,6 +22,8 @@ _ASYNC_CLASSES: Final[Mapping[Medium, Any]] = {
     "tls": redis.asyncio.SSLConnection,
     "unix": redis.asyncio.UnixDomainSocketConnection,
 }
+#: Options never override these: kombu and Celery have read them from a URL in their own way.
+_OF_THE_URL: Final = frozenset({"host", "port", "db", "username", "password"})
 
 
 def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
@@ -49,8 +51,8 @@ def connect_async(endpoint: Endpoint, **options: Any) -> redis.asyncio.Redis:
 
 
 def connection_arguments(endpoint: Endpoint, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a connection's arguments: the URL's, overridden by ``options`` except for ``client_name``."""
-    left_out = {"client_name"} & endpoint.arguments.keys()
+    """Return a connection's arguments: the URL's, overridden by ``options`` except for its address and name."""
+    left_out = _OF_THE_URL | ({"client_name"} & endpoint.arguments.keys())
     if endpoint.medium == "unix":
         left_out |= {"socket_keepalive", "socket_keepalive_options"}
     return {**endpoint.arguments, **{name: value for name, value in options.items() if name not in left_out}}

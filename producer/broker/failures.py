@@ -5,17 +5,7 @@ from __future__ import annotations
 import ssl
 
 import redis
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    InvalidResponse,
-    MasterDownError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-)
+from redis import exceptions
 
 from producer.broker.servers import OF_A_CLUSTER, is_a_cluster, refused_database
 from producer.broker.urls import Endpoint
@@ -29,27 +19,27 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
     if wants_a_look(error, endpoint) and (sentence := _wrong_port(endpoint)):
         return sentence
     match error:
-        case NoPermissionError():
+        case exceptions.NoPermissionError():
             return (
                 f"{where} does not permit this user to do that ({reason}); use the user of another role, or, if "
                 "NAMESHOT_QUEUE_PREFIX or the database has changed, create new rules with `nameshot acl`."
             )
-        case AuthenticationError() | AuthorizationError():
+        case exceptions.AuthenticationError() | exceptions.AuthorizationError():
             return f"{where} refused the user name or password; correct them in {endpoint.variable}."
-        case OutOfMemoryError():
+        case exceptions.OutOfMemoryError():
             return f"{where} is out of memory and accepts no new jobs; wait for workers to catch up, or enlarge it."
-        case BusyLoadingError():
+        case exceptions.BusyLoadingError():
             return f"{where} is still loading its data; try again in a moment."
-        case ReadOnlyError():
+        case exceptions.ReadOnlyError():
             return f"{where} is a read-only replica; set {endpoint.variable} to the primary."
         case _ if isinstance(error, OF_A_CLUSTER):
             return is_a_cluster(endpoint)
         case redis.TimeoutError() | TimeoutError():
             tls = " and speaks TLS" if endpoint.medium == "tls" else ""
             return f"{where} did not answer in time; check that it runs{tls}, and that {endpoint.variable} is correct."
-        case InvalidResponse():
+        case exceptions.InvalidResponse():
             return f"{where} is not a Redis server ({reason}); correct {endpoint.variable}."
-        case ResponseError():
+        case exceptions.ResponseError():
             return _refusal(reason, endpoint)
         case _ if "certificate verify failed" in reason.lower():
             return (
@@ -72,9 +62,9 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
 
 def may_pass(error: Exception) -> bool:
     """Return whether the server is down or busy, and has not refused the command."""
-    if isinstance(error, AuthenticationError | AuthorizationError):
+    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
         return False
-    away = isinstance(error, redis.ConnectionError | redis.TimeoutError | MasterDownError)
+    away = isinstance(error, redis.ConnectionError | redis.TimeoutError | exceptions.MasterDownError)
     return away or str(error).startswith(("BUSY ", "LOADING "))
 
 
@@ -83,7 +73,7 @@ def wants_a_look(error: Exception, endpoint: Endpoint) -> bool:
     if endpoint.medium == "tls":
         connecting = isinstance(error, redis.TimeoutError) and "connecting" in str(error).lower()
         return connecting or isinstance(error.__cause__, ssl.SSLError) or "SSL" in str(error)
-    return endpoint.medium == "tcp" and (_closed(error) or isinstance(error, InvalidResponse))
+    return endpoint.medium == "tcp" and (_closed(error) or isinstance(error, exceptions.InvalidResponse))
 
 
 def _closed(error: Exception) -> bool:

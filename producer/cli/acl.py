@@ -41,9 +41,7 @@ def acl(
     from producer.client.configuration import configure
 
     scheme, address = _where(redis)
-    prefix = configure(
-        broker_url=None, result_backend=None, result_ttl=None, queue_prefix=None, max_queue=None
-    ).queue_prefix
+    prefix = configure().queue_prefix
     passwords: dict[RoleName, str] = {
         role: secrets.token_urlsafe(_PASSWORD_BYTES) for role in ("producer", "worker", "observer")
     }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from producer.cli.usage import UsageError
 from producer.contract import check_url_shape
 from producer.errors import InvalidJob
 
 if TYPE_CHECKING:
+    from producer.broker.connections import BlockingLink
     from producer.client.blocking import Client
     from producer.client.configuration import Configuration
     from producer.embedded.home import UpInfo
@@ -38,29 +41,26 @@ def connect() -> Client:
     """Return a client for the Redis of this command; it connects at first use."""
     from producer.client.blocking import Client
 
-    broker_url, result_backend, queue_prefix = _redis()
-    return Client(broker_url, result_backend, queue_prefix=queue_prefix)
+    return Client(**redis_of(running_system()))
 
 
-def configuration() -> Configuration:
-    """Return the configuration that `connect` uses, for commands that need more than a client."""
+@contextlib.contextmanager
+def link_to_redis() -> Iterator[tuple[BlockingLink, Configuration]]:
+    """Yield a link to the Redis of `connect`, and its configuration, for commands that need more than a client."""
+    from producer.broker.connections import BlockingLink
     from producer.client.configuration import configure
 
-    broker_url, result_backend, queue_prefix = _redis()
-    return configure(
-        broker_url=broker_url,
-        result_backend=result_backend,
-        queue_prefix=queue_prefix,
-        result_ttl=None,
-        max_queue=None,
-    )
+    config = configure(**redis_of(running_system()))
+    with contextlib.closing(BlockingLink(config.broker, config.results)) as link:
+        yield link, config
 
 
-def _redis() -> tuple[str | None, str | None, str | None]:
-    """Return broker, result backend and queue prefix; None means the environment's."""
-    if (up := running_system()) is None:
-        return None, None, None
-    return up.broker_url, up.result_backend, os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
+def redis_of(up: UpInfo | None) -> dict[str, Any]:
+    """Return the arguments of `Client` and `configure` for this `nameshot up`; none mean the environment's Redis."""
+    if up is None:
+        return {}
+    prefix = os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
+    return {"broker_url": up.broker_url, "result_backend": up.result_backend, "queue_prefix": prefix}
 
 
 def image_url(image: str) -> str:

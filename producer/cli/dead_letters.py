@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from producer.cli import options, output
-from producer.cli.connection import configuration
+from producer.cli.connection import link_to_redis
 from producer.cli.failures import printable
 from producer.cli.usage import UsageError
 
 if TYPE_CHECKING:
-    from producer.broker.connections import BlockingLink
-    from producer.client.configuration import Configuration
     from producer.operations.dead_letters import DeadLetter
 
 app = typer.Typer(help="Show jobs that killed workers and messages that no worker could read; send jobs again.")
@@ -31,7 +27,7 @@ def list_(as_json: options.AsJson = False) -> int:
     """
     from producer.operations.dead_letters import list_letters
 
-    with _broker() as (link, config):
+    with link_to_redis() as (link, config):
         letters = link.run(list_letters(config.queue_prefix))
     if as_json:
         for letter in letters:
@@ -51,7 +47,7 @@ def show(letter: Letter, as_json: options.AsJson = False) -> int:
     """
     from producer.operations.dead_letters import find_letters
 
-    with _broker() as (link, config):
+    with link_to_redis() as (link, config):
         (found,) = link.run(find_letters(config.queue_prefix, [letter]))
     if as_json:
         output.print_json(found.to_json())
@@ -87,7 +83,7 @@ def replay(
 
     if everything == bool(letters):
         raise UsageError("name the letters to replay, or give --all.")
-    with _broker() as (link, config):
+    with link_to_redis() as (link, config):
         if everything:
             found = link.run(list_letters(config.queue_prefix))[::-1]
             chosen = [letter for letter in found if letter.code != "malformed"]
@@ -114,15 +110,6 @@ def replay(
             if replayed.lost_expires:
                 output.notice(f"nameshot: letter {letter.letter} has expired, so its new job does not expire.")
     return 1 if failed else 0
-
-
-@contextlib.contextmanager
-def _broker() -> Iterator[tuple[BlockingLink, Configuration]]:
-    from producer.broker.connections import BlockingLink
-
-    config = configuration()
-    with contextlib.closing(BlockingLink(config.broker, config.results)) as link:
-        yield link, config
 
 
 def _print_table(letters: list[DeadLetter]) -> None:

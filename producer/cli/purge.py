@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import Annotated
 
 import typer
 
 from producer.cli import options, output
-from producer.cli.connection import configuration
+from producer.cli.connection import link_to_redis
 from producer.contract import Queue
 
 
@@ -22,12 +21,10 @@ def purge(
 
     A client that waits for one of them gets `JobNotFound`. Jobs that a worker holds continue.
     """
-    from producer.broker.connections import BlockingLink
     from producer.operations.backlog import queue_depths
     from producer.operations.purging import purge as delete_waiting
 
-    config = configuration()
-    with contextlib.closing(BlockingLink(config.broker, config.results)) as link:
+    with link_to_redis() as (link, config):
         if not yes and sys.stdin.isatty():
             waiting = link.run(queue_depths(config.queue_prefix))[queue]
             if not typer.confirm(f"Delete what waits in {config.queue_prefix}.{queue} ({waiting:,})?", err=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from producer.cli.failures import printable
@@ -58,13 +59,10 @@ def percent(score: float) -> str:
 
 def timings(timings_ms: Timings) -> str:
     """Return the stages of a job with their times in milliseconds, in order."""
-    stages = (
-        ("queued", timings_ms.queued),
-        ("fetch", timings_ms.fetch),
-        ("decode", timings_ms.decode),
-        ("wait", timings_ms.wait),
-        ("forward", timings_ms.forward),
-    )
     # A single measurement is accurate to two or three digits at most.
-    texts = (f"{name} {ms:,.0f}" if ms >= 10 else f"{name} {ms:.1f}" for name, ms in stages if ms is not None)
+    texts = (
+        f"{name} {ms:,.0f}" if ms >= 10 else f"{name} {ms:.1f}"
+        for name, ms in asdict(timings_ms).items()
+        if ms is not None
+    )
     return f"ms: {' · '.join(texts)}"

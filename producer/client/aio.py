@@ -48,13 +48,7 @@ class AsyncClient:
         # Imported here, as in `Client`, to keep `import producer` cheap.
         from producer.client.aio_links import LinkOfEachLoop
 
-        self._config = config = configure(
-            broker_url=broker_url,
-            result_backend=result_backend,
-            result_ttl=result_ttl,
-            queue_prefix=queue_prefix,
-            max_queue=max_queue,
-        )
+        self._config = config = configure(broker_url, result_backend, result_ttl, queue_prefix, max_queue)
         self._writer = config.writer
         self._link: LinkOfEachLoop = LinkOfEachLoop(config)
 

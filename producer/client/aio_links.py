@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from producer.broker.connections import MAX_ASYNC_CONNECTIONS, AsyncLink
 from producer.client.configuration import Configuration
+from producer.client.waiting import AnswerListener
 from producer.operations.answers import Answer
 from producer.operations.exchanges import Operation
-from producer.operations.waiting import AnswerListener
 
 T = TypeVar("T")
 

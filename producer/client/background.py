@@ -14,8 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from producer.client.waiting import AnswerListener
 from producer.operations.answers import Answer
-from producer.operations.waiting import AnswerListener
 
 if TYPE_CHECKING:
     from producer.broker.connections import AsyncLink

@@ -60,13 +60,7 @@ class Client:
         from producer.broker.connections import AsyncLink, BlockingLink
         from producer.client.background import BackgroundListener
 
-        self._config = config = configure(
-            broker_url=broker_url,
-            result_backend=result_backend,
-            result_ttl=result_ttl,
-            queue_prefix=queue_prefix,
-            max_queue=max_queue,
-        )
+        self._config = config = configure(broker_url, result_backend, result_ttl, queue_prefix, max_queue)
         self._writer, self._link = config.writer, BlockingLink(config.broker, config.results)
         # The listener must not refer to this client: collecting the client ends the listener.
         make_link = partial(AsyncLink, config.broker, config.results)

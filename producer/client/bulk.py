@@ -7,7 +7,7 @@ import queue as queues
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Final
+from typing import Any, Final
 
 from producer.client.portions import BulkMessage, BulkOutcome, BulkPlan
 from producer.errors import BrokerUnavailable, JobNotFound, NameshotError, QueueFull
@@ -81,22 +81,27 @@ def run_bulk(
     """Send messages, wait for their answers and yield the outcomes, for `Client.classify_many`."""
     messages = plan.messages(urls)
     reorderer, retries = Reorderer(ordered=plan.ordered), RetryPolicy()
-    finished: queues.SimpleQueue[tuple[BulkMessage, Future[Answer] | None]] = queues.SimpleQueue()
-    under_way: dict[int, Future[Answer] | None] = {}
+    #: The futures of answers; that of a message without a sendable image holds None.
+    finished: queues.SimpleQueue[Future[Any]] = queues.SimpleQueue()
+    under_way: dict[Future[Any], BulkMessage] = {}
     ids: dict[int, str] = {}
+    #: Messages whose outcomes have not been yielded yet.
+    in_flight = 0
     #: Messages that Redis refused for now, or that were lost and must be sent again.
     unsent: list[BulkMessage] = []
     is_refused = exhausted = False
     try:
         while True:
             is_refused = False
-            while len(under_way) < plan.in_flight and (unsent or not exhausted) and finished.empty():
+            while in_flight < plan.in_flight and (unsent or not exhausted) and finished.empty():
                 message = unsent.pop() if unsent else next(messages, None)
                 if message is None:
                     exhausted = True
                     break
-                waiting = None
-                if message.submission is not None:
+                waiting: Future[Any] = Future()
+                if message.submission is None:
+                    waiting.set_result(None)
+                else:
                     try:
                         submit([message.submission])
                     except (QueueFull, BrokerUnavailable) as error:
@@ -107,27 +112,28 @@ def run_bulk(
                     retries.sent()
                     ids[message.start] = message.submission.job_id
                     waiting = wait(message.submission.job_id)
-                under_way[message.start] = waiting
-                _announce(message, waiting, finished)
-            if not under_way and exhausted and not unsent:
+                in_flight += 1
+                under_way[waiting] = message
+                waiting.add_done_callback(finished.put)
+            if not in_flight and exhausted and not unsent:
                 return
             try:
-                message, waiting = finished.get(timeout=RETRY_PAUSE_S if is_refused else None)
+                waiting = finished.get(timeout=RETRY_PAUSE_S if is_refused else None)
             except queues.Empty:
                 continue
-            answer = _answer_of(waiting)
+            message = under_way.pop(waiting)
+            answer = waiting.result()
             ids.pop(message.start, None)
             if message.is_lost(answer):
-                del under_way[message.start]
+                in_flight -= 1
                 unsent.append(plan.again(message))
                 continue
             for outcomes in reorderer.release(message.outcomes(answer)):
                 yield from outcomes
-                del under_way[outcomes[0].index]
+                in_flight -= 1
     finally:
-        for left in under_way.values():
-            if left is not None:
-                left.cancel()
+        for left in under_way:
+            left.cancel()
         cancel_rest(ids.values(), cancel)
 
 
@@ -142,18 +148,3 @@ def cancel_rest(job_ids: Iterable[str], cancel: Callable[[str], bool]) -> None:
             # The caller is leaving, perhaps because of this error; the messages may run without harm.
             logger.warning("bulk: could not cancel the messages under way: %s", error)
             return
-
-
-def _announce(
-    message: BulkMessage,
-    waiting: Future[Answer] | None,
-    finished: queues.SimpleQueue[tuple[BulkMessage, Future[Answer] | None]],
-) -> None:
-    if waiting is None:
-        finished.put((message, None))
-    else:
-        waiting.add_done_callback(lambda _: finished.put((message, waiting)))
-
-
-def _answer_of(waiting: Future[Answer] | None) -> Answer | None:
-    return None if waiting is None else waiting.result()

@@ -25,12 +25,11 @@ class Configuration:
 
 
 def configure(
-    *,
-    broker_url: str | None,
-    result_backend: str | None,
-    result_ttl: int | None,
-    queue_prefix: str | None,
-    max_queue: int | None,
+    broker_url: str | None = None,
+    result_backend: str | None = None,
+    result_ttl: int | None = None,
+    queue_prefix: str | None = None,
+    max_queue: int | None = None,
 ) -> Configuration:
     """Read the environment for each argument that is None; raises `SettingsError`."""
     # Here, and not above: pydantic-settings alone costs more than the rest of `import producer`.

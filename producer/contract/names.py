@@ -39,6 +39,11 @@ def step_names(queue: str) -> tuple[str, ...]:
     return tuple(f"{queue}{separator}{step}" for step in range(1, 10) for separator in ("\x06\x16", ":"))
 
 
+def waiting_names(queue: str) -> tuple[str, ...]:
+    """Return all lists in which a queue's messages wait: its own, that of rung messages, and those of priorities."""
+    return (queue, rung_name(queue), *step_names(queue))
+
+
 def claim_key(prefix: str, job_id: str) -> str:
     """Return the key that holds a submitted job's payload fingerprint for as long as its result may exist."""
     return f"{prefix}:claim:{job_id}"
@@ -51,6 +56,11 @@ def place_key(prefix: str, job_id: str) -> str:
     message was sent; it distinguishes the message from others of the same id.
     """
     return f"{claim_key(prefix, job_id)}:place"
+
+
+def claim_and_place(prefix: str, job_id: str) -> tuple[str, str]:
+    """Return a job's `claim_key` and `place_key`, which every script takes in this order."""
+    return claim_key(prefix, job_id), place_key(prefix, job_id)
 
 
 def in_hand_key(prefix: str) -> str:

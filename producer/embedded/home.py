@@ -74,7 +74,7 @@ def only_one(folder: Path) -> Iterator[int]:
         deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while not _try_lock(lock, fcntl.LOCK_EX):
             info = running_up(folder)
-            if info is not None and _is_alive(info.pid):
+            if info is not None:
                 raise EmbeddedError(
                     f"`nameshot up` is already running (process {info.pid}, {info.url}); use it, or stop it first."
                 )

@@ -56,7 +56,6 @@ class PictureServer:
             raise EmbeddedError(
                 f"port {port} on {HOST} cannot be used ({error.strerror}); choose another with --port."
             ) from None
-        self._names = list(pictures)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="pictures", daemon=True
         )
@@ -80,10 +79,6 @@ class PictureServer:
     def picture_url(self, name: str) -> str:
         """The URL of one of the pictures."""
         return f"{self.url}/pictures/{quote(name)}"
-
-    def picture_urls(self) -> list[str]:
-        """The URLs of all pictures."""
-        return [self.picture_url(name) for name in self._names]
 
     def close(self) -> None:
         """Stop serving."""

@@ -16,7 +16,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -193,15 +193,11 @@ class RunningValkey:
 @contextmanager
 def embedded_valkey(folder: Path | None = None, *, persistent: bool = False) -> Iterator[RunningValkey]:
     """Run a Valkey server for the duration of a ``with`` block, by default in a temporary folder."""
-    if folder is not None:
-        with RunningValkey(folder, persistent=persistent) as valkey:
-            yield valkey
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="nameshot-", ignore_cleanup_errors=True) as temporary,
-        RunningValkey(Path(temporary), persistent=persistent) as valkey,
-    ):
-        yield valkey
+    with ExitStack() as stack:
+        if folder is None:
+            temporary = tempfile.TemporaryDirectory(prefix="nameshot-", ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(temporary))
+        yield stack.enter_context(RunningValkey(folder, persistent=persistent))
 
 
 def _free_port() -> int:

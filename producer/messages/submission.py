@@ -20,8 +20,6 @@ from producer.contract import (
     ClassifyJob,
     Queue,
     check_url_shape,
-    claim_key,
-    place_key,
     queue_name,
     shown_number,
 )
@@ -62,8 +60,6 @@ class Submission:
     job_id: str
     queue: Queue
     list_name: str
-    claim_name: str
-    place_name: str
     fingerprint: str
     claim_ttl_s: int
     life: str
@@ -154,8 +150,6 @@ class MessageWriter:
             job_id=job_id,
             queue=queue,
             list_name=list_name,
-            claim_name=claim_key(self.queue_prefix, job_id),
-            place_name=place_key(self.queue_prefix, job_id),
             fingerprint=fingerprint(task, kwargs_json),
             claim_ttl_s=self.result_ttl_s + math.ceil(max(LONGEST_WAIT_S, expires_in or 0)),
             life=unique,

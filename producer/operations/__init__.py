@@ -1,1 +1,1 @@
-"""What a client says to Redis about jobs: submit, look up, wait, cancel, forget, purge, count."""
+"""What a client says to Redis about jobs: submit, look up, cancel, forget, purge, count."""

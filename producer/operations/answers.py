@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 
 from pydantic_core import from_json
 
-from producer.contract.names import answer_key
 from producer.contract.result import Outcome, Result
 from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
 
@@ -160,6 +159,3 @@ def _failure(result: dict[str, Any]) -> JobFailed:
     if result.get("exc_type") == "JobFailed" and len(arguments) == 3:
         return JobFailed(*arguments)
     return JobFailed("model_error", f"the worker failed with {result.get('exc_type', 'an unknown error')}.", False)
-
-
-__all__ = ["FIRST_ANSWER_WINS", "TERMINAL_STATES", "Answer", "State", "answer_key", "cancelled_meta"]

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from producer.contract import (
-    QUEUES,
-    Queue,
-    in_flight_key,
-    lease_key,
-    postponed_key,
-    queue_name,
-    rung_name,
-    step_names,
-    workers_key,
-)
+from producer.contract import QUEUES, Queue, names
 from producer.operations.exchanges import Command, Operation, Together
 
 
@@ -45,27 +35,20 @@ class Backlog:
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as `nameshot doctor --json` prints them."""
-        return {
-            "waiting": dict(self.waiting),
-            "postponed": self.postponed,
-            "in_hand": self.in_hand,
-            "in_dead_hands": self.in_dead_hands,
-            "workers": self.workers,
-            "total": self.total,
-        }
+        return {**asdict(self), "total": self.total}
 
 
 def backlog(prefix: str) -> Operation[Backlog]:
     """Count the backlog in one step, so that a message that moves is neither missed nor counted twice."""
-    members: Command = ("SMEMBERS", workers_key(prefix))
-    postponed: Command = ("ZCARD", postponed_key(prefix))
+    members: Command = ("SMEMBERS", names.workers_key(prefix))
+    postponed: Command = ("ZCARD", names.postponed_key(prefix))
     lengths = _lengths(prefix)
     workers = sorted((yield Together("broker", (members,)))[0] or ())
     while True:
-        names = [bytes(worker).decode(errors="replace") for worker in workers]
         hands: list[Command] = []
-        for name in names:
-            hands += (("MGET", lease_key(prefix, name)), ("HLEN", in_flight_key(prefix, name)))
+        for worker in workers:
+            name = bytes(worker).decode(errors="replace")
+            hands += (("MGET", names.lease_key(prefix, name)), ("HLEN", names.in_flight_key(prefix, name)))
         replies = yield Together("broker", (members, postponed, *lengths, *hands))
         known, workers = workers, sorted(replies[0] or ())
         if known == workers:
@@ -87,14 +70,9 @@ def queue_depths(prefix: str) -> Operation[dict[Queue, int]]:
 
 
 def _lengths(prefix: str) -> tuple[Command, ...]:
-    return tuple(("LLEN", name) for queue in QUEUES for name in _lists(prefix, queue))
+    return tuple(("LLEN", name) for queue in QUEUES for name in names.waiting_names(names.queue_name(prefix, queue)))
 
 
 def _by_queue(lengths: list[int | None]) -> dict[Queue, int]:
     each = len(lengths) // len(QUEUES)
     return {queue: sum(filter(None, lengths[number * each :][:each])) for number, queue in enumerate(QUEUES)}
-
-
-def _lists(prefix: str, queue: Queue) -> tuple[str, ...]:
-    name = queue_name(prefix, queue)
-    return (name, rung_name(name), *step_names(name))

@@ -12,23 +12,12 @@ import base64
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
-from producer.contract import (
-    QUEUES,
-    SENT_AT_HEADER,
-    Queue,
-    claim_key,
-    dead_letter_messages_key,
-    dead_letters_key,
-    place_key,
-    queue_name,
-    rung_name,
-    step_names,
-)
+from producer.contract import QUEUES, SENT_AT_HEADER, Queue, names
 from producer.errors import NameshotError
 from producer.messages.envelope import canonical_json
 from producer.messages.submission import LONGEST_WAIT_S, fingerprint
@@ -37,6 +26,9 @@ from producer.operations.submitting import OPEN_QUEUE, queue_keys
 
 #: A replayed message whose ``expires`` is nearer than this could expire again while it waits.
 LEAST_LEFT: Final = timedelta(minutes=5)
+
+#: The fields of `DeadLetter` that a record calls by another name.
+_IN_RECORDS: Final = {"job_id": "id", "size_bytes": "bytes"}
 
 #: Queues a dead letter's message, once: a caller that lost the reply may repeat the call.
 #: KEYS: those of the queue, the new job's claim and place, the records, their messages. ARGV: the maximum of waiting
@@ -108,19 +100,8 @@ class DeadLetter:
     def from_record(cls, record: bytes) -> DeadLetter:
         """Parse a worker's record; raises `DeadLetterError`."""
         try:
-            fields = json.loads(record)
-            return cls(
-                letter=fields["letter"],
-                job_id=fields["id"],
-                image=fields.get("image"),
-                task=fields["task"],
-                queue=fields["queue"],
-                code=fields["code"],
-                deaths=fields["deaths"],
-                size_bytes=fields["bytes"],
-                at=fields["at"],
-                record=record,
-            )
+            values = {"image": None, **json.loads(record), "record": record}
+            return cls(**{field.name: values[_IN_RECORDS.get(field.name, field.name)] for field in fields(cls)})
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DeadLetterError(
                 "the list of dead letters contains an entry that no worker wrote; check that nothing else uses its key."
@@ -128,23 +109,13 @@ class DeadLetter:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as the command line prints it; ``image`` only for one image of a bulk job."""
-        image = {} if self.image is None else {"image": self.image}
-        return {
-            "letter": self.letter,
-            "id": self.job_id,
-            **image,
-            "task": self.task,
-            "queue": self.queue,
-            "code": self.code,
-            "deaths": self.deaths,
-            "bytes": self.size_bytes,
-            "at": self.at,
-        }
+        left_out = {"record", "image"} if self.image is None else {"record"}
+        return {_IN_RECORDS.get(name, name): value for name, value in asdict(self).items() if name not in left_out}
 
 
 def list_letters(prefix: str) -> Operation[list[DeadLetter]]:
     """Return all dead letters, newest first; raises `DeadLetterError` for an entry that is not one."""
-    records = yield Call("broker", ("LRANGE", dead_letters_key(prefix), 0, -1))
+    records = yield Call("broker", ("LRANGE", names.dead_letters_key(prefix), 0, -1))
     # Workers move a letter to the front of the full list if it must not be removed.
     return sorted(map(DeadLetter.from_record, records), key=lambda letter: str(letter.at), reverse=True)
 
@@ -173,13 +144,13 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
     """
     check_replayable(letter)
     queue = _queue_of(prefix, letter)
-    records, messages = dead_letters_key(prefix), dead_letter_messages_key(prefix)
+    records, messages = names.dead_letters_key(prefix), names.dead_letter_messages_key(prefix)
     message = yield Call("broker", ("HGET", messages, letter.letter))
     if message is None:
         raise _no_such(letter.letter)
     job_id, life = str(uuid4()), str(uuid4())
     written, digest, lost_expires = _as_new_job(message, letter, job_id, life)
-    keys = (*queue_keys(prefix, queue), claim_key(prefix, job_id), place_key(prefix, job_id), records, messages)
+    keys = (*queue_keys(prefix, queue), *names.claim_and_place(prefix, job_id), records, messages)
     claim_ttl_s = result_ttl_s + LONGEST_WAIT_S
     arguments = (max_queue, queue, digest, claim_ttl_s, life, written, letter.letter, letter.record)
     doubt = f" Letter {letter.letter} may have been replayed as job {job_id}."
@@ -204,8 +175,7 @@ def check_replayable(letter: DeadLetter) -> None:
 def _queue_of(prefix: str, letter: DeadLetter) -> Queue:
     """Return the queue in which a letter's message waited, in the queue's list or one of its other lists."""
     for queue in QUEUES:
-        name = queue_name(prefix, queue)
-        if letter.queue in (name, rung_name(name), *step_names(name)):
+        if letter.queue in names.waiting_names(names.queue_name(prefix, queue)):
             return queue
     raise DeadLetterError(
         f"letter {letter.letter} waited in {letter.queue[:50]!r}, which is not a queue of {prefix!r}; "

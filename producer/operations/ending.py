@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from producer.contract import answer_key, cancel_channel, claim_key, forget_key, forgotten_key, place_key
+from producer.contract import answer_key, cancel_channel, forget_key, forgotten_key
+from producer.contract.names import claim_and_place
 from producer.messages.submission import LONGEST_WAIT_S
 from producer.operations.answers import FIRST_ANSWER_WINS, cancelled_meta
 from producer.operations.exchanges import Call, Operation, Together, not_found
@@ -45,7 +46,7 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
         return False
     done = f" Job {job_id} is cancelled, but a worker that runs it may not have been notified."
     yield Call("broker", ("PUBLISH", cancel_channel(prefix), job_id), if_failed=done)
-    claim, place = claim_key(prefix, job_id), place_key(prefix, job_id)
+    claim, place = claim_and_place(prefix, job_id)
     yield Together("broker", (("EXPIRE", claim, result_ttl_s), ("EXPIRE", place, result_ttl_s)), if_failed=done)
     return True
 
@@ -60,7 +61,7 @@ def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     for _ in range(MOST_TRIES):
         standing = (yield from examine(prefix, [job_id]))[job_id]
         if standing.answer.is_terminal:
-            claim, place = yield Call("broker", ("MGET", claim_key(prefix, job_id), place_key(prefix, job_id)))
+            claim, place = yield Call("broker", ("MGET", *claim_and_place(prefix, job_id)))
             standing = Standing(standing.answer, JobTraces(claim, place))
             lives = yield from forget_answered(job_id, standing.traces.life, keep_s=keep_s)
         else:
@@ -79,6 +80,6 @@ def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
 
 def _free(prefix: str, job_id: str, standing: Standing, lives: Sequence[str]) -> Operation[None]:
     left = [f"{job_id} {life}" for life in lives] or [f"{job_id} "]
-    keys = (claim_key(prefix, job_id), place_key(prefix, job_id), forget_key(prefix))
+    keys = (*claim_and_place(prefix, job_id), forget_key(prefix))
     half_done = f" The answer of job {job_id} is deleted; repeat the call to make sure that its id is free."
     yield Call("broker", ("EVAL", _FREE, len(keys), *keys, *standing.traces.as_seen, *left), if_failed=half_done)

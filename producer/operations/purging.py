@@ -6,17 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from producer.contract import (
-    Queue,
-    answer_key,
-    claim_key,
-    in_hand_key,
-    place_key,
-    queue_name,
-    rung_name,
-    step_names,
-    taken_name,
-)
+from producer.contract import Queue, names
 from producer.errors import InvalidJob
 from producer.messages.submission import LONGEST_WAIT_S, check_job_id
 from producer.operations.answers import Answer
@@ -66,11 +56,11 @@ def purge(prefix: str, queue: Queue) -> Operation[int]:
 
     It deletes at most as many as waited when it began, so that a program that keeps submitting cannot keep it busy.
     """
-    name = queue_name(prefix, queue)
+    name = names.queue_name(prefix, queue)
     removed = 0
-    for waiting in (name, rung_name(name), *step_names(name)):
+    for waiting in names.waiting_names(name):
         # Messages in a priority's list have no number in their queue yet.
-        counting = "" if waiting in step_names(name) else "count"
+        counting = "" if waiting in names.step_names(name) else "count"
         left, size = (yield Call("broker", ("LLEN", waiting))), 1
         while left > 0:
             messages = yield Call("broker", ("LRANGE", waiting, -min(left, size), -1))
@@ -85,11 +75,11 @@ def purge(prefix: str, queue: Queue) -> Operation[int]:
 def _remove(prefix: str, queue: str, waiting: str, messages: Sequence[bytes], counting: str) -> Operation[int]:
     whose = [_whose(message) for message in messages]
     since_us = yield from server_time_us()
-    answers: list[bytes | None] = yield Call("results", ("MGET", *(answer_key(job_id) for job_id, _ in whose)))
-    keys = [waiting, taken_name(queue), in_hand_key(prefix)]
+    answers: list[bytes | None] = yield Call("results", ("MGET", *(names.answer_key(job_id) for job_id, _ in whose)))
+    keys = [waiting, names.taken_name(queue), names.in_hand_key(prefix)]
     arguments: list[str | bytes] = [counting]
     for message, (job_id, life), payload in zip(messages, whose, answers, strict=True):
-        keys += (claim_key(prefix, job_id), place_key(prefix, job_id))
+        keys += names.claim_and_place(prefix, job_id)
         is_answered = payload is not None and Answer.from_meta(payload, job_id).is_terminal
         arguments += (message, "" if is_answered else job_id, life)
     doubt = " Some jobs may have been deleted; repeat the call."

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from producer.contract import answer_key, claim_key, forgotten_key, place_key
+from producer.contract import answer_key, forgotten_key
+from producer.contract.names import claim_and_place
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import ANY_LIFE, Answer
 from producer.operations.exchanges import Call, Operation
@@ -170,7 +171,7 @@ def _note_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str
     }
     if not new:
         return {}
-    keys = [key for job_id in new for key in (claim_key(prefix, job_id), place_key(prefix, job_id))]
+    keys = [key for job_id in new for key in claim_and_place(prefix, job_id)]
     seen = [value for job_id, traces in new.items() for value in (*lost[job_id].as_seen, traces.place or b"")]
     noted = yield Call("broker", ("EVAL", _NOTE_LOST, len(keys), *keys, *seen), may_fail=True)
     job_ids = tuple(new)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from producer.contract import Queue, queue_name, rung_name, step_names, taken_name
+from producer.contract.names import claim_and_place
 from producer.errors import JobConflict, QueueFull
 from producer.messages.submission import Submission
 from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full
@@ -193,7 +194,7 @@ def _call(prefix: str, submissions: Sequence[Submission], max_queue: int, *, the
     keys = [key for queue in queues for key in queue_keys(prefix, queue)]
     arguments: list[str | int] = [max_queue, len(queues), then, *queues]
     for each in submissions:
-        keys += (each.claim_name, each.place_name)
+        keys += claim_and_place(prefix, each.job_id)
         number = queues.index(each.queue) + 1
         arguments += (number, each.fingerprint, each.claim_ttl_s, each.life, each.message)
     if len(submissions) == 1:
@@ -238,7 +239,7 @@ def _submit_anew(
         keep_s = FROZEN_S + submission.claim_ttl_s
         if (yield from forget_lost(submission.job_id, seen.traces.life, since_us, keep_s=keep_s)) is None:
             return (yield from _submit_again(prefix, submission, max_queue, submitted_before))
-    keys = (*queue_keys(prefix, submission.queue), submission.claim_name, submission.place_name)
+    keys = (*queue_keys(prefix, submission.queue), *claim_and_place(prefix, submission.job_id))
     arguments = (
         *(max_queue, *seen.traces.as_seen, submission.queue, submission.fingerprint),
         *(submission.claim_ttl_s, submission.life, submission.message),

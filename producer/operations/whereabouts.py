@@ -12,21 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
-from producer.contract import (
-    QUEUES,
-    claim_key,
-    counts_what_it_takes,
-    in_flight_key,
-    in_hand_key,
-    mixed_key,
-    place_key,
-    postponed_key,
-    queue_name,
-    rung_name,
-    step_names,
-    taken_name,
-    workers_key,
-)
+from producer.contract import QUEUES, names
 from producer.operations.exchanges import Command, Operation, Together
 from producer.operations.traces import JobTraces, Place, is_stray, is_whole
 
@@ -118,14 +104,14 @@ def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughSna
             freed and sent again briefly has two messages, and workers record each under its life too.
     """
     job_ids = tuple(lives)
-    steps = tuple(("EXISTS", *step_names(queue_name(prefix, queue))) for queue in QUEUES)
-    ages = tuple(("PTTL", key) for job_id in job_ids for key in (claim_key(prefix, job_id), place_key(prefix, job_id)))
+    steps = tuple(("EXISTS", *names.step_names(names.queue_name(prefix, queue))) for queue in QUEUES)
+    ages = tuple(("PTTL", key) for job_id in job_ids for key in names.claim_and_place(prefix, job_id))
     first = _commands(prefix, job_ids, [f"{job_id} {life}" for job_id, life in lives.items()])
-    members: Command = ("SMEMBERS", workers_key(prefix))
+    members: Command = ("SMEMBERS", names.workers_key(prefix))
     old = _that_note_nothing((yield Together("broker", (members,)))[0])
     while True:
-        held = tuple(("HLEN", in_flight_key(prefix, worker)) for worker in old)
-        postponed: Command = ("ZCARD", postponed_key(prefix))
+        held = tuple(("HLEN", names.in_flight_key(prefix, worker)) for worker in old)
+        postponed: Command = ("ZCARD", names.postponed_key(prefix))
         replies = yield Together("broker", (*first, members, postponed, *steps, *ages, *held))
         seen, rest = _look_in(job_ids, replies[: len(first)]), replies[len(first) :]
         known, old = old, _that_note_nothing(rest[0])
@@ -145,13 +131,13 @@ def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughSna
 
 
 def _commands(prefix: str, job_ids: Sequence[str], with_lives: Sequence[str] = ()) -> tuple[Command, ...]:
-    queues = [queue_name(prefix, queue) for queue in QUEUES]
-    keys = [key for job_id in job_ids for key in (claim_key(prefix, job_id), place_key(prefix, job_id))]
+    queues = [names.queue_name(prefix, queue) for queue in QUEUES]
+    keys = [key for job_id in job_ids for key in names.claim_and_place(prefix, job_id)]
     return (
-        ("MGET", *keys, *map(taken_name, queues)),
-        ("HMGET", in_hand_key(prefix), *job_ids, *with_lives),
-        *(("LLEN", name) for queue in queues for name in (queue, rung_name(queue))),
-        ("EXISTS", mixed_key(prefix)),
+        ("MGET", *keys, *map(names.taken_name, queues)),
+        ("HMGET", names.in_hand_key(prefix), *job_ids, *with_lives),
+        *(("LLEN", name) for queue in queues for name in (queue, names.rung_name(queue))),
+        ("EXISTS", names.mixed_key(prefix)),
     )
 
 
@@ -176,8 +162,8 @@ def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
 
 def _that_note_nothing(workers: Any) -> list[str]:
     """Return the names of the workers of older versions."""
-    names = sorted(bytes(worker).decode(errors="replace") for worker in workers or ())
-    return [name for name in names if not counts_what_it_takes(name)]
+    known = sorted(bytes(worker).decode(errors="replace") for worker in workers or ())
+    return [name for name in known if not names.counts_what_it_takes(name)]
 
 
 def _number(value: bytes | None) -> int:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Required, TypedDict, Unpack
 
@@ -116,19 +116,14 @@ class ChildProcess(LeashedProcess):
     The others are those of `LeashedProcess`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        log: Path,
-        **surroundings: Unpack[Surroundings],
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], *, log: Path, **surroundings: Unpack[Surroundings]) -> None:
         self.name = name
         self.log = log
-        # O_APPEND, so that this process can truncate the file while the child writes to it.
-        with _private_file(log) as output:
-            super().__init__(command, output=output, **surroundings)
+        log.touch(mode=0o600)
+        os.truncate(log, 0)
+        # Opened to append, so that this process can truncate the file while the child writes to it.
+        with log.open("ab") as output:
+            super().__init__(command, output=output.fileno(), **surroundings)
 
     def last_log_line(self) -> str:
         """Return the last non-blank line of its log, or an empty string."""
@@ -149,12 +144,3 @@ def how_it_ended(status: int) -> str:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"was killed by signal {-status}"
-
-
-@contextlib.contextmanager
-def _private_file(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

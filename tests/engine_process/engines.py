@@ -14,7 +14,7 @@ from producer.contract import Queue
 from tests.worker.watched_scope import WatchedScope
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.fairness import WEIGHTS
-from worker.engine.batcher import BatchResult
+from worker.engine.batch_queue import BatchResult
 from worker.engine.interface import Array
 from worker.engine.local import LocalEngine
 from worker.engine_process.device_use import DeviceUse

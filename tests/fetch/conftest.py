@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -9,7 +10,8 @@ import pytest
 
 from producer.errors import JobFailed
 from tests.fetch.servers import Script, ScriptedServer
-from worker.fetch import Fetcher, parse_allow
+from worker.concurrency.cancel_scope import CancelScope
+from worker.fetch import Fetcher, UrlPolicy
 
 IMAGE = b"\x89PNG and so on"
 
@@ -29,6 +31,11 @@ class MakeFetcher(Protocol):
     def __call__(self, *servers: ScriptedServer, **options: Any) -> BytesFetcher: ...
 
 
+def within(timeout_s: float) -> CancelScope:
+    """A job's scope that ends this many seconds from now."""
+    return CancelScope(time.monotonic() + timeout_s)
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Starts web servers that follow a script."""
@@ -42,11 +49,12 @@ def make_fetcher() -> Iterator[MakeFetcher]:
     with contextlib.ExitStack() as fetchers:
 
         def make(*servers: ScriptedServer, **options: Any) -> BytesFetcher:
-            allow = parse_allow(",".join(f"{server.address}/32:{server.port}" for server in servers))
+            servers_only = ",".join(f"{server.address}/32:{server.port}" for server in servers)
+            settings = (options.pop("ports", "80,443"), options.pop("allow", servers_only), options.pop("hosts", ""))
             # Used again at once, so that whatever could go wrong between two answers has no time to be noticed.
-            usual = {"max_bytes": 1_000_000, "timeout_s": 5.0, "allow": allow, "connection_quiet_s": 0.0}
+            usual = {"max_bytes": 1_000_000, "timeout_s": 5.0, "connection_quiet_s": 0.0}
             options = {**usual, **options}
-            return fetchers.enter_context(BytesFetcher(**options))
+            return fetchers.enter_context(BytesFetcher(UrlPolicy.parsed(*settings), **options))
 
         yield make
 

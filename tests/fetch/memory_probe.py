@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 
 from producer.errors import JobFailed
 from tests.images.memory_probe import peak_bytes
-from worker.fetch import Fetcher, parse_allow
+from worker.fetch import Fetcher, UrlPolicy
 
 TIMEOUT_S = 60.0
 
 
 def main(max_bytes: int, urls: list[str]) -> None:
     """One download after another."""
-    allow = parse_allow(",".join(f"127.0.0.1/32:{urlsplit(url).port}" for url in urls))
+    allow = ",".join(f"127.0.0.1/32:{urlsplit(url).port}" for url in urls)
     found: list[tuple[int, str]] = []
-    with Fetcher(max_bytes=max_bytes, timeout_s=TIMEOUT_S, allow=allow) as fetcher:
+    with Fetcher(UrlPolicy.parsed("80", allow, ""), max_bytes=max_bytes, timeout_s=TIMEOUT_S) as fetcher:
         for url in urls:
             before = peak_bytes()
             try:

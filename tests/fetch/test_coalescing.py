@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, failure_of
+from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, failure_of, within
 from tests.fetch.servers import Exchange, Script, ScriptedServer
 from tests.worker.watched_scope import WatchedScope
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
@@ -41,9 +41,9 @@ class Jobs:
         self.server = server
         self._threads = threads
 
-    def lead(self, gate: Gate, *, timeout_s: float | None = None, scope: CancelScope | None = None) -> Future[bytes]:
+    def lead(self, gate: Gate, *, scope: CancelScope | None = None) -> Future[bytes]:
         """Ask first; the server has been asked when this returns."""
-        download = self._threads.submit(self.fetcher.fetch, self.server.url(), timeout_s=timeout_s, scope=scope)
+        download = self._threads.submit(self.fetcher.fetch, self.server.url(), scope=scope)
         assert gate.asked.wait(TIMEOUT_S)
         return download
 
@@ -128,7 +128,7 @@ def test_cancelling_the_job_that_downloads_harms_no_other(start: Start) -> None:
 def test_a_short_time_for_the_download_is_the_business_of_the_job_that_chose_it(start: Start) -> None:
     gate = Gate()
     jobs = start(gate)
-    hasty = jobs.lead(gate, timeout_s=2)
+    hasty = jobs.lead(gate, scope=within(2))
     patient = jobs.follow()
 
     assert failure_of(lambda: hasty.result(TIMEOUT_S)).code == "fetch_timeout"
@@ -140,7 +140,7 @@ def test_a_job_that_waits_keeps_its_own_short_time(start: Start) -> None:
     jobs = start(gate)
     patient = jobs.lead(gate)
 
-    assert failure_of(lambda: jobs.fetcher.fetch(jobs.server.url(), timeout_s=0.1)).code == "fetch_timeout"
+    assert failure_of(lambda: jobs.fetcher.fetch(jobs.server.url(), scope=within(0.1))).code == "fetch_timeout"
 
     gate.open.set()
     assert patient.result(TIMEOUT_S) == IMAGE
@@ -150,7 +150,7 @@ def test_a_job_that_waits_keeps_its_own_short_time(start: Start) -> None:
 def test_no_timeout_is_longer_than_the_fetcher_s_own(start: Start) -> None:
     jobs = start(Exchange.stall, timeout_s=0.5)
 
-    assert failure_of(lambda: jobs.fetcher.fetch(jobs.server.url(), timeout_s=60)).code == "fetch_timeout"
+    assert failure_of(lambda: jobs.fetcher.fetch(jobs.server.url(), scope=within(60))).code == "fetch_timeout"
 
 
 def test_a_job_cancelled_while_it_waits_goes_at_once(start: Start) -> None:

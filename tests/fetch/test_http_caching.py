@@ -169,7 +169,7 @@ def test_a_stale_answer_stands_in_for_no_failure(status: str, start: Start) -> N
 
 
 def test_the_rules_for_urls_hold_for_known_ones_too(serve: Serve, make_fetcher: MakeFetcher) -> None:
-    pictures = Pictures(serve(says(FRESH)), make_fetcher, hosts=["127.0.0.*"])
+    pictures = Pictures(serve(says(FRESH)), make_fetcher, hosts="127.0.0.*")
     pictures.fetch()
 
     assert failure_of(lambda: pictures.fetcher.fetch(f"{pictures.server.url()}\n")).code == "invalid_url"
@@ -179,7 +179,7 @@ def test_the_rules_for_urls_hold_for_known_ones_too(serve: Serve, make_fetcher: 
 def test_the_server_of_a_stale_answer_is_looked_up_and_judged_again(serve: Serve, make_fetcher: MakeFetcher) -> None:
     answers = ["127.0.0.1"]
     server = serve(says(ETAG))
-    options = {"ports": frozenset({server.port}), "resolve": lambda *_: list(answers), "max_connections": 0}
+    options = {"ports": str(server.port), "resolve": lambda *_: list(answers), "max_connections": 0}
     pictures = Pictures(server, make_fetcher, **options)
     url = pictures.server.url(host="h.example")
     pictures.fetcher.fetch(url)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
+from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of, within
 from tests.fetch.servers import Exchange
 from worker.fetch.pool import QUIET_S
 
@@ -203,7 +203,7 @@ def test_a_kept_connection_is_not_used_for_another_scheme(serve: Serve, make_fet
     server = serve(lambda exchange: exchange.answer(IMAGE))
     fetcher = make_fetcher(server)
     assert fetcher.fetch(server.url()) == IMAGE
-    code_of(fetcher, server.url().replace("http:", "https:"), timeout_s=0.3)
+    code_of(fetcher, server.url().replace("http:", "https:"), scope=within(0.3))
     assert len(server.requests) == 1
 
 

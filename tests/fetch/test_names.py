@@ -11,7 +11,6 @@ import pytest
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
 from worker.concurrency.cancel_scope import CancelScope
-from worker.fetch import parse_allow
 from worker.fetch.failures import FetchFailed
 from worker.fetch.resolver import BoundedResolver
 
@@ -198,7 +197,7 @@ class TestExceptions:
     def test_another_address_or_port_stays_refused(
         self, url: str, answers: list[str], code: str, make_fetcher: MakeFetcher, dialled: list[Any]
     ) -> None:
-        fetcher = make_fetcher(allow=parse_allow("127.0.0.1/32:8099"), resolve=lambda *_: answers)
+        fetcher = make_fetcher(allow="127.0.0.1/32:8099", resolve=lambda *_: answers)
         assert code_of(fetcher, url) == code
         assert dialled == []
 
@@ -223,19 +222,19 @@ class TestExceptions:
         def resolve(_host: str, _port: int) -> list[str]:
             raise AssertionError("looked up")
 
-        fetcher = make_fetcher(allow=parse_allow("127.0.0.1/32:8099"), resolve=resolve)
+        fetcher = make_fetcher(allow="127.0.0.1/32:8099", resolve=resolve)
         assert code_of(fetcher, url) == code
         assert dialled == []
 
     def test_an_exception_does_not_widen_the_allowed_hosts(self, serve: Serve, make_fetcher: MakeFetcher) -> None:
         server = serve(lambda exchange: exchange.answer(IMAGE))
-        fetcher = make_fetcher(server, hosts=("h.example",), resolve=lambda *_: ["127.0.0.1"])
+        fetcher = make_fetcher(server, hosts="h.example", resolve=lambda *_: ["127.0.0.1"])
         assert code_of(fetcher, server.url(host="127.0.0.1")) == "host_not_allowed"
         assert code_of(fetcher, server.url(host="localhost")) == "host_not_allowed"
         assert fetcher.fetch(server.url(host="h.example")) == IMAGE
 
     def test_an_allowed_host_lifts_no_other_check(self, make_fetcher: MakeFetcher, dialled: list[Any]) -> None:
-        fetcher = make_fetcher(hosts=("h.example", "localhost", "127.0.0.1"), resolve=lambda *_: ["127.0.0.1"])
+        fetcher = make_fetcher(hosts="h.example,localhost,127.0.0.1", resolve=lambda *_: ["127.0.0.1"])
         assert code_of(fetcher, "http://h.example/") == "address_blocked"
         assert code_of(fetcher, "http://localhost/") == "invalid_url"
         assert code_of(fetcher, "http://127.0.0.1/") == "address_blocked"

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import requests
 
-from worker.fetch import Fetcher
+from worker.fetch import Fetcher, UrlPolicy
 from worker.fetch.session import GuardedSession
 
 
 @pytest.fixture
 def session() -> GuardedSession:
-    return Fetcher(max_bytes=1, timeout_s=1)._session
+    return Fetcher(UrlPolicy.parsed("80", "", ""), max_bytes=1, timeout_s=1)._session
 
 
 def test_a_request_that_was_not_judged_is_not_sent(session: GuardedSession, dialled: list[Any]) -> None:

@@ -5,7 +5,8 @@ from ipaddress import ip_address
 import pytest
 
 from producer.errors import SettingsError
-from worker.fetch import parse_allow, parse_hosts, parse_ports
+from worker.fetch.address_policy import parse_allow
+from worker.fetch.url_policy import parse_hosts, parse_ports
 
 
 def test_ports_are_a_list() -> None:

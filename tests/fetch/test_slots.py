@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of, failure_of
+from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of, failure_of, within
 from tests.fetch.servers import Exchange, ScriptedServer
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch import Fetcher
@@ -122,7 +122,7 @@ def test_a_host_without_a_free_slot_in_time_is_unavailable(serve: Serve, make_fe
     with stalled(fetcher, server):
         for host in ("127.0.0.1", "other.example"):  # by name, and by address
             started_s = time.monotonic()
-            failure = failure_of(partial(fetcher.fetch, server.url(host=host), timeout_s=0.3))
+            failure = failure_of(partial(fetcher.fetch, server.url(host=host), scope=within(0.3)))
             assert (failure.code, failure.retryable) == ("host_unavailable", True)
             assert 0.29 < time.monotonic() - started_s < 5
     assert len(server.requests) == 1

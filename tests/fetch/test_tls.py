@@ -15,7 +15,7 @@ import trustme
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of, failure_of
 from tests.fetch.servers import Exchange
-from worker.fetch import Fetcher
+from worker.fetch import Fetcher, UrlPolicy
 
 pytestmark = pytest.mark.usefixtures("one_attempt")
 
@@ -180,4 +180,4 @@ def test_a_redirect_from_https_to_http_is_refused_and_the_other_way_is_followed(
 
 def test_a_missing_authority_file_is_an_error_at_once() -> None:
     with contextlib.ExitStack() as stack, pytest.raises(FileNotFoundError):
-        stack.enter_context(Fetcher(max_bytes=1, timeout_s=1, ca_file="/nowhere.pem"))
+        stack.enter_context(Fetcher(UrlPolicy.parsed("443", "", ""), max_bytes=1, timeout_s=1, ca_file="/nowhere.pem"))

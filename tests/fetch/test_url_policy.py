@@ -113,7 +113,7 @@ def fetcher(looked_up: list[str]) -> Iterator[Fetcher]:
         looked_up.append(host)
         return ["1.1.1.1"]
 
-    with Fetcher(max_bytes=1, timeout_s=5, resolve=resolve) as fetcher:
+    with Fetcher(UrlPolicy.parsed("80,443", "", ""), max_bytes=1, timeout_s=5, resolve=resolve) as fetcher:
         yield fetcher
 
 

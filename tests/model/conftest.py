@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.model.checkpoints import make_checkpoint, pillow_tips_processor
 from worker.model import Model, load_model
@@ -23,7 +24,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 def loaded(checkpoint: Callable[[str], Path], device: str) -> Callable[[str], Model]:
     """The worker's model of a family; all families share it, so a test must not change it."""
     # One thread: for towers this small, starting a second one takes longer than the work it would share.
-    return cache(lambda family: load_model(str(checkpoint(family)), device=device, dtype="float32", torch_threads=1))
+    torch.set_num_threads(1)
+    return cache(lambda family: load_model(str(checkpoint(family)), device=device, dtype="float32"))
 
 
 @pytest.fixture(scope="session")

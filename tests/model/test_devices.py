@@ -122,7 +122,7 @@ def test_an_engine_whose_predecessor_lost_its_gpu_does_not_take_the_cpu(tmp_path
 
 def test_float32_is_computed_in_float32(checkpoint: Callable[[str], Path], device: str) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    load_model(str(checkpoint("clip")), device=device, dtype="float32", torch_threads=1)
+    load_model(str(checkpoint("clip")), device=device, dtype="float32")
 
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32

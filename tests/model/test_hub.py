@@ -67,11 +67,12 @@ def hub(checkpoint: Callable[[str], Path]) -> Iterator[str]:
 
 # Prints one line a model: what it says it is, or why it was refused.
 PROGRAM = """
-import json, sys
+import json, sys, torch
 from worker.model import ModelLoadError, load_model
+torch.set_num_threads(1)
 for name, revision in json.loads(sys.argv[1]):
     try:
-        model = load_model(name, revision=revision, device="cpu", torch_threads=1)
+        model = load_model(name, revision=revision, device="cpu")
         model.warm_up()
         print(json.dumps([model.name, model.revision]))
     except ModelLoadError as refusal:

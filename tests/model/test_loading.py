@@ -53,10 +53,12 @@ def test_loading_and_running_prints_nothing(checkpoint: Callable[[str], Path]) -
     """In a process of its own, where Transformers writes to the terminal as it does for everybody."""
     code = """
 import sys
+import torch
 from worker.model import load_model
+torch.set_num_threads(1)
 for folder in sys.argv[1:]:
-    model = load_model(folder, device="cpu", torch_threads=1)
-    model.warm_up(2)
+    model = load_model(folder, device="cpu")
+    model.warm_up()
     model.count_tokens(["far too long " * 300])
 """
     folders = [str(checkpoint(family)) for family in ("blip", "siglip", "align", "tipsv2")]

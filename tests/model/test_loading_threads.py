@@ -55,7 +55,7 @@ def test_a_model_is_loaded_and_warmed_up_in_a_thread_that_has_ended() -> None:
             threads.append(threading.current_thread())
             warm_up(*arguments)
 
-        model.warm_up = warm_up_here  # type: ignore[assignment]  # a real model, but for who calls it
+        model.warm_up = warm_up_here  # type: ignore[method-assign]  # a real model, but for who calls it
         return model
 
     settings = WorkerSettings.model_validate({"model": "bundled", "device": "cpu"})

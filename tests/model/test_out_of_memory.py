@@ -17,7 +17,7 @@ from producer.errors import JobFailed
 from tests.eventually import eventually
 from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_limit import FULL_BATCHES_TO_GROW
-from worker.engine.batcher import BatchResult
+from worker.engine.batch_queue import BatchResult
 from worker.engine.failures import failure_of
 from worker.engine.interface import Array
 from worker.engine.local import LocalEngine

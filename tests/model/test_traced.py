@@ -28,7 +28,7 @@ def noise(seed: int) -> Image.Image:
 def test_a_warm_model_gives_the_vectors_of_a_cold_one_for_every_batch_size(
     family: str, checkpoint: Callable[[str], Path], loaded: Callable[[str], Model], device: str, rounding: float
 ) -> None:
-    warm: Any = load_model(str(checkpoint(family)), device=device, dtype="float32", torch_threads=1)
+    warm: Any = load_model(str(checkpoint(family)), device=device, dtype="float32")
     warm.warm_up()
     cold: Any = loaded(family)
 

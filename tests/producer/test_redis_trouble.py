@@ -228,7 +228,7 @@ def test_a_cut_subscription_is_renewed(client: Client, worker: StockWorker, valk
 
 
 def test_a_redis_that_stays_away_ends_the_wait(own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer.operations.waiting.OUTAGE_S", 0.5)
+    monkeypatch.setattr("producer.client.waiting.OUTAGE_S", 0.5)
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
         job = client.submit(URL, LABELS)
         stopping = threading.Timer(0.2, own_valkey.stop)

@@ -108,7 +108,7 @@ def test_one_who_gives_up_does_not_stop_another(client: Client, worker: StockWor
 def test_an_idle_listener_closes_its_connection_and_comes_back(
     client: Client, worker: StockWorker, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.operations.waiting.IDLE_S", 0.05)
+    monkeypatch.setattr("producer.client.waiting.IDLE_S", 0.05)
     job = client.submit(URL, LABELS)
     with pytest.raises(ResultTimeout):
         job.result(timeout=0.1)
@@ -124,7 +124,7 @@ def test_an_idle_listener_closes_its_connection_and_comes_back(
 def test_a_silent_connection_is_asked_for_a_sign_of_life(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("producer.operations.waiting.SILENCE_S", 0.05)
+    monkeypatch.setattr("producer.client.waiting.SILENCE_S", 0.05)
     job = client.submit(URL, LABELS)
     with pytest.raises(ResultTimeout):
         job.result(timeout=0.5)
@@ -135,7 +135,7 @@ def test_a_silent_connection_is_asked_for_a_sign_of_life(
 def test_a_connection_that_went_mute_is_given_up(
     own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("producer.operations.waiting.SILENCE_S", 0.1)
+    monkeypatch.setattr("producer.client.waiting.SILENCE_S", 0.1)
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
         job = client.submit(URL, LABELS)
         waiting = client._listener.wait(job.id)

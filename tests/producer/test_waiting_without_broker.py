@@ -78,7 +78,7 @@ def test_a_wait_without_the_broker_ends_in_its_own_time(
 def test_a_wait_is_told_when_the_broker_stays_away(
     divided: Client, broker: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.operations.waiting.OUTAGE_S", 0.5)
+    monkeypatch.setattr("producer.client.waiting.OUTAGE_S", 0.5)
     job = divided.submit(URL, LABELS)
     broker.stop()
 
@@ -102,7 +102,7 @@ def test_a_wait_for_nothing_is_told_so_when_the_broker_is_back(
 def test_a_wait_that_begins_without_the_broker_ends_no_other(
     divided: Client, broker: ValkeyServer, answers: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.operations.waiting.OUTAGE_S", 1.0)
+    monkeypatch.setattr("producer.client.waiting.OUTAGE_S", 1.0)
     before, after = divided.submit_many([(URL, LABELS)] * 2)
     with ThreadPoolExecutor(2) as threads:
         waiting = threads.submit(before.result, 60)

@@ -14,8 +14,9 @@ from producer.contract import Queue
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.fairness import WEIGHTS
+from worker.engine.batch_queue import BatchQueue
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatchQueue
+from worker.engine.batcher import Batcher
 from worker.engine.local import LocalEngine
 from worker.model import Prepared
 

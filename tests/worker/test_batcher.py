@@ -6,8 +6,9 @@ from concurrent.futures import Future, wait
 
 import pytest
 
+from worker.engine.batch_queue import BatchQueue, BatchResult, Verdict
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue, BatchResult, Verdict
+from worker.engine.batcher import Batcher, BatcherClosed
 
 TIMEOUT_S = 10
 

@@ -4,7 +4,8 @@ import threading
 from collections.abc import Sequence
 
 from tests.eventually import eventually
-from worker.engine.batcher import Batcher, BatchQueue
+from worker.engine.batch_queue import BatchQueue
+from worker.engine.batcher import Batcher
 
 TIMEOUT_S = 10
 

@@ -35,7 +35,7 @@ from worker.classifier import Attempt, Classifier
 from worker.concurrency.cancel_scope import Cancelled
 from worker.embeddings.of_images import OVERHEAD_BYTES, Embedding
 from worker.embeddings.of_labels import LabelCache
-from worker.fetch import CoalescingFetcher, Fetcher, parse_allow
+from worker.fetch import CoalescingFetcher, Fetcher, UrlPolicy
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
 from worker.observability.metrics import Telemetry
@@ -166,7 +166,7 @@ def test_a_file_is_let_go_before_its_image_waits_for_the_device(images: Images) 
 @contextmanager
 def classifying(images: Images, port: int) -> Iterator[Classifier]:
     """A worker's classifier, which may download from one port of this machine."""
-    fetcher = Fetcher(max_bytes=10**6, timeout_s=TIMEOUT_S, allow=parse_allow(f"127.0.0.1/32:{port}"))
+    fetcher = Fetcher(UrlPolicy.parsed("80", f"127.0.0.1/32:{port}", ""), max_bytes=10**6, timeout_s=TIMEOUT_S)
     caching = CachingFetcher(fetcher, images.embeddings.recall, max_bytes=MAX_BYTES)
     classifier = Classifier(
         model=images.model,

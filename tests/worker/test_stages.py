@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from worker.concurrency.isolation import Isolation
 from worker.decoding.preparing import InThreads
 from worker.embeddings.of_images import Embedded, ImageEmbeddings
 from worker.embeddings.of_labels import LabelCache
+from worker.engine.failures import result_within
 from worker.engine.local import LocalEngine
 from worker.engine.stages import Stages
 from worker.fetch.files import File
@@ -287,3 +289,16 @@ def test_how_long_a_stage_has_taken_that_runs_alone_is_how_long_the_device_is_bu
     device.let_go()
     running.result(TIMEOUT_S)
     eventually(lambda: device.engine.busy_s == 0)
+
+
+class EndsAsTheOutputComes(CancelScope):
+    def result_of(self, future: Future[Any]) -> Any:
+        future.set_result("an output")
+        raise TimeoutError
+
+
+def test_an_output_that_comes_just_as_the_time_is_up_is_too_late() -> None:
+    with pytest.raises(JobFailed) as caught:
+        result_within(Future(), EndsAsTheOutputComes(time.monotonic()))
+
+    assert caught.value.code == "deadline_exceeded"

@@ -41,11 +41,9 @@ class DeadLetters:
             image: the index of the image in a bulk job; None for the whole job.
         """
         about = {"id": job_id, "task": task, "code": "poisoned", "deaths": deaths}
+        which = {} if image is None else {"image": image}
         try:
-            if image is None:
-                self._bury(tag, about, apart="")
-            else:
-                self._bury(tag, {**about, "image": image}, apart=str(image))
+            self._bury(tag, about | which, apart="" if image is None else str(image))
         except redis.RedisError as error:  # the job's answer matters more than its dead letter
             logger.warning("could not store a poisoned message as a dead letter: %s", describe(error))
 

@@ -126,7 +126,9 @@ end
 #: a malformed letter is not stored, since it is never replayed and can be large; its record may give the size if the
 #: holder kept only the beginning. Above ``most`` letters it removes the oldest, except those of jobs without an
 #: answer: such a letter is all that is left of its job, and becomes the newest one. One call examines up to a hundred.
-KEEP_LETTER: Final = """
+KEEP_LETTER: Final = (
+    PARTS
+    + """
 local function keep_letter(records, messages, json, most, apart, queue, raw)
   local letter = string.sub(redis.sha1hex(apart .. ' ' .. string.sub(raw, 1, MAX_MESSAGE_BYTES)), 1, 12)
   local known = redis.pcall('HEXISTS', messages, letter)
@@ -155,6 +157,7 @@ local function keep_letter(records, messages, json, most, apart, queue, raw)
   return true
 end
 """.replace("MAX_MESSAGE_BYTES", str(MAX_MESSAGE_BYTES))
+)
 
 #: ``put_back`` copies a held message to the front of its queue, and records the number that it then has there. A record
 #: of an older worker may name the list of a priority: its message goes to the queue itself. A record that names another
@@ -163,7 +166,10 @@ end
 #: It uses the second to the 13th key of its script: the locations of jobs, the records of dead letters, their messages;
 #: then the three queues, their lists of rung messages, their counters, each in the same order. ``json`` and ``most``
 #: are the record and the maximum of records, in case the message becomes a dead letter.
-PUT_BACK: Final = """
+PUT_BACK: Final = (
+    WHEREABOUTS
+    + KEEP_LETTER
+    + """
 local function put_back(held, known, tag, json, most)
   local queue, raw = parts(held)
   local name = string.match(queue, '^(.-)\\6\\22%d$') or string.match(queue, '^(.-):%d$') or queue
@@ -182,3 +188,4 @@ local function put_back(held, known, tag, json, most)
   return 'buried'
 end
 """
+)

@@ -6,31 +6,10 @@ import os
 import secrets
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from producer.contract import (
-    COUNTING,
-    QUEUES,
-    alone_key,
-    dead_letter_messages_key,
-    dead_letters_key,
-    forget_key,
-    in_flight_key,
-    in_hand_key,
-    lease_key,
-    looker_key,
-    mixed_key,
-    postponed_key,
-    queue_name,
-    rung_name,
-    step_names,
-    suspects_key,
-    taken_name,
-    upkeep_key,
-    workers_key,
-)
+from producer.contract import COUNTING, QUEUES, names
 from producer.processes.kernel_status import is_zombie
 
 #: On Linux these identify the boot of the kernel, and the namespace in which a process id is unique.
@@ -49,102 +28,55 @@ TAKEN_HEADER: Final = "nameshot_taken"
 FAULT_HEADER: Final = "nameshot_fault"
 
 
-@dataclass(frozen=True, slots=True)
 class DeliveryKeys:
     """Names of the keys in the broker's database, all under the queue prefix.
 
-    Attributes:
+    Args:
+        prefix: the queue prefix.
         worker: the name of the worker process whose keys these are.
     """
 
-    prefix: str
-    worker: str
-
-    @property
-    def workers(self) -> str:
-        """The set of the names of all workers that may hold messages."""
-        return workers_key(self.prefix)
-
-    @property
-    def suspects(self) -> str:
-        """The hash of how many workers died with each job in hand."""
-        return suspects_key(self.prefix)
-
-    @property
-    def lease(self) -> str:
-        """The worker's lease, which exists while the worker lives."""
-        return lease_key(self.prefix, self.worker)
-
-    @property
-    def in_flight(self) -> str:
-        """The hash of the messages that the worker holds."""
-        return in_flight_key(self.prefix, self.worker)
-
-    @property
-    def in_hand(self) -> str:
-        """The hash of where the message of each taken job is."""
-        return in_hand_key(self.prefix)
-
-    @property
-    def queues(self) -> tuple[str, ...]:
-        """The lists of high, default and bulk."""
-        return tuple(queue_name(self.prefix, queue) for queue in QUEUES)
-
-    @property
-    def lists(self) -> tuple[str, ...]:
-        """All lists in which messages wait: the queues, their lists of rung messages, and their priorities'."""
-        return tuple(name for queue in self.queues for name in (queue, rung_name(queue), *step_names(queue)))
-
-    @property
-    def counters(self) -> tuple[str, ...]:
-        """The counters of how many messages were taken from each queue."""
-        return tuple(map(taken_name, self.queues))
-
-    @property
-    def put_back(self) -> tuple[str, ...]:
-        """The keys, from the second on, of each script that requeues held messages; see `worker.delivery.lua`."""
-        rung = map(rung_name, self.queues)
-        return (self.in_hand, self.dead_letters, self.dead_letter_messages, *self.queues, *rung, *self.counters)
-
-    @property
-    def alone(self) -> str:
-        """The id of the job that the worker runs alone; for one image of a bulk job, its index too."""
-        return alone_key(self.prefix, self.worker)
-
-    @property
-    def dead_letters(self) -> str:
-        """The list of the records of dead letters, newest first."""
-        return dead_letters_key(self.prefix)
-
-    @property
-    def dead_letter_messages(self) -> str:
-        """The hash of the messages that belong to those records."""
-        return dead_letter_messages_key(self.prefix)
-
-    @property
-    def postponed(self) -> str:
-        """The sorted set of messages that must not run yet, scored by the time from which they may."""
-        return postponed_key(self.prefix)
-
-    @property
-    def mixed(self) -> str:
-        """A key that exists for a day after a worker of a version that keeps no counters was seen."""
-        return mixed_key(self.prefix)
-
-    @property
-    def forget(self) -> str:
-        """The list of forgotten jobs, whose messages and dead letters are to be removed."""
-        return forget_key(self.prefix)
-
-    @property
-    def upkeep(self) -> str:
-        """The name of the worker that is elected to maintain the database."""
-        return upkeep_key(self.prefix)
-
-    @property
-    def reclaim_turn(self) -> str:
-        """The name of the worker that has just reclaimed dead workers' messages; it expires before the next round."""
-        return looker_key(self.prefix)
+    def __init__(self, prefix: str, worker: str) -> None:
+        self.prefix = prefix
+        self.worker = worker
+        #: The set of the names of all workers that may hold messages.
+        self.workers = names.workers_key(prefix)
+        #: The hash of how many workers died with each job in hand.
+        self.suspects = names.suspects_key(prefix)
+        #: The worker's lease, which exists while the worker lives.
+        self.lease = names.lease_key(prefix, worker)
+        #: The hash of the messages that the worker holds.
+        self.in_flight = names.in_flight_key(prefix, worker)
+        #: The hash of where the message of each taken job is.
+        self.in_hand = names.in_hand_key(prefix)
+        #: The id of the job that the worker runs alone; for one image of a bulk job, its index too.
+        self.alone = names.alone_key(prefix, worker)
+        #: The list of the records of dead letters, newest first.
+        self.dead_letters = names.dead_letters_key(prefix)
+        #: The hash of the messages that belong to those records.
+        self.dead_letter_messages = names.dead_letter_messages_key(prefix)
+        #: The sorted set of messages that must not run yet, scored by the time from which they may.
+        self.postponed = names.postponed_key(prefix)
+        #: A key that exists for a day after a worker of a version that keeps no counters was seen.
+        self.mixed = names.mixed_key(prefix)
+        #: The list of forgotten jobs, whose messages and dead letters are to be removed.
+        self.forget = names.forget_key(prefix)
+        #: The name of the worker that is elected to maintain the database.
+        self.upkeep = names.upkeep_key(prefix)
+        #: The name of the worker that has just reclaimed dead workers' messages; it expires before the next round.
+        self.reclaim_turn = names.looker_key(prefix)
+        #: The lists of high, default and bulk.
+        self.queues = tuple(names.queue_name(prefix, queue) for queue in QUEUES)
+        #: All lists in which messages wait: the queues, their lists of rung messages, and their priorities'.
+        self.lists = tuple(name for queue in self.queues for name in names.waiting_names(queue))
+        #: The counters of how many messages were taken from each queue.
+        self.counters = tuple(map(names.taken_name, self.queues))
+        rung = map(names.rung_name, self.queues)
+        #: The keys, from the second on, of each script that requeues held messages; see `worker.delivery.lua`.
+        self.put_back = (
+            *(self.in_hand, self.dead_letters, self.dead_letter_messages),
+            *(*self.queues, *rung, *self.counters),
+        )
 
     def of(self, worker: str) -> DeliveryKeys:
         """Return the keys of another worker under the same prefix."""

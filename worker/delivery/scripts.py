@@ -99,10 +99,7 @@ if raw and refusal(redis.pcall('RPUSH', KEYS[2], raw)) then redis.call('LPUSH', 
 #: the delivery tag; the record and the maximum of records, in case the message becomes a dead letter. Returns 1, or 0
 #: if the message is no longer held.
 GIVE_BACK: Final = (
-    PARTS
-    + WHEREABOUTS
-    + KEEP_LETTER
-    + PUT_BACK
+    PUT_BACK
     + """
 redis.call('HDEL', KEYS[1], '')
 local held = redis.call('HGET', KEYS[1], ARGV[1])
@@ -136,10 +133,7 @@ return redis.call('HDEL', KEYS[1], ARGV[1])
 #: One call moves a hundred messages, or about `MAX_MOVED_BYTES`. Returns the number moved, the number that Redis
 #: refused to requeue, and the last error or ''.
 RESUME: Final = (
-    PARTS
-    + WHEREABOUTS
-    + KEEP_LETTER
-    + PUT_BACK
+    PUT_BACK
     + """
 redis.call('ZREM', KEYS[1], '')
 local due, bytes, moved, why = {}, 0, 0, ''
@@ -177,9 +171,6 @@ return {moved, #due - moved, why}
 #: error or ''; -1 and 0 if the worker lives.
 RECLAIM: Final = (
     JOB_ID
-    + PARTS
-    + WHEREABOUTS
-    + KEEP_LETTER
     + PUT_BACK
     + """
 local in_flight, in_hand = KEYS[1], KEYS[2]
@@ -234,8 +225,7 @@ return {moved, refusals, left, why}
 #: one message; 'forget' if the caller does not acknowledge the message afterwards; the holder.
 #: Returns 1, or 0 if the message is no longer held or is stored already.
 BURY: Final = (
-    PARTS
-    + WHEREABOUTS
+    WHEREABOUTS
     + KEEP_LETTER
     + """
 redis.call('HDEL', KEYS[1], '')

@@ -111,11 +111,7 @@ class AtomicChannel(Declaring):
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """Return arguments for redis-py's connections; kombu derives its own class from `connection_class`."""
         self.connection_class = CLASSES[self.endpoint.medium]
-        kombus = super()._connparams(asynchronous)
-        of_the_url = {"host", "port", "username", "password", "db"}
-        return connection_arguments(
-            self.endpoint, {name: value for name, value in kombus.items() if name not in of_the_url}
-        )
+        return connection_arguments(self.endpoint, super()._connparams(asynchronous))
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Send `TAKE`, unless the queues were empty a moment ago and the doorbell has not rung since."""
@@ -242,13 +238,18 @@ class AtomicChannel(Declaring):
     def _wake(self) -> None:
         """Have the event loop take a message. The doorbell's threads call this."""
         self._idle_since = None
-        if (loop := get_event_loop()) is not None:
-            loop.call_soon(lambda: None)
+        wake_event_loop()
 
     def close(self) -> None:
         """Close the doorbell and the channel; messages in hand stay there."""
         self.stop_waiting()
         super().close()
+
+
+def wake_event_loop() -> None:
+    """Have the event loop check at once which messages it may take. Any thread may call this."""
+    if (loop := get_event_loop()) is not None:
+        loop.call_soon(lambda: None)
 
 
 class AtomicTransport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is untyped

@@ -11,20 +11,10 @@ from typing import Any, Final
 from uuid import uuid4
 
 from producer.contract import counts_what_it_takes, place_key, rung_name, step_names
+from worker.delivery import upkeep_scripts as scripts
 from worker.delivery.duties import Duties
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.outages import describe
-from worker.delivery.upkeep_scripts import (
-    ELECT,
-    MOVE_STEPS,
-    OLDEST_REQUESTS,
-    REMOVE_LETTERS,
-    REMOVE_POSTPONED,
-    REMOVE_WAITING,
-    RESIGN,
-    SET,
-    SWEEP,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +83,7 @@ class Upkeep:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         try:
-            self._client.eval(RESIGN, 1, self._keys.upkeep, self._keys.worker)
+            self._client.eval(scripts.RESIGN, 1, self._keys.upkeep, self._keys.worker)
         except Exception as error:  # the term expires by itself
             logger.debug("could not resign: %s", type(error).__name__)
 
@@ -101,7 +91,7 @@ class Upkeep:
         """Flag, for clients, that a listed worker of an older version takes messages without counting them."""
         names = [name.decode(errors="replace") for name in self._client.smembers(self._keys.workers)]
         if not all(map(counts_what_it_takes, names)):
-            self._client.eval(SET, 1, self._keys.mixed, 1, MIXED_MS)
+            self._client.eval(scripts.SET, 1, self._keys.mixed, 1, MIXED_MS)
 
     def _serve(self) -> None:
         pause_s = 0.0
@@ -138,14 +128,14 @@ class Upkeep:
 
     def _is_chosen(self) -> bool:
         term_ms = int(TERM_S * 1000)
-        return bool(self._client.eval(ELECT, 1, self._keys.upkeep, self._keys.worker, term_ms, "again"))
+        return bool(self._client.eval(scripts.ELECT, 1, self._keys.upkeep, self._keys.worker, term_ms, "again"))
 
     def move_steps(self) -> None:
         """Move messages with a priority into their queue, for each queue that is empty."""
         with self._client.pipeline(transaction=False) as pipe:
             for queue in self._keys.queues:
                 names = (queue, rung_name(queue), *step_names(queue))
-                pipe.eval(MOVE_STEPS, len(names), *names, MAX_MOVED)
+                pipe.eval(scripts.MOVE_STEPS, len(names), *names, MAX_MOVED)
             pipe.execute()
 
     def sweep(self) -> None:
@@ -155,7 +145,7 @@ class Upkeep:
         doubtful = [part for job_id, where in entries.items() if where not in workers for part in (job_id, where)]
         if doubtful:
             names = (self._keys.in_hand, self._keys.workers, *self._keys.counters, self._keys.mixed)
-            self._client.eval(SWEEP, len(names), *names, time.time() - LONG_PAST_S, MIXED_MS, *doubtful)
+            self._client.eval(scripts.SWEEP, len(names), *names, time.time() - LONG_PAST_S, MIXED_MS, *doubtful)
 
     def warn_of_unserved_lists(self) -> None:
         """Warn once about each list that a client seems to send to by mistake, among one chunk of the keys.
@@ -185,7 +175,7 @@ class Upkeep:
         for _ in range(MAX_SEARCHES):
             if not self._forgotten:
                 limits = (MAX_FORGOTTEN, MAX_REQUEST_BYTES)
-                self._forgotten = self._client.eval(OLDEST_REQUESTS, 1, self._keys.forget, *limits)
+                self._forgotten = self._client.eval(scripts.OLDEST_REQUESTS, 1, self._keys.forget, *limits)
                 if not self._forgotten:
                     return True
                 self._unsearched, self._begin = list(self._places()), 0
@@ -212,7 +202,7 @@ class Upkeep:
             self._unsearched = []
         while self._unsearched:
             place = self._unsearched[0]
-            script = REMOVE_POSTPONED if place == self._keys.postponed else REMOVE_WAITING
+            script = scripts.REMOVE_POSTPONED if place == self._keys.postponed else scripts.REMOVE_WAITING
             found = (self._begin, SEARCHED, SEARCHED_BYTES, uuid4().hex, *wanted)
             self._begin = int(self._client.eval(script, 2, place, self._keys.in_hand, *found))
             if self._begin >= 0:
@@ -234,7 +224,9 @@ class Upkeep:
         for begin in range(0, len(found), LETTERS):
             some = found[begin : begin + LETTERS]
             keys = (*names, *(place for place, _, _ in some))
-            self._client.eval(REMOVE_LETTERS, len(keys), *keys, *(part for _, *letter in some for part in letter))
+            self._client.eval(
+                scripts.REMOVE_LETTERS, len(keys), *keys, *(part for _, *letter in some for part in letter)
+            )
 
 
 def _split(requests: Iterable[bytes]) -> Iterator[tuple[str, str]]:

@@ -151,9 +151,8 @@ def _read(value: bytes) -> Embedding | None:
     try:
         width, height, format_number, rows = _HEAD.unpack_from(value)
         numbers = np.frombuffer(value, "<f4", offset=_HEAD.size)
-        vector = (numbers.reshape(rows, -1) if rows else numbers).astype(
-            np.float32
-        )  # copied, so that the value can be freed
+        # Copied, so that the value can be freed.
+        vector = (numbers.reshape(rows, -1) if rows else numbers).astype(np.float32)
         vector.setflags(write=False)
         # A NaN fails this comparison too.
         is_unit = bool(np.all(np.abs(np.linalg.norm(vector, axis=-1) - 1) < LENGTH_TOLERANCE))

@@ -17,10 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from worker.engine.batch_queue import ALIKE, BatchQueue, BatchResult, Entry, Item, Output, Verdict
+from worker.engine.batch_queue import ALIKE, BatchQueue, Entry, Item, Output, Verdict
 from worker.engine.batch_size import BatchSize
-
-__all__ = ["BatchQueue", "BatchResult", "Batcher", "BatcherClosed", "Verdict"]
 
 logger = logging.getLogger(__name__)
 

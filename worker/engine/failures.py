@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import CancelledError, Future
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from producer.errors import JobFailed, NameshotError
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
-from worker.engine.batcher import BatcherClosed, Verdict
+from worker.engine.batch_queue import Verdict
+from worker.engine.batcher import BatcherClosed
 from worker.model.interface import DeviceLostError, ModelError, ModelOutOfMemoryError
 from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+TOO_LATE: Final = "the device did not get to this image within the job's time."
 
 
 def judge(error: BaseException) -> Verdict:
@@ -45,8 +48,11 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
     return JobFailed("model_error", f"the model could not process {subject}.")
 
 
-def result_within(future: Future[T], scope: CancelScope) -> T:
-    """Wait for what the device computes for an image; once the scope has ended, cancel the computation.
+def result_within(future: Future[T], scope: CancelScope, too_late: str = TOO_LATE) -> T:
+    """Wait for work that was queued for a job; once the scope has ended, cancel it.
+
+    Args:
+        too_late: the message of the failure if the work was not done in time.
 
     Raises:
         JobFailed: ``deadline_exceeded``.
@@ -58,9 +64,10 @@ def result_within(future: Future[T], scope: CancelScope) -> T:
         return scope.result_of(future)
     except (Cancelled, CancelledError):
         raise Cancelled from None
-    except TimeoutError:
-        future.cancel()
-        raise JobFailed("deadline_exceeded", "the device did not get to this image within the job's time.") from None
+    except TimeoutError as error:
+        if not future.cancel() and future.done() and future.exception() is error:
+            raise  # the work itself raised it
+        raise JobFailed("deadline_exceeded", too_late) from None
 
 
 def failed_start(error: Exception, process: str) -> int:

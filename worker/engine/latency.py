@@ -59,9 +59,8 @@ class LatencyLine:
         most_s = MOST_SURPRISE * variance**0.5
         surprise_s = min(max(run_s - expected_s, -most_s), most_s)
         gain = self._covariance @ features / variance
-        if (
-            surprise_s == run_s - expected_s
-        ):  # an outlier leaves the uncertainty as it was, so the next batch weighs more
+        # An outlier leaves the uncertainty as it was, so that the next batch weighs more.
+        if surprise_s == run_s - expected_s:
             kept = np.eye(2) - np.outer(gain, features)
             self._covariance = kept @ self._covariance @ kept.T + np.outer(gain, gain) * noise
         fixed_s, item_s = np.array([self.fixed_s, self.item_s]) + gain * surprise_s

@@ -5,17 +5,18 @@ It implements `worker.engine.interface`; `worker.engine_process` serves the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 from weakref import ref
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.engine.batch_queue import BatchQueue, BatchResult
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatcherClosed, BatchQueue, BatchResult
+from worker.engine.batcher import Batcher, BatcherClosed
 from worker.engine.failures import failure_of, judge, result_within
 from worker.engine.interface import Array
 from worker.engine.stages import Stages, SuspectQueue
@@ -77,18 +78,14 @@ class LocalEngine:
         #: Images in one forward pass while there is memory.
         self.max_batch = max_batch
         self._images: BatchQueue[Prepared, Array] = self._batcher.add_queue(
-            "images",
-            self._run_images,
-            max_batch,
-            weights,
-            BatchSize(latency_target_s, PROMISED),
+            "images", self._run_images, max_batch, weights, BatchSize(latency_target_s, PROMISED)
         )
         self._prompts: BatchQueue[str, Array] = self._batcher.add_queue("prompts", self._run_prompts, PROMPT_BATCH)
         self._images_alone: SuspectQueue[Prepared, Array] = self._stages.add_queue(
-            "images alone", self._run_image_alone, 1
+            "images alone", partial(self._run, model.embed_images), 1
         )
         self._prompts_alone: SuspectQueue[str, Array] = self._stages.add_queue(
-            "prompts alone", self._run_prompts_alone, PROMPT_BATCH
+            "prompts alone", partial(self._run, model.embed_texts), PROMPT_BATCH
         )
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
@@ -184,26 +181,20 @@ class LocalEngine:
             raise
 
     def _run_images(self, batch: Sequence[Prepared]) -> list[Array]:
-        with self._around_batch(batch), self._ending_with_the_device():
-            return _rows(self._model.embed_images(batch, self._batcher.parallel))
-
-    def _run_image_alone(self, batch: Sequence[Prepared]) -> list[Array]:
-        with self._ending_with_the_device():
-            return _rows(self._model.embed_images(batch))
-
-    def _run_prompts_alone(self, batch: Sequence[str]) -> list[Array]:
-        with self._ending_with_the_device():
-            return _rows(self._model.embed_texts(batch))
+        with self._around_batch(batch):
+            return self._run(self._model.embed_images, batch, self._batcher.parallel)
 
     def _run_prompts(self, batch: Sequence[str]) -> list[Array]:
-        with self._around_batch(batch), self._ending_with_the_device():
-            return _rows(self._model.embed_texts([str(prompt) for prompt in batch], self._batcher.parallel))
+        with self._around_batch(batch):
+            return self._run(self._model.embed_texts, [str(prompt) for prompt in batch], self._batcher.parallel)
 
-    @contextmanager
-    def _ending_with_the_device(self) -> Iterator[None]:
-        """Call `on_device_lost` before `around_batch` or a suspect's turn ends: both record what was on the device."""
+    def _run(self, embed: Callable[..., Array], batch: Sequence[object], parallel: int = 1) -> list[Array]:
+        """Run a batch, and copy each of its rows: a view that is kept would keep the whole batch's memory.
+
+        Before `around_batch` or a suspect's turn ends, `on_device_lost` is called: both record what was on the device.
+        """
         try:
-            yield
+            return [row.copy() for row in embed(batch, parallel)]
         except DeviceLostError:
             self._on_device_lost()
             raise
@@ -212,8 +203,3 @@ class LocalEngine:
 def _cancel_queued(queued: ref[Future[BatchResult[Array]]], embedding: Future[Array]) -> None:
     if embedding.cancelled() and (waiting := queued()) is not None:
         waiting.cancel()
-
-
-def _rows(vectors: Array) -> list[Array]:
-    """Copy each row: a view that is kept would keep the whole batch's memory."""
-    return [row.copy() for row in vectors]

@@ -8,20 +8,19 @@ not stages.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
-from producer.contract import Queue
-from producer.errors import JobFailed
-from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
+from worker.concurrency.cancel_scope import CancelScope, Suspect
 from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.isolation import Isolation
 from worker.concurrency.threads import run_in_short_lived_thread
-from worker.engine.batcher import Batcher, BatchResult
-from worker.engine.failures import judge
+from worker.engine.batch_queue import BatchResult
+from worker.engine.batcher import Batcher
+from worker.engine.failures import judge, result_within
 
 #: A suspect has this many times the turns of one with one more death. Of several jobs that end workers each has more
 #: deaths than the jobs next to it, which are answered in between.
@@ -39,12 +38,10 @@ class Stages:
 
     Args:
         isolation: decides what may run concurrently.
-        weights: each queue's share of the suspects' turns.
     """
 
-    def __init__(self, isolation: Isolation | None = None, weights: Mapping[Queue, int] = WEIGHTS) -> None:
+    def __init__(self, isolation: Isolation | None = None) -> None:
         self._isolation = isolation or Isolation()
-        self._weights = weights
         self._alone = Batcher(judge=judge)
         self._work: SuspectQueue[Callable[[], Any], Any] = self.add_queue("stages alone", lambda work: [work[0]()], 1)
         self._alone_since_s: float | None = None
@@ -64,23 +61,14 @@ class Stages:
         if scope.suspect is None:
             with self._isolation.together(scope):
                 return work()
-        future = self._work.submit(work, scope)
-        scope.on_cancel(future.cancel)
-        try:
-            return cast(T, scope.result_of(future).output)
-        except CancelledError:
-            raise Cancelled from None
-        except TimeoutError:
-            if future.done():
-                raise  # the work itself raised it
-            future.cancel()
-            raise JobFailed("deadline_exceeded", "the worker did not get to this job's work within its time.") from None
+        too_late = "the worker did not get to this job's work within its time."
+        return cast(T, result_within(self._work.submit(work, scope), scope, too_late).output)
 
     def add_queue(
         self, name: str, run: Callable[[Sequence[Item]], Sequence[Output]], max_batch: int
     ) -> SuspectQueue[Item, Output]:
         """Add a queue of suspects' items; ``run`` gets 1 to ``max_batch`` items of one suspect."""
-        return SuspectQueue(self._alone, self._isolated, name, run, max_batch, self._weights)
+        return SuspectQueue(self._alone, self._isolated, name, run, max_batch)
 
     @property
     def busy_s(self) -> float:
@@ -121,13 +109,12 @@ class SuspectQueue(Generic[Item, Output]):
         name: str,
         run: Callable[[Sequence[Item]], Sequence[Output]],
         max_batch: int,
-        weights: Mapping[Queue, int],
     ) -> None:
         self._isolated = isolated
         self._run = run
         ranks = {
             (queue, deaths): weight * FEWER_DEATHS ** (MOST_DEATHS - deaths)
-            for queue, weight in weights.items()
+            for queue, weight in WEIGHTS.items()
             for deaths in range(MOST_DEATHS + 1)
         }
         self._queue = batcher.add_queue(name, self._run_alone, max_batch, ranks)

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine.batcher import BatchResult
+from worker.engine.batch_queue import BatchResult
 from worker.runtime.whole import receive_whole
 
 #: A frame's header holds the payload's size in bytes, the kind and the request's number.

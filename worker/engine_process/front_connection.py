@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
 from producer.contract import QUEUES, Queue
-from producer.errors import JobFailed
-from worker.engine.batcher import BatcherClosed, BatchResult
+from worker.engine.batch_queue import BatchResult
+from worker.engine.batcher import BatcherClosed
 from worker.engine.failures import failure_of
 from worker.engine_process import frames
 from worker.engine_process.device_use import ImageInSlot, PromptOfFront
@@ -153,7 +152,7 @@ class FrontConnection:
         except BatcherClosed as error:
             future = Future()
             future.set_exception(error)
-        self._promise(number, future, partial(self._image_answer, number, slot))
+        self._promise(number, future, "this image", slot)
 
     def _prompt(self, memory: SlotMemory, number: int, payload: bytes) -> None:
         if not frames.PROMPT_HEAD.size <= len(payload) <= frames.PROMPT_HEAD.size + MAX_PROMPT_BYTES:
@@ -161,7 +160,7 @@ class FrontConnection:
         [alone] = frames.PROMPT_HEAD.unpack_from(payload)
         text = _text(payload[frames.PROMPT_HEAD.size :])
         prompt = PromptOfFront.made(text, alone, partial(memory.mark_prompt, number))
-        self._promise(number, self._engine.embed_prompt(prompt, alone), partial(self._prompt_answer, number))
+        self._promise(number, self._engine.embed_prompt(prompt, alone), "a label")
 
     def _count(self, number: int, payload: bytes) -> None:
         prompts = frames.from_json(payload)
@@ -172,39 +171,21 @@ class FrontConnection:
         try:
             answer = json_frame(frames.COUNTS, number, self._engine.count_tokens(prompts))
         except Exception as error:  # the tokenizer may raise anything
-            answer = self._refusal(number, failure_of(error, "a label"))
+            answer = _failed(number, error, "a label")
         self._answer(answer)
 
-    def _promise(self, number: int, future: Future[Any], answer: Callable[[Future[Any]], bytes]) -> None:
-        """Send the answer once the future is done, and forget the request just before."""
+    def _promise(self, number: int, future: Future[Any], subject: str, slot: int | None = None) -> None:
+        """Send the answer once the future is done; forget the request, and free an image's slot, just before."""
         with self._lock:
             self._requests[number] = future
 
         def arrived(done: Future[Any]) -> None:
             with self._lock:
                 self._requests.pop(number, None)
-            self._answer(answer(done))
+                self._used_slots -= {slot}
+            self._answer(_answer_of(number, done, subject))
 
         future.add_done_callback(arrived)
-
-    def _image_answer(self, number: int, slot: int, done: Future[BatchResult[Array]]) -> bytes:
-        with self._lock:
-            self._used_slots.discard(slot)
-        if done.cancelled():
-            return frame(frames.DROPPED, number)
-        if (error := done.exception()) is not None:
-            return self._refusal(number, failure_of(error, "this image"))
-        return frames.vector_frame(number, done.result())
-
-    def _prompt_answer(self, number: int, done: Future[Array]) -> bytes:
-        if done.cancelled():
-            return frame(frames.DROPPED, number)
-        if (error := done.exception()) is not None:
-            return self._refusal(number, failure_of(error, "a label"))
-        return frames.vector_frame(number, BatchResult(done.result(), 1, 0.0, 0.0))
-
-    def _refusal(self, number: int, failure: JobFailed) -> bytes:
-        return json_frame(frames.FAILED, number, [failure.code, failure.message])
 
     def _answer(self, data: bytes) -> None:
         if self._outbox is not None:
@@ -230,3 +211,18 @@ def _text(payload: bytes) -> str:
         return payload.decode()
     except UnicodeDecodeError:
         raise ProtocolError("a prompt that is not UTF-8") from None
+
+
+def _answer_of(number: int, done: Future[Any], subject: str) -> bytes:
+    """Return the frame for an image's `BatchResult`, or a prompt's embedding."""
+    if done.cancelled():
+        return frame(frames.DROPPED, number)
+    if (error := done.exception()) is not None:
+        return _failed(number, error, subject)
+    result = done.result()
+    return frames.vector_frame(number, result if isinstance(result, BatchResult) else BatchResult(result, 1, 0.0, 0.0))
+
+
+def _failed(number: int, error: BaseException, subject: str) -> bytes:
+    failure = failure_of(error, subject)
+    return json_frame(frames.FAILED, number, [failure.code, failure.message])

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from producer.contract import Queue
-from worker.engine.batcher import BatchResult
+from worker.engine.batch_queue import BatchResult
 from worker.engine_process.frames import Array
 from worker.model.interface import Prepared
 

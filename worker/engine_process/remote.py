@@ -14,7 +14,7 @@ from typing import Any, Final
 from producer.contract import QUEUES, Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
-from worker.engine.batcher import BatchResult
+from worker.engine.batch_queue import BatchResult
 from worker.engine.failures import result_within
 from worker.engine_process import frames
 from worker.engine_process.frames import Array, ProtocolError, State

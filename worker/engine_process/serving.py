@@ -13,7 +13,7 @@ from typing import Final
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope
-from worker.engine.batcher import BatchResult
+from worker.engine.batch_queue import BatchResult
 from worker.engine.local import LocalEngine
 from worker.engine_process.frames import Array, ProtocolError, State
 from worker.engine_process.front_connection import FrontConnection

@@ -41,18 +41,8 @@ rule only if some exception has the URL's port. If exceptions cover some of a na
 to those; if they cover none, the download fails with the code of the broken rule.
 """
 
-from worker.fetch.address_policy import AllowedAddress, parse_allow
 from worker.fetch.coalescing import CoalescingFetcher, Downloads
-from worker.fetch.fetcher import Fetcher, mute_http_loggers
-from worker.fetch.url_policy import parse_hosts, parse_ports
+from worker.fetch.fetcher import Fetcher
+from worker.fetch.url_policy import UrlPolicy
 
-__all__ = [
-    "AllowedAddress",
-    "CoalescingFetcher",
-    "Downloads",
-    "Fetcher",
-    "mute_http_loggers",
-    "parse_allow",
-    "parse_hosts",
-    "parse_ports",
-]
+__all__ = ["CoalescingFetcher", "Downloads", "Fetcher", "UrlPolicy"]

@@ -17,15 +17,8 @@ T_co = TypeVar("T_co", covariant=True)
 class Downloads(Protocol[T_co]):
     """Downloads images: a `Fetcher`, or a layer in front of one."""
 
-    def fetch(
-        self,
-        url: str,
-        *,
-        timeout_s: float | None = None,
-        scope: CancelScope | None = None,
-        queue: Queue = "default",
-    ) -> T_co:
-        """Download a URL within the worker's limits; raises `JobFailed` or `Cancelled`."""
+    def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> T_co:
+        """Download a URL within the worker's limits and this scope; raises `JobFailed` or `Cancelled`."""
         ...
 
     def close(self) -> None:
@@ -54,17 +47,9 @@ class CoalescingFetcher(Generic[T_co]):
         self._lock = threading.Lock()
         self.shared = 0
 
-    def fetch(
-        self,
-        url: str,
-        *,
-        timeout_s: float | None = None,
-        scope: CancelScope | None = None,
-        queue: Queue = "default",
-    ) -> T_co:
+    def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> T_co:
         """Download like `Fetcher.fetch`, or join a download that began before this call."""
-        time_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
-        within = (scope or CancelScope(math.inf)).within(time_s)
+        within = (scope or CancelScope(math.inf)).within(self._timeout_s)
         try:
             # `within` covers both waiting and downloading: a job whose leader failed downloads in the time left.
             data, is_anothers = self._flights.do(

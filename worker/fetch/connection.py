@@ -123,28 +123,22 @@ class Connection:
     _watchdog: Watchdog
     target: Target
     scope: CancelScope
-    queue: Queue
-    address: Address | None
     born_s: float
     idle_since_s: float
-    dup: socket.socket | None
-    _watch: Watch | None
-    _has_slot: bool
-    _answer: HttpAnswer | None
+    queue: Queue = "default"
+    address: Address | None = None
+    dup: socket.socket | None = None
+    _watch: Watch | None = None
+    _has_slot = False
+    _answer: HttpAnswer | None = None
 
     def set_up(self, target: Target, dialer: Dialer, watchdog: Watchdog) -> None:
         """Give the connection what it needs to dial."""
         self.target = target
         self.born_s = self.idle_since_s = time.monotonic()
         self.scope = CancelScope(self.born_s)
-        self.queue = "default"
-        self.address = None
-        self.dup = None
         self._dialer = dialer
         self._watchdog = watchdog
-        self._watch = None
-        self._has_slot = False
-        self._answer = None
 
     @property
     def answer(self) -> HttpAnswer:
@@ -227,13 +221,13 @@ class TlsConnection(HTTPSConnection, Connection):
         return self.dial()
 
 
-def open_connection(
-    target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl.SSLContext
-) -> PlainConnection | TlsConnection:
+AnyConnection = PlainConnection | TlsConnection
+
+
+def open_connection(target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl.SSLContext) -> AnyConnection:
     """Create a connection for a target; ``connect`` dials it."""
-    connection: PlainConnection | TlsConnection
     if target.scheme == "https":
-        connection = TlsConnection(target.host, target.port, ssl_context=tls)
+        connection: AnyConnection = TlsConnection(target.host, target.port, ssl_context=tls)
     else:
         connection = PlainConnection(target.host, target.port)
     connection.set_up(target, dialer, watchdog)

@@ -68,9 +68,7 @@ def classify(error: BaseException, phase: Phase) -> FetchFailed:
         return _broke_off(phase)
     if isinstance(error, ssl.SSLError | ssl.CertificateError | urllib3.exceptions.SSLError) and phase != "reading":
         return FetchFailed("tls_failed", "the server's certificate or TLS set-up is not valid; fix the certificate.")
-    if isinstance(error, ConnectionError):  # http.client.RemoteDisconnected is one too
-        return _broke_off(phase)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError):  # http.client.RemoteDisconnected is one too
         return _broke_off(phase)
     return FetchFailed("bad_response", "the answer is not valid HTTP; check the server.")
 

@@ -7,16 +7,14 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import urljoin
 
 from producer.contract import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
-from worker.fetch.address_policy import AddressPolicy, AllowedAddress
 from worker.fetch.body import finish_empty, finish_unchanged, read_body
 from worker.fetch.connection import Dialer
 from worker.fetch.deadline import Watchdog
@@ -61,11 +59,9 @@ class Fetcher:
     Thread-safe; a worker has one. See `worker.fetch` for the codes and their order.
 
     Args:
+        policy: judges URLs and addresses.
         max_bytes: the largest body, in bytes.
         timeout_s: the longest download in seconds, from the DNS look-up to the last byte, retries included.
-        ports: the ports that may be dialled.
-        allow: exceptions to the address rule, the port rule and the rule on names.
-        hosts: globs; if given, only these hosts are fetched.
         user_agent: the User-Agent header; it should hold a contact address.
         per_host: concurrent downloads from one host and port, and from one address.
         max_connections: idle connections kept for reuse; one host has at most half of them.
@@ -77,12 +73,10 @@ class Fetcher:
 
     def __init__(
         self,
+        policy: UrlPolicy,
         *,
         max_bytes: int,
         timeout_s: float,
-        ports: frozenset[int] = frozenset({80, 443}),
-        allow: Sequence[AllowedAddress] = (),
-        hosts: Sequence[str] = (),
         user_agent: str = "nameshot",
         per_host: int = 64,
         max_connections: int = 128,
@@ -94,7 +88,7 @@ class Fetcher:
         mute_http_loggers()
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._policy = UrlPolicy(ports, AddressPolicy(allow), hosts)
+        self._policy = policy
         self._watchdog = Watchdog()
         # A request gets only a part of the download's time, so with short timeouts silent hosts must be found sooner.
         self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s / 2))
@@ -105,27 +99,19 @@ class Fetcher:
         self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, tls_context(ca_file)), headers)
         self._closing = threading.Event()
 
-    def fetch(
-        self,
-        url: str,
-        *,
-        timeout_s: float | None = None,
-        scope: CancelScope | None = None,
-        queue: Queue = "default",
-    ) -> File:
+    def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> File:
         """Download an image.
 
         Args:
             url: the image's URL.
-            timeout_s: seconds for this download, at most the fetcher's own timeout.
-            scope: the download ends with this scope in any case.
+            scope: the download ends with this scope, or when the fetcher's own timeout is over.
             queue: the queue whose share of the host's slots the download uses.
 
         Raises:
             JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
             Cancelled: the scope was cancelled.
         """
-        return File(self.ask(self.judge(url), timeout_s=timeout_s, scope=scope, queue=queue).body)
+        return File(self.ask(self.judge(url), None, scope, queue).body)
 
     def judge(self, url: str) -> Target:
         """Check a URL against the policy and return what to dial and request.
@@ -135,24 +121,15 @@ class Fetcher:
         """
         return _contained(lambda: self._policy.judge(url), CancelScope(math.inf))
 
-    def ask(
-        self,
-        target: Target,
-        known: CacheTerms | None = None,
-        *,
-        timeout_s: float | None = None,
-        scope: CancelScope | None = None,
-        queue: Queue = "default",
-    ) -> Fetched:
+    def ask(self, target: Target, known: CacheTerms | None, scope: CancelScope | None, queue: Queue) -> Fetched:
         """Download like `fetch`, and return the terms on which the answer may be reused as well.
 
         Args:
-            known: the terms of a stored answer, to be revalidated.
+            known: the terms of a stored answer, to be revalidated; None if there is none.
         """
         if self._closing.is_set():
             raise RuntimeError("the fetcher is closed")
-        time_s = min(self._timeout_s, timeout_s if timeout_s is not None else self._timeout_s)
-        within = (scope or CancelScope(math.inf)).within(time_s)
+        within = (scope or CancelScope(math.inf)).within(self._timeout_s)
         return _contained(lambda: self._fetch(target, known, within, queue), within)
 
     def close(self) -> None:
@@ -164,7 +141,7 @@ class Fetcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _fetch(self, target: Target, known: CacheTerms | None, scope: CancelScope, queue: Queue) -> Fetched:

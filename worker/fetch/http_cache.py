@@ -73,14 +73,7 @@ class CachingFetcher(Generic[T]):
         """Memory of the present entries, in bytes."""
         return self._pages.nbytes
 
-    def fetch(
-        self,
-        url: str,
-        *,
-        timeout_s: float | None = None,
-        scope: CancelScope | None = None,
-        queue: Queue = "default",
-    ) -> File | KnownFile[T]:
+    def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> File | KnownFile[T]:
         """Return a downloaded image, or the `KnownFile` of an image whose embedding is cached."""
         target = self._fetcher.judge(url)
         key = hashlib.blake2b(target.url.encode(), key=self._secret, digest_size=16).digest()
@@ -89,14 +82,14 @@ class CachingFetcher(Generic[T]):
         # Held from here on, since it may be evicted during the request.
         embedding = self._recall(page.sha256) if page is not None else None
         if page is None or embedding is None:
-            fetched = self._fetcher.ask(target, timeout_s=timeout_s, scope=scope, queue=queue)
+            fetched = self._fetcher.ask(target, None, scope, queue)
         else:
             known = KnownFile(page.sha256, page.size_bytes, embedding)
             if time.monotonic() < page.terms.fresh_until_s:
                 with self._lock:
                     self.hits += 1
                 return known
-            fetched = self._fetcher.ask(target, page.terms, timeout_s=timeout_s, scope=scope, queue=queue)
+            fetched = self._fetcher.ask(target, page.terms, scope, queue)
             if fetched.is_unchanged:
                 self._note(key, fetched.terms, page.sha256, page.size_bytes)
                 with self._lock:

@@ -13,10 +13,8 @@ import threading
 import time
 from typing import Final
 
-from worker.fetch.connection import PlainConnection, TlsConnection
+from worker.fetch.connection import AnyConnection
 from worker.fetch.url_policy import Target
-
-AnyConnection = PlainConnection | TlsConnection
 
 #: A connection is not reused beyond this age, used or not. DNS records of hosts that move seldom have a shorter TTL.
 MAX_AGE_S: Final = 60.0

@@ -22,11 +22,10 @@ from urllib3.response import HTTPResponse
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope
-from worker.fetch.answer import HttpAnswer
-from worker.fetch.connection import Dialer, open_connection
+from worker.fetch.connection import AnyConnection, Dialer, open_connection
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify
-from worker.fetch.pool import AnyConnection, KeptConnections
+from worker.fetch.pool import KeptConnections
 from worker.fetch.url_policy import Target
 
 #: A socket's timeout is never below this, since 0 would make the socket non-blocking.
@@ -60,11 +59,19 @@ class JudgedRequest(requests.PreparedRequest):
 class GuardedResponse(requests.Response):
     """An answer whose headers are read and whose body is not; a context manager that ends the exchange."""
 
-    raw: HTTPResponse
-    #: The body is read from here; ``raw`` is urllib3's view of the headers.
-    answer: HttpAnswer
-    _exchange: AnyConnection | None
-    _kept: KeptConnections
+    def __init__(
+        self, raw: HTTPResponse, request: JudgedRequest, connection: AnyConnection, kept: KeptConnections
+    ) -> None:
+        super().__init__()
+        self.status_code = raw.status
+        self.headers = CaseInsensitiveDict(raw.headers)
+        self.raw: HTTPResponse = raw
+        #: The body is read from here; ``raw`` is urllib3's view of the headers.
+        self.answer = connection.answer
+        self.request = request
+        self.url = request.target.url
+        self._exchange: AnyConnection | None = connection
+        self._kept = kept
 
     def finish(self, keep: bool = False) -> None:
         """End the exchange; keep the connection for another if the body was read to its end.
@@ -77,26 +84,19 @@ class GuardedResponse(requests.Response):
         if connection is None:
             return
         if not keep or connection.sock is None or connection.has_surplus:
-            self._drop(connection)
-        elif connection.end():
+            expired = connection.dispose()
+        elif expired := connection.end():
             connection.dispose()
-            raise FetchFailed("fetch_timeout")
         else:
             self._kept.give(connection)
-
-    def _drop(self, connection: AnyConnection) -> None:
-        if connection.dispose():
+        if expired:
             raise FetchFailed("fetch_timeout")
 
     def __enter__(self) -> GuardedResponse:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if error[1] is None:
-            self.finish()
-        elif self._exchange is not None:
-            connection, self._exchange = self._exchange, None
-            self._drop(connection)
+    def __exit__(self, *_: object) -> None:
+        self.finish()
 
 
 class GuardedAdapter(BaseAdapter):
@@ -138,8 +138,7 @@ class GuardedAdapter(BaseAdapter):
             connection.request(
                 "GET", request.target.path, headers=request.headers, preload_content=False, decode_content=False
             )
-            raw = connection.getresponse()
-            answer = connection.answer
+            return GuardedResponse(connection.getresponse(), request, connection, self._kept)
         except BaseException as error:
             expired = connection.dispose()
             if isinstance(error, FetchFailed):
@@ -149,21 +148,6 @@ class GuardedAdapter(BaseAdapter):
             if isinstance(error, NETWORK_ERRORS) and (fresh or not isinstance(error, STALE)):
                 raise classify(error, phase) from None
             raise
-        return self._wrap(raw, answer, request, connection)
-
-    def _wrap(
-        self, raw: HTTPResponse, answer: HttpAnswer, request: JudgedRequest, connection: AnyConnection
-    ) -> GuardedResponse:
-        response = GuardedResponse()
-        response.status_code = raw.status
-        response.headers = CaseInsensitiveDict(raw.headers)
-        response.raw = raw
-        response.answer = answer
-        response.request = request
-        response.url = request.target.url
-        response._exchange = connection
-        response._kept = self._kept
-        return response
 
 
 class GuardedSession(requests.Session):

@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, Self
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from producer.errors import SettingsError
-from worker.fetch.address_policy import Address, AddressPolicy, is_public
+from worker.fetch.address_policy import Address, AddressPolicy, is_public, parse_allow
 from worker.fetch.failures import FetchFailed
 
 #: Browsers, proxies and CDNs all support URLs of this length.
@@ -79,6 +79,15 @@ class UrlPolicy:
         self._ports = ports
         self._addresses = addresses
         self._hosts = [re.compile(fnmatch.translate(glob)) for glob in hosts]
+
+    @classmethod
+    def parsed(cls, ports: str, allow: str, hosts: str) -> Self:
+        """Read the settings ``NAMESHOT_FETCH_PORTS``, ``_ALLOW`` and ``_HOSTS``.
+
+        Raises:
+            SettingsError: one sentence about the first entry that cannot be used.
+        """
+        return cls(parse_ports(ports), AddressPolicy(parse_allow(allow)), parse_hosts(hosts))
 
     def judge(self, url: object) -> Target:
         """Judge a URL, or raise `FetchFailed` with the first rule it breaks: scheme, URL, host, port, address."""

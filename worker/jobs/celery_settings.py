@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kombu import Queue as CeleryQueue
+from kombu import Queue
 
 from producer.broker.urls import Endpoint
-from producer.contract.names import QUEUES, queue_name
+from producer.contract.names import queue_name
 from worker.delivery.names import DeliveryKeys
 
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -36,7 +36,8 @@ def configuration(
         "broker_url": broker.shown,
         "result_backend": results.shown,
         "result_expires": result_ttl_s,
-        "task_queues": [queue(keys.prefix, name) for name in QUEUES],
+        # Plain Redis lists of these names, without priority steps or a global key prefix.
+        "task_queues": [Queue(name, routing_key=name) for name in keys.queues],
         "task_default_queue": queue_name(keys.prefix, "default"),
         "task_create_missing_queues": False,
         # JSON only on the wire, in both directions.
@@ -71,12 +72,6 @@ def configuration(
         "redis_socket_connect_timeout": CONNECT_TIMEOUT_S,
         "redis_backend_health_check_interval": 25,
     }
-
-
-def queue(prefix: str, name: Any) -> CeleryQueue:
-    """Return the Celery queue for a plain Redis list of that name (no priority steps, no global key prefix)."""
-    full_name = queue_name(prefix, name)
-    return CeleryQueue(full_name, routing_key=full_name)
 
 
 def transport_options(broker: Endpoint, keys: DeliveryKeys) -> dict[str, Any]:

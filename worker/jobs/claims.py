@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import redis
 
-from producer.contract import claim_key, place_key
+from producer.contract.names import claim_and_place
 from producer.messages.submission import CLAIMED_ID
 from producer.operations.traces import Place, is_stray
 from worker.delivery.outages import describe, is_wrong_type
@@ -48,9 +48,8 @@ class ClaimKeeper:
         self._client = client
         self._prefix = prefix
         self._ttl_s = ttl_s
-        self._answered: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="claims", daemon=True)
-        self._thread.start()
+        self._answered: SimpleQueue[tuple[str, str]] = SimpleQueue()
+        threading.Thread(target=self._serve, name="claims", daemon=True).start()
 
     def answered(self, job_id: str, life: str) -> None:
         """Shorten the claim of a job that has its answer.
@@ -65,7 +64,7 @@ class ClaimKeeper:
         """Return whether an id is claimed for a message with another life; raises `RedisError`."""
         if not CLAIMED_ID.fullmatch(job_id):
             return False
-        claim, place = claim_key(self._prefix, job_id), place_key(self._prefix, job_id)
+        claim, place = claim_and_place(self._prefix, job_id)
         with self._client.pipeline() as pipe:
             value, claim_ms, place_ms = pipe.get(place).pttl(claim).pttl(place).execute(raise_on_error=False)
         if isinstance(value, redis.RedisError):
@@ -76,23 +75,15 @@ class ClaimKeeper:
         found = Place.read(value)
         return found is not None and not is_stray(claim_ms, place_ms) and found.life != life
 
-    def close(self, timeout_s: float = 2.0) -> None:
-        """Send the remaining commands, then end the thread."""
-        self._answered.put(None)
-        self._thread.join(timeout_s)
-
     def _serve(self) -> None:
-        closing = False
-        while not closing:
+        while True:
             answered = [self._answered.get()]
             while not self._answered.empty() and len(answered) < MAX_PIPELINE:
                 answered.append(self._answered.get())
-            closing = None in answered
             try:
                 with self._client.pipeline(transaction=False) as pipe:
-                    for job_id, life in filter(None, answered):
-                        keys = (claim_key(self._prefix, job_id), place_key(self._prefix, job_id))
-                        pipe.eval(_SHORTEN, 2, *keys, self._ttl_s, life)
+                    for job_id, life in answered:
+                        pipe.eval(_SHORTEN, 2, *claim_and_place(self._prefix, job_id), self._ttl_s, life)
                     pipe.execute()
             except Exception as error:  # a claim that lives longer does no harm; the thread must keep running
                 logger.warning("could not shorten %d job claims: %s", len(answered), type(error).__name__)

@@ -20,11 +20,12 @@ from celery import bootsteps, signals
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
-from kombu.asynchronous import get_event_loop, set_event_loop
+from kombu.asynchronous import set_event_loop
 
 from producer.contract import CLASSIFY_MANY, Queue, queue_name
 from worker.delivery.credit import open_queues, queue_of
 from worker.delivery.names import FAULT_HEADER
+from worker.delivery.transport import wake_event_loop
 from worker.jobs.messages import refuse
 from worker.jobs.running_worker import worker_of
 
@@ -191,10 +192,7 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
     """Reports, while the event loop runs, its ticks to liveness and the messages in hand to the lease."""
 
     requires = (Tasks,)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        self._timer: Any = None
-        super().__init__(consumer, **options)
+    _timer: Any = None
 
     def start(self, consumer: Any) -> None:
         """Start ticking from the event loop's timer."""
@@ -239,12 +237,6 @@ def requests_in_hand() -> list[Any]:
     while True:
         with contextlib.suppress(RuntimeError):
             return list(state.reserved_requests)
-
-
-def wake_event_loop() -> None:
-    """Have the event loop check at once which messages it may take. Any thread may call this."""
-    if (loop := get_event_loop()) is not None:
-        loop.call_soon(lambda: None)
 
 
 def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:

@@ -83,9 +83,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         celerys: dict[str, Any] = self.connparams  # type: ignore[has-type]  # celery is untyped
         endpoint = self.app.endpoints[1]
         self.url = endpoint.shown
-        of_the_url = {"host", "port", "db", "username", "password"}
-        ours = {name: value for name, value in celerys.items() if name not in of_the_url}
-        self.connparams = {**connection_arguments(endpoint, ours), "connection_class": CLASSES[endpoint.medium]}
+        self.connparams = {**connection_arguments(endpoint, celerys), "connection_class": CLASSES[endpoint.medium]}
         self.outage = Outage("the result backend", "does not take answers", self._probe)
 
     def encode(self, data: Any) -> Any:

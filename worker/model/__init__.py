@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from worker.model.interface import (
     DeviceLostError,
-    HostModel,
     Model,
     ModelError,
     ModelLoadError,
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeviceLostError",
-    "HostModel",
     "Model",
     "ModelError",
     "ModelLoadError",
@@ -33,14 +31,7 @@ __all__ = [
 ]
 
 
-def load_model(
-    model: str,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    torch_threads: int | None = None,
-) -> Model:
+def load_model(model: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto") -> Model:
     """Load a checkpoint from the Hugging Face Hub or from a folder, ready to classify.
 
     Args:
@@ -49,7 +40,6 @@ def load_model(
         device: ``auto`` (the first CUDA device; the CPU if there is no sign of a GPU), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: ``auto`` (float32 on a CPU, half precision on a GPU with tensor cores), ``float32``, ``float16`` or
             ``bfloat16``.
-        torch_threads: threads of one forward pass on the CPU, for the whole process; None leaves PyTorch's own choice.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used here; its message says why and what to do.
@@ -57,7 +47,7 @@ def load_model(
     # Imported here, since it takes seconds, which a process that only needs `Model` must not pay.
     from worker.model.loading import load
 
-    return load(model, revision=revision, device=device, dtype=dtype, torch_threads=torch_threads)
+    return load(model, revision=revision, device=device, dtype=dtype)
 
 
 def load_preparation(model: str, revision: str | None, model_type: str) -> Preparation:

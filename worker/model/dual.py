@@ -100,7 +100,7 @@ class DualEncoder:
         uploaded = {name: self._upload(torch.from_numpy(ids)) for name, ids in tokens.items()}
         return self._unit(self._family.text_vectors(self._network, uploaded))
 
-    def warm_up(self, max_batch: int = 1) -> None:
+    def warm_up(self) -> None:
         """Implement `Model.warm_up`."""
         try:
             self.embed_texts(["a photo"])
@@ -113,8 +113,6 @@ class DualEncoder:
             raise ModelLoadError(f"model {self.name!r} loads but does not run: {failure} {cause}".strip()) from failure
         if not self._on_gpu and isinstance(self._preparation, SplitPreparation):
             self._image_tower.trace(self._images([image])[INPUT])
-        if max_batch > 1:
-            self.embed_images([image] * max_batch)
 
     def _share_cores(self, parallel: int) -> None:
         """Leave cores to other batches: PyTorch's number of threads is set per calling thread."""

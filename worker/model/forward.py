@@ -62,11 +62,16 @@ def meaning_of(failure: Exception) -> ModelError:
     if code in _STICKY:
         return _lost()
     if _means_out_of_memory(failure, code):
-        return ModelOutOfMemoryError("the batch does not fit in the device's memory") if _emptied() else _lost()
+        # Cached blocks go back to the driver, for other libraries and programs.
+        return (
+            ModelOutOfMemoryError("the batch does not fit in the device's memory")
+            if _runs(torch.cuda.empty_cache)
+            else _lost()
+        )
     if isinstance(failure, torch.AcceleratorError) and code is None and not _uses_a_gpu():
         return _lost()  # a device of another kind, whose state cannot be checked
     # cuBLAS and cuDNN report a lost device as an error of their own, and new codes may appear.
-    return ModelError("the forward pass failed") if _answers() else _lost()
+    return ModelError("the forward pass failed") if _runs(torch.cuda.synchronize) else _lost()
 
 
 def _means_out_of_memory(failure: Exception, code: object) -> bool:
@@ -77,15 +82,6 @@ def _means_out_of_memory(failure: Exception, code: object) -> bool:
 
 def _lost() -> DeviceLostError:
     return DeviceLostError("the device failed, and this process cannot use it any longer")
-
-
-def _emptied() -> bool:
-    """Return cached blocks to the driver, for other libraries and programs; return False if the device is lost."""
-    return _runs(torch.cuda.empty_cache)
-
-
-def _answers() -> bool:
-    return _runs(torch.cuda.synchronize)
 
 
 def _runs(call: Callable[[], None]) -> bool:

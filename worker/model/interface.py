@@ -137,11 +137,10 @@ class Model(HostModel, Protocol):
             ModelError: a prompt is longer than `max_tokens`, or see `embed_images`.
         """
 
-    def warm_up(self, max_batch: int = 1) -> None:
-        """Run a prompt, an image and a batch of ``max_batch`` images, so that no job waits for initialisation.
+    def warm_up(self) -> None:
+        """Run a prompt and an image, so that no job waits for initialisation.
 
         Raises:
             ModelLoadError: the checkpoint loads but its forward pass fails.
             DeviceLostError: the process has to be replaced.
-            ModelOutOfMemoryError: one image fits, but ``max_batch`` do not.
         """

@@ -23,14 +23,12 @@ from worker.model.refusals import explained, quiet
 _PROBE: Final = "a photo of the dog"
 
 
-def load(model: str, *, revision: str | None, device: str, dtype: str, torch_threads: int | None) -> Model:
+def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
     """Implement `worker.model.load_model`."""
     on = pick_device(device)
     numbers = pick_dtype(dtype, on)
     if numbers == torch.float32:
         compute_exactly()
-    if torch_threads is not None:
-        torch.set_num_threads(torch_threads)
     folder = Path(model).expanduser()
     local = _is_folder(model, folder, revision)
     source = str(folder) if local else model

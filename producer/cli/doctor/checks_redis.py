@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -29,17 +28,12 @@ _MOST_NAMED: Final = 5
 
 def redis(up: UpInfo | None) -> Iterator[Finding]:
     """Run all checks that need Redis; one finding for each server that cannot be reached."""
+    from producer.cli.connection import redis_of
     from producer.client.configuration import configure
     from producer.contract import queue_name, rung_name
 
     try:
-        configuration = configure(
-            broker_url=up.broker_url if up else None,
-            result_backend=up.result_backend if up else None,
-            queue_prefix=os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix) if up else None,
-            result_ttl=None,
-            max_queue=None,
-        )
+        configuration = configure(**redis_of(up))
     except NameshotError as error:
         yield Finding("settings", "broken", str(error), "correct the variable")
         return
@@ -222,10 +216,11 @@ def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
     """
     from redis.exceptions import NoPermissionError
 
-    from producer.contract import QUEUES, queue_name, rung_name, step_names
+    from producer.contract import QUEUES, queue_name
+    from producer.contract.names import waiting_names
 
     queues = [queue_name(prefix, queue) for queue in QUEUES]
-    served = {name for queue in queues for name in (queue, rung_name(queue), *step_names(queue))}
+    served = {name for queue in queues for name in waiting_names(queue)}
     meant = re.compile(f"({'|'.join(map(re.escape, queues))})(\\W*[0-9]+)?$")
     found: set[str] = set()
     cursor, deadline_s = 0, time.monotonic() + _SCAN_S

@@ -24,7 +24,7 @@ from tests.fetch.servers import Exchange, ScriptedServer
 from tests.fuzz.target import of_hypothesis
 from tests.images.memory_probe import peak_bytes
 from worker.embeddings.of_images import Embedding
-from worker.fetch import Fetcher, parse_allow
+from worker.fetch import Fetcher, UrlPolicy
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
 
@@ -242,9 +242,8 @@ def fetch(answers: list[Answer]) -> None:
     before, descriptors = set(threading.enumerate()), count_descriptors()
     left = list(answers)
     with ScriptedServer(lambda exchange: (left.pop(0) if left else answers[-1]).give(exchange, server.port)) as server:
-        allow = parse_allow(f"127.0.0.1/32:{server.port}")
-        options: dict[str, Any] = {"max_bytes": MAX_BODY_BYTES, "timeout_s": TIMEOUT_S, "allow": allow}
-        with Fetcher(**options, ports=frozenset({server.port}), resolve=resolve) as fetcher:
+        policy = UrlPolicy.parsed(str(server.port), f"127.0.0.1/32:{server.port}", "")
+        with Fetcher(policy, max_bytes=MAX_BODY_BYTES, timeout_s=TIMEOUT_S, resolve=resolve) as fetcher:
             files: dict[str, Embedding] = {}
             caching = CachingFetcher(fetcher, files.get, max_bytes=2_000)
             for number in range(len(answers)):

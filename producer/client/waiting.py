@@ -13,12 +13,12 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from producer.client.ending_tasks import end
+from producer.client.unseen import Unseen, away
 from producer.contract import answer_key
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import Answer
-from producer.operations.ending_tasks import end
 from producer.operations.standing import glance
-from producer.operations.unseen import Unseen, away
 
 if TYPE_CHECKING:
     from producer.broker.connections import AsyncLink
