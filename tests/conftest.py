@@ -4,11 +4,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport
 from tests.valkey_server import ValkeyServer
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
+
+
+# `make test` tries Hypothesis' own number of examples, `make fuzz` these.
+settings.register_profile("thorough", max_examples=3_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
