@@ -8,8 +8,8 @@ from pathlib import Path
 from producer import Client
 from producer.contract import claim_key
 from tests.acceptance.origin import Origin
+from tests.client.stock_worker import StockWorker, result_for
 from tests.delivery.conftest import REAL_LENGTHS, StartWorker
-from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 from worker.delivery.times import Times
 

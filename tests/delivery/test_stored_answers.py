@@ -24,8 +24,8 @@ from tests.delivery.conftest import StartWorker
 from tests.delivery.probing import OK, Probe, wait_for
 from tests.delivery.troubles import Trouble
 from tests.eventually import eventually
+from tests.jobs.test_messages import headers, message
 from tests.valkey_server import ValkeyServer
-from tests.worker.test_messages import headers, message
 from worker.delivery.clock import elapsed_s
 from worker.delivery.times import Times
 from worker.jobs.results import FirstAnswerBackend, Unanswerable

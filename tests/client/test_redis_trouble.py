@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from producer import BrokerUnavailable, Client
+from tests.client.stock_worker import StockWorker, result_for
 from tests.eventually import eventually
-from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"
