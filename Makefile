@@ -48,6 +48,7 @@ bench: install ## the model's limit, a real worker, and what one would run inste
 
 chaos: install ## a minute without Valkey, then 10,000 jobs while everything fails: none may be lost, hidden or answered wrongly
 	$(BIN)/python -m pytest tests/delivery/test_broker_restarts.py --time-scale=1 --outage-s=60
+	$(BIN)/python -m tests.chaos.takers --kills 60 --messages 4000
 	$(BIN)/python -m tests.chaos
 
 soak: install ## 100,000 jobs through one worker: memory, descriptors and connections stay flat
