@@ -15,7 +15,7 @@ class Times:
     round_s: float = 2.5
     #: The event loop ticks each second. After this long without a tick it is stuck, and so is every acknowledgement.
     loop_silent_s: float = 15.0
-    #: A job checks its own deadline, so a job that still runs this long afterwards hangs in code that does not check it.
+    #: A job checks its own deadline. One that still runs this long afterwards hangs in code that does not check it.
     overdue_s: float = 10.0
     #: No batch takes this long on a working device.
     long_batch_s: float = 10.0
