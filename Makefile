@@ -47,14 +47,16 @@ bench: install ## the model's limit, a real worker, and what one would run inste
 	$(BIN)/python -m benchmarks
 
 chaos: install ## a minute without Valkey, then 10,000 jobs while everything fails: none may be lost, hidden or answered wrongly
-	$(BIN)/python -m pytest tests/delivery/test_broker_restarts.py --outage-s=60
+	$(BIN)/python -m pytest tests/delivery/test_broker_restarts.py --time-scale=1 --outage-s=60
+	$(BIN)/python -m tests.chaos.takers --kills 60 --messages 4000
 	$(BIN)/python -m tests.chaos
 
 soak: install ## 100,000 jobs through one worker: memory, descriptors and connections stay flat
 	$(BIN)/python -m tests.chaos.soak
 
-fuzz: install ## ten minutes of inputs that no one would think of: URLs, HTTP answers, images, messages
+fuzz: install ## the properties with many examples, then ten minutes of inputs that no one would think of: URLs, HTTP answers, images, messages
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=thorough --timeout=900
 	$(BIN)/python -m tests.fuzz
 
 # In an environment of its own, since it needs other versions of what the worker uses.

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport
 from tests.valkey_server import ValkeyServer
@@ -11,11 +12,17 @@ from tests.valkey_server import ValkeyServer
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
 
+# `make test` tries Hypothesis' own number of examples, `make fuzz` these.
+settings.register_profile("thorough", max_examples=3_000)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What takes too long for every day, or needs what few machines have."""
     parser.addoption("--device", default="cpu", help="what models run on: cpu or cuda:0 (%(default)s)")
-    # Longer than a lease at least, so that every worker's has ended when Redis comes back.
-    parser.addoption("--outage-s", type=float, default=12.0, help="how long Redis is away (%(default)s)")
+    parser.addoption(
+        "--time-scale", type=float, default=0.4, help="what null workers multiply leases and the like by (%(default)s)"
+    )
+    parser.addoption("--outage-s", type=float, help="how long Redis is away (longer than a lease)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

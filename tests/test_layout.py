@@ -22,6 +22,21 @@ MAX_LINES_OF_CODE = 270
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 #: A reader takes in nine names at once.
 MAX_FILES_AT_THE_TOP_OF_WORKER = 9
+#: Folders of tests that no room has to itself, and what they are about.
+ACROSS_ROOMS = {
+    "acceptance": "a whole worker, as plain Celery clients meet it",
+    "access": "the roles of a shared Redis, for every program",
+    "benchmarks": "the programs that measure",
+    "chaos": "everything fails at once, and the null worker",
+    "dependencies": "which versions are installed, and what a client does without",
+    "docker": "the image and the services of compose",
+    "docs": "the documents say what the code does",
+    "fundamentals": "the manual: what every user does",
+    "fuzz": "inputs that no one would think of",
+    "images": "files of strangers, from their bytes to pixels",
+    "secrets": "what no log and no key may hold, whichever program writes it",
+    "version_before": "two versions beside one another on one Redis",
+}
 #: A name of ours between quotes or backticks: strings that Celery imports by, and what comments refer to.
 OURS = re.compile(r"(?<=[\"'`~])(?:worker|producer)(?:\.[A-Za-z_]+)+(?::[A-Za-z_]+)?(?=[\"'`])")
 CELERYS = {"celery", "kombu", "billiard", "vine"}
@@ -114,6 +129,13 @@ def test_rooms_form_a_drawing_without_circles() -> None:
         rooms[room_of(module)] |= {room_of(name) for name in names} - {room_of(module), module.split(".")[0]}
 
     list(TopologicalSorter(rooms).static_order())
+
+
+def test_the_tests_of_a_room_stand_in_a_folder_of_its_name() -> None:
+    rooms = {file.parent.name for package in PACKAGES for file in (ROOT / package).glob("*/__init__.py")}
+    folders = {file.parent.name for file in (ROOT / "tests").glob("*/*.py")}
+
+    assert folders - rooms - {*PACKAGES, "nameshot"} == set(ACROSS_ROOMS)
 
 
 def test_few_files_stand_at_the_top_of_the_worker() -> None:

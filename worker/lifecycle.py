@@ -18,6 +18,7 @@ from worker.delivery.credit import Outcomes
 from worker.delivery.delivery import Delivery
 from worker.delivery.liveness import Liveness
 from worker.delivery.marks import Marks
+from worker.delivery.times import Times
 from worker.engine.failures import failed_start
 from worker.jobs.app import Nameshot
 from worker.jobs.cancelling import CancelListener, RunningJobs
@@ -43,11 +44,13 @@ class Lifecycle:
 
     Attributes:
         exit_status: the status with which the process should exit, known once Celery's worker has ended.
+        times: the times of this worker's delivery, read at its start.
     """
 
     def __init__(self, app: Nameshot) -> None:
         self._app = app
         self.exit_status = 0
+        self.times = Times()
 
     def start(self, sender: Any, **_: Any) -> None:
         """Load the model before the worker consumes messages. Here Celery swallows every exception except SystemExit.
@@ -64,7 +67,7 @@ class Lifecycle:
             first_contact = FirstContact(*app.endpoints, app.settings.queue_prefix)
             first_contact.look()
             ReadyFile(app.settings.ready_file).begin()
-            worker = app.running_worker = assemble(app, first_contact)
+            worker = app.running_worker = assemble(app, first_contact, self.times)
             if not isinstance(sender.concurrency, int):
                 sender.concurrency = worker.service.concurrency
             worker.delivery.lease.start()
@@ -110,7 +113,7 @@ def stop_taking(readiness: Readiness, ready_file: ReadyFile) -> None:
     ready_file.look()
 
 
-def assemble(app: Nameshot, first_contact: FirstContact) -> RunningWorker:
+def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> RunningWorker:
     """Load the model and build every part of a worker around it; raises what `worker.service.build` raises."""
     settings, keys = app.settings, app.delivery_keys
     marks = Marks(
@@ -150,6 +153,7 @@ def assemble(app: Nameshot, first_contact: FirstContact) -> RunningWorker:
         device_limit_s=service.device_limit_s,
         overdue=jobs.overdue,
         waits=readiness.waits,
+        times=times,
         on_leaving=partial(stop_taking, readiness, ready_file),
     )
     claims = ClaimKeeper(broker, prefix=keys.prefix, ttl_s=settings.result_ttl)

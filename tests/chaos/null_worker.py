@@ -12,6 +12,7 @@ Environment:
     NULL_HANG: a file; while it exists, every forward pass hangs.
     NULL_LOAD_ERROR: what loading the model fails with, as a text that no log may hold.
     NULL_ERROR_TEXT: what images of three colours fail with, see `tests.chaos.null_model`; no log may hold it either.
+    NULL_TIME_SCALE: what every time of the delivery is multiplied by (1): leases, silence, jobs that hang.
     NULL_HOSTS: a file of addresses and names, see `tests.chaos.hosts_file`.
     NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
         when its image is about to be embedded. A job that had its answer already is taken and not run.
@@ -29,7 +30,8 @@ from celery import current_task, signals
 
 from tests.chaos.hosts_file import looking_into
 from tests.chaos.null_model import NullModel, PoisonedStage
-from worker.celery import app
+from tests.chaos.scaled_times import scaled_times
+from worker.celery import app, lifecycle
 
 __all__ = ["app"]
 
@@ -79,3 +81,4 @@ if "NULL_EXECUTIONS" in os.environ:
 if "NULL_HOSTS" in os.environ:
     socket.getaddrinfo = looking_into(Path(os.environ["NULL_HOSTS"]))
 app.load_model = _load_null_model
+lifecycle.times = scaled_times(float(os.environ.get("NULL_TIME_SCALE", "1")))

@@ -19,7 +19,7 @@ from producer.contract.job import MAX_TOP_K
 from producer.contract.labels import check_candidate_labels
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json
-from tests.producer.caseless import Caseless
+from tests.client.caseless import Caseless
 
 URL = "https://images.example/owl.jpg"
 LABELS = ["fox", "bear", "seagull", "owl"]

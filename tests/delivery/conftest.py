@@ -12,10 +12,12 @@ from producer import Client
 from tests.acceptance.conftest import picture
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
+from tests.chaos.scaled_times import scaled_times
 from tests.cli.command import Home
 from tests.delivery.null_workers import SupervisedWorker
 from tests.delivery.probing import Probe
 from tests.valkey_server import ValkeyServer
+from worker.delivery.times import Times
 
 StartWorker = Callable[..., Worker]
 Supervise = Callable[..., SupervisedWorker]
@@ -28,6 +30,8 @@ def command_of(app: str) -> tuple[str, ...]:
 
 
 COMMAND = command_of(NULL_APP)
+#: A setting of a worker that waits as long as one in production.
+REAL_LENGTHS = {"NULL_TIME_SCALE": "1"}
 
 
 @pytest.fixture
@@ -54,10 +58,18 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def times(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Times:
+    """Of the delivery of all workers here, but those that are started with `REAL_LENGTHS`."""
+    scale = pytestconfig.getoption("--time-scale")
+    monkeypatch.setenv("NULL_TIME_SCALE", str(scale))
+    return scaled_times(scale)
+
+
 @pytest.fixture
-def outage_s(request: pytest.FixtureRequest) -> float:
-    """How long Redis is away, seconds."""
-    return float(request.config.getoption("--outage-s"))
+def outage_s(pytestconfig: pytest.Config, times: Times) -> float:
+    """How long Redis is away, seconds: by default until every worker's lease has ended."""
+    return float(pytestconfig.getoption("--outage-s") or times.lease_s + times.round_s)
 
 
 @pytest.fixture

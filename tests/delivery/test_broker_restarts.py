@@ -14,8 +14,7 @@ from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
-from worker.delivery.lease import ROUND_S
-from worker.delivery.liveness import LOOP_SILENT_S
+from worker.delivery.times import Times
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 90
@@ -75,12 +74,12 @@ def test_jobs_that_finished_while_redis_was_away_are_answered_once_and_their_thr
 
 
 def test_a_worker_outlives_a_redis_that_keeps_its_port_open_and_answers_nothing(
-    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, times: Times
 ) -> None:
     worker = start_worker("survivor")
     own_valkey.freeze()
     with pytest.raises(subprocess.TimeoutExpired):  # longer than an event loop may be silent
-        worker.process.wait(LOOP_SILENT_S + 4 * ROUND_S)
+        worker.process.wait(times.loop_silent_s + 4 * times.round_s)
     own_valkey.stop()
     own_valkey.start()
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from producer import Client
 from producer.contract import claim_key
 from tests.acceptance.origin import Origin
-from tests.delivery.conftest import StartWorker
-from tests.producer.stock_worker import StockWorker, result_for
+from tests.client.stock_worker import StockWorker, result_for
+from tests.delivery.conftest import REAL_LENGTHS, StartWorker
 from tests.valkey_server import ValkeyServer
+from worker.delivery.times import Times
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
@@ -21,14 +22,14 @@ UNMEASURED = {"NAMESHOT_MAX_BATCH": "4"}
 def test_jobs_in_hand_of_a_killed_worker_are_answered_by_another(
     start_worker: StartWorker, client: Client, origin: Origin
 ) -> None:
-    victim = start_worker("victim")
+    victim = start_worker("victim", **REAL_LENGTHS)
     jobs = [client.submit(origin.url("/held/owl.png"), LABELS) for _ in range(5)]
     for _ in jobs:
         assert origin.asked.acquire(timeout=TIMEOUT_S)
 
     victim.process.kill()
     victim.process.wait()
-    start_worker("heir")
+    start_worker("heir", **REAL_LENGTHS)
     origin.hold.set()
 
     assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
@@ -70,10 +71,11 @@ def test_a_frozen_worker_loses_its_job_and_can_neither_take_it_back_nor_change_i
 
 
 def test_a_job_that_takes_longer_than_a_lease_runs_once(
-    start_worker: StartWorker, client: Client, origin: Origin, tmp_path: Path
+    start_worker: StartWorker, client: Client, origin: Origin, tmp_path: Path, times: Times
 ) -> None:
     executions = tmp_path / "executions"
-    settings = {"NULL_EXECUTIONS": str(executions), "NULL_FORWARD_MS": "12000", **UNMEASURED}
+    forward_ms = 1000 * (times.lease_s + 2 * times.round_s)
+    settings = {"NULL_EXECUTIONS": str(executions), "NULL_FORWARD_MS": str(forward_ms), **UNMEASURED}
     for name in ("one", "other"):
         start_worker(name, **settings)
 

@@ -16,8 +16,8 @@ from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.delivery.conftest import COMMAND
 from tests.eventually import eventually
+from tests.jobs.test_messages import headers, message
 from tests.valkey_server import ValkeyServer
-from tests.worker.test_messages import headers, message
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60

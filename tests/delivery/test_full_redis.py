@@ -14,6 +14,7 @@ from tests.delivery.moves import OURS, QUEUE, acknowledge, give_back, postpone, 
 from tests.valkey_server import ValkeyServer
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.lease import Lease
+from worker.delivery.times import Times
 from worker.delivery.upkeep import Upkeep
 
 
@@ -39,6 +40,7 @@ def a_lease(broker: redis.Redis) -> Lease:
         warning=lambda: None,
         on_stuck=pytest.fail,
         on_broker_away=lambda: pytest.fail("the lease is not renewed"),
+        times=Times(),
     )
 
 

@@ -11,6 +11,7 @@ from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
+from worker.delivery.times import Times
 
 LABELS = ["owl", "car"]
 TIMEOUT_S = 60
@@ -58,13 +59,14 @@ def test_the_jobs_of_a_killed_worker_are_answered_by_another(
 
 
 def test_an_idle_worker_answers_again_once_there_is_memory(
-    own_valkey: ValkeyServer, client: Client, origin: Origin, start_worker: StartWorker
+    own_valkey: ValkeyServer, client: Client, origin: Origin, start_worker: StartWorker, times: Times
 ) -> None:
     worker = start_worker("idle")
     fill(own_valkey)
     with own_valkey.connect() as operator:
-        lease = operator.keys("nameshot:lease:*")
-        eventually(lambda: operator.pttl(lease[0]) > 8_000, lambda: worker.log)  # renewed while Redis is full
+        (lease,) = operator.keys("nameshot:lease:*")
+        operator.expire(lease, TIMEOUT_S)
+        eventually(lambda: 0 < operator.ttl(lease) <= times.lease_s, lambda: worker.log)  # renewed while Redis is full
         operator.config_set("maxmemory", 0)
 
     assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).best

@@ -8,8 +8,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_no_message_is_lost_when_takers_are_killed_at_random_moments() -> None:
-    # A process of its own, since it forks. kombu's own transport loses one message in four or five such kills.
-    command = [sys.executable, "-m", "tests.chaos.takers", "--kills", "60", "--messages", "4000"]
+    # A process of its own, since it forks. kombu's own transport loses one message in four or five such kills, so that
+    # twenty find as much in 99 of 100 runs; `make chaos` kills three times as often.
+    command = [sys.executable, "-m", "tests.chaos.takers", "--kills", "20", "--messages", "1400"]
 
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
 

@@ -10,7 +10,7 @@ import pytest
 from producer import Client, JobCancelled
 from tests.acceptance.origin import Origin
 from tests.chaos.hosts_file import looking_into
-from tests.delivery.conftest import StartWorker
+from tests.delivery.conftest import REAL_LENGTHS, StartWorker
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
@@ -60,8 +60,13 @@ def test_workers_and_clients_follow_a_redis_whose_name_resolves_to_another_addre
     urls: list[str],
 ) -> None:
     broker_url, result_backend = urls
+    # Its event loop waits 8 s for the frozen server, while its lease is renewed at the new address already.
     start_worker(
-        "follower", NAMESHOT_BROKER_URL=broker_url, NAMESHOT_RESULT_BACKEND=result_backend, NULL_HOSTS=str(hosts)
+        "follower",
+        NAMESHOT_BROKER_URL=broker_url,
+        NAMESHOT_RESULT_BACKEND=result_backend,
+        NULL_HOSTS=str(hosts),
+        **REAL_LENGTHS,
     )
     spanning = client.submit(origin.url("/held/owl.png"), LABELS)
     assert origin.asked.acquire(timeout=TIMEOUT_S)

@@ -7,7 +7,7 @@ from tests.delivery.conftest import StartWorker
 from tests.delivery.slow_link import SlowLink
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
-from worker.delivery.lease import ROUND_S
+from worker.delivery.times import Times
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
@@ -47,10 +47,10 @@ def test_a_job_whose_acknowledgement_was_cut_off_is_acknowledged_and_keeps_its_a
 
 
 def test_a_message_that_is_long_under_way_or_long_to_parse_is_no_orphan(
-    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
+    start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer, times: Times
 ) -> None:
     job_id = "long-under-way"
-    slow_s = 4 * ROUND_S
+    slow_s = 4 * times.round_s
     with SlowLink(own_valkey.port, b'"' + job_id.encode() + b'"', slow_s) as link:
         url = own_valkey.url(0, "worker").replace(f":{own_valkey.port}/", f":{link.port}/")
         worker = start_worker("patient", NAMESHOT_BROKER_URL=url)

@@ -18,8 +18,8 @@ from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import ROOT, Worker
 from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually
+from tests.jobs.test_messages import headers, message
 from tests.valkey_server import ValkeyServer
-from tests.worker.test_messages import headers, message
 
 LABELS = ["fox", "a secret label"]
 TIMEOUT_S = 60

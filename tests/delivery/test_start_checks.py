@@ -12,9 +12,9 @@ from producer import AsyncClient, BrokerUnavailable, Client
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.cli.command import Home
+from tests.client.test_aio import asynchronous
 from tests.delivery.conftest import COMMAND
 from tests.eventually import eventually
-from tests.producer.test_aio import asynchronous
 from tests.valkey_server import ValkeyServer
 
 URL, LABELS = "https://images.example/owl.jpg", ["fox", "owl"]

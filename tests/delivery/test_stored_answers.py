@@ -24,18 +24,16 @@ from tests.delivery.conftest import StartWorker
 from tests.delivery.probing import OK, Probe, wait_for
 from tests.delivery.troubles import Trouble
 from tests.eventually import eventually
+from tests.jobs.test_messages import headers, message
 from tests.valkey_server import ValkeyServer
-from tests.worker.test_messages import headers, message
 from worker.delivery.clock import elapsed_s
-from worker.delivery.lease import ROUND_S
-from worker.delivery.liveness import LOOP_SILENT_S
+from worker.delivery.times import Times
 from worker.jobs.results import FirstAnswerBackend, Unanswerable
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 THREADS = 4
-#: Longer than an event loop may be silent, and, with a `NAMESHOT_JOB_TIMEOUT` of 4 s, than a job may hang.
-OUTAGE_S = LOOP_SILENT_S + 3 * ROUND_S
+JOB_TIMEOUT_S = 4
 
 
 @pytest.fixture
@@ -75,6 +73,7 @@ def test_while_no_answer_can_be_stored_a_worker_waits_and_says_so_and_afterwards
     own_valkey: ValkeyServer,
     answers: ValkeyServer,
     tmp_path: Path,
+    times: Times,
 ) -> None:
     executions = tmp_path / "executions"
     worker = start_worker(
@@ -82,7 +81,7 @@ def test_while_no_answer_can_be_stored_a_worker_waits_and_says_so_and_afterwards
         NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"),
         NAMESHOT_METRICS_PORT=probe.port,
         NAMESHOT_CONCURRENCY=str(THREADS),
-        NAMESHOT_JOB_TIMEOUT="4",
+        NAMESHOT_JOB_TIMEOUT=str(JOB_TIMEOUT_S),
         NULL_EXECUTIONS=str(executions),
     )
     pid = worker.process.pid
@@ -96,7 +95,8 @@ def test_while_no_answer_can_be_stored_a_worker_waits_and_says_so_and_afterwards
             jobs = [client.submit(origin.url("/owl.png"), LABELS) for _ in range(3 * THREADS)]
             eventually(lambda: "the result backend does not take answers" in probe("/readyz")[1], lambda: worker.log)
             with pytest.raises(subprocess.TimeoutExpired):
-                worker.process.wait(OUTAGE_S)
+                # Longer than an event loop may be silent, and than a job may hang.
+                worker.process.wait(max(times.loop_silent_s, JOB_TIMEOUT_S + times.overdue_s) + 2 * times.round_s)
             assert probe("/healthz") == OK
             (lease,) = broker.keys("nameshot:lease:*")
             assert b": the result backend does not take answers" in broker.get(lease)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from producer import Client
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
+from tests.delivery.test_envelopes import SLOPPY
 from tests.eventually import eventually
+from tests.jobs.test_messages import headers, message, mutated
 from tests.valkey_server import ValkeyServer
-from tests.worker.test_envelopes import SLOPPY
-from tests.worker.test_messages import headers, message, mutated
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 
 LABELS = ["fox", "bear"]

@@ -94,7 +94,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
         yield broker
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(events=[("submit", 0), ("submit", 0), ("wake", 0), ("wake", 0), ("hand_on", 0), ("take", 0)])
 @given(events=EVENTS)
 def test_a_job_that_waits_is_never_passed_one_in_hand_is_noted_and_of_one_that_is_done_nothing_is_left(

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from producer.contract import Queue
-from tests.worker.watched_scope import WatchedScope
+from tests.concurrency.watched_scope import WatchedScope
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_queue import BatchResult

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from producer.errors import JobFailed
+from tests.concurrency.watched_scope import WatchedScope
 from tests.engine_process.engines import TIMEOUT_S, Engines, GatedModel, image, soon
 from tests.eventually import eventually
 from tests.model.pictures import scene
-from tests.worker.watched_scope import WatchedScope
 from worker.concurrency.cancel_scope import Cancelled
 from worker.concurrency.fairness import WEIGHTS
 from worker.engine.local import LocalEngine

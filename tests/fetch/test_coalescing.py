@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
+from tests.concurrency.watched_scope import WatchedScope
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, failure_of, within
 from tests.fetch.servers import Exchange, Script, ScriptedServer
-from tests.worker.watched_scope import WatchedScope
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch import CoalescingFetcher
 

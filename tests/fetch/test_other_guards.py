@@ -111,7 +111,7 @@ ANY_ADDRESS = st.one_of(
 
 
 @both_guards
-@settings(max_examples=3_000, deadline=None)
+@settings(deadline=None)
 @given(address=ANY_ADDRESS)
 def test_no_address_is_open_here_and_blocked_there(blocks: Blocks, address: Address) -> None:
     assert not is_public(address) or not blocks(address)

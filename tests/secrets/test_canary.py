@@ -24,10 +24,10 @@ from tests.acceptance.worker_process import Worker
 from tests.cli.command import Home
 from tests.delivery.conftest import COMMAND
 from tests.eventually import eventually
+from tests.jobs.test_messages import headers, message
 from tests.secrets.leaks import everything_in, show_nothing_of, whole
 from tests.secrets.places import CANARY, HOSTS, MAX_BYTES, MAX_PIXELS, PATH, SERVERS, served
 from tests.valkey_server import ValkeyServer
-from tests.worker.test_messages import headers, message
 
 PASSWORD = "PASS-CANARY-WORD"
 LABELS = ["fox", "bear"]

@@ -14,6 +14,7 @@ from worker.delivery.marks import Marks
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.shutdown import Shutdown
 from worker.delivery.suspects import Suspects
+from worker.delivery.times import Times
 from worker.delivery.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Delivery:
         device_limit_s: seconds after which a running batch counts as stuck.
         overdue: returns the ids of jobs that still run the given number of seconds after their deadline.
         waits: returns what this process waits for before it can take or answer jobs, in a few words, or None.
+        times: how long this worker may be silent before it counts as stuck or dead.
         on_leaving: called before this process ends without Celery's own shutdown.
     """
 
@@ -47,12 +49,13 @@ class Delivery:
         device_limit_s: float,
         overdue: Callable[[float], list[str]],
         waits: Callable[[], str | None],
+        times: Times,
         on_leaving: Callable[[], None] = lambda: None,
     ) -> None:
         self._marks = marks
         self._on_leaving = on_leaving
         self.liveness = Liveness(
-            device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue, waits=waits
+            device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue, waits=waits, times=times
         )
         self.lease = Lease(
             client,
@@ -61,6 +64,7 @@ class Delivery:
             warning=self.liveness.warning,
             on_stuck=self.end,
             on_broker_away=self.liveness.pause,  # the event loop may block in a socket to the broker
+            times=times,
         )
         self.upkeep = Upkeep(client, keys)
         self.shutdown = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self._leave)

@@ -12,22 +12,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from worker.delivery.duties import Duties
 from worker.delivery.held import give_back
 from worker.delivery.names import DeliveryKeys, beginning_of, is_known_dead
 from worker.delivery.outages import describe
 from worker.delivery.requeuing import reclaim, resume
+from worker.delivery.times import Times
 from worker.delivery.upkeep_scripts import ELECT, RENEW, UPDATE_LEASE
 
 logger = logging.getLogger(__name__)
-
-#: A killed worker's jobs wait for at most one lease and one round. Three renewals in a row may fail within a lease.
-LEASE_S: Final = 9.0
-ROUND_S: Final = 2.5
-#: After an outage of Redis all leases have expired at once: live workers get this long to renew theirs.
-GRACE_S: Final = 2 * ROUND_S
 
 
 class Lease:
@@ -40,6 +35,7 @@ class Lease:
         warning: returns what is or may become wrong, or None; the lease's value holds it for operators.
         on_stuck: called with the reason once the worker has been unhealthy for a whole round.
         on_broker_away: called after each round in which the broker did not answer.
+        times: how long a lease lasts, and the interval of its rounds.
     """
 
     def __init__(
@@ -51,6 +47,7 @@ class Lease:
         warning: Callable[[], str | None],
         on_stuck: Callable[[str], None],
         on_broker_away: Callable[[], None],
+        times: Times,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -59,6 +56,7 @@ class Lease:
         self._warning = warning
         self._on_stuck = on_stuck
         self._on_broker_away = on_broker_away
+        self._times = times
         self._was_stuck = False
         self._orphans: set[str] = set()
         #: Returns the delivery tags of all messages that this process has in hand, plus the beginning of the tag of one
@@ -93,7 +91,7 @@ class Lease:
         reclaim(self._client, self._keys, "gone")
 
     def _serve(self) -> None:
-        while not self._end.wait(ROUND_S):
+        while not self._end.wait(self._times.round_s):
             self.round()
 
     def round(self) -> None:
@@ -124,12 +122,12 @@ class Lease:
             self._on_broker_away()
 
     def _renew(self) -> None:
-        lease_ms = int(LEASE_S * 1000)
+        lease_ms = int(self._times.lease_s * 1000)
         was_failing, self._failing = self._failing, True
         self._client.eval(RENEW, 2, self._keys.lease, self._keys.workers, self._state(), lease_ms, self._keys.worker)
         self._failing = False
         if was_failing:
-            self._reclaim_from = time.monotonic() + GRACE_S
+            self._reclaim_from = time.monotonic() + self._times.grace_s
             for name in filter(is_known_dead, self._others()):
                 self._reclaim_apart(name, "gone")
 
@@ -156,7 +154,7 @@ class Lease:
 
         Only one worker does so in a round, so the cost grows with the number of workers and not with its square.
         """
-        turn_ms = int(ROUND_S * 800)
+        turn_ms = int(self._times.round_s * 800)
         return bool(self._client.eval(ELECT, 1, self._keys.reclaim_turn, self._keys.worker, turn_ms, "once"))
 
     def _look_after_others(self) -> None:

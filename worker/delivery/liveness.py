@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
 
-#: The event loop ticks each second. After this long without a tick it is stuck, and so is every acknowledgement.
-LOOP_SILENT_S: Final = 15.0
-#: A job checks its own deadline, so a job that still runs this long afterwards hangs in code that does not check it.
-OVERDUE_S: Final = 10.0
-#: No batch takes this long on a working device.
-LONG_BATCH_S: Final = 10.0
+from worker.delivery.times import Times
 
 
 class Liveness:
@@ -22,6 +16,7 @@ class Liveness:
         device_limit_s: seconds after which a running batch counts as stuck.
         overdue: returns the ids of jobs that still run the given number of seconds after their deadline.
         waits: returns what this process waits for before it can take or answer jobs, in a few words, or None.
+        times: how long loop, device and jobs may be silent.
     """
 
     def __init__(
@@ -31,12 +26,14 @@ class Liveness:
         device_limit_s: float,
         overdue: Callable[[float], list[str]],
         waits: Callable[[], str | None] = lambda: None,
+        times: Times,
     ) -> None:
         self._device_busy_s = device_busy_s
         self._device_limit_s = device_limit_s
         self._tick: float | None = None
         self._overdue = overdue
         self._waits = waits
+        self._times = times
 
     def tick(self) -> None:
         """Record that the event loop is running."""
@@ -49,7 +46,7 @@ class Liveness:
     def unhealthy_reason(self) -> str | None:
         """Return what is stuck, in a few words; None while the process is healthy."""
         tick = self._tick
-        if tick is not None and (silent_s := time.monotonic() - tick) > LOOP_SILENT_S:
+        if tick is not None and (silent_s := time.monotonic() - tick) > self._times.loop_silent_s:
             return f"the event loop has not moved for {silent_s:.0f} s"
         if (busy_s := self._device_busy_s()) > self._device_limit_s:
             return f"the device has been busy with one batch for {busy_s:.0f} s"
@@ -62,8 +59,9 @@ class Liveness:
         if found := self.unhealthy_reason() or self._waits():
             return found
         busy_s = self._device_busy_s()
-        return f"its device has been busy with one batch for {busy_s:.0f} s" if busy_s > LONG_BATCH_S else None
+        is_long = busy_s > self._times.long_batch_s
+        return f"its device has been busy with one batch for {busy_s:.0f} s" if is_long else None
 
     def overdue(self) -> list[str]:
         """Return the ids of the jobs that hang."""
-        return self._overdue(OVERDUE_S)
+        return self._overdue(self._times.overdue_s)

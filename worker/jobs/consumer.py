@@ -31,7 +31,7 @@ from worker.jobs.running_worker import worker_of
 
 logger = logging.getLogger(__name__)
 
-#: The event loop ticks at this interval, well below `worker.delivery.liveness.LOOP_SILENT_S`.
+#: The event loop ticks at this interval, well below `worker.delivery.times.Times.loop_silent_s`.
 TICK_S: Final = 1.0
 #: While the broker is away, the worker checks at this interval whether it is back.
 ASK_EVERY_S: Final = 0.5

@@ -13,7 +13,7 @@ import pytest
 from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
 from producer.contract import QUEUES
 from producer.messages.submission import CHUNK_CHARACTERS, MessageWriter
-from tests.producer.stock_worker import StockWorker, result_for
+from tests.client.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"

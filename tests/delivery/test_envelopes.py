@@ -7,7 +7,7 @@ import time
 import pytest
 
 from producer.contract import strict_json
-from tests.worker.test_messages import KWARGS, headers, message, read
+from tests.jobs.test_messages import KWARGS, headers, message, read
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.jobs.messages import Malformed
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Celery
 
-from tests.producer.stock_worker import result_for
+from tests.client.stock_worker import result_for
 
 app = Celery("plain", broker=os.environ["PLAIN_BROKER"], backend=os.environ["PLAIN_BACKEND"])
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from producer import Client
-from tests.producer.stock_worker import StockWorker
+from tests.client.stock_worker import StockWorker
 from tests.valkey_server import ValkeyServer
 
 

@@ -16,7 +16,7 @@ from producer import (
     ResultTimeout,
     Score,
 )
-from tests.producer.stock_worker import StockWorker, result_for
+from tests.client.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"

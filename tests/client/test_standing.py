@@ -8,7 +8,7 @@ import redis
 
 from producer import Client, JobNotFound
 from producer.contract import QUEUES
-from tests.producer.stock_worker import IN_HAND, StockWorker, result_for
+from tests.client.stock_worker import IN_HAND, StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"

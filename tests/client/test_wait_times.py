@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from producer import AsyncClient, Client, InvalidJob, ResultTimeout
+from tests.client.stock_worker import StockWorker, result_for
 from tests.eventually import eventually
-from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"

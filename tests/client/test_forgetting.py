@@ -12,7 +12,7 @@ from producer.operations.ending import forget
 from producer.operations.exchanges import Call, Operation, Together
 from producer.operations.purging import purge
 from tests.access.walk import TYPES
-from tests.producer.stock_worker import StockWorker, result_for
+from tests.client.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg?signature="

@@ -16,9 +16,8 @@ import pytest
 from producer.contract import ClassifyJob, Question, Result
 from producer.errors import JobFailed
 from tests.acceptance.origin import Origin
-from tests.fetch.cached_pictures import says
-from tests.fetch.servers import Exchange, ScriptedServer
-from tests.worker.watched_images import (
+from tests.concurrency.watched_scope import WatchedScope
+from tests.embeddings.watched_images import (
     MAX_BYTES,
     TIMEOUT_S,
     Images,
@@ -30,7 +29,8 @@ from tests.worker.watched_images import (
     picture,
     soon,
 )
-from tests.worker.watched_scope import WatchedScope
+from tests.fetch.cached_pictures import says
+from tests.fetch.servers import Exchange, ScriptedServer
 from worker.classifier import Attempt, Classifier
 from worker.concurrency.cancel_scope import Cancelled
 from worker.embeddings.of_images import OVERHEAD_BYTES, Embedding

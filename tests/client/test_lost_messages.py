@@ -12,8 +12,8 @@ import redis
 
 from producer import AsyncClient, Client, JobNotFound
 from producer.client.portions import MAX_LOSSES
+from tests.client.stock_worker import StockWorker, result_for
 from tests.eventually import eventually
-from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"

@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from producer import Client
-from tests.producer.stock_worker import StockWorker
-from tests.producer.test_standing import LABELS, QUEUE, URL, purge, put_back, submit
+from tests.client.stock_worker import StockWorker
+from tests.client.test_standing import LABELS, QUEUE, URL, purge, put_back, submit
 from tests.valkey_server import ValkeyServer
 
 

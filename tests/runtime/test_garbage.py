@@ -37,7 +37,7 @@ def test_only_what_comes_later_is_collected() -> None:
 def test_a_worker_settles_when_it_is_ready(own_valkey: ValkeyServer, tmp_path: Path) -> None:
     written = tmp_path / "settled"
     settings = {**own_valkey.settings("worker"), "NAMESHOT_METRICS_PORT": "0", "SETTLED_FILE": str(written)}
-    command = (sys.executable, "-m", "celery", "-A", "tests.worker.settled_app", "worker", "-n", "settled@%h")
+    command = (sys.executable, "-m", "celery", "-A", "tests.runtime.settled_app", "worker", "-n", "settled@%h")
 
     with Worker(tmp_path, settings, command) as worker:
         worker.wait_until_ready()

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from producer.contract import Queue
+from tests.concurrency.watched_scope import WatchedScope
 from tests.images.files import encoded
 from tests.model.conftest import checkpoint, loaded
-from tests.worker.watched_scope import WatchedScope
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.fairness import WEIGHTS

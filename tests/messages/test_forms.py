@@ -7,7 +7,7 @@ from producer.contract import ClassifyManyJob
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json
 from producer.messages.forms import QuestionJson, question_json_of_one
-from tests.producer.caseless import Caseless
+from tests.client.caseless import Caseless
 
 URL = 'https://images.example/a"b\\c/フクロウ.jpg?image=null'
 QUESTIONS = [

@@ -1,7 +1,8 @@
 """A GPU's worker runs every size of batch before its first job, in the thread that will run the jobs."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,12 +16,15 @@ from worker.settings import WorkerSettings
 
 
 class Gpu(NullModel):
-    """A null model that says it is on a GPU."""
+    """A null model that says it is on a GPU, and whose passes take time only on a clock of its own."""
 
     device = "cuda:0"
 
-    def __init__(self, *, fits: int = 4096, is_lost: bool = False, **settings: float) -> None:
-        super().__init__(forward_ms=settings.get("forward_ms", 0.0), image_ms=settings.get("image_ms", 0.0))
+    def __init__(self, *, fits: int = 4096, is_lost: bool = False, pass_ms: float = 0.0, each_ms: float = 0.0) -> None:
+        super().__init__()
+        self._pass_ms, self._each_ms = pass_ms, each_ms
+        #: What its passes have taken so far, whatever else the machine does.
+        self.busy_s = 0.0
         self._fits, self._is_gone = fits, is_lost
         #: Each pass's size and thread.
         self.images: list[tuple[int, str]] = []
@@ -32,6 +36,7 @@ class Gpu(NullModel):
             raise DeviceLostError("gone")
         if len(batch) > self._fits:
             raise ModelOutOfMemoryError("full")
+        self.busy_s += (self._pass_ms + self._each_ms * len(batch)) / 1000
         return super().embed_images(batch, parallel)
 
     def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:
@@ -39,8 +44,19 @@ class Gpu(NullModel):
         return super().embed_texts(prompts, parallel)
 
 
-def test_every_size_has_run_in_the_device_s_own_thread_before_the_first_job() -> None:
-    gpu = Gpu(forward_ms=2)
+@pytest.fixture
+def clocked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Gpu], Gpu]:
+    """Makes a GPU's clock the one that batches are measured by."""
+
+    def clocked(gpu: Gpu) -> Gpu:
+        monkeypatch.setattr("worker.engine.capacity.time", SimpleNamespace(perf_counter=lambda: gpu.busy_s))
+        return gpu
+
+    return clocked
+
+
+def test_every_size_has_run_in_the_device_s_own_thread_before_the_first_job(clocked: Callable[[Gpu], Gpu]) -> None:
+    gpu = clocked(Gpu(pass_ms=2))
     settings = WorkerSettings.model_validate({"model": "bundled"})
 
     _, engine = load_engine(settings, load_model=lambda *_, **__: gpu, on_device_lost=lambda: None)
@@ -52,15 +68,15 @@ def test_every_size_has_run_in_the_device_s_own_thread_before_the_first_job() ->
     assert engine.max_batch == engine.batch_limit == 64
 
 
-def test_a_gpu_that_is_as_fast_with_fewer_gets_fewer() -> None:
-    assert rehearsed_max_batch(Gpu(image_ms=1), None, 1) == 16
+def test_a_gpu_that_is_as_fast_with_fewer_gets_fewer(clocked: Callable[[Gpu], Gpu]) -> None:
+    assert rehearsed_max_batch(clocked(Gpu(each_ms=1)), None, 1) == 16
 
 
 @pytest.mark.parametrize(("wanted", "fits", "found"), [(None, 40, 32), (None, 8, 8), (100, 4096, 100), (100, 70, 64)])
 def test_no_larger_batch_is_taken_than_fits(
-    wanted: int | None, fits: int, found: int, caplog: pytest.LogCaptureFixture
+    wanted: int | None, fits: int, found: int, clocked: Callable[[Gpu], Gpu], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert rehearsed_max_batch(Gpu(fits=fits, forward_ms=2), wanted, 1) == found
+    assert rehearsed_max_batch(clocked(Gpu(fits=fits, pass_ms=2)), wanted, 1) == found
     assert ("do not fit into the memory of cuda:0: using at most" in caplog.text) == (
         found not in (64, 100) or fits == 70
     )

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from producer.errors import JobFailed
-from tests.worker.watched_scope import WatchedScope
+from tests.concurrency.watched_scope import WatchedScope
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.concurrency.single_flight import SingleFlight
 

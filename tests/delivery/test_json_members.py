@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worker.test_strict_json import VALUES
+from tests.contract.test_strict_json import VALUES
 from worker.delivery.json_members import read_members
 
 WANTED = {"a": None, "b": {"c": None}}

@@ -9,7 +9,7 @@ import pytest
 
 from producer import AsyncClient, Client
 from producer.contract import QUEUES
-from tests.producer.stock_worker import StockWorker, result_for
+from tests.client.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URLS = [f"https://images.example/{number}.jpg" for number in range(70)]

@@ -11,8 +11,8 @@ import pytest
 
 from producer import BrokerUnavailable, Client, ResultTimeout
 from producer.operations.answers import Answer
+from tests.client.stock_worker import StockWorker, result_for
 from tests.eventually import eventually
-from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from producer import AsyncClient, BrokerUnavailable, Client, JobNotFound, Result, ResultTimeout
+from tests.client.stock_worker import StockWorker, result_for
+from tests.client.test_redis_trouble import CALLS, LABELS, URL, unavailable
 from tests.eventually import eventually
-from tests.producer.stock_worker import StockWorker, result_for
-from tests.producer.test_redis_trouble import CALLS, LABELS, URL, unavailable
 from tests.valkey_server import ValkeyServer
 
 

@@ -21,7 +21,7 @@ from producer import (
     QueueFull,
     ResultTimeout,
 )
-from tests.producer.stock_worker import StockWorker, result_for
+from tests.client.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"

@@ -11,7 +11,7 @@ import pytest
 
 from producer import BrokerUnavailable, Client, InvalidJob, JobFailed
 from producer.client.bulk import RetryPolicy
-from tests.producer.stock_worker import StockWorker, result_for
+from tests.client.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 LABELS = ["fox", "owl"]

@@ -13,7 +13,7 @@ import pytest
 
 from producer import Client
 from producer.contract import SENT_AT_HEADER
-from tests.producer.stock_worker import StockWorker
+from tests.client.stock_worker import StockWorker
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg?X-Signature=secret"
@@ -103,7 +103,7 @@ def test_the_url_is_only_in_the_arguments_not_where_logs_and_events_look(client:
 
 
 def test_a_plain_celery_worker_runs_our_jobs(client: Client, valkey: ValkeyServer) -> None:
-    command = [sys.executable, "-m", "celery", "-A", "tests.producer.plain_app", "worker", "--pool", "solo"]
+    command = [sys.executable, "-m", "celery", "-A", "tests.client.plain_app", "worker", "--pool", "solo"]
     command += ["-Q", "nameshot.default,nameshot.bulk", "--without-gossip", "--without-mingle", "-l", "warning"]
     environment = {**os.environ, "PLAIN_BROKER": valkey.url(0), "PLAIN_BACKEND": valkey.url(1)}
     worker = subprocess.Popen(command, env=environment)

@@ -5,8 +5,8 @@ import gc
 import threading
 
 from producer import AsyncClient
+from tests.client.stock_worker import StockWorker, result_for
 from tests.eventually import eventually
-from tests.producer.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 
 URL, LABELS = "https://images.example/owl.jpg", ["fox", "owl"]
