@@ -27,6 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Where models run, and warnings that are not ours to mend."""
+    # Here and in every process that a test starts: threads of PyTorch that wait for one another leave the cores to the
+    # tests beside them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Celery 5.7 stores answers with SETEX, which redis-py 8.1 calls deprecated.
     if config.getoption("--device") == "cpu":
         # Here and for every process that a test starts: what a machine with a GPU runs is what all others run.
