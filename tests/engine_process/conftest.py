@@ -38,6 +38,6 @@ def model(loaded: Callable[[str], Model]) -> Iterator[GatedModel]:
 @pytest.fixture
 def engine(engines: Engines, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[KeptEngine]:
     engine = KeptEngine(engines.path, tmp_path, getattr(request, "param", 1))
-    eventually(engines.path.exists, lambda: engine.log)
+    eventually(engines.listens, lambda: engine.log)
     yield engine
     engine.close()

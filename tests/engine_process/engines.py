@@ -84,6 +84,14 @@ class Engines:
         self._ends += [engine.close, server.close]
         return server
 
+    def listens(self) -> bool:
+        """Whether an engine answers; its socket exists a moment before."""
+        try:
+            ask_info(self.path)
+        except OSError:
+            return False
+        return True
+
     def front(self, *, slots: int = 16, on_other_model: Callable[[], None] = lambda: None) -> RemoteEngine:
         """A front that is connected."""
         front = RemoteEngine(self.path, ask_info(self.path), slots=slots, on_other_model=on_other_model)

@@ -61,7 +61,7 @@ def test_neither_a_long_pass_nor_one_that_keeps_the_lock_and_computes_is_taken_f
     engines: Engines, tmp_path: Path
 ) -> None:
     with closing(KeptEngine(engines.path, tmp_path, NAMESHOT_JOB_TIMEOUT="60")) as engine:
-        eventually(engines.path.exists, lambda: engine.log)
+        eventually(engines.listens, lambda: engine.log)
         front = engines.front()
         began_s = time.monotonic()
         assert engines.ask(front, image(COMPUTES)).result(TIMEOUT_S).output.ndim == 1
@@ -75,7 +75,7 @@ def test_a_pass_that_never_ends_on_a_gpu_that_has_run_others_ends_its_engine_in_
     engines: Engines, tmp_path: Path
 ) -> None:
     with closing(KeptEngine(engines.path, tmp_path, NAMESHOT_JOB_TIMEOUT="600", NULL_DEVICE="cuda:0")) as engine:
-        eventually(engines.path.exists, lambda: engine.log)
+        eventually(engines.listens, lambda: engine.log)
         front = engines.front()
         assert engines.ask(front, image(1)).result(TIMEOUT_S).output.ndim == 1
         engine.hang.touch()
