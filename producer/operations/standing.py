@@ -10,7 +10,7 @@ from producer.contract import answer_key, forgotten_key
 from producer.contract.names import claim_and_place
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import ANY_LIFE, Answer
-from producer.operations.exchanges import Call, Operation
+from producer.operations.exchanges import Call, Operation, Together
 from producer.operations.traces import LOST, JobTraces
 from producer.operations.whereabouts import look, look_closely
 
@@ -99,11 +99,11 @@ def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Sta
     found = {job_id: Standing(answer) for job_id, answer in answers.items() if answer.is_terminal}
     if unanswered := [job_id for job_id in answers if job_id not in found]:
         seen = yield from look(prefix, unanswered)
-        free = yield from _free({job_id: seen.traces[job_id] for job_id in unanswered}, answers)
+        freed = yield from _freed({job_id: seen.traces[job_id] for job_id in unanswered}, answers)
         missing = []
         for job_id in unanswered:
             traces, ahead = seen.traces[job_id], seen.ahead(job_id)
-            if job_id in free:
+            if job_id in freed:
                 found[job_id] = Standing(Answer("unknown"))
             elif traces.is_held:
                 found[job_id] = Standing(_begun(answers[job_id]), traces)
@@ -119,19 +119,18 @@ def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Sta
     return {job_id: found[job_id] for job_id in answers}
 
 
-def _free(traces: Mapping[str, JobTraces], answers: Mapping[str, Answer]) -> Operation[set[str]]:
+def _freed(traces: Mapping[str, JobTraces], answers: Mapping[str, Answer]) -> Operation[set[str]]:
     """Return which ids were freed, though a worker still has the message of before: it will answer nothing."""
     held = [
         job_id
         for job_id, its in traces.items()
         if its.claim is None and its.hand is not None and answers[job_id].state != "running"
     ]
-    free = set()
-    for job_id in held:
-        call = Call("results", ("ZMSCORE", forgotten_key(job_id), "", ANY_LIFE), may_fail=True)
-        if any((yield call) or ()):
-            free.add(job_id)
-    return free
+    if not held:
+        return set()
+    commands = tuple(("ZMSCORE", forgotten_key(job_id), "", ANY_LIFE) for job_id in held)
+    scores = yield Together("results", commands, may_fail=True)
+    return {job_id for job_id, its in zip(held, scores or (), strict=False) if any(its or ())}
 
 
 def _examine_missing(

@@ -51,23 +51,26 @@ if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 #: the queue is empty: kombu, too, serves them after all messages without a priority.
 #: KEYS: the queue, its list of rung messages, the lists of its priorities. ARGV: the most messages to move;
 #: `MAX_MOVED_BYTES` end the call too. Returns the number moved.
-MOVE_STEPS: Final = """
+MOVE_STEPS: Final = (
+    PARTS
+    + """
 if redis.call('EXISTS', unpack(KEYS, 3)) == 0 or redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then return 0 end
 local moved, bytes = 0, 0
 for i = 3, #KEYS do
   while moved < tonumber(ARGV[1]) and bytes < MAX_MOVED_BYTES do
     local raw = redis.pcall('RPOP', KEYS[i])
     if type(raw) ~= 'string' then break end
-    local pushed = redis.pcall('LPUSH', KEYS[1], raw)
-    if type(pushed) == 'table' and pushed.err then
+    local refused = refusal(redis.pcall('LPUSH', KEYS[1], raw))
+    if refused then
       redis.call('RPUSH', KEYS[i], raw)
-      return redis.error_reply(pushed.err .. ' (queue ' .. KEYS[1] .. ')')
+      return redis.error_reply(refused .. ' (queue ' .. KEYS[1] .. ')')
     end
     moved, bytes = moved + 1, bytes + #raw
   end
 end
 return moved
 """.replace("MAX_MOVED_BYTES", str(MAX_MOVED_BYTES))
+)
 
 #: Removes the locations of jobs that no longer exist: held by a worker that is not listed, postponed to a time long
 #: past, or requeued with a number that its queue has passed since. Only a worker of an older version, another program's
