@@ -101,9 +101,10 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
 
 
 @pytest.fixture
-def client(own_valkey: ValkeyServer) -> Iterator[Client]:
-    """A producer on the same Valkey."""
-    with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
+def client(own_valkey: ValkeyServer, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A producer on the same Valkey; the answers are on a second one in a test that has `answers`."""
+    results: ValkeyServer = request.getfixturevalue("answers") if "answers" in request.fixturenames else own_valkey
+    with Client(own_valkey.broker_url, results.result_backend) as client:
         yield client
 
 

@@ -1,7 +1,6 @@
 """Errors that no one has foreseen: a worker waits for their end, unless they turn out to concern one job only."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -18,12 +17,6 @@ from worker.delivery.outages import STRIKES, Outage
 
 LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
-
-
-@pytest.fixture
-def client(own_valkey: ValkeyServer, answers: ValkeyServer) -> Iterator[Client]:
-    with Client(own_valkey.broker_url, answers.result_backend) as client:
-        yield client
 
 
 @troubles.each(troubles.too_few_databases, troubles.over_quota)

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,12 +33,6 @@ LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 THREADS = 4
 JOB_TIMEOUT_S = 4
-
-
-@pytest.fixture
-def client(own_valkey: ValkeyServer, answers: ValkeyServer) -> Iterator[Client]:
-    with Client(own_valkey.broker_url, answers.result_backend) as client:
-        yield client
 
 
 def asks(origin: Origin, job_id: str, **more: object) -> bytes:

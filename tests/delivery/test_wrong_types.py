@@ -67,8 +67,7 @@ def test_a_job_that_can_neither_be_answered_nor_stored_as_a_dead_letter_stays_in
         worker = start_worker("careful", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"))
         broker.lpush("nameshot.default", asks(origin, "occupied"))
         eventually(lambda: "could not store job occupied as a dead letter" in worker.log, lambda: worker.log)
-        with Client(own_valkey.broker_url, answers.result_backend) as client:
-            assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
 
         for key in broken:
             broker.delete(f"nameshot:{key}")
