@@ -78,17 +78,10 @@ DAMAGED: dict[str, bytes] = {
     "PNG, no width": png_header(0, 8) + chunk(b"IDAT", zlib.compress(b"\0" * 9)) + chunk(b"IEND"),
     "PNG, 0x0": png_header(0, 0) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND"),
     "PNG, impossible depth": png_header(8, 8, 7, 9) + chunk(b"IEND"),
-    "PNG, text that unpacks to 100 MB": png_header(8, 8)
-    + chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
-    + PNG[33:],
     "GIF, HTML behind the signature": b"GIF89a<html><script>alert(1)</script></html>",
     "JPEG, HTML behind the signature": b"\xff\xd8\xff<html></html>",
     "JPEG, last two bytes": JPEG[:-2],
     "JPEG, lossless": JPEG.replace(b"\xff\xc0", b"\xff\xc3", 1),
-    "PNG, profile that unpacks to 100 MB": png_header(8, 8)
-    + chunk(b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
-    + PNG[33:],
-    "PNG, 63 MB of text, four bytes a character": PNG[:33] + LONG_TEXT * 63 + PNG[33:],
     "WebP, last byte": WEBP[:-1],
     "GIF, half": GIF[: len(GIF) // 2],
     "GIF, header only": GIF[:13],
@@ -142,6 +135,49 @@ MANY_NUMBERS = tiff(
     (0x1000, _RATIONAL, 2_000_000, b"\0\0\0\x40"),
     behind=b"\0\0\0\1" * 4_500_000,
 )
+
+
+def laden_jpeg(*segments: bytes) -> bytes:
+    return JPEG[:2] + b"".join(segments) + JPEG[2:]
+
+
+#: From whichever byte of the text one takes for the length of a block, this leads to the end of XMP in a GIF.
+XMP_TRAILER = b"\1" + bytes(range(255, -1, -1)) + b"\0"
+
+#: Whole pictures, with more metadata than Pillow reads.
+LADEN: dict[str, bytes] = {
+    "PNG, text that unpacks to 100 MB": PNG[:33]
+    + chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
+    + PNG[33:],
+    "PNG, profile that unpacks to 100 MB": PNG[:33]
+    + chunk(b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
+    + PNG[33:],
+    "PNG, 63 MB of text, four bytes a character": PNG[:33] + LONG_TEXT * 63 + PNG[33:],
+    "PNG, 10 MB of text behind its pixels": PNG[:-12] + chunk(b"tEXt", b"a\0" + b"x" * 10_000_000) + PNG[-12:],
+    "PNG, a text with a wrong checksum": PNG[:33] + chunk(b"tEXt", b"a\0b", 1) + PNG[33:],
+    "PNG, an orientation of 100 MB": PNG[:33]
+    + chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"0" * 100_000_000))
+    + PNG[33:],
+    "PNG, a text named like a property": PNG[:33] + chunk(b"tEXt", b"transparency\0red") + PNG[33:],
+    "PNG, private chunks": PNG[:33] + chunk(b"prVt", b"x" * 30) * 10_000 + PNG[33:],
+    "JPEG, comments": laden_jpeg(segment(0xFE, b"x" * 40) * 5_000),
+    "JPEG, comments that look like scans": laden_jpeg(segment(0xFE, b"\xff\xda" * 100)),
+    "JPEG, a film behind it": JPEG + b"\0\0\0\x18ftypmp42" + b"\xff\xda" * 5_000,
+    "JPEG, another one behind it": JPEG + JPEG * 100,
+    "JPEG, a preview of hundreds of scans in its EXIF": laden_jpeg(
+        segment(0xE1, b"Exif\0\0" + tiff() + b"\xff\xd8" + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 500)
+    ),
+    "JPEG, all application segments": laden_jpeg(
+        *(segment(marker, b"x" * 60_000) for marker in range(0xE0, 0xF0)),
+        segment(0xE2, b"ICC_PROFILE\0\1\1" + b"x" * 60_000),
+    ),
+    "GIF, XMP": GIF[:781]
+    + b"\x21\xff\x0bXMP DataXMP"
+    + b"<rdf:li>a keyword</rdf:li> " * 12_000
+    + XMP_TRAILER
+    + GIF[781:],
+    "GIF, comments": GIF[:781] + (b"\x21\xfe\x20" + b"x" * 32 + b"\0") * 5_000 + GIF[781:],
+}
 
 SLOW: dict[str, bytes] = {
     "PNG of empty chunks": png_header(8, 8) + chunk(b"abCd") * 400_000,

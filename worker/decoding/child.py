@@ -23,7 +23,7 @@ from PIL import Image
 from producer.errors import JobFailed
 from producer.processes.leash import die_with
 from worker.decoding import confinement
-from worker.decoding.images import FORMATS, Decoded, UndecodedImage, open_image, prepare_pillow
+from worker.decoding.images import FORMATS, Decoded, UndecodedImage, open_image, prepare_pillow, reason_of
 from worker.decoding.protocol import ANSWER, DECODE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry, geometry_of
 from worker.runtime.allocator import bound_malloc
@@ -72,7 +72,7 @@ def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:
                 file, opened = opened, None
                 _answer_pixels(file.decode(geometry.least_side if geometry else None), geometry)
         except JobFailed as failure:
-            _answer(failure.code)
+            _answer(reason_of(failure))
         except MemoryError:
             _answer("out_of_memory")
         except ValueError:  # the geometry's size is one that Pillow cannot make
@@ -127,7 +127,6 @@ def warm_up(geometry: Geometry | None) -> None:
         (picture, "JPEG", {"exif": turned.tobytes()}),
         (picture, "JPEG", {"progressive": True}),
         (picture.convert("CMYK"), "JPEG", {}),
-        (picture, "MPO", {"save_all": True, "append_images": [picture]}),
         (picture, "PNG", {"exif": turned.tobytes(), "transparency": (1, 2, 3)}),
         (picture.quantize(4), "PNG", {"transparency": 1}),
         (Image.new("I;16", (48, 40), 40_000), "PNG", {}),

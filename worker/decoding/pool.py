@@ -176,11 +176,11 @@ class DecoderPool:
         return process.end(grace_s)
 
     def _bury(self, process: DecoderProcess) -> str:
-        """Return the error code of the image that ended a process."""
+        """Return why the image that ended a process is refused."""
         status = self._forget(process, DYING_S)
         logger.warning("a decoder process %s while it had an image; the image has failed", how_it_ended(status))
         # The kernel's OOM killer sends SIGKILL, and then the image may be fine.
-        return "out_of_memory" if status == -signal.SIGKILL else "undecodable"
+        return "out_of_memory" if status == -signal.SIGKILL else "damaged"
 
 
 @contextmanager
