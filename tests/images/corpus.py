@@ -38,7 +38,6 @@ FOREIGN: dict[str, bytes] = {
     "TGA": encoded(photo(), "TGA"),
     "PCX": encoded(photo(), "PCX"),
     "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 ",
-    "AVIF": b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B",
     "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
     "JPEG XL": b"\xff\x0a" + b"\0" * 100,
     "PSD": b"8BPS\0\x01" + b"\0" * 100,
@@ -58,7 +57,7 @@ FOREIGN: dict[str, bytes] = {
     "random": random.Random(3).randbytes(10_000),
 }
 
-JPEG, PNG, GIF, WEBP = (encoded(photo(160, 120), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP"))
+JPEG, PNG, GIF, WEBP, AVIF = (encoded(photo(160, 120), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF"))
 
 #: Under Pillow's own limits for a text and for a file.
 LONG_TEXT = chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(("\N{GRINNING FACE}" + "a" * 1_040_000).encode()))
@@ -85,6 +84,10 @@ DAMAGED: dict[str, bytes] = {
     "WebP, last byte": WEBP[:-1],
     "GIF, half": GIF[: len(GIF) // 2],
     "GIF, header only": GIF[:13],
+    "AVIF, half": AVIF[: len(AVIF) // 2],
+    "AVIF, last bytes": AVIF[:-20],
+    "AVIF, header only": AVIF[: AVIF.index(b"mdat")],
+    "AVIF, brand only": AVIF[:32],
     "WebP, half": WEBP[: len(WEBP) // 2],
     "WebP, header only": WEBP[:20],
 }  # fmt: skip
@@ -117,6 +120,7 @@ BOMBS: dict[str, bytes] = {
     "GIF, 65535x65535": gif_claiming(65_535, 65_535),
     "JPEG, 65000x65000": jpeg_claiming(65_000, 65_000),
     "WebP, 16383x16383": webp_claiming(16_383, 16_383),
+    "AVIF, 16000x16000": AVIF.replace(struct.pack(">II", 160, 120), struct.pack(">II", 16_000, 16_000)),
 }
 
 THIN: dict[str, bytes] = {
@@ -143,6 +147,14 @@ def laden_jpeg(*segments: bytes) -> bytes:
 
 #: From whichever byte of the text one takes for the length of a block, this leads to the end of XMP in a GIF.
 XMP_TRAILER = b"\1" + bytes(range(255, -1, -1)) + b"\0"
+
+def avif_with_exif(content: bytes) -> bytes:
+    """An AVIF with EXIF that Pillow would not write: it overwrites a comment with all that leads to it."""
+    comment = tiff((0x9286, 7, len(content), b"\0\0\0\x1a"), behind=b"c" * len(content))
+    data = encoded(photo(), "AVIF", exif=b"Exif\0\0" + comment)
+    start = data.index(comment[:4])
+    return data[:start] + content + data[start + len(content) :]
+
 
 #: Whole pictures, with more metadata than Pillow reads.
 LADEN: dict[str, bytes] = {
@@ -200,6 +212,7 @@ SLOW: dict[str, bytes] = {
     "PNG of EXIF of 2 million numbers": PNG[:33] + chunk(b"eXIf", MANY_NUMBERS) + PNG[33:],
     "PNG of an orientation of 100,000 numbers": PNG[:33] + chunk(b"eXIf", MANY_NUMBERS[:900_000]) + PNG[33:],
     "WebP of EXIF": encoded(photo(), "WEBP", exif=b"Exif\0\0" + MANY_NUMBERS[:900_000]),
+    "AVIF of EXIF": avif_with_exif(MANY_NUMBERS),
     "GIF of long comments": GIF[:781] + b"\x21\xfe" + (b"\xff" + b"x" * 255) * 78_000 + b"\0" + GIF[781:],
     "GIF of extensions": GIF[:781] + b"\x21\xf9\x04\0\0\0\0\0" * 600_000 + GIF[781:],
 }

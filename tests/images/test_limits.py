@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from producer.errors import JobFailed
 from tests.images.conftest import code_of, sentence_of
-from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, GIF, JPEG, PNG, SLOW, THIN, WEBP
+from tests.images.corpus import AVIF, BOMBS, DAMAGED, FOREIGN, GIF, JPEG, PNG, SLOW, THIN, WEBP
 from tests.images.files import encoded, flat_png, many_frames
 from worker.decoding.images import decode, open_image, prepare_pillow
 
@@ -68,7 +68,9 @@ def test_opening_reads_the_header_only_and_says_how_much_memory_decoding_will_ta
     assert damaged.memory_bytes == 160 * 120 * 12
 
 
-@pytest.mark.parametrize("data", [JPEG + b"PK\3\4", PNG + b"<?php ?>", GIF + b"<script>", WEBP + b"x"], ids=repr)
+@pytest.mark.parametrize(
+    "data", [AVIF + b"x", JPEG + b"PK\3\4", PNG + b"<?php ?>", GIF + b"<script>", WEBP + b"x"], ids=repr
+)
 def test_what_follows_an_image_is_not_looked_at(data: bytes) -> None:
     assert code_of(data) == "ok"
 
@@ -154,7 +156,7 @@ def test_whatever_a_decoder_raises_becomes_a_failure_without_its_text(
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("original", [JPEG, PNG, GIF, WEBP], ids=["JPEG", "PNG", "GIF", "WebP"])
+@pytest.mark.parametrize("original", [JPEG, PNG, GIF, WEBP, AVIF], ids=["JPEG", "PNG", "GIF", "WebP", "AVIF"])
 def test_mutated_images_only_ever_give_an_image_or_a_failure(original: bytes) -> None:
     shuffle = random.Random(11)
     codes = set()

@@ -84,13 +84,18 @@ FILES: dict[str, bytes] = {
     "WebP, lossless": encoded(photo(), "WEBP", lossless=True),
     "WebP, alpha": encoded(Image.new("RGBA", (4, 4), (*RED, 9)), "WEBP", lossless=True, exact=True),
     "WebP, animated": animated("WEBP"),
+    "AVIF": encoded(photo(), "AVIF"),
+    "AVIF, all colours": encoded(photo(), "AVIF", quality=100, subsampling="4:4:4"),
+    "AVIF, grey": encoded(photo().convert("L"), "AVIF"),
+    "AVIF, alpha": encoded(Image.new("RGBA", (16, 16), (*RED, 9)), "AVIF", quality=100, subsampling="4:4:4"),
+    "AVIF, animated": animated("AVIF"),
     "1x1": encoded(photo(1, 1), "PNG"),
     "2x1": encoded(photo(2, 1), "JPEG"),
     "223x225": encoded(photo(223, 225), "JPEG"),
     "30x1": encoded(photo(30, 1), "PNG"),
     **{
         f"{kind}, orientation {orientation}": encoded(photo(), kind, exif=exif(orientation))
-        for kind in ("JPEG", "PNG", "WEBP")
+        for kind in ("JPEG", "PNG", "WEBP", "AVIF")
         for orientation in (1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 65_535)
     },
 }
@@ -121,6 +126,7 @@ def test_the_pixels_are_those_of_transformers_own_loader(name: str) -> None:
         ("GIF", "GIF"),
         ("WebP", "WEBP"),
         ("WebP, animated", "WEBP"),
+        ("AVIF, animated", "AVIF"),
     ],
 )
 def test_the_format_is_named_as_the_contract_names_it(name: str, format: str) -> None:  # noqa: A002

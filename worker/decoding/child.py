@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final, NoReturn
 
 import numpy as np
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from producer.errors import JobFailed
 from producer.processes.leash import die_with
@@ -133,6 +133,7 @@ def warm_up(geometry: Geometry | None) -> None:
         (picture, "GIF", {}),
         (picture.convert("RGBA"), "WEBP", {"lossless": True}),
         (picture, "WEBP", {"exif": turned.tobytes()}),
+        *([(picture, "AVIF", {"exif": turned.tobytes()})] if AvifImagePlugin.SUPPORTED else ()),
     ):
         file = io.BytesIO()
         image.save(file, kind, **options)

@@ -18,10 +18,12 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from producer.errors import JobFailed
+from worker.decoding.avif import AvifFile, is_avif
 from worker.decoding.metadata import MAX_JPEG_SCANS, MAX_ORIENTATION_BYTES, TooManyParts, TooManyScans, without_metadata
 
 #: Browsers show these formats and Pillow decodes them itself: no Ghostscript, no document formats, no archives.
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
+#: Add a new one at the end: answers in the shared cache hold an index into this.
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 #: Resizing the shorter side to 224 makes a 1 × 20,000 image 224 × 4,480,000: gigabytes from a 157-byte file.
 MAX_ASPECT_RATIO: Final = 30
 #: Pillow parses headers in Python, in a few reads per segment. Every image gets FREE_READS reads, plus one for each
@@ -29,8 +31,8 @@ MAX_ASPECT_RATIO: Final = 30
 FREE_READS: Final = 2_000
 BYTES_PER_READ: Final = 128
 #: The most memory that decoding takes, measured: a progressive CMYK JPEG holds coefficients and pixels, PNG and GIF are
-#: converted or turned, and WebP holds two canvases of its own and a copy.
-BYTES_PER_PIXEL: Final = {"JPEG": 12, "PNG": 9, "GIF": 9, "WEBP": 18}
+#: converted or turned, WebP holds two canvases of its own and a copy, and AVIF planes of 16 bits and two copies.
+BYTES_PER_PIXEL: Final = {"JPEG": 12, "PNG": 9, "GIF": 9, "WEBP": 18, "AVIF": 24}
 #: Why an image may be refused: the code, and what to say if the code's own sentence does not fit.
 REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "empty": ("empty", None),
@@ -52,7 +54,7 @@ REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "model_error": ("model_error", None),
 }
 
-_SIGNATURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
+_SIGNATURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|....ftypavi[fs]", re.DOTALL)
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -64,6 +66,8 @@ _TURNS: Final = {
 }
 #: These turns swap width and height.
 _QUARTER_TURNS: Final = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+#: Files of these formats keep their decoder's own pictures alive.
+_WITH_DECODERS: Final = ("WEBP", "AVIF")
 _Returned = TypeVar("_Returned")
 
 
@@ -75,7 +79,7 @@ class Decoded:
         image: mode RGB, upright; smaller than the picture if `least_side` allowed it.
         width: width of the upright picture in pixels.
         height: height of the same.
-        format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
+        format: one of `FORMATS`.
     """
 
     image: Image.Image
@@ -181,8 +185,10 @@ class _MeteredBytes(io.BytesIO):
 
 def _open(data: bytes) -> Image.Image | None:
     try:
+        if is_avif(data):
+            return AvifFile(io.BytesIO(data))
         return Image.open(_MeteredBytes(without_metadata(data)), formats=FORMATS)
-    except UnidentifiedImageError:
+    except (SyntaxError, UnidentifiedImageError):
         return None
 
 
@@ -192,7 +198,7 @@ def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image
         file.draft(None, (least_side, least_side))
     file.load()
     turn = _turn(file)
-    if file.mode == "RGB" and file.format != "WEBP":  # a WebP file would keep its decoder's canvases alive
+    if file.mode == "RGB" and file.format not in _WITH_DECODERS:
         image = file
     else:
         image = _rgb(file)
@@ -212,6 +218,8 @@ def _rgb(file: Image.Image) -> Image.Image:
 
 def _turn(file: Image.Image) -> Image.Transpose | None:
     """Find the turn like ``ImageOps.exif_transpose``, which also rewrites EXIF: 28 s and 650 MB for 18 MB of it."""
+    if isinstance(file, AvifFile):
+        return _TURNS.get(file.orientation)
     if len(file.info.get("exif") or b"") > MAX_ORIENTATION_BYTES:
         return None
     try:
@@ -245,5 +253,5 @@ def _contained(work: Callable[[], _Returned]) -> _Returned:
         failure = refusal("too_many_parts")
     except Exception as error:
         # Decoders raise OSError, SyntaxError, ValueError, struct.error, RecursionError and others.
-        failure = refusal("cut_off" if "truncated" in str(error) else "damaged")
+        failure = refusal("cut_off" if "truncated" in str(error).lower() else "damaged")
     raise failure
