@@ -20,6 +20,7 @@ from tests.images.files import (
     segment,
     tiff,
 )
+from worker.decoding.heif import register_heif
 
 FOREIGN: dict[str, bytes] = {
     "HTML": b"<!doctype html><html><body><img src='a.png'></body></html>",
@@ -38,7 +39,6 @@ FOREIGN: dict[str, bytes] = {
     "TGA": encoded(photo(), "TGA"),
     "PCX": encoded(photo(), "PCX"),
     "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 ",
-    "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
     "JPEG XL": b"\xff\x0a" + b"\0" * 100,
     "PSD": b"8BPS\0\x01" + b"\0" * 100,
     "FITS": b"SIMPLE  =                    T" + b" " * 2_850,
@@ -57,7 +57,10 @@ FOREIGN: dict[str, bytes] = {
     "random": random.Random(3).randbytes(10_000),
 }
 
-JPEG, PNG, GIF, WEBP, AVIF = (encoded(photo(160, 120), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF"))
+register_heif()
+JPEG, PNG, GIF, WEBP, AVIF, HEIC = (
+    encoded(photo(160, 120), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "HEIF")
+)
 
 #: Under Pillow's own limits for a text and for a file.
 LONG_TEXT = chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(("\N{GRINNING FACE}" + "a" * 1_040_000).encode()))
@@ -88,6 +91,9 @@ DAMAGED: dict[str, bytes] = {
     "AVIF, last bytes": AVIF[:-20],
     "AVIF, header only": AVIF[: AVIF.index(b"mdat")],
     "AVIF, brand only": AVIF[:32],
+    "HEIC, half": HEIC[: len(HEIC) // 2],
+    "HEIC, last bytes": HEIC[:-20],
+    "HEIC, header only": HEIC[: HEIC.index(b"mdat")],
     "WebP, half": WEBP[: len(WEBP) // 2],
     "WebP, header only": WEBP[:20],
 }  # fmt: skip
@@ -147,6 +153,7 @@ def laden_jpeg(*segments: bytes) -> bytes:
 
 #: From whichever byte of the text one takes for the length of a block, this leads to the end of XMP in a GIF.
 XMP_TRAILER = b"\1" + bytes(range(255, -1, -1)) + b"\0"
+
 
 def avif_with_exif(content: bytes) -> bytes:
     """An AVIF with EXIF that Pillow would not write: it overwrites a comment with all that leads to it."""

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from producer.errors import JobFailed
 from tests.images.conftest import code_of, sentence_of
-from tests.images.corpus import AVIF, BOMBS, DAMAGED, FOREIGN, GIF, JPEG, PNG, SLOW, THIN, WEBP
+from tests.images.corpus import AVIF, BOMBS, DAMAGED, FOREIGN, GIF, HEIC, JPEG, PNG, SLOW, THIN, WEBP
 from tests.images.files import encoded, flat_png, many_frames
 from worker.decoding.images import decode, open_image, prepare_pillow
 
@@ -156,7 +156,9 @@ def test_whatever_a_decoder_raises_becomes_a_failure_without_its_text(
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("original", [JPEG, PNG, GIF, WEBP, AVIF], ids=["JPEG", "PNG", "GIF", "WebP", "AVIF"])
+@pytest.mark.parametrize(
+    "original", [JPEG, PNG, GIF, WEBP, AVIF, HEIC], ids=["JPEG", "PNG", "GIF", "WebP", "AVIF", "HEIC"]
+)
 def test_mutated_images_only_ever_give_an_image_or_a_failure(original: bytes) -> None:
     shuffle = random.Random(11)
     codes = set()

@@ -43,6 +43,7 @@ def largest() -> dict[str, bytes]:
         "PNG, 16-bit grey, turned": encoded(Image.new("I;16", (SIDE, SIDE), 40_000), "PNG", exif=turned()),
         "PNG, 1 bit": flat_png(SIDE, SIDE),
         "GIF": encoded(colour, "GIF"),
+        "HEIC, turned": encoded(colour.convert("RGBA"), "HEIF", chroma=444, exif=turned()),
         "AVIF, turned": encoded(colour.convert("RGBA"), "AVIF", subsampling="4:4:4", speed=10, exif=turned()),
     }
 

@@ -23,6 +23,7 @@ from PIL import AvifImagePlugin, Image
 from producer.errors import JobFailed
 from producer.processes.leash import die_with
 from worker.decoding import confinement
+from worker.decoding.heif import register_heif
 from worker.decoding.images import FORMATS, Decoded, UndecodedImage, open_image, prepare_pillow, reason_of
 from worker.decoding.protocol import ANSWER, DECODE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry, geometry_of
@@ -134,6 +135,7 @@ def warm_up(geometry: Geometry | None) -> None:
         (picture.convert("RGBA"), "WEBP", {"lossless": True}),
         (picture, "WEBP", {"exif": turned.tobytes()}),
         *([(picture, "AVIF", {"exif": turned.tobytes()})] if AvifImagePlugin.SUPPORTED else ()),
+        *([(picture, "HEIF", {"exif": turned.tobytes()})] if register_heif() else ()),
     ):
         file = io.BytesIO()
         image.save(file, kind, **options)

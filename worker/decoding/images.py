@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -19,11 +20,12 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from producer.errors import JobFailed
 from worker.decoding.avif import AvifFile, is_avif
+from worker.decoding.heif import is_heif, register_heif
 from worker.decoding.metadata import MAX_JPEG_SCANS, MAX_ORIENTATION_BYTES, TooManyParts, TooManyScans, without_metadata
 
 #: Browsers show these formats and Pillow decodes them itself: no Ghostscript, no document formats, no archives.
 #: Add a new one at the end: answers in the shared cache hold an index into this.
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF")
 #: Resizing the shorter side to 224 makes a 1 × 20,000 image 224 × 4,480,000: gigabytes from a 157-byte file.
 MAX_ASPECT_RATIO: Final = 30
 #: Pillow parses headers in Python, in a few reads per segment. Every image gets FREE_READS reads, plus one for each
@@ -31,8 +33,8 @@ MAX_ASPECT_RATIO: Final = 30
 FREE_READS: Final = 2_000
 BYTES_PER_READ: Final = 128
 #: The most memory that decoding takes, measured: a progressive CMYK JPEG holds coefficients and pixels, PNG and GIF are
-#: converted or turned, WebP holds two canvases of its own and a copy, and AVIF planes of 16 bits and two copies.
-BYTES_PER_PIXEL: Final = {"JPEG": 12, "PNG": 9, "GIF": 9, "WEBP": 18, "AVIF": 24}
+#: converted or turned, WebP holds two canvases of its own and a copy, and AVIF and HEIF planes of 16 bits and two copies.
+BYTES_PER_PIXEL: Final = {"JPEG": 12, "PNG": 9, "GIF": 9, "WEBP": 18, "AVIF": 24, "HEIF": 24}
 #: Why an image may be refused: the code, and what to say if the code's own sentence does not fit.
 REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "empty": ("empty", None),
@@ -67,7 +69,7 @@ _TURNS: Final = {
 #: These turns swap width and height.
 _QUARTER_TURNS: Final = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 #: Files of these formats keep their decoder's own pictures alive.
-_WITH_DECODERS: Final = ("WEBP", "AVIF")
+_WITH_DECODERS: Final = ("WEBP", "AVIF", "HEIF")
 _Returned = TypeVar("_Returned")
 
 
@@ -185,11 +187,21 @@ class _MeteredBytes(io.BytesIO):
 
 def _open(data: bytes) -> Image.Image | None:
     try:
-        if is_avif(data):
-            return AvifFile(io.BytesIO(data))
+        if data[4:8] == b"ftyp":
+            return _opened_container(data)
         return Image.open(_MeteredBytes(without_metadata(data)), formats=FORMATS)
     except (SyntaxError, UnidentifiedImageError):
         return None
+
+
+def _opened_container(data: bytes) -> Image.Image:
+    """Open an AVIF or HEIC picture; both are items of a container whose brand may be a general one."""
+    if is_avif(data):
+        with suppress(SyntaxError):
+            return AvifFile(io.BytesIO(data))
+    if is_heif(data) and register_heif():
+        return Image.open(io.BytesIO(data), formats=("HEIF",))
+    raise UnidentifiedImageError
 
 
 def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image, Image.Transpose | None]:
