@@ -25,7 +25,7 @@ from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
-from worker.fetch.session import GuardedAdapter, GuardedResponse, GuardedSession
+from worker.fetch.session import GuardedResponse, GuardedSession
 from worker.fetch.tls import tls_context
 from worker.fetch.url_policy import FORBIDDEN, SCHEME, Target, UrlPolicy
 
@@ -96,7 +96,7 @@ class Fetcher:
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
         # No content encoding: compressed bytes could grow a thousandfold when decompressed.
         headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
-        self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, tls_context(ca_file)), headers)
+        self._session = GuardedSession(dialer, self._watchdog, kept, tls_context(ca_file), headers)
         self._closing = threading.Event()
 
     def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> File:
