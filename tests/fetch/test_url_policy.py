@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from tests.fetch.conftest import code_of
 from worker.fetch import Fetcher
-from worker.fetch.address_policy import AddressPolicy, is_public
+from worker.fetch.address_policy import is_public
 from worker.fetch.failures import FetchFailed
 from worker.fetch.url_policy import Target, UrlPolicy
 
 
 def judge(url: str, hosts: tuple[str, ...] = ()) -> Target:
-    return UrlPolicy(frozenset({80, 443}), AddressPolicy(), hosts).judge(url)
+    return UrlPolicy(frozenset({80, 443}), hosts=hosts).judge(url)
 
 
 def urls(text: str) -> list[str]:
