@@ -13,7 +13,6 @@ from producer.contract import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
-from worker.concurrency.fairness import WEIGHTS
 from worker.embeddings.of_labels import LabelCache
 from worker.embeddings.reading import MAX_ASKED, Matrix
 from worker.engine.local import LocalEngine
@@ -204,7 +203,7 @@ def test_what_was_taken_back_is_asked_for_again_by_who_wants_it_later() -> None:
 
 
 def test_an_embedding_that_is_kept_does_not_keep_those_it_was_computed_with() -> None:
-    engine = LocalEngine(NullModel(), max_batch=8, weights=WEIGHTS, on_device_lost=lambda: None)
+    engine = LocalEngine(NullModel(), max_batch=8, on_device_lost=lambda: None)
 
     assert engine.embed_prompt("owl").result(10).base is None
     engine.close()

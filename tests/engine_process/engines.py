@@ -13,7 +13,6 @@ from PIL import Image
 from producer.contract import Queue
 from tests.concurrency.watched_scope import WatchedScope
 from worker.concurrency.cancel_scope import CancelScope
-from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_queue import BatchResult
 from worker.engine.interface import Array
 from worker.engine.local import LocalEngine
@@ -77,7 +76,7 @@ class Engines:
         """Start an engine."""
         real = cast(Model, model)
         engine = self.engine = LocalEngine(
-            real, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None, around_batch=DeviceUse().around
+            real, max_batch=max_batch, on_device_lost=lambda: None, around_batch=DeviceUse().around
         )
         server = Server(engine, *info_for(real, max_batch), self.path)
         server.start()

@@ -15,7 +15,6 @@ from tests.engine_process.engines import TIMEOUT_S, Engines, GatedModel, image, 
 from tests.eventually import eventually
 from tests.model.pictures import scene
 from worker.concurrency.cancel_scope import Cancelled
-from worker.concurrency.fairness import WEIGHTS
 from worker.engine.local import LocalEngine
 from worker.engine_process.link import ask_info
 from worker.engine_process.remote_model import RemoteModel
@@ -29,7 +28,7 @@ def test_a_front_s_logits_are_those_of_one_process(
     family: str, loaded: Callable[[str], Model], checkpoint: Callable[[str], Path], engines: Engines
 ) -> None:
     model = loaded(family)
-    local = LocalEngine(model, max_batch=8, weights=WEIGHTS, on_device_lost=lambda: None)
+    local = LocalEngine(model, max_batch=8, on_device_lost=lambda: None)
     engines.serve(model)
     front = engines.front()
     info = ask_info(engines.path)

@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from producer.errors import JobFailed
 from tests.eventually import eventually
-from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_limit import FULL_BATCHES_TO_GROW
 from worker.engine.batch_queue import BatchResult
 from worker.engine.failures import failure_of
@@ -77,9 +76,7 @@ class Bounded:
 
 @contextmanager
 def engine_of(model: Any, max_batch: int = BATCH) -> Iterator[LocalEngine]:
-    engine = LocalEngine(
-        cast(Model, model), max_batch=max_batch, weights=WEIGHTS, max_wait_s=0.2, on_device_lost=lambda: None
-    )
+    engine = LocalEngine(cast(Model, model), max_batch=max_batch, max_wait_s=0.2, on_device_lost=lambda: None)
     yield engine
     engine.close()
 

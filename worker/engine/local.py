@@ -5,7 +5,7 @@ It implements `worker.engine.interface`; `worker.engine_process` serves the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -14,6 +14,7 @@ from weakref import ref
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.shares import WEIGHTS
 from worker.engine.batch_queue import BatchQueue, BatchResult
 from worker.engine.batch_size import BatchSize
 from worker.engine.batcher import Batcher, BatcherClosed
@@ -36,7 +37,6 @@ class LocalEngine:
 
     Args:
         max_batch: images in one forward pass, or a function that measures it, called first in the device's thread.
-        weights: each queue's share of the places in a batch, while more images wait than fit.
         max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
         latency_target_s: from submission to embedding, for images of the queues high and default; None: no target.
         on_device_lost: called from the device's thread, still inside `around_batch`, once the device no longer
@@ -54,7 +54,6 @@ class LocalEngine:
         model: Model,
         *,
         max_batch: int | Callable[[], int],
-        weights: Mapping[Queue, int],
         max_wait_s: float = 0.0,
         latency_target_s: float | None = None,
         on_device_lost: Callable[[], None],
@@ -74,11 +73,15 @@ class LocalEngine:
             start: BatchQueue[Callable[[], int], int] = self._batcher.add_queue(
                 "start", lambda calls: [calls[0]()], max_batch=1
             )
-            max_batch = self._result_or_end(start.submit(max_batch))
+            try:
+                max_batch = start.submit(max_batch).result().output
+            except Exception:
+                self.close()
+                raise
         #: Images in one forward pass while there is memory.
         self.max_batch = max_batch
         self._images: BatchQueue[Prepared, Array] = self._batcher.add_queue(
-            "images", self._run_images, max_batch, weights, BatchSize(latency_target_s, PROMISED)
+            "images", self._run_images, max_batch, WEIGHTS, BatchSize(latency_target_s, PROMISED)
         )
         self._prompts: BatchQueue[str, Array] = self._batcher.add_queue("prompts", self._run_prompts, PROMPT_BATCH)
         self._images_alone: SuspectQueue[Prepared, Array] = self._stages.add_queue(
@@ -172,13 +175,6 @@ class LocalEngine:
         """End the device threads and fail what still waits."""
         self._batcher.close(timeout_s=5)
         self._stages.close()
-
-    def _result_or_end(self, future: Future[BatchResult[int]]) -> int:
-        try:
-            return future.result().output
-        except Exception:
-            self.close()
-            raise
 
     def _run_images(self, batch: Sequence[Prepared]) -> list[Array]:
         with self._around_batch(batch):

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
 from worker.concurrency.cancel_scope import CancelScope, Suspect
-from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.isolation import Isolation
+from worker.concurrency.shares import WEIGHTS
 from worker.concurrency.threads import run_in_short_lived_thread
 from worker.engine.batch_queue import BatchResult
 from worker.engine.batcher import Batcher
