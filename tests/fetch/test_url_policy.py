@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -113,7 +114,7 @@ def fetcher(looked_up: list[str]) -> Iterator[Fetcher]:
         looked_up.append(host)
         return ["1.1.1.1"]
 
-    with Fetcher(UrlPolicy.parsed("80,443", "", ""), max_bytes=1, timeout_s=5, resolve=resolve) as fetcher:
+    with closing(Fetcher(UrlPolicy.parsed("80,443", "", ""), max_bytes=1, timeout_s=5, resolve=resolve)) as fetcher:
         yield fetcher
 
 

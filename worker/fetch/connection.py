@@ -7,6 +7,7 @@ every address is judged, and a judged address is dialled, so no second look-up c
 
 from __future__ import annotations
 
+import functools
 import http.client
 import socket
 import ssl
@@ -15,7 +16,9 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address
 from typing import Any, Final
 
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.ssl_ import create_urllib3_context
 
 from producer.contract import Queue
 from worker.concurrency.cancel_scope import CancelScope
@@ -206,3 +209,19 @@ def open_connection(target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl
     if target.scheme == "https":
         return TlsConnection(target, dialer, watchdog, ssl_context=tls)
     return Connection(target, dialer, watchdog)
+
+
+@functools.cache
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Create a context for TLS 1.2 or later that checks host names; cached, since loading authorities takes 20 ms.
+
+    Args:
+        ca_file: the operator's own authorities, trusted in addition to the public ones.
+    """
+    context = create_urllib3_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = True
+    context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context
