@@ -15,7 +15,7 @@ from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
 from tests.images.test_pixels import FILES
 from worker.concurrency.budget import Budget
 from worker.decoding.decoder import DecoderOptions
-from worker.decoding.images import Decoded, decode, open_image
+from worker.decoding.images import Decoded, open_image
 from worker.decoding.pool import DecoderPool
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 from worker.model.geometry import Geometry
@@ -73,7 +73,7 @@ def test_a_transparent_colour_is_white_where_the_geometry_paints_it(pool: Decode
 def test_hostile_files_get_the_same_code_and_end_no_process(pool: DecoderPool, name: str) -> None:
     expected = "ok"
     try:
-        decode(HOSTILE[name], max_pixels=MAX_PIXELS)
+        open_image(HOSTILE[name], max_pixels=MAX_PIXELS).decode()
     except JobFailed as failure:
         expected = failure.code
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from producer.processes.kernel_status import cpu_s
+from worker.concurrency.cancel_scope import CancelScope
 from worker.decoding.confinement import CPU_S_PER_IMAGE
 from worker.decoding.images import BYTES_PER_PIXEL, FORMATS, refusal
 from worker.decoding.protocol import ANSWER, DECODE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
@@ -142,38 +143,38 @@ class DecoderProcess:
         """The process id."""
         return self._process.pid
 
-    def greet(self, left_s: Callable[[], float]) -> None:
+    def greet(self, scope: CancelScope) -> None:
         """Wait until the process is ready.
 
         Raises:
             DecoderLost: it ended instead.
-            TimeoutError: `left_s` reached 0.
+            TimeoutError: the scope has ended.
         """
-        magic, self.filters_system_calls = HELLO.unpack(self._receive(HELLO.size, left_s))
+        magic, self.filters_system_calls = HELLO.unpack(self._receive(HELLO.size, scope))
         if magic != MAGIC:
             raise DecoderLost
         self.is_idle = self._has_started = True
 
-    def open(self, data: bytes, left_s: Callable[[], float]) -> int:
+    def open(self, data: bytes, scope: CancelScope) -> int:
         """Send a file and return the most bytes that decoding it takes.
 
         Raises:
             JobFailed: the image is refused.
             DecoderLost: the process ended or broke the protocol.
             DecoderFrozen: the process was suspended.
-            TimeoutError: `left_s`, called before each wait, reached 0.
+            TimeoutError: the scope has ended.
         """
-        self._ask(REQUEST.pack(OPEN, len(data)), left_s, data)
-        memory_bytes: int = self._answer(left_s)[4]
+        self._ask(REQUEST.pack(OPEN, len(data)), scope, data)
+        memory_bytes: int = self._answer(scope)[4]
         if not 0 < memory_bytes <= max(BYTES_PER_PIXEL.values()) * self._options.max_pixels:
             raise DecoderLost
         self.is_idle = True
         return memory_bytes
 
-    def decode(self, left_s: Callable[[], float]) -> DecodedPicture:
+    def decode(self, scope: CancelScope) -> DecodedPicture:
         """Decode the opened file; raises like `open`."""
-        self._ask(REQUEST.pack(DECODE, 0), left_s)
-        _, format_number, width, height, size_bytes, named, *colour = self._answer(left_s)
+        self._ask(REQUEST.pack(DECODE, 0), scope)
+        _, format_number, width, height, size_bytes, named, *colour = self._answer(scope)
         # The process may be compromised, so every number is validated.
         if format_number >= len(FORMATS) or not 0 < width * height <= self._options.max_pixels:
             raise DecoderLost
@@ -181,7 +182,7 @@ class DecoderProcess:
         shape = (height, width, 3) if geometry is None else geometry.shape(width, height)
         if size_bytes != shape[0] * shape[1] * shape[2]:
             raise DecoderLost
-        pixels = np.frombuffer(self._receive(size_bytes, left_s), np.uint8).reshape(shape)
+        pixels = np.frombuffer(self._receive(size_bytes, scope), np.uint8).reshape(shape)
         self.is_idle = True
         red, green, blue = colour
         return DecodedPicture(pixels, width, height, FORMATS[format_number], (red, green, blue) if named else None)
@@ -207,14 +208,14 @@ class DecoderProcess:
         self._process.kill()
         return self._process.wait()
 
-    def _ask(self, head: bytes, left_s: Callable[[], float], data: bytes = b"") -> None:
+    def _ask(self, head: bytes, scope: CancelScope, data: bytes = b"") -> None:
         self.is_idle = False
         for part in (head, data):
-            send_whole(part, lambda left: self._moved(partial(self._socket.send, left), left_s))
+            send_whole(part, lambda left: self._moved(partial(self._socket.send, left), scope))
 
-    def _answer(self, left_s: Callable[[], float]) -> tuple[int, ...]:
+    def _answer(self, scope: CancelScope) -> tuple[int, ...]:
         """Receive the fields of a successful `ANSWER`."""
-        answer: tuple[int, ...] = ANSWER.unpack(self._receive(ANSWER.size, left_s))
+        answer: tuple[int, ...] = ANSWER.unpack(self._receive(ANSWER.size, scope))
         outcome = answer[0]
         if outcome >= len(OUTCOMES):
             raise DecoderLost
@@ -223,20 +224,23 @@ class DecoderProcess:
             raise refusal(OUTCOMES[outcome])
         return answer
 
-    def _receive(self, size: int, left_s: Callable[[], float]) -> bytearray:
-        return receive_whole(size, lambda left: self._moved(partial(self._socket.recv_into, left), left_s))
+    def _receive(self, size: int, scope: CancelScope) -> bytearray:
+        return receive_whole(size, lambda left: self._moved(partial(self._socket.recv_into, left), scope))
 
-    def _moved(self, move: Callable[[], int], left_s: Callable[[], float]) -> int:
+    def _moved(self, move: Callable[[], int], scope: CancelScope) -> int:
         """Send or receive at least one byte and return how many."""
         used_s: float | None = None
         while True:
-            self._socket.settimeout(min(SILENT_S, _positive(left_s())))
+            left_s = scope.left_s
+            if not left_s:
+                raise TimeoutError
+            self._socket.settimeout(min(SILENT_S, left_s))
             try:
                 count = move()
             except TimeoutError:
                 before_s, used_s = used_s, cpu_s(self.pid)
                 # A process that still starts may wait for a disk without using CPU.
-                if self._has_started and used_s is not None and used_s == before_s and left_s() > 0:
+                if self._has_started and used_s is not None and used_s == before_s and not scope.is_over:
                     raise DecoderFrozen from None
                 continue
             except OSError:
@@ -244,9 +248,3 @@ class DecoderProcess:
             if not count:
                 raise DecoderLost
             return count
-
-
-def _positive(seconds: float) -> float:
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds

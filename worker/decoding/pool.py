@@ -99,9 +99,9 @@ class DecoderPool:
     def _decoded(self, data: bytes, scope: CancelScope, queue: Queue) -> DecodedPicture:
         with self._process(scope, queue) as process, _killed_by(scope, process):
             try:
-                memory_bytes = process.open(data, lambda: scope.left_s)
+                memory_bytes = process.open(data, scope)
                 with self._budget.reserve(memory_bytes, scope, queue):
-                    return process.decode(lambda: scope.left_s)
+                    return process.decode(scope)
             except TimeoutError:
                 scope.check()
                 raise _too_late() from None
@@ -161,7 +161,7 @@ class DecoderPool:
         with self._lock:
             self._all.add(process)
         try:
-            process.greet(lambda: scope.left_s)
+            process.greet(scope)
         except DecoderLost:
             raise DecoderLost(how_it_ended(self._forget(process, DYING_S))) from None
         except BaseException:
