@@ -15,8 +15,7 @@ from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.embeddings.of_labels import LabelCache
 from worker.embeddings.reading import MAX_ASKED
 from worker.engine.local import PROMPT_BATCH, LocalEngine
-from worker.model import Prepared
-from worker.model.interface import Float32
+from worker.model.interface import Float32, Prepared
 
 TIMEOUT_S = 10
 MANY = Question([str(number) for number in range(1_000)], [f"{number} {{}}" for number in range(100)])

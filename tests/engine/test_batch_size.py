@@ -17,7 +17,7 @@ from worker.engine.batch_queue import BatchQueue
 from worker.engine.batch_size import BatchSize
 from worker.engine.batcher import Batcher
 from worker.engine.local import LocalEngine
-from worker.model import Prepared
+from worker.model.interface import Prepared
 
 TIMEOUT_S = 10
 

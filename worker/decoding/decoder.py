@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -74,7 +74,7 @@ class DecoderOptions:
                 "cpu_s": self.cpu_s,
                 # Pillow, the decoder and the search for metadata copy the file.
                 "memory_bytes": max(BYTES_PER_PIXEL.values()) * self.max_pixels + 4 * self.max_bytes,
-                "geometry": None if self.geometry is None else self.geometry.values(),
+                "geometry": None if self.geometry is None else asdict(self.geometry),
             }
         )
 

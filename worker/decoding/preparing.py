@@ -45,11 +45,9 @@ class Preparing(Protocol):
             JobFailed: one of `worker.decoding.images.REFUSALS`, or ``deadline_exceeded``.
             Cancelled: the scope was cancelled.
         """
-        ...
 
     def close(self) -> None:
         """Release all threads and processes."""
-        ...
 
 
 class InThreads:

@@ -125,12 +125,8 @@ class SuspectQueue(Generic[Item, Output]):
         if suspect is None:
             raise ValueError("only suspects run alone")
         resume = scope.pause_clock()
-        try:
-            rank = suspect.queue, min(suspect.deaths, MOST_DEATHS)
-            future = self._queue.submit(_Waiting(item, suspect, scope, resume), suspect.mark, rank)
-        except BaseException:
-            resume()
-            raise
+        rank = suspect.queue, min(suspect.deaths, MOST_DEATHS)
+        future = self._queue.submit(_Waiting(item, suspect, scope, resume), suspect.mark, rank)
         future.add_done_callback(lambda _: resume())  # it may be cancelled before its turn
         return future
 

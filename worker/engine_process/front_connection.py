@@ -8,13 +8,12 @@ import socket
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
 from producer.contract import QUEUES
 from worker.concurrency.cancel_scope import CancelScope
-from worker.engine.batch_queue import BatchResult
-from worker.engine.batcher import BatcherClosed
 from worker.engine.failures import failure_of
 from worker.engine.local import LocalEngine
 from worker.engine_process import frames
@@ -89,7 +88,7 @@ class FrontConnection:
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def _greet(self) -> SlotMemory:
-        self._connection.sendall(json_frame(frames.WELCOME, 0, self._info.values()))
+        self._connection.sendall(json_frame(frames.WELCOME, 0, asdict(self._info)))
         kind, _, payload = frames.receive(self._connection, frames.MAX_REQUEST_BYTES)
         slots = frames.from_json(payload) if kind == frames.SLOTS else None
         if type(slots) is not int or not 0 < slots <= MAX_SLOTS:
@@ -137,19 +136,17 @@ class FrontConnection:
         # Images of one layout share batches; a suspect has one of its own.
         key = object() if alone else description
         image = ImageInSlot(memory.read(slot, places), key, alone, partial(memory.mark, slot))
-        try:
-            future = self._engine.queue_image(image, QUEUES[rank])
-        except BatcherClosed as error:
-            future = Future()
-            future.set_exception(error)
-        self._promise(number, future, "this image", slot)
+        self._promise(number, self._engine.queue_image(image, QUEUES[rank]), "this image", slot)
 
     def _prompt(self, memory: SlotMemory, number: int, payload: bytes) -> None:
         if not frames.PROMPT_HEAD.size <= len(payload) <= frames.PROMPT_HEAD.size + MAX_PROMPT_BYTES:
             raise ProtocolError("a prompt that is too long, or has no header")
         [alone] = frames.PROMPT_HEAD.unpack_from(payload)
-        text = _text(payload[frames.PROMPT_HEAD.size :])
-        prompt = PromptOfFront.made(text, alone, partial(memory.mark_prompt, number))
+        try:
+            text = payload[frames.PROMPT_HEAD.size :].decode()
+        except UnicodeDecodeError:
+            raise ProtocolError("a prompt that is not UTF-8") from None
+        prompt = PromptOfFront.made(text, alone, partial(memory.mark, memory.prompt_mark(number)))
         self._promise(number, self._engine.embed_prompt(prompt, alone=alone), "a label")
 
     def _count(self, number: int, payload: bytes) -> None:
@@ -196,21 +193,13 @@ class FrontConnection:
         self._connection.close()
 
 
-def _text(payload: bytes) -> str:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        raise ProtocolError("a prompt that is not UTF-8") from None
-
-
 def _answer_of(number: int, done: Future[Any], subject: str) -> bytes:
-    """Return the frame for an image's `BatchResult`, or a prompt's embedding."""
+    """Return the frame for the result of an image or a prompt."""
     if done.cancelled():
         return frame(frames.DROPPED, number)
     if (error := done.exception()) is not None:
         return _failed(number, error, subject)
-    result = done.result()
-    return frames.vector_frame(number, result if isinstance(result, BatchResult) else BatchResult(result, 1, 0.0, 0.0))
+    return frames.vector_frame(number, done.result())
 
 
 def _failed(number: int, error: BaseException, subject: str) -> bytes:
