@@ -19,8 +19,8 @@ from benchmarks.first_gpu.given import Given
 from benchmarks.first_gpu.notes import Notes
 from benchmarks.fronts import different
 from worker.engine.local import LocalEngine
-from worker.model import Model, ModelOutOfMemoryError, Prepared, load_model
-from worker.model.interface import Float32
+from worker.model import Model, load_model
+from worker.model.interface import Float32, ModelOutOfMemoryError, Prepared
 
 ANSWER_S: Final = 60.0
 #: Takes what is free but for so many bytes, says so, and keeps it until its input ends.

@@ -11,8 +11,7 @@ from PIL import Image
 from worker.decoding.images import MAX_ASPECT_RATIO
 from worker.engine_process.memory import Layout, described, layout
 from worker.model.geometry import Geometry, geometry_of
-from worker.model.interface import Model, Scoring
-from worker.model.logits import Logits
+from worker.model.interface import Logits, Model, Scoring
 
 #: The largest prepared image is that of a square or of the most extreme shapes, so these sizes are probed.
 _SIDE: Final = 64
