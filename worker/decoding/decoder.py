@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from producer.processes.kernel_status import cpu_s
 from worker.concurrency.cancel_scope import CancelScope
 from worker.decoding.confinement import CPU_S_PER_IMAGE
-from worker.decoding.images import BYTES_PER_PIXEL, FORMATS, refusal
+from worker.decoding.images import BYTES_PER_PIXEL, FORMATS, Decoded, refusal
 from worker.decoding.protocol import ANSWER, DECODE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry
+from worker.model.interface import Prepared
+from worker.model.pixels import prepared
 from worker.runtime.whole import receive_whole, send_whole
 
 #: The decoder imports the worker's own modules, from the worker's module path, whatever the environment says.
@@ -80,29 +81,19 @@ class DecoderOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedPicture:
-    """A decoder's output.
+class PreparedPicture:
+    """An image ready for a batch.
 
     Attributes:
-        pixels: uint8 (height, width, 3) after the geometry, or of the whole image without one.
         width: width of the decoded, upright image in pixels.
         height: height of the same.
-        format: see `worker.decoding.images.Decoded`.
-        transparent: the colour that the image names as transparent; always None with a geometry.
+        format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    prepared: Prepared
     width: int
     height: int
     format: str
-    transparent: tuple[int, int, int] | None
-
-    def image(self) -> Image.Image:
-        """Return the picture in mode RGB, for the model's own preparation."""
-        image = Image.fromarray(self.pixels)
-        if self.transparent is not None:
-            image.info["transparency"] = self.transparent
-        return image
 
 
 class DecoderProcess:
@@ -171,8 +162,8 @@ class DecoderProcess:
         self.is_idle = True
         return memory_bytes
 
-    def decode(self, scope: CancelScope) -> DecodedPicture:
-        """Decode the opened file; raises like `open`."""
+    def decode(self, scope: CancelScope) -> PreparedPicture | Decoded:
+        """Decode the opened file, to a `Decoded` if there is no geometry to prepare it by; raises like `open`."""
         self._ask(REQUEST.pack(DECODE, 0), scope)
         _, format_number, width, height, size_bytes, named, *colour = self._answer(scope)
         # The process may be compromised, so every number is validated.
@@ -184,8 +175,12 @@ class DecoderProcess:
             raise DecoderLost
         pixels = np.frombuffer(self._receive(size_bytes, scope), np.uint8).reshape(shape)
         self.is_idle = True
-        red, green, blue = colour
-        return DecodedPicture(pixels, width, height, FORMATS[format_number], (red, green, blue) if named else None)
+        if geometry is not None:
+            return PreparedPicture(prepared(pixels), width, height, FORMATS[format_number])
+        image = Image.fromarray(pixels)
+        if named:
+            image.info["transparency"] = tuple(colour)
+        return Decoded(image, width, height, FORMATS[format_number])
 
     def is_running(self) -> bool:
         """Whether the process has not ended yet."""
