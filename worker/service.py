@@ -28,8 +28,7 @@ from worker.engine.interface import Engine
 from worker.engine.stages import Stages
 from worker.engine_process.info import EngineInfo
 from worker.engine_process.link import ask_info
-from worker.engine_process.remote import RemoteEngine
-from worker.engine_process.remote_model import RemoteModel
+from worker.engine_process.remote import RemoteEngine, RemoteModel
 from worker.fetch import CoalescingFetcher, Fetcher, UrlPolicy
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher

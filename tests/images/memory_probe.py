@@ -60,9 +60,7 @@ def main(folder: Path) -> None:
     """All files in one bulk message after another, while a slow device makes those that are ready wait."""
     bound_malloc()
     prepare_pillow(MAX_PIXELS)
-    engine = LocalEngine(
-        NullModel(forward_ms=100), max_batch=4, weights={"bulk": 1, "default": 1}, on_device_lost=lambda: None
-    )
+    engine = LocalEngine(NullModel(forward_ms=100), max_batch=4, on_device_lost=lambda: None)
     preparing = InThreads(
         NullModel(), Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"), geometry=None, max_pixels=MAX_PIXELS
     )

@@ -115,18 +115,13 @@ def refusal(code: str) -> JobFailed:
     return JobFailed(code)
 
 
-def decode(data: bytes, *, max_pixels: int) -> Decoded:
-    """Decode an image of at most ``max_pixels`` pixels.
+def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
+    """Read only an image's header, and check all limits that need no pixels, such as that of ``max_pixels``.
 
     Raises:
         JobFailed: ``empty``, ``unsupported_format``, ``undecodable``, ``too_many_pixels``, ``bad_aspect_ratio`` or
             ``out_of_memory``; nothing else, whatever the bytes are.
     """
-    return open_image(data, max_pixels=max_pixels).decode()
-
-
-def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
-    """Read only an image's header, and check all limits that need no pixels; raises like `decode`."""
     if not data:
         raise refusal("empty")
     file = _contained(lambda: _open(data))

@@ -22,7 +22,8 @@ from kombu.utils.encoding import bytes_to_str
 from producer.broker.dialling import CLASSES, connection_arguments
 from producer.broker.urls import Endpoint
 from producer.contract import queue_name, rung_name, taken_name
-from worker.concurrency.fairness import FairOrder
+from worker.concurrency.shares import WEIGHTS
+from worker.concurrency.turns import Turns
 from worker.delivery.clock import elapsed_s
 from worker.delivery.declaring import Declaring
 from worker.delivery.doorbell import Doorbell
@@ -99,7 +100,7 @@ class AtomicChannel(Declaring):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._order = FairOrder()
+        self._order = Turns(WEIGHTS)
         self._asked: frozenset[str] = frozenset()
         self._idle_since: float | None = None
         self._doorbell: Doorbell | None = None

@@ -19,11 +19,9 @@ class Downloads(Protocol[T_co]):
 
     def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> T_co:
         """Download a URL within the worker's limits and this scope; raises `JobFailed` or `Cancelled`."""
-        ...
 
     def close(self) -> None:
         """Close every connection."""
-        ...
 
 
 class CoalescingFetcher(Generic[T_co]):
