@@ -156,4 +156,4 @@ class AsyncClient:
         config = self._config
         operation = submit(config.queue_prefix, submissions, max_queue=config.max_queue, submitted_before=before)
         done = await self._link.run(operation)
-        return [AsyncJob(sent.job_id, self, each.is_new) for sent, each in zip(submissions, done, strict=True)]
+        return [AsyncJob(sent.job_id, self, is_new) for sent, is_new in zip(submissions, done, strict=True)]

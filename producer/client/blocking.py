@@ -244,4 +244,4 @@ class Client:
         prefix, most = self._config.queue_prefix, self._config.max_queue
         operation = submit(prefix, submissions, max_queue=most, submitted_before=before)
         done = self._link.run(operation)
-        return [Job(sent.job_id, self, each.is_new) for sent, each in zip(submissions, done, strict=True)]
+        return [Job(sent.job_id, self, is_new) for sent, is_new in zip(submissions, done, strict=True)]

@@ -43,8 +43,8 @@ if redis.call('HEXISTS', messages, ARGV[7]) == 0 then return 'gone' end
 local queue = open(1)
 if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
 redis.call('HDEL', messages, '')  -- a write that needs no memory, as the first: see `worker.delivery.lua`
-local _, refused = push(queue, ARGV[2], claim, place, unpack(ARGV, 3, 6))
-if refused then return redis.error_reply(refused) end
+local refused = push(queue, ARGV[2], claim, place, unpack(ARGV, 3, 6))
+if refused then return refused end
 redis.call('LREM', records, 1, ARGV[8])
 redis.call('HDEL', messages, ARGV[7])
 return 'replayed'
