@@ -5,13 +5,12 @@ The tests and benchmarks use `embedded_valkey` and `WorkerProcess` too.
 
 from producer.embedded.failure import EmbeddedError
 from producer.embedded.pictures import PictureServer
-from producer.embedded.system import EmbeddedSystem, embedded_system
+from producer.embedded.system import embedded_system
 from producer.embedded.valkey import RunningValkey, embedded_valkey, find_server
 from producer.embedded.worker import WorkerProcess
 
 __all__ = [
     "EmbeddedError",
-    "EmbeddedSystem",
     "PictureServer",
     "RunningValkey",
     "WorkerProcess",
