@@ -20,9 +20,8 @@ from benchmarks.peers.contenders import free_port
 from benchmarks.scaling.costs import process_cpu_s
 from benchmarks.session import valkey_cpu_s
 from benchmarks.stages.split import by_stage
-from benchmarks.system import PICTURES, bulk_images, single_jobs, worker_settings
+from benchmarks.system import PICTURES, bulk_images, embedded_valkey, single_jobs, worker_settings
 from producer import Client
-from producer.embedded import embedded_valkey
 from producer.processes.child import ChildProcess
 
 ROOT = Path(__file__).parents[2]

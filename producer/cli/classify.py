@@ -10,8 +10,7 @@ import typer
 from producer.cli import options, output
 from producer.cli.connection import connect, image_url
 from producer.cli.failures import error_to_json, sentence, shown_image
-from producer.cli.usage import UsageError
-from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, ResultTimeout
+from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, ResultTimeout, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console

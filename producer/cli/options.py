@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from producer.cli.usage import UsageError
 from producer.contract import DEFAULT_TEMPLATE, Question, Queue
-from producer.errors import InvalidJob
+from producer.errors import InvalidJob, UsageError
 
 Labels = Annotated[
     list[str] | None, typer.Option("-l", "--label", help="A candidate label; give one for each.", metavar="LABEL")

@@ -11,8 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from producer.cli import output
-from producer.cli.usage import UsageError
-from producer.errors import NameshotError
+from producer.errors import NameshotError, UsageError
 
 DEFAULT_PORT: Final = 8000
 #: Fronts of one engine: more than any host has cores per GPU.

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from producer.contract import Result
 from producer.demo.gallery import Picture, files_by_name, pictures
-from producer.embedded import EmbeddedError, PictureServer, RunningValkey, WorkerProcess, embedded_system
-from producer.errors import ResultTimeout
+from producer.embedded.pictures import PictureServer
+from producer.embedded.system import embedded_system
+from producer.embedded.valkey import RunningValkey
+from producer.embedded.worker import WorkerProcess
+from producer.errors import EmbeddedError, ResultTimeout
 
 if TYPE_CHECKING:
     from producer.client.jobs import Job

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 from urllib.parse import quote, unquote
 
-from producer.embedded.failure import EmbeddedError
+from producer.errors import EmbeddedError
 
 HOST: Final = "127.0.0.1"
 #: 128 bits of HMAC-SHA256 cannot be guessed.

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from producer.embedded.failure import EmbeddedError
 from producer.embedded.valkey import RunningValkey
 from producer.embedded.worker import WorkerProcess
+from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 from producer.processes.keeper import POLL_INTERVAL_S, Supervised, Supervisor
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from producer.embedded.failure import EmbeddedError
+from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 
 #: Allows for a large checkpoint on a slow disk; the bundled one takes seconds.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from producer.embedded import RunningValkey
+from producer.embedded.valkey import RunningValkey
 from producer.processes.child import ChildProcess
 from tests.chaos.proxy import Line
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import redis
 
 from producer.contract import in_flight_key, workers_key
-from producer.embedded import RunningValkey
+from producer.embedded.valkey import RunningValkey
 from tests.acceptance.origin import Origin
 from tests.chaos import jobs
 from tests.chaos.destruction import PREFIX, jobs_in

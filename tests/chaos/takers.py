@@ -21,7 +21,7 @@ from kombu import Connection, Consumer, Queue
 
 from producer.broker.urls import endpoint
 from producer.contract import rung_name
-from producer.embedded import RunningValkey
+from producer.embedded.valkey import RunningValkey
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.requeuing import reclaim
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from producer.embedded import EmbeddedError
 from producer.embedded.supervise import MAX_DEATHS, give_up, keep_log_short
+from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 from producer.processes.keeper import Supervisor
 from tests.processes.programs import TIMEOUT_S

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from producer.embedded import EmbeddedError, RunningValkey, WorkerProcess
-from producer.embedded.worker import last_words
+from producer.embedded.valkey import RunningValkey
+from producer.embedded.worker import WorkerProcess, last_words
+from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 from tests.processes.programs import TIMEOUT_S
 from worker.runtime.logs import HumanFormatter, JsonFormatter

@@ -12,7 +12,7 @@ import typer
 from producer.cli import options, output
 from producer.cli.bulk.input import BulkInput, Format, Record
 from producer.cli.connection import connect, running_system
-from producer.cli.usage import UsageError
+from producer.errors import UsageError
 
 if TYPE_CHECKING:
     from producer import BulkOutcome
