@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from producer.contract import check_url_shape
+from producer.contract.job import check_url_shape
 from producer.errors import InvalidJob, UsageError
 
 if TYPE_CHECKING:

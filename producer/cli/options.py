@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from producer.contract import DEFAULT_TEMPLATE, Question, Queue
+from producer.contract.job import Question
+from producer.contract.labels import DEFAULT_TEMPLATE
+from producer.contract.names import Queue
 from producer.errors import InvalidJob, UsageError
 
 Labels = Annotated[

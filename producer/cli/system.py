@@ -25,7 +25,7 @@ def demo() -> int:
     and leaves nothing behind.
     """
     from producer.cli.show import print_result
-    from producer.contract import Result
+    from producer.contract.result import Result
     from producer.demo.gallery import Picture
     from producer.demo.run import run_demo
     from producer.processes.raised_signals import Stopped, raised_signals

@@ -10,7 +10,8 @@ from producer.client.aio_bulk import run_bulk
 from producer.client.configuration import configure
 from producer.client.jobs import AsyncJob, answer_in, check_wait, existing, timed_out
 from producer.client.portions import BulkOutcome, BulkPlan, check_many
-from producer.contract import Queue, Result
+from producer.contract.names import Queue
+from producer.contract.result import Result
 from producer.messages.options import BulkOptions, SubmitOptions
 from producer.messages.submission import JobLike, Submission, check_job_id
 from producer.operations.answers import Answer

@@ -11,7 +11,9 @@ from producer.client.bulk import run_bulk
 from producer.client.configuration import configure
 from producer.client.jobs import Job, answer_in, answer_within, check_wait, existing
 from producer.client.portions import IMAGES_PER_MESSAGE, IN_FLIGHT, BulkOutcome, BulkPlan, check_many
-from producer.contract import DEFAULT_TEMPLATE, Queue, Result
+from producer.contract.labels import DEFAULT_TEMPLATE
+from producer.contract.names import Queue
+from producer.contract.result import Result
 from producer.messages.options import SubmitOptions, Templates
 from producer.messages.submission import JobLike, Submission, check_job_id
 from producer.operations.answers import Answer

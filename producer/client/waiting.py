@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from producer.client.ending_tasks import end
 from producer.client.unseen import Unseen, away
-from producer.contract import answer_key
+from producer.contract.names import answer_key
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import Answer
 from producer.operations.standing import glance

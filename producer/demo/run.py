@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from producer.contract import Result
+from producer.contract.result import Result
 from producer.demo.gallery import Picture, files_by_name, pictures
 from producer.embedded.pictures import PictureServer
 from producer.embedded.system import embedded_system

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from producer.contract import answer_key, cancel_channel, forget_key, forgotten_key
-from producer.contract.names import claim_and_place
+from producer.contract.names import answer_key, cancel_channel, claim_and_place, forget_key, forgotten_key
 from producer.messages.submission import LONGEST_WAIT_S
 from producer.operations.answers import FIRST_ANSWER_WINS, cancelled_meta
 from producer.operations.exchanges import Call, Operation, Together, not_found

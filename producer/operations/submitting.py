@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from producer.contract import Queue, queue_name, rung_name, step_names, taken_name
-from producer.contract.names import claim_and_place
+from producer.contract.names import Queue, claim_and_place, queue_name, rung_name, step_names, taken_name
 from producer.errors import JobConflict, QueueFull
 from producer.messages.submission import Submission
 from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full

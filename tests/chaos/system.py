@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from producer.contract import in_flight_key, workers_key
+from producer.contract.names import in_flight_key, workers_key
 from producer.embedded.valkey import RunningValkey
 from tests.acceptance.origin import Origin
 from tests.chaos import jobs

@@ -20,7 +20,7 @@ import redis
 from kombu import Connection, Consumer, Queue
 
 from producer.broker.urls import endpoint
-from producer.contract import rung_name
+from producer.contract.names import rung_name
 from producer.embedded.valkey import RunningValkey
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.requeuing import reclaim

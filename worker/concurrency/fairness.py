@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.turns import Turns
 
 WEIGHTS: Final[Mapping[Queue, int]] = {"high": 16, "default": 4, "bulk": 1}

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 from weakref import ref
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.engine.batch_queue import BatchQueue, BatchResult
 from worker.engine.batch_size import BatchSize

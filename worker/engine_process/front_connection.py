@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
-from producer.contract import QUEUES, Queue
+from producer.contract.names import QUEUES, Queue
 from worker.engine.batch_queue import BatchResult
 from worker.engine.batcher import BatcherClosed
 from worker.engine.failures import failure_of

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.engine.batch_queue import BatchResult
 from worker.engine_process.frames import Array
 from worker.model.interface import Prepared

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from producer.contract import QUEUES, Queue
+from producer.contract.names import QUEUES, Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.batch_queue import BatchResult

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.answer import HttpAnswer

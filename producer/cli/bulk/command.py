@@ -134,7 +134,7 @@ def _url(record: Record, up: UpInfo | None) -> str:
 def _answer(record: Record, outcome: BulkOutcome) -> dict[str, Any]:
     if outcome.result is not None:
         return {"result": outcome.result.to_json()}
-    from producer.contract import error_to_json
+    from producer.contract.result import error_to_json
     from producer.errors import JobFailed
 
     error = JobFailed("invalid_job", f"{record.problem}.") if record.problem else outcome.error
