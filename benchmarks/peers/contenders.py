@@ -126,7 +126,6 @@ class Peer(Contender):
         """Its program, with everything it may write in that folder."""
         port = free_port()
         process = ChildProcess(
-            self.name,
             [str(python), "-m", *(part.format(port=port) for part in self.command)],
             folder=folder,
             log=folder / "peer.log",

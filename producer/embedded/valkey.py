@@ -126,7 +126,6 @@ class RunningValkey:
         configuration.touch(mode=0o600)
         configuration.write_text(self._configuration(), encoding="utf-8")
         process = ChildProcess(
-            "Valkey",
             [str(self._server), str(configuration)],
             folder=self.folder,
             log=self.folder / "valkey.log",

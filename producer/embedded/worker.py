@@ -97,7 +97,6 @@ class WorkerProcess:
         self._ready_file.unlink(missing_ok=True)
         self._was_ready = False
         return ChildProcess(
-            "the worker",
             [sys.executable, "-m", "celery", "-A", "worker", "worker"],
             # Celery puts its working directory first on the import path; a private folder contains no other `worker`.
             folder=self._folder,

@@ -107,7 +107,6 @@ class Place:
     def _start(self) -> ChildProcess:
         self._starts += 1
         return ChildProcess(
-            self.name,
             [sys.executable, "-m", *self._module_arguments],
             folder=ROOT,
             log=self._folder / f"{self.name}.{self._starts}.log",

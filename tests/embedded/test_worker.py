@@ -60,7 +60,6 @@ def test_last_words_are_the_message_of_the_last_log_line(formatter: logging.Form
     said = [("INFO", "starting"), ("CRITICAL", "no such model.")]
     records = [logging.makeLogRecord({"name": "worker", "levelname": level, "msg": text}) for level, text in said]
     child = ChildProcess(
-        "echo",
         ["/bin/echo", "\n".join(map(formatter.format, records))],
         folder=tmp_path,
         log=tmp_path / "log",
