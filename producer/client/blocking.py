@@ -18,7 +18,7 @@ from producer.messages.options import SubmitOptions, Templates
 from producer.messages.submission import JobLike, Submission, check_job_id
 from producer.operations.answers import Answer
 from producer.operations.backlog import Backlog, backlog, queue_depths
-from producer.operations.ending import cancel, forget
+from producer.operations.ending import cancel, cancel_rest, forget
 from producer.operations.standing import glance, look_up, position
 from producer.operations.submitting import submit
 
@@ -184,7 +184,7 @@ class Client:
             in_flight=in_flight,
             ordered=ordered,
         )
-        return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel=self.cancel)
+        return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel_rest=self._cancel_rest)
 
     def job(self, job_id: str) -> Job:
         """Return the handle for a known id, without contacting Redis. Raises `InvalidJob` for an invalid id."""
@@ -241,6 +241,9 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
+
+    def _cancel_rest(self, job_ids: Iterable[str]) -> None:
+        self._link.run(cancel_rest(self._config.queue_prefix, job_ids, result_ttl_s=self._config.result_ttl_s))
 
     def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[Job]:
         prefix, most = self._config.queue_prefix, self._config.max_queue
