@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from benchmarks.machine import cpu_name
 from benchmarks.scaling.device import Device
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.shares import WEIGHTS
 from worker.engine.batch_queue import BatchQueue
 from worker.engine.batch_size import BatchSize

@@ -12,7 +12,9 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
-from producer.contract import QUEUES, ClassifyJob, ClassifyManyJob, ImageInfo, Question, Queue, Result, Timings
+from producer.contract.job import ClassifyJob, ClassifyManyJob, Question
+from producer.contract.names import QUEUES, Queue
+from producer.contract.result import ImageInfo, Result, Timings
 from producer.errors import JobFailed
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import Cancelled, CancelScope

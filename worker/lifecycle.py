@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from producer.broker.dialling import connect
-from producer.contract import cancel_channel
+from producer.contract.names import cancel_channel
 from producer.settings import PREFIX
 from worker.concurrency.isolation import HEAD_START_S, Isolation
 from worker.delivery.credit import Outcomes

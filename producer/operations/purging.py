@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from producer.contract import Queue, names
+from producer.contract import names
 from producer.errors import InvalidJob
 from producer.messages.submission import LONGEST_WAIT_S, check_job_id
 from producer.operations.answers import Answer
@@ -51,7 +51,7 @@ return {removed, unpack(returned)}
 """
 
 
-def purge(prefix: str, queue: Queue) -> Operation[int]:
+def purge(prefix: str, queue: names.Queue) -> Operation[int]:
     """Delete the messages that wait in a queue, of any priority; returns how many.
 
     It deletes at most as many as waited when it began, so that a program that keeps submitting cannot keep it busy.

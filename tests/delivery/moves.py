@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import redis
 
-from producer.contract import rung_name, taken_name
+from producer.contract.names import rung_name, taken_name
 from worker.delivery import held, requeuing
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 from worker.delivery.letter_records import put_back_arguments

@@ -5,7 +5,7 @@ import json
 import pytest
 import redis
 
-from producer.contract import rung_name
+from producer.contract.names import rung_name
 from tests.delivery.moves import (
     OURS,
     QUEUE,

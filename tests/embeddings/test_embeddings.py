@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from producer.contract import ClassifyJob, Question, Result
+from producer.contract.job import ClassifyJob, Question
+from producer.contract.result import Result
 from producer.errors import JobFailed
 from tests.acceptance.origin import Origin
 from tests.concurrency.watched_scope import WatchedScope

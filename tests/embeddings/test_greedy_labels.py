@@ -8,7 +8,7 @@ from time import monotonic
 import pytest
 from PIL import Image
 
-from producer.contract import Question
+from producer.contract.job import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import Cancelled, CancelScope

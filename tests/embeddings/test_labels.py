@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from producer.contract import Question
+from producer.contract.job import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import Cancelled, CancelScope

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from tests.concurrency.watched_scope import WatchedScope
 from tests.images.files import encoded
 from tests.model.conftest import checkpoint, loaded

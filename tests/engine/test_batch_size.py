@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.batch_queue import BatchQueue

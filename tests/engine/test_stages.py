@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from producer.contract import Question
+from producer.contract.job import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from tests.eventually import eventually

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from tests.concurrency.watched_scope import WatchedScope
 from tests.eventually import eventually
 from worker.concurrency.cancel_scope import CancelScope

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from producer.contract import ClassifyManyJob, Question, Result
+from producer.contract.job import ClassifyManyJob, Question
+from producer.contract.result import Result
 from tests.chaos.null_model import NullModel
 from worker.classifier import Attempt, Classifier
 from worker.concurrency.budget import Budget

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.concurrency.shares import RANKS, WEIGHTS, Limits, all_alike

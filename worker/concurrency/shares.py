@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 
 #: The queues from the least to the most important.
 RANKS: Final[tuple[Queue, ...]] = ("bulk", "default", "high")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed, SettingsError
 from producer.processes.child import how_it_ended
 from worker.concurrency.budget import Budget

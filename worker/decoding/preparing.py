@@ -7,7 +7,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.decoding.decoder import PreparedPicture

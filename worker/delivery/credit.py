@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
-from producer.contract import QUEUES, Queue, queue_name
+from producer.contract.names import QUEUES, Queue, queue_name
 from worker.concurrency.shares import RANKS, of_places
 
 #: A message counts as at least one image even when all of its images are done: it holds a thread until its answer is

@@ -18,7 +18,7 @@ import click
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 
-from producer.contract import QUEUES, queue_name
+from producer.contract.names import QUEUES, queue_name
 from producer.errors import NameshotError
 from worker.delivery.broadcasts import checked
 

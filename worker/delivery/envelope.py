@@ -6,7 +6,8 @@ import binascii
 import json
 from typing import Any, Final
 
-from producer.contract import SENT_AT_HEADER, strict_json
+from producer.contract import strict_json
+from producer.contract.names import SENT_AT_HEADER
 from producer.contract.strict_json import MAX_PARTS
 from worker.delivery.json_members import Wanted, read_members
 from worker.delivery.names import FAULT_HEADER, LIFE_HEADER, field_of

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from producer.contract import COUNTING, QUEUES, names
+from producer.contract import names
+from producer.contract.names import COUNTING, QUEUES
 from producer.processes.kernel_status import is_zombie
 
 #: On Linux these identify the boot of the kernel, and the namespace in which a process id is unique.

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Suspect
 from worker.delivery.names import DeliveryKeys, field_of

@@ -21,7 +21,7 @@ from kombu.utils.encoding import bytes_to_str
 
 from producer.broker.dialling import CLASSES, connection_arguments
 from producer.broker.urls import Endpoint
-from producer.contract import queue_name, rung_name, taken_name
+from producer.contract.names import queue_name, rung_name, taken_name
 from worker.concurrency.shares import WEIGHTS
 from worker.concurrency.turns import Turns
 from worker.delivery.clock import elapsed_s

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from uuid import uuid4
 
-from producer.contract import counts_what_it_takes, place_key, rung_name, step_names
+from producer.contract.names import counts_what_it_takes, place_key, rung_name, step_names
 from worker.delivery import upkeep_scripts as scripts
 from worker.delivery.duties import Duties
 from worker.delivery.names import DeliveryKeys

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from producer.contract import Question
+from producer.contract.job import Question
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.lru import Bounded

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.contract import Question, fill
+from producer.contract.job import Question
+from producer.contract.labels import fill
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.engine.batch_queue import BatchResult

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.batch_queue import BatchResult
 from worker.model.interface import Float32, Prepared

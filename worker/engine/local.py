@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.concurrency.shares import WEIGHTS
 from worker.engine.batch_queue import BatchQueue, BatchResult

@@ -31,8 +31,8 @@ SLOTS, IMAGE, PROMPT, COUNT, CANCEL = range(1, 6)
 #: The engine sends these kinds.
 WELCOME, MEMORY, VECTOR, COUNTS, FAILED, DROPPED, STATE = range(17, 24)
 
-#: IMAGE holds the slot, the queue's index in `producer.contract.QUEUES` and whether to run it alone; the layout of its
-#: arrays follows.
+#: IMAGE holds the slot, the queue's index in `producer.contract.names.QUEUES` and whether to run it alone; the layout
+#: of its arrays follows.
 IMAGE_HEAD: Final = struct.Struct("<HB?")
 #: PROMPT holds whether to run it alone; the text follows.
 PROMPT_HEAD: Final = struct.Struct("<?")

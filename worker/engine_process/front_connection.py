@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
-from producer.contract import QUEUES
+from producer.contract.names import QUEUES
 from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.failures import failure_of
 from worker.engine.local import LocalEngine

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from producer.contract import QUEUES, Queue
+from producer.contract.names import QUEUES, Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.batch_queue import BatchResult

@@ -88,7 +88,7 @@ class ImageRequest(Request):
     """One image's embedding.
 
     Attributes:
-        rank: its queue's index in `producer.contract.QUEUES`.
+        rank: its queue's index in `producer.contract.names.QUEUES`.
         description: its arrays, as `worker.engine_process.memory.described` returns them.
         layout: their positions in a slot.
     """

@@ -6,7 +6,7 @@ import math
 import threading
 from typing import Generic, Protocol, TypeVar
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.single_flight import SingleFlight

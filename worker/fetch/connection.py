@@ -20,7 +20,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.ssl_ import create_urllib3_context
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.answer import HttpAnswer

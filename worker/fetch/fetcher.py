@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urljoin
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch.body import finish_empty, finish_unchanged, read_body

@@ -18,7 +18,7 @@ import requests
 from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.connection import Connection, Dialer, open_connection
 from worker.fetch.deadline import Watchdog

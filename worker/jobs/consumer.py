@@ -22,7 +22,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 from kombu.asynchronous import set_event_loop
 
-from producer.contract import CLASSIFY_MANY, Queue, queue_name
+from producer.contract.names import CLASSIFY_MANY, Queue, queue_name
 from worker.delivery.credit import open_queues, queue_of
 from worker.delivery.names import FAULT_HEADER
 from worker.delivery.transport import wake_event_loop

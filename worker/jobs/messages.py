@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from celery.worker.strategy import default
 
-from producer.contract import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER, strict_json
+from producer.contract import strict_json
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
 from producer.contract.strict_json import MAX_PARTS
 from producer.messages.envelope import REDACTED
 from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, FAULT_HEADER, LIFE_HEADER, TAKEN_HEADER

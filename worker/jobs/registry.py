@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from celery.app.registry import TaskRegistry
 
-from producer.contract import CLASSIFY, CLASSIFY_MANY
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY
 from worker.jobs.tasks import JobTask
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from celery.worker.control import Panel
 from kombu import pidbox
 from kombu.utils.encoding import safe_repr
 
-from producer.contract import QUEUES, queue_name
+from producer.contract.names import QUEUES, queue_name
 from worker.jobs.messages import is_id
 from worker.jobs.running_worker import worker_of
 

@@ -22,7 +22,7 @@ from celery.states import FAILURE, PENDING, READY_STATES, RECEIVED, REJECTED, RE
 from pydantic_core import PydanticSerializationError, to_json
 
 from producer.broker.dialling import CLASSES, connection_arguments
-from producer.contract import forgotten_key
+from producer.contract.names import forgotten_key
 from producer.errors import JobFailed
 from producer.operations.answers import FIRST_ANSWER_WINS
 from worker.delivery.clock import elapsed_s

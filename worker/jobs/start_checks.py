@@ -16,7 +16,7 @@ from producer.broker.dialling import connect
 from producer.broker.failures import unavailable
 from producer.broker.servers import cannot_hear, cannot_wait, unfit
 from producer.broker.urls import Endpoint
-from producer.contract import queue_name, rung_name
+from producer.contract.names import queue_name, rung_name
 from producer.errors import SettingsError
 from producer.settings import PREFIX
 

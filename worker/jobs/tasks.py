@@ -21,15 +21,9 @@ from celery.exceptions import Ignore, Reject
 from celery.states import FAILURE, SUCCESS
 from redis import RedisError
 
-from producer.contract import (
-    CLASSIFY,
-    CLASSIFY_MANY,
-    SENT_AT_HEADER,
-    ClassifyJob,
-    ClassifyManyJob,
-    Result,
-    error_to_json,
-)
+from producer.contract.job import ClassifyJob, ClassifyManyJob
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
+from producer.contract.result import Result, error_to_json
 from producer.errors import InvalidJob, JobFailed
 from worker.classifier import Attempt, Classifier
 from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect

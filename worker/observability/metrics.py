@@ -19,7 +19,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from producer.contract import Result
+from producer.contract.result import Result
 
 logger = logging.getLogger(__name__)
 

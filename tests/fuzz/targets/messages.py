@@ -6,7 +6,8 @@ import base64
 import json
 from datetime import UTC, datetime
 
-from producer.contract import CLASSIFY, SENT_AT_HEADER, ClassifyJob, ClassifyManyJob
+from producer.contract.job import ClassifyJob, ClassifyManyJob
+from producer.contract.names import CLASSIFY, SENT_AT_HEADER
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json, celery_message
 from tests.fuzz.target import Target
