@@ -97,10 +97,12 @@ def test_an_image_whose_job_is_cancelled_takes_no_place_and_its_slot_is_free_aga
     scope.cancel()
     with pytest.raises(Cancelled):
         asked.result(TIMEOUT_S)
+    following = engines.ask(front, image(model, 2))
+    eventually(lambda: engines.engine.waiting == 2)  # it has the slot, so the engine knows of the cancellation
     model.may_run.set()
 
     assert held.result(TIMEOUT_S).batch_size == 1
-    assert front.embed_image(image(model, 2), "default", soon()).batch_size == 1
+    assert following.result(TIMEOUT_S).batch_size == 1
     assert model.runs == [[0], [2]]
 
 
