@@ -168,14 +168,8 @@ def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> Runnin
         jobs=jobs,
         outcomes=Outcomes(),
         readiness=readiness,
-        refusals=Refusals(
-            keep=delivery.dead_letters.malformed,
-            answer=answers.refuse,
-            on_settled=lambda: service.telemetry.answered("invalid_job"),
-        ),
-        revoker=Revoker(
-            answer=answers.revoke, announce=lambda job_id: broker.publish(channel, job_id), stop=jobs.cancel
-        ),
+        refusals=Refusals(answers, delivery.dead_letters, service.telemetry),
+        revoker=Revoker(answers, jobs, partial(broker.publish, channel)),
         cancel_listener=CancelListener(broker, channel, partial(jobs.cancel_if, answers.is_cancelled)),
         first_contact=first_contact,
         ready_file=ready_file,

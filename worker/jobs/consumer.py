@@ -117,32 +117,20 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             logger.info("jobs are taken again, after %.1f s", time.monotonic() - self._lost_at_s)
             self._lost_at_s = None
 
-    def on_unknown_message(self, _body: Any, message: Any) -> None:
-        """Refuse a message that names no task."""
-        self._refuse(message, "it names no task")
-
     def on_unknown_task(self, _body: Any, message: Any, _error: Any) -> None:
         """Refuse a message whose task this worker does not have."""
-        self._refuse(message, message.headers.get(FAULT_HEADER) or "its task is not known here")
+        refuse(self, message, message.headers.get(FAULT_HEADER) or "its task is not known here")
 
     def on_decode_error(self, message: Any, _error: Any) -> None:
         """Refuse a message in an unaccepted encoding; ignore a broadcast, which is not a job from a queue."""
         if self.task_consumer and message.channel is self.task_consumer.channel:
-            self._refuse(message, "it cannot be decoded")
+            refuse(self, message, "it cannot be decoded")
         else:
             logger.warning("ignored a broadcast that cannot be decoded")
 
     def on_invalid_task(self, _body: Any, message: Any, _error: Any) -> None:
         """Refuse a message in which a header that Celery needs, ``eta`` or ``expires``, is wrong."""
-        self._refuse(message, "a header cannot be used, eta or expires perhaps")
-
-    def _refuse(self, message: Any, fault: str) -> None:
-        refuse(
-            self,
-            message,
-            fault,
-            lambda: self.call_soon_ack(message.ack_log_error, logger, self.connection_errors),
-        )
+        refuse(self, message, "a header cannot be used, eta or expires perhaps")
 
 
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped

@@ -138,7 +138,7 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
         try:
             found = read_message(message.headers, message.content_type, message.body, datetime.now(UTC))
         except Malformed as fault:
-            refuse(consumer, message, str(fault), lambda: ack(logger, consumer.connection_errors))
+            refuse(consumer, message, str(fault))
             return None
         if found.not_before is not None:
             message.channel.postpone(message.delivery_tag, found.not_before.timestamp())
@@ -151,12 +151,11 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
     return receive
 
 
-def refuse(consumer: Any, message: Any, fault: str, acknowledge: Callable[[], object]) -> None:
-    """Have another thread store a malformed message as a dead letter, and answer it if it holds a job id.
+def refuse(consumer: Any, message: Any, fault: str) -> None:
+    """Have another thread answer a malformed message if it holds a job id, and store it as a dead letter.
 
     Args:
         fault: the fault, in a few words without the content.
-        acknowledge: called once that is done.
     """
     logger.warning("refused a malformed message: %s", fault)
     headers = message.headers
@@ -169,7 +168,7 @@ def refuse(consumer: Any, message: Any, fault: str, acknowledge: Callable[[], ob
             task=task if task in (CLASSIFY, CLASSIFY_MANY) else None,
             message=Message(life if isinstance(life, str) else "", headers.get(TAKEN_HEADER)),
             fault=fault,
-            acknowledge=acknowledge,
+            acknowledge=partial(consumer.call_soon_ack, message.ack_log_error, logger, consumer.connection_errors),
             notify=partial(_send_failed_event, consumer, job_id),
         )
     )

@@ -12,6 +12,9 @@ import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
+from worker.jobs.cancelling import RunningJobs
+from worker.jobs.results import FirstAnswerBackend
+
 logger = logging.getLogger(__name__)
 
 
@@ -19,17 +22,15 @@ class Revoker:
     """Answers revoked jobs in a thread of its own, since Redis may be away and the event loop must not wait.
 
     Args:
-        answer: writes the answer of a revoked job; returns False if it has one already.
+        answers: stores the answers.
+        jobs: the jobs that run in this process.
         announce: publishes the id of a job whose answer was written, so that other workers stop it.
-        stop: stops a job that runs in this process.
     """
 
-    def __init__(
-        self, *, answer: Callable[[str], bool], announce: Callable[[str], object], stop: Callable[[str], None]
-    ) -> None:
-        self._answer = answer
+    def __init__(self, answers: FirstAnswerBackend, jobs: RunningJobs, announce: Callable[[str], object]) -> None:
+        self._answers = answers
+        self._jobs = jobs
         self._announce = announce
-        self._stop = stop
         self._revoked: SimpleQueue[str] = SimpleQueue()
         threading.Thread(target=self._serve, name="revoking", daemon=True).start()
 
@@ -42,9 +43,9 @@ class Revoker:
         while True:
             job_id = self._revoked.get()
             try:
-                if self._answer(job_id):
+                if self._answers.revoke(job_id):
                     logger.info("job %s was revoked", job_id)
                     self._announce(job_id)
-                self._stop(job_id)
+                self._jobs.cancel(job_id)
             except Exception as error:  # the thread must keep running
                 logger.warning("could not revoke job %s: %s", job_id, type(error).__name__)
