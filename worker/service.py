@@ -159,7 +159,7 @@ def build(
         fetcher=coalescing if settings.fetch_coalesce else downloads,
         images=images,
         labels=labels,
-        observer=telemetry,
+        telemetry=telemetry,
         concurrency=concurrency,
     )
     logger.info("%d images in flight", concurrency)
