@@ -101,8 +101,6 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         """
         message = Message.of(request)
         reply = self._ensure_retryable(self._offer, job_id, None, STARTED, request, message)
-        if reply == ANSWERED:  # the worker that wrote the answer may have died before it shortened the claim
-            self.on_answered(job_id, message.life)
         if reply <= 0:
             return False
         if message.taken_s is not None:
@@ -118,10 +116,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
             Unanswerable: no answer can ever be stored.
         """
         result = self.encode_result(failure, FAILURE)
-        written: bool = self._ensure_retryable(self._offer, job_id, result, FAILURE, None, message) > 0
-        if written:
-            self.on_answered(job_id, message.life)
-        return written
+        return bool(self._ensure_retryable(self._offer, job_id, result, FAILURE, None, message) > 0)
 
     def is_cancelled(self, job_id: str) -> bool:
         """Return whether a cancellation is a job's answer; False if the result backend does not tell."""
@@ -150,13 +145,9 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         """Write a state unless a terminal one exists, dropping the traceback. Celery calls this."""
         if getattr(request, "is_answered", False):
             return result  # the task itself has stored it, and this is Celery's second call
-        message = Message.of(request)
-        reply = self._offer(task_id, result, state, request, message)
-        if state in READY_STATES:
-            if request is not None:
-                request.is_answered = True
-            if reply >= ANSWERED:  # not if the job was forgotten
-                self.on_answered(task_id, message.life)
+        self._offer(task_id, result, state, request, Message.of(request))
+        if state in READY_STATES and request is not None:
+            request.is_answered = True
         return result
 
     def _ensure_retryable(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -173,7 +164,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
             raise Unanswerable(f"{type(error).__name__}: {error}") from None
 
     def _offer(self, job_id: str, result: Any, state: str, request: Any, message: Message) -> int:
-        """Offer an answer, and return the reply of `FIRST_ANSWER_WINS`.
+        """Offer an answer, and return the reply of `FIRST_ANSWER_WINS`; note a job that has a terminal answer by now.
 
         If the job was forgotten and the script cannot tell whether this message is older, the answer is dropped if a
         client has claimed the id for another message, and written otherwise.
@@ -186,11 +177,14 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         taken = getattr(request, "taken_at_us", None) or message.taken()
         arguments = [self.encode(meta), self.expires, message.life, taken]
         reply = int(self._script(keys=keys, args=arguments))
-        if reply != DOUBTFUL:
-            return reply
-        if self.is_claimed_for_another(job_id, message.life):
-            return FORGOTTEN
-        return int(self._script(keys=keys, args=[*arguments, "sure"]))
+        if reply == DOUBTFUL:
+            if self.is_claimed_for_another(job_id, message.life):
+                return FORGOTTEN
+            reply = int(self._script(keys=keys, args=[*arguments, "sure"]))
+        # The worker that wrote a standing answer may have died before it shortened the claim.
+        if reply == ANSWERED or (reply > 0 and state in READY_STATES):
+            self.on_answered(job_id, message.life)
+        return reply
 
     def _probe(self) -> None:
         """Store an answer that no one reads, under a key that cannot exist yet; raises `RedisError`."""
