@@ -149,10 +149,13 @@ def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> Runnin
         marks=marks,
         max_attempts=settings.max_attempts,
         drain_timeout_s=settings.drain_timeout,
-        device_busy_s=lambda: service.engine.busy_s,
-        device_limit_s=service.device_limit_s,
-        overdue=jobs.overdue,
-        waits=readiness.waits,
+        liveness=Liveness(
+            device_busy_s=lambda: service.engine.busy_s,
+            device_limit_s=service.device_limit_s,
+            overdue=jobs.overdue,
+            waits=readiness.waits,
+            times=times,
+        ),
         times=times,
         on_leaving=partial(stop_taking, readiness, ready_file),
     )

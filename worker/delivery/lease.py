@@ -75,20 +75,18 @@ class Lease:
         self.round()
         self._thread.start()
 
-    def leave(self) -> None:
-        """Give up the lease and requeue all held messages without counting a death for any job."""
+    def leave(self, how: Literal["leaving", "gone"] = "leaving") -> None:
+        """Give up the lease and requeue all held messages.
+
+        Args:
+            how: ``gone`` if this process is about to end as a dead one; otherwise no death counts for any job.
+        """
         self._end.set()
         try:
             self.stop_waiting()
-            reclaim(self._client, self._keys, "leaving")
+            reclaim(self._client, self._keys, how)
         except Exception as error:  # other workers requeue the messages once the lease expires
             logger.warning("could not requeue messages: %s; other workers will take them over", describe(error))
-
-    def abandon(self) -> None:
-        """Requeue all held messages as those of a dead worker, since this process is about to end as one."""
-        self._end.set()
-        self.stop_waiting()
-        reclaim(self._client, self._keys, "gone")
 
     def _serve(self) -> None:
         while not self._end.wait(self._times.round_s):
