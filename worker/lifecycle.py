@@ -173,7 +173,7 @@ def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> Runnin
         readiness=readiness,
         refusals=Refusals(answers, delivery.dead_letters, service.telemetry),
         revoker=Revoker(answers, jobs, partial(broker.publish, channel)),
-        cancel_listener=CancelListener(broker, channel, partial(jobs.cancel_if, answers.is_cancelled)),
+        cancel_listener=CancelListener(broker, channel, partial(jobs.cancel, is_cancelled=answers.is_cancelled)),
         first_contact=first_contact,
         ready_file=ready_file,
         probes=_probes(settings, service, readiness, delivery.liveness),

@@ -47,17 +47,12 @@ class RunningJobs:
                 if not self._scopes[job_id]:
                     del self._scopes[job_id]
 
-    def cancel(self, job_id: str) -> None:
-        """Cancel a job's scopes; does nothing if the job does not run in this process."""
-        self.cancel_if(lambda _: True, job_id)
-
-    def cancel_if(self, is_cancelled: Callable[[str], bool], job_id: str) -> None:
-        """Cancel a job that was announced as cancelled, if it is.
-
-        An announcement holds only the id, and may arrive late: by then the id may have been freed and sent again.
+    def cancel(self, job_id: str, is_cancelled: Callable[[str], bool] = lambda _: True) -> None:
+        """Cancel a job's scopes; does nothing if the job does not run in this process.
 
         Args:
-            is_cancelled: returns whether a cancellation is the job's answer now.
+            is_cancelled: for an announced cancellation: returns whether a cancellation is the job's answer now. An
+                announcement holds only the id, and may arrive late: by then the id may have been freed and sent again.
         """
         with self._lock:
             scopes = tuple(self._scopes.get(job_id, ()))  # before the look at its answer, since it may begin anew
