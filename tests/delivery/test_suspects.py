@@ -7,7 +7,8 @@ from producer.errors import JobFailed
 from tests.delivery.hands import KEYS
 from tests.valkey_server import ValkeyServer
 from worker.concurrency.cancel_scope import Suspect
-from worker.delivery.suspects import Deaths, Suspects
+from worker.delivery.suspects import Suspects
+from worker.delivery.taken import Deaths
 
 MAX_ATTEMPTS = 3
 

@@ -7,22 +7,10 @@ import secrets
 import socket
 import time
 from pathlib import Path
-from typing import Final
 
 from producer.contract import names
 from producer.contract.names import COUNTING, QUEUES
 from producer.processes.kernel_status import is_zombie
-
-#: The transport sets these headers on each delivered message: how many workers died with it in hand, and how many of
-#: them while it ran alone.
-DEATHS_HEADER: Final = "nameshot_deaths"
-DEATHS_ALONE_HEADER: Final = "nameshot_deaths_alone"
-#: This header tells submissions of one id apart, by the delivery tag that the sender chose; "" if there is none.
-LIFE_HEADER: Final = "nameshot_life"
-#: This header holds the time at which the message was taken, by `worker.delivery.clock`.
-TAKEN_HEADER: Final = "nameshot_taken"
-#: This header describes a malformed message's fault, in a few words without its content.
-FAULT_HEADER: Final = "nameshot_fault"
 
 
 class DeliveryKeys:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
@@ -20,24 +19,12 @@ from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Suspect
 from worker.delivery.names import DeliveryKeys, field_of
+from worker.delivery.taken import Deaths
 
 logger = logging.getLogger(__name__)
 
 #: A job runs alone from this many deaths on. One death may be due to the machine; two in a row are rarely chance.
 SUSPECT_FROM: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Deaths:
-    """How many workers died with a job in hand.
-
-    Attributes:
-        count: all of them.
-        alone: those that ran nothing else that could end a process.
-    """
-
-    count: int = 0
-    alone: int = 0
 
 
 #: Called for a job or image that does not run again, with the number of deaths and the image's index in a bulk job.

@@ -24,7 +24,7 @@ from kombu.asynchronous import set_event_loop
 
 from producer.contract.names import CLASSIFY_MANY, Queue, queue_name
 from worker.delivery.credit import open_queues, queue_of
-from worker.delivery.names import FAULT_HEADER
+from worker.delivery.taken import TAKEN_HEADER
 from worker.delivery.transport import wake_event_loop
 from worker.jobs.messages import refuse
 from worker.jobs.running_worker import worker_of
@@ -119,7 +119,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
 
     def on_unknown_task(self, _body: Any, message: Any, _error: Any) -> None:
         """Refuse a message whose task this worker does not have."""
-        refuse(self, message, message.headers.get(FAULT_HEADER) or "its task is not known here")
+        refuse(self, message, message.headers[TAKEN_HEADER].fault or "its task is not known here")
 
     def on_decode_error(self, message: Any, _error: Any) -> None:
         """Refuse a message in an unaccepted encoding; ignore a broadcast, which is not a job from a queue."""

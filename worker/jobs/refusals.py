@@ -13,7 +13,8 @@ import redis
 from producer.errors import JobFailed
 from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.outages import describe
-from worker.jobs.results import FirstAnswerBackend, Message, Unanswerable
+from worker.delivery.taken import Taken
+from worker.jobs.results import FirstAnswerBackend, Unanswerable
 from worker.observability.metrics import Telemetry
 from worker.runtime.logs import place_of
 
@@ -28,7 +29,7 @@ class Refusal:
         tag: the delivery tag.
         job_id: the id of the job to answer; None if the message holds none.
         task: the name of the task; None if it is not one of ours.
-        message: identifies the message among those with the same id.
+        taken: identifies the message among those with the same id.
         fault: the fault, in a few words without the content.
         acknowledge: called from another thread once the message is answered and stored.
         notify: sends an event to monitors, from that thread, once the answer can be read.
@@ -37,7 +38,7 @@ class Refusal:
     tag: str
     job_id: str | None
     task: str | None
-    message: Message
+    taken: Taken
     fault: str
     acknowledge: Callable[[], object]
     notify: Callable[[], object]
@@ -94,7 +95,7 @@ class Refusals:
         if refusal.job_id is not None:
             failure = JobFailed("invalid_job", f"the message is malformed: {refusal.fault}.")
             try:
-                if self._answers.refuse(refusal.job_id, failure, refusal.message):
+                if self._answers.refuse(refusal.job_id, failure, refusal.taken):
                     _notify(refusal)
             except Unanswerable as error:
                 logger.error("job %s has no place for its answer (%s): it is malformed", refusal.job_id, error)

@@ -28,9 +28,8 @@ from producer.errors import InvalidJob, JobFailed
 from worker.classifier import Attempt, Classifier
 from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
 from worker.delivery.credit import queue_of
-from worker.delivery.suspects import Deaths
+from worker.delivery.taken import TAKEN_HEADER, Deaths
 from worker.engine.capacity import BULK_TIME_FACTOR
-from worker.jobs.messages import deaths_of
 from worker.jobs.results import Unanswerable
 from worker.jobs.running_worker import RunningWorker, worker_of
 from worker.runtime.logs import place_of
@@ -81,7 +80,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             JobFailed: the job failed, and this failure is stored as its answer.
             Reject: neither the answer nor a dead letter can be stored now; the message is requeued.
         """
-        deaths = deaths_of(self.request)
+        deaths = getattr(self.request, TAKEN_HEADER).deaths
         try:
             try:
                 with _contract_failures(self.request.id), self._attempt(deaths) as attempt:
