@@ -17,7 +17,7 @@ import redis
 
 from producer.contract.names import Queue
 from producer.errors import JobFailed
-from worker.concurrency.cancel_scope import Suspect
+from worker.concurrency.cancel_scope import CancelScope, Suspect
 from worker.delivery.names import DeliveryKeys, field_of
 from worker.delivery.taken import Deaths
 
@@ -64,9 +64,9 @@ class Suspects:
         return Suspect(field_of(job_id), queue, deaths.count)
 
     def images(
-        self, suspect: Suspect, deaths: Deaths, count: int, on_poisoned: OnPoisoned
-    ) -> Sequence[Suspect | JobFailed]:
-        """Return, for each image of a suspected bulk job, the suspect as which it runs, or its failure if poisoned.
+        self, scope: CancelScope, suspect: Suspect, deaths: Deaths, on_poisoned: OnPoisoned, count: int
+    ) -> Sequence[CancelScope | JobFailed]:
+        """Return, for each image of a suspected bulk job, its scope as a suspect, or its failure if poisoned.
 
         The deaths while an image ran alone count against that image; the deaths that no image caused alone count
         against each image that has deaths of its own.
@@ -76,11 +76,11 @@ class Suspects:
         alone = self._deaths_alone(job, count)
         unexplained = deaths.count - sum(alone)
 
-        def found(number: int, own: int) -> Suspect | JobFailed:
+        def found(number: int, own: int) -> CancelScope | JobFailed:
             if own and unexplained + own >= self._max_attempts:
                 on_poisoned(unexplained + own, number)
                 return poisoned(unexplained + own)
-            return Suspect(f"{job} {number}", suspect.queue, suspect.deaths)
+            return scope.of(Suspect(f"{job} {number}", suspect.queue, suspect.deaths))
 
         return [found(number, own) for number, own in enumerate(alone)]
 
