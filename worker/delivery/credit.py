@@ -34,8 +34,7 @@ class Outcomes:
     def forget_others(self, tags: Collection[str]) -> None:
         """Drop the counts of all messages except these."""
         with self._lock:
-            if not self._counts.keys() <= set(tags):
-                self._counts = {tag: self._counts[tag] for tag in self._counts.keys() & set(tags)}
+            self._counts = {tag: count for tag, count in self._counts.items() if tag in tags}
 
 
 def queue_of(name: str | None, prefix: str) -> Queue:

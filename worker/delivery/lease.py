@@ -125,7 +125,8 @@ class Lease:
         self._client.eval(RENEW, 2, self._keys.lease, self._keys.workers, self._state(), lease_ms, self._keys.worker)
         self._failing = False
         if was_failing:
-            self._reclaim_from = time.monotonic() + self._times.grace_s
+            # After an outage of Redis all leases have expired at once: live workers get two rounds to renew theirs.
+            self._reclaim_from = time.monotonic() + 2 * self._times.round_s
             for name in filter(is_known_dead, self._others()):
                 self._reclaim_apart(name, "gone")
 

@@ -82,8 +82,7 @@ class AtomicChannel(Declaring):
     """Takes messages with the script `TAKE`."""
 
     QoS = AtomicQoS
-    #: Kombu sets these from the transport options: the queue prefix, and the name of this worker process.
-    queue_prefix = ""
+    #: Kombu sets this from the transport options: the name of this worker process.
     worker_name = ""
     #: The queues from which a message may be taken now; None for all. See `worker.jobs.consumer.ImageCredit`.
     takes: frozenset[str] | None = None

@@ -154,7 +154,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
         def can_consume(_qos: Any) -> bool:
             if not worker.service.engine.is_available or worker.answers.outage.description:
                 return False  # others may do better; the loop's next tick looks again
-            if len(worker.refusals) >= consumer.pool.num_processes:
+            if len(worker.refusals.tags) >= consumer.pool.num_processes:
                 return False
             in_hand: dict[str, tuple[Queue, int]] = {}
             for request in requests_in_hand():
@@ -231,7 +231,5 @@ def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:
     """Return the number of images in a message; 1 for an invalid one, which will fail at once."""
     if task_name != CLASSIFY_MANY:
         return 1
-    try:
-        return max(1, len(kwargs["images"]))
-    except (LookupError, TypeError):
-        return 1
+    images = kwargs.get("images")
+    return max(1, len(images)) if isinstance(images, list) else 1

@@ -70,9 +70,6 @@ class Refusals:
         with self._lock:
             return set(self._tags)
 
-    def __len__(self) -> int:
-        return len(self._tags)
-
     def refuse(self, refusal: Refusal) -> None:
         """Queue a message to be answered."""
         with self._lock:
