@@ -106,15 +106,12 @@ class CancelListener:
                 self._closed.wait(PAUSE_S)
 
     def _listen(self, subscription: Any) -> None:
-        was_asked = False
         while not self._closed.is_set():
             message = subscription.get_message(timeout=SILENCE_S)
-            if message is not None:
-                was_asked = False
-                if message["type"] == "message":
-                    self._on_cancelled(message["data"].decode(errors="replace"))
-            elif was_asked:
-                raise redis.ConnectionError("the broker does not answer")
-            else:
+            if message is None:
                 subscription.ping()
-                was_asked = True
+                message = subscription.get_message(timeout=SILENCE_S)
+            if message is None:
+                raise redis.ConnectionError("the broker does not answer")
+            if message["type"] == "message":
+                self._on_cancelled(message["data"].decode(errors="replace"))
