@@ -15,10 +15,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from worker.delivery.duties import Duties
-from worker.delivery.held import give_back
+from worker.delivery.moves import give_back, reclaim, resume
 from worker.delivery.names import DeliveryKeys, beginning_of, is_known_dead
 from worker.delivery.outages import describe
-from worker.delivery.requeuing import reclaim, resume
 from worker.delivery.times import Times
 from worker.delivery.upkeep_scripts import ELECT, RENEW, UPDATE_LEASE
 

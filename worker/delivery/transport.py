@@ -27,8 +27,8 @@ from worker.concurrency.turns import Turns
 from worker.delivery.declaring import Declaring
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
-from worker.delivery.held import acknowledge, give_back, postpone
 from worker.delivery.letter_records import arguments, malformed_record
+from worker.delivery.moves import acknowledge, give_back, postpone
 from worker.delivery.names import DeliveryKeys, new_tag
 from worker.delivery.outages import describe, name_of
 from worker.delivery.scripts import BURY, TAKE
