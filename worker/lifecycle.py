@@ -21,11 +21,10 @@ from worker.delivery.marks import Marks
 from worker.delivery.times import Times
 from worker.engine.failures import failed_start
 from worker.jobs.app import Nameshot
-from worker.jobs.cancelling import CancelListener, RunningJobs
+from worker.jobs.cancelling import CancelListener, Revoker, RunningJobs
 from worker.jobs.claims import ClaimKeeper
 from worker.jobs.refusals import Refusals
 from worker.jobs.results import FirstAnswerBackend
-from worker.jobs.revoking import Revoker
 from worker.jobs.running_worker import RunningWorker
 from worker.jobs.start_checks import FirstContact, check_options, warn_of_unread
 from worker.observability.metrics import Probes
