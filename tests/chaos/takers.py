@@ -22,8 +22,8 @@ from kombu import Connection, Consumer, Queue
 from producer.broker.urls import endpoint
 from producer.contract.names import rung_name
 from producer.embedded.valkey import RunningValkey
+from worker.delivery.moves import reclaim
 from worker.delivery.names import DeliveryKeys
-from worker.delivery.requeuing import reclaim
 
 QUEUE = "nameshot.default"
 DONE = "done"

@@ -174,7 +174,7 @@ def classifying(images: Images, port: int) -> Iterator[Classifier]:
         fetcher=CoalescingFetcher[File | KnownFile[Embedding]](caching, TIMEOUT_S),
         images=images.embeddings,
         labels=LabelCache(images.engine),
-        observer=Telemetry(),
+        telemetry=Telemetry(),
         concurrency=2,
     )
     yield classifier

@@ -26,6 +26,7 @@ from worker.embeddings.of_labels import LabelCache
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 from worker.engine.local import LocalEngine
 from worker.fetch.files import File
+from worker.observability.metrics import Telemetry
 from worker.runtime.allocator import bound_malloc
 
 MAX_PIXELS = 12_000_000
@@ -39,16 +40,6 @@ class Files:
         return File(Path(url).read_bytes())
 
     def close(self) -> None:
-        pass
-
-
-class Nobody:
-    """Watches nothing."""
-
-    def succeeded(self, result: Result) -> None:
-        pass
-
-    def failed(self, code: str) -> None:
         pass
 
 
@@ -70,7 +61,7 @@ def main(folder: Path) -> None:
         fetcher=Files(),
         images=ImageEmbeddings(preparing, engine, max_bytes=0),
         labels=LabelCache(engine),
-        observer=Nobody(),
+        telemetry=Telemetry(),
         concurrency=CONCURRENCY,
     )
 
