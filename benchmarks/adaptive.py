@@ -16,18 +16,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.machine import cpu_name
 from benchmarks.scaling.device import Device
-from producer.contract import Queue
-from worker.concurrency.fairness import WEIGHTS
+from producer.contract.names import Queue
+from worker.concurrency.shares import WEIGHTS
 from worker.engine.batch_queue import BatchQueue
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatcherClosed
+from worker.engine.batcher import Batcher
 from worker.engine.local import PROMISED
 
 RESULTS = Path(__file__).parent / "results" / "adaptive.json"
@@ -126,8 +125,7 @@ class Bench:
                 answered.append("bulk")
                 sizes.append(done.result().batch_size)
             if not ended.is_set():
-                with suppress(BatcherClosed):
-                    self.queue.submit(None, rank="bulk").add_done_callback(send_bulk)
+                self.queue.submit(None, rank="bulk").add_done_callback(send_bulk)
 
         def arrived(due: float, done: Future[Any]) -> None:
             if not done.cancelled() and not ended.is_set():

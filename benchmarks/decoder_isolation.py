@@ -23,7 +23,8 @@ from rich.table import Table
 from benchmarks import scratch
 from benchmarks.machine import cpu_name
 from benchmarks.picture_server import picture
-from producer.contract import ClassifyManyJob, Question, Result
+from producer.contract.job import ClassifyManyJob, Question
+from producer.contract.result import Result
 from producer.settings import BUNDLED
 from worker.classifier import Attempt
 from worker.concurrency.cancel_scope import CancelScope

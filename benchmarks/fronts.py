@@ -25,7 +25,7 @@ from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.interface import Engine
 from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
-from worker.model import Prepared
+from worker.model.interface import Prepared
 from worker.model.pixels import prepared as prepared_pixels
 
 #: A GPU reaches its clock, and its libraries have chosen their kernels, within this share of a measurement before it.

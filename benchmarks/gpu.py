@@ -28,7 +28,6 @@ from benchmarks.fronts import different, engine_rate, fronts_rates
 from benchmarks.machine import cpu_name
 from benchmarks.raw import Raw
 from tests.model.checkpoints import make_checkpoint
-from worker.concurrency.fairness import WEIGHTS
 from worker.engine.capacity import default_concurrency, measured_max_batch, rehearsed_max_batch
 from worker.engine.local import PROMPT_BATCH, LocalEngine
 from worker.model import Model, load_model
@@ -114,7 +113,7 @@ def measured(
 def local_rate(model: Model, max_batch: int, threads: int, seconds: float) -> float:
     """Images a second through the engine of this process."""
     images = different(model.prepare(Image.new("RGB", (640, 480))).arrays["pixels"].shape)
-    engine = LocalEngine(model, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None)
+    engine = LocalEngine(model, max_batch=max_batch, on_device_lost=lambda: None)
     try:
         return engine_rate(engine, images, threads, seconds)
     finally:

@@ -23,7 +23,8 @@ from rich.table import Table
 
 from benchmarks.machine import cpu_name
 from benchmarks.picture_server import JPEG_QUALITY, picture
-from producer.contract import Question, fill
+from producer.contract.job import Question
+from producer.contract.labels import fill
 from producer.demo.gallery import pictures
 from worker.decoding.images import open_image, prepare_pillow
 from worker.model import Model, load_model

@@ -18,8 +18,8 @@ from benchmarks.peers.contenders import Contender, Running, Site
 from benchmarks.peers.failure import PeerFailed
 from benchmarks.peers.reference import COMPARED, Answer, compare
 from benchmarks.scaling.costs import process_cpu_s
-from benchmarks.system import PICTURES
-from producer.embedded import RunningValkey, embedded_valkey
+from benchmarks.system import PICTURES, embedded_valkey
+from producer.embedded.valkey import RunningValkey
 
 #: Ray starts a cluster and loads torch in a second process; on a busy machine that takes a minute.
 START_TIMEOUT_S = 300.0

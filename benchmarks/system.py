@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.labels import Labels, images_per_message
 from benchmarks.load import Run
 from producer import Client
-from producer.embedded import RunningValkey
+from producer.embedded.valkey import RunningValkey
 
 #: Distinct pictures; enough that no cache below us could hide the work.
 PICTURES = 64
@@ -19,6 +21,16 @@ TIMEOUT_S = 600.0
 MESSAGES_AT_ONCE = 4
 
 Url = Callable[[int], str]
+
+
+@contextmanager
+def embedded_valkey(*, persistent: bool = False) -> Iterator[RunningValkey]:
+    """Run a Valkey server in a temporary folder for the duration of a ``with`` block."""
+    with (
+        tempfile.TemporaryDirectory(prefix="nameshot-", ignore_cleanup_errors=True) as folder,
+        RunningValkey(Path(folder), persistent=persistent) as valkey,
+    ):
+        yield valkey
 
 
 def single_jobs(client: Client, url: Url, jobs: int, labels: Labels) -> Run:

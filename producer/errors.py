@@ -13,7 +13,7 @@
     ├── JobFailed            the worker's answer: the job failed (``code``, ``retryable``)
     ├── JobCancelled         the job was cancelled
     ├── JobExpired           the job waited longer than its ``expires_in``
-    │   and, defined next to the code that raises them, for the command line only:
+    │   and, for the command line only, the last two next to the code that raises them:
     ├── EmbeddedError        a part of ``nameshot demo`` or ``up`` did not start or died
     ├── UsageError           a command's options do not fit together
     ├── BulkOutputError      the output file of ``nameshot bulk`` was not written by it
@@ -165,3 +165,11 @@ class JobFailed(NameshotError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+
+class EmbeddedError(NameshotError):
+    """An embedded process could not be started, or ended unexpectedly; the message names it and says what to do."""
+
+
+class UsageError(NameshotError):
+    """An argument or option of a command is invalid; exit status 2."""

@@ -4,7 +4,9 @@ from producer.client.aio import AsyncClient
 from producer.client.blocking import Client
 from producer.client.jobs import AsyncJob, Job
 from producer.client.portions import BulkOutcome
-from producer.contract import ClassifyJob, ImageInfo, Outcome, Question, Queue, Result, Score, Timings
+from producer.contract.job import ClassifyJob, Question
+from producer.contract.names import Queue
+from producer.contract.result import ImageInfo, Outcome, Result, Score, Timings
 from producer.errors import (
     BrokerUnavailable,
     InvalidJob,

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
-from producer.contract import QUEUES, ClassifyJob, ClassifyManyJob, ImageInfo, Question, Queue, Result, Timings
+from producer.contract.job import ClassifyJob, ClassifyManyJob, Question
+from producer.contract.names import QUEUES, Queue
+from producer.contract.result import ImageInfo, Result, Timings
 from producer.errors import JobFailed
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
@@ -23,19 +25,8 @@ from worker.embeddings.reading import Matrix
 from worker.fetch import Downloads
 from worker.fetch.files import File, KnownFile
 from worker.model.interface import HostModel
+from worker.observability.metrics import Telemetry
 from worker.ranking import rank, scores
-
-
-class Observer(Protocol):
-    """Receives every image's outcome."""
-
-    def succeeded(self, result: Result) -> None:
-        """Record an image with a ranking."""
-        ...
-
-    def failed(self, code: str) -> None:
-        """Record an image that failed with this code."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +49,6 @@ class Attempt:
     on_outcome: Callable[[], object] = lambda: None
 
 
-@dataclass(frozen=True, slots=True)
-class _MessageContext:
-    """The data that all images of one message share.
-
-    Attributes:
-        matrix: waits for the labels' embeddings and returns them.
-    """
-
-    question: Question
-    matrix: Callable[[], Matrix]
-    attempt: Attempt
-
-
 class Classifier:
     """Answers single and bulk jobs within one worker process.
 
@@ -79,7 +57,7 @@ class Classifier:
         fetcher: downloads images.
         images: embeds images, each once.
         labels: embeds candidate labels, each prompt once.
-        observer: receives every image's outcome.
+        telemetry: counts every image's outcome.
         concurrency: the most images in flight, single and bulk together.
     """
 
@@ -90,14 +68,14 @@ class Classifier:
         fetcher: Downloads[File | KnownFile[Embedding]],
         images: ImageEmbeddings,
         labels: LabelCache,
-        observer: Observer,
+        telemetry: Telemetry,
         concurrency: int,
     ) -> None:
         self._model = model
         self._fetcher = fetcher
         self._images = images
         self._labels = labels
-        self._observer = observer
+        self._telemetry = telemetry
         places = of_places(concurrency)
         self._places = Budget(places, "the worker was too busy to start on this image in time.")
         # Bulk messages spread their images over these threads, of which there are few enough to leave places to single
@@ -112,7 +90,7 @@ class Classifier:
             Cancelled: the attempt's scope was cancelled.
         """
         with self._labels.request(job.question, attempt.scope) as matrix:
-            return self._answer(job.image, _MessageContext(job.question, matrix, attempt), attempt.scope)
+            return self._answer(job.question, matrix, attempt, job.image, attempt.scope)
 
     def classify_many(self, job: ClassifyManyJob, attempt: Attempt) -> list[Result | JobFailed]:
         """Answer a bulk job: one result or failure for each image, in order; images are fetched concurrently.
@@ -124,11 +102,11 @@ class Classifier:
         count = len(job.images)
         scopes = attempt.images(count) if attempt.images else [attempt.scope] * count
         with self._labels.request(job.question, attempt.scope) as matrix:
-            context = _MessageContext(job.question, matrix, attempt)
+            answer = partial(self._answer, job.question, matrix, attempt)
 
             def one(url: str, scope: CancelScope | JobFailed) -> Result | JobFailed:
                 try:
-                    return scope if isinstance(scope, JobFailed) else self._answer(url, context, scope)
+                    return scope if isinstance(scope, JobFailed) else answer(url, scope)
                 except JobFailed as failure:
                     return failure.with_traceback(None)
                 finally:
@@ -147,20 +125,23 @@ class Classifier:
         self._images.close()
         self._fetcher.close()
 
-    def _answer(self, url: str, context: _MessageContext, scope: CancelScope) -> Result:
+    def _answer(
+        self, question: Question, matrix: Callable[[], Matrix], attempt: Attempt, url: str, scope: CancelScope
+    ) -> Result:
         try:
-            result = self._classify(url, context, scope)
+            result = self._classify(question, matrix, attempt, url, scope)
         except JobFailed as failure:
-            self._observer.failed(failure.code)
+            self._telemetry.failed(failure.code)
             raise
         except Cancelled:
-            self._observer.failed("cancelled")
+            self._telemetry.failed("cancelled")
             raise
-        self._observer.succeeded(result)
+        self._telemetry.succeeded(result)
         return result
 
-    def _classify(self, url: str, context: _MessageContext, scope: CancelScope) -> Result:
-        question, attempt = context.question, context.attempt
+    def _classify(
+        self, question: Question, matrix: Callable[[], Matrix], attempt: Attempt, url: str, scope: CancelScope
+    ) -> Result:
         with self._places.reserve(1, scope, attempt.queue):
             started_s = time.perf_counter()
             # A copy, since another job may share the download; its bytes go before this image waits for the device.
@@ -169,7 +150,7 @@ class Classifier:
             fetch_ms = (time.perf_counter() - started_s) * 1000
             embedded = self._images.embed(file, attempt.queue, scope)
             image = embedded.embedding
-            logits = self._model.logits(image.vector, context.matrix())
+            logits = self._model.logits(image.vector, matrix())
         return Result(
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,

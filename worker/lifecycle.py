@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from producer.broker.dialling import connect
-from producer.contract import cancel_channel
+from producer.contract.names import cancel_channel
 from producer.settings import PREFIX
 from worker.concurrency.isolation import HEAD_START_S, Isolation
 from worker.delivery.credit import Outcomes
@@ -21,11 +21,10 @@ from worker.delivery.marks import Marks
 from worker.delivery.times import Times
 from worker.engine.failures import failed_start
 from worker.jobs.app import Nameshot
-from worker.jobs.cancelling import CancelListener, RunningJobs
+from worker.jobs.cancelling import CancelListener, Revoker, RunningJobs
 from worker.jobs.claims import ClaimKeeper
 from worker.jobs.refusals import Refusals
 from worker.jobs.results import FirstAnswerBackend
-from worker.jobs.revoking import Revoker
 from worker.jobs.running_worker import RunningWorker
 from worker.jobs.start_checks import FirstContact, check_options, warn_of_unread
 from worker.observability.metrics import Probes
@@ -149,10 +148,13 @@ def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> Runnin
         marks=marks,
         max_attempts=settings.max_attempts,
         drain_timeout_s=settings.drain_timeout,
-        device_busy_s=lambda: service.engine.busy_s,
-        device_limit_s=service.device_limit_s,
-        overdue=jobs.overdue,
-        waits=readiness.waits,
+        liveness=Liveness(
+            device_busy_s=lambda: service.engine.busy_s,
+            device_limit_s=service.device_limit_s,
+            overdue=jobs.overdue,
+            waits=readiness.waits,
+            times=times,
+        ),
         times=times,
         on_leaving=partial(stop_taking, readiness, ready_file),
     )
@@ -168,15 +170,9 @@ def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> Runnin
         jobs=jobs,
         outcomes=Outcomes(),
         readiness=readiness,
-        refusals=Refusals(
-            keep=delivery.dead_letters.malformed,
-            answer=answers.refuse,
-            on_settled=lambda: service.telemetry.answered("invalid_job"),
-        ),
-        revoker=Revoker(
-            answer=answers.revoke, announce=lambda job_id: broker.publish(channel, job_id), stop=jobs.cancel
-        ),
-        cancel_listener=CancelListener(broker, channel, partial(jobs.cancel_if, answers.is_cancelled)),
+        refusals=Refusals(answers, delivery.dead_letters, service.telemetry),
+        revoker=Revoker(answers, jobs, partial(broker.publish, channel)),
+        cancel_listener=CancelListener(broker, channel, partial(jobs.cancel, is_cancelled=answers.is_cancelled)),
         first_contact=first_contact,
         ready_file=ready_file,
         probes=_probes(settings, service, readiness, delivery.liveness),

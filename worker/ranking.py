@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.contract import Score, scores_of
+from producer.contract.result import Score, scores_of
 from worker.model.interface import Scoring
 
 

@@ -28,8 +28,7 @@ from worker.engine.interface import Engine
 from worker.engine.stages import Stages
 from worker.engine_process.info import EngineInfo
 from worker.engine_process.link import ask_info
-from worker.engine_process.remote import RemoteEngine
-from worker.engine_process.remote_model import RemoteModel
+from worker.engine_process.remote import RemoteEngine, RemoteModel
 from worker.fetch import CoalescingFetcher, Fetcher, UrlPolicy
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
@@ -37,7 +36,7 @@ from worker.model import load_preparation
 from worker.model.identity import identity
 from worker.model.interface import HostModel, Model
 from worker.model.pixels import Preparation
-from worker.observability.gauges import watch
+from worker.observability.gauges import PartsCollector
 from worker.observability.metrics import Telemetry
 from worker.runtime.allocator import bound_malloc
 from worker.settings import WorkerSettings
@@ -154,13 +153,13 @@ def build(
     downloads = caching if settings.http_cache_bytes else fetcher
     coalescing = CoalescingFetcher[File | KnownFile[Embedding]](downloads, settings.fetch_timeout)
     telemetry = Telemetry()
-    watch(telemetry, engine, labels, images, coalescing, caching, shared)
+    telemetry.registry.register(PartsCollector(engine, labels, images, coalescing, caching, shared))
     classifier = Classifier(
         model=model,
         fetcher=coalescing if settings.fetch_coalesce else downloads,
         images=images,
         labels=labels,
-        observer=telemetry,
+        telemetry=telemetry,
         concurrency=concurrency,
     )
     logger.info("%d images in flight", concurrency)

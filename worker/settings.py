@@ -15,23 +15,10 @@ from producer.settings import ProducerSettings
 MAX_SECONDS: Final = 86_400
 #: Ten terabytes exceed the memory of any process, so a larger value is a typing mistake.
 MAX_CACHE_BYTES: Final = 10_000_000_000_000
-#: Ten gigabytes. The worker holds each file in memory and makes a copy of it.
-MAX_FILE_BYTES: Final = 10_000_000_000
-#: Decoding one image of a billion pixels takes 36 GB.
-MAX_PIXELS: Final = 1_000_000_000
-#: Far below this value Pillow already stops shrinking any image in two steps.
-MAX_REDUCING_GAP: Final = 100
-#: The machine may have caused the first death; jobs in hand at a second one are suspects. Only a third death, while one
-#: suspect runs alone, shows which job is to blame.
-MIN_ATTEMPTS: Final = 3
-#: A message that has killed a thousand workers will kill the next one too.
-MAX_ATTEMPTS: Final = 1000
-
-Auto = Literal["auto"]
-MaxBatch = Annotated[int, Field(ge=1, le=4096)]
 #: Each image in flight takes a thread, and one process cannot run many more threads than this.
 MAX_CONCURRENCY: Final = 4096
-Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
+
+Auto = Literal["auto"]
 
 
 class WorkerSettings(ProducerSettings):
@@ -46,7 +33,9 @@ class WorkerSettings(ProducerSettings):
         "auto",
         description="float32 on a CPU, float16 on a GPU that is fast at it; or `float32`, `float16`, `bfloat16`",
     )
-    max_batch: MaxBatch | Auto = Field("auto", description="maximum images in one forward pass")
+    max_batch: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(
+        "auto", description="maximum images in one forward pass"
+    )
     max_wait_ms: float = Field(0, ge=0, le=1000, description="milliseconds that an idle device waits for more images")
     latency_target_ms: float = Field(
         0,
@@ -55,7 +44,7 @@ class WorkerSettings(ProducerSettings):
         description="target for the time from entering the device's queue to the embedding, for images of `high` and "
         "`default`; the worker sizes batches to meet it; 0 = off",
     )
-    concurrency: Concurrency | Auto = Field(
+    concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Auto = Field(
         "auto", description="images in flight in one worker process, from single and bulk jobs together"
     )
     embedding_cache_bytes: int = Field(
@@ -82,18 +71,21 @@ class WorkerSettings(ProducerSettings):
     )
     max_attempts: int = Field(
         3,
-        ge=MIN_ATTEMPTS,
-        le=MAX_ATTEMPTS,
+        # The machine may have caused the first death; jobs in hand at a second one are suspects. Only a third death,
+        # while one suspect runs alone, shows which job is to blame.
+        ge=3,
+        le=1000,  # a message that has killed a thousand workers will kill the next one too
         description="worker crashes that one message may cause before it fails as `poisoned`; at least 3",
     )
     drain_timeout: float = Field(
         10, ge=0, le=MAX_SECONDS, description="seconds that running jobs have to finish after SIGTERM"
     )
-    max_bytes: int = Field(20_000_000, ge=1, le=MAX_FILE_BYTES, description="maximum bytes of one download")
+    # The worker holds each file in memory and makes a copy of it.
+    max_bytes: int = Field(20_000_000, ge=1, le=10_000_000_000, description="maximum bytes of one download")
     max_pixels: int = Field(
         50_000_000,
         ge=1,
-        le=MAX_PIXELS,
+        le=1_000_000_000,  # decoding one image of a billion pixels takes 36 GB
         description="maximum pixels of one image; it also bounds the decoded pixels in flight",
     )
     decoder: Literal["process", "thread"] = Field(
@@ -104,7 +96,7 @@ class WorkerSettings(ProducerSettings):
     reducing_gap: float | None = Field(
         None,
         ge=1,
-        le=MAX_REDUCING_GAP,
+        le=100,  # far below this value Pillow already stops shrinking any image in two steps
         description="Pillow's `reducing_gap`; 2 or 3 shrinks large images in two steps, which is faster and changes "
         "scores slightly (see benchmarks/README.md); unset, scores equal the pipeline's",
     )
@@ -160,9 +152,3 @@ class WorkerSettings(ProducerSettings):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value, re.ASCII):
             raise PydanticCustomError("device", "auto, cpu, cuda, or one of several GPUs as in cuda:1")
         return value
-
-    @field_validator("max_batch", "concurrency", mode="before")
-    @classmethod
-    def _number_or_auto(cls, value: object) -> object:
-        """Convert ``"16"`` to a number: the environment holds only strings, which a union of int and "auto" refuses."""
-        return int(value) if isinstance(value, str) and value.strip().isdecimal() else value

@@ -13,8 +13,8 @@ from typing import Any, Final, cast
 
 from worker.celery import app
 from worker.engine_process.main import main
-from worker.model import DeviceLostError, Model, Prepared, load_model
-from worker.model.interface import Float32
+from worker.model import Model, load_model
+from worker.model.interface import DeviceLostError, Float32, Prepared
 
 __all__ = ["app"]
 

@@ -13,7 +13,8 @@ from benchmarks.first_gpu.given import Given
 from benchmarks.first_gpu.notes import Notes
 from benchmarks.fronts import different, rate_of
 from benchmarks.raw import Raw
-from worker.model import Model, Prepared, load_model
+from worker.model import Model, load_model
+from worker.model.interface import Prepared
 from worker.model.traced import INPUT
 
 

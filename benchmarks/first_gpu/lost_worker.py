@@ -11,9 +11,8 @@ from benchmarks.first_gpu.given import Given
 from benchmarks.first_gpu.lost import kept
 from benchmarks.first_gpu.notes import Notes
 from benchmarks.picture_server import picture_server
-from benchmarks.system import worker_settings
+from benchmarks.system import embedded_valkey, worker_settings
 from producer import Client, Job, JobFailed
-from producer.embedded import embedded_valkey
 
 JOBS: Final = 8
 #: The fewest deaths of which a job can be found guilty, one of them alone.

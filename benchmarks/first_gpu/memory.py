@@ -18,10 +18,9 @@ from PIL import Image
 from benchmarks.first_gpu.given import Given
 from benchmarks.first_gpu.notes import Notes
 from benchmarks.fronts import different
-from worker.concurrency.fairness import WEIGHTS
 from worker.engine.local import LocalEngine
-from worker.model import Model, ModelOutOfMemoryError, Prepared, load_model
-from worker.model.interface import Float32
+from worker.model import Model, load_model
+from worker.model.interface import Float32, ModelOutOfMemoryError, Prepared
 
 ANSWER_S: Final = 60.0
 #: Takes what is free but for so many bytes, says so, and keeps it until its input ends.
@@ -77,7 +76,7 @@ def run(given: Given, notes: Notes) -> None:
 
 
 def _answered(model: Model, images: Sequence[Prepared], why: str, notes: Notes) -> None:
-    engine = LocalEngine(model, max_batch=len(images), weights=WEIGHTS, max_wait_s=1.0, on_device_lost=lambda: None)
+    engine = LocalEngine(model, max_batch=len(images), max_wait_s=1.0, on_device_lost=lambda: None)
     futures = [engine.queue_image(image, "default") for image in images]
     wait(futures, ANSWER_S)
     answered = [future.result() for future in futures if future.done() and future.exception() is None]

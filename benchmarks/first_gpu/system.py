@@ -18,9 +18,9 @@ from typing import Any, Final
 from benchmarks.first_gpu.given import Given
 from benchmarks.first_gpu.notes import Notes
 from benchmarks.picture_server import picture_server
-from benchmarks.system import PICTURES, worker_settings
+from benchmarks.system import PICTURES, embedded_valkey, worker_settings
 from producer import Client, Job
-from producer.embedded import RunningValkey, embedded_valkey
+from producer.embedded.valkey import RunningValkey
 
 ROOT: Final = Path(__file__).parents[2]
 LABELS: Final = ["candidate label 0", "candidate label 1", "candidate label 2", "candidate label 3"]

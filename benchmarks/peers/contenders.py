@@ -21,7 +21,8 @@ from benchmarks.peers.failure import PeerFailed
 from benchmarks.peers.reference import Answer
 from benchmarks.system import worker_settings
 from producer import Client
-from producer.embedded import RunningValkey, WorkerProcess
+from producer.embedded.valkey import RunningValkey
+from producer.embedded.worker import WorkerProcess
 from producer.processes.child import ChildProcess
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +126,6 @@ class Peer(Contender):
         """Its program, with everything it may write in that folder."""
         port = free_port()
         process = ChildProcess(
-            self.name,
             [str(python), "-m", *(part.format(port=port) for part in self.command)],
             folder=folder,
             log=folder / "peer.log",
@@ -204,8 +204,7 @@ def free_port() -> int:
     """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 _PROGRAMS = "benchmarks.peers.programs"

@@ -30,8 +30,9 @@ from benchmarks.scaling.device import Device
 from benchmarks.scaling.fleet import ROOT, Fleet
 from benchmarks.scaling.load import LABELS, Load, measured
 from benchmarks.scaling.plot import svg
+from benchmarks.system import embedded_valkey
 from producer import AsyncClient
-from producer.embedded import RunningValkey, embedded_valkey
+from producer.embedded.valkey import RunningValkey
 
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
 PLOT = ROOT / "docs" / "scaling.svg"

@@ -45,7 +45,7 @@ class Fleet:
         while not all(file.exists() for file in ready_files):
             for worker in self._workers:
                 if not worker.is_running():
-                    raise RuntimeError(f"{worker.name} {worker.describe_exit()}: {worker.last_log_line()}")
+                    raise RuntimeError(f"{worker.log.stem} {worker.describe_exit()}: {worker.last_log_line()}")
             if time.monotonic() > deadline_s:
                 raise RuntimeError(f"{count} workers were not ready within {READY_TIMEOUT_S:.0f} s")
             time.sleep(0.05)
@@ -59,7 +59,6 @@ class Fleet:
         ready_file = self._folder / f"{name}.ready"
         self._workers.append(
             ChildProcess(
-                name,
                 [sys.executable, "-m", "celery", "-A", "benchmarks.scaling.worker", "worker", "-n", f"{name}@%h"],
                 folder=ROOT,
                 log=self._folder / f"{name}.log",

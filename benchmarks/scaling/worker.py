@@ -19,8 +19,8 @@ from worker import service
 from worker.celery import app
 from worker.fetch import Fetcher
 from worker.fetch.files import File
-from worker.model import Prepared
 from worker.model.geometry import Geometry
+from worker.model.interface import Prepared
 
 __all__ = ["app"]
 

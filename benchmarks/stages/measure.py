@@ -20,9 +20,8 @@ from benchmarks.peers.contenders import free_port
 from benchmarks.scaling.costs import process_cpu_s
 from benchmarks.session import valkey_cpu_s
 from benchmarks.stages.split import by_stage
-from benchmarks.system import PICTURES, bulk_images, single_jobs, worker_settings
+from benchmarks.system import PICTURES, bulk_images, embedded_valkey, single_jobs, worker_settings
 from producer import Client
-from producer.embedded import embedded_valkey
 from producer.processes.child import ChildProcess
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +59,6 @@ def _worker(settings: Mapping[str, str], folder: Path) -> Iterator[Callable[[], 
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NAMESHOT_")}
     mine = {"NAMESHOT_READY_FILE": str(ready_file), "STAGES_PORT": str(port)}
     worker = ChildProcess(
-        "the worker with clocks",
         [sys.executable, "-m", "celery", "-A", "benchmarks.stages.worker", "worker"],
         folder=ROOT,
         log=folder / "worker.log",
@@ -82,7 +80,9 @@ def _worker(settings: Mapping[str, str], folder: Path) -> Iterator[Callable[[], 
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while not ready_file.exists():
             if not worker.is_running() or time.monotonic() > deadline_s:
-                raise RuntimeError(f"{worker.name} is not ready, it {worker.describe_exit()}: {worker.last_log_line()}")
+                raise RuntimeError(
+                    f"the worker with clocks is not ready, it {worker.describe_exit()}: {worker.last_log_line()}"
+                )
             time.sleep(0.05)
         yield read
     finally:

@@ -23,7 +23,7 @@ from worker.fetch import Fetcher
 from worker.fetch.files import File
 from worker.jobs.results import FirstAnswerBackend
 from worker.model.dual import DualEncoder
-from worker.model.logits import Logits
+from worker.model.interface import Logits
 
 __all__ = ["app"]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from producer.contract import QUEUES, names
+from producer.contract import names
 
 RoleName = Literal["producer", "worker", "observer"]
 
@@ -75,8 +75,8 @@ class _Keys:
     """The key patterns of one prefix, by content."""
 
     def __init__(self, prefix: str) -> None:
-        queues = [names.queue_name(prefix, queue) for queue in QUEUES]
-        #: A plain Celery client's priorities: see `producer.contract.step_names`. A question mark matches a
+        queues = [names.queue_name(prefix, queue) for queue in names.QUEUES]
+        #: A plain Celery client's priorities: see `producer.contract.names.step_names`. A question mark matches a
         #: control character, which a line of an ACL file cannot contain.
         steps = [f"{name}{separator}[1-9]" for name in queues for separator in ("??", ":")]
         self.lists = (*queues, *steps)

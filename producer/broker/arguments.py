@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 #: An hour: a longer timeout is a mistake, perhaps given in milliseconds.
@@ -30,13 +30,12 @@ def _database(value: str) -> int:
 
 
 def _seconds(value: str) -> float:
-    wanted = f"seconds, above 0 and at most {MAX_SECONDS:,}"
     try:
         seconds = float(value)
     except ValueError:
-        raise ValueError(wanted) from None
-    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
-        raise ValueError(wanted)
+        seconds = math.nan
+    if not 0 < seconds <= MAX_SECONDS:
+        raise ValueError(f"seconds, above 0 and at most {MAX_SECONDS:,}")
     return seconds
 
 
@@ -67,11 +66,7 @@ def _certificate_requirement(value: str) -> str:
 
 
 def _path(value: str) -> str:
-    try:
-        found = Path(value).exists()
-    except (OSError, ValueError):
-        found = False
-    if not found:
+    if not os.path.exists(value):  # noqa: PTH110 - Path.exists raises errors of permission
         raise ValueError("the path of an existing file or folder that this process can read")
     return value
 
@@ -79,13 +74,10 @@ def _path(value: str) -> str:
 def _tls_version(value: str) -> Any:
     import ssl
 
-    names = {"TLSv1_2": ssl.TLSVersion.TLSv1_2, "TLSv1_3": ssl.TLSVersion.TLSv1_3}
-    if value in names:
-        return names[value]
-    numbers = {str(int(version)): version for version in names.values()}
-    if value not in numbers:
-        raise ValueError("TLSv1_2 or TLSv1_3")
-    return numbers[value]
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        if value in (version.name, str(version.value)):
+            return version
+    raise ValueError("TLSv1_2 or TLSv1_3")
 
 
 def _verify_flags(value: str) -> list[Any]:

@@ -37,7 +37,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from typer import TyperException
 
     from producer.cli.app import app
-    from producer.cli.usage import UsageError
+    from producer.errors import UsageError
 
     try:
         status = app(arguments, prog_name="nameshot", standalone_mode=False)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from producer.cli import output
-from producer.cli.usage import UsageError
-from producer.errors import NameshotError
+from producer.errors import NameshotError, UsageError
 
 if TYPE_CHECKING:
     from producer.broker.access import RoleName

@@ -10,8 +10,7 @@ import typer
 from producer.cli import options, output
 from producer.cli.connection import connect, image_url
 from producer.cli.failures import error_to_json, sentence, shown_image
-from producer.cli.usage import UsageError
-from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, ResultTimeout
+from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, ResultTimeout, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,11 +40,10 @@ def classify(
 
     Exits 1 if an image could not be classified. A job without an answer in time continues, and its id is printed.
     """
-    labels = options.candidate_labels(label, labels_file)
-    shared = _shared(labels, template, top_k, timeout, queue)
+    question = options.question(label, labels_file, template, top_k, timeout)
     urls = _urls(images)
     with connect() as client:
-        jobs = client.submit_many({"url": url, **shared} for url in urls)
+        jobs = client.submit_many({"url": url, "queue": queue, **question} for url in urls)
         deadline = time.monotonic() + wait
         console = output.console()
         failed = 0
@@ -78,10 +76,9 @@ def submit(
     """
     from producer.messages.submission import check_expires_in, check_job_id
 
-    labels = options.candidate_labels(label, labels_file)
+    shared = {"queue": queue, **options.question(label, labels_file, template, top_k, timeout)}
     if job_id is not None and len(images) > 1:
         raise UsageError("--id names a single job; give only one image with it.")
-    shared = _shared(labels, template, top_k, timeout, queue)
     try:
         if job_id is not None:
             shared["job_id"] = check_job_id(job_id, "--id")
@@ -114,19 +111,6 @@ def _which(images: list[str], number: int) -> str:
     """Return how messages on standard error name one of the images."""
     shown = shown_image(images[number - 1])
     return shown if len(images) == 1 else f"image {number}, {shown}"
-
-
-def _shared(
-    labels: list[str], template: list[str] | None, top_k: int | None, timeout: float | None, queue: str
-) -> dict[str, Any]:
-    options.check_question(labels, template, top_k, timeout)
-    return {
-        "labels": labels,
-        "hypothesis_template": options.templates(template),
-        "top_k": top_k,
-        "timeout": timeout,
-        "queue": queue,
-    }
 
 
 def _print_answer(console: Console, image: str, which: str, job: Job, deadline: float, *, as_json: bool) -> bool:

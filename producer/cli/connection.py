@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from producer.cli.usage import UsageError
-from producer.contract import check_url_shape
-from producer.errors import InvalidJob
+from producer.contract.job import check_url_shape
+from producer.errors import InvalidJob, UsageError
 
 if TYPE_CHECKING:
     from producer.broker.connections import BlockingLink

@@ -9,7 +9,7 @@ import typer
 from producer.cli import options, output
 from producer.cli.connection import link_to_redis
 from producer.cli.failures import printable
-from producer.cli.usage import UsageError
+from producer.errors import UsageError
 
 if TYPE_CHECKING:
     from producer.operations.dead_letters import DeadLetter

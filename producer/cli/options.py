@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from producer.cli.usage import UsageError
-from producer.contract import DEFAULT_TEMPLATE, Question, Queue
-from producer.errors import InvalidJob
+from producer.contract.job import Question
+from producer.contract.labels import DEFAULT_TEMPLATE
+from producer.contract.names import Queue
+from producer.errors import InvalidJob, UsageError
 
 Labels = Annotated[
     list[str] | None, typer.Option("-l", "--label", help="A candidate label; give one for each.", metavar="LABEL")
@@ -34,7 +35,35 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, o
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the answer.", metavar="S")]
 
 
-def candidate_labels(labels: list[str] | None, labels_file: Path | None) -> list[str]:
+def question(
+    labels: list[str] | None,
+    labels_file: Path | None,
+    template: list[str] | None,
+    top_k: int | None,
+    timeout: float | None,
+) -> dict[str, Any]:
+    """Return the options that shape an answer as the arguments of a client's methods.
+
+    They are checked before any job, so that the error names an option and not the first of many jobs.
+
+    Raises:
+        UsageError: the first label, template or other option that is invalid.
+    """
+    templates = template[0] if template and len(template) == 1 else template or DEFAULT_TEMPLATE
+    asked = {
+        "labels": _candidate_labels(labels, labels_file),
+        "hypothesis_template": templates,
+        "top_k": top_k,
+        "timeout": timeout,
+    }
+    try:
+        Question.checked(*asked.values())
+    except InvalidJob as error:
+        raise UsageError(str(error)) from None
+    return asked
+
+
+def _candidate_labels(labels: list[str] | None, labels_file: Path | None) -> list[str]:
     """Return the labels of both options, in order; raises `UsageError` if there are none."""
     chosen = list(labels or [])
     if labels_file is not None:
@@ -48,22 +77,3 @@ def candidate_labels(labels: list[str] | None, labels_file: Path | None) -> list
     if not chosen:
         raise UsageError("there are no candidate labels; give each with -l, as in -l fox -l bear.")
     return chosen
-
-
-def templates(given: list[str] | None) -> str | list[str]:
-    """Return the ``hypothesis_template`` argument for the options given."""
-    if not given:
-        return DEFAULT_TEMPLATE
-    return given[0] if len(given) == 1 else given
-
-
-def check_question(labels: list[str], given: list[str] | None, top_k: int | None, timeout: float | None) -> None:
-    """Check the options before any job, so that the error names an option and not the first of many jobs.
-
-    Raises:
-        UsageError: the first label, template or other option that is invalid.
-    """
-    try:
-        Question.checked(labels, templates(given), top_k, timeout)
-    except InvalidJob as error:
-        raise UsageError(str(error)) from None

@@ -9,7 +9,7 @@ import typer
 
 from producer.cli import options, output
 from producer.cli.connection import link_to_redis
-from producer.contract import Queue
+from producer.contract.names import Queue
 
 
 def purge(

@@ -15,7 +15,7 @@ from producer.embedded.pictures import PictureServer
 from producer.embedded.supervise import supervise
 from producer.embedded.system import embedded_system
 from producer.embedded.worker import STOP_GRACE_S
-from producer.settings import BUNDLED, ProducerSettings, read_settings
+from producer.settings import BUNDLED, PREFIX, ProducerSettings, read_settings
 
 
 def run_up(port: int, command: str, check: Callable[[], None]) -> None:
@@ -37,17 +37,17 @@ def run_up(port: int, command: str, check: Callable[[], None]) -> None:
             folder,
             server,
             persistent=True,
-            inherit_settings=True,
+            settings={name: value for name, value in os.environ.items() if name.startswith(PREFIX)},
             inherit=[lock],
             stop_grace_s=STOP_GRACE_S,
             announce=stages.announce,
             on_poll=check,
-        ) as system,
+        ) as (valkey, worker),
     ):
         info = UpInfo(
             pid=os.getpid(),
-            broker_url=system.valkey.broker_url,
-            result_backend=system.valkey.result_backend,
+            broker_url=valkey.broker_url,
+            result_backend=valkey.result_backend,
             queue_prefix=prefix,
             model=os.environ.get("NAMESHOT_MODEL", BUNDLED),
             url=server.url,
@@ -56,7 +56,7 @@ def run_up(port: int, command: str, check: Callable[[], None]) -> None:
         with announced(folder, info):
             print(_welcome(info, server, folder, command), flush=True)
             try:
-                supervise(system, _say, check)
+                supervise(valkey, worker, _say, check)
             finally:
                 output.notice("stopping…")
 

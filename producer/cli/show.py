@@ -10,7 +10,7 @@ from producer.cli.failures import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from producer.contract import Result, Timings
+    from producer.contract.result import Result, Timings
 
 #: Character cells of a bar for 100 %: next to a label of ordinary length it fits into 80 columns.
 BAR_CELLS: Final = 32

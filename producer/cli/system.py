@@ -11,8 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from producer.cli import output
-from producer.cli.usage import UsageError
-from producer.errors import NameshotError
+from producer.errors import NameshotError, UsageError
 
 DEFAULT_PORT: Final = 8000
 #: Fronts of one engine: more than any host has cores per GPU.
@@ -26,7 +25,7 @@ def demo() -> int:
     and leaves nothing behind.
     """
     from producer.cli.show import print_result
-    from producer.contract import Result
+    from producer.contract.result import Result
     from producer.demo.gallery import Picture
     from producer.demo.run import run_demo
     from producer.processes.raised_signals import Stopped, raised_signals

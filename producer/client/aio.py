@@ -10,12 +10,13 @@ from producer.client.aio_bulk import run_bulk
 from producer.client.configuration import configure
 from producer.client.jobs import AsyncJob, answer_in, check_wait, existing, timed_out
 from producer.client.portions import BulkOutcome, BulkPlan, check_many
-from producer.contract import Queue, Result
+from producer.contract.names import Queue
+from producer.contract.result import Result
 from producer.messages.options import BulkOptions, SubmitOptions
 from producer.messages.submission import JobLike, Submission, check_job_id
 from producer.operations.answers import Answer
 from producer.operations.backlog import Backlog, backlog, queue_depths
-from producer.operations.ending import cancel, forget
+from producer.operations.ending import cancel, cancel_rest, forget
 from producer.operations.standing import glance, look_up, position
 from producer.operations.submitting import submit
 
@@ -95,7 +96,7 @@ class AsyncClient:
         """
         check_many(urls)
         plan = BulkPlan.checked(self._writer, labels, **options)
-        return run_bulk(plan, urls, submit=self._submit, wait=self._link.wait, cancel=self.cancel)
+        return run_bulk(plan, urls, submit=self._submit, wait=self._link.wait, cancel_rest=self._cancel_rest)
 
     def job(self, job_id: str) -> AsyncJob:
         """As `Client.job`."""
@@ -152,8 +153,11 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"AsyncClient(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
 
+    async def _cancel_rest(self, job_ids: Iterable[str]) -> None:
+        await self._link.run(cancel_rest(self._config.queue_prefix, job_ids, result_ttl_s=self._config.result_ttl_s))
+
     async def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[AsyncJob]:
         config = self._config
         operation = submit(config.queue_prefix, submissions, max_queue=config.max_queue, submitted_before=before)
         done = await self._link.run(operation)
-        return [AsyncJob(sent.job_id, self, each.is_new) for sent, each in zip(submissions, done, strict=True)]
+        return [AsyncJob(sent.job_id, self, is_new) for sent, is_new in zip(submissions, done, strict=True)]

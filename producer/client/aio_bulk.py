@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 
 from producer.client.bulk import RETRY_PAUSE_S, Reorderer, RetryPolicy
 from producer.client.portions import BulkMessage, BulkOutcome, BulkPlan
-from producer.errors import BrokerUnavailable, JobNotFound, NameshotError, QueueFull
+from producer.errors import BrokerUnavailable, QueueFull
 from producer.messages.submission import Submission
 from producer.operations.answers import Answer
-
-logger = logging.getLogger(__name__)
 
 
 async def run_bulk(
@@ -21,7 +18,7 @@ async def run_bulk(
     *,
     submit: Callable[[list[Submission]], Awaitable[object]],
     wait: Callable[[str], Awaitable[Answer]],
-    cancel: Callable[[str], Awaitable[bool]],
+    cancel_rest: Callable[[Iterable[str]], Awaitable[None]],
 ) -> AsyncGenerator[BulkOutcome, None]:
     """Yield outcomes as they finish, or in order.
 
@@ -69,7 +66,7 @@ async def run_bulk(
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        await _cancel_rest(list(unanswered.values()), cancel)
+        await cancel_rest(list(unanswered.values()))
 
 
 async def _submit_with_retries(
@@ -83,18 +80,6 @@ async def _submit_with_retries(
             await asyncio.sleep(RETRY_PAUSE_S)
         else:
             retries.sent()
-            return
-
-
-async def _cancel_rest(job_ids: list[str], cancel: Callable[[str], Awaitable[bool]]) -> None:
-    """Cancel messages as `producer.client.bulk.cancel_rest` does."""
-    for job_id in job_ids:
-        try:
-            await cancel(job_id)
-        except JobNotFound:
-            continue
-        except NameshotError as error:
-            logger.warning("bulk: could not cancel the messages under way: %s", error)
             return
 
 

@@ -11,12 +11,14 @@ from producer.client.bulk import run_bulk
 from producer.client.configuration import configure
 from producer.client.jobs import Job, answer_in, answer_within, check_wait, existing
 from producer.client.portions import IMAGES_PER_MESSAGE, IN_FLIGHT, BulkOutcome, BulkPlan, check_many
-from producer.contract import DEFAULT_TEMPLATE, Queue, Result
+from producer.contract.labels import DEFAULT_TEMPLATE
+from producer.contract.names import Queue
+from producer.contract.result import Result
 from producer.messages.options import SubmitOptions, Templates
 from producer.messages.submission import JobLike, Submission, check_job_id
 from producer.operations.answers import Answer
 from producer.operations.backlog import Backlog, backlog, queue_depths
-from producer.operations.ending import cancel, forget
+from producer.operations.ending import cancel, cancel_rest, forget
 from producer.operations.standing import glance, look_up, position
 from producer.operations.submitting import submit
 
@@ -182,7 +184,7 @@ class Client:
             in_flight=in_flight,
             ordered=ordered,
         )
-        return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel=self.cancel)
+        return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel_rest=self._cancel_rest)
 
     def job(self, job_id: str) -> Job:
         """Return the handle for a known id, without contacting Redis. Raises `InvalidJob` for an invalid id."""
@@ -240,8 +242,11 @@ class Client:
     def __repr__(self) -> str:
         return f"Client(broker_url={self._config.broker.shown!r}, result_backend={self._config.results.shown!r})"
 
+    def _cancel_rest(self, job_ids: Iterable[str]) -> None:
+        self._link.run(cancel_rest(self._config.queue_prefix, job_ids, result_ttl_s=self._config.result_ttl_s))
+
     def _submit(self, submissions: list[Submission], *, before: int = 0) -> list[Job]:
         prefix, most = self._config.queue_prefix, self._config.max_queue
         operation = submit(prefix, submissions, max_queue=most, submitted_before=before)
         done = self._link.run(operation)
-        return [Job(sent.job_id, self, each.is_new) for sent, each in zip(submissions, done, strict=True)]
+        return [Job(sent.job_id, self, is_new) for sent, is_new in zip(submissions, done, strict=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue as queues
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -10,11 +9,9 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from producer.client.portions import BulkMessage, BulkOutcome, BulkPlan
-from producer.errors import BrokerUnavailable, JobNotFound, NameshotError, QueueFull
+from producer.errors import BrokerUnavailable, QueueFull
 from producer.messages.submission import Submission
 from producer.operations.answers import Answer
-
-logger = logging.getLogger(__name__)
 
 #: Pause between two attempts to send a message while the queue is full or Redis is down.
 RETRY_PAUSE_S: Final = 1.0
@@ -76,7 +73,7 @@ def run_bulk(
     *,
     submit: Callable[[list[Submission]], object],
     wait: Callable[[str], Future[Answer]],
-    cancel: Callable[[str], bool],
+    cancel_rest: Callable[[Iterable[str]], None],
 ) -> Generator[BulkOutcome, None, None]:
     """Send messages, wait for their answers and yield the outcomes, for `Client.classify_many`."""
     messages = plan.messages(urls)
@@ -134,17 +131,4 @@ def run_bulk(
     finally:
         for left in under_way:
             left.cancel()
-        cancel_rest(ids.values(), cancel)
-
-
-def cancel_rest(job_ids: Iterable[str], cancel: Callable[[str], bool]) -> None:
-    """Cancel messages whose outcomes the caller will not read."""
-    for job_id in job_ids:
-        try:
-            cancel(job_id)
-        except JobNotFound:  # purged or lost
-            continue
-        except NameshotError as error:
-            # The caller is leaving, perhaps because of this error; the messages may run without harm.
-            logger.warning("bulk: could not cancel the messages under way: %s", error)
-            return
+        cancel_rest(ids.values())

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from producer.contract import Result
+from producer.contract.result import Result
 from producer.errors import InvalidJob, ResultTimeout
 from producer.operations.answers import Answer, State
 from producer.operations.exchanges import not_found

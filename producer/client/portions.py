@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Self, Unpack
 
-from producer.contract import (
+from producer.contract.job import (
     MAX_IMAGES_PER_MESSAGE,
     MAX_SCORES_PER_MESSAGE,
-    Outcome,
     Question,
-    Queue,
     check_url_shape,
     shown_number,
 )
+from producer.contract.names import Queue
+from producer.contract.result import Outcome
 from producer.errors import InvalidJob, JobFailed
 from producer.messages.forms import QuestionJson
 from producer.messages.options import QuestionOptions

@@ -14,8 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from producer.client.ending_tasks import end
-from producer.client.unseen import Unseen, away
-from producer.contract import answer_key
+from producer.contract.names import answer_key
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import Answer
 from producer.operations.standing import glance
@@ -53,7 +52,8 @@ class AnswerListener:
         self._changed: set[str] = set()
         self._subscribed: set[str] = set()
         self._unchecked: set[str] = set()
-        self._unseen = Unseen()
+        #: Since when each job is awaited whose existence the broker has not confirmed yet, by the event loop's clock.
+        self._unseen: dict[str, float] = {}
         self._wake_subscriber = asyncio.Event()
         self._wake_checker = asyncio.Event()
         self._heard_at_s = 0.0
@@ -70,7 +70,7 @@ class AnswerListener:
         arrival: asyncio.Future[Answer] = loop.create_future()
         if job_id not in self._waiters:
             self._waiters[job_id] = set()
-            self._unseen.begin(job_id, loop.time())
+            self._unseen[job_id] = loop.time()
         self._waiters[job_id].add(arrival)
         self._note(job_id)
         if self._task is None or self._task.done():
@@ -83,7 +83,7 @@ class AnswerListener:
             waiters.discard(arrival)
             if not waiters:
                 del self._waiters[job_id]
-                self._unseen.end(job_id)
+                self._unseen.pop(job_id, None)
                 self._note(job_id)
 
     async def close(self) -> None:
@@ -110,7 +110,7 @@ class AnswerListener:
                     if self._heard_at_s > started_s:
                         pause_s = FIRST_PAUSE_S
                     if loop.time() - self._heard_at_s > OUTAGE_S:
-                        self._fail_all(away(OUTAGE_S))
+                        self._fail_all(_away())
                         return
                     logger.warning(
                         "answers: lost the connection to %s (%s); trying again", self._link.shown, type(error).__name__
@@ -181,17 +181,11 @@ class AnswerListener:
                 self._unchecked.add(_job_id(message))
                 self._wake_checker.set()
                 continue
-            self._hear()
+            self._heard_at_s = asyncio.get_running_loop().time()
             if message["type"] == "message":
-                self._take(_job_id(message), message["data"])
-
-    def _hear(self) -> None:
-        self._heard_at_s = asyncio.get_running_loop().time()
-
-    def _take(self, job_id: str, payload: bytes) -> None:
-        answer = Answer.from_meta(payload, job_id)
-        if answer.is_terminal:
-            self._resolve(job_id, answer)
+                job_id = _job_id(message)
+                if (answer := Answer.from_meta(message["data"], job_id)).is_terminal:
+                    self._resolve(job_id, answer)
 
     async def _check(self) -> None:
         """Read the stored answers once after each confirmed subscription."""
@@ -212,7 +206,8 @@ class AnswerListener:
             now_s = loop.time()
             is_time = now_s - looked_s >= LOOK_AGAIN_S
             looked_s = now_s if is_time else looked_s
-            for chunk in _chunks(self._waiters if is_time else self._unseen.before(now_s - LONGEST_PAUSE_S)):
+            unseen = (job_id for job_id, since_s in self._unseen.items() if since_s < now_s - LONGEST_PAUSE_S)
+            for chunk in _chunks(self._waiters if is_time else unseen):
                 try:
                     fault = await self._look(chunk)
                 except BrokerUnavailable as error:
@@ -224,15 +219,18 @@ class AnswerListener:
     async def _look(self, job_ids: list[str]) -> BrokerUnavailable | None:
         """Read the jobs' state; returns the error if the broker is down."""
         seen = await self._link.run(glance(self._queue_prefix, job_ids))
-        self._hear()
+        self._heard_at_s = now_s = asyncio.get_running_loop().time()
         for job_id, answer in seen.answers.items():
-            self._unseen.end(job_id)
+            self._unseen.pop(job_id, None)
             if answer.is_terminal or answer.state == "unknown":
                 self._resolve(job_id, answer)
         if seen.fault is not None:
-            now_s = asyncio.get_running_loop().time()
-            for job_id, failure in self._unseen.to_fail(job_ids, seen.fault, now_s=now_s, outage_s=OUTAGE_S):
-                self._resolve(job_id, failure)
+            # The broker may never confirm a job that is still unseen.
+            for job_id in self._unseen.keys() & set(job_ids):
+                if not seen.fault.may_pass:
+                    self._resolve(job_id, seen.fault)
+                elif now_s - self._unseen[job_id] > OUTAGE_S:
+                    self._resolve(job_id, BrokerUnavailable(f"{_away()} {seen.fault}"))
         return seen.fault
 
     def _resolve(self, job_id: str, outcome: Answer | Exception) -> None:
@@ -247,6 +245,10 @@ class AnswerListener:
     def _fail_all(self, sentence: str) -> None:
         for job_id in list(self._waiters):
             self._resolve(job_id, BrokerUnavailable(sentence))
+
+
+def _away() -> str:
+    return f"Redis was down for more than {OUTAGE_S:g} s while a result was awaited."
 
 
 def _job_id(message: dict[str, Any]) -> str:

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from producer.contract import Result
+from producer.contract.result import Result
 from producer.demo.gallery import Picture, files_by_name, pictures
-from producer.embedded import EmbeddedError, EmbeddedSystem, PictureServer, embedded_system
-from producer.errors import ResultTimeout
+from producer.embedded.pictures import PictureServer
+from producer.embedded.system import embedded_system
+from producer.embedded.valkey import RunningValkey
+from producer.embedded.worker import WorkerProcess
+from producer.errors import EmbeddedError, ResultTimeout
 
 if TYPE_CHECKING:
     from producer.client.jobs import Job
@@ -48,6 +51,8 @@ def run_demo(
         EmbeddedError: a part did not start or died, or a picture was classified wrongly.
         NameshotError: a job failed.
     """
+    from producer.client.blocking import Client
+
     with (
         tempfile.TemporaryDirectory(prefix="nameshot-demo-", ignore_cleanup_errors=True) as folder,
         PictureServer(files_by_name()) as server,
@@ -59,41 +64,33 @@ def run_demo(
             stop_grace_s=_STOP_GRACE_S,
             announce=announce,
             on_poll=check,
-        ) as system,
+        ) as (valkey, worker),
+        Client(valkey.broker_url, valkey.result_backend, queue_prefix="nameshot") as client,
     ):
-        _classify_all(system, show, check)
-        system.worker.raise_if_ended()
-
-
-def _classify_all(system: EmbeddedSystem, show: Callable[[Picture, Result], None], check: Callable[[], None]) -> None:
-    from producer.client.blocking import Client
-
-    with Client(system.valkey.broker_url, system.valkey.result_backend, queue_prefix="nameshot") as client:
         gallery = pictures()
-        jobs = client.submit_many(
-            (system.pictures.picture_url(picture.file), picture.candidate_labels) for picture in gallery
-        )
+        jobs = client.submit_many((server.picture_url(picture.file), picture.candidate_labels) for picture in gallery)
         wrong = []
         for picture, job in zip(gallery, jobs, strict=True):
-            result = _await_result(job, system, check)
+            result = _await_result(job, valkey, worker, check)
             show(picture, result)
             if result.best.label != picture.expect:
                 wrong.append(f"{picture.file} was classified as {result.best.label}, not {picture.expect}")
-    if wrong:
-        raise EmbeddedError(f"the model was wrong: {'; '.join(wrong)}.")
+        if wrong:
+            raise EmbeddedError(f"the model was wrong: {'; '.join(wrong)}.")
+        worker.raise_if_ended()
 
 
-def _await_result(job: Job, system: EmbeddedSystem, check: Callable[[], None]) -> Result:
+def _await_result(job: Job, valkey: RunningValkey, worker: WorkerProcess, check: Callable[[], None]) -> Result:
     deadline = time.monotonic() + _ANSWER_TIMEOUT_S
     while True:
         check()
         try:
             return job.result(timeout=_CHECK_EVERY_S)
         except ResultTimeout:
-            system.worker.raise_if_ended()
-            system.valkey.raise_if_ended()
+            worker.raise_if_ended()
+            valkey.raise_if_ended()
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"the worker gave no answer within {_ANSWER_TIMEOUT_S:.0f} s; its last log line: "
-                    f"{system.worker.process.last_log_line() or 'none'}"
+                    f"{worker.process.last_log_line() or 'none'}"
                 ) from None

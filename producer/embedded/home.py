@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from producer.embedded.failure import EmbeddedError
+from producer.errors import EmbeddedError
 
 #: A Valkey whose `nameshot up` was killed exits within this time.
 _LOCK_TIMEOUT_S: Final = 5.0

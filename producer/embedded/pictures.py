@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import base64
 import hmac
-import mimetypes
+import io
 import os
-import shutil
 import socketserver
-import stat
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 from urllib.parse import quote, unquote
 
-from producer.embedded.failure import EmbeddedError
+from producer.errors import EmbeddedError
 
 HOST: Final = "127.0.0.1"
 #: 128 bits of HMAC-SHA256 cannot be guessed.
@@ -49,9 +48,8 @@ class PictureServer:
     """
 
     def __init__(self, pictures: Mapping[str, Path], *, port: int = 0, secret: str | None = None) -> None:
-        handler = type("Handler", (_Handler,), {"pictures": dict(pictures), "secret": secret})
         try:
-            self._server = _Server((HOST, port), handler)
+            self._server = _Server((HOST, port), partial(_Handler, dict(pictures), secret))
         except OSError as error:
             raise EmbeddedError(
                 f"port {port} on {HOST} cannot be used ({error.strerror}); choose another with --port."
@@ -111,71 +109,49 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    pictures: Mapping[str, Path]
-    secret: str | None
+class _Handler(SimpleHTTPRequestHandler):
     timeout = 30
     server_version = "nameshot"
     sys_version = ""
 
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
+    def __init__(self, pictures: Mapping[str, Path], secret: str | None, *arguments: Any) -> None:
+        self._pictures, self._secret = pictures, secret
+        # Not the working directory, which may be gone; `translate_path` uses neither.
+        super().__init__(*arguments, directory=os.sep)
 
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def _answer(self, *, with_body: bool) -> None:
-        parts = [unquote(part) for part in self.path.partition("?")[0].split("/")[1:]]
-        if parts == [""]:
-            self._send_index()
-            return
-        path = self._find(parts)
-        try:
-            file = path.open("rb") if path is not None else None
-        except OSError:
-            file = None
-        if path is None or file is None:
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        with file:
-            self._send_file(file, path.name, with_body=with_body)
-
-    def _find(self, parts: list[str]) -> Path | None:
-        match parts:
-            case ["pictures", name]:
-                return self.pictures.get(name)
-            case ["files", signature, encoded, _] if self.secret is not None:
-                try:
-                    path = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-                except ValueError:  # of base64, ASCII or UTF-8
-                    return None
-                if not hmac.compare_digest(signature.encode(), _signature(self.secret, path).encode()):
-                    return None
-                # Opening a named pipe would block forever.
-                return Path(path) if Path(path).is_file() else None
-        return None
-
-    def _send_file(self, file: BinaryIO, name: str, *, with_body: bool) -> None:
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", mimetypes.guess_type(name)[0] or "application/octet-stream")
-        self.send_header("Content-Length", str(_size_bytes(file)))
-        self.end_headers()
-        if with_body:
-            shutil.copyfileobj(file, self.wfile)
-
-    def _send_index(self) -> None:
-        lines = ["nameshot is running here. Pictures to classify:", *(f"/pictures/{name}" for name in self.pictures)]
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        """Answer with a list of the pictures at the root, and otherwise with the file of `translate_path`."""
+        if self._parts() != [""]:
+            return super().send_head()
+        lines = ["nameshot is running here. Pictures to classify:", *(f"/pictures/{name}" for name in self._pictures)]
         body = "\n".join(lines).encode() + b"\n"
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        return io.BytesIO(body)
+
+    def translate_path(self, path: str) -> str:  # noqa: ARG002 - it is that of this request
+        """Return the file to send; for any other path an empty name, which no file has."""
+        return str(self._find(self._parts()) or "")
+
+    def _parts(self) -> list[str]:
+        return [unquote(part) for part in self.path.partition("?")[0].split("/")[1:]]
+
+    def _find(self, parts: list[str]) -> Path | None:
+        match parts:
+            case ["pictures", name]:
+                return self._pictures.get(name)
+            case ["files", signature, encoded, _] if self._secret is not None:
+                try:
+                    path = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+                except ValueError:  # of base64, ASCII or UTF-8
+                    return None
+                if not hmac.compare_digest(signature.encode(), _signature(self._secret, path).encode()):
+                    return None
+                # Opening a named pipe would block forever.
+                return Path(path) if Path(path).is_file() else None
+        return None
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
         """Log nothing, since a URL's path may be a secret."""
-
-
-def _size_bytes(file: BinaryIO) -> int:
-    status = os.fstat(file.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from producer.embedded.failure import EmbeddedError
-from producer.embedded.system import EmbeddedSystem
+from producer.embedded.valkey import RunningValkey
+from producer.embedded.worker import WorkerProcess
+from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 from producer.processes.keeper import POLL_INTERVAL_S, Supervised, Supervisor
 
@@ -29,9 +30,10 @@ class LoggedProcess(Supervised, Protocol):
         """Return whether it is working."""
 
 
-def supervise(system: EmbeddedSystem, say: Callable[[str], None], on_poll: Callable[[], None]) -> None:
+def supervise(
+    valkey: RunningValkey, worker: WorkerProcess, say: Callable[[str], None], on_poll: Callable[[], None]
+) -> None:
     """Keep Valkey and the worker running until ``on_poll`` raises or one of them keeps dying."""
-    valkey, worker = system.valkey, system.worker
     parts: tuple[tuple[str, LoggedProcess], ...] = (("Valkey", valkey), ("the worker", worker))
     keepers = [
         Supervisor(name, part, say, is_ready=part.is_ready, on_death=give_up(name, part)) for name, part in parts

@@ -13,14 +13,12 @@ import secrets
 import shutil
 import signal
 import socket
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from producer.embedded.failure import EmbeddedError
+from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 
 #: Another program can take a free port before Valkey binds it; five times in a row means another problem.
@@ -116,10 +114,6 @@ class RunningValkey:
         """Stop it gracefully, so that its append-only file is complete."""
         self.process.stop(_STOP_GRACE_S)
 
-    def kill(self) -> None:
-        """Kill it, as an outage would."""
-        self.process.stop(0)
-
     def __enter__(self) -> Self:
         return self
 
@@ -132,7 +126,6 @@ class RunningValkey:
         configuration.touch(mode=0o600)
         configuration.write_text(self._configuration(), encoding="utf-8")
         process = ChildProcess(
-            "Valkey",
             [str(self._server), str(configuration)],
             folder=self.folder,
             log=self.folder / "valkey.log",
@@ -188,16 +181,6 @@ class RunningValkey:
                 "",
             )
         )
-
-
-@contextmanager
-def embedded_valkey(folder: Path | None = None, *, persistent: bool = False) -> Iterator[RunningValkey]:
-    """Run a Valkey server for the duration of a ``with`` block, by default in a temporary folder."""
-    with ExitStack() as stack:
-        if folder is None:
-            temporary = tempfile.TemporaryDirectory(prefix="nameshot-", ignore_cleanup_errors=True)
-            folder = Path(stack.enter_context(temporary))
-        yield stack.enter_context(RunningValkey(folder, persistent=persistent))
 
 
 def _free_port() -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from producer.embedded.failure import EmbeddedError
+from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 
 #: Allows for a large checkpoint on a slow disk; the bundled one takes seconds.
@@ -97,7 +97,6 @@ class WorkerProcess:
         self._ready_file.unlink(missing_ok=True)
         self._was_ready = False
         return ChildProcess(
-            "the worker",
             [sys.executable, "-m", "celery", "-A", "worker", "worker"],
             # Celery puts its working directory first on the import path; a private folder contains no other `worker`.
             folder=self._folder,

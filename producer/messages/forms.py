@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Self
 
-from producer.contract import DEFAULT_TEMPLATE, Question
+from producer.contract.job import Question
+from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.messages.envelope import canonical_json
 
 #: Cached questions. A program uses few questions repeatedly; the largest possible takes a megabyte.

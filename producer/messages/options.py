@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 
 Templates = str | Sequence[str]
 

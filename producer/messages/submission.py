@@ -13,16 +13,8 @@ from itertools import count
 from typing import Any, Final, Unpack
 from uuid import uuid4
 
-from producer.contract import (
-    CLASSIFY,
-    CLASSIFY_MANY,
-    QUEUES,
-    ClassifyJob,
-    Queue,
-    check_url_shape,
-    queue_name,
-    shown_number,
-)
+from producer.contract.job import ClassifyJob, check_url_shape, shown_number
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY, QUEUES, Queue, queue_name
 from producer.errors import InvalidJob
 from producer.messages.envelope import celery_message
 from producer.messages.forms import QuestionJson, question_json_of_one

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from producer.contract import QUEUES, Queue, names
+from producer.contract import names
+from producer.contract.names import QUEUES, Queue
 from producer.operations.exchanges import Command, Operation, Together
 
 

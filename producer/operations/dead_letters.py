@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
-from producer.contract import QUEUES, SENT_AT_HEADER, Queue, names
+from producer.contract import names
 from producer.errors import NameshotError
 from producer.messages.envelope import canonical_json
 from producer.messages.submission import LONGEST_WAIT_S, fingerprint
@@ -43,8 +43,8 @@ if redis.call('HEXISTS', messages, ARGV[7]) == 0 then return 'gone' end
 local queue = open(1)
 if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
 redis.call('HDEL', messages, '')  -- a write that needs no memory, as the first: see `worker.delivery.lua`
-local _, refused = push(queue, ARGV[2], claim, place, unpack(ARGV, 3, 6))
-if refused then return redis.error_reply(refused) end
+local refused = push(queue, ARGV[2], claim, place, unpack(ARGV, 3, 6))
+if refused then return refused end
 redis.call('LREM', records, 1, ARGV[8])
 redis.call('HDEL', messages, ARGV[7])
 return 'replayed'
@@ -172,9 +172,9 @@ def check_replayable(letter: DeadLetter) -> None:
         )
 
 
-def _queue_of(prefix: str, letter: DeadLetter) -> Queue:
+def _queue_of(prefix: str, letter: DeadLetter) -> names.Queue:
     """Return the queue in which a letter's message waited, in the queue's list or one of its other lists."""
-    for queue in QUEUES:
+    for queue in names.QUEUES:
         if letter.queue in names.waiting_names(names.queue_name(prefix, queue)):
             return queue
     raise DeadLetterError(
@@ -193,8 +193,8 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> t
         headers, properties = envelope["headers"], envelope.get("properties") or {}
         headers["id"] = headers["root_id"] = properties["correlation_id"] = job_id
         properties["delivery_tag"] = life
-        if SENT_AT_HEADER in headers:
-            headers[SENT_AT_HEADER] = time.time()
+        if names.SENT_AT_HEADER in headers:
+            headers[names.SENT_AT_HEADER] = time.time()
         expires = _is_soon(headers.get("expires"))
         if expires:
             headers["expires"] = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from producer.contract import answer_key, cancel_channel, forget_key, forgotten_key
-from producer.contract.names import claim_and_place
+from producer.contract.names import answer_key, cancel_channel, claim_and_place, forget_key, forgotten_key
+from producer.errors import JobNotFound, NameshotError
 from producer.messages.submission import LONGEST_WAIT_S
 from producer.operations.answers import FIRST_ANSWER_WINS, cancelled_meta
 from producer.operations.exchanges import Call, Operation, Together, not_found
@@ -14,6 +15,8 @@ from producer.operations.forgetting import forget_answered, forget_lost, server_
 from producer.operations.standing import Standing, examine
 from producer.operations.submitting import FROZEN_S
 from producer.operations.traces import JobTraces
+
+logger = logging.getLogger(__name__)
 
 #: Tries to forget a job while other programs change it; more conflicts than this are not a coincidence.
 MOST_TRIES: Final = 5
@@ -49,6 +52,19 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
     claim, place = claim_and_place(prefix, job_id)
     yield Together("broker", (("EXPIRE", claim, result_ttl_s), ("EXPIRE", place, result_ttl_s)), if_failed=done)
     return True
+
+
+def cancel_rest(prefix: str, job_ids: Iterable[str], *, result_ttl_s: int) -> Operation[None]:
+    """Cancel the messages of a stream whose outcomes its caller will not read."""
+    for job_id in job_ids:
+        try:
+            yield from cancel(prefix, job_id, result_ttl_s=result_ttl_s)
+        except JobNotFound:  # purged or lost
+            continue
+        except NameshotError as error:
+            # The caller is leaving, perhaps because of this error; the messages may run without harm.
+            logger.warning("bulk: could not cancel the messages under way: %s", error)
+            return
 
 
 def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:

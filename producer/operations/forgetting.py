@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from producer.contract import answer_key, forgotten_key
+from producer.contract.names import answer_key, forgotten_key
 from producer.operations.answers import ANY_LIFE
 from producer.operations.exchanges import Call, Operation
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from producer.contract import Queue, names
-from producer.errors import InvalidJob
+from producer.contract import names
+from producer.errors import BrokerUnavailable, InvalidJob
 from producer.messages.submission import LONGEST_WAIT_S, check_job_id
 from producer.operations.answers import Answer
 from producer.operations.exchanges import Call, Operation
@@ -20,75 +21,129 @@ MAX_MESSAGES: Final = 200
 MAX_BYTES: Final = 500_000
 
 #: Removes messages from the end of a list, the oldest first, and the claim of each. It leaves alone a message that a
-#: worker has taken since the caller read the list, and the claim of an id that has another message or an answer.
-#: KEYS: the list, its queue's counter, the hash of jobs in hand, then the claim and the place of each message. ARGV:
-#: 'count' if the counter counts them, then each message, its job's id and its life; the id is empty if not to be freed.
-#: Returns how many messages it removed, then the index of each whose id is free and that a worker had held before.
+#: worker has taken since the caller read the list, and the claim of an id that has another message or an answer. It
+#: also leaves alone a message that was requeued, unless the caller has barred it from answering: the worker that held
+#: it before may be frozen and still hold a copy.
+#: A job waits until its queue's counter has reached its number. So the counter counts only messages at the front: what
+#: was requeued since the caller read the list stands before the others, with smaller numbers.
+#: KEYS: the list, the list whose messages workers take first or the same, its queue's counter, the hash of jobs in
+#: hand, then the claim and the place of each message. ARGV: 'count' if the counter counts them, then each message, its
+#: job's id and its life, and 'barred' if it is; the id is empty if it is not to be freed.
+#: Returns how many messages it removed, then the index of each that it left alone since it is to be barred.
 _PURGE: Final = """
-local removed, returned = 0, {}
-for i = 1, (#KEYS - 3) / 2 do
-  local raw, id, life = unpack(ARGV, 3 * i - 1, 3 * i + 1)
-  if redis.call('LREM', KEYS[1], -1, raw) == 1 then
-    removed = removed + 1
-    if id ~= '' then
-      local claim, place = KEYS[2 * i + 2], KEYS[2 * i + 3]
-      local its_life = string.match(redis.call('GET', place) or '', ' (%S+)$')
-      if not its_life or its_life == life then redis.call('DEL', claim, place) end
-      local was_taken = false
-      for _, field in ipairs({id, id .. ' ' .. life}) do
-        local hand = redis.call('HGET', KEYS[3], field)
-        if hand and string.sub(hand, 1, 9) == 'returned ' then
-          redis.call('HDEL', KEYS[3], field)
-          was_taken = true
-        end
+local removed, counted, to_bar = 0, 0, {}
+local is_front = KEYS[1] == KEYS[2] or redis.call('LLEN', KEYS[2]) == 0
+for i = 1, (#KEYS - 4) / 2 do
+  local raw, id, life, barred = unpack(ARGV, 4 * i - 2, 4 * i + 1)
+  local returned = {}
+  for _, field in ipairs(id == '' and {} or {id, id .. ' ' .. life}) do
+    local hand = redis.call('HGET', KEYS[4], field)
+    if hand and string.sub(hand, 1, 9) == 'returned ' then returned[#returned + 1] = field end
+  end
+  if #returned > 0 and barred == '' then
+    to_bar[#to_bar + 1] = i - 1
+  else
+    local is_next = is_front and redis.call('LRANGE', KEYS[1], -1, -1)[1] == raw
+    if redis.call('LREM', KEYS[1], -1, raw) == 1 then
+      removed = removed + 1
+      if is_next then counted = counted + 1 end
+      if id ~= '' then
+        local claim, place = KEYS[2 * i + 3], KEYS[2 * i + 4]
+        local its_life = string.match(redis.call('GET', place) or '', ' (%S+)$')
+        if not its_life or its_life == life then redis.call('DEL', claim, place) end
+        if #returned > 0 then redis.call('HDEL', KEYS[4], unpack(returned)) end
       end
-      if was_taken then returned[#returned + 1] = i - 1 end
     end
   end
 end
-if ARGV[1] == 'count' and removed > 0 then redis.call('INCRBY', KEYS[2], removed) end
-return {removed, unpack(returned)}
+if ARGV[1] == 'count' and counted > 0 then redis.call('INCRBY', KEYS[3], counted) end
+return {removed, unpack(to_bar)}
 """
 
 
-def purge(prefix: str, queue: Queue) -> Operation[int]:
+def purge(prefix: str, queue: names.Queue) -> Operation[int]:
     """Delete the messages that wait in a queue, of any priority; returns how many.
 
     It deletes at most as many as waited when it began, so that a program that keeps submitting cannot keep it busy.
+    A program that dies half-way leaves nothing to repair, and the whole may be repeated.
     """
-    name = names.queue_name(prefix, queue)
     removed = 0
-    for waiting in names.waiting_names(name):
-        # Messages in a priority's list have no number in their queue yet.
-        counting = "" if waiting in names.step_names(name) else "count"
-        left, size = (yield Call("broker", ("LLEN", waiting))), 1
-        while left > 0:
-            messages = yield Call("broker", ("LRANGE", waiting, -min(left, size), -1))
-            if not messages:
-                break
-            removed += yield from _remove(prefix, name, waiting, messages[::-1], counting)
-            left -= len(messages)
-            size = max(1, min(MAX_MESSAGES, MAX_BYTES * len(messages) // sum(map(len, messages))))
+    try:
+        for waiting in _lists(names.queue_name(prefix, queue)):
+            left, size = (yield Call("broker", ("LLEN", waiting.name))), 1
+            while left > 0:
+                messages = yield Call("broker", ("LRANGE", waiting.name, -min(left, size), -1))
+                if not messages:
+                    break
+                removed += yield from _remove(prefix, waiting, messages[::-1])
+                left -= len(messages)
+                size = max(1, min(MAX_MESSAGES, MAX_BYTES * len(messages) // sum(map(len, messages))))
+    except BrokerUnavailable as error:
+        if not removed:
+            raise
+        raise BrokerUnavailable(
+            f"{error} Waiting jobs deleted before that: {removed:,}. Repeat the call.", may_pass=error.may_pass
+        ) from None
     return removed
 
 
-def _remove(prefix: str, queue: str, waiting: str, messages: Sequence[bytes], counting: str) -> Operation[int]:
-    whose = [_whose(message) for message in messages]
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list in which messages of a queue wait.
+
+    Attributes:
+        first: the list whose messages workers take before those of this one; the same if there is none.
+        counting: ``count`` if its messages have a number in their queue.
+    """
+
+    name: str
+    first: str
+    queue: str
+    counting: str = "count"
+
+
+def _lists(queue: str) -> Iterator[_List]:
+    """Return the lists in the order in which workers take their messages.
+
+    The list of rung messages comes again after the queue, since clients move messages from the queue there.
+    """
+    rung = names.rung_name(queue)
+    yield _List(rung, rung, queue)
+    yield _List(queue, rung, queue)
+    yield _List(rung, rung, queue)
+    for step in names.step_names(queue):
+        yield _List(step, step, queue, counting="")
+
+
+def _remove(prefix: str, waiting: _List, messages: Sequence[bytes]) -> Operation[int]:
+    jobs = [(message, *_whose(message)) for message in messages]
+    removed, *to_bar = yield from _remove_each(prefix, waiting, jobs)
+    while to_bar:  # a worker has requeued them since they were looked up
+        jobs = [jobs[index] for index in to_bar]
+        more, *to_bar = yield from _remove_each(prefix, waiting, jobs)
+        removed += more
+    return removed
+
+
+def _remove_each(prefix: str, waiting: _List, jobs: Sequence[tuple[bytes, str, str]]) -> Operation[list[int]]:
+    """Remove these messages; returns what `_PURGE` does."""
     since_us = yield from server_time_us()
-    answers: list[bytes | None] = yield Call("results", ("MGET", *(names.answer_key(job_id) for job_id, _ in whose)))
-    keys = [waiting, names.taken_name(queue), names.in_hand_key(prefix)]
-    arguments: list[str | bytes] = [counting]
-    for message, (job_id, life), payload in zip(messages, whose, answers, strict=True):
+    fields = [field for _, job_id, life in jobs for field in (job_id, f"{job_id} {life}")]
+    hands: list[bytes | None] = yield Call("broker", ("HMGET", names.in_hand_key(prefix), *fields))
+    answers: list[bytes | None] = yield Call("results", ("MGET", *(names.answer_key(job_id) for _, job_id, _ in jobs)))
+    keys = [waiting.name, waiting.first, names.taken_name(waiting.queue), names.in_hand_key(prefix)]
+    arguments: list[str | bytes] = [waiting.counting]
+    for (message, job_id, life), payload, *where in zip(jobs, answers, hands[::2], hands[1::2], strict=True):
         keys += names.claim_and_place(prefix, job_id)
         is_answered = payload is not None and Answer.from_meta(payload, job_id).is_terminal
-        arguments += (message, "" if is_answered else job_id, life)
+        was_held = any(hand is not None and hand.startswith(b"returned ") for hand in where)
+        if was_held and job_id and not is_answered:
+            # First, since the worker that held it may answer as soon as the id is free for another job.
+            yield from forget_lost(job_id, life, since_us, keep_s=LONGEST_WAIT_S + FROZEN_S)
+        arguments += (message, "" if is_answered else job_id, life, "barred" if was_held else "")
     doubt = " Some jobs may have been deleted; repeat the call."
-    removed, *returned = yield Call("broker", ("EVAL", _PURGE, len(keys), *keys, *arguments), doubt)
-    for index in returned:
-        # The worker that held it before may be frozen and still hold a copy.
-        job_id, life = whose[index]
-        yield from forget_lost(job_id, life, since_us, keep_s=LONGEST_WAIT_S + FROZEN_S)
-    return int(removed)
+    replies: list[int] = yield Call("broker", ("EVAL", _PURGE, len(keys), *keys, *arguments), doubt)
+    return replies
 
 
 def _whose(message: bytes) -> tuple[str, str]:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from producer.contract import answer_key, forgotten_key
-from producer.contract.names import claim_and_place
+from producer.contract.names import answer_key, claim_and_place, forgotten_key
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import ANY_LIFE, Answer
 from producer.operations.exchanges import Call, Operation, Together

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from producer.contract import Queue, queue_name, rung_name, step_names, taken_name
-from producer.contract.names import claim_and_place
+from producer.contract.names import Queue, claim_and_place, queue_name, rung_name, step_names, taken_name
 from producer.errors import JobConflict, QueueFull
 from producer.messages.submission import Submission
 from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full
@@ -20,7 +19,7 @@ FROZEN_S: Final = 86_400
 #: priority lists. They read all keys before the first write, so that a key of a wrong type fails the script before it
 #: claims anything. The priority lists come after the list: they count towards its limit but not for its numbers.
 #: ``push`` claims the id and queues the message; if Redis refuses the message, ``push`` frees the id again and returns
-#: nil and the error.
+#: the error.
 OPEN_QUEUE: Final = """
 local function open(first)
   local queue = {list = KEYS[first], taken = tonumber(redis.call('GET', KEYS[first + 2]) or 0) or 0, steps = 0}
@@ -39,10 +38,9 @@ local function push(queue, name, claim, place, fingerprint, seconds, life, messa
   local pushed = redis.pcall('LPUSH', queue.list, message)
   if type(pushed) == 'table' and pushed.err then
     redis.call('DEL', claim, place)
-    return nil, pushed.err
+    return redis.error_reply(pushed.err)
   end
   queue.ahead = queue.ahead + 1
-  return queue.ahead - 1
 end
 """
 
@@ -50,17 +48,13 @@ end
 #: KEYS: those of each queue, then the claim and the place of each job. ARGV: the maximum of waiting messages; how many
 #: queues; 'stop' to stop at the first claimed id, so that the caller can examine it; the short name of each queue;
 #: then for each job its queue's number, its fingerprint, its claim's TTL in seconds, its message's life, its message.
-#: Returns how many jobs are queued (or existed already), why it stopped, for each job how many messages are ahead of it
-#: (-1 if another message holds the id), and each queue's counter.
+#: Returns how many jobs are queued (or existed already), why it stopped, and for each job whether this very message is
+#: queued (1), or another message holds the id (0).
 _SUBMIT: Final = (
     OPEN_QUEUE
     + """
 local most, count = tonumber(ARGV[1]), tonumber(ARGV[2])
-local queues, ahead, taken = {}, {}, {}
-local function finish(jobs, why)
-  for i = 1, count do taken[i] = queues[i] and queues[i].taken or 0 end
-  return {jobs, why, ahead, taken}
-end
+local queues, is_new = {}, {}
 local jobs = (#KEYS - 21 * count) / 2
 for i = 1, jobs do
   local claim, place = KEYS[21 * count + 2 * i - 1], KEYS[21 * count + 2 * i]
@@ -68,61 +62,40 @@ for i = 1, jobs do
   of = tonumber(of)
   local standing = redis.call('GET', claim)
   if standing then
-    ahead[i] = -1
-    local number, its_life = string.match(redis.call('GET', place) or '', '^%S+ (%d+) (%S+)$')
-    if its_life == life then  -- the reply to this very call was lost
-      queues[of] = queues[of] or open(21 * of - 20)
-      ahead[i] = math.max(0, number - queues[of].taken - 1)
-    elseif ARGV[3] == 'stop' or standing ~= fingerprint then
-      ahead[i] = nil
-      return finish(i - 1, ARGV[3] == 'stop' and 'standing' or 'conflict')
+    -- With its own life the id is this very call's, whose reply was lost.
+    local is_own = string.match(redis.call('GET', place) or '', '^%S+ %d+ (%S+)$') == life
+    if not is_own and (ARGV[3] == 'stop' or standing ~= fingerprint) then
+      return {i - 1, ARGV[3] == 'stop' and 'standing' or 'conflict', is_new}
     end
+    is_new[i] = is_own and 1 or 0
   else
     queues[of] = queues[of] or open(21 * of - 20)
-    if queues[of].ahead + queues[of].steps >= most then return finish(i - 1, 'full') end
-    local refused
-    ahead[i], refused = push(queues[of], ARGV[3 + of], claim, place, fingerprint, seconds, life, message)
-    if refused then return redis.error_reply(refused) end
+    if queues[of].ahead + queues[of].steps >= most then return {i - 1, 'full', is_new} end
+    local refused = push(queues[of], ARGV[3 + of], claim, place, fingerprint, seconds, life, message)
+    if refused then return refused end
+    is_new[i] = 1
   end
 end
-return finish(jobs, 'taken')
+return {jobs, 'taken', is_new}
 """
 )
 
 #: Queues a job anew whose message is lost, unless its id has since been freed or queued by another client.
 #: KEYS: those of the queue, the claim, the place. ARGV: the maximum of waiting messages; the claim and the place as the
 #: caller read them, empty if absent; the queue's short name, the fingerprint, the claim's TTL in seconds, the message's
-#: life, the message. Returns the outcome, how many messages are ahead, and the counter.
+#: life, the message. Returns 'taken', 'changed' or 'full'.
 _SUBMIT_ANEW: Final = (
     OPEN_QUEUE
     + """
 local claim, place = redis.call('GET', KEYS[22]) or '', redis.call('GET', KEYS[23]) or ''
-local queue = open(1)
 if claim ~= ARGV[2] or place ~= ARGV[3] then
-  local number, life = string.match(place, '^%S+ (%d+) (%S+)$')
-  if life == ARGV[7] then return {'taken', math.max(0, number - queue.taken - 1), queue.taken} end
-  return {'changed', 0, 0}
+  return string.match(place, '^%S+ %d+ (%S+)$') == ARGV[7] and 'taken' or 'changed'
 end
-if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return {'full', 0, 0} end
-local ahead, refused = push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8))
-if refused then return redis.error_reply(refused) end
-return {'taken', ahead, queue.taken}
+local queue = open(1)
+if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
+return push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8)) or 'taken'
 """
 )
-
-
-class Submitted(NamedTuple):
-    """The outcome of a submission that was not refused.
-
-    Attributes:
-        is_new: False if a job of the same id and payload existed, so that nothing was queued.
-        ahead: how many messages were ahead of it when it was queued; None if it was not queued.
-        taken: its queue's counter at that time; its position is ``ahead`` less the messages taken since.
-    """
-
-    is_new: bool
-    ahead: int | None = None
-    taken: int | None = None
 
 
 class Lost(NamedTuple):
@@ -138,8 +111,10 @@ class Lost(NamedTuple):
 
 def submit(
     prefix: str, submissions: Sequence[Submission], *, max_queue: int, submitted_before: int = 0
-) -> Operation[list[Submitted]]:
-    """Queue, in order, each message whose id is new or belongs to a lost job.
+) -> Operation[list[bool]]:
+    """Queue, in order, each message whose id is new or belongs to a lost job. Returns for each whether it was queued.
+
+    One that was not has the id of a job with the same payload, which exists.
 
     Args:
         submissions: at most a few hundred, since Redis serves no other client during the script.
@@ -149,22 +124,19 @@ def submit(
         JobConflict: an id was used with another payload. The jobs before it are queued; it and those after are not.
         QueueFull: the queue is full; likewise.
     """
-    done: list[Submitted] = []
+    done: list[bool] = []
     lost: dict[str, Lost] | None = None
     while len(done) < len(submissions):
         rest = submissions[len(done) :]
-        count, outcome, ahead, counters = yield _call(prefix, rest, max_queue, then="stop" if lost is None else "go on")
-        queues = _queues(rest)
-        for submission, before in zip(rest, ahead, strict=False):
-            if before >= 0:
-                done.append(Submitted(True, before, counters[queues.index(submission.queue)]))
-            elif lost and submission.job_id in lost:
+        count, outcome, are_new = yield _call(prefix, rest, max_queue, then="stop" if lost is None else "go on")
+        for submission, is_new in zip(rest, are_new, strict=False):
+            if not is_new and lost and submission.job_id in lost:
                 anew = _submit_anew(
                     prefix, submission, lost[submission.job_id], max_queue, submitted_before + len(done)
                 )
                 done.append((yield from anew))
             else:
-                done.append(Submitted(False))
+                done.append(bool(is_new))
         if outcome == b"taken":
             break
         refused, number = rest[count], submitted_before + len(done)
@@ -190,7 +162,7 @@ def queue_keys(prefix: str, queue: Queue) -> tuple[str, ...]:
 
 
 def _call(prefix: str, submissions: Sequence[Submission], max_queue: int, *, then: str) -> Call:
-    queues = _queues(submissions)
+    queues = list(dict.fromkeys(submission.queue for submission in submissions))
     keys = [key for queue in queues for key in queue_keys(prefix, queue)]
     arguments: list[str | int] = [max_queue, len(queues), then, *queues]
     for each in submissions:
@@ -202,10 +174,6 @@ def _call(prefix: str, submissions: Sequence[Submission], max_queue: int, *, the
     else:
         doubt = f" Some of {len(submissions)} jobs may have been queued; with job_ids, submitting them again is safe."
     return Call("broker", ("EVAL", _SUBMIT, len(keys), *keys, *arguments), doubt)
-
-
-def _queues(submissions: Sequence[Submission]) -> list[Queue]:
-    return list(dict.fromkeys(submission.queue for submission in submissions))
 
 
 def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str, Lost]]:
@@ -231,8 +199,8 @@ def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str,
 
 def _submit_anew(
     prefix: str, submission: Submission, found: Lost, max_queue: int, submitted_before: int
-) -> Operation[Submitted]:
-    """Queue a message whose id belongs to a lost job."""
+) -> Operation[bool]:
+    """Queue a message whose id belongs to a lost job. Returns whether it was queued, as `submit` does."""
     seen, since_us = found
     if seen.traces.claim != submission.fingerprint.encode():
         # A worker that was frozen with the lost message must not answer the new job.
@@ -245,15 +213,15 @@ def _submit_anew(
         *(submission.claim_ttl_s, submission.life, submission.message),
     )
     doubt = f" Job {submission.job_id} may have been queued; submitting it again with this job_id is safe."
-    outcome, ahead, taken = yield Call("broker", ("EVAL", _SUBMIT_ANEW, len(keys), *keys, *arguments), doubt)
+    outcome = yield Call("broker", ("EVAL", _SUBMIT_ANEW, len(keys), *keys, *arguments), doubt)
     if outcome == b"taken":
-        return Submitted(True, ahead, taken)
+        return True
     if outcome == b"full":
         raise _full(submission, max_queue, submitted_before)
     return (yield from _submit_again(prefix, submission, max_queue, submitted_before))
 
 
-def _submit_again(prefix: str, submission: Submission, max_queue: int, submitted_before: int) -> Operation[Submitted]:
+def _submit_again(prefix: str, submission: Submission, max_queue: int, submitted_before: int) -> Operation[bool]:
     """Submit a job again after another client changed its id in between."""
     (submitted,) = yield from submit(prefix, [submission], max_queue=max_queue, submitted_before=submitted_before)
     return submitted

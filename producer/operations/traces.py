@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
-from producer.contract import QUEUES
+from producer.contract.names import QUEUES
 
 #: Replaces the number in a place once a client has found the message lost. Without it the job would appear queued again
 #: as soon as other messages wait whose numbers a foreign purge has set back.

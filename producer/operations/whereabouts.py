@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
-from producer.contract import QUEUES, names
+from producer.contract import names
+from producer.contract.names import QUEUES
 from producer.operations.exchanges import Command, Operation, Together
 from producer.operations.traces import JobTraces, Place, is_stray, is_whole
 

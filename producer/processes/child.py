@@ -110,14 +110,12 @@ class ChildProcess(LeashedProcess):
     """A `LeashedProcess` that writes to its own log.
 
     Args:
-        name: its name in messages.
         log: the file for its standard output and error; earlier content is dropped.
 
     The others are those of `LeashedProcess`.
     """
 
-    def __init__(self, name: str, command: Sequence[str], *, log: Path, **surroundings: Unpack[Surroundings]) -> None:
-        self.name = name
+    def __init__(self, command: Sequence[str], *, log: Path, **surroundings: Unpack[Surroundings]) -> None:
         self.log = log
         log.touch(mode=0o600)
         os.truncate(log, 0)

@@ -10,7 +10,7 @@ from celery.exceptions import TimeoutError as CeleryTimeout
 
 from producer import AsyncClient, BrokerUnavailable, Client, ResultTimeout
 from producer.broker.access import RoleName, roles
-from producer.contract import rung_name
+from producer.contract.names import rung_name
 from tests.acceptance.origin import Origin
 from tests.cli.command import Home
 from tests.delivery.conftest import StartWorker

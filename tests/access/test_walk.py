@@ -9,7 +9,7 @@ import redis
 
 from producer import Client
 from producer.broker.access import RoleName
-from producer.contract import answer_key, claim_key, forget_key, forgotten_key, place_key
+from producer.contract.names import answer_key, claim_key, forget_key, forgotten_key, place_key
 from tests.acceptance.origin import Origin
 from tests.access.walk import CANARY, FOREIGN, KEYS, MESSAGES, TYPES, is_permitted, steps
 from tests.delivery.conftest import StartWorker

@@ -7,7 +7,7 @@ from typing import Final
 
 import redis
 
-from producer.contract import (
+from producer.contract.names import (
     QUEUES,
     alone_key,
     answer_key,

@@ -16,7 +16,7 @@ from benchmarks.scaling.load import Load
 from benchmarks.scaling.paper import Measured, plan, usd_per_million
 from benchmarks.scaling.plot import svg
 from tests.chaos.null_model import NullModel
-from worker.model import Prepared
+from worker.model.interface import Prepared
 
 DEVICE = Device(forward_ms=20, image_ms=10, max_batch=8)
 #: Beside its queue the worker needs none of the machine's time.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import redis
 
 from producer import BrokerUnavailable, Client
-from producer.contract import QUEUES, claim_key, in_hand_key, place_key, queue_name, rung_name, taken_name
+from producer.contract.names import QUEUES, claim_key, in_hand_key, place_key, queue_name, rung_name, taken_name
 from tests.chaos.destruction import PREFIX, Destroyed
 from tests.chaos.jobs import is_of_our_client, job, number_of
 from tests.chaos.servers import Server

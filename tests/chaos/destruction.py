@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from producer.contract import QUEUES, answer_key, queue_name, rung_name, taken_name
+from producer.contract.names import QUEUES, answer_key, queue_name, rung_name, taken_name
 from producer.operations.answers import Answer
 from tests.chaos.servers import Server
 

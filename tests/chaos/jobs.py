@@ -10,8 +10,8 @@ from typing import Literal
 
 from PIL import Image
 
-from producer.contract import DEFAULT_TEMPLATE, Queue
-from producer.contract.labels import fill
+from producer.contract.labels import DEFAULT_TEMPLATE, fill
+from producer.contract.names import Queue
 from producer.errors import JobFailed
 from producer.operations.answers import Answer
 from tests.chaos.null_model import SIDE_PIXELS, NullModel

@@ -11,9 +11,16 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from worker.model import DeviceLostError, ModelError, ModelOutOfMemoryError, Prepared
-from worker.model.interface import Float32, Scoring
-from worker.model.logits import Logits
+from worker.model.geometry import Geometry
+from worker.model.interface import (
+    DeviceLostError,
+    Float32,
+    Logits,
+    ModelError,
+    ModelOutOfMemoryError,
+    Prepared,
+    Scoring,
+)
 
 SIDE_PIXELS = 8
 DIMENSIONS = 16
@@ -50,7 +57,7 @@ class NullModel:
     family = "null"
     max_tokens = 77
     scoring: Scoring = "softmax"
-    geometry = None
+    geometry: Geometry | None = None
     logits = Logits(LOGIT_SCALE, 0.0)
 
     def __init__(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from producer.embedded import RunningValkey
+from producer.embedded.valkey import RunningValkey
 from producer.processes.child import ChildProcess
 from tests.chaos.proxy import Line
 
@@ -107,7 +107,6 @@ class Place:
     def _start(self) -> ChildProcess:
         self._starts += 1
         return ChildProcess(
-            self.name,
             [sys.executable, "-m", *self._module_arguments],
             folder=ROOT,
             log=self._folder / f"{self.name}.{self._starts}.log",

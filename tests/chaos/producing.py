@@ -17,7 +17,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from producer import BrokerUnavailable, Client, QueueFull
-from producer.contract import CLASSIFY, CLASSIFY_MANY, queue_name
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY, queue_name
 from tests.chaos.jobs import SENDERS, ChaosJob, Sender, job
 
 #: What a web app's own retry would wait.

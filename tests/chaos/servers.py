@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from producer.embedded import RunningValkey
+from producer.embedded.valkey import RunningValkey
 
 #: The harness' own commands; a server that is frozen is not asked.
 READ_TIMEOUT_S = 5.0

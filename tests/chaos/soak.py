@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from producer import Client
-from producer.embedded import RunningValkey
+from producer.embedded.valkey import RunningValkey
 from tests.acceptance.origin import Origin
 from tests.chaos import jobs
 from tests.chaos.processes import WorkerPlace

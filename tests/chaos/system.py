@@ -9,8 +9,8 @@ from pathlib import Path
 
 import redis
 
-from producer.contract import in_flight_key, workers_key
-from producer.embedded import RunningValkey
+from producer.contract.names import in_flight_key, workers_key
+from producer.embedded.valkey import RunningValkey
 from tests.acceptance.origin import Origin
 from tests.chaos import jobs
 from tests.chaos.destruction import PREFIX, jobs_in

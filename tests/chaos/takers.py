@@ -20,10 +20,10 @@ import redis
 from kombu import Connection, Consumer, Queue
 
 from producer.broker.urls import endpoint
-from producer.contract import rung_name
-from producer.embedded import RunningValkey
+from producer.contract.names import rung_name
+from producer.embedded.valkey import RunningValkey
+from worker.delivery.moves import reclaim
 from worker.delivery.names import DeliveryKeys
-from worker.delivery.requeuing import reclaim
 
 QUEUE = "nameshot.default"
 DONE = "done"

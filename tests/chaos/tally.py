@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from producer.contract import answer_key
+from producer.contract.names import answer_key
 from producer.operations.answers import Answer
 from tests.chaos.destruction import Destroyed
 from tests.chaos.jobs import mistakes, number_of

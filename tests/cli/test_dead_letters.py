@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from producer import Client, JobConflict
-from producer.contract import dead_letters_key
+from producer.contract.names import dead_letters_key
 from tests.cli.command import Home
 from tests.delivery.hands import give_up, misread
 from tests.valkey_server import ValkeyServer

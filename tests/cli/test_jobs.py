@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from producer import Client
-from producer.contract import answer_key
+from producer.contract.names import answer_key
 from tests.cli.command import Home
 from tests.valkey_server import ValkeyServer
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from producer import Client
-from producer.contract import QUEUES, answer_key
+from producer.contract.names import QUEUES, answer_key
 from tests.cli.command import NAMESHOT, Home
 from tests.valkey_server import ValkeyServer
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from producer.cli.failures import printable
 from producer.cli.show import BAR_CELLS, MAX_ROWS, bar, percent, print_result
-from producer.contract import ImageInfo, Result, Score, Timings
+from producer.contract.result import ImageInfo, Result, Score, Timings
 
 
 def shown(*scores: Score, batch_size: int = 1) -> list[str]:

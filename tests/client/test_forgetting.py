@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from producer import Client, JobFailed
-from producer.contract import answer_key, forgotten_key
+from producer.contract.names import answer_key, forgotten_key
 from producer.operations.answers import ANY_LIFE, FIRST_ANSWER_WINS, cancelled_meta
 from producer.operations.ending import forget
 from producer.operations.exchanges import Call, Operation, Together

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from producer import AsyncClient, Client
-from producer.contract import QUEUES
+from producer.contract.names import QUEUES
 from tests.client.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from producer import Client, JobNotFound
-from producer.contract import QUEUES
+from producer.contract.names import QUEUES
 from tests.client.stock_worker import IN_HAND, StockWorker, result_for
 from tests.valkey_server import ValkeyServer
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
-from producer.contract import QUEUES
+from producer.contract.names import QUEUES
 from producer.messages.submission import CHUNK_CHARACTERS, MessageWriter
 from tests.client.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer

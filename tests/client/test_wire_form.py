@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from producer import Client
-from producer.contract import SENT_AT_HEADER
+from producer.contract.names import SENT_AT_HEADER
 from tests.client.stock_worker import StockWorker
 from tests.valkey_server import ValkeyServer
 

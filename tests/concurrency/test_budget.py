@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed
 from tests.eventually import eventually
 from worker.concurrency.budget import Budget

@@ -6,17 +6,9 @@ from enum import Enum
 
 import pytest
 
-from producer.contract import (
-    DEFAULT_TEMPLATE,
-    ClassifyJob,
-    ClassifyManyJob,
-    Question,
-    check_url_shape,
-    fill,
-    strict_json,
-)
-from producer.contract.job import MAX_TOP_K
-from producer.contract.labels import check_candidate_labels
+from producer.contract import strict_json
+from producer.contract.job import MAX_TOP_K, ClassifyJob, ClassifyManyJob, Question, check_url_shape
+from producer.contract.labels import DEFAULT_TEMPLATE, check_candidate_labels, fill
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json
 from tests.client.caseless import Caseless

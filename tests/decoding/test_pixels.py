@@ -14,11 +14,12 @@ from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, code_of, scope
 from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, LADEN, SLOW, THIN
 from tests.images.test_pixels import FILES
 from worker.concurrency.budget import Budget
-from worker.decoding.decoder import DecoderOptions
-from worker.decoding.images import Decoded, decode, open_image
+from worker.decoding.decoder import DecoderOptions, PreparedPicture
+from worker.decoding.images import Decoded, open_image
 from worker.decoding.pool import DecoderPool
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 from worker.model.geometry import Geometry
+from worker.model.pixels import PIXELS
 
 GEOMETRIES = {
     "CLIP's": Geometry(224, Image.Resampling.BICUBIC, (224, 224)),
@@ -42,6 +43,10 @@ def pool(request: pytest.FixtureRequest) -> Iterator[DecoderPool]:
     pool.close()
 
 
+def pixels_of(picture: PreparedPicture | Decoded) -> npt.NDArray[np.uint8]:
+    return np.asarray(picture.image if isinstance(picture, Decoded) else picture.prepared.arrays[PIXELS])
+
+
 def as_prepared(decoded: Decoded, geometry: Geometry | None) -> npt.NDArray[np.uint8]:
     if geometry is None:
         return np.asarray(decoded.image)
@@ -56,24 +61,28 @@ def test_pixels_size_format_and_transparent_colour_are_the_same(pool: DecoderPoo
     picture = pool.decode(FILES[name], scope())
 
     assert (picture.width, picture.height, picture.format) == (expected.width, expected.height, expected.format)
-    assert picture.pixels.dtype == np.uint8
-    assert np.array_equal(picture.pixels, as_prepared(expected, geometry))
-    if geometry is None:
-        assert picture.image().info.get("transparency") == expected.image.info.get("transparency")
+    assert pixels_of(picture).dtype == np.uint8
+    assert np.array_equal(pixels_of(picture), as_prepared(expected, geometry))
+    assert isinstance(picture, Decoded) == (geometry is None)
+    if isinstance(picture, Decoded):
+        assert picture.image.info.get("transparency") == expected.image.info.get("transparency")
 
 
 @pytest.mark.parametrize("pool", ["CLIP's"], indirect=True)
 def test_a_transparent_colour_is_white_where_the_geometry_paints_it(pool: DecoderPool) -> None:
-    plain = pool.decode(FILES["PNG"], scope())
-    assert np.array_equal(plain.pixels, pool.decode(FILES["PNG, RGB with a transparent colour"], scope()).pixels)
-    assert (pool.decode(FILES["PNG, palette with one transparent entry"], scope()).pixels == 255).all()
+    plain, coloured, entry = (
+        pixels_of(pool.decode(FILES[name], scope()))
+        for name in ("PNG", "PNG, RGB with a transparent colour", "PNG, palette with one transparent entry")
+    )
+    assert np.array_equal(plain, coloured)
+    assert (entry == 255).all()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_get_the_same_code_and_end_no_process(pool: DecoderPool, name: str) -> None:
     expected = "ok"
     try:
-        decode(HOSTILE[name], max_pixels=MAX_PIXELS)
+        open_image(HOSTILE[name], max_pixels=MAX_PIXELS).decode()
     except JobFailed as failure:
         expected = failure.code
 

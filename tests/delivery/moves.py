@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import redis
 
-from producer.contract import rung_name, taken_name
-from worker.delivery import held, requeuing
+from producer.contract.names import rung_name, taken_name
+from worker.delivery import moves
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 from worker.delivery.letter_records import put_back_arguments
+from worker.delivery.moves import RECLAIMED, RECLAIMED_BYTES
 from worker.delivery.names import DeliveryKeys
-from worker.delivery.requeuing import RECLAIMED, RECLAIMED_BYTES
 from worker.delivery.scripts import RECLAIM, RESUME, TAKE
 
 QUEUE = "nameshot.default"
@@ -25,19 +25,19 @@ def take(broker: redis.Redis, tag: str, queues: tuple[str, ...] = (QUEUE,), keys
 
 
 def acknowledge(broker: redis.Redis, tag: str | bytes, keys: DeliveryKeys = OURS) -> Any:
-    return held.acknowledge(broker, keys, tag)
+    return moves.acknowledge(broker, keys, tag)
 
 
 def give_back(broker: redis.Redis, tag: str | bytes, keys: DeliveryKeys = OURS) -> Any:
-    return held.give_back(broker, keys, tag)
+    return moves.give_back(broker, keys, tag)
 
 
 def postpone(broker: redis.Redis, tag: str | bytes, until_s: float, keys: DeliveryKeys = OURS) -> Any:
-    return held.postpone(broker, keys, tag, until_s)
+    return moves.postpone(broker, keys, tag, until_s)
 
 
 def resume(broker: redis.Redis, now_s: float) -> int:
-    return requeuing.resume(broker, OURS, now_s)
+    return moves.resume(broker, OURS, now_s)
 
 
 def resume_a_part(broker: redis.Redis, now_s: float) -> int:
@@ -49,7 +49,7 @@ def resume_a_part(broker: redis.Redis, now_s: float) -> int:
 def reclaim(broker: redis.Redis, how: Literal["dead", "gone", "leaving"], keys: DeliveryKeys = OURS) -> int:
     if how == "dead":
         broker.delete(keys.lease)  # as its time does
-    return requeuing.reclaim(broker, keys, how)
+    return moves.reclaim(broker, keys, how)
 
 
 def reclaim_a_part(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS, most: int = RECLAIMED) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from producer import Client, JobFailed
 from producer.client.jobs import Job
-from producer.contract import Queue
+from producer.contract.names import Queue
 from tests.acceptance.origin import Origin
 from tests.chaos.null_model import POISON_COLOUR
 from tests.cli.command import Home

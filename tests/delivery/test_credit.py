@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.delivery.credit import Outcomes, open_queues, queue_of
 
 #: 22 places for bulk, 23 for bulk and default.

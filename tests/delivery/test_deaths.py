@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from producer import Client
-from producer.contract import claim_key
+from producer.contract.names import claim_key
 from tests.acceptance.origin import Origin
 from tests.client.stock_worker import StockWorker, result_for
 from tests.delivery.conftest import REAL_LENGTHS, StartWorker

@@ -14,7 +14,7 @@ from kombu import Connection, Consumer, Queue
 from kombu.asynchronous import Hub, set_event_loop
 
 from producer.broker.urls import endpoint
-from producer.contract import rung_name
+from producer.contract.names import rung_name
 from tests.chaos.takers import envelope
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer

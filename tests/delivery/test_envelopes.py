@@ -9,6 +9,7 @@ import pytest
 from producer.contract import strict_json
 from tests.jobs.test_messages import KWARGS, headers, message, read
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
+from worker.delivery.taken import TAKEN_HEADER
 from worker.jobs.messages import Malformed
 
 
@@ -20,14 +21,14 @@ def test_a_message_says_which_submission_of_its_id_it_is(tag: object, life: str)
     found = read(message(properties={"body_encoding": "base64", "delivery_tag": tag}))
 
     assert found is not None
-    assert found.headers["nameshot_life"] == life
+    assert found.headers[TAKEN_HEADER].life == life
 
 
 def test_no_header_of_a_message_says_so() -> None:
-    found = read(message(headers(nameshot_life="another's", nameshot_fault="a stranger's text")))
+    found = read(message(headers(nameshot_taken={"life": "another's", "fault": "a stranger's text"})))
 
     assert found is not None
-    assert found.headers["nameshot_life"] == ""
+    assert (found.headers[TAKEN_HEADER].life, found.headers[TAKEN_HEADER].fault) == ("", "")
 
 
 #: What nobody reads, in forms that are no strict JSON; as the text of one more header.
@@ -84,7 +85,7 @@ def test_what_nobody_reads_may_be_no_utf_8() -> None:
 )
 def test_what_is_read_is_strict_and_a_message_that_names_its_id_is_refused_by_it(text: str, fault: str) -> None:
     raw = with_header(text)
-    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default", headers={})
+    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default")
 
     assert envelope is not None
     assert envelope["headers"]["id"] == "an-id"
@@ -95,17 +96,17 @@ def test_what_is_read_is_strict_and_a_message_that_names_its_id_is_refused_by_it
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_a_message_in_another_encoding_is_refused_by_its_id(encoding: str) -> None:
     raw = message().decode().encode(encoding)
-    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default", headers={}, known_as=b"")
+    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default", known_as=b"")
 
     assert envelope is not None
     assert envelope["headers"]["id"] == "an-id"
-    assert "no JSON as Redis reads it" in envelope["headers"]["nameshot_fault"]
+    assert "no JSON as Redis reads it" in envelope["headers"][TAKEN_HEADER].fault
 
 
 def test_a_message_that_names_its_id_twice_is_refused_by_it() -> None:
     with pytest.raises(Malformed, match="name twice"):
         read(with_header('"id": "an-id"'))
-    assert read_envelope(with_header('"id": "another"'), tag="a-tag", queue="nameshot.default", headers={}) is None
+    assert read_envelope(with_header('"id": "another"'), tag="a-tag", queue="nameshot.default") is None
 
 
 def test_a_message_that_is_cut_off_is_refused_by_its_id() -> None:
@@ -124,7 +125,7 @@ def test_a_message_in_task_protocol_1_is_refused_by_the_id_in_its_body(own_heade
         envelope = json.loads(message())
         envelope |= {"headers": own_headers, "body": base64.b64encode(text.encode()).decode()}
         raw = json.dumps(envelope).encode()
-        taken = read_envelope(raw, tag="a-tag", queue="nameshot.default", headers={})
+        taken = read_envelope(raw, tag="a-tag", queue="nameshot.default")
 
         assert taken is not None
         assert (taken["headers"]["id"], taken["headers"]["task"]) == ("an-id", "")
@@ -134,16 +135,16 @@ def test_a_message_in_task_protocol_1_is_refused_by_the_id_in_its_body(own_heade
 
 @pytest.mark.parametrize("text", ['"id": "another"', '"\\u0069d": "another"'])
 def test_an_id_that_stands_there_twice_is_none(text: str) -> None:
-    assert read_envelope(with_header(text), tag="a-tag", queue="nameshot.default", headers={}) is None
+    assert read_envelope(with_header(text), tag="a-tag", queue="nameshot.default") is None
 
 
 def test_a_message_too_large_to_be_sent_is_refused_by_the_id_that_its_taker_found() -> None:
-    taken = read_envelope(b"", tag="a-tag an-id", queue="nameshot.default", headers={})
+    taken = read_envelope(b"", tag="a-tag an-id", queue="nameshot.default")
 
     assert taken is not None
     assert taken["headers"]["id"] == "an-id"
-    assert "4194304 bytes" in taken["headers"]["nameshot_fault"]
-    assert read_envelope(b"", tag="a-tag", queue="nameshot.default", headers={}) is None
+    assert "4194304 bytes" in taken["headers"][TAKEN_HEADER].fault
+    assert read_envelope(b"", tag="a-tag", queue="nameshot.default") is None
 
 
 def filled(unit: str) -> str:
@@ -180,7 +181,7 @@ HOSTILE = {
 def test_nothing_that_a_stranger_writes_keeps_the_event_loop_busy_and_its_id_is_known(text: str) -> None:
     raw = with_header(text)
     started_s = time.process_time()
-    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default", headers={})
+    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default")
     took_s = time.process_time() - started_s
 
     assert envelope is not None
@@ -211,12 +212,12 @@ def test_no_body_keeps_the_event_loop_busy(unit: str, body: str) -> None:
 def test_a_message_in_which_redis_reads_another_id_or_none_is_refused_by_its_id(known_as: bytes) -> None:
     """The deaths of workers that it causes would be counted under none."""
     found = [
-        read_envelope(message(headers(id="an id")), tag="a-tag", queue="nameshot.default", headers={}, known_as=known)
+        read_envelope(message(headers(id="an id")), tag="a-tag", queue="nameshot.default", known_as=known)
         for known in (known_as, b"an\nid")
     ]
 
     assert found[0] is not None
     assert found[0]["headers"]["id"] == "an id"
-    assert "as Redis reads it" in found[0]["headers"]["nameshot_fault"]
+    assert "as Redis reads it" in found[0]["headers"][TAKEN_HEADER].fault
     assert found[1] is not None
-    assert "nameshot_fault" not in found[1]["headers"]
+    assert found[1]["headers"][TAKEN_HEADER].fault == ""

@@ -3,11 +3,12 @@
 from collections import Counter
 from itertools import islice, pairwise
 
-from worker.concurrency.fairness import WEIGHTS, FairOrder
+from worker.concurrency.shares import WEIGHTS
+from worker.concurrency.turns import Turns
 
 
 def turns(count: int) -> list[str]:
-    order = FairOrder()
+    order = Turns(WEIGHTS)
     return [order.next()[0] for _ in range(count)]
 
 
@@ -23,7 +24,7 @@ def test_the_turns_are_spread_so_that_default_never_waits_longer_than_seven_turn
 
 
 def test_every_turn_looks_in_every_queue_the_others_by_weight() -> None:
-    order = FairOrder()
+    order = Turns(WEIGHTS)
     for looked in islice(iter(order.next, None), 50):
         assert sorted(looked) == ["bulk", "default", "high"]
         rest = [queue for queue in ("high", "default", "bulk") if queue != looked[0]]

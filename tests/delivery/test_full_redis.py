@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from producer.contract import rung_name, step_names
+from producer.contract.names import rung_name, step_names
 from tests.chaos.takers import envelope
 from tests.delivery.hands import misread
 from tests.delivery.moves import OURS, QUEUE, acknowledge, give_back, postpone, reclaim, resume, take

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from producer import BrokerUnavailable, Client
-from producer.contract import in_flight_key, in_hand_key
+from producer.contract.names import in_flight_key, in_hand_key
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually

@@ -9,7 +9,8 @@ from tests.delivery.moves import OURS, QUEUE, reclaim, take
 from tests.valkey_server import ValkeyServer
 from worker.delivery.marks import Marks
 from worker.delivery.names import new_tag
-from worker.delivery.suspects import Deaths, Suspects
+from worker.delivery.suspects import Suspects
+from worker.delivery.taken import Deaths
 
 
 @pytest.fixture

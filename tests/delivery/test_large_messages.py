@@ -5,7 +5,7 @@ import json
 import pytest
 import redis
 
-from producer.contract import rung_name, step_names
+from producer.contract.names import rung_name, step_names
 from producer.contract.strict_json import MAX_PARTS
 from tests.delivery.moves import OURS, QUEUE, postpone, reclaim, resume_a_part, take
 from tests.valkey_server import ValkeyServer

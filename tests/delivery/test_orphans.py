@@ -1,7 +1,7 @@
 """A connection that breaks at the wrong moment: the message is recorded as a worker's, and the worker knows nothing."""
 
 from producer import Client
-from producer.contract import in_flight_key, in_hand_key
+from producer.contract.names import in_flight_key, in_hand_key
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.delivery.slow_link import SlowLink

@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 
 from producer import Client
-from producer.contract import QUEUES
+from producer.contract.names import QUEUES
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually

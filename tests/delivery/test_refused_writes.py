@@ -13,7 +13,7 @@ from producer import Client
 from producer.broker.access import roles
 from producer.broker.connections import BlockingLink
 from producer.broker.urls import endpoint
-from producer.contract import rung_name, step_names
+from producer.contract.names import rung_name, step_names
 from producer.errors import NameshotError
 from producer.operations.dead_letters import list_letters, replay_letter
 from tests.delivery.moves import OURS, QUEUE, give_back, postpone, reclaim, resume, take

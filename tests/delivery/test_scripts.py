@@ -5,7 +5,7 @@ import json
 import pytest
 import redis
 
-from producer.contract import rung_name
+from producer.contract.names import rung_name
 from tests.delivery.moves import (
     OURS,
     QUEUE,
@@ -17,7 +17,7 @@ from tests.delivery.moves import (
     take,
 )
 from tests.valkey_server import ValkeyServer
-from worker.delivery import requeuing
+from worker.delivery import moves
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 from worker.delivery.marks import DRAINING
 
@@ -116,7 +116,7 @@ def test_a_worker_whose_lease_stands_keeps_what_it_holds(broker: redis.Redis) ->
     broker.lpush(QUEUE, b"job")
     take(broker, "tag")
 
-    assert requeuing.reclaim(broker, OURS, "dead") == -1
+    assert moves.reclaim(broker, OURS, "dead") == -1
     assert broker.hexists(OURS.in_flight, "tag")
 
 

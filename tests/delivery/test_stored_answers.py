@@ -25,7 +25,7 @@ from tests.delivery.troubles import Trouble
 from tests.eventually import eventually
 from tests.jobs.test_messages import headers, message
 from tests.valkey_server import ValkeyServer
-from worker.delivery.clock import elapsed_s
+from worker.delivery.taken import Taken, elapsed_s
 from worker.delivery.times import Times
 from worker.jobs.results import FirstAnswerBackend, Unanswerable
 
@@ -235,7 +235,7 @@ def test_a_key_that_holds_something_else_is_not_waited_for(answers: ValkeyServer
 class Request:
     """What a task knows of its message."""
 
-    nameshot_life = "a-life"
+    nameshot_taken = Taken("a-life")
 
 
 def test_an_answer_says_which_message_it_answers_and_a_forgotten_message_answers_nothing(answers: ValkeyServer) -> None:
@@ -262,11 +262,9 @@ def test_an_answer_says_which_message_it_answers_and_a_forgotten_message_answers
 def test_a_message_that_was_taken_before_its_id_was_freed_answers_nothing_though_its_life_is_not_known(
     life: str, answers: ValkeyServer
 ) -> None:
-    class Taken:
-        nameshot_life = life
-
+    class Held:
         def __init__(self) -> None:
-            self.nameshot_taken = elapsed_s()
+            self.nameshot_taken = Taken(life, elapsed_s())
 
     def forget() -> None:
         seconds, microseconds = results.time()
@@ -276,10 +274,10 @@ def test_a_message_that_was_taken_before_its_id_was_freed_answers_nothing_though
 
     with Celery("patient", set_as_current=False) as app, answers.connect(1) as results:
         backend = backend_of(app, answers)
-        taken, begun = Taken(), Taken()
+        taken, begun = Held(), Held()
         assert backend.begin("job", begun)
         forget()
-        new = Taken()
+        new = Held()
         assert not backend.begin("job", taken)
         backend.store_result("job", {}, SUCCESS, request=begun)
         assert not results.exists("celery-task-meta-job")

@@ -1,13 +1,16 @@
 """Who is a suspect, who is poison, and when a suspicion is lifted."""
 
+from typing import Any
+
 import pytest
 import redis
 
 from producer.errors import JobFailed
 from tests.delivery.hands import KEYS
 from tests.valkey_server import ValkeyServer
-from worker.concurrency.cancel_scope import Suspect
-from worker.delivery.suspects import Deaths, Suspects
+from worker.concurrency.cancel_scope import CancelScope, Suspect
+from worker.delivery.suspects import Suspects
+from worker.delivery.taken import Deaths
 
 MAX_ATTEMPTS = 3
 
@@ -50,7 +53,11 @@ def test_an_image_is_poison_by_its_own_deaths_and_not_by_those_that_another_imag
         broker.hset(KEYS.suspects, mapping={"job": 4, "alone job 1": 2, "alone job 2": 1})
         watch = suspects(broker)
 
-        found = watch.images(Suspect("job", "bulk", 4), Deaths(4), 4, lambda *letter: letters.append(letter))
+        def note(*letter: Any) -> None:
+            letters.append(letter)
+
+        scopes = watch.images(CancelScope(0), Suspect("job", "bulk", 4), Deaths(4), note, 4)
+        found = [scope if isinstance(scope, JobFailed) else scope.suspect for scope in scopes]
 
         assert found[0] == Suspect("job 0", "bulk", 4)
         assert isinstance(found[1], JobFailed)

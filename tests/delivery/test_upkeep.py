@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from producer.contract import (
+from producer.contract.names import (
     counts_what_it_takes,
     forget_key,
     in_hand_key,

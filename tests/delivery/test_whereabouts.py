@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from producer import Client
-from producer.contract import in_hand_key, rung_name, taken_name
+from producer.contract.names import in_hand_key, rung_name, taken_name
 from tests.delivery.moves import QUEUE, acknowledge, give_back, postpone, reclaim, resume, take
 from tests.valkey_server import ValkeyServer
 from worker.delivery.names import DeliveryKeys

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from producer.demo.gallery import files_by_name
-from producer.embedded import PictureServer, WorkerProcess
+from producer.embedded.pictures import PictureServer
+from producer.embedded.worker import WorkerProcess
 from tests.valkey_server import ValkeyServer
 
 

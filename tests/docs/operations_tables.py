@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from benchmarks.redis_memory import RESULTS
-from producer.contract import ImageInfo, Result, Score, Timings
+from producer.contract.result import ImageInfo, Result, Score, Timings
 from producer.settings import read_settings
 from tests.chaos.null_model import NullModel
 from worker.service import Service, build

@@ -23,7 +23,7 @@ def example(name: str) -> Any:
 
 def read(message: Any) -> TaskMessage:
     """As a worker does."""
-    envelope = read_envelope(json.dumps(message).encode(), tag="a-tag", queue="nameshot.default", headers={})
+    envelope = read_envelope(json.dumps(message).encode(), tag="a-tag", queue="nameshot.default")
     assert envelope
     return read_message(envelope["headers"], envelope["content-type"], envelope["body"], datetime.now(UTC))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from producer.embedded import EmbeddedError
 from producer.embedded.home import UpInfo, announced, data_folder, only_one, running_up
+from producer.errors import EmbeddedError
 from tests.processes.programs import is_running, kill, numbers_of, run_python
 
 HOLDS_THE_FOLDER = """

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from producer.embedded import EmbeddedError, PictureServer
-from producer.embedded.pictures import file_url
+from producer.embedded.pictures import PictureServer, file_url
+from producer.errors import EmbeddedError
 
 SECRET = "only known to the user"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from producer.embedded import EmbeddedError
 from producer.embedded.supervise import MAX_DEATHS, give_up, keep_log_short
+from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 from producer.processes.keeper import Supervisor
 from tests.processes.programs import TIMEOUT_S
@@ -32,7 +32,6 @@ def test_a_part_that_keeps_dying_is_given_up_with_its_last_words(tmp_path: Path)
 def test_a_long_log_is_moved_aside_while_the_child_writes_on(tmp_path: Path) -> None:
     log = tmp_path / "chatter.log"
     child = ChildProcess(
-        "chatter",
         ["/bin/sh", "-c", "echo first; while [ ! -e go ]; do sleep 0.02; done; echo second"],
         folder=tmp_path,
         log=log,

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer.embedded import EmbeddedError, embedded_valkey, find_server, valkey
+from producer.embedded import valkey
+from producer.embedded.valkey import RunningValkey, find_server
+from producer.errors import EmbeddedError
 from tests.processes.programs import is_running, kill, numbers_of, run_python, wait_until_gone
 
 STARTS_VALKEY = """
-import json, time
-from producer.embedded import embedded_valkey
-with embedded_valkey() as valkey:
+import json, sys, time
+from pathlib import Path
+from producer.embedded.valkey import RunningValkey
+with RunningValkey(Path(sys.argv[1])) as valkey:
     print(json.dumps([valkey.process.pid]), flush=True)
     time.sleep(600)
 """
@@ -21,33 +24,37 @@ def connect(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, socket_timeout=5)
 
 
-def test_it_serves_queues_and_answers_in_two_databases() -> None:
-    with embedded_valkey() as server, connect(server.broker_url) as broker, connect(server.result_backend) as results:
+def test_it_serves_queues_and_answers_in_two_databases(tmp_path: Path) -> None:
+    with (
+        RunningValkey(tmp_path) as server,
+        connect(server.broker_url) as broker,
+        connect(server.result_backend) as results,
+    ):
         broker.set("where", "broker")
 
         assert broker.get("where") == b"broker"
         assert results.get("where") is None
 
 
-def test_nobody_without_the_password_may_use_it() -> None:
+def test_nobody_without_the_password_may_use_it(tmp_path: Path) -> None:
     with (
-        embedded_valkey() as server,
+        RunningValkey(tmp_path) as server,
         connect(f"redis://127.0.0.1:{server.port}/0") as stranger,
         pytest.raises(redis.AuthenticationError),
     ):
         stranger.ping()
 
 
-def test_the_password_is_on_no_command_line() -> None:
-    with embedded_valkey() as server:
+def test_the_password_is_on_no_command_line(tmp_path: Path) -> None:
+    with RunningValkey(tmp_path) as server:
         password = server.broker_url.split(":")[2].partition("@")[0]
 
         assert password not in Path(f"/proc/{server.process.pid}/cmdline").read_text()
         assert (server.folder / "valkey.conf").stat().st_mode & 0o777 == 0o600
 
 
-def test_it_listens_on_this_machine_only_and_never_evicts() -> None:
-    with embedded_valkey() as server, connect(server.broker_url) as connection:
+def test_it_listens_on_this_machine_only_and_never_evicts(tmp_path: Path) -> None:
+    with RunningValkey(tmp_path) as server, connect(server.broker_url) as connection:
         settings = connection.config_get("*")
 
     assert settings["bind"] == "127.0.0.1"
@@ -55,33 +62,31 @@ def test_it_listens_on_this_machine_only_and_never_evicts() -> None:
 
 
 def test_a_persistent_one_finds_its_data_again(tmp_path: Path) -> None:
-    with embedded_valkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
+    with RunningValkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
         connection.lpush("nameshot.default", "a job")
-    with embedded_valkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
+    with RunningValkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
         assert connection.lrange("nameshot.default", 0, -1) == [b"a job"]
 
 
 def test_a_persistent_one_that_was_killed_loses_nothing_it_had_written(tmp_path: Path) -> None:
-    with embedded_valkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
+    with RunningValkey(tmp_path, persistent=True) as server, connect(server.broker_url) as connection:
         connection.lpush("nameshot.default", "a job")
-        server.kill()
+        server.process.stop(0)  # as an outage would
         server.restart()
         connection.connection_pool.disconnect()
 
         assert connection.lrange("nameshot.default", 0, -1) == [b"a job"]
 
 
-def test_a_temporary_one_leaves_no_folder_behind() -> None:
-    with embedded_valkey() as server:
-        folder, pid = server.folder, server.process.pid
+def test_it_ends_when_its_owner_has_done_with_it(tmp_path: Path) -> None:
+    with RunningValkey(tmp_path) as server:
+        pid = server.process.pid
 
-    assert not folder.exists()
     assert not is_running(pid)
 
 
-def test_it_ends_when_its_owner_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # nobody is left to remove its folder
-    owner = run_python(STARTS_VALKEY)
+def test_it_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
+    owner = run_python(STARTS_VALKEY, tmp_path)
     (pid,) = numbers_of(owner)
 
     kill(owner)
@@ -89,13 +94,16 @@ def test_it_ends_when_its_owner_is_killed(tmp_path: Path, monkeypatch: pytest.Mo
     wait_until_gone(pid)
 
 
-def test_a_port_that_was_taken_meanwhile_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_was_taken_meanwhile_is_replaced_by_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     free_port = valkey._free_port
-    with embedded_valkey() as first:
+    (tmp_path / "second").mkdir()
+    with RunningValkey(tmp_path) as first:
         ports = iter([first.port, free_port()])
         monkeypatch.setattr(valkey, "_free_port", lambda: next(ports))
 
-        with embedded_valkey() as second:
+        with RunningValkey(tmp_path / "second") as second:
             assert second.port != first.port
             assert second.answers()
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from producer.embedded import EmbeddedError, RunningValkey, WorkerProcess
-from producer.embedded.worker import last_words
+from producer.embedded.valkey import RunningValkey
+from producer.embedded.worker import WorkerProcess, last_words
+from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 from tests.processes.programs import TIMEOUT_S
 from worker.runtime.logs import HumanFormatter, JsonFormatter
@@ -59,7 +60,6 @@ def test_last_words_are_the_message_of_the_last_log_line(formatter: logging.Form
     said = [("INFO", "starting"), ("CRITICAL", "no such model.")]
     records = [logging.makeLogRecord({"name": "worker", "levelname": level, "msg": text}) for level, text in said]
     child = ChildProcess(
-        "echo",
         ["/bin/echo", "\n".join(map(formatter.format, records))],
         folder=tmp_path,
         log=tmp_path / "log",

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from producer.contract import ClassifyJob, Question, Result
+from producer.contract.job import ClassifyJob, Question
+from producer.contract.result import Result
 from producer.errors import JobFailed
 from tests.acceptance.origin import Origin
 from tests.concurrency.watched_scope import WatchedScope
@@ -173,7 +174,7 @@ def classifying(images: Images, port: int) -> Iterator[Classifier]:
         fetcher=CoalescingFetcher[File | KnownFile[Embedding]](caching, TIMEOUT_S),
         images=images.embeddings,
         labels=LabelCache(images.engine),
-        observer=Telemetry(),
+        telemetry=Telemetry(),
         concurrency=2,
     )
     yield classifier

@@ -8,16 +8,14 @@ from time import monotonic
 import pytest
 from PIL import Image
 
-from producer.contract import Question
+from producer.contract.job import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
-from worker.concurrency.fairness import WEIGHTS
 from worker.embeddings.of_labels import LabelCache
 from worker.embeddings.reading import MAX_ASKED
 from worker.engine.local import PROMPT_BATCH, LocalEngine
-from worker.model import Prepared
-from worker.model.interface import Float32
+from worker.model.interface import Float32, Prepared
 
 TIMEOUT_S = 10
 MANY = Question([str(number) for number in range(1_000)], [f"{number} {{}}" for number in range(100)])
@@ -50,7 +48,7 @@ def device() -> Device:
 
 @pytest.fixture
 def engine(device: Device) -> Iterator[LocalEngine]:
-    engine = LocalEngine(device, max_batch=8, weights=WEIGHTS, on_device_lost=lambda: None)
+    engine = LocalEngine(device, max_batch=8, on_device_lost=lambda: None)
     yield engine
     device.gate.set()
     engine.close()

@@ -4,18 +4,20 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from producer.contract import Question
+from producer.contract.job import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
-from worker.concurrency.fairness import WEIGHTS
 from worker.embeddings.of_labels import LabelCache
 from worker.embeddings.reading import MAX_ASKED, Matrix
+from worker.engine.batch_queue import BatchResult
+from worker.engine.interface import Engine
 from worker.engine.local import LocalEngine
 
 Vector = NDArray[np.float32]
@@ -29,19 +31,19 @@ class Tower:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.held: list[tuple[str, Future[Vector]]] = []
+        self.held: list[tuple[str, Future[BatchResult[Vector]]]] = []
         self.hold = False
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:  # noqa: ARG002 - the interface's
         return [len(prompt.split()) + 2 for prompt in prompts]
 
-    def embed_prompt(self, prompt: str, scope: CancelScope) -> Future[Vector]:  # noqa: ARG002 - the interface's
+    def embed_prompt(self, prompt: str, scope: CancelScope) -> Future[BatchResult[Vector]]:  # noqa: ARG002 - the interface's
         self.asked.append(prompt)
-        future: Future[Vector] = Future()
+        future: Future[BatchResult[Vector]] = Future()
         if self.hold:
             self.held.append((prompt, future))
         else:
-            future.set_result(vector(prompt))
+            future.set_result(result(prompt))
         return future
 
     def answer_from_now_on(self) -> None:
@@ -49,12 +51,21 @@ class Tower:
         while self.held:
             prompt, future = self.held.pop()
             if future.set_running_or_notify_cancel():
-                future.set_result(vector(prompt))
+                future.set_result(result(prompt))
+
+
+def labels_of(tower: Tower) -> LabelCache:
+    """A cache in front of the tower, which is the part of an engine that it uses."""
+    return LabelCache(cast(Engine, tower))
 
 
 def vector(prompt: str) -> Vector:
     values = np.random.default_rng(list(prompt.encode())).normal(size=8).astype(np.float32)
     return np.asarray(values / np.linalg.norm(values))
+
+
+def result(prompt: str) -> BatchResult[Vector]:
+    return BatchResult(vector(prompt), batch_size=1, wait_ms=0.0, run_ms=0.0)
 
 
 def soon() -> CancelScope:
@@ -68,14 +79,14 @@ def ask(cache: LabelCache, question: Question) -> Matrix:
 
 
 def test_the_matrix_has_one_row_per_label_in_order() -> None:
-    matrix = ask(LabelCache(Tower()), Question(["owl", "fox"], ["a {}"]))
+    matrix = ask(labels_of(Tower()), Question(["owl", "fox"], ["a {}"]))
 
     np.testing.assert_array_equal(matrix, [vector("a owl"), vector("a fox")])
 
 
 def test_a_prompt_is_embedded_once_for_all_questions() -> None:
     tower = Tower()
-    cache = LabelCache(tower)
+    cache = labels_of(tower)
 
     ask(cache, Question(["owl", "fox"]))
     ask(cache, Question(["fox", "bear"]))
@@ -87,17 +98,17 @@ def test_a_prompt_is_embedded_once_for_all_questions() -> None:
 def test_two_jobs_that_ask_at_once_share_one_embedding() -> None:
     tower = Tower()
     tower.hold = True
-    cache = LabelCache(tower)
+    cache = labels_of(tower)
 
     with cache.request(Question(["owl"]), soon()) as first, cache.request(Question(["owl"]), soon()) as second:
         [(prompt, future)] = tower.held
-        future.set_result(vector(prompt))
+        future.set_result(result(prompt))
 
         np.testing.assert_array_equal(first(), second())
 
 
 def test_a_template_ensemble_is_the_normalised_mean_of_the_normalised_embeddings() -> None:
-    matrix = ask(LabelCache(Tower()), Question(["owl", "fox"], ["a {}", "the {}", "{}!"]))
+    matrix = ask(labels_of(Tower()), Question(["owl", "fox"], ["a {}", "the {}", "{}!"]))
 
     mean = np.mean([vector("a fox"), vector("the fox"), vector("fox!")], axis=0)
     np.testing.assert_allclose(matrix[1], mean / np.linalg.norm(mean), atol=1e-6)
@@ -105,7 +116,7 @@ def test_a_template_ensemble_is_the_normalised_mean_of_the_normalised_embeddings
 
 def test_a_label_longer_than_the_model_reads_is_refused_by_name_and_numbers() -> None:
     with pytest.raises(JobFailed) as caught:
-        ask(LabelCache(Tower()), Question(["owl", "a b c d e f g"], ["this is {}."]))
+        ask(labels_of(Tower()), Question(["owl", "a b c d e f g"], ["this is {}."]))
 
     assert caught.value.code == "invalid_job"
     assert "'a b c d e f g'" in caught.value.message
@@ -117,7 +128,7 @@ def test_nothing_of_a_refused_question_reaches_the_tower() -> None:
     tower = Tower()
 
     with pytest.raises(JobFailed):
-        ask(LabelCache(tower), Question([*map(str, range(MAX_ASKED)), "a b c d e f g h i"]))
+        ask(labels_of(tower), Question([*map(str, range(MAX_ASKED)), "a b c d e f g h i"]))
 
     assert tower.asked == []
 
@@ -125,14 +136,14 @@ def test_nothing_of_a_refused_question_reaches_the_tower() -> None:
 def test_labels_that_do_not_arrive_in_time_fail_the_job_not_the_cache() -> None:
     tower = Tower()
     tower.hold = True
-    cache = LabelCache(tower)
+    cache = labels_of(tower)
     scope = soon()
     with cache.request(Question(["owl"]), scope) as late, cache.request(Question(["owl"]), soon()) as in_time:
         scope.deadline_s = time.monotonic()
         with pytest.raises(JobFailed, match="deadline_exceeded"):
             late()
         prompt, future = tower.held[0]
-        future.set_result(vector(prompt))
+        future.set_result(result(prompt))
 
         np.testing.assert_array_equal(in_time(), [vector("This is a photo of owl.")])
 
@@ -140,7 +151,7 @@ def test_labels_that_do_not_arrive_in_time_fail_the_job_not_the_cache() -> None:
 def test_a_failed_embedding_is_not_remembered() -> None:
     tower = Tower()
     tower.hold = True
-    cache = LabelCache(tower)
+    cache = labels_of(tower)
     with cache.request(Question(["owl"]), soon()) as failed:
         tower.held[0][1].set_exception(JobFailed("out_of_memory", "x"))
 
@@ -157,7 +168,7 @@ def test_of_a_large_ensemble_only_so_many_prompts_wait_at_a_time() -> None:
     tower.hold = True
     question = Question([str(number) for number in range(50)], [f"{number} {{}}" for number in range(50)])
 
-    with LabelCache(tower).request(question, soon()) as matrix:
+    with labels_of(tower).request(question, soon()) as matrix:
         assert len(tower.asked) == MAX_ASKED
         tower.answer_from_now_on()
         rows = matrix()
@@ -171,7 +182,7 @@ def test_of_a_large_ensemble_only_so_many_prompts_wait_at_a_time() -> None:
 def test_the_waiting_prompts_of_a_job_that_ends_are_taken_back_unless_another_wants_them(end: str) -> None:
     tower = Tower()
     tower.hold = True
-    cache = LabelCache(tower)
+    cache = labels_of(tower)
     scope = soon()
     many = Question(["fox", *map(str, range(2 * MAX_ASKED))])
 
@@ -195,7 +206,7 @@ def test_the_waiting_prompts_of_a_job_that_ends_are_taken_back_unless_another_wa
 def test_what_was_taken_back_is_asked_for_again_by_who_wants_it_later() -> None:
     tower = Tower()
     tower.hold = True
-    cache = LabelCache(tower)
+    cache = labels_of(tower)
     with cache.request(Question(["owl"]), soon()):
         pass
     tower.hold = False
@@ -204,7 +215,7 @@ def test_what_was_taken_back_is_asked_for_again_by_who_wants_it_later() -> None:
 
 
 def test_an_embedding_that_is_kept_does_not_keep_those_it_was_computed_with() -> None:
-    engine = LocalEngine(NullModel(), max_batch=8, weights=WEIGHTS, on_device_lost=lambda: None)
+    engine = LocalEngine(NullModel(), max_batch=8, on_device_lost=lambda: None)
 
-    assert engine.embed_prompt("owl").result(10).base is None
+    assert engine.embed_prompt("owl").result(10).output.base is None
     engine.close()

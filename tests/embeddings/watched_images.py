@@ -10,13 +10,12 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from tests.concurrency.watched_scope import WatchedScope
 from tests.images.files import encoded
 from tests.model.conftest import checkpoint, loaded
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
-from worker.concurrency.fairness import WEIGHTS
 from worker.decoding.preparing import InThreads
 from worker.embeddings.of_images import Embedded, ImageEmbeddings, Shared
 from worker.engine.local import LocalEngine
@@ -71,7 +70,7 @@ class Images:
         self.watched = WatchedModel(model)
         self.model = cast(Model, self.watched)
         preparing = InThreads(self.model, Budget(10**9, "no memory"), geometry=None, max_pixels=10**6)
-        self.engine = LocalEngine(self.model, max_batch=8, weights=WEIGHTS, on_device_lost=lambda: None)
+        self.engine = LocalEngine(self.model, max_batch=8, on_device_lost=lambda: None)
         self.embeddings = ImageEmbeddings(preparing, self.engine, max_bytes=max_bytes, shared=shared)
         self._threads = threads
 

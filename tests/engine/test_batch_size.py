@@ -10,15 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import CancelScope
-from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_queue import BatchQueue
 from worker.engine.batch_size import BatchSize
 from worker.engine.batcher import Batcher
 from worker.engine.local import LocalEngine
-from worker.model import Prepared
+from worker.model.interface import Prepared
 
 TIMEOUT_S = 10
 
@@ -131,9 +130,7 @@ def test_an_engine_with_a_target_cuts_a_backlog_of_bulk_into_batches_that_keep_i
     queue: Queue, target_s: float | None
 ) -> None:
     image = Prepared({"pixels": np.zeros((8, 8, 3), dtype=np.uint8)}, key=None)
-    engine = LocalEngine(
-        NullModel(image_ms=20), max_batch=32, weights=WEIGHTS, latency_target_s=target_s, on_device_lost=lambda: None
-    )
+    engine = LocalEngine(NullModel(image_ms=20), max_batch=32, latency_target_s=target_s, on_device_lost=lambda: None)
     scope = CancelScope(time.monotonic() + 60)
     with ThreadPoolExecutor(40) as jobs:
         rides = list(jobs.map(lambda _: engine.embed_image(image, queue, scope), range(40)))

@@ -277,7 +277,7 @@ def test_closing_fails_what_still_waits_and_refuses_more(device: Device) -> None
     with pytest.raises(BatcherClosed):
         waiting.result(TIMEOUT_S)
     with pytest.raises(BatcherClosed):
-        queue.submit("late")
+        queue.submit("late").result(TIMEOUT_S)
 
 
 def test_with_a_wait_an_idle_device_lets_a_batch_fill(device: Device) -> None:

@@ -10,8 +10,7 @@ from tests.chaos.null_model import NullModel
 from worker.engine.capacity import rehearsed_max_batch
 from worker.engine.device import load_engine
 from worker.engine.local import PROMPT_BATCH
-from worker.model import DeviceLostError, ModelOutOfMemoryError, Prepared
-from worker.model.interface import Float32
+from worker.model.interface import DeviceLostError, Float32, ModelOutOfMemoryError, Prepared
 from worker.settings import WorkerSettings
 
 

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from producer.contract import Question
+from producer.contract.job import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from tests.eventually import eventually
 from tests.images.files import encoded
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
-from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.isolation import Isolation
 from worker.decoding.preparing import InThreads
 from worker.embeddings.of_images import Embedded, ImageEmbeddings
@@ -91,7 +90,6 @@ class Device:
         self.engine = LocalEngine(
             self.model,
             max_batch=8,
-            weights=WEIGHTS,
             on_device_lost=lambda: self.lost_with.append(self.model.mark),
             stages=stages,
         )

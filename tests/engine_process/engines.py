@@ -10,20 +10,19 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from tests.concurrency.watched_scope import WatchedScope
+from tests.eventually import eventually
 from worker.concurrency.cancel_scope import CancelScope
-from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_queue import BatchResult
-from worker.engine.interface import Array
 from worker.engine.local import LocalEngine
 from worker.engine_process.device_use import DeviceUse
 from worker.engine_process.info import info_for
 from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine
 from worker.engine_process.serving import Server
-from worker.model import Model, Prepared
-from worker.model.interface import Float32
+from worker.model import Model
+from worker.model.interface import Float32, Prepared
 
 TIMEOUT_S = 60.0
 
@@ -77,7 +76,7 @@ class Engines:
         """Start an engine."""
         real = cast(Model, model)
         engine = self.engine = LocalEngine(
-            real, max_batch=max_batch, weights=WEIGHTS, on_device_lost=lambda: None, around_batch=DeviceUse().around
+            real, max_batch=max_batch, on_device_lost=lambda: None, around_batch=DeviceUse().around
         )
         server = Server(engine, *info_for(real, max_batch), self.path)
         server.start()
@@ -96,12 +95,12 @@ class Engines:
         """A front that is connected."""
         front = RemoteEngine(self.path, ask_info(self.path), slots=slots, on_other_model=on_other_model)
         self._ends.append(front.close)
-        assert front.wait_until_available(TIMEOUT_S)
+        eventually(lambda: front.is_available)
         return front
 
     def ask(
         self, front: RemoteEngine, prepared: Prepared, queue: Queue = "default", scope: CancelScope | None = None
-    ) -> "Future[BatchResult[Array]]":
+    ) -> "Future[BatchResult[Float32]]":
         """Ask in a thread; the engine has the image, or it waits for a slot, when this returns."""
         watched = scope or WatchedScope()
         asked = self._threads.submit(front.embed_image, prepared, queue, watched)

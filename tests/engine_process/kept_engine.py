@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.model import Prepared
+from worker.model.interface import Prepared
 from worker.runtime.heartbeat import SignsOfLife
 
 ROOT = Path(__file__).parents[2]

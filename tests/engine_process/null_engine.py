@@ -22,8 +22,7 @@ from typing import Any
 from tests.chaos.null_model import NullModel
 from tests.engine_process.kept_engine import FROZEN_S
 from worker.engine_process.main import main
-from worker.model import DeviceLostError, Prepared
-from worker.model.interface import Float32
+from worker.model.interface import DeviceLostError, Float32, Prepared
 
 #: An image whose first byte is this ends the process, as a fault in a native library would.
 POISON = 13

@@ -28,7 +28,7 @@ def test_an_image_that_kills_two_engines_fails_and_its_neighbours_do_not(engines
     model = NullModel()
     vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
     assert vectors == pytest.approx(model.embed_images([image(number) for number in range(POISON)]))
-    assert prompt.result(TIMEOUT_S) == pytest.approx(model.embed_texts(["a fox"])[0])
+    assert prompt.result(TIMEOUT_S).output == pytest.approx(model.embed_texts(["a fox"])[0])
 
 
 @pytest.mark.parametrize("engine", [1, 2], indirect=True, ids="{} batches at once".format)
@@ -47,7 +47,7 @@ def test_an_image_that_breaks_the_device_fails_after_two_engines_and_its_neighbo
     eventually(lambda: engine.statuses == [os.EX_SOFTWARE, os.EX_SOFTWARE])
     vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
     assert vectors == pytest.approx(NullModel().embed_images([image(number) for number in range(13)]))
-    assert prompt.result(TIMEOUT_S) == pytest.approx(NullModel().embed_texts(["a fox"])[0])
+    assert prompt.result(TIMEOUT_S).output == pytest.approx(NullModel().embed_texts(["a fox"])[0])
 
 
 @pytest.mark.parametrize("engine", [1, 2], indirect=True, ids="{} batches at once".format)
@@ -65,7 +65,7 @@ def test_a_label_that_breaks_the_device_fails_and_its_neighbours_are_answered(
 
     assert failure.value.code == "model_error"
     eventually(lambda: engine.statuses == [os.EX_SOFTWARE, os.EX_SOFTWARE])
-    vectors = np.stack([prompt.result(TIMEOUT_S) for prompt in prompts])
+    vectors = np.stack([prompt.result(TIMEOUT_S).output for prompt in prompts])
     assert vectors == pytest.approx(NullModel().embed_texts(labels))
     assert ride.result(TIMEOUT_S).output.ndim == 1
 
@@ -81,7 +81,7 @@ def test_labels_that_wait_while_images_kill_engine_after_engine_are_answered(
         with pytest.raises(JobFailed, match="model_error"):
             ride.result(TIMEOUT_S)
 
-    assert np.stack([prompt.result(TIMEOUT_S) for prompt in prompts]).ndim == 2
+    assert np.stack([prompt.result(TIMEOUT_S).output for prompt in prompts]).ndim == 2
     assert len(engine.statuses) >= 3, "a label has to wait for more engines than it might be blamed for"
 
 

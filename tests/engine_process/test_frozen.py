@@ -38,7 +38,7 @@ def test_an_image_that_freezes_two_engines_fails_and_its_neighbours_are_answered
     assert (failure.value.code, failure.value.retryable) == ("model_error", False)
     vectors = np.stack([ride.result(TIMEOUT_S).output for ride in others])
     assert vectors == pytest.approx(NullModel().embed_images([image(number) for number in range(13)]))
-    assert prompt.result(TIMEOUT_S) == pytest.approx(NullModel().embed_texts(["a fox"])[0])
+    assert prompt.result(TIMEOUT_S).output == pytest.approx(NullModel().embed_texts(["a fox"])[0])
     eventually(lambda: engine.statuses == [-signal.SIGKILL] * 2)
     assert len(engine.frozen_reasons) == 2
     assert engine.frozen_reasons[0].startswith("has given no sign of life for ")

@@ -28,7 +28,6 @@ from worker.engine_process.remote import RemoteEngine
 from worker.model.interface import Prepared
 path = Path(sys.argv[1])
 front = RemoteEngine(path, ask_info(path), slots=4, on_other_model=lambda: None)
-front.wait_until_available(60)
 print("[1]", flush=True)
 pixels = np.full((32, 32, 3), 77, np.uint8)
 front.embed_image(Prepared({"pixels": pixels}, None), "default", CancelScope(time.monotonic() + 600))

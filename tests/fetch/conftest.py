@@ -54,7 +54,8 @@ def make_fetcher() -> Iterator[MakeFetcher]:
             # Used again at once, so that whatever could go wrong between two answers has no time to be noticed.
             usual = {"max_bytes": 1_000_000, "timeout_s": 5.0, "connection_quiet_s": 0.0}
             options = {**usual, **options}
-            return fetchers.enter_context(BytesFetcher(UrlPolicy.parsed(*settings), **options))
+            fetcher = BytesFetcher(UrlPolicy.parsed(*settings), **options)
+            return fetchers.enter_context(contextlib.closing(fetcher))
 
         yield make
 

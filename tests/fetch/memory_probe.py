@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from urllib.parse import urlsplit
 
 from producer.errors import JobFailed
@@ -21,7 +22,7 @@ def main(max_bytes: int, urls: list[str]) -> None:
     """One download after another."""
     allow = ",".join(f"127.0.0.1/32:{urlsplit(url).port}" for url in urls)
     found: list[tuple[int, str]] = []
-    with Fetcher(UrlPolicy.parsed("80", allow, ""), max_bytes=max_bytes, timeout_s=TIMEOUT_S) as fetcher:
+    with closing(Fetcher(UrlPolicy.parsed("80", allow, ""), max_bytes=max_bytes, timeout_s=TIMEOUT_S)) as fetcher:
         for url in urls:
             before = peak_bytes()
             try:

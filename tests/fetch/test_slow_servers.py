@@ -14,7 +14,6 @@ import trustme
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve
 from tests.fetch.servers import Exchange, Script
-from worker.fetch.address_policy import AddressPolicy
 from worker.fetch.connection import MAX_DIALS, Dialer
 from worker.fetch.resolver import BoundedResolver
 from worker.fetch.slots import Slots
@@ -90,12 +89,12 @@ def test_a_name_server_may_be_slow(serve: Serve, make_fetcher: MakeFetcher) -> N
     ("timeout_s", "connect_s", "silence_s"), [(1, 3, 8), (10, 3, 8), (60, 18, 48), (3_600, 1_080, 2_880)]
 )
 def test_patience_grows_with_the_time_for_a_download(timeout_s: float, connect_s: float, silence_s: float) -> None:
-    policy = UrlPolicy(frozenset({80}), AddressPolicy())
+    policy = UrlPolicy(frozenset({80}))
     dialer = Dialer(policy, BoundedResolver(), Slots(1), timeout_s=timeout_s)
     assert (dialer.connect_s, dialer.silence_s) == pytest.approx((connect_s, silence_s))
 
 
 def test_some_time_is_left_after_as_many_dead_addresses_and_after_silence_as_are_waited_for() -> None:
-    dialer = Dialer(UrlPolicy(frozenset({80}), AddressPolicy()), BoundedResolver(), Slots(1), timeout_s=60)
+    dialer = Dialer(UrlPolicy(frozenset({80})), BoundedResolver(), Slots(1), timeout_s=60)
     assert MAX_DIALS * dialer.connect_s < 60
     assert dialer.silence_s < 60

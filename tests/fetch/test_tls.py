@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 import threading
 import time
@@ -179,5 +178,5 @@ def test_a_redirect_from_https_to_http_is_refused_and_the_other_way_is_followed(
 
 
 def test_a_missing_authority_file_is_an_error_at_once() -> None:
-    with contextlib.ExitStack() as stack, pytest.raises(FileNotFoundError):
-        stack.enter_context(Fetcher(UrlPolicy.parsed("443", "", ""), max_bytes=1, timeout_s=1, ca_file="/nowhere.pem"))
+    with pytest.raises(FileNotFoundError):
+        Fetcher(UrlPolicy.parsed("443", "", ""), max_bytes=1, timeout_s=1, ca_file="/nowhere.pem")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -12,13 +13,13 @@ from hypothesis import strategies as st
 
 from tests.fetch.conftest import code_of
 from worker.fetch import Fetcher
-from worker.fetch.address_policy import AddressPolicy, is_public
+from worker.fetch.address_policy import is_public
 from worker.fetch.failures import FetchFailed
 from worker.fetch.url_policy import Target, UrlPolicy
 
 
 def judge(url: str, hosts: tuple[str, ...] = ()) -> Target:
-    return UrlPolicy(frozenset({80, 443}), AddressPolicy(), hosts).judge(url)
+    return UrlPolicy(frozenset({80, 443}), hosts=hosts).judge(url)
 
 
 def urls(text: str) -> list[str]:
@@ -113,7 +114,7 @@ def fetcher(looked_up: list[str]) -> Iterator[Fetcher]:
         looked_up.append(host)
         return ["1.1.1.1"]
 
-    with Fetcher(UrlPolicy.parsed("80,443", "", ""), max_bytes=1, timeout_s=5, resolve=resolve) as fetcher:
+    with closing(Fetcher(UrlPolicy.parsed("80,443", "", ""), max_bytes=1, timeout_s=5, resolve=resolve)) as fetcher:
         yield fetcher
 
 

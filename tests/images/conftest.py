@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from producer.errors import JobFailed
-from worker.decoding.images import decode, prepare_pillow
+from worker.decoding.images import open_image, prepare_pillow
 
 MAX_PIXELS = 50_000_000
 
@@ -34,7 +34,7 @@ def sentence_of(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
 
 def _failure(data: bytes, max_pixels: int) -> JobFailed | None:
     try:
-        decode(data, max_pixels=max_pixels)
+        open_image(data, max_pixels=max_pixels).decode()
     except JobFailed as error:
         failure = error
     else:

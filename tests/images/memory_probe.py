@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from producer.contract import ClassifyManyJob, Question, Result
+from producer.contract.job import ClassifyManyJob, Question
+from producer.contract.result import Result
 from tests.chaos.null_model import NullModel
 from worker.classifier import Attempt, Classifier
 from worker.concurrency.budget import Budget
@@ -25,6 +26,7 @@ from worker.embeddings.of_labels import LabelCache
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 from worker.engine.local import LocalEngine
 from worker.fetch.files import File
+from worker.observability.metrics import Telemetry
 from worker.runtime.allocator import bound_malloc
 
 MAX_PIXELS = 12_000_000
@@ -41,16 +43,6 @@ class Files:
         pass
 
 
-class Nobody:
-    """Watches nothing."""
-
-    def succeeded(self, result: Result) -> None:
-        pass
-
-    def failed(self, code: str) -> None:
-        pass
-
-
 def peak_bytes() -> int:
     """The most memory this process has ever had. (`ru_maxrss` is no less than that of the process it came from.)"""
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
@@ -60,9 +52,7 @@ def main(folder: Path) -> None:
     """All files in one bulk message after another, while a slow device makes those that are ready wait."""
     bound_malloc()
     prepare_pillow(MAX_PIXELS)
-    engine = LocalEngine(
-        NullModel(forward_ms=100), max_batch=4, weights={"bulk": 1, "default": 1}, on_device_lost=lambda: None
-    )
+    engine = LocalEngine(NullModel(forward_ms=100), max_batch=4, on_device_lost=lambda: None)
     preparing = InThreads(
         NullModel(), Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"), geometry=None, max_pixels=MAX_PIXELS
     )
@@ -71,7 +61,7 @@ def main(folder: Path) -> None:
         fetcher=Files(),
         images=ImageEmbeddings(preparing, engine, max_bytes=0),
         labels=LabelCache(engine),
-        observer=Nobody(),
+        telemetry=Telemetry(),
         concurrency=CONCURRENCY,
     )
 

@@ -16,7 +16,7 @@ from producer.errors import JobFailed
 from tests.images.conftest import code_of, sentence_of
 from tests.images.corpus import AVIF, BOMBS, DAMAGED, FOREIGN, GIF, HEIC, JPEG, PNG, SLOW, THIN, WEBP
 from tests.images.files import encoded, flat_png, many_frames
-from worker.decoding.images import decode, open_image, prepare_pillow
+from worker.decoding.images import open_image, prepare_pillow
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -117,7 +117,7 @@ def test_of_ten_thousand_frames_the_first_is_taken_at_the_cost_of_one(kind: str)
     with Image.open(io.BytesIO(data)) as file:
         assert getattr(file, "n_frames", 1) == 10_000
     started_s = time.thread_time()
-    decoded = decode(data, max_pixels=50_000_000)
+    decoded = open_image(data, max_pixels=50_000_000).decode()
     assert time.thread_time() - started_s < 0.5
     red, green, blue = decoded.image.getpixel((4, 4))  # type: ignore[misc]
     assert red > 250
@@ -149,7 +149,7 @@ def test_whatever_a_decoder_raises_becomes_a_failure_without_its_text(
 
     monkeypatch.setattr(ImageFile.ImageFile if stage == "load" else Image.Image, stage, broken)
     with pytest.raises(JobFailed) as caught:
-        decode(GIF, max_pixels=50_000_000)
+        open_image(GIF, max_pixels=50_000_000).decode()
     assert caught.value.code == code
     assert caught.value.retryable == (code == "out_of_memory")
     assert "CANARY" not in str(caught.value)

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from tests.images.conftest import MAX_PIXELS, code_of
 from tests.images.corpus import GIF, JPEG, LADEN, PNG
 from tests.images.files import chunk, encoded, photo, png_header, segment
-from worker.decoding.images import decode
+from worker.decoding.images import open_image
 from worker.decoding.metadata import without_metadata
 
 BARE = {"JPEG": JPEG, "PNG": PNG, "GIF": GIF}
@@ -27,7 +27,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
 
 
 def pixels(data: bytes) -> bytes:
-    return decode(data, max_pixels=MAX_PIXELS).image.tobytes()
+    return open_image(data, max_pixels=MAX_PIXELS).decode().image.tobytes()
 
 
 def as_the_pipeline_opens(data: bytes) -> bytes:

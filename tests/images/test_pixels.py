@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from tests.images.conftest import MAX_PIXELS, code_of
 from tests.images.files import chunk, encoded, gif_offset, jpeg_with_segments, photo, png, segment
 from worker.decoding.heif import register_heif
-from worker.decoding.images import decode
+from worker.decoding.images import open_image
 
 register_heif()  # since the files are made as the module is loaded
 RED, TRANSPARENT_RED = (255, 0, 0), (255, 0, 0, 0)
@@ -112,7 +112,7 @@ def test_the_pixels_are_those_of_transformers_own_loader(name: str) -> None:
         warnings.simplefilter("ignore")
         # transformers.image_utils.load_image, from the opened file on.
         expected = ImageOps.exif_transpose(Image.open(io.BytesIO(FILES[name]))).convert("RGB")
-    decoded = decode(FILES[name], max_pixels=MAX_PIXELS)
+    decoded = open_image(FILES[name], max_pixels=MAX_PIXELS).decode()
     assert decoded.image.mode == "RGB"
     assert np.array_equal(np.asarray(decoded.image), np.asarray(expected))
     assert (decoded.width, decoded.height) == expected.size
@@ -136,7 +136,7 @@ def test_the_pixels_are_those_of_transformers_own_loader(name: str) -> None:
     ],
 )
 def test_the_format_is_named_as_the_contract_names_it(name: str, format: str) -> None:  # noqa: A002
-    assert decode(FILES[name], max_pixels=MAX_PIXELS).format == format
+    assert open_image(FILES[name], max_pixels=MAX_PIXELS).decode().format == format
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_format_is_named_as_the_contract_names_it(name: str, format: str) ->
     ],
 )
 def test_pinned_values(name: str, pixel: tuple[int, int, int]) -> None:
-    found = decode(FILES[name], max_pixels=MAX_PIXELS).image.getpixel((0, 0))
+    found = open_image(FILES[name], max_pixels=MAX_PIXELS).decode().image.getpixel((0, 0))
     assert isinstance(found, tuple)
     assert all(abs(one - other) <= 1 for one, other in zip(found, pixel, strict=True))
 
@@ -166,12 +166,12 @@ def test_pinned_values(name: str, pixel: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize(("level", "expected"), [(0, 0), (128, 0), (129, 1), (40_000, 156), (65_535, 255)])
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(level: int, expected: int) -> None:
     data = png(2, 2, level.to_bytes(2, "big") * 4, 16, 0)
-    assert decode(data, max_pixels=MAX_PIXELS).image.getpixel((1, 1)) == (expected,) * 3
+    assert open_image(data, max_pixels=MAX_PIXELS).decode().image.getpixel((1, 1)) == (expected,) * 3
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_the_size_is_the_upright_one(orientation: int) -> None:
-    decoded = decode(encoded(photo(64, 48), "JPEG", exif=exif(orientation)), max_pixels=MAX_PIXELS)
+    decoded = open_image(encoded(photo(64, 48), "JPEG", exif=exif(orientation)), max_pixels=MAX_PIXELS).decode()
     assert (decoded.width, decoded.height) == decoded.image.size == (48, 64)
 
 
@@ -192,7 +192,7 @@ def test_the_size_is_the_upright_one(orientation: int) -> None:
     ids=lambda data: repr(data[4:30]),
 )
 def test_broken_metadata_is_no_reason_to_refuse_a_picture(data: bytes) -> None:
-    decoded = decode(jpeg_with_segments(data), max_pixels=MAX_PIXELS)
+    decoded = open_image(jpeg_with_segments(data), max_pixels=MAX_PIXELS).decode()
     assert sorted(decoded.image.size) == [48, 64]
 
 
@@ -208,7 +208,7 @@ def test_metadata_that_cannot_be_read_is_ignored_unless_memory_ran_out(
 
 
 def test_a_decoded_image_does_not_depend_on_the_bytes_any_more() -> None:
-    decoded = decode(FILES["JPEG"], max_pixels=MAX_PIXELS)
+    decoded = open_image(FILES["JPEG"], max_pixels=MAX_PIXELS).decode()
     assert decoded.image.resize((8, 8)).size == (8, 8)
     assert decoded.image.copy().tobytes() == decoded.image.tobytes()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from producer.contract import claim_key, place_key
+from producer.contract.names import claim_key, place_key
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from worker.jobs.claims import ClaimKeeper

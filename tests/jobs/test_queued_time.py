@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from producer.contract import SENT_AT_HEADER
+from producer.contract.names import SENT_AT_HEADER
 from worker.jobs.tasks import _queued_ms
 
 

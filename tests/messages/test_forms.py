@@ -3,7 +3,7 @@
 import pytest
 
 from producer import ClassifyJob, Question
-from producer.contract import ClassifyManyJob
+from producer.contract.job import ClassifyManyJob
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json
 from producer.messages.forms import QuestionJson, question_json_of_one

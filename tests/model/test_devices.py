@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from worker.model import ModelLoadError, load_model
+from worker.model import load_model
 from worker.model.devices import pick_device
+from worker.model.interface import ModelLoadError
 from worker.model.nvidia import sign_of_nvidia
 
 ROOT = Path(__file__).parents[2]

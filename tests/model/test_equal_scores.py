@@ -12,14 +12,14 @@ from tests.images.conftest import MAX_PIXELS
 from tests.images.corpus import LADEN
 from tests.images.files import encoded, photo
 from tests.model.test_parity import LABELS, Scores, prompts, scores
-from worker.decoding.images import decode
+from worker.decoding.images import open_image
 from worker.model import Model
 
 REFUSED_BY_PILLOW = ["a text with a wrong checksum", "text that unpacks to 100 MB", "profile that unpacks to 100 MB"]
 
 
 def ours(model: Model, data: bytes) -> Scores:
-    [image] = model.embed_images([model.prepare(decode(data, max_pixels=MAX_PIXELS).image)])
+    [image] = model.embed_images([model.prepare(open_image(data, max_pixels=MAX_PIXELS).decode().image)])
     return scores(model, image, model.embed_texts(prompts(LABELS)))
 
 
@@ -47,9 +47,12 @@ def test_an_orientation_in_more_than_a_megabyte_of_exif_is_ignored(kind: str) ->
     turned[0x0112] = 6
     data = encoded(photo(), kind, exif=turned.tobytes() + b"\0" * 1_000_000)
 
-    assert decode(encoded(photo(), kind, exif=turned.tobytes()), max_pixels=MAX_PIXELS).image.size == (48, 64)
+    assert open_image(encoded(photo(), kind, exif=turned.tobytes()), max_pixels=MAX_PIXELS).decode().image.size == (
+        48,
+        64,
+    )
     assert ImageOps.exif_transpose(Image.open(io.BytesIO(data))).size == (48, 64)
-    assert decode(data, max_pixels=MAX_PIXELS).image.size == (64, 48)
+    assert open_image(data, max_pixels=MAX_PIXELS).decode().image.size == (64, 48)
 
 
 @pytest.mark.parametrize("name", [f"PNG, {what}" for what in REFUSED_BY_PILLOW])
@@ -57,4 +60,4 @@ def test_metadata_that_pillow_refuses_costs_no_picture(name: str) -> None:
     with pytest.raises((SyntaxError, ValueError, OSError)):
         Image.open(io.BytesIO(LADEN[name])).load()
 
-    assert decode(LADEN[name], max_pixels=MAX_PIXELS).image.size == (160, 120)
+    assert open_image(LADEN[name], max_pixels=MAX_PIXELS).decode().image.size == (160, 120)

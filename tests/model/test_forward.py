@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from worker.model import DeviceLostError, Model, ModelError, ModelOutOfMemoryError, load_model
+from worker.model import Model, load_model
 from worker.model.forward import forward_pass
+from worker.model.interface import DeviceLostError, ModelError, ModelOutOfMemoryError
 from worker.runtime.logs import place_of
 
 

@@ -68,7 +68,8 @@ def hub(checkpoint: Callable[[str], Path]) -> Iterator[str]:
 # Prints one line a model: what it says it is, or why it was refused.
 PROGRAM = """
 import json, sys, torch
-from worker.model import ModelLoadError, load_model
+from worker.model import load_model
+from worker.model.interface import ModelLoadError
 torch.set_num_threads(1)
 for name, revision in json.loads(sys.argv[1]):
     try:

@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from tests.model.checkpoints import SMALL
-from worker.model import Model, ModelLoadError, load_model
+from worker.model import Model, load_model
 from worker.model.families import FAMILIES, REFUSED
+from worker.model.interface import ModelLoadError
 
 
 @pytest.fixture

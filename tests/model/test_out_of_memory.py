@@ -15,14 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from producer.errors import JobFailed
 from tests.eventually import eventually
-from worker.concurrency.fairness import WEIGHTS
 from worker.engine.batch_limit import FULL_BATCHES_TO_GROW
 from worker.engine.batch_queue import BatchResult
 from worker.engine.failures import failure_of
-from worker.engine.interface import Array
 from worker.engine.local import LocalEngine
-from worker.model import Model, Prepared
-from worker.model.interface import Float32
+from worker.model import Model
+from worker.model.interface import Float32, Prepared
 
 TIMEOUT_S = 60.0
 BATCH = 64
@@ -77,9 +75,7 @@ class Bounded:
 
 @contextmanager
 def engine_of(model: Any, max_batch: int = BATCH) -> Iterator[LocalEngine]:
-    engine = LocalEngine(
-        cast(Model, model), max_batch=max_batch, weights=WEIGHTS, max_wait_s=0.2, on_device_lost=lambda: None
-    )
+    engine = LocalEngine(cast(Model, model), max_batch=max_batch, max_wait_s=0.2, on_device_lost=lambda: None)
     yield engine
     engine.close()
 
@@ -89,7 +85,7 @@ def pictures(model: Model, count: int) -> list[Prepared]:
     return [model.prepare(Image.fromarray(noise.integers(0, 256, (32, 32, 3), np.uint8))) for _ in range(count)]
 
 
-def together(engine: LocalEngine, images: Sequence[Prepared]) -> "list[Future[BatchResult[Array]]]":
+def together(engine: LocalEngine, images: Sequence[Prepared]) -> "list[Future[BatchResult[Float32]]]":
     """All of them in the fewest batches, since the engine waits for a batch to fill."""
     futures = [engine.queue_image(image, "default") for image in images]
     wait(futures, TIMEOUT_S)
@@ -124,7 +120,7 @@ def test_prompts_that_do_not_fit_together_are_embedded_in_parts(loaded: Callable
     Bounded(model, memory).embed_texts(prompts[:16])
 
     with engine_of(Bounded(model, LivingStorage(memory.most_bytes))) as engine:
-        vectors = [future.result(TIMEOUT_S) for future in [engine.embed_prompt(prompt) for prompt in prompts]]
+        vectors = [future.result(TIMEOUT_S).output for future in [engine.embed_prompt(prompt) for prompt in prompts]]
 
     assert np.stack(vectors) == pytest.approx(model.embed_texts(prompts), abs=1e-5)
 

@@ -11,7 +11,8 @@ import transformers
 from PIL import Image
 
 from tests.model.pictures import scene
-from worker.model import Model, ModelError
+from worker.model import Model
+from worker.model.interface import ModelError
 from worker.model.pixels import PIXELS, SplitPreparation, WholePreparation, preparation
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.model import tokenizers_made_here
 from tests.model.checkpoints import SMALL
-from worker.model import Model, ModelError
+from worker.model import Model
+from worker.model.interface import ModelError
 from worker.model.prompts import TOKENS_PER_PASS, Prompts
 
 PROMPTS = ["x", "a photo of a fox.", "This is a photo of two cats sleeping by the large red house."]
@@ -100,8 +101,8 @@ def test_padding_and_truncation_that_a_tokenizer_file_asks_for_do_not_count(tmp_
     tokenizer.backend_tokenizer.enable_truncation(4)
     prompts = Prompts(tokenizer, max_tokens=512, pad_to=None, vocabulary=len(tokenizer))
     assert prompts.count(["fox", "a red fox running on the beach"]) == [3, 9]
-    [passage] = prompts.passages(["fox", "a red fox running on the beach"])
-    assert passage.tokens["attention_mask"].sum(axis=1).tolist() == [3, 9]
+    [(_, tokens)] = prompts.passages(["fox", "a red fox running on the beach"])
+    assert tokens["attention_mask"].sum(axis=1).tolist() == [3, 9]
 
 
 def test_a_token_that_the_model_has_no_row_for_never_reaches_it(tmp_path: Path) -> None:

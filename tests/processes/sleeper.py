@@ -17,7 +17,6 @@ class Sleeper:
     def restart(self) -> None:
         self.starts += 1
         self.process = ChildProcess(
-            "sleeper",
             ["/bin/sh", "-c", "echo last words; exec sleep 600"],
             folder=self.folder,
             log=self.folder / "sleeper.log",

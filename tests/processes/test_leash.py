@@ -16,7 +16,7 @@ import json, os, sys, time
 from pathlib import Path
 from producer.processes.child import ChildProcess
 folder = Path(sys.argv[1])
-child = ChildProcess("sleeper", ["/bin/sleep", "600"], folder=folder, log=folder / "log", environment=dict(os.environ))
+child = ChildProcess(["/bin/sleep", "600"], folder=folder, log=folder / "log", environment=dict(os.environ))
 print(json.dumps([child.pid]), flush=True)
 time.sleep(600)
 """
@@ -35,7 +35,6 @@ time.sleep(600)
 
 def sleeper(folder: Path, *command: str) -> ChildProcess:
     return ChildProcess(
-        "the sleeper",
         command or ("/bin/sleep", "600"),
         folder=folder,
         log=folder / "log",

@@ -69,7 +69,6 @@ def test_trouble_with_it_later_on_is_one_warning_and_over_when_it_is_mended(
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             ready.look()
-            ready.remove()
     assert len(caplog.records) == 1
     assert "No such file" in caplog.text or "Not a directory" in caplog.text
 
@@ -77,3 +76,9 @@ def test_trouble_with_it_later_on_is_one_warning_and_over_when_it_is_mended(
     folder.mkdir()
     ready.look()
     assert (folder / "ready").exists()
+
+    shutil.rmtree(folder)
+    folder.touch()
+    with caplog.at_level(logging.WARNING):
+        ready.remove()
+    assert len(caplog.records) == 1

@@ -17,7 +17,7 @@ import pytest
 from celery import Celery
 
 from producer import AsyncClient, Client
-from producer.contract import answer_key
+from producer.contract.names import answer_key
 from producer.errors import ERROR_CODES, NameshotError
 from producer.settings import ProducerSettings, read_settings
 from tests.acceptance.worker_process import Worker

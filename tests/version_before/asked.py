@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from producer.contract import QUEUES, in_flight_key, queue_name, rung_name, workers_key
+from producer.contract.names import QUEUES, in_flight_key, queue_name, rung_name, workers_key
 from tests.acceptance.origin import Origin
 from tests.chaos.jobs import job, right_ranking
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.contract import workers_key
+from producer.contract.names import workers_key
 from tests.acceptance.origin import Origin
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer

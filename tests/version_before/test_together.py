@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from producer.contract import workers_key
+from producer.contract.names import workers_key
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.eventually import eventually

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
-from worker.concurrency.fairness import FairOrder
-from worker.concurrency.shares import RANKS, Limits, all_alike
+from worker.concurrency.shares import RANKS, WEIGHTS, Limits, all_alike
+from worker.concurrency.turns import Turns
 
 
 class Budget:
@@ -32,7 +32,7 @@ class Budget:
         self._refusal = refusal
         self._held: dict[Queue, int] = dict.fromkeys(RANKS, 0)
         self._waiting: dict[Queue, deque[tuple[int, Future[None]]]] = {queue: deque() for queue in RANKS}
-        self._turns = FairOrder()
+        self._turns = Turns(WEIGHTS)
         self._order = self._turns.next()
         self._lock = threading.Lock()
 

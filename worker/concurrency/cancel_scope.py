@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 
 T = TypeVar("T")
 

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
     Args:
         arguments: the worker's process id, and a JSON object with ``max_pixels``, ``memory_bytes``, ``cpu_s`` and
-            ``geometry`` (`Geometry`'s values or null).
+            ``geometry`` (`Geometry`'s ``asdict``, or null).
     """
     parent, options = int(arguments[0]), json.loads(arguments[1])
     # A supervisor may send SIGTERM to all processes of a service, while the worker's jobs still need this one.

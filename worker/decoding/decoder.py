@@ -9,20 +9,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from producer.processes.kernel_status import cpu_s
+from worker.concurrency.cancel_scope import CancelScope
 from worker.decoding.confinement import CPU_S_PER_IMAGE
-from worker.decoding.images import BYTES_PER_PIXEL, FORMATS, refusal
+from worker.decoding.images import BYTES_PER_PIXEL, FORMATS, Decoded, refusal
 from worker.decoding.protocol import ANSWER, DECODE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry
+from worker.model.interface import Prepared
+from worker.model.pixels import prepared
 from worker.runtime.whole import receive_whole, send_whole
 
 #: The decoder imports the worker's own modules, from the worker's module path, whatever the environment says.
@@ -73,35 +75,25 @@ class DecoderOptions:
                 "cpu_s": self.cpu_s,
                 # Pillow, the decoder and the search for metadata copy the file.
                 "memory_bytes": max(BYTES_PER_PIXEL.values()) * self.max_pixels + 4 * self.max_bytes,
-                "geometry": None if self.geometry is None else self.geometry.values(),
+                "geometry": None if self.geometry is None else asdict(self.geometry),
             }
         )
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedPicture:
-    """A decoder's output.
+class PreparedPicture:
+    """An image ready for a batch.
 
     Attributes:
-        pixels: uint8 (height, width, 3) after the geometry, or of the whole image without one.
         width: width of the decoded, upright image in pixels.
         height: height of the same.
-        format: see `worker.decoding.images.Decoded`.
-        transparent: the colour that the image names as transparent; always None with a geometry.
+        format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    prepared: Prepared
     width: int
     height: int
     format: str
-    transparent: tuple[int, int, int] | None
-
-    def image(self) -> Image.Image:
-        """Return the picture in mode RGB, for the model's own preparation."""
-        image = Image.fromarray(self.pixels)
-        if self.transparent is not None:
-            image.info["transparency"] = self.transparent
-        return image
 
 
 class DecoderProcess:
@@ -142,38 +134,38 @@ class DecoderProcess:
         """The process id."""
         return self._process.pid
 
-    def greet(self, left_s: Callable[[], float]) -> None:
+    def greet(self, scope: CancelScope) -> None:
         """Wait until the process is ready.
 
         Raises:
             DecoderLost: it ended instead.
-            TimeoutError: `left_s` reached 0.
+            TimeoutError: the scope has ended.
         """
-        magic, self.filters_system_calls = HELLO.unpack(self._receive(HELLO.size, left_s))
+        magic, self.filters_system_calls = HELLO.unpack(self._receive(HELLO.size, scope))
         if magic != MAGIC:
             raise DecoderLost
         self.is_idle = self._has_started = True
 
-    def open(self, data: bytes, left_s: Callable[[], float]) -> int:
+    def open(self, data: bytes, scope: CancelScope) -> int:
         """Send a file and return the most bytes that decoding it takes.
 
         Raises:
             JobFailed: the image is refused.
             DecoderLost: the process ended or broke the protocol.
             DecoderFrozen: the process was suspended.
-            TimeoutError: `left_s`, called before each wait, reached 0.
+            TimeoutError: the scope has ended.
         """
-        self._ask(REQUEST.pack(OPEN, len(data)), left_s, data)
-        memory_bytes: int = self._answer(left_s)[4]
+        self._ask(REQUEST.pack(OPEN, len(data)), scope, data)
+        memory_bytes: int = self._answer(scope)[4]
         if not 0 < memory_bytes <= max(BYTES_PER_PIXEL.values()) * self._options.max_pixels:
             raise DecoderLost
         self.is_idle = True
         return memory_bytes
 
-    def decode(self, left_s: Callable[[], float]) -> DecodedPicture:
-        """Decode the opened file; raises like `open`."""
-        self._ask(REQUEST.pack(DECODE, 0), left_s)
-        _, format_number, width, height, size_bytes, named, *colour = self._answer(left_s)
+    def decode(self, scope: CancelScope) -> PreparedPicture | Decoded:
+        """Decode the opened file, to a `Decoded` if there is no geometry to prepare it by; raises like `open`."""
+        self._ask(REQUEST.pack(DECODE, 0), scope)
+        _, format_number, width, height, size_bytes, named, *colour = self._answer(scope)
         # The process may be compromised, so every number is validated.
         if format_number >= len(FORMATS) or not 0 < width * height <= self._options.max_pixels:
             raise DecoderLost
@@ -181,10 +173,14 @@ class DecoderProcess:
         shape = (height, width, 3) if geometry is None else geometry.shape(width, height)
         if size_bytes != shape[0] * shape[1] * shape[2]:
             raise DecoderLost
-        pixels = np.frombuffer(self._receive(size_bytes, left_s), np.uint8).reshape(shape)
+        pixels = np.frombuffer(self._receive(size_bytes, scope), np.uint8).reshape(shape)
         self.is_idle = True
-        red, green, blue = colour
-        return DecodedPicture(pixels, width, height, FORMATS[format_number], (red, green, blue) if named else None)
+        if geometry is not None:
+            return PreparedPicture(prepared(pixels), width, height, FORMATS[format_number])
+        image = Image.fromarray(pixels)
+        if named:
+            image.info["transparency"] = tuple(colour)
+        return Decoded(image, width, height, FORMATS[format_number])
 
     def is_running(self) -> bool:
         """Whether the process has not ended yet."""
@@ -207,14 +203,14 @@ class DecoderProcess:
         self._process.kill()
         return self._process.wait()
 
-    def _ask(self, head: bytes, left_s: Callable[[], float], data: bytes = b"") -> None:
+    def _ask(self, head: bytes, scope: CancelScope, data: bytes = b"") -> None:
         self.is_idle = False
         for part in (head, data):
-            send_whole(part, lambda left: self._moved(partial(self._socket.send, left), left_s))
+            send_whole(part, lambda left: self._moved(partial(self._socket.send, left), scope))
 
-    def _answer(self, left_s: Callable[[], float]) -> tuple[int, ...]:
+    def _answer(self, scope: CancelScope) -> tuple[int, ...]:
         """Receive the fields of a successful `ANSWER`."""
-        answer: tuple[int, ...] = ANSWER.unpack(self._receive(ANSWER.size, left_s))
+        answer: tuple[int, ...] = ANSWER.unpack(self._receive(ANSWER.size, scope))
         outcome = answer[0]
         if outcome >= len(OUTCOMES):
             raise DecoderLost
@@ -223,20 +219,23 @@ class DecoderProcess:
             raise refusal(OUTCOMES[outcome])
         return answer
 
-    def _receive(self, size: int, left_s: Callable[[], float]) -> bytearray:
-        return receive_whole(size, lambda left: self._moved(partial(self._socket.recv_into, left), left_s))
+    def _receive(self, size: int, scope: CancelScope) -> bytearray:
+        return receive_whole(size, lambda left: self._moved(partial(self._socket.recv_into, left), scope))
 
-    def _moved(self, move: Callable[[], int], left_s: Callable[[], float]) -> int:
+    def _moved(self, move: Callable[[], int], scope: CancelScope) -> int:
         """Send or receive at least one byte and return how many."""
         used_s: float | None = None
         while True:
-            self._socket.settimeout(min(SILENT_S, _positive(left_s())))
+            left_s = scope.left_s
+            if not left_s:
+                raise TimeoutError
+            self._socket.settimeout(min(SILENT_S, left_s))
             try:
                 count = move()
             except TimeoutError:
                 before_s, used_s = used_s, cpu_s(self.pid)
                 # A process that still starts may wait for a disk without using CPU.
-                if self._has_started and used_s is not None and used_s == before_s and left_s() > 0:
+                if self._has_started and used_s is not None and used_s == before_s and not scope.is_over:
                     raise DecoderFrozen from None
                 continue
             except OSError:
@@ -244,9 +243,3 @@ class DecoderProcess:
             if not count:
                 raise DecoderLost
             return count
-
-
-def _positive(seconds: float) -> float:
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds

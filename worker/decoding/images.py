@@ -33,7 +33,7 @@ MAX_ASPECT_RATIO: Final = 30
 FREE_READS: Final = 2_000
 BYTES_PER_READ: Final = 128
 #: The most memory that decoding takes, measured: a progressive CMYK JPEG holds coefficients and pixels, PNG and GIF are
-#: converted or turned, WebP holds two canvases of its own and a copy, and AVIF and HEIF planes of 16 bits and two copies.
+#: converted or turned, WebP holds two canvases of its own and a copy, AVIF and HEIF planes of 16 bits and two copies.
 BYTES_PER_PIXEL: Final = {"JPEG": 12, "PNG": 9, "GIF": 9, "WEBP": 18, "AVIF": 24, "HEIF": 24}
 #: Why an image may be refused: the code, and what to say if the code's own sentence does not fit.
 REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
@@ -130,18 +130,13 @@ def reason_of(failure: JobFailed) -> str:
     return next(reason for reason in REFUSALS if refusal(reason).args == failure.args)
 
 
-def decode(data: bytes, *, max_pixels: int) -> Decoded:
-    """Decode an image of at most ``max_pixels`` pixels.
+def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
+    """Read only an image's header, and check all limits that need no pixels, such as that of ``max_pixels``.
 
     Raises:
         JobFailed: ``empty``, ``unsupported_format``, ``undecodable``, ``too_many_pixels``, ``bad_aspect_ratio`` or
             ``out_of_memory``; nothing else, whatever the bytes are.
     """
-    return open_image(data, max_pixels=max_pixels).decode()
-
-
-def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
-    """Read only an image's header, and check all limits that need no pixels; raises like `decode`."""
     if not data:
         raise refusal("empty")
     file = _contained(lambda: _open(data))

@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed, SettingsError
 from producer.processes.child import how_it_ended
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.shares import of_decoders
-from worker.decoding.decoder import DecodedPicture, DecoderFrozen, DecoderLost, DecoderOptions, DecoderProcess
-from worker.decoding.images import refusal
+from worker.decoding.decoder import DecoderFrozen, DecoderLost, DecoderOptions, DecoderProcess, PreparedPicture
+from worker.decoding.images import Decoded, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ class DecoderPool:
             logger.info("libseccomp is not usable here: decoder processes are limited, and their system calls are not")
         self._idle.append(process)
 
-    def decode(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> DecodedPicture:
-        """Decode an image and apply the options' geometry to it.
+    def decode(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture | Decoded:
+        """Decode an image and prepare it by the options' geometry, if they have one.
 
         Args:
             queue: the queue whose share of the processes and of the bytes the image uses.
@@ -96,12 +96,12 @@ class DecoderPool:
         except DecoderFrozen:
             raise _too_late() from None
 
-    def _decoded(self, data: bytes, scope: CancelScope, queue: Queue) -> DecodedPicture:
+    def _decoded(self, data: bytes, scope: CancelScope, queue: Queue) -> PreparedPicture | Decoded:
         with self._process(scope, queue) as process, _killed_by(scope, process):
             try:
-                memory_bytes = process.open(data, lambda: scope.left_s)
+                memory_bytes = process.open(data, scope)
                 with self._budget.reserve(memory_bytes, scope, queue):
-                    return process.decode(lambda: scope.left_s)
+                    return process.decode(scope)
             except TimeoutError:
                 scope.check()
                 raise _too_late() from None
@@ -161,7 +161,7 @@ class DecoderPool:
         with self._lock:
             self._all.add(process)
         try:
-            process.greet(lambda: scope.left_s)
+            process.greet(scope)
         except DecoderLost:
             raise DecoderLost(how_it_ended(self._forget(process, DYING_S))) from None
         except BaseException:

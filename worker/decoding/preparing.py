@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from PIL import Image
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
+from worker.decoding.decoder import PreparedPicture
 from worker.decoding.images import Decoded, open_image, refusal
 from worker.decoding.pool import DecoderPool
 from worker.engine.stages import Stages
 from worker.model.geometry import Geometry
 from worker.model.interface import HostModel, ModelError, Prepared
 from worker.model.pixels import prepared
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedPicture:
-    """An image ready for a batch.
-
-    Attributes:
-        width: width of the decoded, upright image in pixels.
-        height: height of the same.
-        format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
-    """
-
-    prepared: Prepared
-    width: int
-    height: int
-    format: str
 
 
 class Preparing(Protocol):
@@ -45,11 +29,9 @@ class Preparing(Protocol):
             JobFailed: one of `worker.decoding.images.REFUSALS`, or ``deadline_exceeded``.
             Cancelled: the scope was cancelled.
         """
-        ...
 
     def close(self) -> None:
         """Release all threads and processes."""
-        ...
 
 
 class InThreads:
@@ -110,10 +92,9 @@ class InProcesses:
     def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
         """Implement `Preparing.prepare`; decoding ends with the scope, whatever the image does."""
         picture = self._pool.decode(data, scope, queue)
-        if self._pool.options.geometry is not None:
-            ready = prepared(picture.pixels)
-        else:
-            ready = self._stages.run(partial(_by_model, self._model, picture.image()), scope)
+        if isinstance(picture, PreparedPicture):
+            return picture
+        ready = self._stages.run(partial(_by_model, self._model, picture.image), scope)
         return PreparedPicture(ready, picture.width, picture.height, picture.format)
 
     def close(self) -> None:

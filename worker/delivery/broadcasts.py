@@ -26,10 +26,11 @@ def checked(data: bytes) -> bytes:
         message = strict_json.loads(data)
         properties = message["properties"]
         delivery = properties["delivery_info"]
+        texts = {name: message[name] for name in ("body", "content-type", "content-encoding")}
+        if not all(isinstance(text, str) for text in texts.values()):
+            raise TypeError("a field is not a string")
         clean = {
-            "body": message["body"],
-            "content-type": message["content-type"],
-            "content-encoding": message["content-encoding"],
+            **texts,
             "headers": {},
             "properties": {
                 "body_encoding": properties["body_encoding"],
@@ -37,8 +38,6 @@ def checked(data: bytes) -> bytes:
                 "delivery_info": {name: delivery[name] for name in ("exchange", "routing_key")},
             },
         }
-        if not all(isinstance(clean[name], str) for name in ("body", "content-type", "content-encoding")):
-            raise TypeError("a field is not a string")
         return json.dumps(clean).encode()
     except (strict_json.NotStrictJson, LookupError, TypeError) as error:
         logger.warning("ignored a malformed broadcast: %s", type(error).__name__)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable
-from typing import Final
 
-from producer.contract import QUEUES, Queue, queue_name
+from producer.contract.names import QUEUES, Queue, queue_name
 from worker.concurrency.shares import RANKS, of_places
-
-#: A message counts as at least one image even when all of its images are done: it holds a thread until its answer is
-#: stored.
-MIN_IMAGES_PER_MESSAGE: Final = 1
 
 
 class Outcomes:
@@ -39,8 +34,7 @@ class Outcomes:
     def forget_others(self, tags: Collection[str]) -> None:
         """Drop the counts of all messages except these."""
         with self._lock:
-            if not self._counts.keys() <= set(tags):
-                self._counts = {tag: self._counts[tag] for tag in self._counts.keys() & set(tags)}
+            self._counts = {tag: count for tag, count in self._counts.items() if tag in tags}
 
 
 def queue_of(name: str | None, prefix: str) -> Queue:
@@ -58,8 +52,9 @@ def open_queues(in_hand: Iterable[tuple[Queue, int]], places: int) -> frozenset[
     limits = of_places(places)
     held: dict[Queue, int] = dict.fromkeys(RANKS, 0)
     for queue, images in in_hand:
-        # At most this many images of one message are in flight at once; the others hold no place yet.
-        held[queue] += min(max(MIN_IMAGES_PER_MESSAGE, images), limits.bulk)
+        # At most this many images of one message are in flight at once; the others hold no place yet. A message counts
+        # as at least one even when all of its images are done: it holds a thread until its answer is stored.
+        held[queue] += min(max(1, images), limits.bulk)
     # The same holds for a whole queue: images that wait for their own queue's places take none from other queues.
     held = {queue: min(images, limits.of(queue)) for queue, images in held.items()}
     return frozenset(queue for queue in RANKS if limits.barrier(held, queue, 1) is None)

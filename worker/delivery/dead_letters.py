@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import redis
 
-from worker.delivery.held import postpone
 from worker.delivery.letter_records import arguments, malformed_record
+from worker.delivery.moves import postpone
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.outages import Outage, describe
 from worker.delivery.scripts import BURY

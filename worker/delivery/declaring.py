@@ -18,14 +18,12 @@ import click
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 
-from producer.contract import QUEUES, queue_name
+from producer.contract.names import QUEUES, queue_name
 from producer.errors import NameshotError
 from worker.delivery.broadcasts import checked
 
 logger = logging.getLogger(__name__)
 
-#: Kombu's name for the exchange of replies to remote control commands starts and ends so: ``reply.celery.pidbox``.
-_REPLIES: Final = ("reply.", ".pidbox")
 #: A client waits for a reply for a few seconds; a later reply must not stay in Redis forever.
 REPLY_LIFE_S: Final = 60
 
@@ -157,4 +155,5 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
 
 
 def _is_for_replies(exchange: str) -> bool:
-    return exchange.startswith(_REPLIES[0]) and exchange.endswith(_REPLIES[1])
+    # Kombu's name for the exchange of replies to remote control commands is ``reply.celery.pidbox``.
+    return exchange.startswith("reply.") and exchange.endswith(".pidbox")

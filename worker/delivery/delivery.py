@@ -29,11 +29,8 @@ class Delivery:
         marks: records what runs alone, and that this worker is shutting down.
         max_attempts: worker crashes that one job may cause before it is poison.
         drain_timeout_s: seconds for running jobs to finish after SIGTERM.
-        device_busy_s: returns the seconds that the oldest running batch has taken so far.
-        device_limit_s: seconds after which a running batch counts as stuck.
-        overdue: returns the ids of jobs that still run the given number of seconds after their deadline.
-        waits: returns what this process waits for before it can take or answer jobs, in a few words, or None.
-        times: how long this worker may be silent before it counts as stuck or dead.
+        liveness: detects what is stuck in this worker.
+        times: how long this worker may be silent before it counts as dead.
         on_leaving: called before this process ends without Celery's own shutdown.
     """
 
@@ -45,25 +42,20 @@ class Delivery:
         marks: Marks,
         max_attempts: int,
         drain_timeout_s: float,
-        device_busy_s: Callable[[], float],
-        device_limit_s: float,
-        overdue: Callable[[float], list[str]],
-        waits: Callable[[], str | None],
+        liveness: Liveness,
         times: Times,
-        on_leaving: Callable[[], None] = lambda: None,
+        on_leaving: Callable[[], None],
     ) -> None:
         self._marks = marks
         self._on_leaving = on_leaving
-        self.liveness = Liveness(
-            device_busy_s=device_busy_s, device_limit_s=device_limit_s, overdue=overdue, waits=waits, times=times
-        )
+        self.liveness = liveness
         self.lease = Lease(
             client,
             keys,
-            unhealthy_reason=self.liveness.unhealthy_reason,
-            warning=self.liveness.warning,
+            unhealthy_reason=liveness.unhealthy_reason,
+            warning=liveness.warning,
             on_stuck=self.end,
-            on_broker_away=self.liveness.pause,  # the event loop may block in a socket to the broker
+            on_broker_away=liveness.pause,  # the event loop may block in a socket to the broker
             times=times,
         )
         self.upkeep = Upkeep(client, keys)
@@ -82,8 +74,7 @@ class Delivery:
             self._on_leaving()
             if len(overdue := self.liveness.overdue()) == 1:
                 self._marks.blame(overdue[0])
-            self.lease.abandon()
-        except Exception as error:  # other workers requeue the messages once the lease expires
-            logger.warning("could not requeue messages: %s", type(error).__name__)
-        logging.shutdown()
-        os._exit(os.EX_SOFTWARE)
+        finally:
+            self.lease.leave("gone")
+            logging.shutdown()
+            os._exit(os.EX_SOFTWARE)

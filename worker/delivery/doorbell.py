@@ -2,7 +2,7 @@
 
 Redis can block on several lists, but only by popping, and a popped message is lost with the process that popped it. So
 an idle worker has Redis move the message that wakes it to a second list of the same queue, which belongs to no worker
-(`producer.contract.rung_name`): one message wakes one worker. Every worker takes from both lists
+(`producer.contract.names.rung_name`): one message wakes one worker. Every worker takes from both lists
 (`worker.delivery.scripts.TAKE`), so if the woken worker dies, the next one that takes finds the message.
 While the worker is idle, one connection per queue blocks.
 """
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from producer.contract import rung_name
+from producer.contract.names import rung_name
 from worker.delivery.scripts import HAND_ON
 
 logger = logging.getLogger(__name__)

@@ -62,7 +62,13 @@ class Duties:
 
 def wrong_types(client: Any, keys: DeliveryKeys) -> list[str]:
     """Return a few words about each key of the delivery that holds another type than it should; raises `RedisError`."""
-    expected = _expected_types(keys)
+    expected = {
+        **dict.fromkeys((*keys.lists, keys.dead_letters, keys.forget), "list"),
+        **dict.fromkeys((keys.in_flight, keys.in_hand, keys.suspects, keys.dead_letter_messages), "hash"),
+        **dict.fromkeys((keys.lease, keys.alone, keys.mixed, *keys.counters), "string"),
+        keys.workers: "set",
+        keys.postponed: "zset",
+    }
     with client.pipeline(transaction=False) as pipe:
         for key in expected:
             pipe.type(key)
@@ -72,15 +78,3 @@ def wrong_types(client: Any, keys: DeliveryKeys) -> list[str]:
         for key, kind in zip(expected, found, strict=True)
         if kind.decode() not in ("none", expected[key])
     ]
-
-
-def _expected_types(keys: DeliveryKeys) -> dict[str, str]:
-    lists = (*keys.lists, keys.dead_letters, keys.forget)
-    hashes = (keys.in_flight, keys.in_hand, keys.suspects, keys.dead_letter_messages)
-    return {
-        **dict.fromkeys(lists, "list"),
-        **dict.fromkeys(hashes, "hash"),
-        **dict.fromkeys((keys.lease, keys.alone, keys.mixed, *keys.counters), "string"),
-        keys.workers: "set",
-        keys.postponed: "zset",
-    }

@@ -6,10 +6,12 @@ import binascii
 import json
 from typing import Any, Final
 
-from producer.contract import SENT_AT_HEADER, strict_json
+from producer.contract import strict_json
+from producer.contract.names import SENT_AT_HEADER
 from producer.contract.strict_json import MAX_PARTS
 from worker.delivery.json_members import Wanted, read_members
-from worker.delivery.names import FAULT_HEADER, LIFE_HEADER, field_of
+from worker.delivery.names import field_of
+from worker.delivery.taken import NO_DEATHS, TAKEN_HEADER, Deaths, Taken, elapsed_s
 
 #: The largest honest message is a `classify_many` that uses every limit of the contract, each character as a JSON
 #: escape of up to 12 bytes: 64 URLs of 2,048 characters (1.6 MB), 100 templates of 500 (0.6 MB), and labels of 32,768
@@ -33,7 +35,7 @@ MAX_LIFE_CHARACTERS: Final = 128
 
 
 def read_envelope(
-    raw: bytes, *, tag: str, queue: str, headers: dict[str, Any], known_as: bytes | None = None
+    raw: bytes, *, tag: str, queue: str, deaths: Deaths = NO_DEATHS, known_as: bytes | None = None
 ) -> dict[str, Any] | None:
     """Return the message in the form that kombu delivers; None if it is malformed and holds no job id.
 
@@ -46,7 +48,7 @@ def read_envelope(
         tag: the delivery tag, ``<random>`` or, if the script found a client's id in the message,
             ``<random> <id> <life>`` or ``<random> <id>``.
         queue: the queue that the message was taken from, whatever the message itself claims.
-        headers: headers of the transport, which override those of the message.
+        deaths: the deaths of workers that had it in hand before.
         known_as: the field under which Redis counts this job's worker deaths, from the id that Redis read; empty if it
             read none. A job without such a count could kill one worker after another.
     """
@@ -70,12 +72,10 @@ def read_envelope(
         "content-type": envelope.get("content-type"),
         "headers": {
             **{name: own_headers[name] for name in HEADERS if name in own_headers},
-            **headers,
-            **({FAULT_HEADER: fault} if fault else {}),
             "id": job_id,
             # Celery looks the name up in a dictionary, and treats a message without one as protocol 1.
             "task": task if isinstance(task, str) else "",
-            LIFE_HEADER: _life(_object(envelope, "properties").get("delivery_tag")),
+            TAKEN_HEADER: Taken(_life(_object(envelope, "properties").get("delivery_tag")), elapsed_s(), deaths, fault),
         },
         "properties": {"delivery_tag": tag, "delivery_info": {"exchange": "", "routing_key": queue}},
     }

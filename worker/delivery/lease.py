@@ -15,10 +15,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from worker.delivery.duties import Duties
-from worker.delivery.held import give_back
+from worker.delivery.moves import give_back, reclaim, resume
 from worker.delivery.names import DeliveryKeys, beginning_of, is_known_dead
 from worker.delivery.outages import describe
-from worker.delivery.requeuing import reclaim, resume
 from worker.delivery.times import Times
 from worker.delivery.upkeep_scripts import ELECT, RENEW, UPDATE_LEASE
 
@@ -75,20 +74,18 @@ class Lease:
         self.round()
         self._thread.start()
 
-    def leave(self) -> None:
-        """Give up the lease and requeue all held messages without counting a death for any job."""
+    def leave(self, how: Literal["leaving", "gone"] = "leaving") -> None:
+        """Give up the lease and requeue all held messages.
+
+        Args:
+            how: ``gone`` if this process is about to end as a dead one; otherwise no death counts for any job.
+        """
         self._end.set()
         try:
             self.stop_waiting()
-            reclaim(self._client, self._keys, "leaving")
+            reclaim(self._client, self._keys, how)
         except Exception as error:  # other workers requeue the messages once the lease expires
             logger.warning("could not requeue messages: %s; other workers will take them over", describe(error))
-
-    def abandon(self) -> None:
-        """Requeue all held messages as those of a dead worker, since this process is about to end as one."""
-        self._end.set()
-        self.stop_waiting()
-        reclaim(self._client, self._keys, "gone")
 
     def _serve(self) -> None:
         while not self._end.wait(self._times.round_s):
@@ -127,7 +124,8 @@ class Lease:
         self._client.eval(RENEW, 2, self._keys.lease, self._keys.workers, self._state(), lease_ms, self._keys.worker)
         self._failing = False
         if was_failing:
-            self._reclaim_from = time.monotonic() + self._times.grace_s
+            # After an outage of Redis all leases have expired at once: live workers get two rounds to renew theirs.
+            self._reclaim_from = time.monotonic() + 2 * self._times.round_s
             for name in filter(is_known_dead, self._others()):
                 self._reclaim_apart(name, "gone")
 

@@ -25,7 +25,7 @@ class Liveness:
         device_busy_s: Callable[[], float],
         device_limit_s: float,
         overdue: Callable[[float], list[str]],
-        waits: Callable[[], str | None] = lambda: None,
+        waits: Callable[[], str | None],
         times: Times,
     ) -> None:
         self._device_busy_s = device_busy_s

@@ -7,25 +7,10 @@ import secrets
 import socket
 import time
 from pathlib import Path
-from typing import Final
 
-from producer.contract import COUNTING, QUEUES, names
+from producer.contract import names
+from producer.contract.names import COUNTING, QUEUES
 from producer.processes.kernel_status import is_zombie
-
-#: On Linux these identify the boot of the kernel, and the namespace in which a process id is unique.
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-_NAMESPACE = Path("/proc/self/ns/pid")
-
-#: The transport sets these headers on each delivered message: how many workers died with it in hand, and how many of
-#: them while it ran alone.
-DEATHS_HEADER: Final = "nameshot_deaths"
-DEATHS_ALONE_HEADER: Final = "nameshot_deaths_alone"
-#: This header tells submissions of one id apart, by the delivery tag that the sender chose; "" if there is none.
-LIFE_HEADER: Final = "nameshot_life"
-#: This header holds the time at which the message was taken, by `worker.delivery.clock`.
-TAKEN_HEADER: Final = "nameshot_taken"
-#: This header describes a malformed message's fault, in a few words without its content.
-FAULT_HEADER: Final = "nameshot_fault"
 
 
 class DeliveryKeys:
@@ -126,7 +111,7 @@ def is_known_dead(worker: str) -> bool:
 def _place() -> str:
     """Return a name of the scope in which a process id is unique: on Linux boot and namespace, else the host name."""
     try:
-        namespace = str(_NAMESPACE.readlink()).strip("pid:[]")
-        return f"linux-{_BOOT.read_text().strip()}-{namespace}"
+        namespace = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
+        return f"linux-{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}-{namespace}"
     except OSError:
         return f"host-{socket.gethostname()}"

@@ -11,33 +11,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed
-from worker.concurrency.cancel_scope import Suspect
+from worker.concurrency.cancel_scope import CancelScope, Suspect
 from worker.delivery.names import DeliveryKeys, field_of
+from worker.delivery.taken import Deaths
 
 logger = logging.getLogger(__name__)
 
 #: A job runs alone from this many deaths on. One death may be due to the machine; two in a row are rarely chance.
 SUSPECT_FROM: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Deaths:
-    """How many workers died with a job in hand.
-
-    Attributes:
-        count: all of them.
-        alone: those that ran nothing else that could end a process.
-    """
-
-    count: int = 0
-    alone: int = 0
 
 
 #: Called for a job or image that does not run again, with the number of deaths and the image's index in a bulk job.
@@ -77,9 +64,9 @@ class Suspects:
         return Suspect(field_of(job_id), queue, deaths.count)
 
     def images(
-        self, suspect: Suspect, deaths: Deaths, count: int, on_poisoned: OnPoisoned
-    ) -> Sequence[Suspect | JobFailed]:
-        """Return, for each image of a suspected bulk job, the suspect as which it runs, or its failure if poisoned.
+        self, scope: CancelScope, suspect: Suspect, deaths: Deaths, on_poisoned: OnPoisoned, count: int
+    ) -> Sequence[CancelScope | JobFailed]:
+        """Return, for each image of a suspected bulk job, its scope as a suspect, or its failure if poisoned.
 
         The deaths while an image ran alone count against that image; the deaths that no image caused alone count
         against each image that has deaths of its own.
@@ -89,11 +76,11 @@ class Suspects:
         alone = self._deaths_alone(job, count)
         unexplained = deaths.count - sum(alone)
 
-        def found(number: int, own: int) -> Suspect | JobFailed:
+        def found(number: int, own: int) -> CancelScope | JobFailed:
             if own and unexplained + own >= self._max_attempts:
                 on_poisoned(unexplained + own, number)
                 return poisoned(unexplained + own)
-            return Suspect(f"{job} {number}", suspect.queue, suspect.deaths)
+            return scope.of(Suspect(f"{job} {number}", suspect.queue, suspect.deaths))
 
         return [found(number, own) for number, own in enumerate(alone)]
 

@@ -19,8 +19,3 @@ class Times:
     overdue_s: float = 10.0
     #: No batch takes this long on a working device.
     long_batch_s: float = 10.0
-
-    @property
-    def grace_s(self) -> float:
-        """After an outage of Redis all leases have expired at once: live workers get this long to renew theirs."""
-        return 2 * self.round_s

@@ -21,17 +21,18 @@ from kombu.utils.encoding import bytes_to_str
 
 from producer.broker.dialling import CLASSES, connection_arguments
 from producer.broker.urls import Endpoint
-from producer.contract import queue_name, rung_name, taken_name
-from worker.concurrency.fairness import FairOrder
-from worker.delivery.clock import elapsed_s
+from producer.contract.names import queue_name, rung_name, taken_name
+from worker.concurrency.shares import WEIGHTS
+from worker.concurrency.turns import Turns
 from worker.delivery.declaring import Declaring
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
-from worker.delivery.held import acknowledge, give_back, postpone
 from worker.delivery.letter_records import arguments, malformed_record
-from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, TAKEN_HEADER, DeliveryKeys, new_tag
+from worker.delivery.moves import acknowledge, give_back, postpone
+from worker.delivery.names import DeliveryKeys, new_tag
 from worker.delivery.outages import describe, name_of
 from worker.delivery.scripts import BURY, TAKE
+from worker.delivery.taken import Deaths
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,7 @@ class AtomicChannel(Declaring):
     """Takes messages with the script `TAKE`."""
 
     QoS = AtomicQoS
-    #: Kombu sets these from the transport options: the queue prefix, and the name of this worker process.
-    queue_prefix = ""
+    #: Kombu sets this from the transport options: the name of this worker process.
     worker_name = ""
     #: The queues from which a message may be taken now; None for all. See `worker.jobs.consumer.ImageCredit`.
     takes: frozenset[str] | None = None
@@ -99,7 +99,7 @@ class AtomicChannel(Declaring):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._order = FairOrder()
+        self._order = Turns(WEIGHTS)
         self._asked: frozenset[str] = frozenset()
         self._idle_since: float | None = None
         self._doorbell: Doorbell | None = None
@@ -177,13 +177,12 @@ class AtomicChannel(Declaring):
     def _hand_on(self, taken: Sequence[Any]) -> None:
         raw, size_bytes = taken[1], taken[4]
         queue, tag = bytes_to_str(taken[0]), bytes_to_str(taken[5])
-        deaths, alone = int(taken[2]), int(taken[3])
-        past = {DEATHS_HEADER: deaths, DEATHS_ALONE_HEADER: alone, TAKEN_HEADER: elapsed_s()}
-        if (payload := read_envelope(raw, tag=tag, queue=queue, headers=past, known_as=taken[6])) is None:
+        deaths = Deaths(int(taken[2]), int(taken[3]))
+        if (payload := read_envelope(raw, tag=tag, queue=queue, deaths=deaths, known_as=taken[6])) is None:
             logger.warning("took %d bytes from %s that are not a Celery message: dead letter", size_bytes, queue)
             self._bury(tag, size_bytes)
             return
-        payload["properties"]["delivery_info"]["redelivered"] = deaths > 0
+        payload["properties"]["delivery_info"]["redelivered"] = deaths.count > 0
         self.connection._deliver(payload, queue)
 
     def postpone(self, delivery_tag: str, until_s: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from uuid import uuid4
 
-from producer.contract import counts_what_it_takes, place_key, rung_name, step_names
+from producer.contract.names import counts_what_it_takes, place_key, rung_name, step_names
 from worker.delivery import upkeep_scripts as scripts
 from worker.delivery.duties import Duties
 from worker.delivery.names import DeliveryKeys
@@ -64,12 +64,8 @@ class Upkeep:
         self._scanned = 0
         self._named: set[str] = set()
         self._swept_at_s = 0.0
-        #: The requests that are being served, the places still to search, and where to continue in the first place.
-        self._forgotten: list[bytes] = []
-        self._unsearched: list[str] = []
-        self._begin = 0
-        self._is_forgetting = False
-        self._is_failing = False
+        #: The present search for messages of forgotten jobs.
+        self._search: Iterator[None] | None = None
         self._duties = Duties(client, keys)
         self._thread = threading.Thread(target=self._serve, name="upkeep", daemon=True)
 
@@ -101,19 +97,18 @@ class Upkeep:
                 if pause_s == STEP_S:
                     self._maintain()
                 else:
-                    self._forgotten = []  # the newly elected worker starts the search from the beginning
-                self._is_failing = False
+                    self._search = None  # the newly elected worker starts the search from the beginning
+                self._duties.report("maintain the queues", "")
             except Exception as error:  # the broker is away; this thread must keep running
-                if not self._is_failing:
-                    logger.warning("cannot maintain the queues: %s", describe(error))
-                self._is_failing = True
+                self._duties.report("maintain the queues", describe(error))
                 pause_s = TERM_S
 
     def _maintain(self) -> None:
         duty = self._duties.duty
         with duty("serve priorities"):
             self.move_steps()
-        if time.monotonic() - self._swept_at_s > SWEEP_EVERY_S:
+        is_due = time.monotonic() - self._swept_at_s > SWEEP_EVERY_S
+        if is_due:
             self._swept_at_s = time.monotonic()
             with duty("look for workers of an older version"):
                 self.note_older_workers()
@@ -121,10 +116,9 @@ class Upkeep:
                 self.sweep()
             with duty("look for lists that no worker serves"):
                 self.warn_of_unserved_lists()
-            self._is_forgetting = True
-        if self._is_forgetting:
+        if is_due or self._search:
             with duty("remove forgotten jobs"):
-                self._is_forgetting = not self.forget()
+                self.forget()
 
     def _is_chosen(self) -> bool:
         term_ms = int(TERM_S * 1000)
@@ -169,50 +163,47 @@ class Upkeep:
     def forget(self) -> bool:
         """Remove messages and dead letters of forgotten jobs, many at a time; return whether none are left for now.
 
+        After an error the next call starts the search from the beginning.
+        """
+        search, self._search = self._search or self._searches(), None
+        for _ in range(MAX_SEARCHES):
+            if next(search, "done") == "done":
+                return True
+        self._search = search
+        return False
+
+    def _searches(self) -> Iterator[None]:
+        """Search for the messages of forgotten jobs, yielding after each part of a place that goes on.
+
         The search visits places in the order in which messages move (priorities, queues, rung messages), and each from
         its newest message on, so that no message moves into a part that was searched already.
         """
-        for _ in range(MAX_SEARCHES):
-            if not self._forgotten:
-                limits = (MAX_FORGOTTEN, MAX_REQUEST_BYTES)
-                self._forgotten = self._client.eval(scripts.OLDEST_REQUESTS, 1, self._keys.forget, *limits)
-                if not self._forgotten:
-                    return True
-                self._unsearched, self._begin = list(self._places()), 0
-            if self._unsearched:
-                self._search()
-                continue
-            self._remove_letters()
+        limits = (MAX_FORGOTTEN, MAX_REQUEST_BYTES)
+        while requests := self._client.eval(scripts.OLDEST_REQUESTS, 1, self._keys.forget, *limits):
+            wanted = [part for pair in _split(requests) if all(pair) for part in pair]
+            for place in self._places() if wanted else ():
+                script = scripts.REMOVE_POSTPONED if place == self._keys.postponed else scripts.REMOVE_WAITING
+                begin = 0
+                while begin >= 0:
+                    part = (begin, SEARCHED, SEARCHED_BYTES, uuid4().hex, *wanted)
+                    begin = int(self._client.eval(script, 2, place, self._keys.in_hand, *part))
+                    if begin >= 0:
+                        yield
+            self._remove_letters(requests)
             with self._client.pipeline(transaction=False) as pipe:
-                for request in self._forgotten[::-1]:
+                for request in requests[::-1]:
                     pipe.lrem(self._keys.forget, -1, request)
                 pipe.execute()
-            self._forgotten = []
-        return False
+            yield
 
     def _places(self) -> Iterator[str]:
         for queue in self._keys.queues:
             yield from (*step_names(queue), queue, rung_name(queue))
         yield self._keys.postponed
 
-    def _search(self) -> None:
-        """Search the next chunk of one place, passing over places that are exhausted."""
-        wanted = [part for pair in _split(self._forgotten) if all(pair) for part in pair]
-        if not wanted:
-            self._unsearched = []
-        while self._unsearched:
-            place = self._unsearched[0]
-            script = scripts.REMOVE_POSTPONED if place == self._keys.postponed else scripts.REMOVE_WAITING
-            found = (self._begin, SEARCHED, SEARCHED_BYTES, uuid4().hex, *wanted)
-            self._begin = int(self._client.eval(script, 2, place, self._keys.in_hand, *found))
-            if self._begin >= 0:
-                return
-            self._unsearched.pop(0)
-            self._begin = 0
-
-    def _remove_letters(self) -> None:
+    def _remove_letters(self, requests: Iterable[bytes]) -> None:
         names = (self._keys.dead_letters, self._keys.dead_letter_messages)
-        forgotten = {job_id for job_id, _ in _split(self._forgotten)}
+        forgotten = {job_id for job_id, _ in _split(requests)}
         found: list[tuple[str, bytes, str]] = []
         for record in self._client.lrange(names[0], 0, -1):
             try:

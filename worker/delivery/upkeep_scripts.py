@@ -107,8 +107,8 @@ return removed
 
 #: The scripts that search for messages of forgotten jobs share this. ``wanted`` maps a message's life to its id. A
 #: message is a match only if it has both in their fields. Only messages that contain a wanted life are parsed: any
-#: producer may request this search, and parsing all messages would take ten times as long. ``looking`` returns how many
-#: messages to read next, which is few: messages may be large, and Redis copies all of one read at once.
+#: producer may request this search, and parsing all messages would take ten times as long. The scripts read eight
+#: messages at once, not more, since messages may be large, and Redis copies all of one read.
 _FORGOTTEN: Final = (
     JOB_ID
     + """
@@ -129,10 +129,6 @@ local function is_forgotten(raw)
 end
 local begin, most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local looked, bytes = 0, 0
-local function looking()
-  if looked >= most or bytes >= most_bytes then return 0 end
-  return math.min(8, most - looked)
-end
 """
 )
 
@@ -147,9 +143,8 @@ REMOVE_WAITING: Final = (
     + """
 redis.pcall('HDEL', KEYS[2], '')  -- a write that needs no memory: see `worker.delivery.lua`
 local removed, is_end = 0, false
-local count = looking()
-while count > 0 do
-  local found = redis.pcall('LRANGE', KEYS[1], begin + looked, begin + looked + count - 1)
+while looked < most and bytes < most_bytes do
+  local found = redis.pcall('LRANGE', KEYS[1], begin + looked, begin + looked + 7)
   is_end = #found == 0  -- also if the key is not a list
   if is_end then break end
   for i, raw in ipairs(found) do
@@ -160,7 +155,6 @@ while count > 0 do
     end
   end
   looked = looked + #found
-  count = looking()
 end
 if removed > 0 then redis.call('LREM', KEYS[1], removed, ARGV[4]) end
 return is_end and -1 or begin + looked - removed
@@ -175,9 +169,8 @@ REMOVE_POSTPONED: Final = (
     + WHEREABOUTS
     + """
 local stays = begin
-local count = looking()
-while count > 0 do
-  local found = redis.pcall('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'WITHSCORES', 'LIMIT', stays, count)
+while looked < most and bytes < most_bytes do
+  local found = redis.pcall('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'WITHSCORES', 'LIMIT', stays, 8)
   if #found == 0 then return -1 end
   for i = 1, #found, 2 do
     local tag, held = parts(found[i])
@@ -191,7 +184,6 @@ while count > 0 do
     end
   end
   looked = looked + #found / 2
-  count = looking()
 end
 return stays
 """

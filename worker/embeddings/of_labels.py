@@ -9,19 +9,21 @@ for the device at a time, and none once its job has ended.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
-from producer.contract import Question
+from producer.contract.job import Question
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.lru import Bounded
 from worker.concurrency.single_flight import SingleFlight
 from worker.embeddings.reading import MAX_ASKED, Key, Matrix, Pending, Reading, Vector, prompts_of, too_late
+from worker.engine.batch_queue import BatchResult
+from worker.engine.interface import Engine
 
 #: 128 MiB hold 43,000 vectors of 768 float32; a GPU worker's model is ten times as large.
 MAX_VECTOR_BYTES: Final = 128 * 2**20
@@ -29,37 +31,18 @@ MAX_VECTOR_BYTES: Final = 128 * 2**20
 MAX_MATRIX_BYTES: Final = 64 * 2**20
 
 
-class TextTower(Protocol):
-    """The part of the engine that the label cache uses."""
-
-    max_tokens: int
-    keeps_suspects_apart: bool
-
-    def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
-        """Count the tokens of each prompt, special tokens included, while the scope lasts."""
-        ...
-
-    def embed_prompt(self, prompt: str, scope: CancelScope) -> Future[Vector]:
-        """Queue one prompt for the text tower; cancelling the future removes a prompt that still waits."""
-        ...
-
-
 class LabelCache:
     """Answers questions with a matrix of label embeddings.
 
     Args:
-        tower: counts and embeds prompts.
-        max_vector_bytes: bound on the cache of vectors.
-        max_matrix_bytes: bound on the cache of matrices.
+        engine: counts and embeds prompts.
     """
 
-    def __init__(
-        self, tower: TextTower, max_vector_bytes: int = MAX_VECTOR_BYTES, max_matrix_bytes: int = MAX_MATRIX_BYTES
-    ) -> None:
-        self._tower = tower
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._lock = threading.Lock()
-        self._vectors: Bounded[Vector] = Bounded(max_vector_bytes)
-        self._matrices: Bounded[Matrix] = Bounded(max_matrix_bytes)
+        self._vectors: Bounded[Vector] = Bounded(MAX_VECTOR_BYTES)
+        self._matrices: Bounded[Matrix] = Bounded(MAX_MATRIX_BYTES)
         self._pending: dict[Key, Pending] = {}
         #: Those of the pending prompts that suspects requested, by prompt.
         self._suspects: dict[str, list[Pending]] = {}
@@ -111,7 +94,7 @@ class LabelCache:
 
     def _mark(self, scope: CancelScope) -> str | None:
         """Return the mark of a suspect that must wait for its turn, otherwise None."""
-        return scope.suspect.mark if scope.suspect and self._tower.keeps_suspects_apart else None
+        return scope.suspect.mark if scope.suspect and self._engine.keeps_suspects_apart else None
 
     def _want(self, prompt: str, scope: CancelScope) -> Vector | Pending:
         """Return the cached vector, or a share in a pending prompt.
@@ -128,20 +111,20 @@ class LabelCache:
                 if (pending := self._pending.get(key)) is not None:
                     pending.wanted_by += 1
                     return pending
-            pending = self._pending[key] = Pending(key, self._tower.embed_prompt(prompt, scope))
+            pending = self._pending[key] = Pending(key, self._engine.embed_prompt(prompt, scope))
             if mark is not None:
                 self._suspects.setdefault(prompt, []).append(pending)
         # Outside the lock, since a future that is already done calls back at once, in this thread.
         pending.future.add_done_callback(partial(self._arrived, pending))
         return pending
 
-    def _arrived(self, pending: Pending, future: Future[Vector]) -> None:
+    def _arrived(self, pending: Pending, future: Future[BatchResult[Vector]]) -> None:
         prompt = pending.key[0]
         with self._lock:
             self._forget(pending)
             is_known = not future.cancelled() and future.exception() is None
             if is_known:
-                self._vectors.remember(prompt, future.result())
+                self._vectors.remember(prompt, future.result().output)
             others = list(self._suspects.get(prompt, ())) if is_known else []
         for other in others:  # no longer needed: the waiting job requests the prompt again and finds it cached
             other.future.cancel()
@@ -180,7 +163,7 @@ class LabelCache:
 
     def _check_lengths(self, question: Question, scope: CancelScope) -> None:
         """Refuse labels that the text tower would truncate silently, before any is embedded."""
-        limit = self._tower.max_tokens
+        limit = self._engine.max_tokens
         prompts = prompts_of(question)
         while some := list(islice(prompts, MAX_ASKED)):
             scope.check()
@@ -188,7 +171,7 @@ class LabelCache:
                 raise too_late()
             with self._lock:
                 new = {prompt: label for label, prompt in some if not self._is_known(prompt)}
-            counts = self._tower.count_tokens(list(new), scope) if new else []
+            counts = self._engine.count_tokens(list(new), scope) if new else []
             for label, tokens in zip(new.values(), counts, strict=True):
                 if tokens > limit:
                     raise JobFailed(

@@ -13,9 +13,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.contract import Question, fill
+from producer.contract.job import Question
+from producer.contract.labels import fill
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.engine.batch_queue import BatchResult
+from worker.engine.failures import failure_of
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
@@ -32,7 +35,7 @@ class Pending:
     """A prompt that the text tower has not embedded yet, and the number of questions that want it."""
 
     key: Key
-    future: Future[Vector]
+    future: Future[BatchResult[Vector]]
     wanted_by: int = 1
 
 
@@ -95,11 +98,15 @@ class Reading:
         if not isinstance(following, Pending):
             return following
         try:
-            return self._scope.result_of(following.future)
+            return self._scope.result_of(following.future).output
         except TimeoutError:
             raise too_late() from None
+        except Cancelled:
+            raise
         except CancelledError:
             prompt = following.key[0]
+        except Exception as error:
+            raise failure_of(error, "a label") from None
         self._asked[0] = self._want(prompt, self._scope)
         return None
 

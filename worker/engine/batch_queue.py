@@ -90,10 +90,8 @@ class BatchQueue(Generic[Item, Output]):
     def submit(self, item: Item, key: Hashable = None, rank: Hashable = None) -> Future[BatchResult[Output]]:
         """Queue one item. Only items with equal keys share a batch; the rank is a key of the queue's weights.
 
-        Cancelling the future before its batch starts removes the item.
-
-        Raises:
-            BatcherClosed: the device thread has ended.
+        Cancelling the future before its batch starts removes the item. It raises what the function raised, or
+        `BatcherClosed` if the device thread has ended.
         """
         future: Future[BatchResult[Output]] = Future()
         self._enqueue(self, Entry(item, key, rank, future, time.perf_counter()))

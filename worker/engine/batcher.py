@@ -108,10 +108,11 @@ class Batcher:
 
     def _enqueue(self, queue: BatchQueue[Any, Any], entry: Entry[Any, Any]) -> None:
         with self._lock:
-            if self._closed:
-                raise BatcherClosed("the device thread has ended")
-            queue.put(entry)
-            self._call_the_first()
+            if not self._closed:
+                queue.put(entry)
+                self._call_the_first()
+                return
+        entry.future.set_exception(BatcherClosed("the device thread has ended"))
 
     @property
     def _first_idle(self) -> int | None:

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from importlib.resources import files
 
 from producer.settings import BUNDLED
-from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.threads import run_in_short_lived_thread
 from worker.engine.capacity import measured_max_batch, rehearsed_max_batch
 from worker.engine.local import PROMPT_BATCH, AroundBatch, LocalEngine
@@ -60,7 +59,6 @@ def load_engine(
     engine = LocalEngine(
         model,
         max_batch=max_batch,
-        weights=WEIGHTS,
         max_wait_s=settings.max_wait_ms / 1000,
         latency_target_s=settings.latency_target_ms / 1000 or None,
         on_device_lost=on_device_lost,

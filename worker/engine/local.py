@@ -5,22 +5,21 @@ It implements `worker.engine.interface`; `worker.engine_process` serves the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
-from weakref import ref
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
+from worker.concurrency.shares import WEIGHTS
 from worker.engine.batch_queue import BatchQueue, BatchResult
 from worker.engine.batch_size import BatchSize
-from worker.engine.batcher import Batcher, BatcherClosed
+from worker.engine.batcher import Batcher
 from worker.engine.failures import failure_of, judge, result_within
-from worker.engine.interface import Array
 from worker.engine.stages import Stages, SuspectQueue
-from worker.model.interface import DeviceLostError, Model, Prepared
+from worker.model.interface import DeviceLostError, Float32, Model, Prepared
 
 AroundBatch = Callable[[Sequence[object]], AbstractContextManager[object]]
 
@@ -36,7 +35,6 @@ class LocalEngine:
 
     Args:
         max_batch: images in one forward pass, or a function that measures it, called first in the device's thread.
-        weights: each queue's share of the places in a batch, while more images wait than fit.
         max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
         latency_target_s: from submission to embedding, for images of the queues high and default; None: no target.
         on_device_lost: called from the device's thread, still inside `around_batch`, once the device no longer
@@ -54,7 +52,6 @@ class LocalEngine:
         model: Model,
         *,
         max_batch: int | Callable[[], int],
-        weights: Mapping[Queue, int],
         max_wait_s: float = 0.0,
         latency_target_s: float | None = None,
         on_device_lost: Callable[[], None],
@@ -74,17 +71,21 @@ class LocalEngine:
             start: BatchQueue[Callable[[], int], int] = self._batcher.add_queue(
                 "start", lambda calls: [calls[0]()], max_batch=1
             )
-            max_batch = self._result_or_end(start.submit(max_batch))
+            try:
+                max_batch = start.submit(max_batch).result().output
+            except Exception:
+                self.close()
+                raise
         #: Images in one forward pass while there is memory.
         self.max_batch = max_batch
-        self._images: BatchQueue[Prepared, Array] = self._batcher.add_queue(
-            "images", self._run_images, max_batch, weights, BatchSize(latency_target_s, PROMISED)
+        self._images: BatchQueue[Prepared, Float32] = self._batcher.add_queue(
+            "images", self._run_images, max_batch, WEIGHTS, BatchSize(latency_target_s, PROMISED)
         )
-        self._prompts: BatchQueue[str, Array] = self._batcher.add_queue("prompts", self._run_prompts, PROMPT_BATCH)
-        self._images_alone: SuspectQueue[Prepared, Array] = self._stages.add_queue(
+        self._prompts: BatchQueue[str, Float32] = self._batcher.add_queue("prompts", self._run_prompts, PROMPT_BATCH)
+        self._images_alone: SuspectQueue[Prepared, Float32] = self._stages.add_queue(
             "images alone", partial(self._run, model.embed_images), 1
         )
-        self._prompts_alone: SuspectQueue[str, Array] = self._stages.add_queue(
+        self._prompts_alone: SuspectQueue[str, Float32] = self._stages.add_queue(
             "prompts alone", partial(self._run, model.embed_texts), PROMPT_BATCH
         )
 
@@ -92,38 +93,19 @@ class LocalEngine:
         """Implement `Engine.count_tokens`."""
         return self._stages.run(partial(self._model.count_tokens, prompts), scope)
 
-    def embed_prompt(self, prompt: str, scope: CancelScope | None = None, *, alone: bool = False) -> Future[Array]:
-        """Queue one prompt; the future gives its embedding, shape (d,), or raises `JobFailed`.
-
-        Cancelling the future before its batch starts removes the prompt.
+    def embed_prompt(
+        self, prompt: str, scope: CancelScope | None = None, *, alone: bool = False
+    ) -> Future[BatchResult[Float32]]:
+        """Implement `Engine.embed_prompt`.
 
         Args:
             alone: run it in a batch of its own.
         """
-        embedding: Future[Array] = Future()
+        if scope is not None and scope.suspect is not None:
+            return self._prompts_alone.submit(prompt, scope)
+        return self._prompts.submit(prompt, object() if alone else None)
 
-        def arrived(done: Future[BatchResult[Array]]) -> None:
-            if not embedding.set_running_or_notify_cancel():
-                return
-            try:
-                embedding.set_result(done.result().output)
-            except (Exception, CancelledError) as error:
-                embedding.set_exception(failure_of(error, "a label"))
-
-        try:
-            if scope is not None and scope.suspect is not None:
-                queued = self._prompts_alone.submit(prompt, scope)
-            else:
-                queued = self._prompts.submit(prompt, object() if alone else None)
-        except BatcherClosed as error:
-            embedding.set_exception(failure_of(error, "a label"))
-        else:
-            # A weak reference, since `queued` refers to `embedding` already; the queue keeps it while it waits.
-            embedding.add_done_callback(partial(_cancel_queued, ref(queued)))
-            queued.add_done_callback(arrived)
-        return embedding
-
-    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Array]:
+    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Float32]:
         """Queue one image and wait for its embedding: (d,), or (q, d) for families with q vectors per image.
 
         Raises:
@@ -139,12 +121,8 @@ class LocalEngine:
         except Exception as error:
             raise failure_of(error, "this image") from None
 
-    def queue_image(self, prepared: Prepared, queue: Queue) -> Future[BatchResult[Array]]:
-        """Queue one image; the future raises the model's error, which `failure_of` turns into a `JobFailed`.
-
-        Raises:
-            BatcherClosed: the engine has ended.
-        """
+    def queue_image(self, prepared: Prepared, queue: Queue) -> Future[BatchResult[Float32]]:
+        """Queue one image; the future raises an error that `failure_of` turns into a `JobFailed`."""
         return self._images.submit(prepared, prepared.key, queue)
 
     @property
@@ -173,22 +151,15 @@ class LocalEngine:
         self._batcher.close(timeout_s=5)
         self._stages.close()
 
-    def _result_or_end(self, future: Future[BatchResult[int]]) -> int:
-        try:
-            return future.result().output
-        except Exception:
-            self.close()
-            raise
-
-    def _run_images(self, batch: Sequence[Prepared]) -> list[Array]:
+    def _run_images(self, batch: Sequence[Prepared]) -> list[Float32]:
         with self._around_batch(batch):
             return self._run(self._model.embed_images, batch, self._batcher.parallel)
 
-    def _run_prompts(self, batch: Sequence[str]) -> list[Array]:
+    def _run_prompts(self, batch: Sequence[str]) -> list[Float32]:
         with self._around_batch(batch):
             return self._run(self._model.embed_texts, [str(prompt) for prompt in batch], self._batcher.parallel)
 
-    def _run(self, embed: Callable[..., Array], batch: Sequence[object], parallel: int = 1) -> list[Array]:
+    def _run(self, embed: Callable[..., Float32], batch: Sequence[object], parallel: int = 1) -> list[Float32]:
         """Run a batch, and copy each of its rows: a view that is kept would keep the whole batch's memory.
 
         Before `around_batch` or a suspect's turn ends, `on_device_lost` is called: both record what was on the device.
@@ -198,8 +169,3 @@ class LocalEngine:
         except DeviceLostError:
             self._on_device_lost()
             raise
-
-
-def _cancel_queued(queued: ref[Future[BatchResult[Array]]], embedding: Future[Array]) -> None:
-    if embedding.cancelled() and (waiting := queued()) is not None:
-        waiting.cancel()

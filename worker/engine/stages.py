@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
 from worker.concurrency.cancel_scope import CancelScope, Suspect
-from worker.concurrency.fairness import WEIGHTS
 from worker.concurrency.isolation import Isolation
+from worker.concurrency.shares import WEIGHTS
 from worker.concurrency.threads import run_in_short_lived_thread
 from worker.engine.batch_queue import BatchResult
 from worker.engine.batcher import Batcher
@@ -125,12 +125,8 @@ class SuspectQueue(Generic[Item, Output]):
         if suspect is None:
             raise ValueError("only suspects run alone")
         resume = scope.pause_clock()
-        try:
-            rank = suspect.queue, min(suspect.deaths, MOST_DEATHS)
-            future = self._queue.submit(_Waiting(item, suspect, scope, resume), suspect.mark, rank)
-        except BaseException:
-            resume()
-            raise
+        rank = suspect.queue, min(suspect.deaths, MOST_DEATHS)
+        future = self._queue.submit(_Waiting(item, suspect, scope, resume), suspect.mark, rank)
         future.add_done_callback(lambda _: resume())  # it may be cancelled before its turn
         return future
 

@@ -18,9 +18,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worker.engine.batch_queue import BatchResult
+from worker.model.interface import Float32
 from worker.runtime.whole import receive_whole
 
 #: A frame's header holds the payload's size in bytes, the kind and the request's number.
@@ -31,8 +31,8 @@ SLOTS, IMAGE, PROMPT, COUNT, CANCEL = range(1, 6)
 #: The engine sends these kinds.
 WELCOME, MEMORY, VECTOR, COUNTS, FAILED, DROPPED, STATE = range(17, 24)
 
-#: IMAGE holds the slot, the queue's index in `producer.contract.QUEUES` and whether to run it alone; the layout of its
-#: arrays follows.
+#: IMAGE holds the slot, the queue's index in `producer.contract.names.QUEUES` and whether to run it alone; the layout
+#: of its arrays follows.
 IMAGE_HEAD: Final = struct.Struct("<HB?")
 #: PROMPT holds whether to run it alone; the text follows.
 PROMPT_HEAD: Final = struct.Struct("<?")
@@ -48,7 +48,6 @@ MAX_REQUEST_BYTES: Final = 4 << 20
 MAX_ANSWER_BYTES: Final = 64 << 20
 _CHUNK_BYTES: Final = 1 << 18
 
-Array = NDArray[np.float32]
 Frame = tuple[int, int, bytes]
 
 
@@ -84,14 +83,14 @@ def from_json(payload: bytes) -> Any:
         raise ProtocolError("no JSON") from None
 
 
-def vector_frame(number: int, result: BatchResult[Array]) -> bytes:
+def vector_frame(number: int, result: BatchResult[Float32]) -> bytes:
     """Return a frame with an embedding and the figures of its batch."""
     shape = result.output.shape
     head = VECTOR_HEAD.pack(result.batch_size, result.wait_ms, result.run_ms, len(shape))
     return frame(VECTOR, number, head + struct.pack(f"<{len(shape)}I", *shape) + result.output.tobytes())
 
 
-def vector_in(payload: bytes) -> BatchResult[Array]:
+def vector_in(payload: bytes) -> BatchResult[Float32]:
     """Parse the payload of a `vector_frame`."""
     batch_size, wait_ms, run_ms, axes = VECTOR_HEAD.unpack_from(payload)
     shape = struct.unpack_from(f"<{axes}I", payload, VECTOR_HEAD.size)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from producer.contract import QUEUES, Queue
-from worker.engine.batch_queue import BatchResult
-from worker.engine.batcher import BatcherClosed
+from producer.contract.names import QUEUES
+from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.failures import failure_of
+from worker.engine.local import LocalEngine
 from worker.engine_process import frames
 from worker.engine_process.device_use import ImageInSlot, PromptOfFront
-from worker.engine_process.frames import Array, Outbox, ProtocolError, frame, json_frame
+from worker.engine_process.frames import Outbox, ProtocolError, frame, json_frame
 from worker.engine_process.info import EngineInfo
-from worker.engine_process.memory import Layout, SlotMemory, new_memory
-from worker.model.interface import Prepared
+from worker.engine_process.memory import Layout, SlotMemory, layout, new_memory
 from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
@@ -35,34 +36,20 @@ MAX_UNANSWERED: Final = 65_536
 GREETING_S: Final = 10.0
 
 
-class EngineHost(Protocol):
-    """The part of the engine process that a front's connection uses."""
-
-    info: EngineInfo
-
-    def layout(self, description: bytes) -> Layout:
-        """Return where such arrays lie; raises `ProtocolError` if the model takes no such arrays."""
-
-    def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[BatchResult[Array]]:
-        """Queue an image, like `LocalEngine.queue_image`; those with `alone` run one after another."""
-
-    def embed_prompt(self, prompt: str, alone: bool) -> Future[Array]:
-        """Queue a prompt, like `LocalEngine.embed_prompt`."""
-
-    def count_tokens(self, prompts: list[str]) -> list[int]:
-        """Count tokens, like `Model.count_tokens`."""
-
-
 class FrontConnection:
     """Serves one front until its connection ends or it breaks the protocol.
 
     Args:
-        engine: the engine process.
+        engine: owns the device.
+        info: the description of its model that the front receives.
+        sample: the layout of one of the model's images; every image must consist of the same arrays.
         connection: the front's; closed at the end.
     """
 
-    def __init__(self, engine: EngineHost, connection: socket.socket) -> None:
+    def __init__(self, engine: LocalEngine, info: EngineInfo, sample: Layout, connection: socket.socket) -> None:
         self._engine = engine
+        self._info = info
+        self._sample = sample
         self._connection = connection
         self._outbox: Outbox | None = None
         self._lock = threading.Lock()
@@ -101,14 +88,14 @@ class FrontConnection:
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def _greet(self) -> SlotMemory:
-        self._connection.sendall(json_frame(frames.WELCOME, 0, self._engine.info.values()))
+        self._connection.sendall(json_frame(frames.WELCOME, 0, asdict(self._info)))
         kind, _, payload = frames.receive(self._connection, frames.MAX_REQUEST_BYTES)
         slots = frames.from_json(payload) if kind == frames.SLOTS else None
         if type(slots) is not int or not 0 < slots <= MAX_SLOTS:
             raise ProtocolError("no valid number of slots")
-        descriptor = new_memory(slots, self._engine.info.slot_bytes)
+        descriptor = new_memory(slots, self._info.slot_bytes)
         with open(descriptor, "rb", buffering=0):  # closes the descriptor  # noqa: PTH123 - it has no path
-            memory = SlotMemory(descriptor, slots, self._engine.info.slot_bytes)
+            memory = SlotMemory(descriptor, slots, self._info.slot_bytes)
             socket.send_fds(self._connection, [frame(frames.MEMORY)], [descriptor])
         return memory
 
@@ -143,24 +130,24 @@ class FrontConnection:
             if slot in self._used_slots:
                 raise ProtocolError("a slot that is in use")
             self._used_slots.add(slot)
-        arrays = memory.read(slot, self._engine.layout(description))
+        places = layout(description)
+        if places.kinds != self._sample.kinds or places.size_bytes > self._info.slot_bytes:
+            raise ProtocolError("arrays that this model does not take")
         # Images of one layout share batches; a suspect has one of its own.
         key = object() if alone else description
-        image = ImageInSlot(arrays, key, alone, partial(memory.mark, slot))
-        try:
-            future = self._engine.queue_image(image, QUEUES[rank], alone)
-        except BatcherClosed as error:
-            future = Future()
-            future.set_exception(error)
-        self._promise(number, future, "this image", slot)
+        image = ImageInSlot(memory.read(slot, places), key, alone, partial(memory.mark, slot))
+        self._promise(number, self._engine.queue_image(image, QUEUES[rank]), "this image", slot)
 
     def _prompt(self, memory: SlotMemory, number: int, payload: bytes) -> None:
         if not frames.PROMPT_HEAD.size <= len(payload) <= frames.PROMPT_HEAD.size + MAX_PROMPT_BYTES:
             raise ProtocolError("a prompt that is too long, or has no header")
         [alone] = frames.PROMPT_HEAD.unpack_from(payload)
-        text = _text(payload[frames.PROMPT_HEAD.size :])
-        prompt = PromptOfFront.made(text, alone, partial(memory.mark_prompt, number))
-        self._promise(number, self._engine.embed_prompt(prompt, alone), "a label")
+        try:
+            text = payload[frames.PROMPT_HEAD.size :].decode()
+        except UnicodeDecodeError:
+            raise ProtocolError("a prompt that is not UTF-8") from None
+        prompt = PromptOfFront.made(text, alone, partial(memory.mark, memory.prompt_mark(number)))
+        self._promise(number, self._engine.embed_prompt(prompt, alone=alone), "a label")
 
     def _count(self, number: int, payload: bytes) -> None:
         prompts = frames.from_json(payload)
@@ -169,7 +156,7 @@ class FrontConnection:
         if any(len(prompt) > MAX_PROMPT_BYTES for prompt in prompts):
             raise ProtocolError("a prompt that is too long")
         try:
-            answer = json_frame(frames.COUNTS, number, self._engine.count_tokens(prompts))
+            answer = json_frame(frames.COUNTS, number, self._engine.count_tokens(prompts, CancelScope(math.inf)))
         except Exception as error:  # the tokenizer may raise anything
             answer = _failed(number, error, "a label")
         self._answer(answer)
@@ -206,21 +193,13 @@ class FrontConnection:
         self._connection.close()
 
 
-def _text(payload: bytes) -> str:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        raise ProtocolError("a prompt that is not UTF-8") from None
-
-
 def _answer_of(number: int, done: Future[Any], subject: str) -> bytes:
-    """Return the frame for an image's `BatchResult`, or a prompt's embedding."""
+    """Return the frame for the result of an image or a prompt."""
     if done.cancelled():
         return frame(frames.DROPPED, number)
     if (error := done.exception()) is not None:
         return _failed(number, error, subject)
-    result = done.result()
-    return frames.vector_frame(number, result if isinstance(result, BatchResult) else BatchResult(result, 1, 0.0, 0.0))
+    return frames.vector_frame(number, done.result())
 
 
 def _failed(number: int, error: BaseException, subject: str) -> bytes:

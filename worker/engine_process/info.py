@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from PIL import Image
@@ -11,8 +11,7 @@ from PIL import Image
 from worker.decoding.images import MAX_ASPECT_RATIO
 from worker.engine_process.memory import Layout, described, layout
 from worker.model.geometry import Geometry, geometry_of
-from worker.model.interface import Model, Scoring
-from worker.model.logits import Logits
+from worker.model.interface import Logits, Model, Scoring
 
 #: The largest prepared image is that of a square or of the most extreme shapes, so these sizes are probed.
 _SIDE: Final = 64
@@ -41,14 +40,9 @@ class EngineInfo:
     max_batch: int
     slot_bytes: int
 
-    def values(self) -> dict[str, Any]:
-        """Return plain values for JSON, which `info_from` reads."""
-        geometry = None if self.geometry is None else self.geometry.values()
-        return {**asdict(self), "geometry": geometry}
-
 
 def info_from(values: Mapping[str, Any]) -> EngineInfo:
-    """Build an `EngineInfo` from the parsed JSON of `EngineInfo.values`."""
+    """Build an `EngineInfo` from its ``dataclasses.asdict`` after a way through JSON."""
     return EngineInfo(**{**values, "geometry": geometry_of(values["geometry"]), "logits": Logits(**values["logits"])})
 
 

@@ -64,7 +64,7 @@ class Link:
             head = frames.IMAGE_HEAD.pack(slot, request.rank, request.deaths > 0)
             data = frame(frames.IMAGE, request.number, head + request.description)
         elif isinstance(request, PromptRequest):
-            self._memory.mark_prompt(request.number, False)
+            self._memory.mark(self._memory.prompt_mark(request.number), False)
             data = frame(
                 frames.PROMPT, request.number, frames.PROMPT_HEAD.pack(request.deaths > 0) + request.prompt.encode()
             )
@@ -103,7 +103,7 @@ class Link:
         if isinstance(request, ImageRequest):
             return self._memory.is_marked(self._slots[request.number])
         if isinstance(request, PromptRequest):
-            return self._memory.is_prompt_marked(request.number)
+            return self._memory.is_marked(self._memory.prompt_mark(request.number))
         return True  # the engine counts tokens as soon as it receives the request, without the device
 
     def end(self) -> None:

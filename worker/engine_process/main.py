@@ -40,22 +40,16 @@ LEAVING_S: Final = 5.0
 
 
 def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> int:
-    """Parse the arguments and call `run`.
+    """Load the model, then serve fronts until a stop signal has come and they are gone. Call it in the main thread.
 
     Args:
         arguments: the socket's path, and the descriptor for heartbeats if there is one.
         load: has the signature of `worker.model.load_model`.
-    """
-    path, *heartbeat = arguments
-    return run(Path(path), Heart(int(heartbeat[0]) if heartbeat else None), load)
-
-
-def run(path: Path, heart: Heart, load: Callable[..., Model]) -> int:
-    """Load the model, then serve fronts until a stop signal has come and they are gone. Call it in the main thread.
 
     Returns:
         The exit status: 0 after an orderly end, 78 when the configuration or the model cannot be used, 70 otherwise.
     """
+    path, heart = Path(arguments[0]), Heart(int(arguments[1]) if arguments[1:] else None)
     logs.configure("INFO", "human")
     try:
         settings = read_settings(WorkerSettings)

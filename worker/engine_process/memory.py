@@ -113,21 +113,17 @@ class SlotMemory:
             array.setflags(write=False)
         return arrays
 
-    def mark(self, slot: int, runs: bool) -> None:
-        """Record whether the slot's image is in a running batch."""
-        self._mapping[slot] = runs
+    def mark(self, place: int, runs: bool) -> None:
+        """Record whether the image in this slot, or the prompt with this `prompt_mark`, is in a running batch."""
+        self._mapping[place] = runs
 
-    def is_marked(self, slot: int) -> bool:
-        """Whether the slot's image is in a running batch, or was when the engine died."""
-        return bool(self._mapping[slot])
+    def is_marked(self, place: int) -> bool:
+        """Whether that image or prompt is in a running batch, or was when the engine died."""
+        return bool(self._mapping[place])
 
-    def mark_prompt(self, number: int, runs: bool) -> None:
-        """Record whether the prompt with this number is in a running batch."""
-        self._mapping[self.slots + number % PROMPT_MARKS] = runs
-
-    def is_prompt_marked(self, number: int) -> bool:
-        """Whether this prompt, or one that shares its mark, is in a running batch or was when the engine died."""
-        return bool(self._mapping[self.slots + number % PROMPT_MARKS])
+    def prompt_mark(self, number: int) -> int:
+        """Return the place of the mark of the prompt with this number."""
+        return self.slots + number % PROMPT_MARKS
 
     def _view(self, slot: int, place: ArrayPlace) -> NDArray[Any]:
         start = _marks_bytes(self.slots) + slot * _paged(self.slot_bytes)

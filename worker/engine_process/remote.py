@@ -1,4 +1,4 @@
-"""A front's engine: sends requests to an engine process, and again to its successor if it dies."""
+"""A front's engine, which sends requests to an engine process, and again to its successor if it dies; and its model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from producer.contract import QUEUES, Queue
+from PIL import Image
+
+from producer.contract.names import QUEUES, Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.engine.batch_queue import BatchResult
 from worker.engine.failures import result_within
 from worker.engine_process import frames
-from worker.engine_process.frames import Array, ProtocolError, State
+from worker.engine_process.frames import ProtocolError, State
 from worker.engine_process.info import EngineInfo
 from worker.engine_process.link import Link
 from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
-from worker.model.interface import Prepared
+from worker.model.interface import Float32, Prepared
+from worker.model.pixels import GeometryPreparation, Preparation
 from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,26 @@ logger = logging.getLogger(__name__)
 RETRY_S: Final = 0.2
 #: An engine sends its state each second; one that is silent for this long may be frozen, and the launcher checks it.
 SILENT_S: Final = 10.0
+
+
+class RemoteModel:
+    """Implements `worker.model.interface.HostModel`.
+
+    Args:
+        info: the engine's description of its model.
+        load_preparation: called by the constructor if the model's preparation cannot be described by a geometry.
+    """
+
+    def __init__(self, info: EngineInfo, load_preparation: Callable[[], Preparation]) -> None:
+        self.name, self.revision, self.family = info.name, info.revision, info.family
+        self.device, self.dtype, self.parallel_batches = info.device, info.dtype, info.parallel_batches
+        self.max_tokens, self.scoring, self.logits = info.max_tokens, info.scoring, info.logits
+        self.geometry = info.geometry
+        self._preparation = GeometryPreparation(info.geometry) if info.geometry else load_preparation()
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """Implement `HostModel.prepare`."""
+        return self._preparation.prepare(image)
 
 
 class RemoteEngine:
@@ -58,21 +81,20 @@ class RemoteEngine:
         self._requests: dict[int, Request] = {}
         self._last_number = 0
         self._state = State()
-        self._connected = threading.Event()
         self._heard_s = 0.0
         threading.Thread(target=self._serve, name="engine-link", daemon=True).start()
 
     @property
     def is_available(self) -> bool:
         """Whether an engine is connected and not silent."""
-        return self._connected.is_set() and time.monotonic() - self._heard_s < SILENT_S
+        return self._link is not None and time.monotonic() - self._heard_s < SILENT_S
 
     @property
     def unavailable_reason(self) -> str | None:
         """Why the engine is unavailable; None while it is available."""
         if self.is_available:
             return None
-        return "the engine is silent" if self._connected.is_set() else "the engine is not connected"
+        return "the engine is not connected" if self._link is None else "the engine is silent"
 
     @property
     def waiting(self) -> int:
@@ -94,10 +116,6 @@ class RemoteEngine:
         """`Engine.batch_limit`, as the engine last reported."""
         return self._state.batch_limit
 
-    def wait_until_available(self, timeout_s: float) -> bool:
-        """Wait for an engine; return whether one connected in time."""
-        return self._connected.wait(timeout_s)
-
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
         """Implement `Engine.count_tokens`."""
         if not prompts:
@@ -107,19 +125,19 @@ class RemoteEngine:
         counts: list[int] = result_within(request.future, scope)
         return counts
 
-    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[Array]:  # noqa: ARG002 - it cannot crash this process
+    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[BatchResult[Float32]]:  # noqa: ARG002 - it cannot crash this process
         """Implement `Engine.embed_prompt`."""
         request = PromptRequest(prompt)
         self._submit(request)
         return request.future
 
-    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Array]:
+    def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Float32]:
         """Implement `Engine.embed_image`."""
         request = ImageRequest(prepared, QUEUES.index(queue))
         if request.layout.size_bytes > self._info.slot_bytes:
             raise JobFailed("model_error", "this image, once prepared, is larger than the model's images can be.")
         self._submit(request)
-        result: BatchResult[Array] = result_within(request.future, scope)
+        result: BatchResult[Float32] = result_within(request.future, scope)
         return result
 
     def close(self) -> None:
@@ -182,13 +200,12 @@ class RemoteEngine:
             self._lose(link)
 
     def _adopt(self, link: Link) -> None:
+        self._heard_s = time.monotonic()
         with self._lock:
             self._link = link
             for request in self._requests.values():
                 link.send(request)
             waiting = len(self._requests)
-        self._heard_s = time.monotonic()
-        self._connected.set()
         if waiting:
             logger.info("connected to the engine: sent it %d waiting requests", waiting)
 
@@ -206,7 +223,6 @@ class RemoteEngine:
                     given_up.append(request)
         for request in given_up:
             request.give_up()
-        self._connected.clear()
         if was_in_use and not self._closed.is_set():
             logger.warning("the engine has ended: %d requests wait for the next one", len(self._requests))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ DEATHS_ON_THE_DEVICE: Final = 2
 DEATHS_WHILE_COUNTING: Final = 3
 
 
-class Request(ABC):
+class Request:
     """One request, with a future for its answer.
 
     Attributes:
@@ -37,9 +36,9 @@ class Request(ABC):
         self.deaths = 0
         self.future: Future[Any] = Future()
 
-    @abstractmethod
     def result_in(self, payload: bytes) -> Any:
-        """Parse the payload of an answer."""
+        """Parse the payload of an answer; here to a `BatchResult` whose output is an embedding."""
+        return frames.vector_in(payload)
 
     def resolve(self, kind: int, payload: bytes) -> None:
         """Resolve the future with the engine's answer."""
@@ -70,10 +69,6 @@ class PromptRequest(Request):
         super().__init__()
         self.prompt = prompt
 
-    def result_in(self, payload: bytes) -> Any:
-        """Return the embedding, of shape (d,)."""
-        return frames.vector_in(payload).output
-
 
 class CountRequest(Request):
     """The tokens of some prompts."""
@@ -93,7 +88,7 @@ class ImageRequest(Request):
     """One image's embedding.
 
     Attributes:
-        rank: its queue's index in `producer.contract.QUEUES`.
+        rank: its queue's index in `producer.contract.names.QUEUES`.
         description: its arrays, as `worker.engine_process.memory.described` returns them.
         layout: their positions in a slot.
     """
@@ -106,7 +101,3 @@ class ImageRequest(Request):
         self.rank = rank
         self.description = described(prepared.arrays)
         self.layout = layout(self.description)
-
-    def result_in(self, payload: bytes) -> Any:
-        """Return a `BatchResult` whose output is the embedding."""
-        return frames.vector_in(payload)

@@ -6,21 +6,15 @@ import logging
 import socket
 import threading
 import time
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from producer.contract import Queue
-from worker.concurrency.cancel_scope import CancelScope
-from worker.engine.batch_queue import BatchResult
 from worker.engine.local import LocalEngine
-from worker.engine_process.frames import Array, ProtocolError, State
+from worker.engine_process.frames import State
 from worker.engine_process.front_connection import FrontConnection
 from worker.engine_process.info import EngineInfo
-from worker.engine_process.memory import Layout, layout
-from worker.engine_process.one_by_one import OneByOne
-from worker.model.interface import Prepared
+from worker.engine_process.memory import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +35,12 @@ class Server:
     """
 
     def __init__(self, engine: LocalEngine, info: EngineInfo, sample: Layout, path: Path) -> None:
-        self.info = info
         self._engine = engine
+        self._info = info
         self._sample = sample
         self._path = path
-        self._alone = OneByOne(engine.queue_image)
         self._lock = threading.Lock()
         self._fronts: set[FrontConnection] = set()
-        self._forever = CancelScope(float("inf"))
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def start(self) -> None:
@@ -84,29 +76,6 @@ class Server:
         for front in fronts:
             front.disconnect()
 
-    def layout(self, description: bytes) -> Layout:
-        """Return where arrays of this description lie in a slot.
-
-        Raises:
-            ProtocolError: the model takes no such arrays, or they are larger than a slot.
-        """
-        found = layout(description)
-        if found.kinds != self._sample.kinds or found.size_bytes > self.info.slot_bytes:
-            raise ProtocolError("arrays that this model does not take")
-        return found
-
-    def queue_image(self, image: Prepared, queue: Queue, alone: bool) -> Future[BatchResult[Array]]:
-        """Queue an image for a batch, or a suspect for its turn; raises like `LocalEngine.queue_image`."""
-        return self._alone.add(image, queue) if alone else self._engine.queue_image(image, queue)
-
-    def embed_prompt(self, prompt: str, alone: bool) -> Future[Array]:
-        """Queue a prompt, like `LocalEngine.embed_prompt`."""
-        return self._engine.embed_prompt(prompt, alone=alone)
-
-    def count_tokens(self, prompts: list[str]) -> list[int]:
-        """Count tokens, like `worker.model.interface.Model.count_tokens`."""
-        return self._engine.count_tokens(prompts, self._forever)
-
     def _accept(self) -> None:
         while True:
             try:
@@ -116,7 +85,7 @@ class Server:
                     return
                 time.sleep(_PAUSE_S)
                 continue
-            front = FrontConnection(self, connection)
+            front = FrontConnection(self._engine, self._info, self._sample, connection)
             with self._lock:
                 if full := len(self._fronts) >= MAX_FRONTS:
                     connection.close()

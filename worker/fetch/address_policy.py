@@ -9,7 +9,6 @@ and multicast addresses need no entry, and neither do future ranges.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -79,25 +78,6 @@ class AllowedAddress:
     def covers(self, address: Address, port: int) -> bool:
         """Whether a connection that ends at this address and port is excepted."""
         return self.port in (None, port) and address.version == self.network.version and address in self.network
-
-
-class AddressPolicy:
-    """The operator's exceptions to the rule that only public addresses may be dialled."""
-
-    def __init__(self, allow: Sequence[AllowedAddress] = ()) -> None:
-        self._allow = tuple(allow)
-
-    def may_except(self, port: int) -> bool:
-        """Whether any exception covers this port; if none does, the name need not be resolved."""
-        return any(entry.port in (None, port) for entry in self._allow)
-
-    def excepts(self, address: Address, port: int) -> bool:
-        """Whether an exception covers this address and port."""
-        return any(entry.covers(address, port) for entry in self._allow)
-
-    def excepted(self, addresses: Iterable[Address], port: int) -> list[Address]:
-        """Return those of the addresses that exceptions cover."""
-        return [address for address in addresses if self.excepts(address, port)]
 
 
 _EXCEPTION: Final = re.compile(

@@ -6,7 +6,7 @@ import math
 import threading
 from typing import Generic, Protocol, TypeVar
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.single_flight import SingleFlight
@@ -19,11 +19,9 @@ class Downloads(Protocol[T_co]):
 
     def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> T_co:
         """Download a URL within the worker's limits and this scope; raises `JobFailed` or `Cancelled`."""
-        ...
 
     def close(self) -> None:
         """Close every connection."""
-        ...
 
 
 class CoalescingFetcher(Generic[T_co]):

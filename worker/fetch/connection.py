@@ -7,6 +7,7 @@ every address is judged, and a judged address is dialled, so no second look-up c
 
 from __future__ import annotations
 
+import functools
 import http.client
 import socket
 import ssl
@@ -15,9 +16,11 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address
 from typing import Any, Final
 
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.ssl_ import create_urllib3_context
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.answer import HttpAnswer
@@ -39,6 +42,8 @@ CONNECT_SHARE: Final = 0.3
 SILENCE_TIMEOUT_S: Final = 8.0
 #: With a timeout above the default, a server may be silent for the same share of it.
 SILENCE_SHARE: Final = 0.8
+#: A socket's timeout is never below this, since 0 would make the socket non-blocking.
+_SHORTEST_WAIT_S: Final = 0.001
 
 
 class Dialer:
@@ -113,30 +118,24 @@ def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
     return sock
 
 
-class Connection:
-    """Adds a judged target, a scope and a dup for the watchdog to urllib3's two connection classes.
+class Connection(HTTPConnection):
+    """An ``http`` connection to a judged target, with a scope and a dup for the watchdog.
 
-    `open_connection` sets it up; `begin` starts each exchange, on new and on reused connections.
+    `begin` starts each exchange, on new and on reused connections.
     """
 
-    _dialer: Dialer
-    _watchdog: Watchdog
-    target: Target
     scope: CancelScope
-    born_s: float
-    idle_since_s: float
-    queue: Queue = "default"
+    queue: Queue
     address: Address | None = None
     dup: socket.socket | None = None
     _watch: Watch | None = None
     _has_slot = False
     _answer: HttpAnswer | None = None
 
-    def set_up(self, target: Target, dialer: Dialer, watchdog: Watchdog) -> None:
-        """Give the connection what it needs to dial."""
+    def __init__(self, target: Target, dialer: Dialer, watchdog: Watchdog, **options: Any) -> None:
+        super().__init__(target.host, target.port, **options)
         self.target = target
         self.born_s = self.idle_since_s = time.monotonic()
-        self.scope = CancelScope(self.born_s)
         self._dialer = dialer
         self._watchdog = watchdog
 
@@ -152,7 +151,7 @@ class Connection:
         """Whether the server sent more than its last answer."""
         return self._answer is not None and self._answer.has_surplus
 
-    def response_class(self, *arguments: Any, **options: Any) -> HttpAnswer:
+    def response_class(self, *arguments: Any, **options: Any) -> HttpAnswer:  # type: ignore[override]
         """Create and keep an answer for http.client: urllib3 drops it when the headers don't parse."""
         self._answer = HttpAnswer(*arguments, **options)
         return self._answer
@@ -160,6 +159,7 @@ class Connection:
     def begin(self, scope: CancelScope, queue: Queue) -> None:
         """Start an exchange that ends with its scope, whatever the server does."""
         self.scope, self.queue = scope, queue
+        self.timeout = min(self._dialer.silence_s, max(_SHORTEST_WAIT_S, scope.left_s))
         if self.dup is not None and self.address is not None:  # a reused connection
             self._dialer.slots.take(self.address, scope, queue)
             self._has_slot = True
@@ -173,24 +173,21 @@ class Connection:
         watch, self._watch = self._watch, None
         return watch.end() if watch is not None else self.scope.is_over
 
-    def dial(self) -> socket.socket:
+    def _new_conn(self) -> socket.socket:
         """Connect, and put the new socket under the watchdog before TLS begins."""
         sock, self.address = self._dialer.dial(self.target, self.scope, self.queue)
         self._has_slot = True
         # TLS detaches this socket object's descriptor; the watchdog shuts the dup down instead.
         self.dup = sock.dup()
         self._watch = self._watchdog.watch(self.dup, self.scope)
-        sock.settimeout(min(self._dialer.silence_s, max(0.001, self.scope.left_s)))
+        sock.settimeout(self.timeout)
         return sock
-
-    def close(self) -> None:
-        """Close the socket (urllib3's). For answers without keep-alive http.client calls it before the body is read."""
-        raise NotImplementedError  # pragma: no cover
 
     def dispose(self) -> bool:
         """End the exchange and close everything; return whether its time ran out.
 
-        ``close`` alone leaves the dup open, since the body may still be read through the closed socket object.
+        ``close`` alone leaves the dup open: for answers without keep-alive http.client calls it before the body is
+        read, through the closed socket object.
         """
         # First of all stop watching: once closed, the descriptor's number may be that of another socket.
         expired = self.end()
@@ -203,32 +200,28 @@ class Connection:
         return expired
 
 
-class PlainConnection(HTTPConnection, Connection):
-    """An ``http`` connection."""
-
-    response_class = Connection.response_class  # type: ignore[assignment]
-
-    def _new_conn(self) -> socket.socket:
-        return self.dial()
-
-
-class TlsConnection(HTTPSConnection, Connection):
+class TlsConnection(Connection, HTTPSConnection):
     """An ``https`` connection; the certificate is verified against the name in the URL."""
 
-    response_class = Connection.response_class  # type: ignore[assignment]
 
-    def _new_conn(self) -> socket.socket:
-        return self.dial()
-
-
-AnyConnection = PlainConnection | TlsConnection
-
-
-def open_connection(target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl.SSLContext) -> AnyConnection:
+def open_connection(target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl.SSLContext) -> Connection:
     """Create a connection for a target; ``connect`` dials it."""
     if target.scheme == "https":
-        connection: AnyConnection = TlsConnection(target.host, target.port, ssl_context=tls)
-    else:
-        connection = PlainConnection(target.host, target.port)
-    connection.set_up(target, dialer, watchdog)
-    return connection
+        return TlsConnection(target, dialer, watchdog, ssl_context=tls)
+    return Connection(target, dialer, watchdog)
+
+
+@functools.cache
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Create a context for TLS 1.2 or later that checks host names; cached, since loading authorities takes 20 ms.
+
+    Args:
+        ca_file: the operator's own authorities, trusted in addition to the public ones.
+    """
+    context = create_urllib3_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = True
+    context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context

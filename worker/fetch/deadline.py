@@ -32,6 +32,8 @@ class Watch:
         return self._fired
 
     def _fire(self) -> None:
+        """Shut the socket down and forget it; the caller holds the watchdog's lock."""
+        self._watchdog._watches.discard(self)
         self._fired = True
         with contextlib.suppress(OSError):  # the peer may have gone already
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -71,16 +73,14 @@ class Watchdog:
         """Shut down all watched sockets and any watched later, and end the thread."""
         with self._changed:
             self._closed = True
-            for watch in self._watches:
+            for watch in self._watches.copy():
                 watch._fire()
-            self._watches.clear()
             self._changed.notify()
 
     def _end_early(self, watch: Watch) -> None:
         with self._changed:
             if watch in self._watches:
                 watch._fire()
-                self._watches.discard(watch)
 
     def _forget(self, watch: Watch) -> None:
         # Under the lock, so that this watch cannot shut the socket down after it has gone back to the pool.
@@ -93,6 +93,5 @@ class Watchdog:
                 now_s = time.monotonic()
                 for watch in [watch for watch in self._watches if watch.deadline_s <= now_s]:
                     watch._fire()
-                    self._watches.discard(watch)
                 self._wakes_s = min((watch.deadline_s for watch in self._watches), default=float("inf"))
                 self._changed.wait(None if self._wakes_s == float("inf") else self._wakes_s - now_s)

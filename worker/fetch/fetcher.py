@@ -9,14 +9,14 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urljoin
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch.body import finish_empty, finish_unchanged, read_body
-from worker.fetch.connection import Dialer
+from worker.fetch.connection import Dialer, tls_context
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import FetchFailed
 from worker.fetch.files import File
@@ -25,8 +25,7 @@ from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
-from worker.fetch.session import GuardedAdapter, GuardedResponse, GuardedSession
-from worker.fetch.tls import tls_context
+from worker.fetch.session import GuardedResponse, GuardedSession
 from worker.fetch.url_policy import FORBIDDEN, SCHEME, Target, UrlPolicy
 
 #: Image URLs of CDNs and shorteners redirect once or twice.
@@ -62,7 +61,6 @@ class Fetcher:
         policy: judges URLs and addresses.
         max_bytes: the largest body, in bytes.
         timeout_s: the longest download in seconds, from the DNS look-up to the last byte, retries included.
-        user_agent: the User-Agent header; it should hold a contact address.
         per_host: concurrent downloads from one host and port, and from one address.
         max_connections: idle connections kept for reuse; one host has at most half of them.
         max_connection_age_s: a connection is not reused once it is older than this.
@@ -77,7 +75,6 @@ class Fetcher:
         *,
         max_bytes: int,
         timeout_s: float,
-        user_agent: str = "nameshot",
         per_host: int = 64,
         max_connections: int = 128,
         max_connection_age_s: float = MAX_AGE_S,
@@ -95,8 +92,8 @@ class Fetcher:
         dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses, timeout_s=timeout_s)
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
         # No content encoding: compressed bytes could grow a thousandfold when decompressed.
-        headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
-        self._session = GuardedSession(GuardedAdapter(dialer, self._watchdog, kept, tls_context(ca_file)), headers)
+        headers = {"User-Agent": "nameshot", "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
+        self._session = GuardedSession(dialer, self._watchdog, kept, tls_context(ca_file), headers)
         self._closing = threading.Event()
 
     def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> File:
@@ -137,12 +134,6 @@ class Fetcher:
         self._closing.set()
         self._session.close()
         self._watchdog.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _fetch(self, target: Target, known: CacheTerms | None, scope: CancelScope, queue: Queue) -> Fetched:
         attempts = 0

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Final
 
-from worker.fetch.connection import AnyConnection
+from worker.fetch.connection import Connection
 from worker.fetch.url_policy import Target
 
 #: A connection is not reused beyond this age, used or not. DNS records of hosts that move seldom have a shorter TTL.
@@ -36,10 +36,10 @@ class KeptConnections:
         self._max_age_s = max_age_s
         self._quiet_s = quiet_s
         self._lock = threading.Lock()
-        self._idle: list[AnyConnection] = []
+        self._idle: list[Connection] = []
         self._closed = False
 
-    def take(self, target: Target) -> AnyConnection | None:
+    def take(self, target: Target) -> Connection | None:
         """Take the most recently used idle connection to this origin that has been quiet for `quiet_s`."""
         while (found := self._pop(target)) is not None:
             if found.is_connected and not _has_unread_bytes(found):
@@ -47,11 +47,11 @@ class KeptConnections:
             found.dispose()
         return None
 
-    def give(self, connection: AnyConnection) -> None:
+    def give(self, connection: Connection) -> None:
         """Keep a connection whose answer was read to its end; above the bound, close the least recently used one."""
         connection.idle_since_s = time.monotonic()
         with self._lock:
-            surplus: AnyConnection | None = connection
+            surplus: Connection | None = connection
             if not self._closed and self._max_idle > 0 and self._is_young(connection, time.monotonic()):
                 self._idle.append(connection)
                 surplus = self._surplus(connection.target)
@@ -68,7 +68,7 @@ class KeptConnections:
         for connection in idle:
             connection.dispose()
 
-    def _surplus(self, target: Target) -> AnyConnection | None:
+    def _surplus(self, target: Target) -> Connection | None:
         """Return the connection to close after one to this target was added, if any."""
         most_of_one = max(1, self._max_idle // 2)
         if len(self._idle) > most_of_one:
@@ -77,7 +77,7 @@ class KeptConnections:
                 return of_same[0]
         return self._idle[0] if len(self._idle) > self._max_idle else None
 
-    def _pop(self, target: Target) -> AnyConnection | None:
+    def _pop(self, target: Target) -> Connection | None:
         now_s = time.monotonic()
         with self._lock:
             old = [connection for connection in self._idle if not self._is_young(connection, now_s)]
@@ -93,7 +93,7 @@ class KeptConnections:
             connection.dispose()
         return found
 
-    def _is_young(self, connection: AnyConnection, now_s: float) -> bool:
+    def _is_young(self, connection: Connection, now_s: float) -> bool:
         return now_s - connection.born_s < self._max_age_s
 
 
@@ -101,7 +101,7 @@ def _place_of(target: Target) -> tuple[str, str, int]:
     return target.scheme, target.host, target.port
 
 
-def _has_unread_bytes(connection: AnyConnection) -> bool:
+def _has_unread_bytes(connection: Connection) -> bool:
     """Whether TLS holds unrequested bytes; ``is_connected`` sees those on the socket itself."""
     sock = connection.sock
     return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0

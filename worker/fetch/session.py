@@ -1,9 +1,9 @@
 """A ``requests`` session that sends only judged requests and never acts on an answer by itself.
 
 `requests` follows redirects, and reads each redirect's whole body even with redirects disabled; it takes proxies,
-credentials and certificates from the environment, and keeps cookies. None of that happens here: `GuardedSession.send`
-hands the request to the transport adapter and returns its answer. The adapter owns the connections and refuses requests
-that are not a `JudgedRequest`.
+credentials and certificates from the environment, and keeps cookies. None of that happens here: `GuardedSession.send`,
+through which every request goes, sends it over a connection of its own and returns the answer. It has no transport
+adapters, and refuses requests that are not a `JudgedRequest`.
 """
 
 from __future__ import annotations
@@ -11,25 +11,21 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ssl
-from collections.abc import Iterator, Mapping
-from http.cookiejar import DefaultCookiePolicy
+from collections.abc import Mapping
 from typing import Any, Final
 
 import requests
-from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
-from worker.fetch.connection import AnyConnection, Dialer, open_connection
+from worker.fetch.connection import Connection, Dialer, open_connection
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify
 from worker.fetch.pool import KeptConnections
 from worker.fetch.url_policy import Target
 
-#: A socket's timeout is never below this, since 0 would make the socket non-blocking.
-_SHORTEST_WAIT_S: Final = 0.001
 #: A reused connection that the server has closed, or sent surplus bytes on, raises one of these before an answer.
 STALE: Final = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
 
@@ -59,18 +55,14 @@ class JudgedRequest(requests.PreparedRequest):
 class GuardedResponse(requests.Response):
     """An answer whose headers are read and whose body is not; a context manager that ends the exchange."""
 
-    def __init__(
-        self, raw: HTTPResponse, request: JudgedRequest, connection: AnyConnection, kept: KeptConnections
-    ) -> None:
+    def __init__(self, raw: HTTPResponse, connection: Connection, kept: KeptConnections) -> None:
         super().__init__()
         self.status_code = raw.status
         self.headers = CaseInsensitiveDict(raw.headers)
         self.raw: HTTPResponse = raw
         #: The body is read from here; ``raw`` is urllib3's view of the headers.
         self.answer = connection.answer
-        self.request = request
-        self.url = request.target.url
-        self._exchange: AnyConnection | None = connection
+        self._exchange: Connection | None = connection
         self._kept = kept
 
     def finish(self, keep: bool = False) -> None:
@@ -99,20 +91,36 @@ class GuardedResponse(requests.Response):
         self.finish()
 
 
-class GuardedAdapter(BaseAdapter):
-    """The transport: reuses a connection or dials a judged address, sends the request and reads the headers."""
+class GuardedSession(requests.Session):
+    """A session without redirects, environment, cookies and credentials.
 
-    def __init__(self, dialer: Dialer, watchdog: Watchdog, kept: KeptConnections, tls: ssl.SSLContext) -> None:
+    It reuses a connection or dials a judged address, sends the request and reads the headers.
+    """
+
+    def __init__(
+        self, dialer: Dialer, watchdog: Watchdog, kept: KeptConnections, tls: ssl.SSLContext, headers: Mapping[str, str]
+    ) -> None:
         super().__init__()
+        self.trust_env = False
+        self.adapters.clear()
+        self._own_headers = headers
         self._dialer = dialer
         self._watchdog = watchdog
         self._kept = kept
         self._tls = tls
 
-    def send(  # type: ignore[override]
-        self, request: requests.PreparedRequest, **_options: Any
+    def exchange(
+        self, target: Target, scope: CancelScope, *, may_reuse: bool, conditions: Mapping[str, str], queue: Queue
     ) -> GuardedResponse:
-        """Send a judged request; the caller cannot choose timeouts, certificates or proxies."""
+        """Request a judged target, over an idle connection if there is one and `may_reuse` is true."""
+        headers = CaseInsensitiveDict({**self._own_headers, **conditions})
+        return self.send(JudgedRequest(target, headers, scope, may_reuse=may_reuse, queue=queue))
+
+    def send(self, request: requests.PreparedRequest, **_options: Any) -> GuardedResponse:
+        """Send a judged request and return its answer, whatever its status, with the body unread.
+
+        The caller cannot choose timeouts, certificates or proxies.
+        """
         if not isinstance(request, JudgedRequest):
             raise TypeError("only a JudgedRequest may be sent")
         kept = self._kept.take(request.target) if request.may_reuse else None
@@ -127,9 +135,8 @@ class GuardedAdapter(BaseAdapter):
         """Close the idle connections."""
         self._kept.close()
 
-    def _respond(self, connection: AnyConnection, request: JudgedRequest, *, fresh: bool) -> GuardedResponse:
+    def _respond(self, connection: Connection, request: JudgedRequest, *, fresh: bool) -> GuardedResponse:
         phase: Phase = "connecting"
-        connection.timeout = min(self._dialer.silence_s, max(_SHORTEST_WAIT_S, request.scope.left_s))
         try:
             connection.begin(request.scope, request.queue)
             if fresh:
@@ -138,7 +145,7 @@ class GuardedAdapter(BaseAdapter):
             connection.request(
                 "GET", request.target.path, headers=request.headers, preload_content=False, decode_content=False
             )
-            return GuardedResponse(connection.getresponse(), request, connection, self._kept)
+            return GuardedResponse(connection.getresponse(), connection, self._kept)
         except BaseException as error:
             expired = connection.dispose()
             if isinstance(error, FetchFailed):
@@ -148,33 +155,3 @@ class GuardedAdapter(BaseAdapter):
             if isinstance(error, NETWORK_ERRORS) and (fresh or not isinstance(error, STALE)):
                 raise classify(error, phase) from None
             raise
-
-
-class GuardedSession(requests.Session):
-    """A session without redirects, environment, cookies and credentials."""
-
-    def __init__(self, adapter: GuardedAdapter, headers: Mapping[str, str]) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.headers.clear()
-        self._own_headers = CaseInsensitiveDict(headers)
-        self.adapters.clear()
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-        self._adapter = adapter
-
-    def send(self, request: requests.PreparedRequest, **_options: Any) -> GuardedResponse:
-        """Send a judged request and return its answer, whatever its status, with the body unread."""
-        return self._adapter.send(request)
-
-    def exchange(
-        self, target: Target, scope: CancelScope, *, may_reuse: bool, conditions: Mapping[str, str], queue: Queue
-    ) -> GuardedResponse:
-        """Request a judged target, over an idle connection if there is one and `may_reuse` is true."""
-        headers = CaseInsensitiveDict({**self._own_headers, **conditions})
-        return self.send(JudgedRequest(target, headers, scope, may_reuse=may_reuse, queue=queue))
-
-    def resolve_redirects(self, *_args: Any, **_options: Any) -> Iterator[requests.Response]:
-        """Follow no redirect: the fetcher does, and judges each hop like a first request."""
-        return iter(())

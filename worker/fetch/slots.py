@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from producer.contract import Queue
+from producer.contract.names import Queue
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.shares import of_places

@@ -17,7 +17,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from producer.errors import SettingsError
-from worker.fetch.address_policy import Address, AddressPolicy, is_public, parse_allow
+from worker.fetch.address_policy import Address, AllowedAddress, is_public, parse_allow
 from worker.fetch.failures import FetchFailed
 
 #: Browsers, proxies and CDNs all support URLs of this length.
@@ -71,13 +71,13 @@ class UrlPolicy:
 
     Args:
         ports: the ports that may be dialled on public hosts.
-        addresses: the address policy, with the operator's exceptions.
+        allow: the operator's exceptions to the rules for ports, addresses and local names.
         hosts: globs; if given, only hosts that match one are fetched, and all other rules still apply.
     """
 
-    def __init__(self, ports: frozenset[int], addresses: AddressPolicy, hosts: Sequence[str] = ()) -> None:
+    def __init__(self, ports: frozenset[int], allow: Sequence[AllowedAddress] = (), hosts: Sequence[str] = ()) -> None:
         self._ports = ports
-        self._addresses = addresses
+        self._allow = allow
         self._hosts = [re.compile(fnmatch.translate(glob)) for glob in hosts]
 
     @classmethod
@@ -87,7 +87,7 @@ class UrlPolicy:
         Raises:
             SettingsError: one sentence about the first entry that cannot be used.
         """
-        return cls(parse_ports(ports), AddressPolicy(parse_allow(allow)), parse_hosts(hosts))
+        return cls(parse_ports(ports), parse_allow(allow), parse_hosts(hosts))
 
     def judge(self, url: object) -> Target:
         """Judge a URL, or raise `FetchFailed` with the first rule it breaks: scheme, URL, host, port, address."""
@@ -97,17 +97,18 @@ class UrlPolicy:
         host, port, path = _parse(url, scheme)
         address = _as_address(host)
         misnamed = address is None and not _is_public_name(host)
-        if misnamed and not self._addresses.may_except(port):
+        may_except = any(entry.port in (None, port) for entry in self._allow)
+        if misnamed and not may_except:
             raise _misnamed()
         if self._hosts and not any(glob.match(host.removesuffix(".")) for glob in self._hosts):
             raise FetchFailed("host_not_allowed", "the host is outside NAMESHOT_FETCH_HOSTS; use an allowed host.")
         refusal = _misnamed if misnamed else _bad_port if port not in self._ports else None
         if address is not None:
-            if self._addresses.excepts(address, port):
+            if self._excepted([address], port):
                 refusal = None
             elif refusal is None and not is_public(address):
                 refusal = _blocked
-        if refusal is not None and (address is not None or not self._addresses.may_except(port)):
+        if refusal is not None and (address is not None or not may_except):
             raise refusal()
         return Target(scheme, host, port, path, address, refusal)
 
@@ -121,13 +122,17 @@ class UrlPolicy:
             FetchFailed: ``invalid_url``, ``port_not_allowed`` or ``address_blocked``.
         """
         known = [address for address in answers if address is not None]
-        if excepted := self._addresses.excepted(known, target.port):
+        if excepted := self._excepted(known, target.port):
             return excepted
         if target.refusal is not None:
             raise target.refusal()
         if not known or len(known) != len(answers) or not all(is_public(address) for address in known):
             raise _blocked()
         return known
+
+    def _excepted(self, addresses: Sequence[Address], port: int) -> list[Address]:
+        """Return those of the addresses that exceptions cover."""
+        return [address for address in addresses if any(entry.covers(address, port) for entry in self._allow)]
 
 
 def _misnamed() -> FetchFailed:

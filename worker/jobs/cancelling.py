@@ -1,7 +1,7 @@
-"""Tracks the running jobs of this process, and stops those that a client cancels.
+"""Tracks the running jobs of this process, and stops those that a client cancels or revokes.
 
 The client that cancels a job also writes its answer. This process only stops the work, which frees its place for
-another job; a missed cancellation wastes that work and does no other harm.
+another job; a missed cancellation wastes that work and does no other harm. A worker writes the answer of a revoked job.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any, Final
 
 import redis
 
 from worker.concurrency.cancel_scope import CancelScope
+from worker.jobs.results import FirstAnswerBackend
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +49,12 @@ class RunningJobs:
                 if not self._scopes[job_id]:
                     del self._scopes[job_id]
 
-    def cancel(self, job_id: str) -> None:
-        """Cancel a job's scopes; does nothing if the job does not run in this process."""
-        self.cancel_if(lambda _: True, job_id)
-
-    def cancel_if(self, is_cancelled: Callable[[str], bool], job_id: str) -> None:
-        """Cancel a job that was announced as cancelled, if it is.
-
-        An announcement holds only the id, and may arrive late: by then the id may have been freed and sent again.
+    def cancel(self, job_id: str, is_cancelled: Callable[[str], bool] = lambda _: True) -> None:
+        """Cancel a job's scopes; does nothing if the job does not run in this process.
 
         Args:
-            is_cancelled: returns whether a cancellation is the job's answer now.
+            is_cancelled: for an announced cancellation: returns whether a cancellation is the job's answer now. An
+                announcement holds only the id, and may arrive late: by then the id may have been freed and sent again.
         """
         with self._lock:
             scopes = tuple(self._scopes.get(job_id, ()))  # before the look at its answer, since it may begin anew
@@ -111,15 +108,49 @@ class CancelListener:
                 self._closed.wait(PAUSE_S)
 
     def _listen(self, subscription: Any) -> None:
-        was_asked = False
         while not self._closed.is_set():
             message = subscription.get_message(timeout=SILENCE_S)
-            if message is not None:
-                was_asked = False
-                if message["type"] == "message":
-                    self._on_cancelled(message["data"].decode(errors="replace"))
-            elif was_asked:
-                raise redis.ConnectionError("the broker does not answer")
-            else:
+            if message is None:
                 subscription.ping()
-                was_asked = True
+                message = subscription.get_message(timeout=SILENCE_S)
+            if message is None:
+                raise redis.ConnectionError("the broker does not answer")
+            if message["type"] == "message":
+                self._on_cancelled(message["data"].decode(errors="replace"))
+
+
+class Revoker:
+    """Implements Celery's ``app.control.revoke``: answers a job at once and stops its work.
+
+    It does so in a thread of its own, since Redis may be away and the event loop must not wait. Celery itself keeps a
+    revoked id in the memory of each online worker, even for jobs sent under it later; it writes an answer only for a
+    job that no worker has begun, and stops a running one by killing its process, which a thread pool cannot do.
+
+    Args:
+        answers: stores the answers.
+        jobs: the jobs that run in this process.
+        announce: publishes the id of a job whose answer was written, so that other workers stop it.
+    """
+
+    def __init__(self, answers: FirstAnswerBackend, jobs: RunningJobs, announce: Callable[[str], object]) -> None:
+        self._answers = answers
+        self._jobs = jobs
+        self._announce = announce
+        self._revoked: SimpleQueue[str] = SimpleQueue()
+        threading.Thread(target=self._serve, name="revoking", daemon=True).start()
+
+    def revoke(self, job_ids: Sequence[str]) -> None:
+        """Queue these jobs to be answered and stopped."""
+        for job_id in job_ids:
+            self._revoked.put(job_id)
+
+    def _serve(self) -> None:
+        while True:
+            job_id = self._revoked.get()
+            try:
+                if self._answers.revoke(job_id):
+                    logger.info("job %s was revoked", job_id)
+                    self._announce(job_id)
+                self._jobs.cancel(job_id)
+            except Exception as error:  # the thread must keep running
+                logger.warning("could not revoke job %s: %s", job_id, type(error).__name__)

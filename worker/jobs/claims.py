@@ -55,7 +55,7 @@ class ClaimKeeper:
         """Shorten the claim of a job that has its answer.
 
         Args:
-            life: the life of its message, see `worker.delivery.names.LIFE_HEADER`.
+            life: the life of its message, see `worker.delivery.taken.Taken`.
         """
         if CLAIMED_ID.fullmatch(job_id):  # the claim of an id ``x:place`` would be the place key of ``x``
             self._answered.put((job_id, life))

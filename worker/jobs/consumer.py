@@ -22,9 +22,9 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 from kombu.asynchronous import set_event_loop
 
-from producer.contract import CLASSIFY_MANY, Queue, queue_name
+from producer.contract.names import CLASSIFY_MANY, Queue, queue_name
 from worker.delivery.credit import open_queues, queue_of
-from worker.delivery.names import FAULT_HEADER
+from worker.delivery.taken import TAKEN_HEADER
 from worker.delivery.transport import wake_event_loop
 from worker.jobs.messages import refuse
 from worker.jobs.running_worker import worker_of
@@ -117,32 +117,20 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             logger.info("jobs are taken again, after %.1f s", time.monotonic() - self._lost_at_s)
             self._lost_at_s = None
 
-    def on_unknown_message(self, _body: Any, message: Any) -> None:
-        """Refuse a message that names no task."""
-        self._refuse(message, "it names no task")
-
     def on_unknown_task(self, _body: Any, message: Any, _error: Any) -> None:
         """Refuse a message whose task this worker does not have."""
-        self._refuse(message, message.headers.get(FAULT_HEADER) or "its task is not known here")
+        refuse(self, message, message.headers[TAKEN_HEADER].fault or "its task is not known here")
 
     def on_decode_error(self, message: Any, _error: Any) -> None:
         """Refuse a message in an unaccepted encoding; ignore a broadcast, which is not a job from a queue."""
         if self.task_consumer and message.channel is self.task_consumer.channel:
-            self._refuse(message, "it cannot be decoded")
+            refuse(self, message, "it cannot be decoded")
         else:
             logger.warning("ignored a broadcast that cannot be decoded")
 
     def on_invalid_task(self, _body: Any, message: Any, _error: Any) -> None:
         """Refuse a message in which a header that Celery needs, ``eta`` or ``expires``, is wrong."""
-        self._refuse(message, "a header cannot be used, eta or expires perhaps")
-
-    def _refuse(self, message: Any, fault: str) -> None:
-        refuse(
-            self,
-            message,
-            fault,
-            lambda: self.call_soon_ack(message.ack_log_error, logger, self.connection_errors),
-        )
+        refuse(self, message, "a header cannot be used, eta or expires perhaps")
 
 
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
@@ -166,7 +154,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
         def can_consume(_qos: Any) -> bool:
             if not worker.service.engine.is_available or worker.answers.outage.description:
                 return False  # others may do better; the loop's next tick looks again
-            if len(worker.refusals) >= consumer.pool.num_processes:
+            if len(worker.refusals.tags) >= consumer.pool.num_processes:
                 return False
             in_hand: dict[str, tuple[Queue, int]] = {}
             for request in requests_in_hand():
@@ -243,7 +231,5 @@ def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:
     """Return the number of images in a message; 1 for an invalid one, which will fail at once."""
     if task_name != CLASSIFY_MANY:
         return 1
-    try:
-        return max(1, len(kwargs["images"]))
-    except (LookupError, TypeError):
-        return 1
+    images = kwargs.get("images")
+    return max(1, len(images)) if isinstance(images, list) else 1

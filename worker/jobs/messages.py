@@ -18,14 +18,13 @@ from typing import Any, Final
 
 from celery.worker.strategy import default
 
-from producer.contract import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER, strict_json
+from producer.contract import strict_json
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
 from producer.contract.strict_json import MAX_PARTS
 from producer.messages.envelope import REDACTED
-from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, FAULT_HEADER, LIFE_HEADER, TAKEN_HEADER
-from worker.delivery.suspects import Deaths
+from worker.delivery.taken import TAKEN_HEADER
 from worker.jobs.refusals import Refusal
 from worker.jobs.requests import sends_task_events
-from worker.jobs.results import Message
 from worker.jobs.running_worker import worker_of
 
 logger = logging.getLogger(__name__)
@@ -36,13 +35,6 @@ MAX_ID_CHARACTERS: Final = 512
 LONGEST_DELAY: Final = timedelta(hours=1)
 #: These would have the worker publish follow-up tasks on the sender's behalf.
 CANVAS: Final = ("callbacks", "errbacks", "chain", "chord")
-#: The transport's own headers, which no sender can set, with the values of a message that has none.
-FROM_TRANSPORT: Final[Mapping[str, Any]] = {
-    LIFE_HEADER: "",
-    TAKEN_HEADER: None,
-    DEATHS_HEADER: 0,
-    DEATHS_ALONE_HEADER: 0,
-}
 
 
 class Malformed(ValueError):
@@ -83,8 +75,8 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     Raises:
         Malformed: the message cannot become a job.
     """
-    if fault := headers.get(FAULT_HEADER):
-        raise Malformed(fault)
+    if headers[TAKEN_HEADER].fault:
+        raise Malformed(headers[TAKEN_HEADER].fault)
     if not is_id(headers.get("id")):
         raise Malformed("the header id is not a task id")
     if content_type != "application/json":
@@ -114,14 +106,9 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
         "argsrepr": REDACTED,
         "kwargsrepr": REDACTED,
         SENT_AT_HEADER: sent_at if isinstance(sent_at, int | float) else None,
-        **{name: headers.get(name, absent) for name, absent in FROM_TRANSPORT.items()},
+        TAKEN_HEADER: headers[TAKEN_HEADER],
     }
     return TaskMessage(clean, args, kwargs, eta if eta is not None and eta > now else None)
-
-
-def deaths_of(request: Any) -> Deaths:
-    """Return the worker deaths that the transport found for a task's request."""
-    return Deaths(getattr(request, DEATHS_HEADER), getattr(request, DEATHS_ALONE_HEADER))
 
 
 def is_id(value: object) -> bool:
@@ -137,7 +124,7 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
         try:
             found = read_message(message.headers, message.content_type, message.body, datetime.now(UTC))
         except Malformed as fault:
-            refuse(consumer, message, str(fault), lambda: ack(logger, consumer.connection_errors))
+            refuse(consumer, message, str(fault))
             return None
         if found.not_before is not None:
             message.channel.postpone(message.delivery_tag, found.not_before.timestamp())
@@ -150,25 +137,24 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
     return receive
 
 
-def refuse(consumer: Any, message: Any, fault: str, acknowledge: Callable[[], object]) -> None:
-    """Have another thread store a malformed message as a dead letter, and answer it if it holds a job id.
+def refuse(consumer: Any, message: Any, fault: str) -> None:
+    """Have another thread answer a malformed message if it holds a job id, and store it as a dead letter.
 
     Args:
         fault: the fault, in a few words without the content.
-        acknowledge: called once that is done.
     """
     logger.warning("refused a malformed message: %s", fault)
     headers = message.headers
-    job_id, task, life = headers.get("id"), headers.get("task"), headers.get(LIFE_HEADER)
+    job_id, task = headers["id"], headers["task"]
     worker_of(consumer.app).refusals.refuse(
         Refusal(
             tag=message.delivery_tag,
             job_id=job_id if is_id(job_id) else None,
             # Any other task name is untrusted text.
             task=task if task in (CLASSIFY, CLASSIFY_MANY) else None,
-            message=Message(life if isinstance(life, str) else "", headers.get(TAKEN_HEADER)),
+            taken=headers[TAKEN_HEADER],
             fault=fault,
-            acknowledge=acknowledge,
+            acknowledge=partial(consumer.call_soon_ack, message.ack_log_error, logger, consumer.connection_errors),
             notify=partial(_send_failed_event, consumer, job_id),
         )
     )

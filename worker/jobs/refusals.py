@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
 
 import redis
 
 from producer.errors import JobFailed
+from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.outages import describe
-from worker.jobs.results import Message, Unanswerable
+from worker.delivery.taken import Taken
+from worker.jobs.results import FirstAnswerBackend, Unanswerable
+from worker.observability.metrics import Telemetry
 from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ class Refusal:
         tag: the delivery tag.
         job_id: the id of the job to answer; None if the message holds none.
         task: the name of the task; None if it is not one of ours.
-        message: identifies the message among those with the same id.
+        taken: identifies the message among those with the same id.
         fault: the fault, in a few words without the content.
         acknowledge: called from another thread once the message is answered and stored.
         notify: sends an event to monitors, from that thread, once the answer can be read.
@@ -36,18 +38,10 @@ class Refusal:
     tag: str
     job_id: str | None
     task: str | None
-    message: Message
+    taken: Taken
     fault: str
     acknowledge: Callable[[], object]
     notify: Callable[[], object]
-
-
-class Keep(Protocol):
-    """Stores a message as a dead letter, however long the broker is away; raises `RedisError`."""
-
-    def __call__(self, tag: str, *, job_id: str | None, task: str | None) -> None:
-        """Store the message with this delivery tag and these fields of the record."""
-        ...
 
 
 class Refusals:
@@ -56,18 +50,15 @@ class Refusals:
     During that time they take the places of jobs (`worker.jobs.consumer.ImageCredit`), so that there are never many.
 
     Args:
-        keep: stores a message as a dead letter.
-        answer: stores an answer, however long that takes; returns False if the job has another answer or was
-            forgotten; raises `Unanswerable`.
-        on_settled: called after each message.
+        answers: stores the answers.
+        dead_letters: stores the messages.
+        telemetry: counts each message.
     """
 
-    def __init__(
-        self, *, keep: Keep, answer: Callable[[str, JobFailed, Message], bool], on_settled: Callable[[], None]
-    ) -> None:
-        self._keep = keep
-        self._answer = answer
-        self._on_settled = on_settled
+    def __init__(self, answers: FirstAnswerBackend, dead_letters: DeadLetters, telemetry: Telemetry) -> None:
+        self._answers = answers
+        self._dead_letters = dead_letters
+        self._telemetry = telemetry
         self._waiting: SimpleQueue[Refusal] = SimpleQueue()
         self._lock = threading.Lock()
         self._tags: set[str] = set()
@@ -78,9 +69,6 @@ class Refusals:
         """The delivery tags of messages that are not settled yet."""
         with self._lock:
             return set(self._tags)
-
-    def __len__(self) -> int:
-        return len(self._tags)
 
     def refuse(self, refusal: Refusal) -> None:
         """Queue a message to be answered."""
@@ -104,17 +92,17 @@ class Refusals:
         if refusal.job_id is not None:
             failure = JobFailed("invalid_job", f"the message is malformed: {refusal.fault}.")
             try:
-                if self._answer(refusal.job_id, failure, refusal.message):
+                if self._answers.refuse(refusal.job_id, failure, refusal.taken):
                     _notify(refusal)
             except Unanswerable as error:
                 logger.error("job %s has no place for its answer (%s): it is malformed", refusal.job_id, error)
         # Stored only after the answer: a message that is requeued before that is refused again, and must not become two
         # dead letters.
         try:
-            self._keep(refusal.tag, job_id=refusal.job_id, task=refusal.task)
+            self._dead_letters.malformed(refusal.tag, job_id=refusal.job_id, task=refusal.task)
         except redis.RedisError as error:  # a key of the dead letters has the wrong type
             logger.error("could not store a malformed message as a dead letter: %s", describe(error))
-        self._on_settled()
+        self._telemetry.answered("invalid_job")
 
 
 def _notify(refusal: Refusal) -> None:

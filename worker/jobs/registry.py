@@ -12,14 +12,12 @@ from typing import Any, Final
 
 from celery.app.registry import TaskRegistry
 
-from producer.contract import CLASSIFY, CLASSIFY_MANY
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY
 from worker.jobs.tasks import JobTask
 
 logger = logging.getLogger(__name__)
 
 OURS: Final = (CLASSIFY, CLASSIFY_MANY)
-#: Leaving out Celery's built-in tasks is not worth a log line.
-BUILT_IN: Final = "celery."
 
 
 class OnlyOurs(TaskRegistry):  # type: ignore[misc]  # celery is untyped
@@ -28,5 +26,5 @@ class OnlyOurs(TaskRegistry):  # type: ignore[misc]  # celery is untyped
     def __setitem__(self, name: str, task: Any) -> None:
         if name in OURS and isinstance(task, JobTask):
             super().__setitem__(name, task)
-        elif not name.startswith(BUILT_IN):
+        elif not name.startswith("celery."):  # leaving out Celery's built-in tasks is not worth a log line
             logger.warning("the task %s is left out: this worker runs %s only", name, " and ".join(OURS))

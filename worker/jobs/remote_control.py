@@ -22,7 +22,7 @@ from celery.worker.control import Panel
 from kombu import pidbox
 from kombu.utils.encoding import safe_repr
 
-from producer.contract import QUEUES, queue_name
+from producer.contract.names import QUEUES, queue_name
 from worker.jobs.messages import is_id
 from worker.jobs.running_worker import worker_of
 
@@ -41,8 +41,6 @@ LOOKS: Final = (
     "scheduled",
 )
 EVENTS: Final = ("enable_events", "disable_events", "heartbeat")
-#: These commands are implemented below.
-OURS: Final = ("revoke", "terminate", "hello", "conf", "stats", "shutdown", "add_consumer", "cancel_consumer")
 #: A refusal names the reason, or what to do in place of the command.
 ALTERNATIVES: Final = {
     **dict.fromkeys(
@@ -59,7 +57,11 @@ _ADDRESS: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def register() -> None:
-    """Replace some of Celery's commands by ours, and all others that are not listed above by refusals."""
+    """Replace Celery's commands that are not listed above by refusals, and some of these by our own."""
+    names = {meta.alias: name for name, meta in Panel.meta.items()}
+    for command in list(Panel.data):
+        if names.get(command, command) not in {*LOOKS, *EVENTS}:
+            Panel.data[command] = _refusal(command)
     Panel.register(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")(_revoke)
     Panel.register(
         name="terminate", variadic="task_id", args=[("signal", str)], signature="<signal> [id1 [id2 [... [idN]]]]"
@@ -71,10 +73,6 @@ def register() -> None:
     queue_argument = {"args": [("queue", str)], "signature": "<queue>"}
     Panel.register(name="add_consumer", **queue_argument)(_add_consumer)
     Panel.register(name="cancel_consumer", **queue_argument)(_cancel_consumer)
-    names = {meta.alias: name for name, meta in Panel.meta.items()}
-    for command in list(Panel.data):
-        if names.get(command, command) not in {*LOOKS, *EVENTS, *OURS}:
-            Panel.data[command] = _refusal(command)
 
 
 def _refusal(command: str) -> Callable[..., dict[str, str]]:
@@ -170,7 +168,7 @@ class CarefulNode(_Node):  # type: ignore[misc]  # of any type
         if reply_to:
             exchange = self.mailbox.reply_exchange.name
             address = reply_to.get("routing_key") if isinstance(reply_to, dict) else None
-            if address is None or reply_to.get("exchange") != exchange or not _is_address(address):
+            if not isinstance(address, str) or not _ADDRESS.fullmatch(address) or reply_to.get("exchange") != exchange:
                 logger.warning("ignored the command %s: its reply address is not a mailbox", method)
                 return None
             reply_to = {"exchange": exchange, "routing_key": address}
@@ -193,10 +191,6 @@ def _fault(body: Any, commands: Container[str]) -> str | None:
     if (pattern := body.get("pattern")) and not (isinstance(pattern, str) and body.get("matcher") == "glob"):
         return f"{method} has a pattern that is not a glob"
     return None
-
-
-def _is_address(value: Any) -> bool:
-    return isinstance(value, str) and _ADDRESS.fullmatch(value) is not None
 
 
 class CarefulMailbox(_Mailbox):  # type: ignore[misc]  # of any type

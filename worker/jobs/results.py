@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
 from uuid import uuid4
@@ -22,12 +21,11 @@ from celery.states import FAILURE, PENDING, READY_STATES, RECEIVED, REJECTED, RE
 from pydantic_core import PydanticSerializationError, to_json
 
 from producer.broker.dialling import CLASSES, connection_arguments
-from producer.contract import forgotten_key
+from producer.contract.names import forgotten_key
 from producer.errors import JobFailed
 from producer.operations.answers import FIRST_ANSWER_WINS
-from worker.delivery.clock import elapsed_s
-from worker.delivery.names import LIFE_HEADER, TAKEN_HEADER
 from worker.delivery.outages import Outage
+from worker.delivery.taken import TAKEN_HEADER, Taken
 
 logger = logging.getLogger(__name__)
 
@@ -45,28 +43,6 @@ class Unanswerable(Exception):
 ANSWERED: Final = 0
 FORGOTTEN: Final = -1
 DOUBTFUL: Final = -2
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Identifies the answered message among those with the same id.
-
-    Attributes:
-        life: the value of `LIFE_HEADER`; empty if unknown.
-        taken_s: the value of `TAKEN_HEADER` in seconds; None if unknown.
-    """
-
-    life: str = ""
-    taken_s: float | None = None
-
-    @classmethod
-    def of(cls, request: Any) -> Message:
-        """Return the message of a Celery task's request."""
-        return cls(getattr(request, LIFE_HEADER, None) or "", getattr(request, TAKEN_HEADER, None))
-
-    def taken(self) -> str:
-        """Return when it was taken, in microseconds relative to now, for `FIRST_ANSWER_WINS`; empty if unknown."""
-        return "" if self.taken_s is None else f"{min(0.0, self.taken_s - elapsed_s()) * 1e6:.0f}"
 
 
 class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyped
@@ -99,29 +75,24 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         Raises:
             Unanswerable: no answer can ever be stored.
         """
-        message = Message.of(request)
-        reply = self._ensure_retryable(self._offer, job_id, None, STARTED, request, message)
-        if reply == ANSWERED:  # the worker that wrote the answer may have died before it shortened the claim
-            self.on_answered(job_id, message.life)
+        taken = _taken(request)
+        reply = self._ensure_retryable(self._offer, job_id, None, STARTED, request, taken)
         if reply <= 0:
             return False
-        if message.taken_s is not None:
+        if taken.at_s is not None:
             # From now on the time is by the server's clock, since the server compares it: two clocks drift apart by
             # milliseconds within a minute, and an id can be freed and sent again in less.
             request.taken_at_us = reply
         return True
 
-    def refuse(self, job_id: str, failure: JobFailed, message: Message) -> bool:
+    def refuse(self, job_id: str, failure: JobFailed, taken: Taken) -> bool:
         """Answer a message that cannot become a job; return False if it has a terminal answer or was forgotten.
 
         Raises:
             Unanswerable: no answer can ever be stored.
         """
         result = self.encode_result(failure, FAILURE)
-        written: bool = self._ensure_retryable(self._offer, job_id, result, FAILURE, None, message) > 0
-        if written:
-            self.on_answered(job_id, message.life)
-        return written
+        return bool(self._ensure_retryable(self._offer, job_id, result, FAILURE, None, taken) > 0)
 
     def is_cancelled(self, job_id: str) -> bool:
         """Return whether a cancellation is a job's answer; False if the result backend does not tell."""
@@ -142,7 +113,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         if standing is not None and not _is_waiting_or_ours(self.decode(standing)):
             return False
         result = self.encode_result(TaskRevokedError("revoked"), REVOKED)
-        return self._offer(job_id, result, REVOKED, None, Message()) > 0
+        return self._offer(job_id, result, REVOKED, None, Taken()) > 0
 
     def _store_result(
         self, task_id: str, result: Any, state: str, _traceback: Any = None, request: Any = None, **_: Any
@@ -150,13 +121,9 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         """Write a state unless a terminal one exists, dropping the traceback. Celery calls this."""
         if getattr(request, "is_answered", False):
             return result  # the task itself has stored it, and this is Celery's second call
-        message = Message.of(request)
-        reply = self._offer(task_id, result, state, request, message)
-        if state in READY_STATES:
-            if request is not None:
-                request.is_answered = True
-            if reply >= ANSWERED:  # not if the job was forgotten
-                self.on_answered(task_id, message.life)
+        self._offer(task_id, result, state, request, _taken(request))
+        if state in READY_STATES and request is not None:
+            request.is_answered = True
         return result
 
     def _ensure_retryable(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -172,25 +139,28 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         except redis.RedisError as error:
             raise Unanswerable(f"{type(error).__name__}: {error}") from None
 
-    def _offer(self, job_id: str, result: Any, state: str, request: Any, message: Message) -> int:
-        """Offer an answer, and return the reply of `FIRST_ANSWER_WINS`.
+    def _offer(self, job_id: str, result: Any, state: str, request: Any, taken: Taken) -> int:
+        """Offer an answer, and return the reply of `FIRST_ANSWER_WINS`; note a job that has a terminal answer by now.
 
         If the job was forgotten and the script cannot tell whether this message is older, the answer is dropped if a
         client has claimed the id for another message, and written otherwise.
         """
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = job_id
-        if message.life:
-            meta["life"] = message.life  # only our own code reads this field
+        if taken.life:
+            meta["life"] = taken.life  # only our own code reads this field
         keys = [self.get_key_for_task(job_id), forgotten_key(job_id)]
-        taken = getattr(request, "taken_at_us", None) or message.taken()
-        arguments = [self.encode(meta), self.expires, message.life, taken]
+        at_us = getattr(request, "taken_at_us", None) or taken.ago_us()
+        arguments = [self.encode(meta), self.expires, taken.life, at_us]
         reply = int(self._script(keys=keys, args=arguments))
-        if reply != DOUBTFUL:
-            return reply
-        if self.is_claimed_for_another(job_id, message.life):
-            return FORGOTTEN
-        return int(self._script(keys=keys, args=[*arguments, "sure"]))
+        if reply == DOUBTFUL:
+            if self.is_claimed_for_another(job_id, taken.life):
+                return FORGOTTEN
+            reply = int(self._script(keys=keys, args=[*arguments, "sure"]))
+        # The worker that wrote a standing answer may have died before it shortened the claim.
+        if reply == ANSWERED or (reply > 0 and state in READY_STATES):
+            self.on_answered(job_id, taken.life)
+        return reply
 
     def _probe(self) -> None:
         """Store an answer that no one reads, under a key that cannot exist yet; raises `RedisError`."""
@@ -201,6 +171,10 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
     @cached_property
     def _script(self) -> Any:
         return self.client.register_script(FIRST_ANSWER_WINS)
+
+
+def _taken(request: Any) -> Taken:
+    return getattr(request, TAKEN_HEADER, None) or Taken()
 
 
 def _is_waiting_or_ours(meta: Any) -> bool:

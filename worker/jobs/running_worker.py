@@ -7,10 +7,9 @@ from typing import Any
 
 from worker.delivery.credit import Outcomes
 from worker.delivery.delivery import Delivery
-from worker.jobs.cancelling import CancelListener, RunningJobs
+from worker.jobs.cancelling import CancelListener, Revoker, RunningJobs
 from worker.jobs.refusals import Refusals
 from worker.jobs.results import FirstAnswerBackend
-from worker.jobs.revoking import Revoker
 from worker.jobs.start_checks import FirstContact
 from worker.observability.metrics import Probes
 from worker.observability.readiness import Readiness

@@ -16,7 +16,7 @@ from producer.broker.dialling import connect
 from producer.broker.failures import unavailable
 from producer.broker.servers import cannot_hear, cannot_wait, unfit
 from producer.broker.urls import Endpoint
-from producer.contract import queue_name, rung_name
+from producer.contract.names import queue_name, rung_name
 from producer.errors import SettingsError
 from producer.settings import PREFIX
 
@@ -44,12 +44,6 @@ FIXED: Final = (
 LIKENESS: Final = 0.85
 #: Seconds to connect, and then to reply. `FirstContact` looks at a slower server again once the worker has connected.
 SERVER_TIMEOUT_S: Final = 2.0
-#: RESP2, which servers before Redis 6 speak too: the check has to reach them in order to refuse them.
-CONNECTION_OPTIONS: Final = {
-    "socket_connect_timeout": SERVER_TIMEOUT_S,
-    "socket_timeout": SERVER_TIMEOUT_S,
-    "protocol": 2,
-}
 
 
 def refusal(reason: str | Exception) -> SystemExit:
@@ -114,15 +108,13 @@ def warn_of_unread(environment: Mapping[str, str], settings: Collection[str], br
     for name in sorted(name for name in environment if name.startswith(PREFIX) and name not in settings):
         for meant in get_close_matches(name, settings, n=1, cutoff=LIKENESS):
             logger.warning("%s is not a setting, and is not read; did you mean %s?", name, meant)
-    for name in CELERYS_VARIABLES:
-        if environment.get(name):
-            logger.warning(
-                "%s is not read, nor --broker and --result-backend: this worker takes jobs from %s (%s)",
-                name,
-                broker.shown,
-                broker.variable,
-            )
-            return
+    if unread := next(filter(environment.get, CELERYS_VARIABLES), None):
+        logger.warning(
+            "%s is not read, nor --broker and --result-backend: this worker takes jobs from %s (%s)",
+            unread,
+            broker.shown,
+            broker.variable,
+        )
 
 
 class FirstContact:
@@ -135,9 +127,11 @@ class FirstContact:
 
     def look(self) -> None:
         """Check servers that have not answered yet; log why one does not, and raise `SystemExit` for an unfit one."""
+        # RESP2, which servers before Redis 6 speak too: the check has to reach them in order to refuse them.
+        options = {"socket_connect_timeout": SERVER_TIMEOUT_S, "socket_timeout": SERVER_TIMEOUT_S, "protocol": 2}
         for server in list(self._left):
             try:
-                with connect(server, **CONNECTION_OPTIONS) as client:
+                with connect(server, **options) as client:
                     wrong = self._judge(client, server)
             except redis.RedisError as error:
                 logger.warning("%s", unavailable(error, server))

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,22 +21,15 @@ from celery.exceptions import Ignore, Reject
 from celery.states import FAILURE, SUCCESS
 from redis import RedisError
 
-from producer.contract import (
-    CLASSIFY,
-    CLASSIFY_MANY,
-    SENT_AT_HEADER,
-    ClassifyJob,
-    ClassifyManyJob,
-    Result,
-    error_to_json,
-)
+from producer.contract.job import ClassifyJob, ClassifyManyJob
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
+from producer.contract.result import Result, error_to_json
 from producer.errors import InvalidJob, JobFailed
 from worker.classifier import Attempt, Classifier
-from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
+from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.delivery.credit import queue_of
-from worker.delivery.suspects import Deaths
+from worker.delivery.taken import TAKEN_HEADER, Deaths
 from worker.engine.capacity import BULK_TIME_FACTOR
-from worker.jobs.messages import deaths_of
 from worker.jobs.results import Unanswerable
 from worker.jobs.running_worker import RunningWorker, worker_of
 from worker.runtime.logs import place_of
@@ -87,7 +80,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             JobFailed: the job failed, and this failure is stored as its answer.
             Reject: neither the answer nor a dead letter can be stored now; the message is requeued.
         """
-        deaths = deaths_of(self.request)
+        deaths = getattr(self.request, TAKEN_HEADER).deaths
         try:
             try:
                 with _contract_failures(self.request.id), self._attempt(deaths) as attempt:
@@ -162,8 +155,8 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             scope.deadline_s = time.monotonic() + worker.service.job_timeout_s * self.time_factor
             attempt = Attempt(scope, queue, _queued_ms(request), on_outcome=partial(worker.outcomes.add, tag))
             if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
-                images = partial(suspects.images, suspect, deaths, on_poisoned=keep)
-                attempt = replace(attempt, scope=scope.of(suspect), images=partial(_image_scopes, scope, images))
+                images = partial(suspects.images, scope, suspect, deaths, keep)
+                attempt = replace(attempt, scope=scope.of(suspect), images=images)
             yield attempt
 
     def _check_time(self) -> None:
@@ -236,12 +229,6 @@ def _contract_failures(job_id: str) -> Iterator[None]:
     except Exception as error:
         logger.error("job %s failed with %s at %s", job_id, type(error).__name__, place_of(error))
         raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
-
-
-def _image_scopes(
-    scope: CancelScope, examine: Callable[[int], Sequence[Suspect | JobFailed]], count: int
-) -> list[CancelScope | JobFailed]:
-    return [each if isinstance(each, JobFailed) else scope.of(each) for each in examine(count)]
 
 
 def _queued_ms(request: Any) -> float | None:

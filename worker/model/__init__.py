@@ -7,28 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.model.interface import (
-    DeviceLostError,
-    Model,
-    ModelError,
-    ModelLoadError,
-    ModelOutOfMemoryError,
-    Prepared,
-)
+from worker.model.interface import Model
 
 if TYPE_CHECKING:
     from worker.model.pixels import Preparation
 
-__all__ = [
-    "DeviceLostError",
-    "Model",
-    "ModelError",
-    "ModelLoadError",
-    "ModelOutOfMemoryError",
-    "Prepared",
-    "load_model",
-    "load_preparation",
-]
+__all__ = ["Model", "load_model", "load_preparation"]
 
 
 def load_model(model: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto") -> Model:

@@ -13,8 +13,7 @@ from PIL import Image
 
 from worker.model.families import Family, Network, scale_and_bias
 from worker.model.forward import forward_pass
-from worker.model.interface import DeviceLostError, Float32, ModelError, ModelLoadError, Prepared, Scoring
-from worker.model.logits import Logits
+from worker.model.interface import DeviceLostError, Float32, Logits, ModelError, ModelLoadError, Prepared, Scoring
 from worker.model.pixels import PIXELS, Preparation, SplitPreparation
 from worker.model.prompts import Prompts, Tokens
 from worker.model.traced import INPUT, TracedTower
@@ -48,13 +47,13 @@ class DualEncoder:
         preparation: Preparation,
         prompts: Prompts,
     ) -> None:
-        self.name: Final = name
-        self.revision: Final = revision
-        self.family: Final[str] = network.config.model_type
-        self.device: Final = str(network.device)
-        self.dtype: Final = str(dtype).removeprefix("torch.")
-        self.scoring: Final[Scoring] = family.scoring
-        self.max_tokens: Final = prompts.max_tokens
+        self.name = name
+        self.revision = revision
+        self.family: str = network.config.model_type
+        self.device = str(network.device)
+        self.dtype = str(dtype).removeprefix("torch.")
+        self.scoring: Scoring = family.scoring
+        self.max_tokens = prompts.max_tokens
         self._network = network
         self._dtype = dtype
         self._family = family
@@ -62,9 +61,9 @@ class DualEncoder:
         self._prompts = prompts
         self._image_tower = TracedTower(network, family)
         self._cores = torch.get_num_threads()
-        self.parallel_batches: Final = 1 if self._on_gpu else min(self._cores, MAX_PARALLEL_BATCHES)
+        self.parallel_batches = 1 if self._on_gpu else min(self._cores, MAX_PARALLEL_BATCHES)
         self.geometry = preparation.geometry if isinstance(preparation, SplitPreparation) else None
-        self.logits: Final = Logits(*scale_and_bias(network))
+        self.logits = Logits(*scale_and_bias(network))
         if isinstance(preparation, SplitPreparation):
             # The device's part of the preparation: (3,) each, for the pixels' last axis.
             self._affine = tuple(
@@ -90,9 +89,9 @@ class DualEncoder:
         self._share_cores(parallel)
         vectors: list[Float32] = []
         rows: list[int] = []
-        for passage in self._prompts.passages(prompts):
-            vectors.append(forward_pass(partial(self._text_vectors, passage.tokens)))
-            rows.extend(passage.rows)
+        for passage, tokens in self._prompts.passages(prompts):
+            vectors.append(forward_pass(partial(self._text_vectors, tokens)))
+            rows.extend(passage)
         return np.concatenate(vectors)[np.argsort(rows)]
 
     def _text_vectors(self, tokens: Tokens) -> Float32:

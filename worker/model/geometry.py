@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,10 +60,6 @@ class Geometry:
             image = image.crop((left, top, left + width, top + height))
         return np.array(image)
 
-    def values(self) -> tuple[object, ...]:
-        """Return plain values for JSON, which `geometry_of` reads."""
-        return astuple(self)
-
     def shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Return the shape of `apply`'s output for an image of this size: (height, width, 3)."""
         if self.crop is not None:
@@ -81,17 +78,13 @@ class Geometry:
         return int(short * width / height), short
 
 
-def geometry_of(values: Sequence[object] | None) -> Geometry | None:
-    """Build a `Geometry` from the parsed JSON of its `values`; None stays None."""
+def geometry_of(values: Mapping[str, Any] | None) -> Geometry | None:
+    """Build a `Geometry` from its ``dataclasses.asdict`` after a way through JSON; None stays None."""
     if values is None:
         return None
-    size, resample, crop, *others = values
-    # JSON has no tuples, so lists become pairs again. Only `Geometry.values` writes these.
-    return Geometry(_pair(size), Image.Resampling(resample), _pair(crop), *others)  # type: ignore[arg-type]
-
-
-def _pair(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    # JSON has no tuples, so lists become pairs again.
+    pairs: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Geometry(**{**pairs, "resample": Image.Resampling(values["resample"])})
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from worker.model.geometry import Geometry
-from worker.model.logits import Logits
 
 Float32 = npt.NDArray[np.float32]
 Scoring = Literal["softmax", "sigmoid"]
@@ -47,58 +46,60 @@ class Prepared:
     key: Hashable
 
 
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """``cosine * scale + bias``, with the best cosine if the image has several vectors.
+
+    Attributes:
+        scale: the factor of the cosine.
+        bias: the summand.
+    """
+
+    scale: float
+    bias: float
+
+    def __call__(self, image: npt.NDArray[np.floating[Any]], texts: npt.NDArray[np.floating[Any]]) -> Float32:
+        """Compute the logits of one image against k prompts, with numpy on the host: (k,), ready for `Scoring`.
+
+        Args:
+            image: (d,) or (q, d), a row of `Model.embed_images`.
+            texts: (k, d), rows of `Model.embed_texts`.
+        """
+        # einsum instead of matmul, since BLAS threads would compete with those of the forward pass.
+        cosines = np.einsum("qd,kd->qk", np.atleast_2d(image), texts).max(axis=0)
+        logits: Float32 = (cosines * self.scale + self.bias).astype(np.float32)
+        return logits
+
+
 class HostModel(Protocol):
     """The parts of a checkpoint that need no device. Thread-safe."""
 
-    @property
-    def name(self) -> str:
-        """The Hub id, or the last part of a folder's path (never the path: results travel)."""
-
-    @property
-    def revision(self) -> str | None:
-        """Commit of a Hub checkpoint, where it is known; None for a folder."""
-
-    @property
-    def device(self) -> str:
-        """``cpu`` or ``cuda:N``."""
-
-    @property
-    def parallel_batches(self) -> int:
-        """The number of concurrent batches that makes the device fastest: 1 for a GPU, more for a CPU's cores."""
-
-    @property
-    def dtype(self) -> str:
-        """The forward pass's dtype: ``float32``, ``float16`` or ``bfloat16``."""
-
-    @property
-    def family(self) -> str:
-        """The checkpoint's ``model_type``, such as ``clip``."""
-
-    @property
-    def max_tokens(self) -> int:
-        """The longest prompt the text tower reads, special tokens included."""
-
-    @property
-    def scoring(self) -> Scoring:
-        """The function that turns a job's logits into its scores."""
-
-    @property
-    def geometry(self) -> Geometry | None:
-        """The whole of `prepare`, if it only resizes and crops; otherwise None."""
+    #: The Hub id, or the last part of a folder's path (never the path: results travel).
+    name: str
+    #: The commit of a Hub checkpoint, where it is known; None for a folder.
+    revision: str | None
+    #: This is ``cpu`` or ``cuda:N``.
+    device: str
+    #: The number of concurrent batches that makes the device fastest: 1 for a GPU, more for a CPU's cores.
+    parallel_batches: int
+    #: The forward pass's dtype: ``float32``, ``float16`` or ``bfloat16``.
+    dtype: str
+    #: The checkpoint's ``model_type``, such as ``clip``.
+    family: str
+    #: The longest prompt the text tower reads, special tokens included.
+    max_tokens: int
+    #: The function that turns a job's logits into its scores.
+    scoring: Scoring
+    #: The whole of `prepare`, if it only resizes and crops; otherwise None.
+    geometry: Geometry | None
+    #: Computes the logits of an image against prompts, scale and bias included.
+    logits: Logits
 
     def prepare(self, image: Image.Image) -> Prepared:
         """Resize, crop and convert one decoded image, exactly as the checkpoint's image processor does.
 
         Raises:
             ModelError: the processor refuses the image.
-        """
-
-    @property
-    def logits(self) -> Logits:
-        """Computes the logits of one image against k prompts, scale and bias included, with numpy on the host.
-
-        Call it with an image, (d,) or (q, d), a row of `Model.embed_images`, and texts, (k, d), rows of
-        `Model.embed_texts`. It returns (k,), ready for softmax or sigmoid, see `scoring`.
         """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
@@ -16,20 +15,8 @@ from worker.model.interface import ModelError
 #: One pass of the text tower reads at most this many tokens, which bounds its memory and still fills a GPU.
 TOKENS_PER_PASS: Final = 8192
 
+#: Padded prompts by input name, int64 (prompts, length).
 Tokens = Mapping[str, npt.NDArray[np.int64]]
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """Padded prompts of about the same length, for one pass of the text tower.
-
-    Attributes:
-        rows: each prompt's index in the caller's list.
-        tokens: int64 (rows, length) by input name.
-    """
-
-    rows: Sequence[int]
-    tokens: Tokens
 
 
 class Prompts:
@@ -57,8 +44,11 @@ class Prompts:
         """Count each prompt's tokens, special ones included, without truncation."""
         return [len(row) for row in self._tokenize(prompts)["input_ids"]] if prompts else []
 
-    def passages(self, prompts: Sequence[str]) -> Iterator[Passage]:
+    def passages(self, prompts: Sequence[str]) -> Iterator[tuple[list[int], Tokens]]:
         """Yield all prompts, short ones first, in passages of at most `TOKENS_PER_PASS` tokens.
+
+        Each passage is for one pass of the text tower: its prompts' indices in the caller's list, and their tokens,
+        padded to about the same length.
 
         Raises:
             ModelError: a prompt is too long or empty, or the tokenizer does not match the model.
@@ -73,7 +63,7 @@ class Prompts:
             raise ModelError("the tokenizer produces a token outside the model's vocabulary")
         order = sorted(range(len(prompts)), key=lengths.__getitem__)
         for rows in _groups(order, [self._pad_to or length for length in lengths]):
-            yield Passage(rows, self._pad({name: [column[row] for row in rows] for name, column in tokenized.items()}))
+            yield rows, self._pad({name: [column[row] for row in rows] for name, column in tokenized.items()})
 
     def _tokenize(self, prompts: Sequence[str]) -> Mapping[str, list[list[int]]]:
         with self._reading:

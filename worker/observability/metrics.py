@@ -8,18 +8,16 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
-from producer.contract import Result
+from producer.contract.result import Result
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +56,6 @@ class Telemetry:
             registry=registry,
         )
 
-    def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
-        """Add a gauge that is read at each request of `/metrics`."""
-        Gauge(f"nameshot_{name}", description, registry=self.registry).set_function(read)
-
-    def count(self, name: str, description: str, read: Callable[[], int]) -> None:
-        """Add a counter that is read at each request of `/metrics`."""
-        self.registry.register(_Count(f"nameshot_{name}", description, read))
-
     def succeeded(self, result: Result) -> None:
         """Count one image and observe the duration of its stages."""
         self._images.labels("ok").inc()
@@ -85,16 +75,6 @@ class Telemetry:
     def answered(self, code: str) -> None:
         """Count one job, of one image or of many."""
         self._jobs.labels(code).inc()
-
-
-class _Count(Collector):
-    """A counter whose value another part of the worker keeps."""
-
-    def __init__(self, name: str, description: str, read: Callable[[], int]) -> None:
-        self._name, self._description, self._read = name, description, read
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily(self._name, self._description, value=self._read())
 
 
 class Probes:

@@ -55,12 +55,9 @@ class Readiness:
         """
         if not self.is_open:
             return "starting or stopping"
-        if unhealthy_reason:
-            return unhealthy_reason
-        if reason := self.engine_unavailable_reason():
+        known = unhealthy_reason or self.engine_unavailable_reason()
+        if reason := known or self.broker_problem() or self.waits():
             return reason
-        if found := self.broker_problem() or self.waits():
-            return found
         try:
             self.results.ping()
         except redis.RedisError:

@@ -35,14 +35,10 @@ from worker.settings import WorkerSettings
 logger = logging.getLogger(__name__)
 
 #: With -P Python does not import a folder named ``worker`` in the current directory.
-WORKER: Final = (sys.executable, "-P", "-m", "worker")
-ENGINE: Final = (sys.executable, "-P", "-m", "worker.engine_process")
-_COUNT_GPUS: Final = (
-    sys.executable,
-    "-P",
-    "-c",
-    "from worker.model.devices import visible_gpus; print(visible_gpus())",
-)
+_PYTHON: Final = (sys.executable, "-P")
+WORKER: Final = (*_PYTHON, "-m", "worker")
+ENGINE: Final = (*_PYTHON, "-m", "worker.engine_process")
+_COUNT_GPUS: Final = (*_PYTHON, "-c", "from worker.model.devices import visible_gpus; print(visible_gpus())")
 #: Torch loads in less time even from a slow disk, and a driver that hangs never answers.
 _COUNT_TIMEOUT_S: Final = 120.0
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
-import time
-from typing import Final, TextIO
+from traceback import extract_tb
+from typing import Final
 
 #: INFO and DEBUG lines of these loggers hold request lines, message bodies or a second line per job.
 QUIET: Final = (
@@ -44,13 +43,12 @@ def redact(text: str) -> str:
 class HumanFormatter(logging.Formatter):
     """Formats lines such as ``12:34:56 INFO    worker.jobs.tasks  job … : owl 0.9997``."""
 
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S")
+
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and an exception's lines below it, all redacted."""
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        text = f"{clock} {record.levelname:<7} {record.name}  {record.getMessage()}"
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return redact(text)
+        return redact(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -69,14 +67,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure(level: str, style: str, stream: TextIO | None = None) -> None:
-    """Send every log line of this process to ``stream`` (stderr) in one form.
+def configure(level: str, style: str) -> None:
+    """Send every log line of this process to stderr in one form.
 
     Args:
         level: the least severe level of the worker's own lines.
         style: ``human`` or ``json``.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if style == "json" else HumanFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -90,9 +88,7 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
 
 def place_of(error: BaseException) -> str:
     """Return the file and line of an error, for log lines: the error's own text might quote untrusted input."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:  # removed by `worker.runtime.tracebacks`, which notes the place
-        return next(reversed(getattr(error, "__notes__", [])), "an unknown place")
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    if trace := extract_tb(error.__traceback__, limit=-1):
+        return f"{trace[0].filename}:{trace[0].lineno}"
+    # Removed by `worker.runtime.tracebacks`, which notes the place.
+    return next(reversed(getattr(error, "__notes__", [])), "an unknown place")

@@ -54,15 +54,10 @@ class ReadyFile:
                 "name one in an existing folder that this user may write to."
             ) from None
 
-    def look(self) -> None:
-        """Create or remove the file, as `is_ready` decides."""
-        with self._lock:
-            self._set(self._is_ready)
-
     def remove(self) -> None:
-        """Remove the file of a process that stops or has stopped."""
-        with self._lock:
-            self._set(lambda: False)
+        """Remove the file for good, since its process stops or has stopped."""
+        self._is_ready = lambda: False
+        self.look()
 
     def keep(self) -> None:
         """Call `look` now, and from now on in a thread, since an engine's silence causes no event."""
@@ -75,19 +70,21 @@ class ReadyFile:
             time.sleep(LOOK_S)
             self.look()
 
-    def _set(self, is_ready: Callable[[], bool]) -> None:
+    def look(self) -> None:
+        """Create or remove the file, as `is_ready` decides."""
         if self._path is None:
             return
-        try:
-            if not is_ready():
-                self._path.unlink(missing_ok=True)
-            elif not self._path.exists():
-                self._path.touch()
-        except OSError as error:
-            if not self._has_warned:
-                self._has_warned = True
-                logger.warning(
-                    "NAMESHOT_READY_FILE %r cannot be created or removed (%s) and may be wrong; jobs go on",
-                    str(self._path),
-                    error.strerror,
-                )
+        with self._lock:
+            try:
+                if not self._is_ready():
+                    self._path.unlink(missing_ok=True)
+                elif not self._path.exists():
+                    self._path.touch()
+            except OSError as error:
+                if not self._has_warned:
+                    self._has_warned = True
+                    logger.warning(
+                        "NAMESHOT_READY_FILE %r cannot be created or removed (%s) and may be wrong; jobs go on",
+                        str(self._path),
+                        error.strerror,
+                    )

@@ -12,7 +12,7 @@ import typer
 from producer.cli import options, output
 from producer.cli.bulk.input import BulkInput, Format, Record
 from producer.cli.connection import connect, running_system
-from producer.cli.usage import UsageError
+from producer.errors import UsageError
 
 if TYPE_CHECKING:
     from producer import BulkOutcome
@@ -61,24 +61,16 @@ def bulk(
     from producer.cli.bulk.output import BulkOutput, question_digest
     from producer.processes.raised_signals import Stopped, raised_signals
 
-    labels = options.candidate_labels(label, labels_file)
+    question = options.question(label, labels_file, template, top_k, timeout)
     if retry_failed and out is None:
         raise UsageError("--retry-failed needs the file of an earlier run; name it with -o.")
     if retry_failed and ordered:
         raise UsageError("--retry-failed appends, so it cannot keep an order; leave out --ordered.")
-    options.check_question(labels, template, top_k, timeout)
     source = BulkInput(file, file_format, column)
-    digest = question_digest(labels, options.templates(template), top_k)
+    digest = question_digest(question["labels"], question["hypothesis_template"], top_k)
     try:
         with raised_signals(), BulkOutput(out, digest, retry_failed=retry_failed) as answers:
-            arguments = {
-                "hypothesis_template": options.templates(template),
-                "top_k": top_k,
-                "timeout": timeout,
-                "queue": queue,
-                "ordered": ordered,
-            }
-            _run(source, labels, arguments, answers)
+            _run(source, {**question, "queue": queue, "ordered": ordered}, answers)
             return 1 if answers.failed else 0
     except Stopped as stopped:
         if out is not None:
@@ -86,7 +78,7 @@ def bulk(
         return 128 + stopped.signal_number
 
 
-def _run(source: BulkInput, labels: list[str], arguments: dict[str, Any], answers: BulkOutput) -> None:
+def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput) -> None:
     from producer.cli.bulk.progress import Progress
 
     under_way: dict[int, Record] = {}
@@ -97,7 +89,7 @@ def _run(source: BulkInput, labels: list[str], arguments: dict[str, Any], answer
     ):
         urls = _unanswered(source.records(text), answers, under_way, running_system(), ordered=arguments["ordered"])
         # Closing the stream cancels the messages in flight, whatever ends this.
-        with contextlib.closing(client.classify_many(urls, labels, **arguments)) as stream:
+        with contextlib.closing(client.classify_many(urls, **arguments)) as stream:
             for outcome in stream:
                 record = under_way.pop(outcome.index)
                 answers.write(record, _answer(record, outcome))
@@ -142,10 +134,10 @@ def _url(record: Record, up: UpInfo | None) -> str:
 def _answer(record: Record, outcome: BulkOutcome) -> dict[str, Any]:
     if outcome.result is not None:
         return {"result": outcome.result.to_json()}
-    if record.problem:
-        return {"error": {"code": "invalid_job", "message": f"{record.problem}.", "retryable": False}}
-    from producer.contract import error_to_json
+    from producer.contract.result import error_to_json
+    from producer.errors import JobFailed
 
-    if outcome.error is None:
+    error = JobFailed("invalid_job", f"{record.problem}.") if record.problem else outcome.error
+    if error is None:
         raise ValueError("an outcome has neither a result nor an error")
-    return error_to_json(outcome.error)
+    return error_to_json(error)

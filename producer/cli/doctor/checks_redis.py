@@ -30,7 +30,7 @@ def redis(up: UpInfo | None) -> Iterator[Finding]:
     """Run all checks that need Redis; one finding for each server that cannot be reached."""
     from producer.cli.connection import redis_of
     from producer.client.configuration import configure
-    from producer.contract import queue_name, rung_name
+    from producer.contract.names import queue_name, rung_name
 
     try:
         configuration = configure(**redis_of(up))
@@ -158,7 +158,7 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
 
     from producer.broker.failures import unavailable
     from producer.client.blocking import Client
-    from producer.contract import QUEUES
+    from producer.contract.names import QUEUES
 
     prefix = configuration.queue_prefix
     try:
@@ -216,8 +216,7 @@ def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
     """
     from redis.exceptions import NoPermissionError
 
-    from producer.contract import QUEUES, queue_name
-    from producer.contract.names import waiting_names
+    from producer.contract.names import QUEUES, queue_name, waiting_names
 
     queues = [queue_name(prefix, queue) for queue in QUEUES]
     served = {name for queue in queues for name in waiting_names(queue)}
@@ -238,7 +237,7 @@ def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
 
 def _living_workers(server: Redis, prefix: str) -> dict[str, str]:
     """Return the text of each live worker's lease, by the worker's name."""
-    from producer.contract import lease_key, workers_key
+    from producer.contract.names import lease_key, workers_key
 
     names = [_text(name) for name in server.smembers(workers_key(prefix))]
     leases = server.mget([lease_key(prefix, name) for name in names]) if names else []

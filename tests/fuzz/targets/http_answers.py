@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ def fetch(answers: list[Answer]) -> None:
     left = list(answers)
     with ScriptedServer(lambda exchange: (left.pop(0) if left else answers[-1]).give(exchange, server.port)) as server:
         policy = UrlPolicy.parsed(str(server.port), f"127.0.0.1/32:{server.port}", "")
-        with Fetcher(policy, max_bytes=MAX_BODY_BYTES, timeout_s=TIMEOUT_S, resolve=resolve) as fetcher:
+        with closing(Fetcher(policy, max_bytes=MAX_BODY_BYTES, timeout_s=TIMEOUT_S, resolve=resolve)) as fetcher:
             files: dict[str, Embedding] = {}
             caching = CachingFetcher(fetcher, files.get, max_bytes=2_000)
             for number in range(len(answers)):

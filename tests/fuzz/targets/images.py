@@ -12,7 +12,7 @@ from PIL import Image
 from producer.errors import ERROR_CODES, JobFailed
 from tests.fuzz.target import Target
 from tests.images.files import PNG_SIGNATURE, encoded, photo
-from worker.decoding.images import MAX_ASPECT_RATIO, decode, prepare_pillow
+from worker.decoding.images import MAX_ASPECT_RATIO, open_image, prepare_pillow
 
 #: Large enough for every seed, and for sizes that mutation makes of them; small enough to decode many a second.
 MAX_PIXELS = 1_000_000
@@ -36,7 +36,7 @@ def run(data: bytes) -> bool:
 def check(data: bytes) -> None:
     started_s = time.thread_time()
     try:
-        decoded = decode(data, max_pixels=MAX_PIXELS)
+        decoded = open_image(data, max_pixels=MAX_PIXELS).decode()
     except JobFailed as failure:
         assert type(failure) is JobFailed
         assert failure.code in CODES, failure.code

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 
-from producer.contract import CLASSIFY, SENT_AT_HEADER, ClassifyJob, ClassifyManyJob
+from producer.contract.job import ClassifyJob, ClassifyManyJob
+from producer.contract.names import CLASSIFY, SENT_AT_HEADER
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json, celery_message
 from tests.fuzz.target import Target
 from worker.delivery.envelope import read_envelope
-from worker.delivery.names import DEATHS_ALONE_HEADER, DEATHS_HEADER, LIFE_HEADER, TAKEN_HEADER
+from worker.delivery.taken import NO_DEATHS, TAKEN_HEADER
 from worker.jobs.messages import MAX_ID_CHARACTERS, Malformed, TaskMessage, read_message
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -51,12 +53,12 @@ def run(data: bytes) -> bool:
     if not data:
         return False
     raw = envelope_of(data[0] % 5, data[1:])
-    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default", headers={"nameshot_deaths": 0})
+    envelope = read_envelope(raw, tag="a-tag", queue="nameshot.default")
     if envelope is None:
         return True
     assert set(envelope) == {"body", "content-type", "headers", "properties"}
     assert isinstance(envelope["headers"]["task"], str)
-    assert envelope["headers"]["nameshot_deaths"] == 0
+    assert envelope["headers"][TAKEN_HEADER].deaths == NO_DEATHS
     try:
         message = read_message(envelope["headers"], envelope["content-type"], envelope["body"], NOW)
         check_message(message)
@@ -73,7 +75,7 @@ def run(data: bytes) -> bool:
 #: What Celery is handed on of a message's headers, whatever else its sender wrote there.
 KEPT = {
     *("id", "task", "expires", "argsrepr", "kwargsrepr", SENT_AT_HEADER),
-    *(LIFE_HEADER, TAKEN_HEADER, DEATHS_HEADER, DEATHS_ALONE_HEADER),
+    TAKEN_HEADER,
 }
 
 
@@ -83,7 +85,7 @@ def check_message(message: TaskMessage) -> None:
     assert 0 < len(job_id) <= MAX_ID_CHARACTERS
     assert set(message.headers) == KEPT
     assert message.not_before is None or message.not_before > NOW
-    json.dumps(message.headers, allow_nan=False)
+    json.dumps({**message.headers, TAKEN_HEADER: asdict(message.headers[TAKEN_HEADER])}, allow_nan=False)
     if message.headers["expires"] is not None:
         assert datetime.fromisoformat(message.headers["expires"]).tzinfo is not None
 

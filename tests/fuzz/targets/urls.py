@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from ssrfguard import Policy
 
 from producer.errors import ERROR_CODES
 from tests.fuzz.target import of_hypothesis
-from worker.fetch.address_policy import Address, AddressPolicy, is_public, parse_address, parse_allow
+from worker.fetch.address_policy import Address, AllowedAddress, is_public, parse_address, parse_allow
 from worker.fetch.failures import FetchFailed
 from worker.fetch.url_policy import Target, UrlPolicy
 
@@ -24,10 +25,10 @@ PORTS = frozenset({80, 443})
 ALLOW = parse_allow("10.0.0.0/8:8080,[fd00::]/8:*,127.0.0.1:443")
 HOSTS = ("*.example", "1?.*", "fd*")
 POLICIES = [
-    (UrlPolicy(PORTS, AddressPolicy()), AddressPolicy()),
-    (UrlPolicy(PORTS, AddressPolicy(), HOSTS), AddressPolicy()),
-    (UrlPolicy(PORTS, AddressPolicy(ALLOW)), AddressPolicy(ALLOW)),
-    (UrlPolicy(PORTS, AddressPolicy(ALLOW), HOSTS), AddressPolicy(ALLOW)),
+    (UrlPolicy(PORTS), ()),
+    (UrlPolicy(PORTS, (), HOSTS), ()),
+    (UrlPolicy(PORTS, ALLOW), ALLOW),
+    (UrlPolicy(PORTS, ALLOW, HOSTS), ALLOW),
 ]
 
 
@@ -109,8 +110,8 @@ ANSWERS = st.lists(KNOWN | KNOWN | st.ip_addresses() | st.none(), max_size=4)
 
 
 @given(url=URL, answers=ANSWERS, policy=st.sampled_from(POLICIES))
-def judge(url: Any, answers: list[Address | None], policy: tuple[UrlPolicy, AddressPolicy]) -> None:
-    urls, addresses = policy
+def judge(url: Any, answers: list[Address | None], policy: tuple[UrlPolicy, Sequence[AllowedAddress]]) -> None:
+    urls, allow = policy
     try:
         target = urls.judge(url)
     except FetchFailed as failure:
@@ -119,7 +120,7 @@ def judge(url: Any, answers: list[Address | None], policy: tuple[UrlPolicy, Addr
     check_where_it_leads(target, url)
     assert urls.judge(target.url).url == target.url, "the form that redirects are resolved against is judged alike"
     if target.address is not None:
-        check_address(target.address, target.port, addresses)
+        check_address(target.address, target.port, allow)
         return
     try:
         chosen = urls.choose(target, answers)
@@ -129,7 +130,7 @@ def judge(url: Any, answers: list[Address | None], policy: tuple[UrlPolicy, Addr
     assert chosen
     assert set(chosen) <= set(answers)
     for address in chosen:
-        check_address(address, target.port, addresses)
+        check_address(address, target.port, allow)
 
 
 def check_failure(failure: FetchFailed) -> None:
@@ -162,8 +163,8 @@ def check_where_it_leads(target: Target, url: str) -> None:
         assert [parse_address(str(sockaddr[0])) for *_, sockaddr in numeric] == [target.address]
 
 
-def check_address(address: Address, port: int, addresses: AddressPolicy) -> None:
-    if addresses.excepts(address, port):
+def check_address(address: Address, port: int, allow: Sequence[AllowedAddress]) -> None:
+    if any(entry.covers(address, port) for entry in allow):
         return
     assert port in PORTS
     assert is_public(address)

@@ -1,6 +1,7 @@
-"""Requeues the messages of dead workers, and postponed messages that are due, in parts.
+"""Moves messages with the scripts: one that a worker holds, all of a dead worker, or the postponed ones that are due.
 
-A message that Redis refuses to requeue stays where it is until the next call, and does not keep the others.
+Many are requeued in parts. One that Redis refuses to requeue stays where it is until the next call, and does not keep
+the others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import redis
 
 from worker.delivery.letter_records import put_back_arguments
 from worker.delivery.names import DeliveryKeys
-from worker.delivery.scripts import RECLAIM, RESUME
+from worker.delivery.scripts import ACKNOWLEDGE, GIVE_BACK, POSTPONE, RECLAIM, RESUME
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,22 @@ RECLAIMED: Final = 100
 RECLAIMED_BYTES: Final = 1024 * 1024
 #: A day after the last death of a worker the counts of deaths expire, if no answer has cleared them before.
 SUSPICION_S: Final = 86_400
+
+
+def acknowledge(client: Any, keys: DeliveryKeys, tag: str | bytes) -> Any:
+    """Delete a held message; return 0 if the worker no longer holds it."""
+    return client.eval(ACKNOWLEDGE, 2, keys.in_flight, keys.in_hand, tag, keys.worker)
+
+
+def give_back(client: Any, keys: DeliveryKeys, tag: str | bytes) -> Any:
+    """Requeue a held message at the front of its queue; return 0 if the worker no longer holds it."""
+    names = (keys.in_flight, *keys.put_back)
+    return client.eval(GIVE_BACK, len(names), *names, tag, *put_back_arguments())
+
+
+def postpone(client: Any, keys: DeliveryKeys, tag: str | bytes, until_s: float) -> Any:
+    """Postpone a held message until a time in seconds since the epoch; return 0 if the worker no longer holds it."""
+    return client.eval(POSTPONE, 3, keys.in_flight, keys.in_hand, keys.postponed, tag, until_s)
 
 
 def resume(client: Any, keys: DeliveryKeys, now_s: float) -> int:
