@@ -63,7 +63,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("http_status", False, "the server answered with a status other than 200", "check that the URL is public and has not expired"),
     ErrorCode("too_large", False, "the body is larger than `NAMESHOT_MAX_BYTES`", "send a smaller rendition"),
     ErrorCode("empty", False, "the body is empty", "check the upload"),
-    ErrorCode("unsupported_format", False, "the body is not a JPEG, PNG, WebP, AVIF or GIF", "convert the image, and check that the URL is not an HTML page"),
+    ErrorCode("unsupported_format", False, "the body is not a JPEG, PNG, WebP, AVIF, GIF or (with the extra `heic`) HEIC", "convert the image, and check that the URL is not an HTML page"),
     ErrorCode("undecodable", False, "the image is damaged", "upload it again"),
     ErrorCode("too_many_pixels", False, "the image has more pixels than `NAMESHOT_MAX_PIXELS`", "send a smaller rendition"),
     ErrorCode("bad_aspect_ratio", False, "one side is more than 30 times as long as the other", "crop the image"),

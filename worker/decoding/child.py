@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     prepare_pillow(options["max_pixels"])
     geometry = geometry_of(options["geometry"])
     warm_up(geometry)
-    filtered = confinement.confine(options["memory_bytes"])
+    filtered = confinement.confine(options["memory_bytes"], threads=register_heif())
     _send(HELLO.pack(MAGIC, filtered))
     serve(options["max_pixels"], options["cpu_s"], geometry)
 
