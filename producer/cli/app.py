@@ -9,6 +9,7 @@ import typer
 from producer.cli import acl, classify, dead_letters, jobs, purge, system
 from producer.cli.bulk import command as bulk
 from producer.cli.doctor import command as doctor
+from producer.cli.evaluate import command as evaluate
 
 app = typer.Typer(
     name="nameshot",
@@ -50,6 +51,7 @@ for _name, _command in (
     ("classify", classify.classify),
     ("submit", classify.submit),
     ("bulk", bulk.bulk),
+    ("evaluate", evaluate.evaluate),
     ("status", jobs.status),
     ("result", jobs.result),
     ("cancel", jobs.cancel),
