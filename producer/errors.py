@@ -26,7 +26,7 @@ stored in the result backend; a client without this package reads ``e.args``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,30 @@ class JobFailed(NameshotError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object of the three attributes."""
+        return {"code": self.code, "message": self.message, "retryable": self.retryable}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
+        """Have pydantic, and so FastAPI, write and read a failure as `to_dict` does."""
+        from pydantic_core import core_schema
+
+        fields = {
+            "code": core_schema.typed_dict_field(core_schema.str_schema()),
+            "message": core_schema.typed_dict_field(core_schema.str_schema()),
+            "retryable": core_schema.typed_dict_field(core_schema.bool_schema()),
+        }
+        as_object = core_schema.typed_dict_schema(fields)
+        read = core_schema.no_info_after_validator_function(lambda value: cls(**value), as_object)
+        return core_schema.json_or_python_schema(
+            json_schema=read,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), read]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda error: error.to_dict(), return_schema=as_object
+            ),
+        )
 
 
 class EmbeddedError(NameshotError):
