@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import acl, classify, dead_letters, jobs, purge, system
+from producer.cli import acl, classify, dead_letters, jobs, purge, system, trial
 from producer.cli.bulk import command as bulk
 from producer.cli.doctor import command as doctor
 from producer.cli.evaluate import command as evaluate
@@ -52,6 +52,8 @@ for _name, _command in (
     ("submit", classify.submit),
     ("bulk", bulk.bulk),
     ("evaluate", evaluate.evaluate),
+    ("compare", trial.compare),
+    ("verify", trial.verify),
     ("status", jobs.status),
     ("result", jobs.result),
     ("cancel", jobs.cancel),

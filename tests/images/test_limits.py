@@ -28,6 +28,13 @@ def test_other_formats_are_unsupported(name: str, monkeypatch: pytest.MonkeyPatc
     assert code_of(FOREIGN[name]) == "unsupported_format"
 
 
+def test_without_its_package_heic_is_a_format_that_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.decoding.images.register_heif", lambda: False)
+
+    assert code_of(HEIC) == "unsupported_format"
+    assert code_of(AVIF) == "ok"
+
+
 def test_no_bytes_are_empty() -> None:
     assert code_of(b"") == "empty"
 

@@ -56,6 +56,8 @@ REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "model_error": ("model_error", None),
 }
 
+#: The formats that are not in a container of boxes, each of which every Pillow reads.
+_PLAIN_FORMATS: Final = FORMATS[:4]
 _SIGNATURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|....ftypavi[fs]", re.DOTALL)
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -184,7 +186,7 @@ def _open(data: bytes) -> Image.Image | None:
     try:
         if data[4:8] == b"ftyp":
             return _opened_container(data)
-        return Image.open(_MeteredBytes(without_metadata(data)), formats=FORMATS)
+        return Image.open(_MeteredBytes(without_metadata(data)), formats=_PLAIN_FORMATS)
     except (SyntaxError, UnidentifiedImageError):
         return None
 
