@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format docs bench chaos soak fuzz audit clean
+.PHONY: help install demo test thorough lint format docs bench chaos soak fuzz audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -22,8 +22,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install ## start everything, classify the bundled pictures, stop everything
 	@$(BIN)/nameshot demo
 
-test: install ## every test: real Valkey, real worker, real HTTP
+test: install ## the tests: real Valkey, real worker, real HTTP
 	$(BIN)/python -m pytest
+
+thorough: install ## the tests that take longest: every family of models, the version before, rehearsals of benchmarks
+	$(BIN)/python -m pytest -m thorough
 
 lint: install ## ruff, format check, strict types
 	$(BIN)/ruff check .

@@ -18,8 +18,13 @@ LABEL_SETS = [["a fox", "bear", "zebra"], ["owl"], ["bear", "a small dog running
 #: A variant whose pipeline cuts tokens off every prompt; `tests/model` compares it with the by-hand way instead.
 FAMILIES = [family for family in SMALL if family != "blip-2-image-token"]
 
+#: One of each way to score and to read pixels; `tests/model` compares all families with their pipelines in `make test`.
+FEW = ("clip", "siglip2", "blip-2")
 
-@pytest.mark.parametrize("family", FAMILIES)
+
+@pytest.mark.parametrize(
+    "family", [name if name in FEW else pytest.param(name, marks=pytest.mark.thorough) for name in FAMILIES]
+)
 def test_scores_are_the_pipelines_for(
     family: str,
     start_worker: StartWorker,

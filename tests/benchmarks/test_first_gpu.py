@@ -28,6 +28,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(TIMEOUT_S)
 def test_a_quick_run_on_the_cpu_goes_through_every_step_and_all_that_has_to_hold_does(tmp_path: Path) -> None:
     done = run("--quick", "--output", str(tmp_path / "found.json"))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.fronts import rate_of
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +31,7 @@ def test_without_a_gpu_it_says_so_and_measures_nothing() -> None:
     assert done.stderr.startswith("benchmarks.gpu: there is no GPU cuda:0 for PyTorch here, so nothing was measured;")
 
 
+@pytest.mark.thorough
 def test_a_tiny_model_on_the_cpu_goes_every_way(tmp_path: Path) -> None:
     quickly = ("--batches", "2", "4", "--fronts", "2", "--seconds", "0.3", "--rounds", "1")
     done = run("--device", "cpu", "--model-size", "tiny", *quickly, "--output", str(tmp_path / "gpu.json"))

@@ -14,6 +14,8 @@ from tests.version_before.asked import Asked, waiting
 from tests.version_before.conftest import StartWorker
 from tests.version_before.programs import ClientProgram
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(params=["before", "now"])
 def first(request: pytest.FixtureRequest, old_client: ClientProgram, new_client: ClientProgram) -> ClientProgram:

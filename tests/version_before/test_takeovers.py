@@ -16,6 +16,8 @@ from tests.version_before.asked import PREFIX, Asked, held, waiting
 from tests.version_before.conftest import StartWorker
 from tests.version_before.programs import ClientProgram
 
+pytestmark = pytest.mark.thorough
+
 ALIVE = {"queued", "running"}
 #: A worker of this version leaves some of its places to the more important queues.
 MANY = 4

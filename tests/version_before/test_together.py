@@ -19,6 +19,8 @@ from tests.version_before.asked import PREFIX, Asked, held, waiting
 from tests.version_before.conftest import StartWorker
 from tests.version_before.programs import ClientProgram
 
+pytestmark = pytest.mark.thorough
+
 JOBS = 1_000
 #: Submitted by each client in turn; under each of them a worker is killed.
 PORTION = 125

@@ -16,6 +16,8 @@ from tests.version_before.asked import Asked, held, waiting
 from tests.version_before.conftest import StartWorker
 from tests.version_before.programs import ClientProgram
 
+pytestmark = pytest.mark.thorough
+
 ALIVE = {"queued", "running", "succeeded"}
 #: More than the workers take at once, so that some always wait.
 PORTION = 40
