@@ -32,6 +32,7 @@ from worker.observability.readiness import Readiness
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
 from worker.runtime.ready_file import ReadyFile
+from worker.runtime.stacks import print_stacks_on_sigusr1
 from worker.service import Service, build
 from worker.settings import MAX_CONCURRENCY, WorkerSettings
 
@@ -59,12 +60,15 @@ class Lifecycle:
         """
         app = self._app
         logs.configure(app.settings.log_level, app.settings.log_format)
+        print_stacks_on_sigusr1()  # until Celery installs its own handler, which does the same
         try:
             check_options(sender, app.own_configuration(), most_threads=MAX_CONCURRENCY)
             settings = [f"{PREFIX}{field.upper()}" for field in WorkerSettings.model_fields]
             warn_of_unread(os.environ, settings, app.endpoints[0])
             first_contact = FirstContact(*app.endpoints, app.settings.queue_prefix)
             first_contact.look()
+            if getattr(sender, "checks_only", False):  # a test's worker of Celery's own has no such attribute
+                raise SystemExit(os.EX_OK)
             ReadyFile(app.settings.ready_file).begin()
             worker = app.running_worker = assemble(app, first_contact, self.times)
             if not isinstance(sender.concurrency, int):

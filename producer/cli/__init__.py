@@ -15,32 +15,36 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 failed, 2 used wrongly, 128 + n ended by signal n."""
     try:
         from producer.cli.interrupts import never_lose_an_interrupt
+        from producer.cli.streams import prepare_streams
 
         never_lose_an_interrupt()
+        prepare_streams()
         status = _run(arguments)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         status = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has exited (`nameshot … | head`). Python would fail again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has exited (`nameshot … | head`)
         status = 1
+    _flush()
     sys.exit(status)
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    from producer.errors import NameshotError
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Drop what could not be written, or Python would fail at it again when it exits.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the exit
 
-    for stream in (sys.stdout, sys.stderr):
-        # Print labels even on a terminal that cannot show their characters.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+def _run(arguments: Sequence[str] | None) -> int:
     from typer import TyperException
 
     from producer.cli.app import app
-    from producer.errors import UsageError
+    from producer.errors import NameshotError, UsageError
 
     try:
         status = app(arguments, prog_name="nameshot", standalone_mode=False)
+        sys.stdout.flush()
     except TyperException as error:
         print(f"nameshot: {_usage(error)}", file=sys.stderr)
         return error.exit_code

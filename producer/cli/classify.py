@@ -88,11 +88,9 @@ def submit(
         raise UsageError(str(error)) from None
     urls = _urls(images)
     with connect() as client:
-        for image, job in zip(images, client.submit_many({"url": url, **shared} for url in urls), strict=True):
-            if as_json:
-                output.print_json({"url": image, "id": job.id})
-            else:
-                print(job.id)
+        ids = [job.id for job in client.submit_many({"url": url, **shared} for url in urls)]
+        lines = [{"url": image, "id": job_id} for image, job_id in zip(images, ids, strict=True)]
+        output.print_queued(ids, lines if as_json else ids)
     return 0
 
 

@@ -106,7 +106,7 @@ def replay(
                 output.notice(f"nameshot: {printable(str(error))}")
                 failed += 1
                 continue
-            print(replayed.job_id, flush=True)
+            output.print_queued([replayed.job_id], [replayed.job_id])
             if replayed.lost_expires:
                 output.notice(f"nameshot: letter {letter.letter} has expired, so its new job does not expire.")
     return 1 if failed else 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from producer.cli.streams import StreamFailed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +36,25 @@ def notice(text: str) -> None:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of its own, and flush."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def print_queued(ids: Sequence[str], lines: Sequence[str | Mapping[str, Any]]) -> None:
+    """Print a line, or a JSON object, for each job that is queued.
+
+    Raises:
+        StreamFailed: standard output cannot be written; the error names the jobs without a line.
+    """
+    for number, line in enumerate(lines):
+        try:
+            if isinstance(line, str):
+                print(line, flush=True)
+            else:
+                print_json(line)
+        except StreamFailed as failure:
+            left = ids[number:]
+            which = "this job is" if len(left) == 1 else "these jobs are"
+            reason = f"{failure.strerror}; {which} queued all the same: {' '.join(left)}"
+            raise StreamFailed(failure.errno, reason, failure.filename) from None
 
 
 @contextlib.contextmanager

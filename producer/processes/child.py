@@ -41,17 +41,22 @@ class LeashedProcess:
         output: int | None = None,
     ) -> None:
         leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(death_signal)), str(folder)]
-        self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-            [*leash, "--", *command],
-            # Without PR_SET_PDEATHSIG, the child detects our end by the end of this pipe, to which we never write.
-            stdin=subprocess.DEVNULL if sys.platform == "linux" else subprocess.PIPE,
-            stdout=output,
-            stderr=None if output is None else subprocess.STDOUT,
-            env=dict(environment),
-            # A process group of its own, so that Ctrl-C reaches only us and we stop the children in order.
-            start_new_session=True,
-            pass_fds=tuple(inherit),
-        )
+        # The child inherits the mask, so that the signal cannot end it before the leash ignores it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                [*leash, "--", *command],
+                # Without PR_SET_PDEATHSIG, the child detects our end by the end of this pipe, to which we never write.
+                stdin=subprocess.DEVNULL if sys.platform == "linux" else subprocess.PIPE,
+                stdout=output,
+                stderr=None if output is None else subprocess.STDOUT,
+                env=dict(environment),
+                # A process group of its own, so that Ctrl-C reaches only us and we stop the children in order.
+                start_new_session=True,
+                pass_fds=tuple(inherit),
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     @property
     def pid(self) -> int:

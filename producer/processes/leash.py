@@ -28,6 +28,10 @@ def main(arguments: list[str]) -> int:
     """Replace this process by the command, or run and watch it and return its exit status."""
     parent, death_signal, folder = int(arguments[0]), int(arguments[1]), arguments[2]
     command = arguments[arguments.index("--") + 1 :]
+    # Workers print their threads' stacks on it, and may get it before they have installed their handlers. Our parent
+    # has blocked it for us until here.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     try:
         os.chdir(folder)
         if sys.platform == "linux" and "--watch" not in arguments[: arguments.index("--")]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -229,14 +230,34 @@ def test_a_file_that_a_frozen_decoder_does_not_read_to_its_end_is_decoded_by_ano
     assert code_of(pool, JPEG + bytes(4_000_000)) == "ok"
 
 
-def test_a_supervisor_s_sigterm_to_all_processes_ends_no_decoder(make_pool: MakePool) -> None:
+def test_a_signal_that_a_supervisor_sends_to_all_processes_ends_no_decoder(make_pool: MakePool) -> None:
     pool = make_pool()
     (pid,) = pool.pids
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    crashes = {signal.Signals[f"SIG{name}"] for name in ("SEGV", "BUS", "ILL", "FPE", "ABRT", "TRAP", "SYS", "XCPU")}
+    for number in signal.valid_signals() - crashes - {signal.SIGKILL, signal.SIGSTOP}:
         os.kill(pid, number)
 
     assert code_of(pool, JPEG) == "ok"
     assert pool.pids == [pid]
+
+
+def test_an_image_whose_decoder_is_ended_from_outside_is_decoded_by_another(
+    make_pool: MakePool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first one dies by a signal that decoders ignore, as one does that has just been started."""
+    first = tmp_path / "first"
+    first.touch()
+    options = taken_over(
+        f"os.path.exists({str(first)!r}) and (os.unlink({str(first)!r}), "
+        "signal.signal(signal.SIGUSR1, signal.SIG_DFL), os.kill(os.getpid(), signal.SIGUSR1))"
+    )
+    head, body = options.program.split("from worker.decoding import child", 1)
+    unconfined = "import signal\nfrom worker.decoding import confinement\nconfinement.confine = lambda _memory: False\n"
+    program = f"{head}{unconfined}from worker.decoding import child{body}"
+    pool = make_pool(replace(options, program=program))
+
+    assert code_of(pool, HOSTILE) == "unsupported_format"
+    assert "was killed by SIGUSR1 from outside while it had an image: replacing the process" in caplog.text
 
 
 def test_who_finds_no_free_process_waits_no_longer_than_its_job_may(make_pool: MakePool) -> None:

@@ -14,6 +14,7 @@ from producer import Client
 from producer.processes.queued_signals import SAME_REQUEST_S
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
+from tests.eventually import eventually
 from tests.processes.programs import wait_until_gone
 from tests.valkey_server import ValkeyServer
 
@@ -189,6 +190,31 @@ def test_sigquit_ends_all_at_once_and_returns_the_job(
     assert launcher.stop(signal.SIGQUIT) == 0
     assert_returned(own_valkey)
     assert not launcher.is_ready
+
+
+def test_on_sigusr1_its_worker_prints_each_threads_stack_and_all_go_on(
+    launch: Launch, client: Client, origin: Origin
+) -> None:
+    launcher = launch()
+    launcher.wait_until_ready()
+    workers = workers_of(launcher)
+    launcher.process.send_signal(signal.SIGUSR1)
+    wait_for("MainThread", launcher)
+
+    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert workers_of(launcher) == workers
+    assert launcher.stop() == 0
+
+
+def test_sigusr1_ends_no_worker_that_still_starts(launch: Launch) -> None:
+    launcher = launch()
+    eventually(lambda: bool(workers_of(launcher)))
+    while not launcher.is_ready:
+        launcher.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.05)  # the steps of a start that a signal could meet
+
+    assert "starting it again" not in launcher.log
+    assert launcher.stop() == 0
 
 
 @pytest.mark.parametrize(("drain_timeout", "times"), [("600", 2), ("0", 1)], ids=["told twice", "out of time"])

@@ -67,6 +67,9 @@ def refused(worker: Worker) -> str:
         (("-c", "nonsense"), {}, "must be a non-negative integer or 'auto', got 'nonsense'"),
         (("--purge",), {}, "--purge cannot be used: the ids of the jobs would stay taken; use `nameshot purge`"),
         ((), {"CELERY_CONFIG_MODULE": "no_such_module"}, "CELERY_CONFIG_MODULE (--config) is 'no_such_module', which"),
+        (("-f", "/no/such/folder/log"), {}, "--logfile /no/such/folder/log cannot be written (No such file or "),
+        (("--uid", "no-such"), {}, "--uid or --gid cannot be used: User does not exist: no-such."),
+        (("--gid", "no-such"), {}, "--uid or --gid cannot be used: Group does not exist: no-such."),
         (("-c", "100000"), {}, "--concurrency 100000 cannot be used; it should be from 1 to 4,096"),
     ],
 )
@@ -84,6 +87,12 @@ def test_a_pool_or_size_that_would_answer_wrongly_is_refused(
             ("worker",),
             "CELERY_CONFIG_MODULE (--config) is 'no_such_module', which cannot",
         ),
+        (
+            ("--loader", "no_such_module"),
+            ("worker",),
+            "CELERY_LOADER (--loader) is 'no_such_module', which cannot",
+        ),
+        ((), ("graph", "bootsteps"), "`celery graph bootsteps` cannot be used: it would load the model"),
         ((), ("purge", "-f"), "cannot be purged with Celery: its jobs' ids would stay taken; use `nameshot purge "),
         ((), ("purge", "-f", "-Q", "nameshot.bulk"), "nameshot.bulk cannot be purged with Celery"),
     ],
@@ -127,6 +136,10 @@ def test_no_command_of_amqp_takes_a_job_from_its_queue(
     ("configuration", "said"),
     [
         ("worker_direct = True", "worker_direct cannot be changed"),
+        ("control_exchange = 'x'", "control_exchange cannot be changed"),
+        ("event_exchange = 'x'", "event_exchange cannot be changed"),
+        ("redis_backend_credential_provider = 'x.y'", "redis_backend_credential_provider cannot be changed"),
+        ("control_queue_ttl = 'x'", "control_queue_ttl is 'x', which is not a number"),
         ("worker_agent = 'a:B'", "worker_agent cannot be changed"),
         ("broker_use_ssl = redis_backend_use_ssl = {'ssl_cert_reqs': 0}", "broker_use_ssl cannot be changed"),
         ("redis_backend_use_ssl = {'ssl_cert_reqs': 0}", "redis_backend_use_ssl cannot be changed"),

@@ -31,6 +31,15 @@ def test_an_image_that_kills_two_engines_fails_and_its_neighbours_do_not(engines
     assert prompt.result(TIMEOUT_S).output == pytest.approx(model.embed_texts(["a fox"])[0])
 
 
+def test_an_engine_prints_each_threads_stack_on_sigusr1_and_goes_on(engines: Engines, engine: KeptEngine) -> None:
+    front = engines.front()
+    engine.process.send_signal(signal.SIGUSR1)
+    eventually(lambda: "most recent call first" in engine.log)
+
+    assert front.embed_prompt("a fox").result(TIMEOUT_S).output.ndim == 1
+    assert engine.statuses == []
+
+
 @pytest.mark.parametrize("engine", [1, 2], indirect=True, ids="{} batches at once".format)
 def test_an_image_that_breaks_the_device_fails_after_two_engines_and_its_neighbours_are_answered(
     engines: Engines, engine: KeptEngine

@@ -94,6 +94,19 @@ def test_warm_up_refuses_a_checkpoint_whose_parts_do_not_fit(broken: Path, devic
         model.warm_up()
 
 
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("tokenizer_config.json", {"model_max_length": "x"}),
+        ("preprocessor_config.json", {"rescale_factor": "x"}),
+    ],
+)
+def test_a_wrong_value_that_fails_only_when_it_is_used_is_refused(broken: Path, file: str, values: Any) -> None:
+    change(broken / file, **values)
+    with pytest.raises(ModelLoadError, match=r"cannot be loaded|loads but does not run"):
+        load_model(str(broken), device="cpu").warm_up()
+
+
 def change(file: Path, **values: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 

@@ -25,7 +25,7 @@ from producer.processes.leash import die_with
 from worker.decoding import confinement
 from worker.decoding.heif import register_heif
 from worker.decoding.images import FORMATS, Decoded, UndecodedImage, open_image, prepare_pillow, reason_of
-from worker.decoding.protocol import ANSWER, DECODE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
+from worker.decoding.protocol import ANSWER, DECODE, ENDED_BY_ITS_IMAGE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry, geometry_of
 from worker.runtime.allocator import bound_malloc
 from worker.runtime.whole import receive_whole, send_whole
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
             ``geometry`` (`Geometry`'s ``asdict``, or null).
     """
     parent, options = int(arguments[0]), json.loads(arguments[1])
-    # A supervisor may send SIGTERM to all processes of a service, while the worker's jobs still need this one.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    # A supervisor may send any signal to all processes of a service, while the worker's jobs still need this one.
+    for number in signal.valid_signals() - ENDED_BY_ITS_IMAGE - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         die_with(parent, signal.SIGKILL)

@@ -40,8 +40,8 @@ class DecoderLost(Exception):
     """The process ended or broke the protocol: its image is not decoded, and the next one needs another process."""
 
 
-class DecoderFrozen(Exception):
-    """The process neither answers nor computes: it was suspended from outside, and its image is not to blame."""
+class DecoderInterrupted(Exception):
+    """The process was suspended or ended from outside, so its image is not to blame."""
 
 
 #: A decoder that uses no CPU in the second of two silent waits of this length is frozen. Decoding uses CPU all the
@@ -152,7 +152,7 @@ class DecoderProcess:
         Raises:
             JobFailed: the image is refused.
             DecoderLost: the process ended or broke the protocol.
-            DecoderFrozen: the process was suspended.
+            DecoderInterrupted: the process was suspended.
             TimeoutError: the scope has ended.
         """
         self._ask(REQUEST.pack(OPEN, len(data)), scope, data)
@@ -236,7 +236,7 @@ class DecoderProcess:
                 before_s, used_s = used_s, cpu_s(self.pid)
                 # A process that still starts may wait for a disk without using CPU.
                 if self._has_started and used_s is not None and used_s == before_s and not scope.is_over:
-                    raise DecoderFrozen from None
+                    raise DecoderInterrupted from None
                 continue
             except OSError:
                 count = 0

@@ -18,8 +18,9 @@ from producer.processes.child import how_it_ended
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.shares import of_decoders
-from worker.decoding.decoder import DecoderFrozen, DecoderLost, DecoderOptions, DecoderProcess, PreparedPicture
+from worker.decoding.decoder import DecoderInterrupted, DecoderLost, DecoderOptions, DecoderProcess, PreparedPicture
 from worker.decoding.images import Decoded, refusal
+from worker.decoding.protocol import ENDED_BY_ITS_IMAGE
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +90,11 @@ class DecoderPool:
             JobFailed: the image is refused, or its time is over.
             Cancelled: the scope was cancelled.
         """
-        with suppress(DecoderFrozen):
+        with suppress(DecoderInterrupted):
             return self._decoded(data, scope, queue)
         try:
             return self._decoded(data, scope, queue)
-        except DecoderFrozen:
+        except DecoderInterrupted:
             raise _too_late() from None
 
     def _decoded(self, data: bytes, scope: CancelScope, queue: Queue) -> PreparedPicture | Decoded:
@@ -105,13 +106,13 @@ class DecoderPool:
             except TimeoutError:
                 scope.check()
                 raise _too_late() from None
-            except DecoderFrozen:
+            except DecoderInterrupted:  # it neither answers nor computes
                 scope.check()
                 logger.warning("a decoder process was frozen while it had an image: replacing the process")
                 raise
             except DecoderLost:
                 scope.check()
-                raise refusal(self._bury(process)) from None
+                raise self._bury(process) from None
 
     def close(self) -> None:
         """End all processes; images in them fail."""
@@ -175,12 +176,16 @@ class DecoderPool:
             self._all.discard(process)
         return process.end(grace_s)
 
-    def _bury(self, process: DecoderProcess) -> str:
-        """Return why the image that ended a process is refused."""
+    def _bury(self, process: DecoderProcess) -> JobFailed | DecoderInterrupted:
+        """Return what the end of a process that had an image means for the image."""
         status = self._forget(process, DYING_S)
-        logger.warning("a decoder process %s while it had an image; the image has failed", how_it_ended(status))
+        how = how_it_ended(status)
+        if status < 0 and -status not in {*ENDED_BY_ITS_IMAGE, signal.SIGKILL}:
+            logger.warning("a decoder process %s from outside while it had an image: replacing the process", how)
+            return DecoderInterrupted()
+        logger.warning("a decoder process %s while it had an image; the image has failed", how)
         # The kernel's OOM killer sends SIGKILL, and then the image may be fine.
-        return "out_of_memory" if status == -signal.SIGKILL else "damaged"
+        return refusal("out_of_memory" if status == -signal.SIGKILL else "damaged")
 
 
 @contextmanager

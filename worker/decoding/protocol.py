@@ -6,6 +6,7 @@ answer, since an image may have taken over the decoder.
 
 from __future__ import annotations
 
+import signal
 import struct
 from typing import Final
 
@@ -23,5 +24,14 @@ ANSWER: Final = struct.Struct("<BBIIQ?3H")
 #: A decoder first sends the magic bytes and whether its system calls are filtered.
 HELLO: Final = struct.Struct("<4s?")
 MAGIC: Final = b"nsd1"
+
+#: A decoder ends by these signals because of what its image made it do: it crashed, or used up its CPU time. It ignores
+#: all others that can be ignored, since a supervisor may send them to all processes of a service.
+ENDED_BY_ITS_IMAGE: Final = frozenset(
+    {
+        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP),
+        *(signal.SIGSYS, signal.SIGXCPU),
+    }
+)
 
 OUTCOMES: Final = ("ok", *REFUSALS)

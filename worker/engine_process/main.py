@@ -24,6 +24,7 @@ from worker.model import Model, load_model
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
 from worker.runtime.heartbeat import Heart
+from worker.runtime.stacks import print_stacks_on_sigusr1
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
     """
     path, heart = Path(arguments[0]), Heart(int(arguments[1]) if arguments[1:] else None)
     logs.configure("INFO", "human")
+    print_stacks_on_sigusr1()
     try:
         settings = read_settings(WorkerSettings)
         logs.configure(settings.log_level, settings.log_format)

@@ -7,12 +7,13 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery
+from celery.loaders import get_loader_cls
 
 from producer.broker.urls import Endpoint, endpoint
 from producer.errors import NameshotError, SettingsError
 from producer.settings import read_settings
 from worker.delivery.names import DeliveryKeys, new_worker_name
-from worker.jobs.celery_command import config_refusal
+from worker.jobs.celery_command import module_refusal
 from worker.jobs.celery_settings import configuration
 from worker.jobs.running_worker import RunningWorker
 from worker.jobs.start_checks import refusal
@@ -72,11 +73,24 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
         """The class of the worker that ``celery worker`` runs."""
         return self.subclass_with_self("worker.jobs.careful_worker:CarefulWorker")
 
+    @cached_property
+    def WorkController(self) -> Any:  # noqa: N802 - Celery's name
+        """The class of which ``celery graph bootsteps`` would make a worker only to draw it."""
+        raise refusal("`celery graph bootsteps` cannot be used: it would load the model.")
+
+    @cached_property
+    def loader(self) -> Any:
+        """Celery's loader, which it makes when it first needs it."""
+        try:
+            return get_loader_cls(self.loader_cls)(app=self)
+        except Exception as error:
+            raise module_refusal("--loader", error) from None
+
     def _load_config(self) -> Any:
         try:
             return super()._load_config()
         except Exception as error:  # the module is a program of the user's
-            raise config_refusal(error) from None
+            raise module_refusal("--config", error) from None
 
     def _connection(self, _url: Any, *args: Any, **options: Any) -> Any:
         """Connect to our endpoint, ignoring a URL from Celery's environment variables or ``--broker``."""

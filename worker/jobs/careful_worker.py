@@ -8,19 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from celery.apps.worker import Worker
+from celery.utils.nodenames import default_nodename, node_format
 
 from worker.jobs.celery_command import why_unusable
 from worker.jobs.start_checks import refusal
 
 
 class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
-    """The worker that ``celery -A worker worker`` runs."""
+    """The worker that ``celery -A worker worker`` runs.
 
-    def __init__(self, app: Any = None, hostname: str | None = None, **options: Any) -> None:
+    Args:
+        checks_only: end with status 0 (`SystemExit`) once everything before the model has been checked.
+    """
+
+    def __init__(
+        self, app: Any = None, hostname: str | None = None, *, checks_only: bool = False, **options: Any
+    ) -> None:
+        self.checks_only = checks_only
         try:
             (app or self.app).loader.init_worker()
         except Exception as error:
             raise refusal(f"a module of Celery's setting imports {why_unusable(error)}; leave it out.") from None
+        self._open_log((app or self.app).either("worker_log_file", options.get("logfile")), hostname)
         super().__init__(app, hostname, **options)
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
@@ -46,10 +55,22 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
         except Exception as error:
             raise refusal(f"a module of -I (--include) {why_unusable(error)}; leave it out.") from None
 
+    def _open_log(self, path: str | None, hostname: str | None) -> None:
+        """Send standard error, which has all log lines, to the file of ``-f`` (``--logfile``)."""
+        if not path:
+            return
+        path = node_format(path, default_nodename(hostname))
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise refusal(f"--logfile {path} cannot be written ({error.strerror}).") from None
+        if not self.checks_only:
+            os.dup2(file, 2)
+        os.close(file)
+
     def _check_files(self) -> None:
         for option, path in (("--pidfile", self.pidfile), ("--statedb", self.statedb)):
-            folder = Path(path).absolute().parent if path else Path.cwd()
-            if not os.access(folder, os.W_OK):
+            if path and not os.access(Path(path).absolute().parent, os.W_OK):
                 raise refusal(f"{option} {path} cannot be created: its folder does not exist or is not writable.")
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from worker.jobs.before_start import CheckedStart
 from worker.jobs.start_checks import refusal
 from worker.runtime import logs
 
@@ -14,6 +15,9 @@ from worker.runtime import logs
 def _prepare(ctx: click.Context, _param: Any, _value: Any) -> None:
     """Adapt the command before click parses any other option."""
     click.UsageError.exit_code = os.EX_CONFIG
+    start = ctx.command.callback
+    if start is not None and not isinstance(start, CheckedStart):
+        ctx.command.callback = CheckedStart(start)
     for param in ctx.command.params:
         if param.name == "hostname":
             param.type = _Name(param.type)
@@ -40,10 +44,11 @@ FIRST_OPTION: Final = click.Option(
 )
 
 
-def config_refusal(error: Exception) -> SystemExit:
-    """Return the exit of a program whose Celery configuration cannot be read."""
-    module = os.environ.get("CELERY_CONFIG_MODULE")
-    return refusal(f"CELERY_CONFIG_MODULE (--config) is {module!r}, which {why_unusable(error)}; unset it.")
+def module_refusal(option: str, error: Exception) -> SystemExit:
+    """Return the exit of a program that cannot use the module of ``--config`` or ``--loader``."""
+    variable = {"--config": "CELERY_CONFIG_MODULE", "--loader": "CELERY_LOADER"}[option]
+    module = os.environ.get(variable)
+    return refusal(f"{variable} ({option}) is {module!r}, which {why_unusable(error)}; unset it.")
 
 
 def why_unusable(error: Exception) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Final
 
 import redis
-from celery.app.defaults import DEFAULTS
+from celery.app.defaults import DEFAULTS, NAMESPACES, flatten
 from celery.concurrency.thread import TaskPool
 
 from producer.broker.dialling import connect
@@ -34,6 +35,10 @@ FIXED: Final = (
     *("result_extended", "result_expires", "result_accept_content"),
     # A rate limit would keep messages in the worker's memory.
     *("task_default_rate_limit", "task_annotations"),
+    # The roles permit the channels of Celery's own names only.
+    *("control_exchange", "event_exchange"),
+    # User and password follow from our own URLs too.
+    "redis_backend_credential_provider",
     # TLS and keys follow from our own URLs; a queue for one worker and an agent's queues are none of ours.
     *("broker_use_ssl", "redis_backend_use_ssl", "result_backend_transport_options", "worker_direct", "worker_agent"),
     # Without retries an outage of Redis would end the worker.
@@ -68,10 +73,14 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
             f"the pool {_name_of(worker.pool_cls)} cannot be used: the threads of this worker share one model and one "
             "device; leave out -P (--pool, CELERY_WORKER_POOL), or set it to threads."
         )
-    if changed := [name for name in FIXED if worker.app.conf[name] != settings.get(name, DEFAULTS.get(name))]:
+    if changed := [name for name in FIXED if worker.app.conf.get(name) != settings.get(name, DEFAULTS.get(name))]:
         raise SettingsError(
             f"Celery's setting {changed[0]} cannot be changed: jobs would be lost, late or answered wrongly."
         )
+    for name, option in flatten(NAMESPACES):
+        value = worker.app.conf.get(name)
+        if option.type in ("int", "float") and not _is_number(value):
+            raise SettingsError(f"Celery's setting {name} is {value!r}, which is not a number.")
     try:
         worker.app.timezone  # noqa: B018 - Celery looks it up each time it stores an answer
     except Exception as error:
@@ -89,6 +98,15 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
         raise SettingsError(
             f"--concurrency {concurrency} cannot be used; it should be from 1 to {most_threads:,}, or left out."
         )
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether Celery can use a value as a number; it has defaults for None and accepts numbers in strings."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return value is None or isinstance(value, timedelta)
+    return True
 
 
 def _name_of(pool: Any) -> str:

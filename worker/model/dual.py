@@ -105,11 +105,14 @@ class DualEncoder:
             self.embed_texts(["a photo"])
             image = self.prepare(Image.new("RGB", (640, 480), (127, 127, 127)))
             self.embed_images([image])
-        except DeviceLostError:
+        except (DeviceLostError, MemoryError):
             raise  # the checkpoint is not at fault
-        except ModelError as failure:
-            cause = str(failure.__cause__ or "").partition("\n")[0]
-            raise ModelLoadError(f"model {self.name!r} loads but does not run: {failure} {cause}".strip()) from failure
+        except Exception as failure:  # Transformers raises nearly every kind
+            kind = "" if isinstance(failure, ModelError) else f"{type(failure).__name__}: "
+            what, cause = (str(error or "").partition("\n")[0] for error in (failure, failure.__cause__))
+            raise ModelLoadError(
+                f"model {self.name!r} loads but does not run: {kind}{what} {cause}".strip()
+            ) from failure
         if not self._on_gpu and isinstance(self._preparation, SplitPreparation):
             self._image_tower.trace(self._images([image])[INPUT])
 

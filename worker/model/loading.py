@@ -50,16 +50,17 @@ def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
         _complete(model, family, report)
         with explained(model, revision, "tokenizer"):
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=commit, trust_remote_code=False)
+            # A tokenizer or a configuration with wrong values fails only when it is used.
+            longest = longest_prompt(family, config)
+            prompts = Prompts(
+                tokenizer,
+                max_tokens=longest,
+                pad_to=None if family.pad_to is None else longest,
+                vocabulary=getattr(config, family.text_config).vocab_size,
+            )
+            _knows_words(model, tokenizer)
         with explained(model, revision, "image processor"):
             processor = _processor(family, source, commit)
-        longest = longest_prompt(family, config)
-        prompts = Prompts(
-            tokenizer,
-            max_tokens=longest,
-            pad_to=None if family.pad_to is None else longest,
-            vocabulary=getattr(config, family.text_config).vocab_size,
-        )
-        _knows_words(model, tokenizer)
         with explained(model, revision, f"move to {on}"):
             network = _moved(network.eval().requires_grad_(False), on, model)
     return DualEncoder(

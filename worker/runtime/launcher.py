@@ -3,8 +3,8 @@
 There is one worker per device, or, with ``--processes``, one engine process per device and its fronts. The launcher
 loads neither the model's libraries nor Celery. It forwards SIGTERM, SIGINT and SIGHUP as SIGTERM, and SIGQUIT
 unchanged, each time that one arrives; `worker.delivery.shutdown` describes how workers react, and an engine ends once
-its fronts have ended. The launcher kills processes that do not end in time, and engines without heartbeats. If the
-launcher dies, the kernel sends its processes SIGTERM.
+its fronts have ended. It also forwards SIGUSR1, on which they print their threads' stacks. The launcher kills processes
+that do not end in time, and engines without heartbeats. If the launcher dies, the kernel sends its processes SIGTERM.
 """
 
 from __future__ import annotations
@@ -111,6 +111,8 @@ def launch(
         SettingsError: ``all`` without a GPU, or a setting that only a single worker can have.
     """
     logs.configure("INFO", "human")
+    workers: list[_Worker] = []
+    signal.signal(signal.SIGUSR1, lambda *_: _print_stacks(workers))
     try:
         settings = read_settings(WorkerSettings)
         logs.configure(settings.log_level, settings.log_format)
@@ -132,7 +134,7 @@ def launch(
             specs = list(engine_and_fronts(devices, processes, folder, front=command, engine=engine))
         # Without fronts, the one worker manages the file itself.
         ready = ReadyFile(settings.ready_file if processes else None, partial(all_take_jobs, specs))
-        workers = [_Worker(spec, settings.job_timeout) for spec in specs]
+        workers += [_Worker(spec, settings.job_timeout) for spec in specs]
         try:
             arrived = _keep(workers, signals, ready)
         except _Refused as refused:
@@ -141,6 +143,11 @@ def launch(
             _stop(workers, [signal.SIGTERM], signals, settings.drain_timeout)
             return os.EX_CONFIG
         return _stop(workers, arrived, signals, settings.drain_timeout)
+
+
+def _print_stacks(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.process.send(signal.SIGUSR1)
 
 
 def _devices(gpus: str | None) -> list[str]:

@@ -1,0 +1,91 @@
+"""Standard streams that may be closed or full: a failure is a sentence, and no other file gets their descriptors.
+
+The shell closes one with ``>&-``, and a supervisor may start programs without any. Python then sets ``sys.stdout`` to
+None, and the next socket that the program opens would become its standard output.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from producer.errors import NameshotError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_STDIN, _STDOUT, _STDERR = range(3)
+_ACTIONS: Final = {_STDIN: "standard input cannot be read", _STDOUT: "standard output cannot be written"}
+
+
+class StreamFailed(NameshotError, OSError):
+    """A standard stream is closed, or its disk is full; takes a number of `errno`, a reason and what failed."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}."
+
+
+def prepare_streams() -> None:
+    """Replace the standard streams by ones that raise `StreamFailed`, or for notices lose what cannot be written."""
+    closed = [number for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)) if stream is None]
+    for _ in closed:
+        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, and child processes inherit it
+    for number in closed:
+        os.set_inheritable(number, True)
+    if _STDIN in closed:
+        sys.stdin = TextIOWrapper(BufferedReader(_Closed(_STDIN)), encoding="utf-8")
+    output: type[_Output] = _Closed if _STDOUT in closed else _Output
+    sys.stdout = _text(output(_STDOUT, "w"), sys.stdout)
+    sys.stderr = _text(_Notices(_STDERR, "w"), sys.stderr)
+
+
+def _text(raw: FileIO, old: TextIO | Any) -> TextIOWrapper:
+    """Return a text stream as Python would make it, but for labels that a terminal cannot show."""
+    lines, unbuffered = (old.line_buffering, old.write_through) if isinstance(old, TextIOWrapper) else (False, False)
+    return TextIOWrapper(
+        raw if unbuffered else BufferedWriter(raw),  # as Python does with -u
+        encoding=getattr(old, "encoding", "utf-8"),
+        errors="backslashreplace",
+        line_buffering=lines,
+        write_through=unbuffered,
+    )
+
+
+class _Output(FileIO):
+    def __init__(self, number: int, mode: str = "r") -> None:
+        super().__init__(number, mode, closefd=False)
+
+    def write(self, data: ReadableBuffer, /) -> Any:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StreamFailed(error.errno, error.strerror, _ACTIONS[self.fileno()]) from None
+
+
+class _Closed(_Output):
+    """Stands for a stream that was closed when the program began."""
+
+    def readinto(self, _buffer: Any, /) -> Any:
+        self._fail()
+
+    def readall(self) -> Any:
+        self._fail()
+
+    def write(self, _data: ReadableBuffer, /) -> Any:
+        self._fail()
+
+    def _fail(self) -> None:
+        raise StreamFailed(errno.EBADF, "it is closed", _ACTIONS[self.fileno()])
+
+
+class _Notices(_Output):
+    def write(self, data: ReadableBuffer, /) -> Any:
+        try:
+            return FileIO.write(self, data)
+        except OSError:  # there is no other place to say so
+            return memoryview(data).nbytes

@@ -1,0 +1,87 @@
+"""What ``celery worker`` does before Celery's own part of it: change the user, and check a start with ``-D``.
+
+Otherwise a refusal would be a traceback, or go nowhere. To check a start with ``-D``, this process makes a worker, up
+to the point where it would load its model.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import click
+from celery.platforms import EX_CANTCREAT, PIDLOCKED, Pidfile, maybe_drop_privileges
+from celery.utils.nodenames import node_format
+
+from worker.jobs.start_checks import refusal
+
+logger = logging.getLogger(__name__)
+
+#: Celery starts the detached worker with the same arguments, when it has already become that user.
+_USER_OPTIONS: Final = ("--uid", "--gid")
+
+
+class CheckedStart:
+    """The function of ``celery worker``, with that before it.
+
+    Args:
+        start: Celery's function, called with all options.
+    """
+
+    def __init__(self, start: Callable[..., Any]) -> None:
+        self._start = start
+
+    def __call__(self, **options: Any) -> Any:
+        """Check, then start."""
+        _become(options.pop("uid"), options.pop("gid"))
+        if options["detach"]:
+            context = click.get_current_context()
+            with suppress(KeyError, ValueError):  # Celery reports what it cannot parse
+                context.obj.app.config_from_cmdline(list(context.args), namespace="worker")
+            _check_detached(context.obj.app, dict(options))
+            sys.argv[1:] = _without_user(sys.argv[1:])
+        return self._start(uid=None, gid=None, **options)
+
+
+def _become(uid: str | None, gid: str | None) -> None:
+    try:
+        maybe_drop_privileges(uid=uid, gid=gid)
+    except KeyError as error:
+        raise refusal(f"--uid or --gid cannot be used: {error.args[0]}.") from None
+    except OSError as error:
+        raise refusal(f"--uid or --gid cannot be used: {error.strerror}; only root may change the user.") from None
+
+
+def _check_detached(app: Any, options: dict[str, Any]) -> None:
+    hostname = options["hostname"]
+    python = options["executable"] or sys.executable
+    if not os.access(python, os.X_OK):
+        raise refusal(f"-D cannot start {python}: this user may not run it, or it does not exist.")
+    if not options["logfile"]:
+        logger.warning("without -f (--logfile), what a worker started with -D says goes nowhere")
+    if pidfile := node_format(options["pidfile"], hostname):
+        lock = Pidfile(pidfile)
+        if lock.is_locked() and not lock.remove_if_stale():
+            print(PIDLOCKED.format(pidfile, lock.read_pid()), file=sys.stderr)
+            raise SystemExit(EX_CANTCREAT)
+    options.update(pidfile=pidfile, statedb=node_format(options["statedb"], hostname))
+    try:
+        app.Worker(checks_only=True, **options)
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def _without_user(arguments: list[str]) -> list[str]:
+    kept: list[str] = []
+    values = iter(arguments)
+    for argument in values:
+        if argument in _USER_OPTIONS:
+            next(values, None)
+        elif not argument.startswith(tuple(f"{option}=" for option in _USER_OPTIONS)):
+            kept.append(argument)
+    return kept
