@@ -57,7 +57,7 @@ def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class KnownAnswers:
     """What a waiting client reads.
 
     Attributes:
@@ -69,14 +69,14 @@ class Glance:
     fault: BrokerUnavailable | None = None
 
 
-def glance(prefix: str, job_ids: Sequence[str]) -> Operation[Glance]:
+def known_answers(prefix: str, job_ids: Sequence[str]) -> Operation[KnownAnswers]:
     """Look up jobs, as `look_up` does, but return the terminal answers even while only the broker is down."""
     answers = yield from _answers(job_ids)
     try:
         found = yield from _examine(prefix, answers)
     except BrokerUnavailable as error:
-        return Glance({job_id: answer for job_id, answer in answers.items() if answer.is_terminal}, error)
-    return Glance({job_id: standing.answer for job_id, standing in found.items()})
+        return KnownAnswers({job_id: answer for job_id, answer in answers.items() if answer.is_terminal}, error)
+    return KnownAnswers({job_id: standing.answer for job_id, standing in found.items()})
 
 
 def position(prefix: str, job_id: str) -> Operation[int | None]:
