@@ -150,7 +150,7 @@ class JobFailed(NameshotError):
     """The worker's final answer to a job that failed.
 
     Attributes:
-        code: a stable name for programs: one of `ERROR_CODES` or, for a bulk message, ``expired`` or ``cancelled``.
+        code: a stable name for programs: one of `ERROR_CODES` or, in `BulkOutcome`, ``expired`` or ``cancelled``.
         message: one sentence for people, by default that of the code; it never contains a URL, host, address or
             exception text.
         retryable: whether the same job may succeed later.

@@ -1,4 +1,4 @@
-"""Parse the arguments after the ``?`` of a Redis URL, of which clients and workers accept the same."""
+"""Parse the arguments after the ``?`` of a Redis URL; clients and workers accept the same arguments."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def read_arguments(pairs: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]
         except ValueError as error:
             raise WrongArgument(f"has an invalid argument {name}; it must be {error}.") from None
     if tls:
-        # The defaults of redis-py depend on its version. A name can be checked only in a verified certificate.
+        # The defaults of redis-py depend on its version. A host name can be checked only in a verified certificate.
         values.setdefault("ssl_cert_reqs", "required")
         values["ssl_check_hostname"] = values["ssl_cert_reqs"] != "none" and values.get("ssl_check_hostname", True)
         _check_context(values)

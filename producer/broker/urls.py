@@ -136,6 +136,6 @@ def _is_utf8(text: str) -> bool:
 
 
 def _shown_scheme(url: str) -> str:
-    """Return the URL's scheme for a message; a URL without a scheme may begin with a password, so show none of it."""
+    """Return the URL's scheme for a message, but nothing of a URL without a scheme: it may begin with a password."""
     scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,19}(?=://)", url)
     return repr(scheme[0].lower()) if scheme else "a text without a scheme"

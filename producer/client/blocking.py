@@ -40,8 +40,8 @@ class Client:
     job before it sends that job.
 
     Args:
-        broker_url: the Redis that holds the queues. For None, the client reads ``NAMESHOT_BROKER_URL``; each other
-            argument has a variable of its name too.
+        broker_url: the Redis that holds the queues. If this is None, the client reads ``NAMESHOT_BROKER_URL``; for
+            each of the other arguments, it reads the variable of that name.
         result_backend: the Redis that holds the answers.
         result_ttl: how many seconds Redis keeps a cancellation by this client, and an id after its longest wait.
         queue_prefix: the prefix of the queues' names.
@@ -66,7 +66,7 @@ class Client:
 
         self._config = config = configure(broker_url, result_backend, result_ttl, queue_prefix, max_queue)
         self._writer, self._link = config.writer, BlockingLink(config.broker, config.results)
-        # The listener must not refer to this client, because it ends when the client is garbage-collected.
+        # The listener ends when this client is garbage-collected, so it must not keep a reference to the client.
         make_link = partial(AsyncLink, config.broker, config.results)
         self._listener: BackgroundListener = BackgroundListener(make_link, config.queue_prefix)
 

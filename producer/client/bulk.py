@@ -15,8 +15,8 @@ from producer.operations.answers import Answer
 
 #: The pause between two attempts to send a message while the queue is full or Redis is down.
 RETRY_PAUSE_S: Final = 1.0
-#: How long an outage of Redis the stream tolerates, the same as a wait for an answer does. While the queue is full, the
-#: client retries indefinitely.
+#: The longest outage of Redis that the stream tolerates; a wait for an answer tolerates the same. While the queue is
+#: full, the client retries indefinitely.
 OUTAGE_S: Final = 60.0
 
 
@@ -50,7 +50,7 @@ class RetryPolicy:
 
 
 class Reorderer:
-    """If the caller wants an ordered stream, holds finished messages back until those before them are finished."""
+    """Holds finished messages of an ordered stream back until those before them are finished."""
 
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered

@@ -68,7 +68,7 @@ class Job:
 
         Raises:
             InvalidJob: ``timeout`` is not a number of seconds.
-            JobFailed, JobCancelled, JobExpired: this is the job's answer.
+            JobFailed, JobCancelled, JobExpired: the job's answer is this error.
             JobNotFound: the job is ``unknown``, or became so during the wait; the client detects that within a minute.
             ResultTimeout: no answer arrived within ``timeout``; the job continues.
             BrokerUnavailable: the result backend was down at the start, or Redis stayed down for a minute during the

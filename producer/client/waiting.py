@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The listener pings a connection that has been silent this long, and drops it if it stays silent as long again.
+#: The listener pings a connection that has been silent this long, and drops it if nothing arrives in as long again.
 SILENCE_S: Final = 10.0
 #: In this time Redis can restart and load a large file; after a longer outage the waiting callers get an error.
 OUTAGE_S: Final = 60.0

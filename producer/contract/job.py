@@ -1,7 +1,7 @@
 """The messages of a job: one or several images and their candidate labels.
 
 `ClassifyJob` is the message of ``nameshot.classify``, `ClassifyManyJob` that of ``nameshot.classify_many``.
-Clients and workers check a job's arguments with the same functions, so both accept the same jobs.
+Clients and workers check the arguments with `Question.checked`, so both apply the same rules.
 """
 
 from __future__ import annotations

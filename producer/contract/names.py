@@ -83,7 +83,7 @@ def mixed_key(prefix: str) -> str:
 def forget_key(prefix: str) -> str:
     """Return the key of the list of forgotten jobs, each ``<id> <life>``.
 
-    Workers must remove their messages and dead letters.
+    Workers must remove the messages and dead letters of these jobs.
     """
     return f"{prefix}:forget"
 
@@ -99,7 +99,7 @@ def answer_key(job_id: str) -> str:
 
 
 def forgotten_key(job_id: str) -> str:
-    """Return the key of the sorted set of messages that must not answer this id any more, in the result backend.
+    """Return the key of the sorted set, in the result backend, of this id's messages that workers must not answer.
 
     No `answer_key` has this prefix, whatever id a plain Celery client chooses. `producer.operations.answers` describes
     the members of the set.

@@ -36,7 +36,7 @@ def scores_of(pairs: Iterable[tuple[str, float]]) -> list[Score]:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """The image that was classified: the file's digest and size in bytes, and pixels per side after EXIF rotation."""
+    """The image that was classified: its file's digest and size in bytes, its width and height after EXIF rotation."""
 
     sha256: str
     width: int

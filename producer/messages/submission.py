@@ -23,8 +23,8 @@ from producer.messages.options import QuestionOptions, SubmitOptions
 #: What `submit_many` accepts: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
 JobLike = tuple[str, Sequence[str]] | Mapping[str, Any] | ClassifyJob
 
-#: How long a job may wait in its queue. If it has no answer, its claim expires one TTL of a result later, which frees
-#: its id.
+#: How long a job may wait in its queue. The claim of a job without an answer lasts this long and then one TTL of a
+#: result, before it expires and frees the id.
 LONGEST_WAIT_S: Final = 7 * 86_400
 #: A year, longer than any job needs. The limit keeps the time of expiry within the range of a datetime.
 MAX_EXPIRES_IN_S: Final = 366 * 86_400.0
@@ -160,7 +160,7 @@ class MessageWriter:
 
 
 def check_job_id(job_id: object, name: str = "job_id") -> str:
-    """Return the id, or raise an `InvalidJob` that calls the argument ``name``."""
+    """Return the id, or raise an `InvalidJob` in which the argument is called ``name``."""
     if not isinstance(job_id, str) or not CLAIMED_ID.fullmatch(job_id):
         raise InvalidJob(f"{name} must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
     return job_id
@@ -174,7 +174,7 @@ def check_queue(queue: Queue) -> Queue:
 
 
 def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
-    """Return the seconds, or raise an `InvalidJob` that calls the argument ``name``."""
+    """Return the seconds, or raise an `InvalidJob` in which the argument is called ``name``."""
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         raise InvalidJob(f"{name} must be a number of seconds or None, not {type(expires_in).__name__}.")
     if not 0 < expires_in <= MAX_EXPIRES_IN_S:

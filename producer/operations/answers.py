@@ -21,10 +21,11 @@ from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired", "unknown"]
 TERMINAL_STATES: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
-#: The sorted set `forgotten_key` gives each member a time, in microseconds of the result backend's clock, at which a
-#: client forgot the job. Workers must not answer a message whose life is a member. The empty member does the same for
-#: messages without a life that a worker took before the member's time. This member, which no life can equal, does so
-#: for all messages taken before its time; it is written if the life is unknown.
+#: The sorted set `forgotten_key` maps each member to the time at which a client forgot the job, in microseconds of the
+#: result backend's clock. Workers must not answer a message whose life is a member. If the empty member is present,
+#: they must not answer a message without a life that they took before its time. If this member is present, which no
+#: life can equal, they must not answer any message that they took before its time. A client adds this member if it does
+#: not know the life.
 ANY_LIFE: Final = "\n"
 
 #: Stores a job's answer unless a terminal answer exists or the message is forgotten.

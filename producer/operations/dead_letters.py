@@ -104,7 +104,7 @@ class DeadLetter:
             return cls(**{field.name: values[_IN_RECORDS.get(field.name, field.name)] for field in fields(cls)})
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DeadLetterError(
-                "the list of dead letters contains an entry that no worker wrote; check that nothing else uses its key."
+                "the list of dead letters contains an entry that no worker wrote; check that no other program uses it."
             ) from None
 
     def to_json(self) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from producer.operations.exchanges import Call, Operation
 #: broker, empty if unknown; for a lost job, this server's time in microseconds before the caller found the loss, and
 #: empty for an answered job; `ANY_LIFE`.
 #: Returns the lives that it found, or nil if the answer has changed since the caller read it.
-#: If there is a terminal answer, every message that a worker took until now belonged to that job. Without one, a
-#: message that a worker took after the caller found the loss may belong to a new job, and so may a stored STARTED.
+#: If there is a terminal answer, every message that a worker took until now belonged to that job. For a lost job, a
+#: message that a worker took after that time may belong to a new job, and so may an answer STARTED.
 _FORGET_ANSWER: Final = """
 local existing = redis.call('GET', KEYS[1])
 local readable, meta = pcall(cjson.decode, existing or '')
@@ -59,7 +59,7 @@ def forget_answered(job_id: str, life: str, *, keep_s: int) -> Operation[list[st
 
 
 def forget_lost(job_id: str, life: str, since_us: int, *, keep_s: int) -> Operation[list[str] | None]:
-    """Do the same for a lost job; returns None if a terminal answer has arrived.
+    """Do the same as `forget_answered` for a lost job; returns None if a terminal answer has arrived.
 
     Args:
         since_us: the result of `server_time_us` before the job was found to be lost.

@@ -23,14 +23,14 @@ MAX_BYTES: Final = 500_000
 
 #: Removes messages from the end of a list, the oldest first, and the claim of each. It skips a message that a worker
 #: has taken since the caller read the list, and keeps the claim of an id that has another message or an answer. A
-#: message that was requeued must first be *barred*, which the caller does by `forget_lost`: the worker that held the
-#: message before may be frozen, and must not answer its copy. The script skips such a message if it is not barred.
+#: message that was requeued must first be *barred* by `forget_lost`: the worker that held it before may be frozen, and
+#: must not answer its copy. The script skips such a message if it is not barred.
 #: A job waits until its queue's counter has reached its number, so the script counts a removed message only if it was
 #: the next in the queue. A message that was requeued since the caller read the list comes first, with a smaller number.
 #: KEYS: the list; the list whose messages workers take before this one's, or the same list; its queue's counter; the
-#: hash of jobs in hand; then the claim and the place of each message. ARGV: 'count' if the counter counts the list's
-#: messages; then for each message the message, its job's id, or empty if the id must not be freed, its life, and
-#: 'barred' if it is.
+#: hash of jobs in hand; then the claim and the place of each job. ARGV: 'count' if the counter counts the list's
+#: messages; then for each message: the message; its job's id, empty if the id must not be freed; its life; and
+#: 'barred', or empty if it is not.
 #: Returns how many messages it removed, then the index of each message that it skipped because it is not barred.
 _PURGE: Final = """
 local removed, counted, to_bar = 0, 0, {}

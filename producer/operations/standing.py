@@ -89,8 +89,8 @@ def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing
     """Return the states of jobs by their ids.
 
     At any moment an accepted job waits in its queue, is held or postponed by a worker, or has an answer. The operation
-    reads the answers first, and then the broker, in one transaction. For a job that is not there, it reads the answer
-    again: a worker may have stored the answer and then acknowledged the message in between.
+    reads the answers first, and then the broker, in one transaction. If the broker does not have a job, the operation
+    reads its answer again: a worker may have answered the job and acknowledged the message in between.
     """
     return (yield from _examine(prefix, (yield from _answers(job_ids))))
 
@@ -108,8 +108,8 @@ def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Sta
             elif traces.is_held:
                 found[job_id] = Standing(_begun(answers[job_id]), traces)
             elif ahead is not None:
-                # The stored answer of a waiting job may be outdated, because a worker that had begun the job has died.
-                # It is needed only for workers of an older version, which do not count the messages that they take.
+                # A waiting job is queued, even if a worker that has died stored that it runs. Workers of an older
+                # version do not count the messages that they take, so while they run the stored state decides.
                 state = _begun(answers[job_id]) if snapshot.is_mixed else Answer("queued")
                 found[job_id] = Standing(state, traces, ahead, snapshot.is_beyond(job_id))
             else:

@@ -97,7 +97,7 @@ class ThoroughSnapshot:
 
 
 def locate(prefix: str, job_ids: Sequence[str]) -> Operation[Snapshot]:
-    """Locate at most a few hundred jobs, because Redis serves no other client during the transaction."""
+    """Locate jobs, at most a few hundred in one call: Redis serves no other client during the transaction."""
     return _snapshot(job_ids, (yield Together("broker", _commands(prefix, job_ids))))
 
 
