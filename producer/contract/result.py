@@ -1,6 +1,6 @@
 """The answers: a ranking of the candidate labels, or an error.
 
-The JSON forms here are the contract; see ``docs/wire-format.md``.
+``docs/wire-format.md`` describes their JSON forms, which are part of the contract.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from producer.errors import JobFailed
 class Score(NamedTuple):
     """One candidate label and its score, a finite float in [0, 1].
 
-    A tuple, since a job may have a thousand of them and a frozen dataclass takes more than twice as long to create.
+    It is a tuple, because a job may have a thousand scores and a frozen dataclass takes more than twice as long to
+    create.
     """
 
     label: str
     score: float
 
 
-#: `Score._make` without its length check, which more than doubles the time.
+#: Creates a `Score` as `Score._make` does, but without the length check, which more than doubles the time.
 _PAIR: Final = partial(tuple.__new__, Score)
 
 
 def scores_of(pairs: Iterable[tuple[str, float]]) -> list[Score]:
-    """Return each pair of label and score as a `Score`, in the order given."""
+    """Return a `Score` for each pair of label and score, in the order given."""
     return list(map(_PAIR, pairs))
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """The image that was classified: its bytes' digest and its size after EXIF rotation, in pixels."""
+    """The image that was classified: its file's digest and size in bytes, its width and height after EXIF rotation."""
 
     sha256: str
     width: int
@@ -46,7 +47,7 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The stages' durations in milliseconds. ``queued`` is None for a message without our send time."""
+    """The duration of each stage in milliseconds. ``queued`` is None if the message has no `SENT_AT_HEADER`."""
 
     queued: float | None
     fetch: float
@@ -62,8 +63,8 @@ class Result:
     Attributes:
         ranking: scores in descending order; equal scores keep the order of the labels.
         model: the checkpoint; ``revision`` is its commit, if known.
-        batch_size: the number of images in this image's forward pass; 0 if it needed none, since an image of the same
-            bytes was or was being embedded for another job.
+        batch_size: the number of images in this image's forward pass; 0 if it needed none, because the worker had
+            embedded, or was embedding, an image of the same bytes.
     """
 
     ranking: list[Score]
@@ -91,7 +92,7 @@ class Result:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read the backend's JSON object; fields a newer worker may have added are ignored."""
+        """Parse the JSON object that the result backend holds; ignore fields that a newer worker may have added."""
         image, timings = value["image"], value["timings_ms"]
         return cls(
             ranking=scores_of(map(itemgetter("label", "score"), value["ranking"])),
@@ -120,7 +121,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, image: str, value: Mapping[str, Any]) -> Self:
-        """Parse one element of ``outcomes``; the URL comes from the producer, since an answer never contains one."""
+        """Parse one element of ``outcomes``; the caller supplies the URL, because an answer never contains one."""
         if (error := value.get("error")) is not None:
             return cls(image, error=JobFailed(error["code"], error["message"], error["retryable"]))
         return cls(image, result=Result.from_json(value))

@@ -261,7 +261,7 @@ def test_roles_of_another_database_or_prefix_are_named_as_that(
     for wrong, said in (
         (
             {"NAMESHOT_BROKER_URL": own_valkey.url(3, "worker")},
-            "this user to use the channel /3.celery.pidbox: its rules are for",
+            "this user to use the channel /3.celery.pidbox: the user's rules are for",
         ),
         ({"NAMESHOT_QUEUE_PREFIX": "other"}, "this user to use the list other.default"),
     ):

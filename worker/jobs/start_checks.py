@@ -15,7 +15,7 @@ from celery.concurrency.thread import TaskPool
 
 from producer.broker.dialling import connect
 from producer.broker.failures import unavailable
-from producer.broker.servers import cannot_hear, cannot_wait, unfit
+from producer.broker.servers import cannot_subscribe, cannot_wait, unfit
 from producer.broker.urls import Endpoint
 from producer.contract.names import queue_name, rung_name
 from producer.errors import SettingsError
@@ -162,4 +162,4 @@ class FirstContact:
         wrong = unfit(client, server)
         if wrong or server is not self._broker:
             return wrong
-        return cannot_wait(client, self._list, server) or cannot_hear(client, server)
+        return cannot_wait(client, self._list, server) or cannot_subscribe(client, server)
