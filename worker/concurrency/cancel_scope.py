@@ -66,7 +66,7 @@ class CancelScope:
         self._clock = _Clock(deadline_s)
 
     def within(self, timeout_s: float) -> CancelScope:
-        """Return a scope with this one's cancellation and present deadline, or a timeout of ``timeout_s`` if sooner."""
+        """Return a scope with this one's cancellation, and with its deadline or ``timeout_s``, whichever is sooner."""
         part = CancelScope(min(self.deadline_s, time.monotonic() + timeout_s))
         part._cancellation, part.suspect = self._cancellation, self.suspect
         return part

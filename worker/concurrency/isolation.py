@@ -49,7 +49,7 @@ class Isolation:
         self._waiting = 0
         self._turns = 0
         self._suspects_waiting = 0
-        #: While the lock is closed, no ordinary stage begins: a suspect's stage runs, or the next one to run is.
+        #: While the lock is closed, no ordinary stage begins, because a suspect's stage runs or is the next to run.
         self._is_closed = False
         self._is_alone = False
 
@@ -139,7 +139,7 @@ class Isolation:
         self._changed.notify_all()
 
     def _wait_for_the_turn(self, scope: CancelScope | None) -> None:
-        """Wait for the next turn of ordinary stages, which counts this stage as running."""
+        """Wait for the next turn of ordinary stages; on return, this stage counts as running."""
         if scope is not None:
             scope.on_cancel(self._notify)
         before = self._turns

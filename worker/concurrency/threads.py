@@ -25,7 +25,7 @@ def run_in_short_lived_thread(work: Callable[[], T], name: str = "loading") -> T
         except BaseException as error:  # the caller raises it
             outcome.set_exception(error)
 
-    # As a daemon the thread does not delay the end of a process that is stopped while it starts, which takes minutes.
+    # As a daemon, the thread does not delay the end of a process that is stopped during a start of several minutes.
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     thread.join()  # its helpers have ended then

@@ -93,7 +93,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def default_concurrency(max_batch: int, parallel_batches: int, processes: int = 1) -> int:
-    """Return each process's number of images in flight, which keep ``parallel_batches`` batches of this size full."""
+    """Return the images in flight per process that together keep ``parallel_batches`` batches of this size full."""
     return max(MIN_CONCURRENCY, -(-IMAGES_PER_BATCH_SLOT * max_batch * parallel_batches // processes))
 
 

@@ -119,7 +119,7 @@ class LocalEngine:
             raise failure_of(error, "this image") from None
 
     def queue_image(self, prepared: Prepared, queue: Queue) -> Future[BatchResult[Float32]]:
-        """Queue one image and return the future of its embedding; it raises an error for `failure_of` to translate."""
+        """Queue one image and return the future of its embedding, whose errors `failure_of` translates."""
         return self._images.submit(prepared, prepared.key, queue)
 
     @property
