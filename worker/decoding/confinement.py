@@ -21,7 +21,7 @@ SYSTEM_CALLS: Final = (
 )
 #: A 60-scan JPEG of the largest size takes about 20 s.
 CPU_S_PER_IMAGE: Final = 30
-#: Added to the memory that images take, for fragmentation by freed memory.
+#: This is added to the memory for images, because freed memory leaves gaps.
 SPARE_BYTES: Final = 300_000_000
 
 _LIBRARY: Final = "libseccomp.so.2"

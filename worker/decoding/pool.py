@@ -23,12 +23,12 @@ from worker.decoding.images import Decoded, refusal
 
 logger = logging.getLogger(__name__)
 
-#: A decoder normally starts in half a second, but in more on a machine that swaps or starts many processes at once.
+#: A decoder normally starts in half a second; a machine that swaps or starts many processes at once needs more time.
 START_TIMEOUT_S: Final = 60.0
 #: The pause after a failed start doubles from the first to the second bound, so that a machine without free memory has
 #: few starts.
 BACK_OFF_S: Final = (0.1, 5.0)
-#: The pool waits this long for the exit status of a process that has closed its socket, which takes milliseconds.
+#: A process that has closed its socket ends within milliseconds; the pool waits this long for its exit status.
 DYING_S: Final = 1.0
 
 

@@ -113,7 +113,7 @@ class LabelCache:
             pending = self._pending[key] = Pending(key, self._engine.embed_prompt(prompt, scope))
             if mark is not None:
                 self._suspects.setdefault(prompt, []).append(pending)
-        # This is outside the lock, because a future that is already done calls the function now, in this thread.
+        # The lock is free here, because a future that is already done calls `_store` now, in this thread.
         pending.future.add_done_callback(partial(self._store, pending))
         return pending
 

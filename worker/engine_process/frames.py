@@ -144,8 +144,8 @@ class Outbox:
     """Sends frames in order from a thread of its own, so that no other thread waits for the peer to read.
 
     Args:
-        sent: called after each send with the number of those of its frames that were queued with ``counts``. Frames
-            that are lost with the connection count too.
+        sent: called after each send with the number of frames in it that were queued with ``counts``, even if they were
+            lost with the connection.
     """
 
     def __init__(

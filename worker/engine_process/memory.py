@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from worker.engine_process.frames import ProtocolError, from_json
 
-#: A prompt has no slot; the index of its mark is the request's number modulo this. A front has no more requests in
-#: flight (`front_connection.MAX_UNANSWERED`). If two prompts shared a mark, one could become a suspect by mistake.
+#: A prompt has no slot; the index of its mark is the request's number modulo this number. A front has no more requests
+#: in flight (`front_connection.MAX_UNANSWERED`); if two prompts shared a mark, one could become a suspect by mistake.
 PROMPT_MARKS: Final = 65_536
 #: Arrays start on a cache line, which suits every dtype.
 _ALIGNMENT: Final = 64
@@ -118,7 +118,7 @@ class SlotMemory:
         self._mapping[place] = runs
 
     def is_marked(self, place: int) -> bool:
-        """Return whether the last `mark` of this slot or `prompt_mark` said that its image or prompt runs."""
+        """Return whether the image or prompt runs, as last recorded by `mark`."""
         return bool(self._mapping[place])
 
     def prompt_mark(self, number: int) -> int:

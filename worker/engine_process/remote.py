@@ -184,7 +184,7 @@ class RemoteEngine:
                 pass  # no engine listens
             except ProtocolError as error:
                 logger.error("the engine broke the protocol: %s", error)
-            except Exception as error:  # this thread must go on
+            except Exception as error:  # no error may end this thread
                 logger.error("cannot use the engine's reply: %s at %s", type(error).__name__, place_of(error))
             self._closed.wait(RETRY_S)
 

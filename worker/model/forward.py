@@ -20,9 +20,8 @@ T = TypeVar("T")
 
 #: The code of cudaErrorMemoryAllocation and hipErrorOutOfMemory.
 _OUT_OF_MEMORY: Final = 2
-#: With these codes the device is absent (100, 101), not ready (802), unavailable (46) or in an unknown state (999), as
-#: after it has fallen off the bus; or "any further CUDA work will return the same error", as the CUDA runtime's manual
-#: says.
+#: With these codes the device is absent (100, 101), not ready (802), unavailable (46) or in an unknown state (999); or,
+#: in the words of the CUDA runtime's manual, "any further CUDA work will return the same error".
 _STICKY: Final = frozenset(
     {46, 100, 101, 201, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 802, 999}
 )

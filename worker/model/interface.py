@@ -93,7 +93,7 @@ class HostModel(Protocol):
     scoring: Scoring
     #: The resize and crop that equal `prepare`; None if `prepare` does more.
     geometry: Geometry | None
-    #: A function of one image's vectors and k prompts' vectors that returns k logits.
+    #: A function of one image's vectors, (d,) or (q, d), and of k prompts' vectors, (k, d), that returns k logits.
     logits: Logits
 
     def prepare(self, image: Image.Image) -> Prepared:

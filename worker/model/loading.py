@@ -103,7 +103,7 @@ def _moved(network: Any, target: torch.device, model: str) -> Any:
 
 
 def _is_folder(model: str, folder: Path, revision: str | None) -> bool:
-    """Return whether the name is that of a checkpoint's folder; raise `ModelLoadError` if it cannot be a Hub id."""
+    """Return whether the name is that of a checkpoint's folder, not of the Hub; raise `ModelLoadError` if neither."""
     if not model.strip():
         raise ModelLoadError("no model is named: name the folder of a saved checkpoint, or a Hub id")
     if folder.is_dir():
