@@ -58,7 +58,7 @@ def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
                 pad_to=None if family.pad_to is None else longest,
                 vocabulary=getattr(config, family.text_config).vocab_size,
             )
-            _knows_words(model, tokenizer)
+            _refuse_empty_tokenizer(model, tokenizer)
         with explained(model, revision, "image processor"):
             processor = _processor(family, source, commit)
         with explained(model, revision, f"move to {target}"):
