@@ -66,7 +66,7 @@ class Lifecycle:
             settings = [f"{PREFIX}{field.upper()}" for field in WorkerSettings.model_fields]
             warn_of_unread(os.environ, settings, app.endpoints[0])
             first_contact = FirstContact(*app.endpoints, app.settings.queue_prefix)
-            first_contact.look()
+            first_contact.check()
             if getattr(sender, "checks_only", False):  # a test's worker of Celery's own has no such attribute
                 raise SystemExit(os.EX_OK)
             ReadyFile(app.settings.ready_file).begin()
