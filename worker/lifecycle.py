@@ -63,7 +63,7 @@ class Lifecycle:
         """
         app = self._app
         logs.configure(app.settings.log_level, app.settings.log_format)
-        print_stacks_on_sigusr1()  # until Celery installs its own handler, which does the same
+        print_stacks_on_sigusr1()  # Celery later installs its own handler, which does the same
         try:
             check_options(sender, app.own_configuration(), most_threads=MAX_CONCURRENCY)
             settings = [f"{PREFIX}{field.upper()}" for field in WorkerSettings.model_fields]

@@ -75,12 +75,12 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     @cached_property
     def WorkController(self) -> Any:  # noqa: N802 - Celery's name
-        """The class of which ``celery graph bootsteps`` would make a worker only to draw it."""
+        """The class that ``celery graph bootsteps`` would use; reading it ends the program with a sentence."""
         raise refusal("`celery graph bootsteps` cannot be used: it would load the model.")
 
     @cached_property
     def loader(self) -> Any:
-        """Celery's loader, which it makes when it first needs it."""
+        """The loader, which Celery creates when it is first needed."""
         try:
             return get_loader_cls(self.loader_cls)(app=self)
         except Exception as error:

@@ -18,7 +18,7 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
     """The class of the worker that ``celery -A worker worker`` runs.
 
     Args:
-        checks_only: end with status 0 (`SystemExit`) once everything before the model has been checked.
+        checks_only: whether to check everything that precedes loading the model and then end with status 0.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
             raise refusal(f"a module of -I (--include) {why_unusable(error)}; leave it out.") from None
 
     def _open_log(self, path: str | None, hostname: str | None) -> None:
-        """Send standard error, which has all log lines, to the file of ``-f`` (``--logfile``)."""
+        """Redirect standard error, which receives all log lines, to the file of ``-f`` (``--logfile``)."""
         if not path:
             return
         path = node_format(path, default_nodename(hostname))
