@@ -23,7 +23,7 @@ from worker.engine_process.serving import Server
 from worker.model import Model, load_model
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
-from worker.runtime.heartbeat import Heart
+from worker.runtime.heartbeat import HeartbeatSender
 from worker.runtime.stacks import print_stacks_on_sigusr1
 from worker.settings import WorkerSettings
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
     Returns:
         The exit status: 0 after an orderly end, 78 when the configuration or the model cannot be used, 70 otherwise.
     """
-    path, heart = Path(arguments[0]), Heart(int(arguments[1]) if arguments[1:] else None)
+    path, heart = Path(arguments[0]), HeartbeatSender(int(arguments[1]) if arguments[1:] else None)
     logs.configure("INFO", "human")
     print_stacks_on_sigusr1()
     try:
