@@ -1,19 +1,19 @@
-"""Ask which of your labels fits an image, through a queue: ``from nameshot import Client``.
+"""Find which of your labels fits an image, through a task queue: ``from nameshot import Client``.
 
-These are the public names of the package `producer`. A program that has a ``producer.py`` of its own next to it keeps
-it, and has these names all the same: see `nameshot.shadowed`.
+This module exports the public names of the package `producer`. A program with a ``producer.py`` of its own can import
+them from here too: see `nameshot.shadowed`.
 """
 
-# As typing's, which is not loaded for it.
+# Type checkers treat this name like typing's. Importing typing itself would slow down the import of nameshot.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from producer.public import *  # noqa: F403 - its __all__ says what
+    from producer.public import *  # noqa: F403 - its __all__ lists the names
 
     __version__: str
 else:
 
     def __getattr__(name: str) -> object:
-        """A public name, loaded when it is first used."""
+        """Load a public name at its first use."""
         if name == "__version__":
             from importlib.metadata import version
 

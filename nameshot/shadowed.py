@@ -1,9 +1,9 @@
-"""Finds the installed package `producer`, even where a program has a module of that name itself.
+"""Load the installed package `producer`, even if the program has a module of its own with that name.
 
-A program's own folder comes first in ``sys.path``, so there ``import producer`` is the program's own module, and must
-stay so. The installed package is then loaded a second time under another name, and each import statement inside it
-leads to that name: a module's ``__builtins__`` say what an import statement calls (Python's language reference,
-section 4.2.2, "Builtins and restricted execution").
+A program's own folder comes first in ``sys.path``, so ``import producer`` loads the program's own module, and must
+continue to do so. `nameshot` then loads the installed package under another name and redirects the import statements
+inside the package to that name. Python takes the function that an import statement calls from the module's
+``__builtins__`` (Python's language reference, section 4.2.2, "Builtins and restricted execution").
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from types import ModuleType
 from typing import Any, Final
 
 _NAME: Final = "producer"
-#: What the package is called where a program's own module has taken its name.
+#: The name under which the package is loaded if the program's own module is called ``producer``.
 ALIAS: Final = "nameshot_producer"
 
 
 @cache
 def public() -> Any:
-    """The module with all public names."""
+    """Return the module with all public names."""
     if _is_installed_one(_NAME):
         return import_module(f"{_NAME}.public")
     sys.meta_path.insert(0, _Finder())
@@ -35,16 +35,16 @@ def public() -> Any:
 
 
 def check_worker() -> None:
-    """Raise `ImportError` where a program's own module has the name of the package `worker`, which Celery imports."""
+    """Raise `ImportError` if the program's own module hides the package `worker`, which Celery imports by its name."""
     if not _is_installed_one("worker"):
         raise ImportError(
-            "a worker.py of your own stands before the installed package `worker`; "
+            "a worker.py of your own hides the installed package `worker`; "
             "start `celery -A nameshot.worker worker` in another folder, or use `nameshot worker`."
         )
 
 
 def _is_installed_one(name: str) -> bool:
-    """Whether ``import`` leads to the package that was installed with this one."""
+    """Return whether importing this name loads the package that was installed with this one."""
     module = sys.modules.get(name)
     origin = getattr(module, "__file__", None) if module else getattr(find_spec(name), "origin", None)
     return origin is not None and Path(origin).resolve().parent == _folder(name).resolve()
@@ -55,7 +55,7 @@ def _folder(name: str) -> Path:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules of the package under the other name."""
+    """Finds the modules of the package under the name `ALIAS`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, _target: ModuleType | None = None
@@ -76,7 +76,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(SourceFileLoader):
-    """Executes a module whose import statements lead to the other name."""
+    """Loads a module and redirects its imports of `producer` to `ALIAS`."""
 
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}

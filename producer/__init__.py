@@ -8,13 +8,14 @@ job = client.submit("https://example.com/owl.jpg", ["fox", "bear", "seagull", "o
 print(job.result(timeout=30).best.label)
 ```
 
-Importing this package loads neither torch nor Redis; a client reads its settings and connects when it is made and used.
+Importing this package loads neither torch nor redis-py. A client reads its settings when it is created, and connects
+when it is first used.
 """
 
-# Like typing's, without importing typing: the command must handle Ctrl-C before it loads anything else.
+# Type checkers treat this name like typing's. The command must handle Ctrl-C before it loads anything, even typing.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from producer.public import *  # noqa: F403 - its __all__ says what
+    from producer.public import *  # noqa: F403 - its __all__ lists the names
 else:
 
     def __getattr__(name: str) -> object:

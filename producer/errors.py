@@ -1,26 +1,26 @@
-"""Everything that can go wrong, as one tree.
+"""All errors that this project raises on purpose, as one tree, and the codes of failed jobs.
 
 ::
 
     NameshotError
-    ├── InvalidJob           the job was refused before anything was sent
+    ├── InvalidJob           an argument of the job is invalid; the client did not send the job
     ├── SettingsError        an environment variable or argument has an invalid value
-    ├── BrokerUnavailable    Redis could not be reached: nothing was sent
-    ├── QueueFull            too many jobs are waiting; try again after ``retry_after_s``
+    ├── BrokerUnavailable    the client cannot reach or use Redis
+    ├── QueueFull            too many messages are waiting; try again after ``retry_after_s``
     ├── JobConflict          this job id was used before, with another payload
-    ├── JobNotFound          no such job, or its result has expired
-    ├── ResultTimeout        no answer yet; the job continues
-    ├── JobFailed            the worker's answer: the job failed (``code``, ``retryable``)
+    ├── JobNotFound          there is no such job, or its result has expired
+    ├── ResultTimeout        the answer did not arrive in time; the job continues
+    ├── JobFailed            the job failed; ``code`` and ``retryable`` say how
     ├── JobCancelled         the job was cancelled
     ├── JobExpired           the job waited longer than its ``expires_in``
-    │   and, for the command line only, the last two next to the code that raises them:
+    │   Only the command line raises these; the last two are defined in the modules that raise them:
     ├── EmbeddedError        a part of ``nameshot demo`` or ``up`` did not start or died
     ├── UsageError           a command's options do not fit together
-    ├── BulkOutputError      the output file of ``nameshot bulk`` was not written by it
+    ├── BulkOutputError      the output file of ``nameshot bulk`` was not written by that command
     └── DeadLetterError      there is no such dead letter, or it cannot be replayed
 
-A worker answers a job that failed with `JobFailed`, whose positional arguments ``(code, message, retryable)`` are
-stored in the result backend; a client without this package reads ``e.args``.
+For a failed job, the worker stores a `JobFailed` with the positional arguments ``(code, message, retryable)`` in the
+result backend; a client without this package reads them from ``e.args``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """One row of the error table: a stable code, whether trying again can help, and what to do."""
+    """One row of the error table: a stable code, whether a retry can help, what happened, and what to do."""
 
     code: str
     retryable: bool
@@ -40,7 +40,7 @@ class ErrorCode:
 
     @property
     def sentence(self) -> str:
-        """What a job that failed with this code says, unless there is more to say."""
+        """The default message of a job that failed with this code."""
         return f"{self.meaning}; {self.advice}.".replace("`", "")
 
 
@@ -48,13 +48,13 @@ def _table(*rows: ErrorCode) -> dict[str, ErrorCode]:
     return {row.code: row for row in rows}
 
 
-#: Every code a job can fail with. Only ``http_status`` decides ``retryable`` case by case, from the status.
+#: Every code with which a worker fails a job. For ``http_status``, the status decides whether the job is retryable.
 ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("invalid_job", False, "an argument is missing, unknown or malformed", "correct the argument that the message names"),
     ErrorCode("invalid_url", False, "the image URL is not a plain http(s) URL", "send an absolute URL with an ordinary host name"),
     ErrorCode("scheme_not_allowed", False, "the URL is neither http nor https", "serve the image over http or https"),
     ErrorCode("port_not_allowed", False, "the URL names a port outside `NAMESHOT_FETCH_PORTS`", "use port 80 or 443, or widen the setting"),
-    ErrorCode("host_not_allowed", False, "the host is outside `NAMESHOT_FETCH_HOSTS`, or redirects left https", "use an allowed host"),
+    ErrorCode("host_not_allowed", False, "the host matches none of `NAMESHOT_FETCH_HOSTS`, or a redirect leads from https to http", "use an allowed host"),
     ErrorCode("address_blocked", False, "the host is, or resolves to, an address that is not public", "use a public host, or add an exception to `NAMESHOT_FETCH_ALLOW`"),
     ErrorCode("tls_failed", False, "the server's certificate is not valid for its name", "fix the certificate"),
     ErrorCode("too_many_redirects", False, "there are more than three redirects, or a loop", "send the final URL"),
@@ -78,21 +78,24 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("deadline_exceeded", True, "the job was not answered within `NAMESHOT_JOB_TIMEOUT`", "try again when the worker is less busy"),
 )  # fmt: skip
 
-#: Request Timeout, Too Early, Too Many Requests: the server invites a retry. `is_retryable_status` adds 5xx.
+#: With Request Timeout, Too Early or Too Many Requests, a server invites a retry. `is_retryable_status` adds 5xx.
 RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 
 
 def is_retryable_status(status: int) -> bool:
-    """Return whether the same request may succeed later, judging by its HTTP status."""
+    """Return whether a response with this HTTP status means that the same request may succeed later."""
     return status in RETRYABLE_STATUSES or 500 <= status <= 599
 
 
 class NameshotError(Exception):
-    """The base class of every error this project raises on purpose."""
+    """The base class of every error that this project raises on purpose."""
 
 
 class InvalidJob(NameshotError, ValueError):
-    """The job was refused before anything was sent; the message names the argument and what to do."""
+    """An argument of the job is invalid, so the client did not send the job.
+
+    The message names the argument and says what to do.
+    """
 
 
 class SettingsError(NameshotError, ValueError):
@@ -100,10 +103,10 @@ class SettingsError(NameshotError, ValueError):
 
 
 class BrokerUnavailable(NameshotError, ConnectionError):
-    """Redis could not be reached. Nothing was sent unless the message says otherwise.
+    """The client cannot reach or use Redis. It sent nothing unless the message says otherwise.
 
     Attributes:
-        may_pass: whether the server is down or busy and has refused nothing, so that a later try may succeed.
+        may_pass: whether the server is down or busy and has not refused the command, so that a retry may succeed.
     """
 
     def __init__(self, message: str, *, may_pass: bool = False) -> None:
@@ -112,7 +115,7 @@ class BrokerUnavailable(NameshotError, ConnectionError):
 
 
 class QueueFull(NameshotError):
-    """The queue already holds the maximum number of waiting messages; nothing was sent."""
+    """The queue already holds the maximum number of waiting messages; the job was not queued."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message, retry_after_s)
@@ -124,11 +127,11 @@ class QueueFull(NameshotError):
 
 
 class JobConflict(NameshotError):
-    """This job id already stands for another payload; choose another id or send the same payload."""
+    """The job id was used before, with another payload; choose another id, or send the same payload."""
 
 
 class JobNotFound(NameshotError, LookupError):
-    """No job with this id is known, or its result has expired."""
+    """There is no job with this id, or its result has expired."""
 
 
 class ResultTimeout(NameshotError, TimeoutError):
@@ -147,8 +150,9 @@ class JobFailed(NameshotError):
     """The worker's final answer to a job that failed.
 
     Attributes:
-        code: one of `ERROR_CODES`; stable, meant for programs.
-        message: one sentence for people, by default the code's own; never holds a URL, host, address or exception text.
+        code: a stable name for programs: one of `ERROR_CODES` or, in `BulkOutcome`, ``expired`` or ``cancelled``.
+        message: one sentence for people, by default that of the code; it never contains a URL, host, address or
+            exception text.
         retryable: whether the same job may succeed later.
     """
 
@@ -196,4 +200,4 @@ class EmbeddedError(NameshotError):
 
 
 class UsageError(NameshotError):
-    """An argument or option of a command is invalid; exit status 2."""
+    """An argument or option of a command is invalid; the command exits with status 2."""

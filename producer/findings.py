@@ -12,8 +12,8 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        state: ``warning`` means that it works now but may fail later.
-        advice: what to do; empty if nothing needs doing.
+        state: ``warning`` means that the subject works now but may fail later.
+        advice: what to do; empty if there is nothing to do.
         numbers: the numbers in the text, for programs.
     """
 
@@ -24,5 +24,5 @@ class Finding:
     numbers: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the finding as ``--json`` prints it; ``numbers`` only if there are any."""
+        """Return the finding as ``--json`` prints it, without ``numbers`` if there are none."""
         return {name: value for name, value in asdict(self).items() if name != "numbers" or value is not None}

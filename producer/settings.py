@@ -1,7 +1,7 @@
-"""The settings both sides share, and the one function that reads the environment.
+"""The settings that clients and workers share, and the function that reads settings from the environment.
 
-Each setting is one field, named after its variable: ``NAMESHOT_BROKER_URL`` is `broker_url`. Nothing is read
-at import: each program calls `read_settings` once when it starts and passes plain values on.
+Each setting is one field, named after its variable: ``NAMESHOT_BROKER_URL`` is `broker_url`. Nothing is read at
+import: a program calls `read_settings` when it starts or creates a client, and passes plain values on.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from producer.errors import SettingsError
 
 PREFIX = "NAMESHOT_"
-#: A worker's ``NAMESHOT_MODEL`` has this value for the toy checkpoint that ships with the project.
+#: The value of a worker's ``NAMESHOT_MODEL`` that selects the toy checkpoint shipped with the project.
 BUNDLED: Final = "bundled"
-#: Ten years. Redis keeps expiry times as 64-bit milliseconds and refuses to store an answer that would exceed them.
+#: Ten years, a round number below the TTL at which Redis refuses to store an answer: it holds expiry times as 64-bit
+#: milliseconds.
 MAX_RESULT_TTL_S: Final = 315_360_000
 #: A billion messages exceed the memory of any Redis.
 MAX_QUEUE: Final = 1_000_000_000
@@ -32,7 +33,8 @@ class ProducerSettings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
-        # Every number also has an upper bound: a value that the system or Redis cannot represent would fail each job.
+        # Every number also has an upper bound: with a value that the system or Redis cannot represent, every job would
+        # fail.
         allow_inf_nan=False,
     )
 
@@ -49,7 +51,7 @@ class ProducerSettings(BaseSettings):
         100_000,
         ge=1,
         le=MAX_QUEUE,
-        description="waiting messages per queue from which `submit` raises `QueueFull`",
+        description="number of waiting messages in a queue at which `submit` raises `QueueFull`",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         "INFO", description="lowest level that is logged"
@@ -58,17 +60,17 @@ class ProducerSettings(BaseSettings):
 
 
 def read_settings(kind: type[Settings], **overrides: Any) -> Settings:
-    """Read the environment; ``overrides`` that are not None take precedence.
+    """Read settings from the environment; ``overrides`` that are not None take precedence.
 
     Raises:
-        SettingsError: one sentence about the first invalid value.
+        SettingsError: a value is invalid; the message is one sentence about the first such value.
     """
     try:
         return kind(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         faults = error.errors(include_url=False)
         field = str(faults[0]["loc"][0])
-        # For a union of two types pydantic reports a fault for each.
+        # For a field with a union of types, pydantic reports one fault per type.
         wanted = [
             fault["msg"].removeprefix("Input should be ").partition(", unable")[0]
             for fault in faults

@@ -1,4 +1,4 @@
-"""One worker process, as ``nameshot worker`` starts it: ``python -m worker``, or ``python -m worker SOCKET FRONTS``."""
+"""The worker process that ``nameshot worker`` starts: ``python -m worker``, or ``python -m worker SOCKET FRONTS``."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from worker.service import Front
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the worker until it is told to stop, or an error ends it.
+    """Run the worker until a signal stops it or an error ends it.
 
     Args:
         arguments: empty, or the path of an engine process's socket and the number of its fronts.
 
     Returns:
-        The process's exit status, which `Celery.worker_main` does not return.
+        The exit status; `Celery.worker_main` itself returns none.
     """
     if arguments:
         app.front = Front(Path(arguments[0]), int(arguments[1]))
-    # The process id in the name tells several workers of one machine apart.
+    # The process id makes the names of several workers on one machine differ.
     app.worker_main(["worker", "-n", f"nameshot-{os.getpid()}@%h", "--without-heartbeat"])
     return lifecycle.exit_status
 

@@ -1,7 +1,7 @@
 """The Celery app of a worker: ``celery -A worker worker``.
 
-Importing this module reads no settings and loads no model. Celery requests the configuration when it needs it, and a
-worker process loads the model at its start, before it takes the first job.
+Importing this module reads no settings and loads no model. Celery requests the configuration when it is needed, and a
+worker process loads the model when it starts, before it takes the first job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from worker.lifecycle import Lifecycle
 
 
 def _keep_our_logging(**_: Any) -> None:
-    """Do nothing: Celery leaves logging alone if a handler is connected to this signal."""
+    """Do nothing; Celery does not configure logging if a handler is connected to this signal."""
 
 
 app = Nameshot("nameshot", set_as_current=True)

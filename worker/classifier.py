@@ -1,6 +1,6 @@
-"""Classifies a job's images: fetch, embed (which decodes and prepares first), rank.
+"""Classifies a job's images: fetches each image, embeds it (which includes decoding and preparing), and ranks labels.
 
-Each image in flight has a thread. Any error in an image is found before it joins a batch; the engine runs the batch.
+Each image in flight has a thread. An image that cannot be fetched, decoded or prepared fails before it joins a batch.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class Attempt:
 
     Attributes:
         scope: the deadline and cancellation of the attempt.
-        queue: the queue of the message; its images get that queue's share of the batches.
-        queued_ms: how long the message waited; None if unknown.
-        images: for a suspected bulk job: returns, given the number of images, each image's scope, or the failure of
-            one that does not run.
-        on_outcome: called once for each image of a bulk message that no longer needs its place.
+        queue: the queue of the message, whose share of places and batches its images get.
+        queued_ms: how long the message waited in its queue; None if unknown.
+        images: set only for a suspected bulk job; takes the number of images and returns, for each image, its scope, or
+            the failure with which it is skipped.
+        on_outcome: called once per image of a bulk message, when that image has an outcome and frees its place among
+            the images in flight.
     """
 
     scope: CancelScope
@@ -53,12 +54,12 @@ class Classifier:
     """Answers single and bulk jobs within one worker process.
 
     Args:
-        model: turns vectors into logits, in any thread.
-        fetcher: downloads images.
-        images: embeds images, each once.
-        labels: embeds candidate labels, each prompt once.
-        telemetry: counts every image's outcome.
-        concurrency: the most images in flight, single and bulk together.
+        model: computes logits from vectors, in any thread.
+        fetcher: downloads the images.
+        images: embeds the images.
+        labels: embeds the candidate labels.
+        telemetry: counts the outcome of every image.
+        concurrency: the largest number of images in flight, from single and bulk jobs together.
     """
 
     def __init__(
@@ -78,31 +79,31 @@ class Classifier:
         self._telemetry = telemetry
         places = of_places(concurrency)
         self._places = Budget(places, "the worker was too busy to start on this image in time.")
-        # Bulk messages spread their images over these threads, of which there are few enough to leave places to single
-        # jobs of the same queue; a single job runs in its caller's thread.
+        # The bulk messages of a queue share its threads. There are fewer threads than the queue has places, so that
+        # single jobs, which run in their callers' threads, always find a place.
         self._threads = {queue: ThreadPoolExecutor(places.bulk, thread_name_prefix=f"many-{queue}") for queue in QUEUES}
 
     def classify(self, job: ClassifyJob, attempt: Attempt) -> Result:
         """Answer a single job.
 
         Raises:
-            JobFailed: with one of the contract's codes.
+            JobFailed: the job failed with one of the contract's codes.
             Cancelled: the attempt's scope was cancelled.
         """
-        with self._labels.request(job.question, attempt.scope) as matrix:
-            return self._answer(job.question, matrix, attempt, job.image, attempt.scope)
+        with self._labels.request(job.question, attempt.scope) as read_matrix:
+            return self._answer(job.question, read_matrix, attempt, job.image, attempt.scope)
 
     def classify_many(self, job: ClassifyManyJob, attempt: Attempt) -> list[Result | JobFailed]:
-        """Answer a bulk job: one result or failure for each image, in order; images are fetched concurrently.
+        """Answer a bulk job; return a result or failure for each image, in order. Images are classified concurrently.
 
         Raises:
-            JobFailed: only for errors of the whole message: its shared arguments and its deadline.
+            JobFailed: the whole message failed, because of its shared arguments or its deadline.
             Cancelled: the attempt's scope was cancelled.
         """
         count = len(job.images)
         scopes = attempt.images(count) if attempt.images else [attempt.scope] * count
-        with self._labels.request(job.question, attempt.scope) as matrix:
-            answer = partial(self._answer, job.question, matrix, attempt)
+        with self._labels.request(job.question, attempt.scope) as read_matrix:
+            answer = partial(self._answer, job.question, read_matrix, attempt)
 
             def one(url: str, scope: CancelScope | JobFailed) -> Result | JobFailed:
                 try:
@@ -115,21 +116,21 @@ class Classifier:
             outcomes = list(self._threads[attempt.queue].map(one, job.images, scopes))
         attempt.scope.check()
         if attempt.scope.is_over:
-            raise JobFailed("deadline_exceeded", "the message's images were not all answered within its time.")
+            raise JobFailed("deadline_exceeded", "not all images of the message were classified within its time.")
         return outcomes
 
     def close(self) -> None:
-        """Stop the threads and the device, and close the connections; jobs that still wait fail."""
+        """Stop the threads and the device, and close all connections; images that still wait fail."""
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
         self._images.close()
         self._fetcher.close()
 
     def _answer(
-        self, question: Question, matrix: Callable[[], Matrix], attempt: Attempt, url: str, scope: CancelScope
+        self, question: Question, read_matrix: Callable[[], Matrix], attempt: Attempt, url: str, scope: CancelScope
     ) -> Result:
         try:
-            result = self._classify(question, matrix, attempt, url, scope)
+            result = self._classify(question, read_matrix, attempt, url, scope)
         except JobFailed as failure:
             self._telemetry.failed(failure.code)
             raise
@@ -140,17 +141,18 @@ class Classifier:
         return result
 
     def _classify(
-        self, question: Question, matrix: Callable[[], Matrix], attempt: Attempt, url: str, scope: CancelScope
+        self, question: Question, read_matrix: Callable[[], Matrix], attempt: Attempt, url: str, scope: CancelScope
     ) -> Result:
         with self._places.reserve(1, scope, attempt.queue):
             started_s = time.perf_counter()
-            # A copy, since another job may share the download; its bytes go before this image waits for the device.
+            # Jobs that share a download need copies, because `embed` frees this copy's bytes before the image waits for
+            # the device.
             download = scope if question.timeout_s is None else scope.within(question.timeout_s)
             file = copy(self._fetcher.fetch(url, scope=download, queue=attempt.queue))
             fetch_ms = (time.perf_counter() - started_s) * 1000
             embedded = self._images.embed(file, attempt.queue, scope)
             image = embedded.embedding
-            logits = self._model.logits(image.vector, matrix())
+            logits = self._model.logits(image.vector, read_matrix())
         return Result(
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,

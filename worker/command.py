@@ -1,7 +1,7 @@
-"""The command's only entry to the worker: what ``nameshot worker`` starts and ``nameshot doctor`` checks.
+"""The only entry of the `nameshot` command to the worker, for ``nameshot worker`` and ``nameshot doctor``.
 
-The command imports this module by name, so that an installation without the worker's packages never loads them. Heavy
-modules are imported only where needed: torch takes seconds.
+The command imports this module by name, so that it also runs without the worker's packages. The functions import heavy
+modules only when they need them, because torch takes seconds to load.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from producer.findings import Finding
 from producer.settings import BUNDLED, read_settings
 from worker.settings import WorkerSettings
 
-#: The tool nvidia-smi answers within a second, but hangs if the driver is broken.
+#: The tool nvidia-smi returns within a second, but hangs if the driver is broken.
 _SMI_TIMEOUT_S: Final = 10.0
 
 
 def launch(*, gpus: str | None, processes: int | None) -> int:
-    """Run this machine's workers until they are told to end, and return the exit status (`worker.runtime.launcher`)."""
+    """Run this machine's workers until a signal stops them, and return the exit status (`worker.runtime.launcher`)."""
     from worker.runtime.launcher import launch as run
 
     return run(gpus=gpus, processes=processes)
 
 
 def read() -> WorkerSettings:
-    """Return the environment's settings, with those that need more than their type checked too.
+    """Return the settings from the environment after all checks, including those that pydantic cannot make.
 
     Raises:
-        SettingsError: a variable has an impossible value.
+        SettingsError: a variable's value cannot be used.
     """
     from worker.service import fetch_policy
 
@@ -44,13 +44,13 @@ def read() -> WorkerSettings:
 
 
 def check_model() -> Iterator[Finding]:
-    """Check the checkpoint that a worker started here would load."""
+    """Yield a finding about the checkpoint that a worker on this machine would load."""
     from worker.engine.device import checkpoint
 
     try:
         settings = read_settings(WorkerSettings)
     except NameshotError:
-        return  # the finding about the settings reports it
+        return  # another finding reports the settings' error
     name, revision = settings.model, settings.revision
     folder = Path(checkpoint(name)).expanduser()
     if folder.is_dir() or name == BUNDLED:
@@ -72,7 +72,10 @@ def check_model() -> Iterator[Finding]:
 
 
 def check_device(*, deep: bool) -> Iterator[Finding]:
-    """Check the device that a worker here would use; loads torch only if `deep`, or a GPU shows or is configured."""
+    """Yield a finding about the device that a worker on this machine would use.
+
+    Torch is loaded only if `deep` is true, or there are signs of a GPU, or the settings choose one.
+    """
     from worker.model.nvidia import sign_of_nvidia
 
     wanted = os.environ.get("NAMESHOT_DEVICE", "auto")
@@ -86,7 +89,7 @@ def check_device(*, deep: bool) -> Iterator[Finding]:
 
 
 def _torch_device(wanted: str, sign: str | None) -> Finding:
-    """Return a finding with the device that a worker would choose, or with its reason to refuse."""
+    """Return a finding with the device that a worker would choose, or why it could not use the configured one."""
     from worker.model.devices import pick_device
     from worker.model.interface import ModelError
 
@@ -104,7 +107,7 @@ def _cuda_build_advice() -> str:
 
 
 def _shown(sign: str) -> str:
-    """Return the GPUs as the driver names them, or else the sign that there is one."""
+    """Return the driver's names of the GPUs; if it returns none, return the sign that there is a GPU."""
     return ", ".join(_driver_gpus()) or sign
 
 

@@ -1,4 +1,4 @@
-"""The life of a worker, in the order in which Celery's signals announce it: start, ready, stopping, close."""
+"""Starts and ends a worker when Celery sends its signals, in this order: start, ready, stopping, close."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Lifecycle:
     """Starts and ends the worker of an app.
 
     Attributes:
-        exit_status: the status with which the process should exit, known once Celery's worker has ended.
-        times: the times of this worker's delivery, read at its start.
+        exit_status: the status with which the process should exit; it is set when Celery's worker has ended.
+        times: the times of this worker's delivery; a change must come before the start.
     """
 
     def __init__(self, app: Nameshot) -> None:
@@ -53,23 +53,26 @@ class Lifecycle:
         self.times = Times()
 
     def start(self, sender: Any, **_: Any) -> None:
-        """Load the model before the worker consumes messages. Here Celery swallows every exception except SystemExit.
+        """Check the options and servers, load the model, and start the worker's threads.
 
         Args:
             sender: Celery's `WorkController`, before its pool is created.
+
+        Raises:
+            SystemExit: the worker cannot start; Celery ignores every other exception of a signal's handler.
         """
         app = self._app
         logs.configure(app.settings.log_level, app.settings.log_format)
-        print_stacks_on_sigusr1()  # until Celery installs its own handler, which does the same
+        print_stacks_on_sigusr1()  # Celery later installs its own handler, which does the same
         try:
             check_options(sender, app.own_configuration(), most_threads=MAX_CONCURRENCY)
             settings = [f"{PREFIX}{field.upper()}" for field in WorkerSettings.model_fields]
             warn_of_unread(os.environ, settings, app.endpoints[0])
             first_contact = FirstContact(*app.endpoints, app.settings.queue_prefix)
-            first_contact.look()
-            if getattr(sender, "checks_only", False):  # a test's worker of Celery's own has no such attribute
+            first_contact.check()
+            if getattr(sender, "checks_only", False):  # Celery's own worker class has no such attribute
                 raise SystemExit(os.EX_OK)
-            ReadyFile(app.settings.ready_file).begin()
+            ReadyFile(app.settings.ready_file).prepare()
             worker = app.running_worker = assemble(app, first_contact, self.times)
             if not isinstance(sender.concurrency, int):
                 sender.concurrency = worker.service.concurrency
@@ -80,7 +83,7 @@ class Lifecycle:
             raise SystemExit(failed_start(error, "worker")) from None
 
     def ready(self, **_: Any) -> None:
-        """Take jobs: the event loop is connected to the broker."""
+        """Begin to take jobs; Celery calls this when the event loop is connected to the broker."""
         freeze_garbage()
         worker = self._app.running_worker
         logger.info(
@@ -90,17 +93,17 @@ class Lifecycle:
             self._app.endpoints[0].shown,
         )
         worker.readiness.is_open = True
-        worker.ready_file.keep()
+        worker.ready_file.start_updates()
 
     def stopping(self, **_: Any) -> None:
-        """Take no more jobs; those that run may finish."""
+        """Take no more jobs; running jobs may finish."""
         stop_taking(self._app.running_worker.readiness, self._app.running_worker.ready_file)
 
     def close(self, sender: Any, **_: Any) -> None:
-        """End every part, once no job runs any more."""
+        """End every part of the worker; Celery calls this when no job runs any more."""
         self.exit_status = sender.exitcode or 0
         worker = self._app.running_worker
-        worker.ready_file.look()  # the signal may have come while the file was being written
+        worker.ready_file.update()  # the stop signal may have interrupted the creation of the file
         worker.delivery.shutdown.drained()
         worker.delivery.upkeep.close()
         worker.delivery.lease.leave()
@@ -111,17 +114,22 @@ class Lifecycle:
 
 
 def stop_taking(readiness: Readiness, ready_file: ReadyFile) -> None:
-    """Tell event loop, lease and supervisors that this worker takes no more jobs."""
+    """Mark the worker as not ready, for its own threads and for probes and supervisors."""
     readiness.is_open = False
-    ready_file.look()
+    ready_file.update()
 
 
 def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> RunningWorker:
-    """Load the model and build every part of a worker around it; raises what `worker.service.build` raises."""
+    """Load the model and build every part of a worker.
+
+    Raises:
+        ModelLoadError: the checkpoint cannot be used.
+        SettingsError: a setting cannot be used.
+    """
     settings, keys = app.settings, app.delivery_keys
     marks = Marks(
-        # A stage that runs alone waits for this client, so it retries only once and at once: a pooled connection may be
-        # closed.
+        # A stage that must run alone waits for this client, so the client does not wait before it retries. It retries
+        # once, because Redis may have closed a pooled connection.
         connect(app.endpoints[0], socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         keys,
     )
@@ -129,7 +137,7 @@ def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> Runnin
         settings,
         load_model=app.load_model,
         load_preparation=app.load_preparation,
-        # The jobs in hand are requeued, and a supervisor starts a new process.
+        # The worker requeues its jobs and ends, and the launcher or a supervisor starts a new process.
         on_device_lost=lambda: delivery.end("the device stopped answering"),
         on_other_model=lambda: delivery.shutdown.leave_now(),
         front=app.front,

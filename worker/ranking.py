@@ -1,4 +1,4 @@
-"""Turns logits into a job's ranking, with numpy on the host, in the job's own thread."""
+"""Computes a job's ranking from logits, with numpy on the CPU, in the job's own thread."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from worker.model.interface import Scoring
 
 
 def scores(logits: NDArray[np.float32], scoring: Scoring) -> NDArray[np.float64]:
-    """Turn one image's logits over its own labels, shape (k,), into scores in [0, 1] of the same shape.
+    """Return the scores in [0, 1] for one image's logits; both have the shape (k,), for the job's k labels.
 
-    Softmax for models trained with a contrastive loss, sigmoid for those trained pair by pair (SigLIP), as the
-    transformers pipeline does. In float64, so that scores over 1,000 labels lose no precision.
+    Like the transformers pipeline, this uses softmax for models trained with a contrastive loss, and sigmoid for those
+    trained pair by pair (SigLIP). It computes in float64, so that scores over 1,000 labels lose no precision.
     """
     values = logits.astype(np.float64)
     if scoring == "sigmoid":
-        # exp of a non-positive number never overflows.
+        # The exponents are never positive, so exp cannot overflow.
         decayed = np.exp(-np.abs(values))
         return np.where(values >= 0, 1.0, decayed) / (1.0 + decayed)
     weights = np.exp(values - values.max())
@@ -27,7 +27,7 @@ def scores(logits: NDArray[np.float32], scoring: Scoring) -> NDArray[np.float64]
 
 
 def rank(labels: Sequence[str], label_scores: NDArray[np.float64], top_k: int | None) -> list[Score]:
-    """Return the best ``top_k`` labels by descending score (None: all); equal scores keep the labels' order."""
+    """Return the best ``top_k`` labels, or all if None, by descending score; equal scores keep the labels' order."""
     # Compare what is shown: float32 would call scores equal that differ, and `top_k` could drop the better one.
     order = np.argsort(-label_scores, kind="stable")[:top_k]
     names = map(labels.__getitem__, order.tolist())

@@ -1,4 +1,4 @@
-"""Assembles one worker process from its settings: model, engine, fetcher, caches, classifier."""
+"""Builds the parts of a worker process from its settings: model, engine, fetcher, caches, classifier."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ ENGINE_POLL_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """The setup of a front, a process that uses the device of an engine process.
+    """The configuration of a front, which is a worker that uses the device of an engine process.
 
     Attributes:
         socket: the path of the engine's socket.
-        fronts: the number of fronts that share the engine and the machine's cores.
+        fronts: the number of fronts that share the engine.
     """
 
     socket: Path
@@ -65,10 +65,10 @@ class Service:
     """The parts of a worker process that its tasks use, with their limits.
 
     Attributes:
-        concurrency: the most images in flight.
-        device_limit_s: seconds after which a batch counts as stuck and this process ends; infinite if an engine process
-            watches its own batches.
-        job_timeout_s: seconds from taking a single job to its answer.
+        concurrency: the largest number of images in flight.
+        device_limit_s: the time after which a batch counts as stuck and this process ends, in seconds; infinite for a
+            front, because the engine process checks its own batches.
+        job_timeout_s: the time limit of a single job, in seconds.
     """
 
     classifier: Classifier
@@ -80,12 +80,12 @@ class Service:
     job_timeout_s: float
 
     def close(self) -> None:
-        """Stop the threads and the device, and close the connections."""
+        """Stop the threads and the device, and close all connections."""
         self.classifier.close()
 
 
 def fetch_policy(settings: WorkerSettings) -> UrlPolicy:
-    """Return what the settings allow for downloads; raise `SettingsError` if one of them cannot be parsed."""
+    """Return the URL policy of the settings; raise `SettingsError` if one of them cannot be parsed."""
     return UrlPolicy.parsed(settings.fetch_ports, settings.fetch_allow, settings.fetch_hosts)
 
 
@@ -106,23 +106,23 @@ def build(
     on_other_model: Callable[[], None] = lambda: None,
     isolation: Isolation | None = None,
 ) -> Service:
-    """Load and warm up the model, or wait until an engine process has done so, and assemble the service around it.
+    """Load and warm up the model, or wait until the engine process has loaded it, and build the parts that use it.
 
     Args:
         settings: the worker's settings.
         load_model: called with the arguments of `worker.model.load_model`.
         on_device_lost: as for `LocalEngine`.
-        front: None if this process runs the model itself; `load_preparation` and `on_other_model` are for fronts only.
-        load_preparation: called with the arguments of `worker.model.load_preparation`.
-        on_other_model: as for `RemoteEngine`.
-        isolation: the lock under which stages that could kill this process run.
+        front: the front's configuration; None if this process runs the model itself.
+        load_preparation: for fronts only; called with the arguments of `worker.model.load_preparation`.
+        on_other_model: for fronts only; as for `RemoteEngine`.
+        isolation: the lock that lets the risky stages of a suspect run alone.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
-        SettingsError: a fetch setting cannot be parsed, or no decoder process can be started.
+        SettingsError: a setting cannot be parsed, or no decoder process can be started.
     """
     prepare_pillow(settings.max_pixels)
-    # Parse settings first: a typo should not cost a model's loading time.
+    # Settings come first, so that the operator sees an error in them before the model has loaded.
     policy = fetch_policy(settings)
     server = shared_cache_server(settings)
     stages = Stages(isolation)
@@ -132,7 +132,7 @@ def build(
         else _engine_process(settings, front, load_preparation, on_other_model)
     )
     labels = LabelCache(engine)
-    # Created only if used, since its key depends on the checkpoint's files.
+    # The shared cache is created only if it is used, because its key requires reading the checkpoint's files.
     is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes
     shared = _shared_embeddings(settings, server, model) if is_shared else None
     images = ImageEmbeddings(
@@ -145,7 +145,7 @@ def build(
         policy,
         max_bytes=settings.max_bytes,
         timeout_s=settings.fetch_timeout,
-        # One host may use half of the connections, and all that it uses at once should fit.
+        # The pool keeps at most half of the connections for one host, which may use `fetch_per_host` at once.
         max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
         per_host=settings.fetch_per_host,
     )
@@ -184,14 +184,14 @@ def _engine_process(
     logger.info("waiting for the engine")
     info = _engine_info(front.socket)
     model = RemoteModel(info, lambda: load_preparation(checkpoint(settings.model), info.revision, info.family))
-    # All fronts together have as many images in flight as one process would.
+    # All fronts together have as many images in flight as one worker would have.
     concurrency = _concurrency(settings, info.max_batch, info.parallel_batches, front.fronts)
     engine = RemoteEngine(front.socket, info, slots=concurrency, on_other_model=on_other_model)
     return model, engine, concurrency
 
 
 def _engine_info(socket: Path) -> EngineInfo:
-    """Wait until the engine has loaded its model, with no time limit, and return the engine's information."""
+    """Wait without a time limit until the engine has loaded its model, and return the engine's information."""
     while True:
         try:
             return ask_info(socket)
@@ -216,13 +216,13 @@ def _preparing(
 ) -> Preparing:
     budget = Budget(
         of_places(DECODING_BYTES_PER_PIXEL * settings.max_pixels),
-        "no memory for decoding came free within the job's time.",
+        "no memory for decoding became free within the job's time.",
     )
     geometry = model.geometry
     if geometry is not None:
         geometry = replace(geometry, reducing_gap=settings.reducing_gap)
     elif settings.reducing_gap is not None:
-        logger.warning("NAMESHOT_REDUCING_GAP has no effect: %s has a processor of its own", model.name)
+        logger.warning("NAMESHOT_REDUCING_GAP has no effect: %s uses its own image processor", model.name)
     if settings.decoder == "thread":
         return InThreads(model, budget, geometry=geometry, max_pixels=settings.max_pixels, stages=stages)
     options = DecoderOptions(settings.max_pixels, settings.max_bytes, geometry)

@@ -1,4 +1,4 @@
-"""The worker's settings: those it shares with producers, and those that only a process with a model needs."""
+"""The worker's settings: those that it shares with producers, and those that only a worker needs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from pydantic_core import PydanticCustomError
 
 from producer.settings import ProducerSettings
 
-#: A day, longer than any sensible job; socket and lock timeouts overflow at a few weeks on some platforms.
+#: No sensible job takes longer than this day, and on some platforms a timeout of a few weeks overflows.
 MAX_SECONDS: Final = 86_400
-#: Ten terabytes exceed the memory of any process, so a larger value is a typing mistake.
+#: No process has more memory than these ten terabytes, so a larger value is a typing mistake.
 MAX_CACHE_BYTES: Final = 10_000_000_000_000
-#: Each image in flight takes a thread, and one process cannot run many more threads than this.
+#: Each image in flight needs a thread, and one process cannot run many more threads than this.
 MAX_CONCURRENCY: Final = 4096
 
 Auto = Literal["auto"]
 
 
 class WorkerSettings(ProducerSettings):
-    """Every setting of a worker process; `producer.settings.read_settings` reads them."""
+    """All settings of a worker process; `producer.settings.read_settings` reads them."""
 
     model: str = Field(
-        "openai/clip-vit-large-patch14", min_length=1, description="Hub id, a local folder, or `bundled`"
+        "openai/clip-vit-large-patch14",
+        min_length=1,
+        description="checkpoint: a Hub id, a local folder, or `bundled`",
     )
     revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`")
@@ -51,8 +53,8 @@ class WorkerSettings(ProducerSettings):
         67_108_864,
         ge=0,
         le=MAX_CACHE_BYTES,
-        description="size of the cache of image embeddings in one worker process; a picture in it needs neither "
-        "decoding nor a forward pass; 0 = off",
+        description="size of the cache of image embeddings in one worker process; an image whose embedding is cached "
+        "needs neither decoding nor a forward pass; 0 = off",
     )
     shared_cache_bytes: int = Field(
         0,
@@ -64,23 +66,23 @@ class WorkerSettings(ProducerSettings):
     shared_cache_url: str = Field(
         "",
         repr=False,
-        description="the Redis for the shared cache; default: the result backend, whose memory it uses",
+        description="the Redis for the shared cache; by default the result backend, whose memory the cache then uses",
     )
     job_timeout: float = Field(
-        60, gt=0, le=MAX_SECONDS, description="seconds from taking a job to its answer; twice that for a bulk message"
+        60, gt=0, le=MAX_SECONDS, description="time limit of a job in seconds; a bulk message has twice this time"
     )
     max_attempts: int = Field(
         3,
-        # The machine may have caused the first death; jobs in hand at a second one are suspects. Only a third death,
-        # while one suspect runs alone, shows which job is to blame.
+        # The machine may have caused the first death, and jobs in hand at a second death are suspects. Only a third
+        # death, while one suspect runs alone, shows which job is the cause.
         ge=3,
-        le=1000,  # a message that has killed a thousand workers will kill the next one too
+        le=1000,  # a message that has killed a thousand workers would kill the next one too
         description="worker crashes that one message may cause before it fails as `poisoned`; at least 3",
     )
     drain_timeout: float = Field(
         10, ge=0, le=MAX_SECONDS, description="seconds that running jobs have to finish after SIGTERM"
     )
-    # The worker holds each file in memory and makes a copy of it.
+    # The worker holds each file in memory and copies it.
     max_bytes: int = Field(20_000_000, ge=1, le=10_000_000_000, description="maximum bytes of one download")
     max_pixels: int = Field(
         50_000_000,
@@ -96,24 +98,24 @@ class WorkerSettings(ProducerSettings):
     reducing_gap: float | None = Field(
         None,
         ge=1,
-        le=100,  # far below this value Pillow already stops shrinking any image in two steps
+        le=100,  # with this value Pillow no longer shrinks any image in two steps
         description="Pillow's `reducing_gap`; 2 or 3 shrinks large images in two steps, which is faster and changes "
-        "scores slightly (see benchmarks/README.md); unset, scores equal the pipeline's",
+        "scores slightly (see benchmarks/README.md); if unset, scores equal those of the transformers pipeline",
     )
     fetch_timeout: float = Field(
         10,
         gt=0,
         le=MAX_SECONDS,
-        description="seconds for a download, from DNS to the last byte, including up to three attempts. A server may "
-        "be silent for four fifths of it (at least 8 s); each of up to three addresses has three tenths of it (at "
-        "least 3 s) to accept the connection",
+        description="time limit of a download in seconds, from DNS to the last byte, including up to three attempts. A "
+        "server may be silent for four fifths of this time (at least 8 s); each of up to three addresses has three "
+        "tenths of it (at least 3 s) to accept the connection",
     )
     fetch_ports: str = Field("80,443", description="ports that a URL may use")
     fetch_allow: str = Field(
         "",
         description="exceptions to the address rules: `CIDR:PORT` or `CIDR:*`, comma-separated",
     )
-    fetch_hosts: str = Field("", description="if set, only these hosts (globs, comma-separated) are fetched from")
+    fetch_hosts: str = Field("", description="if set, the only hosts that a URL may name (globs, comma-separated)")
     fetch_per_host: int = Field(
         64,
         ge=1,
@@ -128,8 +130,8 @@ class WorkerSettings(ProducerSettings):
         0,
         ge=0,
         le=MAX_CACHE_BYTES,
-        description="size of the HTTP cache in one worker process, about 600 bytes a URL; a known picture is requested "
-        "again only when `Cache-Control` and `ETag` require it; has no effect with "
+        description="size of the HTTP cache in one worker process, about 600 bytes per URL; the worker requests a "
+        "cached URL again only when `Cache-Control` and `ETag` require it; has no effect with "
         "`NAMESHOT_EMBEDDING_CACHE_BYTES=0`; 0 = off",
     )
     metrics_host: str = Field("127.0.0.1", description="address on which `/metrics`, `/healthz` and `/readyz` listen")
@@ -137,13 +139,13 @@ class WorkerSettings(ProducerSettings):
         9808,
         ge=0,
         le=65_535,
-        description="port of `/metrics`, `/healthz` and `/readyz`; if it is taken, the worker uses the next free one "
+        description="port of `/metrics`, `/healthz` and `/readyz`; if it is in use, the worker uses the next free port "
         "and logs a warning; 0 = off",
     )
     ready_file: str | None = Field(
         None,
-        description="file that exists while the worker takes jobs, for supervisors; the next start removes one that a "
-        "`kill -9` left behind",
+        description="file that exists while the worker takes jobs, for supervisors; after a `kill -9` the file stays "
+        "until the next start",
     )
 
     @field_validator("device")

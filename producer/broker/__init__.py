@@ -1,1 +1,1 @@
-"""How to reach Redis: its URL, a connection, its failures in sentences, and who may do what in it."""
+"""Connect to Redis: parse its URL, open connections, explain failures, and write the permissions of each role."""

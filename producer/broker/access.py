@@ -1,4 +1,4 @@
-"""Three roles for a Redis that other programs can reach, written as an ACL file.
+"""Write an ACL file with three roles, for a Redis that other programs can reach.
 
 The roles protect Redis and the workers' machines, not one producer from another: every producer may read and cancel
 every job whose id it knows. Tests show that these rules are sufficient (the whole suite runs under them) and that each
@@ -23,13 +23,13 @@ _LISTENING: Final = ("subscribe", "unsubscribe")
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Some commands on some keys: a selector of Redis' ACL.
+    """The permission to run some commands on some keys: a selector of Redis' ACL.
 
-    Redis requires one selector to cover all keys of a command, and read and write access to every key of a script; it
-    then checks each command that the script runs. So a grant of ``eval`` alone lets a script name its keys, no more.
+    Redis requires that one selector covers all keys of a command, and that it permits reading and writing every key of
+    a script. Redis also checks each command that the script runs, so a grant of ``eval`` alone permits none of them.
 
     Attributes:
-        keys: patterns; ACLs do not tell databases apart.
+        keys: patterns; Redis applies them to every database.
         is_read: whether the grant is read-only.
     """
 
@@ -38,7 +38,7 @@ class Grant:
     is_read: bool = False
 
     def rules(self) -> str:
-        """Return the selector as a ``user`` line writes it."""
+        """Return the selector in the syntax of an ACL file's ``user`` line."""
         sign = "%R~" if self.is_read else "~"
         return f"({' '.join((*(f'{sign}{key}' for key in self.keys), *(f'+{name}' for name in self.commands)))})"
 
@@ -49,8 +49,8 @@ class Role:
 
     Attributes:
         channels: patterns of pub/sub channels.
-        plain: commands that name no key. `HELLO` brings user and password, so it needs no permission.
-        grants: commands by the keys they may touch.
+        plain: the permitted commands that name no key.
+        grants: the permitted commands by their keys.
     """
 
     name: RoleName
@@ -64,7 +64,7 @@ class Role:
         return frozenset(self.plain).union(*(grant.commands for grant in self.grants))
 
     def rules(self) -> str:
-        """Return the role as the last part of a ``user`` line."""
+        """Return the role as the last part of an ACL file's ``user`` line."""
         channels = " ".join(f"&{channel}" for channel in self.channels)
         plain = " ".join(f"+{command}" for command in self.plain)
         grants = " ".join(grant.rules() for grant in self.grants)
@@ -72,19 +72,19 @@ class Role:
 
 
 class _Keys:
-    """The key patterns of one prefix, by content."""
+    """The patterns of all keys of one queue prefix."""
 
     def __init__(self, prefix: str) -> None:
         queues = [names.queue_name(prefix, queue) for queue in names.QUEUES]
-        #: A plain Celery client's priorities: see `producer.contract.names.step_names`. A question mark matches a
-        #: control character, which a line of an ACL file cannot contain.
+        #: The lists for a plain Celery client's priorities: see `producer.contract.names.step_names`. Each question
+        #: mark matches one control character, which an ACL file cannot contain.
         steps = [f"{name}{separator}[1-9]" for name in queues for separator in ("??", ":")]
         self.lists = (*queues, *steps)
         self.rung = tuple(map(names.rung_name, queues))
         self.counters = tuple(map(names.taken_name, queues))
         #: Kombu records each queue that a plain Celery client sends to.
         self.bindings = tuple(f"_kombu.{kind}.{name}" for kind in ("binding", "binding_permanent") for name in queues)
-        #: The first is for workers of the previous version, which record their queues too.
+        #: Workers of the previous version also record their queues, under the first of these exchanges.
         exchanges = (names.queue_name(prefix, "default"), "celery.pidbox", "reply.celery.pidbox", "celeryev")
         self.remote_control = (
             "_kombu.binding_deadlines",
@@ -109,7 +109,11 @@ class _Keys:
         self.hashes = (self.in_flight, self.in_hand, names.suspects_key(prefix), self.letter_messages, self.embeddings)
 
     def seen_by_all(self) -> tuple[Grant, ...]:
-        """How many messages wait, how many each worker holds, and where a job is whose id is known: no message."""
+        """Return the grants that every role has.
+
+        They permit reading how many messages wait, how many each worker holds, and where the job with a known id is,
+        but no message.
+        """
         return (
             Grant((*self.lists, *self.rung), ("exists", "llen"), is_read=True),
             Grant((self.claims, *self.counters, self.leases), ("mget",), is_read=True),
@@ -123,7 +127,7 @@ class _Keys:
 
 
 def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
-    """Producer, worker and observer of one queue prefix, whose queues are in that database."""
+    """Return the roles of producer, worker and observer for one queue prefix, whose queues are in that database."""
     keys = _Keys(prefix)
     channels = (keys.answers, names.cancel_channel(prefix))
     return (
@@ -133,7 +137,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
             (*_GREETING, *_LISTENING, "exec", "hello", "info", "multi", "publish", "time"),
             (
                 *keys.seen_by_all(),
-                # A message is appended, and its id claimed, in one script.
+                # One script appends a message and claims its id.
                 Grant((*keys.lists, *keys.rung, *keys.counters, keys.claims, keys.forget), ("eval",)),
                 Grant((*keys.lists, keys.forget), ("lpush",)),
                 Grant((keys.claims,), ("del", "expire", "get", "set")),
@@ -147,7 +151,8 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
         ),
         Role(
             "worker",
-            # A subscription to a pattern needs that very pattern, and kombu's name the broker's database.
+            # Redis permits a pattern subscription only if the grant is the same pattern. Kombu's patterns contain the
+            # number of the broker's database.
             (*channels, f"/{database}.celery.pidbox", f"/{database}.celeryev/*"),
             (
                 *(*_GREETING, "exec", "hello", "info", "multi", "psubscribe", "publish", "punsubscribe", "subscribe"),
@@ -169,8 +174,8 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                         *("hscan", "hset"),
                     ),
                 ),
-                # Two commands of the version before, of its script that takes over from the dead. Were the last one
-                # refused, the script would have returned the messages, and would return them again.
+                # These two commands belong to the previous version's script that takes over a dead worker's messages.
+                # It deletes last: if Redis refused that, the script would requeue the same messages again and again.
                 Grant((keys.in_flight,), ("hgetall",)),
                 Grant((keys.in_flight, keys.alone, keys.leases), ("del",)),
                 Grant((keys.workers,), ("sadd", "sismember", "smembers", "srem")),
@@ -180,7 +185,8 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                 Grant((keys.answers,), ("get", "mget", "pexpire", "set")),
                 Grant((keys.answers, keys.forgotten), ("del",)),
                 Grant((keys.forgotten,), ("expire", "zadd", "zmscore", "zremrangebyscore")),
-                # Celery's remote control: kombu waits for replies in four lists and records its waiters and its reads.
+                # For Celery's remote control, kombu waits for replies on four lists, and records the lists and what it
+                # has read from them.
                 Grant(
                     ("*.celery.pidbox*", "celeryev.*", "unacked*", *keys.remote_control),
                     (
@@ -204,12 +210,12 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
 
 
 def acl_file(prefix: str, passwords: Mapping[RoleName, str], *, database: int = 0) -> str:
-    """Return the lines of an ACL file: a user ``<prefix>-<role>`` for each password; users without one are off.
+    """Return the lines of an ACL file: a user ``<prefix>-<role>`` for each password, and no default user.
 
     Args:
         prefix: the queue prefix.
-        passwords: by role; the file holds only their SHA-256.
-        database: the broker's, where the queues are.
+        passwords: the password of each role that gets a user; the file holds only its SHA-256.
+        database: the number of the database that holds the queues.
     """
     users = [
         f"user {user_name(prefix, role.name)} on #{hashlib.sha256(passwords[role.name].encode()).hexdigest()} "

@@ -1,4 +1,4 @@
-"""The arguments after the ``?`` of a Redis URL that client and worker accept, and how to parse each."""
+"""Parse the arguments after the ``?`` of a Redis URL; clients and workers accept the same arguments."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-#: An hour: a longer timeout is a mistake, perhaps given in milliseconds.
+#: An hour. A longer timeout is probably a mistake, such as a value in milliseconds.
 MAX_SECONDS: Final = 3_600
-#: Redis counts databases in a signed 32-bit number.
+#: Redis parses the number of a database as a signed 32-bit integer.
 MAX_DATABASE: Final = 2**31 - 1
 _YES: Final = ("true", "1", "yes", "t", "y", "on")
 _NO: Final = ("false", "0", "no", "f", "n", "off")
@@ -22,7 +22,7 @@ def _name(value: str) -> str:
 
 
 def _database(value: str) -> int:
-    # kombu writes a database like an AMQP virtual host, with a slash.
+    # kombu also accepts a slash before the number, as in the name of an AMQP virtual host.
     number = value.strip("/") or "0"
     if not (number.isascii() and number.isdigit() and int(number) <= MAX_DATABASE):
         raise ValueError("a database number")
@@ -58,7 +58,7 @@ def _flag(value: str) -> bool:
 
 
 def _certificate_requirement(value: str) -> str:
-    # Celery documents CERT_REQUIRED, redis-py takes required.
+    # Celery documents CERT_REQUIRED; redis-py accepts required.
     requirement = value.lower().removeprefix("ssl.").removeprefix("cert_")
     if requirement not in ("required", "optional", "none"):
         raise ValueError("required, optional or none")
@@ -66,7 +66,7 @@ def _certificate_requirement(value: str) -> str:
 
 
 def _path(value: str) -> str:
-    if not os.path.exists(value):  # noqa: PTH110 - Path.exists raises errors of permission
+    if not os.path.exists(value):  # noqa: PTH110 - Path.exists can raise PermissionError
         raise ValueError("the path of an existing file or folder that this process can read")
     return value
 
@@ -89,7 +89,8 @@ def _verify_flags(value: str) -> list[Any]:
     return [ssl.VerifyFlags[name] for name in names]
 
 
-#: For every server. Timeouts apply to clients; a worker keeps its own, since its leases depend on them.
+#: The arguments for every server. The timeouts apply to clients only: a worker uses fixed timeouts, because its leases
+#: depend on them.
 ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
     "db": _database,
     "virtual_host": _database,
@@ -101,7 +102,7 @@ ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
     "protocol": _protocol,
     "client_name": _name,
 }
-#: For ``rediss://`` only: the arguments that both the blocking and the asyncio connection of redis-py support.
+#: The arguments for ``rediss://`` only. Both the blocking and the asyncio connection of redis-py support them.
 TLS_ARGUMENTS: Final[Mapping[str, Callable[[str], Any]]] = {
     "ssl_cert_reqs": _certificate_requirement,
     "ssl_ca_certs": _path,
@@ -123,7 +124,7 @@ class WrongArgument(ValueError):
 
 
 def read_arguments(pairs: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]:
-    """Return each argument's value by redis-py's name for it.
+    """Return the values of the arguments by redis-py's names for them.
 
     Raises:
         WrongArgument: an argument is unknown, is given twice or has an invalid value.
@@ -145,7 +146,7 @@ def read_arguments(pairs: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]
         except ValueError as error:
             raise WrongArgument(f"has an invalid argument {name}; it must be {error}.") from None
     if tls:
-        # redis-py's defaults depend on its version; without a verified certificate there is no name to check.
+        # The defaults of redis-py depend on its version. A host name can be checked only in a verified certificate.
         values.setdefault("ssl_cert_reqs", "required")
         values["ssl_check_hostname"] = values["ssl_cert_reqs"] != "none" and values.get("ssl_check_hostname", True)
         _check_context(values)
@@ -153,14 +154,14 @@ def read_arguments(pairs: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]
 
 
 def _check_context(values: Mapping[str, Any]) -> None:
-    """Load certificates, key and ciphers once, so that a bad one fails at start and not at each connection."""
+    """Load certificates, key and ciphers once, so that an invalid one fails at the start, not at each connection."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     subject = "ssl_certfile and ssl_keyfile"
     try:
         if values.keys() & {"ssl_certfile", "ssl_keyfile"}:
-            # Given an empty password, OpenSSL fails for an encrypted key instead of prompting at the terminal.
+            # With an empty password, OpenSSL fails for an encrypted key; without one, it prompts at the terminal.
             password = values.get("ssl_password", "")
             context.load_cert_chain(values.get("ssl_certfile") or "", values.get("ssl_keyfile"), password=password)
         subject = "ssl_ca_certs, ssl_ca_path or ssl_ca_data"
@@ -177,5 +178,5 @@ def _check_context(values: Mapping[str, Any]) -> None:
 
 
 def _shown(name: str) -> str:
-    """Return a printable form of a name: anything but an identifier may be part of a password."""
+    """Return an argument's name for a message, but hide anything except an identifier: it may be part of a password."""
     return name if name.isidentifier() and name.isascii() and len(name) <= 40 else "(not shown)"

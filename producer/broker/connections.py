@@ -1,7 +1,7 @@
 """Redis connections with short timeouts that report every failure in one sentence.
 
 `BlockingLink` and `AsyncLink` drive the operations of `producer.operations.exchanges`. Importing this module loads
-redis-py, so clients import it when they are made.
+redis-py, so clients import it when they are created.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from producer.broker.dialling import connect, connect_async
-from producer.broker.failures import may_pass, unavailable, wants_a_look
-from producer.broker.servers import ASK, what_is_wrong
+from producer.broker.failures import may_pass, needs_probe, unavailable
+from producer.broker.servers import QUERY, what_is_wrong
 from producer.broker.urls import Endpoint
 from producer.errors import BrokerUnavailable
 from producer.operations.exchanges import Call, Operation, Server, Together
@@ -26,14 +26,15 @@ from producer.operations.exchanges import Call, Operation, Server, Together
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Two tries, one on a pooled connection that proves broken or silent and one on a new one, take less than the 3 s
-#: within which a client must report a dead broker.
+#: A client must report a dead broker within 3 s. These timeouts leave time for two attempts: one on a pooled connection
+#: that turns out to be broken or silent, and one on a new connection.
 CONNECT_TIMEOUT_S: Final = 1.0
 READ_TIMEOUT_S: Final = 1.1
-#: Bounds the connections of one `AsyncLink`: thousands of tasks may call at once, but Redis runs one command at a time.
+#: The maximum number of connections of one `AsyncLink`. Thousands of tasks may call at once, but Redis runs only one
+#: command at a time.
 MAX_ASYNC_CONNECTIONS: Final = 32
 
-#: With these errors the server has understood the command and done nothing.
+#: A server replies with one of these errors instead of running the command.
 _REFUSALS: Final = (
     ResponseError,
     exceptions.AuthenticationError,
@@ -52,10 +53,10 @@ class BlockingLink:
             name: connect(endpoint, **_options(endpoint, redis.retry.Retry))
             for name, endpoint in self._endpoints.items()
         }
-        self._met: set[Server] = set()
+        self._checked: set[Server] = set()
 
     def run(self, operation: Operation[T]) -> T:
-        """The operation's result; raises `BrokerUnavailable`, and what the operation raises."""
+        """Run an operation and return its result; raises `BrokerUnavailable`, and the errors of the operation."""
         try:
             call = next(operation)
             while True:
@@ -73,23 +74,23 @@ class BlockingLink:
         attempts = Attempts(call, self._endpoints[call.server])
         while True:
             try:
-                if call.server not in self._met:
-                    self._meet(attempts, call.server)
-                return _ask(self._servers[call.server], call)
+                if call.server not in self._checked:
+                    self._check(attempts, call.server)
+                return _send(self._servers[call.server], call)
             except RedisError as error:
                 if call.may_fail:
                     return None
                 attempts.failed(error)
 
-    def _meet(self, attempts: Attempts, name: Server) -> None:
-        """Check once per server, before the first command, that it is suitable."""
+    def _check(self, attempts: Attempts, name: Server) -> None:
+        """Check that a server is suitable, once, before its first command."""
         attempts.is_sent = False
         try:
-            attempts.judge(self._servers[name].execute_command(*ASK))
+            attempts.check(self._servers[name].execute_command(*QUERY))
         except ResponseError as error:
             logger.debug("%s refuses INFO: %s", attempts.endpoint.shown, error)
         attempts.is_sent = True
-        self._met.add(name)
+        self._checked.add(name)
 
     def close(self) -> None:
         """Close all connections."""
@@ -106,11 +107,11 @@ class AsyncLink:
             name: connect_async(endpoint, **_options(endpoint, redis.asyncio.retry.Retry))
             for name, endpoint in self._endpoints.items()
         }
-        self._met: set[Server] = set()
-        self._turn = asyncio.Semaphore(MAX_ASYNC_CONNECTIONS)
+        self._checked: set[Server] = set()
+        self._free_connections = asyncio.Semaphore(MAX_ASYNC_CONNECTIONS)
 
     async def run(self, operation: Operation[T]) -> T:
-        """The operation's result; raises `BrokerUnavailable`, and what the operation raises."""
+        """Run an operation and return its result; raises `BrokerUnavailable`, and the errors of the operation."""
         try:
             call = next(operation)
             while True:
@@ -130,14 +131,14 @@ class AsyncLink:
         cancellations = task.cancelling() if task else 0
         while True:
             try:
-                async with self._turn:
-                    if call.server not in self._met:
-                        await self._meet(attempts, call.server)
-                    reply = await _ask_async(self._servers[call.server], call)
+                async with self._free_connections:
+                    if call.server not in self._checked:
+                        await self._check(attempts, call.server)
+                    reply = await _send_async(self._servers[call.server], call)
             except RedisError as error:
                 if call.may_fail:
                     return None
-                if wants_a_look(error, attempts.endpoint):  # connects to the port, so not in the event loop
+                if needs_probe(error, attempts.endpoint):  # the probe would block the event loop
                     await asyncio.to_thread(attempts.failed, error)
                 else:
                     attempts.failed(error)
@@ -147,15 +148,15 @@ class AsyncLink:
                     raise asyncio.CancelledError
                 return reply
 
-    async def _meet(self, attempts: Attempts, name: Server) -> None:
-        """Check the server as `BlockingLink` does."""
+    async def _check(self, attempts: Attempts, name: Server) -> None:
+        """Check a server as `BlockingLink` does."""
         attempts.is_sent = False
         try:
-            attempts.judge(await self._servers[name].execute_command(*ASK))
+            attempts.check(await self._servers[name].execute_command(*QUERY))
         except ResponseError as error:
             logger.debug("%s refuses INFO: %s", attempts.endpoint.shown, error)
         attempts.is_sent = True
-        self._met.add(name)
+        self._checked.add(name)
 
     @property
     def shown(self) -> str:
@@ -174,17 +175,17 @@ class AsyncLink:
 
 
 class Attempts:
-    """Handle one command's failures: retry it once on a new connection, since every operation is repeatable.
+    """Decides after each failure of a command whether to retry it: once, on a new connection.
 
-    The server may have closed a pooled connection in the meantime, and an event loop that was busy for a second
-    times out although the reply has arrived.
+    The server may have closed the pooled connection, or a busy event loop may have missed a reply that arrived in
+    time. A retry is safe, because every operation is repeatable.
     """
 
     def __init__(self, call: Call | Together, endpoint: Endpoint) -> None:
         self._call = call
         self.endpoint = endpoint
         self._may_try_again = True
-        #: False while `ASK` runs, before the command.
+        #: Whether the command itself was sent; false during the check before the first command.
         self.is_sent = True
         self._may_have_run = False
 
@@ -200,8 +201,8 @@ class Attempts:
         sentence = unavailable(error, self.endpoint) + doubt + self._call.if_failed
         raise BrokerUnavailable(sentence, may_pass=may_pass(error)) from error
 
-    def judge(self, info: Any) -> None:
-        """Raise `BrokerUnavailable` if the reply to `ASK` shows that the server is unsuitable."""
+    def check(self, info: Any) -> None:
+        """Raise `BrokerUnavailable` if the reply to `QUERY` shows that the server is unsuitable."""
         if sentence := what_is_wrong(info, self.endpoint):
             raise BrokerUnavailable(sentence + self._call.if_failed)
 
@@ -213,32 +214,35 @@ def _options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
         "socket_timeout": READ_TIMEOUT_S,
         "client_name": "nameshot",
         "protocol": 2,
-        # redis-py retries nothing: the listener renews a subscription as a whole, `Attempts` retries a command.
+        # redis-py must not retry: the listener renews all its subscriptions, and `Attempts` retries a command.
         "retry": retry(NoBackoff(), 0, supported_errors=()),
     }
     return {name: value for name, value in ours.items() if name not in endpoint.arguments}
 
 
-def _ask(server: redis.Redis, call: Call | Together) -> Any:
+def _send(server: redis.Redis, call: Call | Together) -> Any:
     if isinstance(call, Call):
         return server.execute_command(*call.command)
     with server.pipeline(transaction=True) as pipe:
         for command in call.commands:
             pipe.execute_command(*command)
-        return _of_our_kind(pipe.execute(raise_on_error=False))
+        return _without_wrong_types(pipe.execute(raise_on_error=False))
 
 
-async def _ask_async(server: redis.asyncio.Redis, call: Call | Together) -> Any:
+async def _send_async(server: redis.asyncio.Redis, call: Call | Together) -> Any:
     if isinstance(call, Call):
         return await server.execute_command(*call.command)
     async with server.pipeline(transaction=True) as pipe:
         for command in call.commands:
             pipe.execute_command(*command)
-        return _of_our_kind(await pipe.execute(raise_on_error=False))
+        return _without_wrong_types(await pipe.execute(raise_on_error=False))
 
 
-def _of_our_kind(replies: list[Any]) -> list[Any]:
-    """Return the replies, with None for a key of a wrong type: such a key holds nothing of ours. Raise other errors."""
+def _without_wrong_types(replies: list[Any]) -> list[Any]:
+    """Return the replies; raise an error among them, except WRONGTYPE.
+
+    A key of a wrong type holds no data of this project, so the reply for such a key becomes None.
+    """
     for reply in replies:
         if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
             raise reply

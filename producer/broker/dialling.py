@@ -1,4 +1,4 @@
-"""Make redis-py connections to an `Endpoint`, in the same way for every part of nameshot."""
+"""Create redis-py clients for an `Endpoint`, in the same way for every part of nameshot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ASYNC_CLASSES: Final[Mapping[Medium, Any]] = {
     "tls": redis.asyncio.SSLConnection,
     "unix": redis.asyncio.UnixDomainSocketConnection,
 }
-#: Options never override these: kombu and Celery have read them from a URL in their own way.
+#: Options never override these arguments of the URL, because kombu and Celery parse them differently.
 _OF_THE_URL: Final = frozenset({"host", "port", "db", "username", "password"})
 
 
@@ -31,7 +31,7 @@ def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
 
     Args:
         endpoint: the server and database.
-        options: redis-py's connection options, which override those of the URL.
+        options: redis-py's connection options, which override the URL's as `connection_arguments` says.
 
     Raises:
         SettingsError: the installed redis-py does not know an argument of the URL.
@@ -42,7 +42,7 @@ def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
 
 
 def connect_async(endpoint: Endpoint, **options: Any) -> redis.asyncio.Redis:
-    """Do the same as `connect` for asyncio."""
+    """Return an asyncio client; otherwise the same as `connect`."""
     pool = redis.asyncio.ConnectionPool(
         connection_class=_ASYNC_CLASSES[endpoint.medium], **connection_arguments(endpoint, options)
     )
@@ -51,7 +51,10 @@ def connect_async(endpoint: Endpoint, **options: Any) -> redis.asyncio.Redis:
 
 
 def connection_arguments(endpoint: Endpoint, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a connection's arguments: the URL's, overridden by ``options`` except for its address and name."""
+    """Return a connection's arguments: those of the URL, overridden by ``options``.
+
+    The options do not override the URL's address, database, credentials and client name.
+    """
     left_out = _OF_THE_URL | ({"client_name"} & endpoint.arguments.keys())
     if endpoint.medium == "unix":
         left_out |= {"socket_keepalive", "socket_keepalive_options"}
@@ -59,7 +62,7 @@ def connection_arguments(endpoint: Endpoint, options: Mapping[str, Any]) -> dict
 
 
 def _check(pool: Any, endpoint: Endpoint) -> None:
-    """Make one unconnected connection, since only that reveals an argument that this redis-py does not know."""
+    """Create a connection without connecting, to find arguments that the installed redis-py does not know."""
     try:
         pool.make_connection()
     except (TypeError, ValueError, RedisError) as error:

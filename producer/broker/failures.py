@@ -13,10 +13,10 @@ from producer.broker.wrong_port import speaks_plain, speaks_tls
 
 
 def unavailable(error: Exception, endpoint: Endpoint) -> str:
-    """Return the sentence for a failure. It may connect to the port once more, see `wants_a_look`."""
+    """Return the sentence for a failure; connects to the port once more if `needs_probe` says so."""
     where = f"Redis at {endpoint.shown}"
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    if wants_a_look(error, endpoint) and (sentence := _wrong_port(endpoint)):
+    if needs_probe(error, endpoint) and (sentence := _wrong_port(endpoint)):
         return sentence
     match error:
         case exceptions.NoPermissionError():
@@ -27,7 +27,7 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
         case exceptions.AuthenticationError() | exceptions.AuthorizationError():
             return f"{where} refused the user name or password; correct them in {endpoint.variable}."
         case exceptions.OutOfMemoryError():
-            return f"{where} is out of memory and accepts no new jobs; wait for workers to catch up, or enlarge it."
+            return f"{where} is out of memory and accepts no new jobs; let workers catch up, or enlarge its memory."
         case exceptions.BusyLoadingError():
             return f"{where} is still loading its data; try again in a moment."
         case exceptions.ReadOnlyError():
@@ -36,7 +36,7 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
             return is_a_cluster(endpoint)
         case redis.TimeoutError() | TimeoutError():
             tls = " and speaks TLS" if endpoint.medium == "tls" else ""
-            return f"{where} did not answer in time; check that it runs{tls}, and that {endpoint.variable} is correct."
+            return f"{where} did not reply in time; check that it runs{tls}, and that {endpoint.variable} is correct."
         case exceptions.InvalidResponse():
             return f"{where} is not a Redis server ({reason}); correct {endpoint.variable}."
         case exceptions.ResponseError():
@@ -53,7 +53,7 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
             )
         case _ if _closed(error):
             return (
-                f"{where} closed the connection without an answer; check that {endpoint.variable} names Redis itself, "
+                f"{where} closed the connection without a reply; check that {endpoint.variable} names Redis itself, "
                 "or a proxy that supports its commands and can reach it."
             )
         case _:
@@ -64,11 +64,11 @@ def may_pass(error: Exception) -> bool:
     """Return whether the server is down or busy, and has not refused the command."""
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
         return False
-    away = isinstance(error, redis.ConnectionError | redis.TimeoutError | exceptions.MasterDownError)
-    return away or str(error).startswith(("BUSY ", "LOADING "))
+    is_down = isinstance(error, redis.ConnectionError | redis.TimeoutError | exceptions.MasterDownError)
+    return is_down or str(error).startswith(("BUSY ", "LOADING "))
 
 
-def wants_a_look(error: Exception, endpoint: Endpoint) -> bool:
+def needs_probe(error: Exception, endpoint: Endpoint) -> bool:
     """Return whether `unavailable` must connect to the port to find the cause, which takes up to half a second."""
     if endpoint.medium == "tls":
         connecting = isinstance(error, redis.TimeoutError) and "connecting" in str(error).lower()
@@ -105,4 +105,4 @@ def _refusal(reason: str, endpoint: Endpoint) -> str:
         )
     if "operation against a key holding the wrong kind" in lower:
         return f"{where} refused a command ({reason}); check that no other program uses nameshot's keys."
-    return f"{where} answered with an error ({reason}); check that server, or the proxy in front of it."
+    return f"{where} replied with an error ({reason}); check that server, or the proxy in front of it."

@@ -9,20 +9,20 @@ from redis.exceptions import AskError, ClusterCrossSlotError, ClusterError, NoPe
 
 from producer.broker.urls import Endpoint
 
-#: Every role of ours may send it; the reply tells version and mode of Redis, Valkey and compatible servers.
-ASK: Final = ("INFO", "server")
-#: The first version with BLMOVE, by which an idle worker waits for a job.
+#: Every role may send this command; the reply holds the version and the mode of Redis, Valkey and compatible servers.
+QUERY: Final = ("INFO", "server")
+#: The first version with BLMOVE, with which an idle worker waits for a job.
 OLDEST: Final = (6, 2)
 #: The errors that a node of a Redis Cluster returns; MovedError is an AskError.
 OF_A_CLUSTER: Final = (AskError, ClusterError, ClusterCrossSlotError)
-#: BLMOVE blocks, so the trial needs a timeout.
+#: BLMOVE blocks while the list is empty, so the trial needs a timeout.
 _TRIAL_S: Final = 0.01
-#: Redis confirms or refuses a subscription as fast as any command.
-_HEARING_S: Final = 2.0
+#: Redis confirms or refuses a subscription as fast as it replies to any command.
+_CONFIRMATION_TIMEOUT_S: Final = 2.0
 
 
 def what_is_wrong(info: Any, endpoint: Endpoint) -> str | None:
-    """Return why a server with this reply to `ASK` is unsuitable, as a sentence; None if the reply shows no reason."""
+    """Return why a server with this reply to `QUERY` is unsuitable, as a sentence; None if the reply shows no fault."""
     if not isinstance(info, Mapping):  # some proxies reply in another form
         return None
     if "cluster" in (info.get("redis_mode"), info.get("server_mode")):
@@ -37,12 +37,12 @@ def what_is_wrong(info: Any, endpoint: Endpoint) -> str | None:
 
 
 def unfit(server: Any, endpoint: Endpoint) -> str | None:
-    """Return why a server is unsuitable, as `what_is_wrong` does, by querying it through a redis-py client.
+    """Query a server through a redis-py client, and return why it is unsuitable, as `what_is_wrong` does.
 
-    Raises redis-py's error if the server does not answer. A server that hides its version counts as suitable.
+    Raises redis-py's error if the server does not reply. A server that hides its version counts as suitable.
     """
     try:
-        return what_is_wrong(server.execute_command(*ASK), endpoint)
+        return what_is_wrong(server.execute_command(*QUERY), endpoint)
     except OF_A_CLUSTER:
         return is_a_cluster(endpoint)
     except ResponseError as error:
@@ -50,13 +50,15 @@ def unfit(server: Any, endpoint: Endpoint) -> str | None:
 
 
 def cannot_wait(server: Any, name: str, endpoint: Endpoint, *, as_a_worker: bool = True) -> str | None:
-    """Return why a worker could not wait for jobs there (BLMOVE unknown or not permitted), or None if it could.
+    """Return why a worker could not wait for jobs on this server, or None if it could.
+
+    The server may not know BLMOVE or not permit it.
 
     Args:
         server: a client of redis-py.
-        name: a list that the worker's role may move messages of; if it holds messages, the trial rotates it by one.
-        endpoint: where the server is.
-        as_a_worker: whether the client's user has the worker's role, and so needs the permission.
+        name: a list whose messages the worker's role may move; the trial moves its last message to the front.
+        endpoint: the address of the server.
+        as_a_worker: whether the client's user has the worker's role, and therefore needs the permission.
     """
     try:
         server.execute_command("BLMOVE", name, name, "RIGHT", "LEFT", _TRIAL_S)
@@ -67,34 +69,37 @@ def cannot_wait(server: Any, name: str, endpoint: Endpoint, *, as_a_worker: bool
             return None
         if "key" in str(error):
             return (
-                f"Redis at {endpoint.shown} does not permit this user to use the list {name}: its rules are for "
+                f"Redis at {endpoint.shown} does not permit this user to use the list {name}: the user's rules are for "
                 "another prefix; create new rules with `nameshot acl`, or correct NAMESHOT_QUEUE_PREFIX."
             )
         return (
-            f"Redis at {endpoint.shown} does not permit this user to run BLMOVE, by which a worker waits for jobs; "
+            f"Redis at {endpoint.shown} does not permit this user to run BLMOVE, with which a worker waits for jobs; "
             f"use the worker's user in {endpoint.variable}, or extend this user's rules (`nameshot acl`)."
         )
     except ResponseError as error:
         if "unknown command" in str(error).lower() or "unsupported command" in str(error).lower():
             return (
-                f"Redis at {endpoint.shown} has no BLMOVE, by which a worker waits for jobs; use Redis 6.2 or later, "
+                f"Redis at {endpoint.shown} has no BLMOVE, with which a worker waits for jobs; use Redis 6.2 or later, "
                 "or Valkey, without a proxy that blocks commands."
             )
         # Any other error, such as OOM or WRONGTYPE, shows that the command exists.
     return None
 
 
-def cannot_hear(server: Any, endpoint: Endpoint) -> str | None:
-    """Return why a worker could not receive Celery's remote control (its role is for another database), or None."""
+def cannot_subscribe(server: Any, endpoint: Endpoint) -> str | None:
+    """Return why a worker could not receive Celery's remote control, or None if it could.
+
+    The rules of the worker's user may be for another database.
+    """
     channel = f"/{endpoint.arguments['db']}.celery.pidbox"
     with server.pubsub() as subscription:
         try:
             subscription.psubscribe(channel)
-            subscription.get_message(timeout=_HEARING_S)
+            subscription.get_message(timeout=_CONFIRMATION_TIMEOUT_S)
         except NoPermissionError:
             return (
-                f"Redis at {endpoint.shown} does not permit this user to use the channel {channel}: its rules are for "
-                f"another database; create new rules with `nameshot acl`, or correct {endpoint.variable}."
+                f"Redis at {endpoint.shown} does not permit this user to use the channel {channel}: the user's rules "
+                f"are for another database; create new rules with `nameshot acl`, or correct {endpoint.variable}."
             )
     return None
 

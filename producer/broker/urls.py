@@ -1,4 +1,4 @@
-"""Parse a Redis URL for client and worker alike, in Celery's and redis-py's forms, and redact it for messages."""
+"""Parse a Redis URL in Celery's or redis-py's form, for clients and workers, and redact it for messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from producer.errors import SettingsError
 
 Medium = Literal["tcp", "tls", "unix"]
 
-#: Kombu writes ``redis+socket``, Celery's result backend also ``socket``, redis-py ``unix``.
+#: For a Unix socket, kombu accepts ``redis+socket``, Celery's result backend also ``socket``, and redis-py ``unix``.
 _MEDIA: Final[Mapping[str, Medium]] = {
     "redis": "tcp",
     "rediss": "tls",
@@ -29,12 +29,12 @@ class Endpoint:
     """One Redis server and database.
 
     Attributes:
-        url: the URL as given; it may hold a password.
-        shown: the same without password and arguments, for people.
+        url: the URL as given; it may contain a password.
+        shown: the URL for messages, without password and arguments.
         variable: the environment variable that holds the URL.
         medium: TCP, TLS or a Unix socket.
-        arguments: of redis-py's connection class for that medium, without ``protocol``, since our commands are the
-            same in both protocols.
+        arguments: the arguments for redis-py's connection class of that medium, without ``protocol``, because our
+            commands are the same in both protocols.
     """
 
     url: str = field(repr=False)
@@ -74,7 +74,7 @@ def endpoint(url: str, variable: str) -> Endpoint:
         raise SettingsError(f"{variable} {error}") from None
     arguments.pop("protocol", None)
     for name, given in (("username", parts.username), ("password", parts.password)):
-        if given:  # as in redis-py, it overrides the argument
+        if given:  # as in redis-py, this overrides the argument after the question mark
             arguments[name] = unquote(given)
     user = arguments.get("username", "") + (":**" if "password" in arguments else "")
     user = f"{user}@" if user else ""
@@ -100,7 +100,7 @@ def endpoint(url: str, variable: str) -> Endpoint:
 
 
 def is_host(name: str) -> bool:
-    """Return whether a resolver accepts the name; for others Python raises errors that are not OSErrors."""
+    """Return whether Python can resolve the name; for any other name Python raises errors that are not OSErrors."""
     try:
         name.encode("idna")
     except UnicodeError:
@@ -136,6 +136,6 @@ def _is_utf8(text: str) -> bool:
 
 
 def _shown_scheme(url: str) -> str:
-    """Return the URL's scheme for messages; a URL without one may begin with a password."""
+    """Return the URL's scheme for a message, but nothing of a URL without a scheme: it may begin with a password."""
     scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,19}(?=://)", url)
     return repr(scheme[0].lower()) if scheme else "a text without a scheme"

@@ -6,12 +6,12 @@ import socket
 import ssl
 from typing import Final
 
-#: After two attempts to connect, the caller still gets its error within three seconds.
+#: Short enough that the caller gets its error within three seconds even after two attempts to connect.
 PROBE_TIMEOUT_S: Final = 0.4
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Return whether a server there answers a TLS handshake."""
+    """Return whether the server at this port speaks TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # no data is sent
@@ -22,14 +22,14 @@ def speaks_tls(host: str, port: int) -> bool:
         ):
             return True
     except ssl.SSLError as error:
-        # An alert is TLS too: for example, the server requires a client certificate.
+        # A server that sends an alert speaks TLS too; for example, it may require a client certificate.
         return "ALERT" in (error.reason or "")
     except (OSError, ValueError):
         return False
 
 
 def speaks_plain(host: str, port: int) -> bool:
-    """Return whether a Redis there answers in plain text."""
+    """Return whether the server at this port replies to PING in plain text, as Redis does."""
     try:
         with socket.create_connection((host, port), PROBE_TIMEOUT_S) as connection:
             connection.sendall(b"PING\r\n")

@@ -1,1 +1,1 @@
-"""The library's API: the blocking client, the asyncio client, job handles, and how both clients wait for answers."""
+"""The library's API: the blocking client, the asyncio client, and job handles."""

@@ -17,7 +17,7 @@ from producer.messages.submission import JobLike, Submission, check_job_id
 from producer.operations.answers import Answer
 from producer.operations.backlog import Backlog, backlog, queue_depths
 from producer.operations.ending import cancel, cancel_rest, forget
-from producer.operations.standing import glance, look_up, position
+from producer.operations.standing import known_answers, look_up, position
 from producer.operations.submitting import submit
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class AsyncClient:
-    """The asyncio `Client`; it never blocks the event loop, and any number of tasks may share one.
+    """The asyncio `Client`; it never blocks the event loop, and any number of tasks may share it.
 
     ```python
     async with AsyncClient() as client:
@@ -33,8 +33,8 @@ class AsyncClient:
         print((await job.result(timeout=30)).best.label)
     ```
 
-    Arguments and errors are those of `Client`. One connection suffices to await thousands of jobs at once. In a
-    second event loop, of another ``asyncio.run`` or thread, the client opens further connections.
+    Arguments and errors are those of `Client`. The client awaits thousands of jobs at once over one connection. It
+    opens other connections in each further event loop, such as that of another thread or ``asyncio.run``.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class AsyncClient:
         self._link: LinkOfEachLoop = LinkOfEachLoop(config)
 
     async def submit(self, url: str, labels: Sequence[str], **options: Unpack[SubmitOptions]) -> AsyncJob:
-        """As `Client.submit`.
+        """Do the same as `Client.submit`.
 
         Args:
             **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``, ``expires_in`` and ``queue``.
@@ -65,7 +65,7 @@ class AsyncClient:
     async def classify(
         self, url: str, labels: Sequence[str], *, result_timeout: float | None = None, **options: Unpack[SubmitOptions]
     ) -> Result:
-        """As `Client.classify`.
+        """Do the same as `Client.classify`.
 
         Args:
             **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``, ``expires_in`` and ``queue``.
@@ -74,7 +74,7 @@ class AsyncClient:
         return await (await self.submit(url, labels, **options)).result(result_timeout)
 
     async def submit_many(self, jobs: Iterable[JobLike]) -> list[AsyncJob]:
-        """As `Client.submit_many`."""
+        """Do the same as `Client.submit_many`."""
         handles: list[AsyncJob] = []
         for submissions, refusal in self._writer.chunks(jobs):
             handles += await self._submit(submissions, before=len(handles))
@@ -85,9 +85,9 @@ class AsyncClient:
     def classify_many(
         self, urls: Iterable[str] | AsyncIterable[str], labels: Sequence[str], **options: Unpack[BulkOptions]
     ) -> AsyncGenerator[BulkOutcome, None]:
-        """As `Client.classify_many`; ``urls`` may be an async iterable too.
+        """Do the same as `Client.classify_many`; ``urls`` may also be an async iterable.
 
-        A plain iterable is read in the event loop, so it should not block. To leave early, wrap the stream in
+        The event loop reads a plain iterable, so that iterable should not block. To stop early, wrap the stream in
         ``contextlib.aclosing``: closing the generator cancels the messages in flight.
 
         Args:
@@ -99,19 +99,19 @@ class AsyncClient:
         return run_bulk(plan, urls, submit=self._submit, wait=self._link.wait, cancel_rest=self._cancel_rest)
 
     def job(self, job_id: str) -> AsyncJob:
-        """As `Client.job`."""
+        """Do the same as `Client.job`."""
         return AsyncJob(check_job_id(job_id), self)
 
     async def look_up(self, job_id: str) -> Answer:
-        """As `Client.look_up`."""
+        """Do the same as `Client.look_up`."""
         return (await self._link.run(look_up(self._config.queue_prefix, [job_id])))[job_id]
 
     async def wait_for(self, job_id: str, timeout: float | None) -> Answer:  # noqa: ASYNC109
-        """As `Client.wait_for`."""
+        """Do the same as `Client.wait_for`."""
         timeout = check_wait(timeout)
         until_s = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        seen = await self._link.run(glance(self._config.queue_prefix, [job_id]))
-        if (answer := answer_in(seen, job_id, timeout)) is None:
+        known = await self._link.run(known_answers(self._config.queue_prefix, [job_id]))
+        if (answer := answer_in(known, job_id, timeout)) is None:
             try:
                 async with asyncio.timeout_at(until_s):
                     answer = await self._link.wait(job_id)
@@ -120,24 +120,24 @@ class AsyncClient:
         return existing(answer, job_id)
 
     async def cancel(self, job_id: str) -> bool:
-        """As `Client.cancel`."""
+        """Do the same as `Client.cancel`."""
         return await self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
     async def forget(self, job_id: str) -> bool:
-        """As `Client.forget`."""
+        """Do the same as `Client.forget`."""
         job_id = check_job_id(job_id)
         return await self._link.run(forget(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
     async def position(self, job_id: str) -> int | None:
-        """As `Client.position`."""
+        """Do the same as `Client.position`."""
         return await self._link.run(position(self._config.queue_prefix, job_id))
 
     async def backlog(self) -> Backlog:
-        """As `Client.backlog`."""
+        """Do the same as `Client.backlog`."""
         return await self._link.run(backlog(self._config.queue_prefix))
 
     async def queue_depths(self) -> dict[Queue, int]:
-        """As `Client.queue_depths`."""
+        """Do the same as `Client.queue_depths`."""
         return await self._link.run(queue_depths(self._config.queue_prefix))
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The stream of `AsyncClient.classify_many`: as `producer.client.bulk`, with tasks instead of callbacks."""
+"""The stream of `AsyncClient.classify_many`: like `producer.client.bulk`, but with tasks instead of callbacks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ async def run_bulk(
     wait: Callable[[str], Awaitable[Answer]],
     cancel_rest: Callable[[Iterable[str]], Awaitable[None]],
 ) -> AsyncGenerator[BulkOutcome, None]:
-    """Yield outcomes as they finish, or in order.
+    """Yield outcomes as they finish, or in the order of the URLs.
 
-    One task reads URLs and sends messages, one task waits for each message in flight, and the generator only yields
-    what has finished, so a slow source of URLs delays no finished outcome.
+    One task reads URLs and sends messages, and one task per message in flight waits for its answer. The generator only
+    yields the finished outcomes, so a slow source of URLs does not delay them.
     """
     reorderer = Reorderer(ordered=plan.ordered)
     places = asyncio.Semaphore(plan.in_flight)
     finished: asyncio.Queue[tuple[BulkMessage, Answer | None] | None] = asyncio.Queue()
     unanswered: dict[int, str] = {}
-
     retries = RetryPolicy()
 
     async def follow(message: BulkMessage, job_id: str) -> None:

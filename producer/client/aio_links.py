@@ -1,7 +1,7 @@
-"""The connections of an `AsyncClient`, one set per event loop that uses it.
+"""The connections of an `AsyncClient`: one set for each event loop that uses the client.
 
-A program may call ``asyncio.run`` twice or run a loop in each of two threads. Each loop has its own connections, which
-close when the client is closed there, or when the loop ends.
+A program may call ``asyncio.run`` twice, or run a loop in each of two threads. The connections of a loop close when
+the client is closed in that loop, or when the loop ends.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ class LinkOfEachLoop:
         self._make()  # so that invalid settings fail here
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation, see `AsyncLink.run`."""
+        """Run an operation over this loop's connections, as `AsyncLink.run` does."""
         return await (await self._here()).link.run(operation)
 
     async def wait(self, job_id: str) -> Answer:
-        """Wait for an answer, see `AnswerListener.wait`."""
+        """Wait for an answer with this loop's listener, as `AnswerListener.wait` does."""
         return await (await self._here()).listener.wait(job_id)
 
     async def writing(self) -> asyncio.Semaphore:
-        """Return the semaphore to hold while writing and sending a message.
+        """Return the semaphore that a task holds while it writes and sends a message.
 
-        Without it, a thousand tasks that start at once would write all their messages before the first is sent."""
+        Without it, a thousand tasks that start at once would write all their messages before sending the first."""
         return (await self._here()).writing
 
     async def close(self) -> None:
-        """Close this loop's connections; those of other loops close there soon."""
+        """Close this loop's connections; every other loop will soon close its own."""
         here = self._in_loops.pop(asyncio.get_running_loop(), None)
         self._in_loops.clear()
         if here is not None:
@@ -65,7 +65,7 @@ class LinkOfEachLoop:
             for closed in [other for other in self._in_loops if other.is_closed()]:
                 self._in_loops.pop(closed, None)
             here = self._in_loops[loop] = self._make()
-            await anext(here.end)  # from now on the loop closes it when it shuts down
+            await anext(here.end)  # from now on the loop closes this generator when the loop shuts down
         return here
 
     def _make(self) -> _InLoop:
@@ -75,7 +75,10 @@ class LinkOfEachLoop:
 
 
 async def _until_the_end(link: AsyncLink, listener: AnswerListener) -> AsyncGenerator[None, None]:
-    """Close the connections when the event loop closes this generator: at its shutdown, or once it is unreferenced."""
+    """Close the connections when the event loop closes this generator.
+
+    The loop does so when it shuts down, or when nothing refers to the generator any more.
+    """
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
-"""The answer listener of the blocking client, whose event loop runs in one daemon thread.
+"""The answer listener of the blocking client, whose event loop runs in a daemon thread.
 
-So both clients wait in the same way, and a blocking client needs one connection for thousands of awaited jobs.
+Because it is the listener of the asyncio client, both clients wait in the same way, and a blocking client also needs
+only one connection to wait for thousands of jobs.
 """
 
 from __future__ import annotations
@@ -24,23 +25,24 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundListener:
-    """An `AnswerListener` for threads: starts at the first wait, and again after a fork. Thread-safe."""
+    """An `AnswerListener` that any thread may use; it starts at the first wait, and again after a fork."""
 
     def __init__(self, make_link: Callable[[], AsyncLink], queue_prefix: str) -> None:
         self._make_link = make_link
         self._queue_prefix = queue_prefix
         self._lock = threading.Lock()
-        self._running: _Running | None = None
+        self._running: _ListenerThread | None = None
 
     def wait(self, job_id: str) -> Future[Answer]:
-        """Return a future of `AnswerListener.wait`; cancel it to stop waiting."""
+        """Call `AnswerListener.wait` and return its future; cancelling the future ends the wait."""
         with self._lock:
             running = self._running
             if running is None or running.pid != os.getpid() or running.loop.is_closed():
-                # A forked child has no copy of the thread and must not use its sockets; a closed loop serves nothing.
-                running = self._running = _Running(self._make_link, self._queue_prefix)
+                # A forked child process has no copy of its parent's thread and must not use the parent's sockets. A
+                # closed loop runs nothing.
+                running = self._running = _ListenerThread(self._make_link, self._queue_prefix)
                 running.finalizer = weakref.finalize(self, running.stop)
-            # Under the lock: scheduled after a `close`, it would wait on a loop that has ended.
+            # Hold the lock, because a wait that is scheduled after `close` would never end: its loop has stopped.
             return asyncio.run_coroutine_threadsafe(running.listener.wait(job_id), running.loop)
 
     def close(self) -> None:
@@ -51,8 +53,8 @@ class BackgroundListener:
             running.finalizer()
 
 
-class _Running:
-    """One thread with its loop, its connections and its listener."""
+class _ListenerThread:
+    """A thread with its event loop, its connections and its listener."""
 
     def __init__(self, make_link: Callable[[], AsyncLink], queue_prefix: str) -> None:
         self.pid = os.getpid()
@@ -71,12 +73,15 @@ class _Running:
             self.loop.close()
 
     def stop(self) -> None:
-        """Close everything and end the thread. Any thread may call it, this one too when it collects garbage."""
+        """Close everything and end the thread.
+
+        Any thread may call this, even the listener's own if the garbage collector runs there.
+        """
         if self.pid != os.getpid() or self.loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self._end(), self.loop)
         if threading.current_thread() is not self._thread:
-            # Closing sockets is quick; the bound keeps interpreter shutdown from hanging.
+            # Closing sockets is quick; the timeout keeps the interpreter's exit from hanging.
             self._thread.join(timeout=2)
 
     async def _end(self) -> None:

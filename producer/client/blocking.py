@@ -19,7 +19,7 @@ from producer.messages.submission import JobLike, Submission, check_job_id
 from producer.operations.answers import Answer
 from producer.operations.backlog import Backlog, backlog, queue_depths
 from producer.operations.ending import cancel, cancel_rest, forget
-from producer.operations.standing import glance, look_up, position
+from producer.operations.standing import known_answers, look_up, position
 from producer.operations.submitting import submit
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Send jobs and read their answers. Thread-safe; it connects at the first call.
+    """Sends jobs and reads their answers. Threads may share a client, which connects at its first call.
 
     ```python
     with Client() as client:
@@ -35,15 +35,17 @@ class Client:
         print(job.result(timeout=30).best.label)
     ```
 
-    Every method raises `BrokerUnavailable` within 3 seconds when Redis cannot be reached; every method that takes
-    arguments of a job raises `InvalidJob` before anything is sent.
+    If Redis cannot be reached, a method raises `BrokerUnavailable` within 3 seconds; only `classify_many` and a wait
+    for an answer tolerate an outage, of up to a minute. A method that submits jobs raises `InvalidJob` for an invalid
+    job before it sends that job.
 
     Args:
-        broker_url: the Redis that holds the queues; None reads ``NAMESHOT_BROKER_URL``, and likewise for the others.
+        broker_url: the Redis that holds the queues. If this is None, the client reads ``NAMESHOT_BROKER_URL``; for
+            each of the other arguments, it reads the variable of that name.
         result_backend: the Redis that holds the answers.
-        result_ttl: seconds to keep this client's cancellations, and ids beyond their longest wait.
-        queue_prefix: prefix of the queues' names.
-        max_queue: waiting messages in a queue from which calls raise `QueueFull`.
+        result_ttl: how many seconds Redis keeps a cancellation by this client, and an id after its longest wait.
+        queue_prefix: the prefix of the queues' names.
+        max_queue: the number of waiting messages in a queue at which calls raise `QueueFull`.
 
     Raises:
         SettingsError: a value is invalid.
@@ -58,13 +60,13 @@ class Client:
         queue_prefix: str | None = None,
         max_queue: int | None = None,
     ) -> None:
-        # Imported here, so that a program loads redis-py only when it makes a client.
+        # Imported here, so that a program loads redis-py only when it creates a client.
         from producer.broker.connections import AsyncLink, BlockingLink
         from producer.client.background import BackgroundListener
 
         self._config = config = configure(broker_url, result_backend, result_ttl, queue_prefix, max_queue)
         self._writer, self._link = config.writer, BlockingLink(config.broker, config.results)
-        # The listener must not refer to this client: collecting the client ends the listener.
+        # The listener ends when this client is garbage-collected, so it must not keep a reference to the client.
         make_link = partial(AsyncLink, config.broker, config.results)
         self._listener: BackgroundListener = BackgroundListener(make_link, config.queue_prefix)
 
@@ -83,14 +85,15 @@ class Client:
         """Queue the classification of one image.
 
         Args:
-            url: http(s) URL of the image.
+            url: the http(s) URL of the image.
             labels: 1 to 1,000 candidate labels.
-            hypothesis_template: with exactly one ``{}``; several make an ensemble.
-            top_k: keep the best k scores in the answer.
-            timeout: seconds for the image's download.
-            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``; the same id with the same payload is queued once, however many
-                times it is submitted, until its result expires; it is queued again only if it was purged or lost.
-            expires_in: seconds after which a worker no longer starts it.
+            hypothesis_template: a sentence with exactly one ``{}`` for the label; several sentences form an ensemble.
+            top_k: how many of the best scores the answer keeps; None keeps all.
+            timeout: the time limit of the image's download in seconds; None applies the worker's limit.
+            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``. However often a program submits the same id with the same payload,
+                the job is queued only once until its result expires, and again only if it was purged or lost. None
+                chooses a new id.
+            expires_in: the seconds after which a worker no longer starts the job; None sets no limit.
             queue: ``high``, ``default`` or ``bulk``.
 
         Raises:
@@ -125,15 +128,15 @@ class Client:
         """Queue many jobs, one message each, up to a hundred in one round trip.
 
         Args:
-            jobs: ``(url, labels)`` tuples, mappings of `submit`'s arguments, or `ClassifyJob`s; any iterable.
+            jobs: any iterable of ``(url, labels)`` tuples, mappings of `submit`'s arguments, or `ClassifyJob`s.
 
         Returns:
             The handles, in the order of ``jobs``.
 
         Raises:
-            InvalidJob, JobConflict, QueueFull: for the first job that is refused. Those before it are queued, as the
-                message says; those after it are not. If each has a ``job_id``, simply repeat the whole call.
-            Exception: whatever reading ``jobs`` raises, after the jobs before it are queued.
+            InvalidJob, JobConflict, QueueFull: a job was refused. As the message says, the jobs before it are queued;
+                those after it are not. If each job has a ``job_id``, the whole call may be repeated.
+            Exception: any error that iterating over ``jobs`` raises; the jobs before it are queued.
         """
         handles: list[Job] = []
         for submissions, refusal in self._writer.chunks(jobs):
@@ -158,14 +161,15 @@ class Client:
     ) -> Generator[BulkOutcome, None, None]:
         """Classify any number of images with one set of labels, and yield outcomes as they finish.
 
-        The call checks its arguments at once; reading the outcomes sends the messages. It reads ``urls`` in this
-        thread, at most ``in_flight`` messages ahead, so ``urls`` may be endless. A bad URL gives one outcome with an
-        error. A full queue or a short outage of Redis slows the stream; a message that was purged or lost is sent
-        again. Leaving early (``break``, an exception) cancels the messages that have no answer yet.
+        The call checks its arguments at once; iterating over the outcomes sends the messages. The iteration reads
+        ``urls`` in the caller's thread, at most ``in_flight`` messages ahead, so ``urls`` may be endless. An invalid
+        URL yields one outcome with an error. A full queue or a short outage of Redis delays the stream; the client
+        sends a message again that was purged or lost. Stopping early (``break``, an exception) cancels the messages
+        that have no answer yet.
 
         Args:
             images_per_message: 1 to 64; reduced if the answer would hold more than 20,000 scores.
-            in_flight: maximum messages sent and not yet yielded, which bounds memory.
+            in_flight: the maximum number of messages whose outcomes have not been yielded yet; it bounds the memory.
             ordered: whether to yield in the order of ``urls``; a slow message then delays those behind it.
 
         Yields:
@@ -187,7 +191,7 @@ class Client:
         return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel_rest=self._cancel_rest)
 
     def job(self, job_id: str) -> Job:
-        """Return the handle for a known id, without contacting Redis. Raises `InvalidJob` for an invalid id."""
+        """Return the handle for a known id without contacting Redis; raises `InvalidJob` for an invalid id."""
         return Job(check_job_id(job_id), self)
 
     def look_up(self, job_id: str) -> Answer:
@@ -198,8 +202,8 @@ class Client:
         """Wait for the job's terminal answer, for at most ``timeout`` seconds; see `Job.answer`."""
         timeout = check_wait(timeout)
         until_s = None if timeout is None else time.monotonic() + timeout
-        seen = self._link.run(glance(self._config.queue_prefix, [job_id]))
-        if (answer := answer_in(seen, job_id, timeout)) is None:
+        known = self._link.run(known_answers(self._config.queue_prefix, [job_id]))
+        if (answer := answer_in(known, job_id, timeout)) is None:
             answer = answer_within(self._listener.wait(job_id), job_id, timeout, until_s=until_s)
         return existing(answer, job_id)
 
@@ -210,8 +214,8 @@ class Client:
     def forget(self, job_id: str) -> bool:
         """Free the id of an answered or lost job for any payload; returns False if there was nothing to free.
 
-        The answer is deleted for every caller, and neither a second delivery of the old message nor a worker that was
-        frozen with it ever answers the new job. The call may be repeated.
+        This deletes the answer for every caller. A worker that receives or still holds the old message will not answer
+        the new job. The call may be repeated.
         """
         operation = forget(self._config.queue_prefix, check_job_id(job_id), result_ttl_s=self._config.result_ttl_s)
         return self._link.run(operation)
@@ -225,7 +229,7 @@ class Client:
         return self._link.run(backlog(self._config.queue_prefix))
 
     def queue_depths(self) -> dict[Queue, int]:
-        """Return the number of waiting messages of each queue."""
+        """Return the number of waiting messages in each queue."""
         return self._link.run(queue_depths(self._config.queue_prefix))
 
     def close(self) -> None:

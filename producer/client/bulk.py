@@ -1,4 +1,4 @@
-"""The stream of `Client.classify_many`: a bounded number of messages in flight, outcomes as they finish."""
+"""The stream of `Client.classify_many`: it keeps a bounded number of messages in flight, and yields their outcomes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from producer.errors import BrokerUnavailable, QueueFull
 from producer.messages.submission import Submission
 from producer.operations.answers import Answer
 
-#: Pause between two attempts to send a message while the queue is full or Redis is down.
+#: The pause between two attempts to send a message while the queue is full or Redis is down.
 RETRY_PAUSE_S: Final = 1.0
-#: Equals the outage that a caller waiting for an answer tolerates; a full queue is retried indefinitely.
+#: The longest outage of Redis that the stream tolerates; a wait for an answer tolerates the same. While the queue is
+#: full, the client retries indefinitely.
 OUTAGE_S: Final = 60.0
 
 
@@ -24,23 +25,23 @@ class RetryPolicy:
 
     def __init__(self) -> None:
         self._since_s: float | None = None
-        self._was_there = False
+        self._has_replied = False
 
     def sent(self) -> None:
-        """Forget earlier failures."""
+        """Record a success, which ends an outage."""
         self._since_s = None
-        self._was_there = True
+        self._has_replied = True
 
     def refused(self, error: QueueFull | BrokerUnavailable) -> None:
         """Return if the message should be retried; raise ``error`` once Redis has been down for `OUTAGE_S`.
 
-        A Redis that never answered raises at once: its address is probably wrong.
+        If Redis has never replied, raise ``error`` at once: the address of Redis is probably wrong.
         """
         if isinstance(error, QueueFull):
             self._since_s = None
-            self._was_there = True
+            self._has_replied = True
             return
-        if not self._was_there:
+        if not self._has_replied:
             raise error
         if self._since_s is None:
             self._since_s = time.monotonic()
@@ -49,7 +50,7 @@ class RetryPolicy:
 
 
 class Reorderer:
-    """Holds finished messages back until those before them are finished, if the caller wants them ordered."""
+    """Holds finished messages of an ordered stream back until those before them are finished."""
 
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
@@ -78,11 +79,11 @@ def run_bulk(
     """Send messages, wait for their answers and yield the outcomes, for `Client.classify_many`."""
     messages = plan.messages(urls)
     reorderer, retries = Reorderer(ordered=plan.ordered), RetryPolicy()
-    #: The futures of answers; that of a message without a sendable image holds None.
+    #: Futures that are done; each holds a message's answer, or None if no image of the message was sent.
     finished: queues.SimpleQueue[Future[Any]] = queues.SimpleQueue()
     under_way: dict[Future[Any], BulkMessage] = {}
     ids: dict[int, str] = {}
-    #: Messages whose outcomes have not been yielded yet.
+    #: The number of messages whose outcomes have not been yielded yet.
     in_flight = 0
     #: Messages that Redis refused for now, or that were lost and must be sent again.
     unsent: list[BulkMessage] = []

@@ -1,4 +1,4 @@
-"""Read a client's arguments and the environment once, into plain values."""
+"""Combine a client's arguments and the environment into plain values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from producer.messages.submission import MessageWriter
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The configuration of either client."""
+    """The configuration of a client, blocking or asyncio."""
 
     broker: Endpoint
     results: Endpoint
@@ -20,7 +20,7 @@ class Configuration:
 
     @property
     def writer(self) -> MessageWriter:
-        """The writer of this client's messages."""
+        """The writer of the client's messages."""
         return MessageWriter(self.queue_prefix, self.result_ttl_s)
 
 
@@ -31,8 +31,8 @@ def configure(
     queue_prefix: str | None = None,
     max_queue: int | None = None,
 ) -> Configuration:
-    """Read the environment for each argument that is None; raises `SettingsError`."""
-    # Here, and not above: pydantic-settings alone costs more than the rest of `import producer`.
+    """Return the configuration; each argument that is None comes from the environment. Raises `SettingsError`."""
+    # Imported here, because pydantic-settings alone takes longer to import than the rest of `producer`.
     from producer.settings import ProducerSettings, read_settings
 
     settings = read_settings(

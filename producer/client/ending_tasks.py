@@ -8,7 +8,7 @@ import asyncio
 async def end(tasks: list[asyncio.Task[None]]) -> None:
     """Cancel tasks repeatedly until they have ended: on Python 3.11 redis-py may miss a cancellation while it sends.
 
-    If the caller is cancelled, this still waits for the tasks first, so that no task outlives its session.
+    If the caller is cancelled, wait for the tasks nevertheless, so that no task outlives its session.
     """
     cancelled = False
     while left := {task for task in tasks if not task.done()}:
@@ -20,6 +20,6 @@ async def end(tasks: list[asyncio.Task[None]]) -> None:
             cancelled = True
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not log it; the caller knows why the tasks ended
+            task.exception()  # asyncio logs an exception that is never retrieved; the caller knows why the tasks ended
     if cancelled:
         raise asyncio.CancelledError

@@ -1,4 +1,4 @@
-"""Job handles: an id, and the client that looks it up."""
+"""Job handles, which hold a job's id and the client that looks it up."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from producer.contract.result import Result
 from producer.errors import InvalidJob, ResultTimeout
 from producer.operations.answers import Answer, State
 from producer.operations.exchanges import not_found
-from producer.operations.standing import Glance
+from producer.operations.standing import KnownAnswers
 
 
 class _Client(Protocol):
-    """What a `Job` asks of its client."""
+    """The methods of its client that a `Job` calls."""
 
     def look_up(self, job_id: str) -> Answer: ...
     def wait_for(self, job_id: str, timeout: float | None) -> Answer: ...
@@ -27,7 +27,7 @@ class _Client(Protocol):
 
 
 class _AsyncClient(Protocol):
-    """What an `AsyncJob` asks of its client."""
+    """The methods of its client that an `AsyncJob` calls."""
 
     def look_up(self, job_id: str) -> Awaitable[Answer]: ...
     def wait_for(self, job_id: str, timeout: float | None) -> Awaitable[Answer]: ...
@@ -41,8 +41,8 @@ class Job:
     """A handle for one job, by its id. It holds no connection and no subscription, so a program may keep any number.
 
     Attributes:
-        is_new: whether the submission queued it; False if a job of this id and payload existed already, None for a
-            handle that `Client.job` made.
+        is_new: whether the submission queued the job; False if a job of this id and payload existed already, None for
+            a handle from `Client.job`.
     """
 
     id: str
@@ -56,32 +56,32 @@ class Job:
         or that a client other than ours sent it and no worker has taken it yet. The id may be submitted again.
 
         Raises:
-            BrokerUnavailable: within 3 seconds.
+            BrokerUnavailable: Redis cannot be reached; the method raises this within 3 seconds.
         """
         return self._client.look_up(self.id).state
 
     def result(self, timeout: float | None = None) -> Result:
-        """Wait for the result; raises the answer of a failed, cancelled or expired job.
+        """Wait for the result; raises the error of a failed, cancelled or expired job.
 
         Args:
             timeout: seconds to wait; None or infinity waits until there is an answer, 0 or less does not wait.
 
         Raises:
             InvalidJob: ``timeout`` is not a number of seconds.
-            JobFailed, JobCancelled, JobExpired: the job's own answer.
-            JobNotFound: the job is ``unknown``, or becomes so during the wait (noticed within a minute).
-            ResultTimeout: no answer within ``timeout``; the job continues.
-            BrokerUnavailable: at once if the result backend is down, or when Redis stays down for a minute during the
-                wait. Once the broker has confirmed that the job exists, the broker may be down for longer.
+            JobFailed, JobCancelled, JobExpired: the job's answer is this error.
+            JobNotFound: the job is ``unknown``, or became so during the wait; the client detects that within a minute.
+            ResultTimeout: no answer arrived within ``timeout``; the job continues.
+            BrokerUnavailable: the result backend was down at the start, or Redis stayed down for a minute during the
+                wait. Once the broker has confirmed that the job exists, it may be down for longer.
         """
         return single_result(self.id, self.answer(timeout))
 
     def answer(self, timeout: float | None = None) -> Answer:
-        """Wait as `result` does, but return the answer of a failed, cancelled or expired job instead of raising it."""
+        """Wait as `result` does, but return the answer even of a failed, cancelled or expired job."""
         return self._client.wait_for(self.id, timeout)
 
     def cancel(self) -> bool:
-        """Cancel the job; returns False if it already had an answer, which stands.
+        """Cancel the job; returns False if it already had an answer, which then remains.
 
         Raises:
             JobNotFound: the job is ``unknown``.
@@ -106,32 +106,32 @@ class AsyncJob:
     is_new: bool | None = field(default=None, compare=False)
 
     async def status(self) -> State:
-        """As `Job.status`."""
+        """Do the same as `Job.status`."""
         return (await self._client.look_up(self.id)).state
 
     async def result(self, timeout: float | None = None) -> Result:  # noqa: ASYNC109 - the same signature as Job's
-        """As `Job.result`."""
+        """Do the same as `Job.result`."""
         return single_result(self.id, await self.answer(timeout))
 
     async def answer(self, timeout: float | None = None) -> Answer:  # noqa: ASYNC109
-        """As `Job.answer`."""
+        """Do the same as `Job.answer`."""
         return await self._client.wait_for(self.id, timeout)
 
     async def cancel(self) -> bool:
-        """As `Job.cancel`."""
+        """Do the same as `Job.cancel`."""
         return await self._client.cancel(self.id)
 
     async def position(self) -> int | None:
-        """As `Job.position`."""
+        """Do the same as `Job.position`."""
         return await self._client.position(self.id)
 
     async def forget(self) -> bool:
-        """As `Job.forget`."""
+        """Do the same as `Job.forget`."""
         return await self._client.forget(self.id)
 
 
 def single_result(job_id: str, answer: Answer) -> Result:
-    """Return the result of a job of one image; raises the worker's error."""
+    """Return the result of a job of one image; raises the error of a job without a result."""
     if answer.value is not None and "outcomes" in answer.value:
         raise InvalidJob(f"job {job_id} is a bulk message of several images; use answer().value instead.")
     return answer.result()
@@ -145,7 +145,7 @@ def check_wait(timeout: object, name: str = "timeout") -> float | None:
         raise InvalidJob(f"{name} must be a number of seconds or None, not {type(timeout).__name__}.")
     if timeout != timeout:  # nan; `math.isnan` would fail for an integer too large for a float
         raise InvalidJob(f"{name} must be a number of seconds or None, not nan.")
-    # Longer than a lock supports (centuries, or weeks on Windows) means indefinitely.
+    # A lock cannot wait longer than TIMEOUT_MAX (centuries, or weeks on Windows), so wait indefinitely instead.
     return None if timeout > threading.TIMEOUT_MAX else max(0.0, float(timeout))
 
 
@@ -154,13 +154,13 @@ def timed_out(job_id: str, timeout: float | None) -> ResultTimeout:
     return ResultTimeout(f"job {job_id} had no answer within {timeout or 0:g} s; it continues, so try again later.")
 
 
-def answer_in(seen: Glance, job_id: str, timeout: float | None) -> Answer | None:
-    """Return the job's terminal answer, or None if the caller should wait. Raises if waiting is useless."""
-    if (answer := seen.answers.get(job_id)) is not None:
+def answer_in(known: KnownAnswers, job_id: str, timeout: float | None) -> Answer | None:
+    """Return the job's terminal answer, or None if the caller should wait; raises an error if waiting is useless."""
+    if (answer := known.answers.get(job_id)) is not None:
         return existing(answer, job_id) if answer.is_terminal or answer.state == "unknown" else None
-    # Only the broker is down: answers still arrive.
-    if seen.fault is not None and (timeout == 0 or not seen.fault.may_pass):
-        raise seen.fault
+    # The broker is down, but the answer may still arrive from the result backend.
+    if known.fault is not None and (timeout == 0 or not known.fault.may_pass):
+        raise known.fault
     return None
 
 
@@ -172,7 +172,7 @@ def existing(answer: Answer, job_id: str) -> Answer:
 
 
 def answer_within(waiting: Future[Answer], job_id: str, timeout: float | None, *, until_s: float | None) -> Answer:
-    """Wait in this thread until ``until_s`` on the clock `time.monotonic`; raises `ResultTimeout`."""
+    """Wait for the answer in this thread until `time.monotonic` is ``until_s``; then raises `ResultTimeout`."""
     try:
         return waiting.result(None if until_s is None else max(0.0, until_s - time.monotonic()))
     except TimeoutError:
@@ -180,5 +180,5 @@ def answer_within(waiting: Future[Answer], job_id: str, timeout: float | None, *
             return waiting.result()
         raise timed_out(job_id, timeout) from None
     finally:
-        # A no-op after an answer; after a timeout or Ctrl-C it ends the subscription.
+        # After a timeout or Ctrl-C this ends the subscription; after an answer it does nothing.
         waiting.cancel()

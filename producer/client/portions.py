@@ -1,4 +1,4 @@
-"""Split a stream of images into messages, and answers into outcomes, without sending anything."""
+"""Split a stream of images into messages, and the messages' answers into outcomes; this module sends nothing."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from producer.messages.options import QuestionOptions
 from producer.messages.submission import MessageWriter, Submission, check_expires_in, check_queue
 from producer.operations.answers import Answer
 
-#: Images in a message of `classify_many`, and messages under way, unless its caller wants others.
+#: By default, `classify_many` puts this many images into a message, and keeps this many messages in flight.
 IMAGES_PER_MESSAGE: Final = 32
 IN_FLIGHT: Final = 64
-#: Give up on a message that is purged repeatedly, or whose answer expires before the client reads it.
+#: How often the client sends a lost message again: some are purged repeatedly, and the answers of others expire before
+#: the client reads them.
 MAX_LOSSES: Final = 3
 
 
@@ -38,10 +39,10 @@ class BulkOutcome(Outcome):
 
 @dataclass(frozen=True, slots=True)
 class BulkMessage:
-    """Consecutive images that travel together.
+    """Consecutive images that share one message.
 
     Attributes:
-        refusals: the error of each image that is rejected locally, by its offset.
+        refusals: by its offset, the error of each image that the client refuses to send.
         losses: how many times the message was lost and sent again.
     """
 
@@ -57,7 +58,7 @@ class BulkMessage:
         return [image for offset, image in enumerate(self.images) if offset not in self.refusals]
 
     def is_lost(self, answer: Answer | None) -> bool:
-        """Return whether the message was purged or lost, according to this answer, and should be sent again."""
+        """Return whether this answer means that the message was purged or lost, and should be sent again."""
         return answer is not None and answer.state == "unknown" and self.losses < MAX_LOSSES
 
     def outcomes(self, answer: Answer | None) -> list[BulkOutcome]:
@@ -79,7 +80,7 @@ class BulkMessage:
 
 @dataclass(frozen=True, slots=True)
 class BulkPlan:
-    """The arguments of a stream, checked before reading its first image."""
+    """The arguments of a stream, which are checked before its first image is read."""
 
     writer: MessageWriter
     question_json: QuestionJson
@@ -121,7 +122,7 @@ class BulkPlan:
         )
 
     def messages(self, urls: Iterable[str]) -> Iterator[BulkMessage]:
-        """Split the images into messages, reading the source only as far as needed."""
+        """Split the images into messages; each message reads only its own images from the source."""
         source = iter(urls)
         start = 0
         while images := list(islice(source, self.images_per_message)):
@@ -129,7 +130,7 @@ class BulkPlan:
             start += len(images)
 
     def message(self, start: int, images: list[str]) -> BulkMessage:
-        """Return the message of these images, without those whose URL is invalid."""
+        """Return the message of these images; it omits those whose URL is invalid."""
         refusals: dict[int, JobFailed] = {}
         for offset, image in enumerate(images):
             try:
@@ -140,7 +141,7 @@ class BulkPlan:
         return replace(message, submission=self._written(message)) if message.sent_images else message
 
     def again(self, message: BulkMessage) -> BulkMessage:
-        """Return the message written anew under its old id; its ``expires_in`` starts again."""
+        """Write a lost message again under the same id; its ``expires_in`` starts anew."""
         return replace(message, submission=self._written(message), losses=message.losses + 1)
 
     def _written(self, message: BulkMessage) -> Submission:
@@ -151,7 +152,7 @@ class BulkPlan:
 
 
 def check_many(urls: object) -> None:
-    """Refuse a single string where several URLs are expected: each character would count as a URL."""
+    """Raise `InvalidJob` for a single string: each of its characters would count as a URL."""
     if isinstance(urls, str | bytes):
         raise InvalidJob("urls must be a list or another iterable of URLs, not a single URL; put it into a list.")
 
@@ -162,7 +163,7 @@ def _check_whole(name: str, number: object) -> None:
 
 
 def _failure(answer: Answer) -> JobFailed | None:
-    """Return why a message has no outcomes, as the failure of one image."""
+    """Return the error of each image of a message that has no outcomes; None if it has outcomes."""
     match answer.state:
         case "expired":
             return JobFailed("expired", "the message waited longer than its expires_in.", True)

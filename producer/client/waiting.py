@@ -1,9 +1,9 @@
-"""Wait for answers over one subscription connection, however many jobs are awaited.
+"""Wait for the answers of any number of jobs over one subscribed connection.
 
-Celery's Redis backend publishes each answer on a channel named after its key. A message published without a
-subscriber is lost, so after each subscription, new or renewed, the listener reads the stored answers. A restart of
-Redis or a full output buffer is thus only a delay. A job that is purged or lost publishes nothing, so the listener also
-reads the jobs' state periodically.
+Celery's Redis backend publishes each answer on a channel named after its key. An answer that is published without a
+subscriber reaches no listener, so the listener reads the stored answers after each subscription, new or renewed. If
+Redis restarts, or drops the connection because its output buffer is full, answers thus arrive late but are not missed.
+Nothing is published for a job that is purged or lost, so the listener also reads the jobs' states periodically.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ from producer.client.ending_tasks import end
 from producer.contract.names import answer_key
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import Answer
-from producer.operations.standing import glance
+from producer.operations.standing import known_answers
 
 if TYPE_CHECKING:
     from producer.broker.connections import AsyncLink
 
 logger = logging.getLogger(__name__)
 
-#: The listener pings a connection that has been silent this long, and drops it after as long again.
+#: The listener pings a connection that has been silent this long, and drops it if nothing arrives in as long again.
 SILENCE_S: Final = 10.0
-#: Long enough for a restart that loads a large file; a longer outage fails the waiting callers.
+#: In this time Redis can restart and load a large file; after a longer outage the waiting callers get an error.
 OUTAGE_S: Final = 60.0
-#: Keeps the connection open between jobs of a caller that waits for one after another.
+#: The connection stays open this long while no caller waits, so a caller that waits for jobs one at a time keeps it.
 IDLE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
-#: A client waiting for a lost job learns of it within a minute, even if one look fails.
-LOOK_AGAIN_S: Final = 20.0
-#: Ids in one command, during which Redis serves no other client.
+#: A caller that waits for a lost job gets an error within a minute, even if one check fails.
+RECHECK_S: Final = 20.0
+#: One command carries at most this many ids, because Redis serves no other client while it runs.
 CHUNK: Final = 500
-#: Pause between two commands, in which the ids of a burst gather; a single id is not delayed.
+#: After each command the listener pauses, so that further ids gather for the next command. The first id after a quiet
+#: period is not delayed.
 GATHERING_S: Final = 0.005
 
 _CHANNEL_PREFIX: Final = answer_key("")
 
 
 class AnswerListener:
-    """Waits for answers in one event loop. It connects at the first wait and disconnects when idle."""
+    """Waits for answers in one event loop. It connects at the first wait and disconnects when it is idle."""
 
     def __init__(self, link: AsyncLink, queue_prefix: str) -> None:
         self._link = link
@@ -52,29 +53,29 @@ class AnswerListener:
         self._changed: set[str] = set()
         self._subscribed: set[str] = set()
         self._unchecked: set[str] = set()
-        #: Since when each job is awaited whose existence the broker has not confirmed yet, by the event loop's clock.
-        self._unseen: dict[str, float] = {}
+        #: For each job whose existence the broker has not confirmed yet, the event loop's time when the wait began.
+        self._unconfirmed: dict[str, float] = {}
         self._wake_subscriber = asyncio.Event()
         self._wake_checker = asyncio.Event()
-        self._heard_at_s = 0.0
+        self._last_contact_s = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def wait(self, job_id: str) -> Answer:
         """Return the job's terminal answer, or ``unknown`` once neither message nor answer is left.
 
         Raises:
-            BrokerUnavailable: Redis was down for more than `OUTAGE_S`, or the listener was closed. The broker may be
-                down for longer once it has confirmed that the job exists.
+            BrokerUnavailable: Redis was down for more than `OUTAGE_S`, or the listener was closed. Once the broker has
+                confirmed that the job exists, the wait continues even through a longer outage of the broker.
         """
         loop = asyncio.get_running_loop()
         arrival: asyncio.Future[Answer] = loop.create_future()
         if job_id not in self._waiters:
             self._waiters[job_id] = set()
-            self._unseen[job_id] = loop.time()
+            self._unconfirmed[job_id] = loop.time()
         self._waiters[job_id].add(arrival)
-        self._note(job_id)
+        self._mark_changed(job_id)
         if self._task is None or self._task.done():
-            self._heard_at_s = loop.time()
+            self._last_contact_s = loop.time()
             self._task = loop.create_task(self._run())
         try:
             return await arrival
@@ -83,8 +84,8 @@ class AnswerListener:
             waiters.discard(arrival)
             if not waiters:
                 del self._waiters[job_id]
-                self._unseen.pop(job_id, None)
-                self._note(job_id)
+                self._unconfirmed.pop(job_id, None)
+                self._mark_changed(job_id)
 
     async def close(self) -> None:
         """Close the connection; callers that still wait get `BrokerUnavailable`."""
@@ -92,7 +93,7 @@ class AnswerListener:
             await end([self._task])
         self._fail_all("the client was closed while a result was awaited.")
 
-    def _note(self, job_id: str) -> None:
+    def _mark_changed(self, job_id: str) -> None:
         self._changed.add(job_id)
         self._wake_subscriber.set()
 
@@ -107,10 +108,10 @@ class AnswerListener:
                 try:
                     await self._session()
                 except (RedisError, OSError) as error:
-                    if self._heard_at_s > started_s:
+                    if self._last_contact_s > started_s:
                         pause_s = FIRST_PAUSE_S
-                    if loop.time() - self._heard_at_s > OUTAGE_S:
-                        self._fail_all(_away())
+                    if loop.time() - self._last_contact_s > OUTAGE_S:
+                        self._fail_all(_outage())
                         return
                     logger.warning(
                         "answers: lost the connection to %s (%s); trying again", self._link.shown, type(error).__name__
@@ -133,7 +134,7 @@ class AnswerListener:
             self._wake_subscriber.set()
             parts = [
                 asyncio.create_task(part)
-                for part in (self._subscribe(channel), self._read(channel), self._check(), self._look_again())
+                for part in (self._subscribe(channel), self._receive(channel), self._check(), self._recheck())
             ]
             try:
                 finished, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -143,7 +144,7 @@ class AnswerListener:
                 await end(parts)
 
     async def _subscribe(self, channel: Any) -> None:
-        """Make the subscriptions follow the waiters."""
+        """Subscribe to the channels of awaited jobs, and unsubscribe from those that no caller awaits."""
         while True:
             try:
                 async with asyncio.timeout(None if self._waiters else IDLE_S):
@@ -154,7 +155,7 @@ class AnswerListener:
             changed, self._changed = self._changed, set()
             joining = [job_id for job_id in changed if job_id in self._waiters and job_id not in self._subscribed]
             leaving = [job_id for job_id in changed if job_id not in self._waiters and job_id in self._subscribed]
-            # A caller that joins an existing subscription may have missed its message.
+            # The answer may have been published before a caller joined an existing subscription.
             if late := changed & self._waiters.keys() & self._subscribed:
                 self._unchecked |= late
                 self._wake_checker.set()
@@ -166,22 +167,22 @@ class AnswerListener:
                 await channel.subscribe(*map(answer_key, chunk))
             await asyncio.sleep(GATHERING_S)
 
-    async def _read(self, channel: Any) -> None:
-        asked = False
+    async def _receive(self, channel: Any) -> None:
+        has_pinged = False
         while True:
             message = await channel.get_message(timeout=SILENCE_S)
             if message is None:
-                if asked:
-                    raise TimeoutError(f"nothing heard for {2 * SILENCE_S:g} s")
-                asked = True
+                if has_pinged:
+                    raise TimeoutError(f"Redis sent nothing for {2 * SILENCE_S:g} s")
+                has_pinged = True
                 await channel.ping()
                 continue
-            asked = False
+            has_pinged = False
             if message["type"] == "subscribe":
                 self._unchecked.add(_job_id(message))
                 self._wake_checker.set()
                 continue
-            self._heard_at_s = asyncio.get_running_loop().time()
+            self._last_contact_s = asyncio.get_running_loop().time()
             if message["type"] == "message":
                 job_id = _job_id(message)
                 if (answer := Answer.from_meta(message["data"], job_id)).is_terminal:
@@ -194,44 +195,47 @@ class AnswerListener:
             self._wake_checker.clear()
             unchecked, self._unchecked = self._unchecked, set()
             for chunk in _chunks(job_id for job_id in unchecked if job_id in self._waiters):
-                await self._look(chunk)
+                await self._read(chunk)
             await asyncio.sleep(GATHERING_S)
 
-    async def _look_again(self) -> None:
-        """Check periodically that the awaited jobs still exist; sooner for those that the broker has not confirmed."""
+    async def _recheck(self) -> None:
+        """Check periodically that the awaited jobs still exist.
+
+        It checks all jobs every `RECHECK_S`, and those that the broker has not confirmed every `LONGEST_PAUSE_S`.
+        """
         loop = asyncio.get_running_loop()
-        looked_s = loop.time()
+        checked_s = loop.time()
         while True:
-            await asyncio.sleep(min(LONGEST_PAUSE_S, LOOK_AGAIN_S))
+            await asyncio.sleep(min(LONGEST_PAUSE_S, RECHECK_S))
             now_s = loop.time()
-            is_time = now_s - looked_s >= LOOK_AGAIN_S
-            looked_s = now_s if is_time else looked_s
-            unseen = (job_id for job_id, since_s in self._unseen.items() if since_s < now_s - LONGEST_PAUSE_S)
-            for chunk in _chunks(self._waiters if is_time else unseen):
+            is_time = now_s - checked_s >= RECHECK_S
+            checked_s = now_s if is_time else checked_s
+            unconfirmed = (job_id for job_id, since_s in self._unconfirmed.items() if since_s < now_s - LONGEST_PAUSE_S)
+            for chunk in _chunks(self._waiters if is_time else unconfirmed):
                 try:
-                    fault = await self._look(chunk)
+                    fault = await self._read(chunk)
                 except BrokerUnavailable as error:
                     fault = error
-                if fault is not None:  # answers may still arrive from the other server
-                    logger.debug("answers: could not look again: %s", fault)
+                if fault is not None:  # the result backend may still deliver answers while the broker is down
+                    logger.debug("answers: could not check whether the awaited jobs still exist: %s", fault)
                     break
 
-    async def _look(self, job_ids: list[str]) -> BrokerUnavailable | None:
-        """Read the jobs' state; returns the error if the broker is down."""
-        seen = await self._link.run(glance(self._queue_prefix, job_ids))
-        self._heard_at_s = now_s = asyncio.get_running_loop().time()
-        for job_id, answer in seen.answers.items():
-            self._unseen.pop(job_id, None)
+    async def _read(self, job_ids: list[str]) -> BrokerUnavailable | None:
+        """Read the jobs' states; returns the error if the broker is down."""
+        known = await self._link.run(known_answers(self._queue_prefix, job_ids))
+        self._last_contact_s = now_s = asyncio.get_running_loop().time()
+        for job_id, answer in known.answers.items():
+            self._unconfirmed.pop(job_id, None)
             if answer.is_terminal or answer.state == "unknown":
                 self._resolve(job_id, answer)
-        if seen.fault is not None:
-            # The broker may never confirm a job that is still unseen.
-            for job_id in self._unseen.keys() & set(job_ids):
-                if not seen.fault.may_pass:
-                    self._resolve(job_id, seen.fault)
-                elif now_s - self._unseen[job_id] > OUTAGE_S:
-                    self._resolve(job_id, BrokerUnavailable(f"{_away()} {seen.fault}"))
-        return seen.fault
+        if known.fault is not None:
+            # Do not wait forever for a job that the broker has not confirmed: the job may not exist.
+            for job_id in self._unconfirmed.keys() & set(job_ids):
+                if not known.fault.may_pass:
+                    self._resolve(job_id, known.fault)
+                elif now_s - self._unconfirmed[job_id] > OUTAGE_S:
+                    self._resolve(job_id, BrokerUnavailable(f"{_outage()} {known.fault}"))
+        return known.fault
 
     def _resolve(self, job_id: str, outcome: Answer | Exception) -> None:
         for arrival in self._waiters.get(job_id, ()):
@@ -247,7 +251,7 @@ class AnswerListener:
             self._resolve(job_id, BrokerUnavailable(sentence))
 
 
-def _away() -> str:
+def _outage() -> str:
     return f"Redis was down for more than {OUTAGE_S:g} s while a result was awaited."
 
 

@@ -1,7 +1,7 @@
 """The messages of a job: one or several images and their candidate labels.
 
 `ClassifyJob` is the message of ``nameshot.classify``, `ClassifyManyJob` that of ``nameshot.classify_many``.
-Both producer and worker read a message through the same classmethod, so there is one definition of valid.
+Clients and workers check the arguments with `Question.checked`, so both apply the same rules.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from producer.contract.labels import DEFAULT_TEMPLATE, check_candidate_labels, c
 from producer.errors import InvalidJob
 
 MAX_IMAGES_PER_MESSAGE: Final = 64
-#: Scores in one bulk answer, such as 64 images with 312 kept scores; keeps an answer near 1 MB.
+#: The maximum number of scores in one bulk answer, such as 312 for each of 64 images. It keeps an answer near 1 MB.
 MAX_SCORES_PER_MESSAGE: Final = 20_000
-#: A worker reads no integer of more than 20 characters.
+#: A worker refuses a message that contains an integer of more than 20 characters.
 MAX_TOP_K: Final = 10**20 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The arguments that single and bulk jobs share, checked.
+    """The checked arguments that single and bulk jobs share.
 
     Attributes:
         candidate_labels: 1 to 1,000 labels, as the user wrote them.
@@ -60,7 +60,7 @@ class Question:
         return min(self.top_k or len(self.candidate_labels), len(self.candidate_labels))
 
     def to_kwargs(self) -> dict[str, Any]:
-        """Return the message's keyword arguments, without defaults to keep it small."""
+        """Return the message's keyword arguments, without defaults, to keep the message small."""
         kwargs: dict[str, Any] = {"candidate_labels": self.candidate_labels}
         if self.templates != [DEFAULT_TEMPLATE]:
             kwargs["hypothesis_template"] = self.templates[0] if len(self.templates) == 1 else self.templates
@@ -75,12 +75,12 @@ class Question:
 class ClassifyJob:
     """One image and its question: the message of ``nameshot.classify``."""
 
-    image: str = field(repr=False)  # it may be signed
+    image: str = field(repr=False)  # the URL may be signed
     question: Question
 
     @classmethod
     def from_message(cls, args: Sequence[object], kwargs: Mapping[str, object]) -> Self:
-        """Read a message as it came from the broker; raise `InvalidJob`."""
+        """Check the arguments of a message from the broker; raise `InvalidJob` if one is invalid."""
         shared = _shared_arguments(args, kwargs, own="image")
         image = kwargs["image"]
         if not isinstance(image, str):
@@ -88,7 +88,7 @@ class ClassifyJob:
         return cls(image, Question.checked(**shared))
 
     def to_kwargs(self) -> dict[str, Any]:
-        """The message's keyword arguments."""
+        """Return the message's keyword arguments."""
         return {"image": self.image, **self.question.to_kwargs()}
 
 
@@ -101,7 +101,7 @@ class ClassifyManyJob:
 
     @classmethod
     def from_message(cls, args: Sequence[object], kwargs: Mapping[str, object]) -> Self:
-        """Read a message as it came from the broker; raise `InvalidJob`."""
+        """Check the arguments of a message from the broker; raise `InvalidJob` if one is invalid."""
         shared = _shared_arguments(args, kwargs, own="images")
         images = kwargs["images"]
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
@@ -117,31 +117,32 @@ class ClassifyManyJob:
         return job
 
     def to_kwargs(self) -> dict[str, Any]:
-        """The message's keyword arguments."""
+        """Return the message's keyword arguments."""
         return {"images": self.images, **self.question.to_kwargs()}
 
 
 def check_url_shape(url: object) -> str:
-    """Check a URL as far as a producer can cheaply; the worker applies its full URL policy.
+    """Return the URL after the checks that are cheap for a client; the worker applies the full URL policy.
 
     Raises:
-        InvalidJob: not a string, or plainly not an http(s) URL.
+        InvalidJob: the URL is not a string, is no absolute http(s) URL, or contains half of a surrogate pair.
     """
     if not isinstance(url, str):
         raise InvalidJob(f"image must be a URL string, not {type(url).__name__}.")
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https") or not rest or rest[0] in "/?#":
         raise InvalidJob("image must be an absolute http:// or https:// URL; other schemes and file paths are refused.")
-    # A worker refuses a message with a lone surrogate, with all its images. Most URLs are ASCII and skip the search.
+    # For a lone surrogate in one URL, a worker refuses the whole message with all its images. Most URLs are ASCII and
+    # skip the search.
     if not url.isascii() and (half := _SURROGATE.search(url)):
         raise InvalidJob(
-            f"image contains U+{ord(half[0]):04X}, half of a surrogate pair; percent-encode the bytes it stands for."
+            f"image contains U+{ord(half[0]):04X}, half of a surrogate pair; percent-encode the bytes it represents."
         )
     return url
 
 
 def shown_number(number: float) -> str:
-    """Return a number for a sentence; Python refuses to convert integers of more than 4,300 digits."""
+    """Return a number as text for a message; Python refuses to convert integers of more than 4,300 digits."""
     if isinstance(number, int) and abs(number) >= 10**20:
         return "a number of more than 20 digits"
     return str(number)

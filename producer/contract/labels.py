@@ -14,13 +14,13 @@ PLACEHOLDER: Final = "{}"
 
 MAX_LABELS: Final = 1_000
 MAX_LABEL_CHARACTERS: Final = 200
-#: All labels together, in UTF-8: half of the 64 KiB below which a message should stay.
+#: The maximum size of all labels together in UTF-8: half of the 64 KiB below which a message should stay.
 MAX_LABELS_BYTES: Final = 32_768
 #: The longest published ensemble (CLIP on ImageNet) has 80 templates.
 MAX_TEMPLATES: Final = 100
-#: A template plus a label must fit 77 tokens, so a longer one could never be used.
+#: CLIP reads at most 77 tokens of a prompt, and a template of more characters has more tokens.
 MAX_TEMPLATE_CHARACTERS: Final = 500
-#: Cached label sets that passed the check; 64 of the largest take about 14 MB.
+#: The maximum number of label sets in the cache of those that passed the check; 64 of the largest take about 14 MB.
 KNOWN_SETS: Final = 64
 
 # Invisible characters, and those that change the direction of the text around them: C0/C1 controls and line
@@ -43,21 +43,22 @@ _BLANK: Final = re.compile("[\\s\u2800\u200c\u200d\u180b-\u180d\u180f\ufe00-\ufe
 
 
 def check_candidate_labels(labels: object) -> list[str]:
-    """Return the labels exactly as given, or raise `InvalidJob` naming the first invalid one."""
+    """Return the labels exactly as given; raise an `InvalidJob` that names the first invalid one."""
     if not isinstance(labels, list | tuple):
         raise InvalidJob(f"candidate_labels must be a list of strings, not {_kind(labels)}.")
     if not 1 <= len(labels) <= MAX_LABELS:
         raise InvalidJob(f"candidate_labels must hold 1 to {MAX_LABELS:,} labels, not {len(labels):,}.")
     try:
-        # Plain strings: a subclass of str as a cache key could define its own equality, and would be kept alive.
+        # Convert to plain strings: a subclass of str could define its own equality, and the cache would keep its
+        # instances alive.
         given = tuple(map(str.__str__, labels))
-    except TypeError:  # one is not a string; the check names it
+    except TypeError:  # an item is not a string; the check raises an error that names it
         given = tuple(labels)
         return list(_checked.__wrapped__(given))
     return list(_checked(given))
 
 
-# Most jobs repeat earlier labels. The cache also lets them share one set of strings.
+# Most jobs repeat the labels of earlier jobs. The cache also lets such jobs share one tuple of strings.
 @lru_cache(maxsize=KNOWN_SETS)
 def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
     total_bytes = 0
@@ -77,7 +78,7 @@ def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_templates(template: object) -> list[str]:
-    """Return the hypothesis template, or the templates of an ensemble, as a list."""
+    """Return the hypothesis template, or the templates of an ensemble, as a list; raise `InvalidJob`."""
     if isinstance(template, list | tuple):
         templates = list(template)
         names = [f"hypothesis_template[{position}]" for position in range(len(templates))]
@@ -93,13 +94,13 @@ def check_templates(template: object) -> list[str]:
 
 
 def fill(template: str, label: str) -> str:
-    """Return the prompt for one label, by replacement: a template is data, never a format string."""
+    """Return the prompt for one label. `str.replace` is safe: it treats a template as data, not as a format string."""
     return template.replace(PLACEHOLDER, label, 1)
 
 
 def _check_text(name: str, text: object, max_characters: int) -> str:
-    """Check one label or template; return the form in which duplicates are compared."""
-    if not (isinstance(text, str) and issubclass(type(text), str)):  # a proxy may pass isinstance without being a str
+    """Check one label or template; return its canonical form, which is equal for duplicates."""
+    if not (isinstance(text, str) and issubclass(type(text), str)):  # isinstance also accepts a proxy object
         raise InvalidJob(f"{name} must be a string, not {_kind(text)}.")
     if len(text) > max_characters:
         raise InvalidJob(f"{name} has {len(text):,} characters; at most {max_characters} are allowed.")

@@ -8,10 +8,10 @@ CLASSIFY: Final = "nameshot.classify"
 CLASSIFY_MANY: Final = "nameshot.classify_many"
 
 Queue = Literal["high", "default", "bulk"]
-#: The queues, the most important first.
+#: The queues in descending order of priority.
 QUEUES: Final[tuple[Queue, ...]] = ("high", "default", "bulk")
 
-#: Message header: seconds since the epoch at which our client sent the job (float).
+#: The message header in which our client stores the time of sending, a float of seconds since the epoch.
 SENT_AT_HEADER: Final = "nameshot_sent_at"
 
 
@@ -21,26 +21,26 @@ def queue_name(prefix: str, queue: Queue) -> str:
 
 
 def rung_name(queue: str) -> str:
-    """Return the list of a queue's messages that have woken a worker and that no worker has taken yet."""
+    """Return the name of the list of a queue's rung messages: each has woken a worker, and no worker has taken it."""
     return f"{queue}:rung"
 
 
 def taken_name(queue: str) -> str:
-    """Return the counter of messages that workers took from a queue, less those requeued at its front."""
+    """Return the key of the counter of messages that workers took from a queue, minus those requeued at its front."""
     return f"{queue}:taken"
 
 
 def step_names(queue: str) -> tuple[str, ...]:
-    """Return the lists of a plain Celery client's priorities 1 to 9, the highest first.
+    """Return the names of the lists for a plain Celery client's priorities 1 to 9, the highest first.
 
-    kombu puts each priority into a list of its own, and 0 into the queue itself. It separates the two by control
-    characters, and by a colon where it is configured as Celery's page on Redis shows.
+    kombu uses one list per priority, and the queue's own list for priority 0. Between the queue's name and the
+    priority it writes two control characters, or a colon if it is configured as Celery's page on Redis shows.
     """
     return tuple(f"{queue}{separator}{step}" for step in range(1, 10) for separator in ("\x06\x16", ":"))
 
 
 def waiting_names(queue: str) -> tuple[str, ...]:
-    """Return all lists in which a queue's messages wait: its own, that of rung messages, and those of priorities."""
+    """Return the names of all lists in which a queue's messages wait: the queue's own, its rung and priority lists."""
     return (queue, rung_name(queue), *step_names(queue))
 
 
@@ -50,35 +50,41 @@ def claim_key(prefix: str, job_id: str) -> str:
 
 
 def place_key(prefix: str, job_id: str) -> str:
-    """Return the key, next to the claim's, that holds where the job waits: ``<queue> <number> <life>``.
+    """Return the key that holds where a job waits, as ``<queue> <number> <life>``; it expires with the claim.
 
-    The job waits until its queue's `taken_name` has reached the number. The life is the delivery tag with which its
-    message was sent; it distinguishes the message from others of the same id.
+    The job waits until its queue's counter, `taken_name`, has reached the number. The life is the delivery tag with
+    which the client sent the message; it distinguishes the message from others of the same id.
     """
     return f"{claim_key(prefix, job_id)}:place"
 
 
 def claim_and_place(prefix: str, job_id: str) -> tuple[str, str]:
-    """Return a job's `claim_key` and `place_key`, which every script takes in this order."""
+    """Return a job's `claim_key` and `place_key`, in the order that every script expects."""
     return claim_key(prefix, job_id), place_key(prefix, job_id)
 
 
 def in_hand_key(prefix: str) -> str:
-    """Return the hash that maps the id of each job whose message was taken to where the message is.
+    """Return the key of the hash that maps the id of each job that a worker took to the location of its message.
 
-    A value is the name of a worker process, ``postponed <seconds since the epoch>``, or ``returned <queue> <number>``
-    for a message that is back at the front of its queue.
+    A value is the name of the worker process that holds the message, ``postponed <seconds since the epoch>``, or
+    ``returned <queue> <number>`` if the message was requeued.
     """
     return f"{prefix}:in-hand"
 
 
 def mixed_key(prefix: str) -> str:
-    """Return the key that exists while workers of an older version run, which keep no `taken_name`, and a day more."""
+    """Return the key that exists while workers of an older version run, and for a day after that.
+
+    Such workers do not update `taken_name`.
+    """
     return f"{prefix}:mixed"
 
 
 def forget_key(prefix: str) -> str:
-    """Return the list of forgotten jobs, ``<id> <life>``, whose messages and dead letters workers must remove."""
+    """Return the key of the list of forgotten jobs, each ``<id> <life>``.
+
+    Workers must remove the messages and dead letters of these jobs.
+    """
     return f"{prefix}:forget"
 
 
@@ -88,60 +94,64 @@ def cancel_channel(prefix: str) -> str:
 
 
 def answer_key(job_id: str) -> str:
-    """Return the key of a job's state and answer in Celery's Redis backend, and the channel that announces it."""
+    """Return the key of a job's answer in Celery's Redis backend, and the channel of that name that announces it."""
     return f"celery-task-meta-{job_id}"
 
 
 def forgotten_key(job_id: str) -> str:
-    """Return the sorted set, in the result backend, of the messages that must not answer this id any more.
+    """Return the key of the sorted set, in the result backend, of this id's messages that workers must not answer.
 
-    No `answer_key` has this prefix, whatever id a plain Celery client chooses. See `producer.operations.answers`.
+    No `answer_key` has this prefix, whatever id a plain Celery client chooses. `producer.operations.answers` describes
+    the members of the set.
     """
     return f"nameshot-forgotten-{job_id}"
 
 
 def workers_key(prefix: str) -> str:
-    """Return the set of the names of all worker processes that may hold messages."""
+    """Return the key of the set of names of all worker processes that may hold messages."""
     return f"{prefix}:workers"
 
 
-#: The random part of a worker's name begins with this if the worker counts the messages that it takes. In a name of an
-#: older version it begins with a hex digit.
+#: The random part of a worker's name begins with this letter if the worker counts the messages that it takes. For a
+#: worker of an older version, the random part begins with a hex digit.
 COUNTING: Final = "n"
 
 
 def counts_what_it_takes(worker: str) -> bool:
-    """Return whether the worker with this name keeps `taken_name` and `in_hand_key`; versions up to 0.1 do not."""
+    """Return whether the worker with this name updates `taken_name` and `in_hand_key`; versions up to 0.1 do not."""
     return worker.rpartition("/")[2].startswith(COUNTING)
 
 
 def lease_key(prefix: str, worker: str) -> str:
-    """Return the key of a live worker process; its value is ``<host>/<process id>``, then ``: `` and any problem."""
+    """Return the key of a worker process's lease.
+
+    Its value is ``<host>/<process id>``, followed by ``: `` and the worker's problem if it has one.
+    """
     return f"{prefix}:lease:{worker}"
 
 
 def in_flight_key(prefix: str, worker: str) -> str:
-    """Return the hash of the messages that a worker process holds."""
+    """Return the key of the hash of messages that a worker process holds."""
     return f"{prefix}:in-flight:{worker}"
 
 
 def alone_key(prefix: str, worker: str) -> str:
-    """Return the key that names what a worker runs alone: a job's id, and the index of a bulk job's image."""
+    """Return the key that holds what a worker runs alone: a job's id and, for a bulk job, the index of the image."""
     return f"{prefix}:alone:{worker}"
 
 
 def suspects_key(prefix: str) -> str:
-    """Return the hash that counts, per job, the workers that died while holding it."""
+    """Return the key of the hash that counts, per job, the workers that died while they held the job."""
     return f"{prefix}:suspects"
 
 
 def postponed_key(prefix: str) -> str:
-    """Return the sorted set of postponed messages, by the time from which they may run."""
+    """Return the key of the sorted set of postponed messages, scored by the time from which they may run."""
     return f"{prefix}:postponed"
 
 
 def looker_key(prefix: str) -> str:
-    """Return the key that exists briefly after a worker has looked for dead workers."""
+    """Return the key that exists briefly after a worker has searched for dead workers."""
     return f"{prefix}:looker"
 
 
@@ -151,10 +161,10 @@ def upkeep_key(prefix: str) -> str:
 
 
 def dead_letters_key(prefix: str) -> str:
-    """Return the list of dead letters, one JSON record each, newest first."""
+    """Return the key of the list of dead letters, one JSON record each, newest first."""
     return f"{prefix}:dead-letters"
 
 
 def dead_letter_messages_key(prefix: str) -> str:
-    """Return the hash that maps a dead letter's own id to its message, byte for byte."""
+    """Return the key of the hash that maps each dead letter's own id to its message, byte for byte."""
     return f"{prefix}:dead-letters:messages"

@@ -1,6 +1,6 @@
 """The answers: a ranking of the candidate labels, or an error.
 
-The JSON forms here are the contract; see ``docs/wire-format.md``.
+``docs/wire-format.md`` describes their JSON forms, which are part of the contract.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def scores_of(pairs: Iterable[tuple[str, float]]) -> list[Score]:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """The image that was classified: its bytes' digest and its size after EXIF rotation, in pixels."""
+    """The image that was classified: its file's digest and size in bytes, its width and height after EXIF rotation."""
 
     sha256: str
     width: int
@@ -48,7 +48,7 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The stages' durations in milliseconds. ``queued`` is None for a message without our send time."""
+    """The duration of each stage in milliseconds. ``queued`` is None if the message has no `SENT_AT_HEADER`."""
 
     queued: float | None
     fetch: float
@@ -64,8 +64,8 @@ class Result:
     Attributes:
         ranking: scores in descending order; equal scores keep the order of the labels.
         model: the checkpoint; ``revision`` is its commit, if known.
-        batch_size: the number of images in this image's forward pass; 0 if it needed none, since an image of the same
-            bytes was or was being embedded for another job.
+        batch_size: the number of images in this image's forward pass; 0 if it needed none, because the worker had
+            embedded, or was embedding, an image of the same bytes.
     """
 
     ranking: list[Score]
@@ -93,7 +93,7 @@ class Result:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read the backend's JSON object; fields a newer worker may have added are ignored."""
+        """Parse the JSON object that the result backend holds; ignore fields that a newer worker may have added."""
         image, timings = value["image"], value["timings_ms"]
         return cls(
             ranking=scores_of(map(itemgetter("label", "score"), value["ranking"])),
@@ -128,7 +128,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, image: str, value: Mapping[str, Any]) -> Self:
-        """Parse one element of ``outcomes``; the URL comes from the producer, since an answer never contains one."""
+        """Parse one element of ``outcomes``; the caller supplies the URL, because an answer never contains one."""
         if (error := value.get("error")) is not None:
             return cls(image, error=JobFailed(error["code"], error["message"], error["retryable"]))
         return cls(image, result=Result.from_json(value))

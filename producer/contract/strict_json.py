@@ -1,6 +1,7 @@
-"""Parse strict JSON (RFC 8259), since the input is untrusted.
+"""Parse strict JSON (RFC 8259), because the input is untrusted.
 
-Python's own reader accepts NaN, repeated names and lone surrogates, which then fail when they are encoded again.
+Python's own parser accepts NaN, repeated names and lone surrogates, which other programs read differently or cannot
+encode.
 """
 
 from __future__ import annotations
@@ -10,36 +11,36 @@ import math
 import re
 from typing import Any, Final
 
-#: A task message is 4 levels deep: body, keyword arguments, an argument, its items. The rest leaves room for other
-#: clients' headers, which workers ignore.
+#: A task message needs 4 levels: body, keyword arguments, an argument and its items. The other levels leave room for
+#: the headers of other clients, which workers ignore.
 MAX_DEPTH: Final = 32
-#: Any 64-bit integer has at most 20 characters; larger ones overflow a float, or take long to convert.
+#: A 64-bit integer has at most 20 characters; a longer integer may overflow a float or take long to convert.
 MAX_INTEGER_CHARACTERS: Final = 20
-#: Commas and opening brackets outside of strings in one message; each costs a reader up to two microseconds. A
-#: `classify_many` that uses every limit of the contract has about 1,200: 1,000 labels, 100 templates, 64 URLs, and the
-#: envelope. Twenty times as many take a twentieth of a second, and leave room for other clients' headers and for
-#: messages that a later check refuses in a better sentence.
+#: The maximum number of commas and opening brackets outside of strings in one message; each takes a parser up to two
+#: microseconds. A `classify_many` message that uses every limit of the contract has about 1,200: 1,000 labels, 100
+#: templates, 64 URLs, and the envelope. Twenty times as many take a twentieth of a second, and leave room for the
+#: headers of other clients and for messages that a later check refuses with a more precise error.
 MAX_PARTS: Final = 25_000
 
-#: Possessive quantifiers, so that the matcher never backtracks.
+#: The quantifiers are possessive, so that the regular expression never backtracks.
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _BETWEEN: Final = rb'[^",\[{]*+'
 _TO_NEXT_PART: Final = re.compile(rb"%b(?:%b%b)*+[,\[{]" % (_BETWEEN, _STRING, _BETWEEN), re.DOTALL)
 
 
 class NotStrictJson(ValueError):
-    """The text is not strict JSON; the message says why in a few words, without the content."""
+    """The text is not strict JSON; the message says why in a few words, without quoting the text."""
 
 
 def loads(data: bytes, *, max_parts: int | None = None) -> Any:
     """Parse one JSON text in UTF-8.
 
     Args:
-        max_parts: refuse a text with more parts without parsing it.
+        max_parts: a text with more parts, as `parts_of` counts them, is refused without parsing it.
 
     Raises:
-        NotStrictJson: it is not JSON; or it contains NaN, infinity, a name twice, a lone surrogate, an integer of more
-            than 20 characters, arrays and objects more than 32 deep, or more than ``max_parts`` parts.
+        NotStrictJson: the text is not JSON; or it contains NaN, infinity, a name twice, a lone surrogate, an integer
+            of more than 20 characters, arrays and objects more than 32 deep, or more than ``max_parts`` parts.
     """
     if max_parts is not None and len(data) > max_parts and parts_of(data, max_parts) > max_parts:
         raise NotStrictJson("it has too many parts")
@@ -53,10 +54,10 @@ def loads(data: bytes, *, max_parts: int | None = None) -> Any:
         raise NotStrictJson("it is nested too deeply") from None
     except ValueError:
         raise NotStrictJson("it is not JSON") from None
-    # Most messages have too few brackets to be deep, and skip the walk.
+    # Most messages have too few brackets to be nested deeply, and skip the check.
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and not _is_shallow(value):
         raise NotStrictJson("it is nested too deeply")
-    # Only an escape can bring a surrogate into decoded UTF-8; most messages have none and skip this.
+    # Decoded UTF-8 can contain a surrogate only by an escape; messages without escapes skip the check.
     if b"\\" in data and (b"\\ud" in data or b"\\uD" in data):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -66,9 +67,10 @@ def loads(data: bytes, *, max_parts: int | None = None) -> Any:
 
 
 def parts_of(data: bytes, most: int) -> int:
-    """Count commas and opening brackets, outside of strings if the total exceeds ``most``; stop at ``most`` + 1.
+    """Count the commas and opening brackets in the text.
 
-    Text after an unterminated string does not count, since a reader stops there too.
+    If there are more than ``most``, count only those outside of strings, and stop at ``most`` + 1. The count ends at
+    an unterminated string, because a parser stops there too.
     """
     if (in_all := data.count(b",") + data.count(b"[") + data.count(b"{")) <= most:
         return in_all
@@ -103,7 +105,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_shallow(value: object) -> bool:
-    """Return whether no level is deeper than `MAX_DEPTH`; iterates, since deep input would exhaust recursion."""
+    """Return whether arrays and objects are nested at most `MAX_DEPTH` deep.
+
+    The function does not recurse, because deeply nested input would exhaust the stack.
+    """
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [

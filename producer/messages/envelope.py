@@ -1,7 +1,7 @@
-"""Write a Celery message as stored in a Redis list: task protocol 2 inside kombu's JSON envelope.
+"""Write a Celery message as a Redis list holds it: task protocol 2 inside kombu's JSON envelope.
 
-Both formats are documented, stable and simple enough to write directly, so that a web app that only sends jobs loads
-no Celery. A test compares every field with what Celery's own ``send_task`` writes.
+Both formats are documented, stable and simple enough to write directly, so a web app that only sends jobs need not
+load Celery. A test compares every field with what Celery's own ``send_task`` writes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from producer.contract.names import SENT_AT_HEADER
 
-#: Replaces the arguments that Celery would show in logs and events, since an image's URL may be signed.
+#: Replaces the arguments that Celery would show in logs and events, because an image's URL may be signed.
 REDACTED: Final = "…"
 
 _NO_CANVAS: Final = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
@@ -23,7 +23,7 @@ _NO_CANVAS: Final = '{"callbacks":null,"errbacks":null,"chain":null,"chord":null
 #: Encodes equal values as equal JSON texts.
 canonical_json: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
-# The constant parts of all messages, encoded once, without the object's braces.
+# The parts that are the same in all messages, encoded once, without the braces of the JSON object.
 _ENVELOPE: Final = '"content-encoding":"utf-8","content-type":"application/json"'
 _HEADERS: Final = canonical_json(
     {
@@ -63,7 +63,7 @@ def celery_message(
         kwargs_json: the task's keyword arguments, as JSON text.
         queue: the full name of the queue, which is also its Redis list.
         sent_at_s: seconds since the epoch.
-        expires_at: when the job expires; with a time zone.
+        expires_at: the time at which the job expires, with a time zone; None if the job never expires.
     """
     body = b2a_base64(f"[[],{kwargs_json},{_NO_CANVAS}]".encode(), newline=False).decode()
     own_id, tag = canonical_json(job_id), canonical_json(delivery_tag)

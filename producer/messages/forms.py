@@ -1,4 +1,4 @@
-"""The part of messages that jobs with equal questions share, checked and encoded once."""
+"""Check and encode once the part of a message that all jobs with the same question share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from producer.contract.job import Question
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.messages.envelope import canonical_json
 
-#: Cached questions. A program uses few questions repeatedly; the largest possible takes a megabyte.
+#: The number of cached questions. Most programs repeat a few questions; the largest possible one takes a megabyte.
 REMEMBERED: Final = 32
 
 
@@ -24,12 +24,12 @@ class QuestionJson:
     @classmethod
     def blank(cls, question: Question, place: str) -> Self:
         """Return the JSON with a gap for the argument named ``place``."""
-        # No label can contain this text, since JSON escapes quotes inside strings.
+        # No label can contain this text, because JSON escapes quotes inside strings.
         before, _, after = canonical_json({**question.to_kwargs(), place: None}).partition(f'"{place}":null')
         return cls(f'{before}"{place}":', after)
 
     def filled(self, value: str | list[str]) -> str:
-        """Return the keyword arguments as JSON, in the same text as `canonical_json` gives."""
+        """Return the keyword arguments as the same JSON text that `canonical_json` would write."""
         return f"{self.before}{canonical_json(value)}{self.after}"
 
 
@@ -40,17 +40,17 @@ def question_json_of_one(
     try:
         return _remembered(_plain(labels), _plain(hypothesis_template), top_k, timeout)
     except TypeError:
-        # An argument has an unhashable or unsuitable type; the check raises an error that names it.
+        # An argument is not hashable or has an unsuitable type; the check raises an error that names the argument.
         return QuestionJson.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")
 
 
 def _plain(value: Any) -> Any:
-    # Copies of the strings as they are now: the caller may change its list for the next job, and a subclass of str may
-    # compare equal to other text.
+    # Copy the strings: the caller may change its list for the next job, and a subclass of str may compare equal to a
+    # different text.
     return tuple(map(str.__str__, value)) if isinstance(value, list | tuple) else str.__str__(value)
 
 
-# Typed, since True equals 1 but is not a valid number here. Errors are not cached.
+# The cache is typed, because True equals 1 but is not a valid number here. It does not store errors.
 @lru_cache(REMEMBERED, typed=True)
 def _remembered(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
     return QuestionJson.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")

@@ -1,4 +1,4 @@
-"""The optional arguments of a job, by name; `Client.submit` and `Client.classify_many` say what each means."""
+"""The optional arguments of a job by name; `Client.submit` and `Client.classify_many` explain each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn a caller's arguments into a message that may be sent repeatedly and is queued once."""
+"""Turn a caller's arguments into a message that a client may send repeatedly and that Redis queues only once."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ from producer.messages.options import QuestionOptions, SubmitOptions
 #: What `submit_many` accepts: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
 JobLike = tuple[str, Sequence[str]] | Mapping[str, Any] | ClassifyJob
 
-#: How long an unanswered job may wait in its queue before its claim expires and its id becomes free.
+#: How long a job may wait in its queue. The claim of a job without an answer lasts this long and then one TTL of a
+#: result, before it expires and frees the id.
 LONGEST_WAIT_S: Final = 7 * 86_400
-#: A year, far above any use; keeps the expiry within the range of a datetime.
+#: A year, longer than any job needs. The limit keeps the time of expiry within the range of a datetime.
 MAX_EXPIRES_IN_S: Final = 366 * 86_400.0
 
-#: Messages in one script, during which Redis serves no other client: about a millisecond.
+#: The maximum number of messages in one script. It takes about a millisecond; Redis serves no other client meanwhile.
 CHUNK: Final = 100
-#: Characters in one chunk, exceeded by at most one message: messages with a thousand labels go in smaller chunks, so
-#: that the first is sent before the last is written.
+#: A chunk ends with the message that reaches this number of characters. Messages with a thousand labels thus form
+#: smaller chunks, and the client sends the first before it has written the last.
 CHUNK_CHARACTERS: Final = 300_000
 
-#: The ids that our clients accept, and thus claim.
+#: The form of the ids that our clients accept and claim.
 CLAIMED_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SUBMIT_ARGUMENTS: Final = ("url", "labels", *SubmitOptions.__annotations__)
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One message, and the claim on its id.
+    """One message, and the data for the claim on its id.
 
     Attributes:
         fingerprint: the digest of the task's name and arguments, without queue and expiry.
@@ -65,7 +66,7 @@ def fingerprint(task: str | None, payload: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MessageWriter:
-    """Checks arguments and writes messages, without sending anything."""
+    """Checks arguments and writes messages; it sends nothing."""
 
     queue_prefix: str
     result_ttl_s: int
@@ -86,9 +87,10 @@ class MessageWriter:
         return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
 
     def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], Exception | None]]:
-        """Write the messages of many jobs and yield them in chunks, each with None.
+        """Write the messages of many jobs, and yield them in chunks, each together with None or an error.
 
-        At a bad job, or if ``jobs`` itself raises, the last chunk holds the jobs before it and comes with the error.
+        At an invalid job, or an error that ``jobs`` itself raises, the stream ends with the error and a chunk of the
+        jobs before it.
         """
         chunk: list[Submission] = []
         characters = 0
@@ -121,7 +123,7 @@ class MessageWriter:
         queue: Queue,
         job_id: str | None = None,
     ) -> Submission:
-        """Write the message of several images that share one question, all already checked."""
+        """Write the message of several images with one question; the caller has checked both."""
         return self._write(
             CLASSIFY_MANY, question_json.filled(images), job_id=job_id, expires_in=expires_in, queue=queue
         )
@@ -158,21 +160,21 @@ class MessageWriter:
 
 
 def check_job_id(job_id: object, name: str = "job_id") -> str:
-    """Return the id, or raise `InvalidJob`, which calls the argument ``name``."""
+    """Return the id, or raise an `InvalidJob` in which the argument is called ``name``."""
     if not isinstance(job_id, str) or not CLAIMED_ID.fullmatch(job_id):
         raise InvalidJob(f"{name} must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
     return job_id
 
 
 def check_queue(queue: Queue) -> Queue:
-    """Return the queue's short name, or raise `InvalidJob`."""
+    """Return the queue's short name, or raise `InvalidJob` if there is no such queue."""
     if queue not in QUEUES:
         raise InvalidJob(f"queue must be one of {', '.join(QUEUES)}, not {str(queue)[:50]!r}.")
     return queue
 
 
 def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
-    """Return the seconds, or raise `InvalidJob`, which calls the argument ``name``."""
+    """Return the seconds, or raise an `InvalidJob` in which the argument is called ``name``."""
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         raise InvalidJob(f"{name} must be a number of seconds or None, not {type(expires_in).__name__}.")
     if not 0 < expires_in <= MAX_EXPIRES_IN_S:
@@ -183,7 +185,7 @@ def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
 
 
 def _arguments(job: JobLike) -> dict[str, Any]:
-    """Return one item of `submit_many` as the arguments of `MessageWriter.single`."""
+    """Return the arguments of `MessageWriter.single` for one item of `submit_many`."""
     if isinstance(job, ClassifyJob):
         question = job.question
         return {

@@ -1,1 +1,1 @@
-"""What a client says to Redis about jobs: submit, look up, cancel, forget, purge, count."""
+"""A client's operations on jobs in Redis: submit, look up, cancel, forget, purge and count them."""

@@ -1,9 +1,9 @@
-"""Answers in the result backend, and the one script that may write them.
+"""Answers in the result backend, and the script that writes every answer.
 
-Celery's Redis backend keeps ``celery-task-meta-<id>`` → JSON ``{"status", "result", …}`` and publishes the same
-JSON on a channel of the same name. Celery writes with SETEX, so a late second execution could replace an
-answer that a client has already read. Here the first terminal answer wins, atomically, whether it comes from a worker
-that finished, a worker that refused, or a producer that cancels.
+Celery's Redis backend stores JSON, ``{"status", "result", …}``, in the key ``celery-task-meta-<id>``, and publishes
+the same JSON on a channel of that name. Celery writes with SETEX, so a late second execution could replace an answer
+that a client has already read. With this script the first terminal answer remains, whether a worker has finished or
+refused the job or a client has cancelled it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired", "unknown"]
 TERMINAL_STATES: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
-#: A member of the sorted set `forgotten_key`, which maps members to when they were forgotten, in microseconds of the
-#: result backend's clock. A message's life as a member bars all messages of that life from answering. The empty member
-#: bars the messages without a life that a worker took before its time. This member, which no life can equal, bars all
-#: messages taken before its time; it is used where the life is unknown.
+#: The sorted set `forgotten_key` maps each member to the time at which a client forgot the job, in microseconds of the
+#: result backend's clock. Workers must not answer a message whose life is a member. If the empty member is present,
+#: they must not answer a message without a life that they took before its time. If this member is present, which no
+#: life can equal, they must not answer any message that they took before its time. A client adds this member if it does
+#: not know the life.
 ANY_LIFE: Final = "\n"
 
-#: Stores a job's answer unless a terminal one exists or the message is forgotten.
-#: KEYS: the answer (and its channel), the forgotten set. ARGV: the answer's JSON, its TTL in seconds, the message's
-#: life (empty if unknown), when a worker took the message (microseconds of this server's clock; if negative, how long
-#: ago; or empty), and 'sure' to repeat a call that returned -2.
-#: Returns 0 if a terminal answer exists, -1 if the message is forgotten, -2 if it may be (it was taken later, but may
-#: have been waiting when the id was forgotten). Otherwise the answer is written, and the reply is the fourth argument
-#: converted to this server's clock, or 1 if that is empty.
-#: The first write needs no memory: once Redis has accepted it, Redis refuses none of the writes that follow.
+#: Stores a job's answer unless a terminal answer exists or the message is forgotten.
+#: KEYS: the answer, which is also its channel; the forgotten set. ARGV: the answer's JSON; its TTL in seconds; the
+#: message's life, empty if unknown; when a worker took the message, in microseconds of this server's clock, or relative
+#: to now if 0 or less, or empty if unknown; 'sure' to repeat a call that returned -2.
+#: Returns 0 if a terminal answer exists, -1 if the message is forgotten, and -2 if it may be, because a worker took it
+#: later but it may have waited when the id was forgotten. Otherwise the script stores the answer, and returns the
+#: fourth argument converted to this server's clock, or 1 if that argument is empty.
+#: The first write needs no memory: once Redis has accepted it, Redis accepts the script's other writes too.
 FIRST_ANSWER_WINS: Final = """
-local standing = redis.call('GET', KEYS[1])
-if standing then
-  local readable, meta = pcall(cjson.decode, standing)
+local existing = redis.call('GET', KEYS[1])
+if existing then
+  local readable, meta = pcall(cjson.decode, existing)
   if readable and type(meta) == 'table'
       and (meta.status == 'SUCCESS' or meta.status == 'FAILURE' or meta.status == 'REVOKED') then
     return 0
@@ -67,11 +68,11 @@ return taken or 1
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A job's entry in the result backend: its state, and once that is terminal, its content.
+    """A job's answer: its state and, once that is terminal, its result or error.
 
     Attributes:
-        value: for ``succeeded``, the JSON object that the task returned.
-        error: for the other terminal states, the exception to raise for a waiting caller.
+        value: in state ``succeeded``, the JSON object that the task returned.
+        error: in the other terminal states, the exception for a waiting caller.
     """
 
     state: State
@@ -85,7 +86,7 @@ class Answer:
 
     @classmethod
     def from_meta(cls, payload: bytes | str, job_id: str) -> Answer:
-        """Parse one entry in Celery's JSON; a malformed one counts as a failure of its job, and affects no other."""
+        """Parse one answer in Celery's JSON; a malformed answer becomes a failure of its own job only."""
         try:
             return cls._from_json(payload, job_id)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -111,11 +112,11 @@ class Answer:
         return cls("queued" if status == "PENDING" else "running")
 
     def result(self) -> Result:
-        """Return a single job's result, or raise the error that the worker answered with."""
+        """Return the result of a job of one image, or raise the error of a job without a result."""
         return Result.from_json(self._success())
 
     def outcomes(self, images: list[str]) -> list[Outcome]:
-        """Return a bulk job's outcomes, in the order of the images that were sent."""
+        """Return a bulk job's outcomes in the order of ``images``, the URLs that its message contains."""
         answered = self._success()["outcomes"]
         return [Outcome.from_json(image, value) for image, value in zip(images, answered, strict=True)]
 
@@ -128,15 +129,15 @@ class Answer:
 
 
 def _loads(payload: bytes | str) -> Any:
-    """Parse JSON as Python's own reader does, in half the time for a thousand scores."""
+    """Parse JSON as Python's own parser does, but in half the time for a thousand scores."""
     try:
         return from_json(payload)
-    except ValueError:  # a lone surrogate, for example, which only Python's reader accepts
+    except ValueError:  # only Python's parser accepts a lone surrogate, for example
         return json.loads(payload)
 
 
 def cancelled_meta(job_id: str) -> str:
-    """Return the entry of a cancelled job, in the form that Celery itself writes for a revoked task."""
+    """Return a cancelled job's answer in the form that Celery itself writes for a revoked task."""
     return json.dumps(
         {
             "status": "REVOKED",
@@ -154,7 +155,10 @@ def cancelled_meta(job_id: str) -> str:
 
 
 def _failure(result: dict[str, Any]) -> JobFailed:
-    """Return the worker's error; for an exception that is not ours (a foreign worker on our queue), its type's name."""
+    """Return the worker's error.
+
+    A worker of another program on our queue may answer with another exception; the error then names its type.
+    """
     arguments = result.get("exc_message") or []
     if result.get("exc_type") == "JobFailed" and len(arguments) == 3:
         return JobFailed(*arguments)

@@ -1,4 +1,4 @@
-"""Count the messages that are accepted and unanswered, at one moment of the broker."""
+"""Count the messages that are accepted and unanswered."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from producer.operations.exchanges import Command, Operation, Together
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many messages are accepted and unanswered. A bulk message counts as one, however many images it has.
+    """The numbers of messages that are accepted and unanswered; a bulk message counts as one.
 
     Attributes:
-        waiting: messages in each queue, of any priority.
-        postponed: messages that a worker has put aside until their ``eta``.
-        in_hand: messages that live workers hold.
-        in_dead_hands: messages that dead workers held and that no other worker has requeued yet.
-        workers: the number of live workers, by their leases.
+        waiting: how many messages wait in each queue, of all priorities.
+        postponed: how many messages workers have put aside until their ``eta``.
+        in_hand: how many messages live workers hold.
+        in_dead_hands: how many messages of dead workers no other worker has requeued yet.
+        workers: the number of live workers, which have unexpired leases.
     """
 
     waiting: Mapping[Queue, int]
@@ -31,16 +31,16 @@ class Backlog:
 
     @property
     def total(self) -> int:
-        """The sum of all; while it is not 0, a worker has work to do."""
+        """The number of all these messages; until it is 0, workers have work to do."""
         return sum(self.waiting.values()) + self.postponed + self.in_hand + self.in_dead_hands
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers as `nameshot doctor --json` prints them."""
+        """Return the numbers in the form that `nameshot doctor --json` prints."""
         return {**asdict(self), "total": self.total}
 
 
 def backlog(prefix: str) -> Operation[Backlog]:
-    """Count the backlog in one step, so that a message that moves is neither missed nor counted twice."""
+    """Count the backlog in one transaction, so that a moving message is neither missed nor counted twice."""
     members: Command = ("SMEMBERS", names.workers_key(prefix))
     postponed: Command = ("ZCARD", names.postponed_key(prefix))
     lengths = _lengths(prefix)
@@ -66,7 +66,7 @@ def backlog(prefix: str) -> Operation[Backlog]:
 
 
 def queue_depths(prefix: str) -> Operation[dict[Queue, int]]:
-    """Return the number of waiting messages of each queue."""
+    """Return the number of waiting messages in each queue."""
     return _by_queue((yield Together("broker", _lengths(prefix))))
 
 

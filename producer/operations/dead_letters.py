@@ -1,9 +1,8 @@
 """List, show and replay dead letters.
 
-They are jobs that killed workers, messages that no worker could read, and jobs whose answers Redis could not store.
-Workers write them (`worker.delivery.dead_letters`). A record holds the job's id, the time and the reason, but never
-the URL or the labels; the message itself is stored separately, byte for byte, for `replay_letter`.
-`producer.operations.exchanges` explains operations.
+A dead letter is a job that killed workers, a message that no worker could read, or a job whose answer could not be
+stored. Workers write dead letters (`worker.delivery.dead_letters`). A record holds the job's id, the time and the
+reason, but never the URL or the labels; the message itself is stored separately, byte for byte, for `replay_letter`.
 """
 
 from __future__ import annotations
@@ -24,16 +23,17 @@ from producer.messages.submission import LONGEST_WAIT_S, fingerprint
 from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full
 from producer.operations.submitting import OPEN_QUEUE, queue_keys
 
-#: A replayed message whose ``expires`` is nearer than this could expire again while it waits.
+#: A replay removes an ``expires`` that is nearer than this, because the job could expire again while it waits.
 LEAST_LEFT: Final = timedelta(minutes=5)
 
-#: The fields of `DeadLetter` that a record calls by another name.
+#: Maps fields of `DeadLetter` to their names in a record, if these differ.
 _IN_RECORDS: Final = {"job_id": "id", "size_bytes": "bytes"}
 
-#: Queues a dead letter's message, once: a caller that lost the reply may repeat the call.
-#: KEYS: those of the queue, the new job's claim and place, the records, their messages. ARGV: the maximum of waiting
-#: messages, the queue's short name, the fingerprint, the claim's TTL in seconds, the message's life, the message, the
-#: letter, its stored record. Returns 'replayed', 'gone' or 'full'.
+#: Queues a dead letter's message as a new job. A caller that lost the reply may repeat the call: the script queues the
+#: message only once.
+#: KEYS: the keys of the queue, the new job's claim and place, the list of records, the hash of messages. ARGV: the
+#: maximum of waiting messages, the queue's short name, the fingerprint, the claim's TTL in seconds, the message's life,
+#: the message, the letter's id, its stored record. Returns 'replayed', 'gone' or 'full'.
 _REPLAY: Final = (
     OPEN_QUEUE
     + """
@@ -42,7 +42,7 @@ if redis.call('GET', claim) == ARGV[3] then return 'replayed' end
 if redis.call('HEXISTS', messages, ARGV[7]) == 0 then return 'gone' end
 local queue = open(1)
 if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
-redis.call('HDEL', messages, '')  -- a write that needs no memory, as the first: see `worker.delivery.lua`
+redis.call('HDEL', messages, '')  -- the first write must need no memory: see `worker.delivery.lua`
 local refused = push(queue, ARGV[2], claim, place, unpack(ARGV, 3, 6))
 if refused then return refused end
 redis.call('LREM', records, 1, ARGV[8])
@@ -58,10 +58,10 @@ class DeadLetterError(NameshotError):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A letter's new job.
+    """The new job of a replayed letter.
 
     Attributes:
-        lost_expires: whether the message had an ``expires`` that was removed.
+        lost_expires: whether the replay removed the message's ``expires``.
     """
 
     job_id: str
@@ -74,15 +74,15 @@ class DeadLetter:
 
     Attributes:
         letter: the letter's own id.
-        job_id: None if the message holds none.
-        image: the number of the image, if only one image of a bulk job was given up.
-        task: None if it is not one of ours.
-        queue: the Redis list that the message waited in.
-        code: ``poisoned``, ``malformed``, or ``unanswerable`` (the key of its answer holds something else).
-        deaths: the number of workers that died while they held it.
+        job_id: the id of the job, or None if the message contains none.
+        image: the index of the image if workers gave up only one image of a bulk job, otherwise None.
+        task: the name of the task, or None if no worker knows it.
+        queue: the Redis list in which the message waited.
+        code: ``poisoned``, ``malformed``, or ``unanswerable`` if the key of the answer holds something else.
+        deaths: the number of workers that died while they held the message.
         size_bytes: the size of the message.
-        at: when the worker gave up, ISO 8601 in UTC.
-        record: the stored JSON of all these.
+        at: when the worker gave up, in ISO 8601 and UTC.
+        record: the stored JSON of the other fields.
     """
 
     letter: str
@@ -104,19 +104,19 @@ class DeadLetter:
             return cls(**{field.name: values[_IN_RECORDS.get(field.name, field.name)] for field in fields(cls)})
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DeadLetterError(
-                "the list of dead letters contains an entry that no worker wrote; check that nothing else uses its key."
+                "the list of dead letters contains an entry that no worker wrote; check that no other program uses it."
             ) from None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as the command line prints it; ``image`` only for one image of a bulk job."""
+        """Return the record in the form that the command line prints; ``image`` is left out if it is None."""
         left_out = {"record", "image"} if self.image is None else {"record"}
         return {_IN_RECORDS.get(name, name): value for name, value in asdict(self).items() if name not in left_out}
 
 
 def list_letters(prefix: str) -> Operation[list[DeadLetter]]:
-    """Return all dead letters, newest first; raises `DeadLetterError` for an entry that is not one."""
+    """Return all dead letters, newest first; raises `DeadLetterError` for an entry that no worker wrote."""
     records = yield Call("broker", ("LRANGE", names.dead_letters_key(prefix), 0, -1))
-    # Workers move a letter to the front of the full list if it must not be removed.
+    # The list may be in another order: if it is full, workers move a letter that must not be lost to the front.
     return sorted(map(DeadLetter.from_record, records), key=lambda letter: str(letter.at), reverse=True)
 
 
@@ -124,7 +124,7 @@ def find_letters(prefix: str, wanted: Sequence[str]) -> Operation[list[DeadLette
     """Return the letters with these ids, in the order of the ids.
 
     Raises:
-        DeadLetterError: one of the ids belongs to no letter.
+        DeadLetterError: there is no letter with one of the ids.
     """
     found = {letter.letter: letter for letter in (yield from list_letters(prefix))}
     if missing := [letter for letter in wanted if letter not in found]:
@@ -135,12 +135,12 @@ def find_letters(prefix: str, wanted: Sequence[str]) -> Operation[list[DeadLette
 def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_queue: int) -> Operation[Replayed]:
     """Put a letter's message back on its queue as a new job, and remove the letter.
 
-    The old id keeps its answer. Workers count deaths by job id, so the new job has its full number of attempts. If one
-    image of a bulk job was poisoned, the new job has only that image.
+    The old id keeps its answer. The new job has its full number of attempts, because workers count deaths by job id. If
+    only one image of a bulk job was poisoned, the new job has only that image.
 
     Raises:
-        DeadLetterError: the letter is malformed, or no longer there.
-        QueueFull: its queue holds ``max_queue`` waiting messages; the letter is kept.
+        DeadLetterError: the letter is malformed, or no longer exists.
+        QueueFull: the letter's queue holds ``max_queue`` waiting messages; the letter is kept.
     """
     check_replayable(letter)
     queue = _queue_of(prefix, letter)
@@ -164,16 +164,16 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
 
 
 def check_replayable(letter: DeadLetter) -> None:
-    """Raise `DeadLetterError` for a message that a worker would refuse again."""
+    """Raise `DeadLetterError` if a worker would refuse the letter's message again."""
     if letter.code == "malformed":
         raise DeadLetterError(
-            f"letter {letter.letter} is malformed and cannot be replayed, since no worker can read it; "
+            f"letter {letter.letter} is malformed and cannot be replayed, because no worker can read it; "
             "correct the program that sent it."
         )
 
 
 def _queue_of(prefix: str, letter: DeadLetter) -> names.Queue:
-    """Return the queue in which a letter's message waited, in the queue's list or one of its other lists."""
+    """Return the queue in whose lists a letter's message waited; raises `DeadLetterError` if there is none."""
     for queue in names.QUEUES:
         if letter.queue in names.waiting_names(names.queue_name(prefix, queue)):
             return queue
@@ -184,9 +184,9 @@ def _queue_of(prefix: str, letter: DeadLetter) -> names.Queue:
 
 
 def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> tuple[str, str, bool]:
-    """Return the message under another id, the fingerprint that claims it, and whether its ``expires`` was removed.
+    """Return the message with a new id, the fingerprint for its claim, and whether its ``expires`` was removed.
 
-    Its sender may have written the short form of a message: see docs/wire-format.md.
+    The message may have the short form that docs/wire-format.md describes.
     """
     try:
         envelope = json.loads(message)
@@ -210,13 +210,13 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> t
         return json.dumps(envelope), fingerprint(letter.task, canonical_json(kwargs)), expires
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise DeadLetterError(
-            f"letter {letter.letter} cannot be replayed, since no worker can read its message; "
+            f"letter {letter.letter} cannot be replayed, because no worker can read its message; "
             "correct the program that sent it."
         ) from None
 
 
 def _is_soon(expires: object) -> bool:
-    """Return whether a header ``expires`` has passed, will pass within `LEAST_LEFT`, or cannot be read by a worker."""
+    """Return whether ``expires`` has passed or will pass within `LEAST_LEFT`; True if no worker can parse it."""
     if expires is None:
         return False
     try:

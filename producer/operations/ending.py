@@ -18,12 +18,13 @@ from producer.operations.traces import JobTraces
 
 logger = logging.getLogger(__name__)
 
-#: Tries to forget a job while other programs change it; more conflicts than this are not a coincidence.
+#: Give up forgetting a job after this many conflicts with other programs that change it; more are no coincidence.
 MOST_TRIES: Final = 5
 
-#: Frees an id, unless it has been submitted again, and tells workers to remove the rest of its message.
-#: KEYS: the claim, the place, the list of ids to forget. ARGV: the claim and the place as the caller read them, empty
-#: if absent; then the entries for the list.
+#: Frees an id unless it has been submitted again, and adds entries to the list of forgotten jobs, whose messages
+#: workers remove.
+#: KEYS: the claim, the place, the list. ARGV: the claim and the place as the caller read them, empty if absent; then
+#: the entries.
 _FREE: Final = """
 if (redis.call('GET', KEYS[1]) or '') == ARGV[1] and (redis.call('GET', KEYS[2]) or '') == ARGV[2] then
   redis.call('DEL', KEYS[1], KEYS[2])
@@ -33,7 +34,7 @@ for i = 3, #ARGV do redis.call('LPUSH', KEYS[3], ARGV[i]) end
 
 
 def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
-    """Answer the job as cancelled unless it has an answer, and notify the workers. Returns whether it took effect.
+    """Store a cancellation as the job's answer unless it has one, and notify the workers; return whether it was stored.
 
     Raises:
         JobNotFound: the job is ``unknown``.
@@ -55,23 +56,23 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
 
 
 def cancel_rest(prefix: str, job_ids: Iterable[str], *, result_ttl_s: int) -> Operation[None]:
-    """Cancel the messages of a stream whose outcomes its caller will not read."""
+    """Cancel the messages whose outcomes a stream's caller will not read."""
     for job_id in job_ids:
         try:
             yield from cancel(prefix, job_id, result_ttl_s=result_ttl_s)
         except JobNotFound:  # purged or lost
             continue
         except NameshotError as error:
-            # The caller is leaving, perhaps because of this error; the messages may run without harm.
-            logger.warning("bulk: could not cancel the messages under way: %s", error)
+            # Do not raise: the stream is ending, perhaps because of the same error, and the messages may run.
+            logger.warning("bulk: could not cancel the messages in flight: %s", error)
             return
 
 
 def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
-    """Free the id of a job that is answered or lost. Returns whether there was anything to free.
+    """Free the id of a job that is answered or lost; return whether there was anything to free.
 
-    It deletes the answer first: an id that is claimed but has neither message nor answer is free for the next
-    submission. So a program that dies half-way leaves nothing to repair, and the whole may be repeated.
+    The answer is deleted first, because an id with a claim but neither message nor answer counts as lost and may be
+    submitted again. So a program that dies half-way leaves nothing to repair, and the call may be repeated.
     """
     keep_s = LONGEST_WAIT_S + FROZEN_S + result_ttl_s
     for _ in range(MOST_TRIES):

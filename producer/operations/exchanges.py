@@ -1,10 +1,9 @@
 """Operations: the Redis commands of both the blocking and the asyncio client, written once.
 
 An operation is a generator that yields `Call`s and `Together`s, receives each reply or a `BrokerUnavailable`, and
-returns its result. Its driver decides whether a thread or a coroutine waits; see `producer.broker.connections`.
-The operations themselves are in modules of their own: `producer.operations.submitting`, `producer.operations.standing`,
-`producer.operations.ending`, `producer.operations.backlog`, `producer.operations.purging`,
-`producer.operations.dead_letters`.
+returns its result. `producer.broker.connections` runs it and waits for the replies in a thread or a coroutine. The
+operations are in `producer.operations.submitting`, `producer.operations.standing`, `producer.operations.ending`,
+`producer.operations.backlog`, `producer.operations.purging` and `producer.operations.dead_letters`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ T = TypeVar("T")
 Server = Literal["broker", "results"]
 Command = tuple[str | bytes | int, ...]
 
-#: The wait that `QueueFull` advises: in this time a busy worker takes about a thousand messages.
+#: The wait that `QueueFull` advises. In this time a busy worker takes about a thousand messages.
 RETRY_AFTER_S: Final = 5.0
 
 
@@ -28,9 +27,9 @@ class Call:
     """One Redis command.
 
     Attributes:
-        if_unanswered: text to add to the error if the command was sent and the connection broke before its reply.
-        if_failed: text to add to every error, since earlier calls of the operation have taken effect.
-        may_fail: whether the operation continues after a failure; the reply is then None.
+        if_unanswered: text to add to the error if the command was sent but its reply did not arrive.
+        if_failed: text to add to every error, which says what earlier calls of the operation have done.
+        may_fail: whether the operation continues after a failure, with None as the reply.
     """
 
     server: Server
@@ -42,12 +41,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Several commands in one transaction (MULTI); the reply is the list of their replies.
+    """Several commands in one transaction (MULTI). The operation receives the list of their replies.
 
-    The reply of a command on a key of the wrong type is None.
+    The reply to a command on a key of the wrong type is None.
 
     Attributes:
-        if_unanswered, if_failed, may_fail: as those of `Call`.
+        if_unanswered, if_failed, may_fail: the same as for `Call`.
     """
 
     server: Server

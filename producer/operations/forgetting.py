@@ -1,4 +1,4 @@
-"""Record in the result backend which messages of a freed id must not answer any more."""
+"""Record in the result backend which messages of a freed id workers must not answer any more."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from producer.contract.names import answer_key, forgotten_key
 from producer.operations.answers import ANY_LIFE
 from producer.operations.exchanges import Call, Operation
 
-#: Deletes a job's answer, and bars its messages from answering under this id: they may be delivered again, or a frozen
-#: worker may hold one.
+#: Deletes a job's answer, and records that workers must not answer the job's messages: a message may be delivered
+#: again, or a frozen worker may hold it.
 #: KEYS: the answer, the forgotten set. ARGV: how many seconds to keep the entries; the life of the message in the
-#: broker, empty if unknown; for a lost job, when the caller knew that, in microseconds of this server's clock, empty
-#: for an answered job; `ANY_LIFE`.
-#: Returns the lives that it found, or nil if the answer is no longer as the caller read it.
-#: If there is a terminal answer, every message taken until now belonged to that job. Without one, a message taken
-#: after the caller looked belongs to a new job, and a job that has begun may be that one.
+#: broker, empty if unknown; for a lost job, this server's time in microseconds before the caller found the loss, and
+#: empty for an answered job; `ANY_LIFE`.
+#: Returns the lives that it found, or nil if the answer has changed since the caller read it.
+#: If there is a terminal answer, every message that a worker took until now belonged to that job. For a lost job, a
+#: message that a worker took after that time may belong to a new job, and so may an answer STARTED.
 _FORGET_ANSWER: Final = """
-local standing = redis.call('GET', KEYS[1])
-local readable, meta = pcall(cjson.decode, standing or '')
+local existing = redis.call('GET', KEYS[1])
+local readable, meta = pcall(cjson.decode, existing or '')
 if not readable or type(meta) ~= 'table' then meta = {} end
 local is_open = type(meta.status) == 'string'
   and meta.status ~= 'SUCCESS' and meta.status ~= 'FAILURE' and meta.status ~= 'REVOKED'
-if ARGV[3] == '' and (not standing or is_open) then return end
-if ARGV[3] ~= '' and standing and not is_open then return end
+if ARGV[3] == '' and (not existing or is_open) then return end
+if ARGV[3] ~= '' and existing and not is_open then return end
 local life, its_life = ARGV[2], type(meta.life) == 'string' and meta.life or ''
 local now = redis.call('TIME')
 local now_us = now[1] * 1000000 + now[2]
@@ -35,7 +35,7 @@ if is_another and ARGV[3] == '' then lives[#lives + 1] = its_life end
 if not is_another or ARGV[3] == '' then redis.call('DEL', KEYS[1]) end
 local too_old = string.format('%.0f', now_us - ARGV[1] * 1000000)
 if type(redis.pcall('ZREMRANGEBYSCORE', KEYS[2], '-inf', too_old)) == 'table' then
-  redis.call('DEL', KEYS[2])  -- it was not a sorted set
+  redis.call('DEL', KEYS[2])  -- the key held no sorted set
 end
 local score = string.format('%.0f', since)
 for _, member in ipairs({'', lives[1] or ARGV[4], lives[2]}) do
@@ -47,17 +47,19 @@ return lives
 
 
 def forget_answered(job_id: str, life: str, *, keep_s: int) -> Operation[list[str] | None]:
-    """Delete a job's answer, and bar its messages from answering. Returns their lives, or None without an answer.
+    """Delete a job's answer, and record that workers must not answer the job's messages.
+
+    Returns the lives of these messages, or None if there is no terminal answer.
 
     Args:
-        life: the life of its message, from the job's place; empty if unknown.
-        keep_s: how long a copy of its message may still exist.
+        life: the life of the job's message, from the job's place; empty if unknown.
+        keep_s: how long a copy of the message may still exist.
     """
     return (yield from _forget(job_id, life, "", keep_s))
 
 
 def forget_lost(job_id: str, life: str, since_us: int, *, keep_s: int) -> Operation[list[str] | None]:
-    """Do the same for a job without an answer. Returns None if an answer has arrived.
+    """Do the same as `forget_answered` for a lost job; returns None if a terminal answer has arrived.
 
     Args:
         since_us: the result of `server_time_us` before the job was found to be lost.

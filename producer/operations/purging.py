@@ -1,4 +1,4 @@
-"""Delete a queue's waiting jobs and free their ids. This needs the worker's role."""
+"""Delete a queue's waiting jobs and free their ids. The Redis user needs the worker's role."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from producer.operations.exchanges import Call, Operation
 from producer.operations.forgetting import forget_lost, server_time_us
 from producer.operations.submitting import FROZEN_S
 
-#: Messages in one script, during which Redis serves no other client: about a millisecond.
+#: The maximum number of messages in one script. It takes about a millisecond; Redis serves no other client meanwhile.
 MAX_MESSAGES: Final = 200
-#: Bytes of messages in one script, read and sent back: a slow network carries them well within a call's timeout.
+#: The maximum size of the messages in one script. The client reads them and sends them back; even a slow network
+#: carries this much well within a call's timeout.
 MAX_BYTES: Final = 500_000
 
-#: Removes messages from the end of a list, the oldest first, and the claim of each. It leaves alone a message that a
-#: worker has taken since the caller read the list, and the claim of an id that has another message or an answer. It
-#: also leaves alone a message that was requeued, unless the caller has barred it from answering: the worker that held
-#: it before may be frozen and still hold a copy.
-#: A job waits until its queue's counter has reached its number. So the counter counts only messages at the front: what
-#: was requeued since the caller read the list stands before the others, with smaller numbers.
-#: KEYS: the list, the list whose messages workers take first or the same, its queue's counter, the hash of jobs in
-#: hand, then the claim and the place of each message. ARGV: 'count' if the counter counts them, then each message, its
-#: job's id and its life, and 'barred' if it is; the id is empty if it is not to be freed.
-#: Returns how many messages it removed, then the index of each that it left alone since it is to be barred.
+#: Removes messages from the end of a list, the oldest first, and the claim of each. It skips a message that a worker
+#: has taken since the caller read the list, and keeps the claim of an id that has another message or an answer. A
+#: message that was requeued must first be *barred* by `forget_lost`: the worker that held it before may be frozen, and
+#: must not answer its copy. The script skips such a message if it is not barred.
+#: A job waits until its queue's counter has reached its number, so the script counts a removed message only if it was
+#: the next in the queue. A message that was requeued since the caller read the list comes first, with a smaller number.
+#: KEYS: the list; the list whose messages workers take before this one's, or the same list; its queue's counter; the
+#: hash of jobs in hand; then the claim and the place of each job. ARGV: 'count' if the counter counts the list's
+#: messages; then for each message: the message; its job's id, empty if the id must not be freed; its life; and
+#: 'barred', or empty if it is not.
+#: Returns how many messages it removed, then the index of each message that it skipped because it is not barred.
 _PURGE: Final = """
 local removed, counted, to_bar = 0, 0, {}
 local is_front = KEYS[1] == KEYS[2] or redis.call('LLEN', KEYS[2]) == 0
@@ -62,10 +64,10 @@ return {removed, unpack(to_bar)}
 
 
 def purge(prefix: str, queue: names.Queue) -> Operation[int]:
-    """Delete the messages that wait in a queue, of any priority; returns how many.
+    """Delete the messages that wait in a queue, whatever their priority; return their number.
 
-    It deletes at most as many as waited when it began, so that a program that keeps submitting cannot keep it busy.
-    A program that dies half-way leaves nothing to repair, and the whole may be repeated.
+    The operation deletes at most as many messages as waited when it began, so that it ends even if a program keeps
+    submitting. A program that dies half-way leaves nothing to repair, and the call may be repeated.
     """
     removed = 0
     try:
@@ -92,8 +94,8 @@ class _List:
     """A list in which messages of a queue wait.
 
     Attributes:
-        first: the list whose messages workers take before those of this one; the same if there is none.
-        counting: ``count`` if its messages have a number in their queue.
+        first: the list whose messages workers take before those of this list, or this list itself.
+        counting: ``count`` if the list's messages have a number in their queue, otherwise empty.
     """
 
     name: str
@@ -105,7 +107,7 @@ class _List:
 def _lists(queue: str) -> Iterator[_List]:
     """Return the lists in the order in which workers take their messages.
 
-    The list of rung messages comes again after the queue, since clients move messages from the queue there.
+    The rung list comes once more after the queue's own list, because an idle worker's BLMOVE moves messages there.
     """
     rung = names.rung_name(queue)
     yield _List(rung, rung, queue)
@@ -116,9 +118,9 @@ def _lists(queue: str) -> Iterator[_List]:
 
 
 def _remove(prefix: str, waiting: _List, messages: Sequence[bytes]) -> Operation[int]:
-    jobs = [(message, *_whose(message)) for message in messages]
+    jobs = [(message, *_id_and_life(message)) for message in messages]
     removed, *to_bar = yield from _remove_each(prefix, waiting, jobs)
-    while to_bar:  # a worker has requeued them since they were looked up
+    while to_bar:  # a worker has requeued these messages since their location was read
         jobs = [jobs[index] for index in to_bar]
         more, *to_bar = yield from _remove_each(prefix, waiting, jobs)
         removed += more
@@ -126,7 +128,7 @@ def _remove(prefix: str, waiting: _List, messages: Sequence[bytes]) -> Operation
 
 
 def _remove_each(prefix: str, waiting: _List, jobs: Sequence[tuple[bytes, str, str]]) -> Operation[list[int]]:
-    """Remove these messages; returns what `_PURGE` does."""
+    """Remove these messages; return the reply of `_PURGE`."""
     since_us = yield from server_time_us()
     fields = [field for _, job_id, life in jobs for field in (job_id, f"{job_id} {life}")]
     hands: list[bytes | None] = yield Call("broker", ("HMGET", names.in_hand_key(prefix), *fields))
@@ -138,7 +140,7 @@ def _remove_each(prefix: str, waiting: _List, jobs: Sequence[tuple[bytes, str, s
         is_answered = payload is not None and Answer.from_meta(payload, job_id).is_terminal
         was_held = any(hand is not None and hand.startswith(b"returned ") for hand in where)
         if was_held and job_id and not is_answered:
-            # First, since the worker that held it may answer as soon as the id is free for another job.
+            # Bar the message before the script frees its id: the worker that held it may answer at any time.
             yield from forget_lost(job_id, life, since_us, keep_s=LONGEST_WAIT_S + FROZEN_S)
         arguments += (message, "" if is_answered else job_id, life, "barred" if was_held else "")
     doubt = " Some jobs may have been deleted; repeat the call."
@@ -146,8 +148,8 @@ def _remove_each(prefix: str, waiting: _List, jobs: Sequence[tuple[bytes, str, s
     return replies
 
 
-def _whose(message: bytes) -> tuple[str, str]:
-    """Return the id and the life of a message; both empty if no client of ours could have claimed its id."""
+def _id_and_life(message: bytes) -> tuple[str, str]:
+    """Return the id and the life of a message; both are empty if no client of ours could have claimed its id."""
     try:
         envelope: Any = json.loads(message)
         job_id, life = envelope["headers"]["id"], envelope.get("properties", {}).get("delivery_tag")

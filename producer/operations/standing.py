@@ -11,21 +11,22 @@ from producer.errors import BrokerUnavailable
 from producer.operations.answers import ANY_LIFE, Answer
 from producer.operations.exchanges import Call, Operation, Together
 from producer.operations.traces import LOST, JobTraces
-from producer.operations.whereabouts import look, look_closely
+from producer.operations.whereabouts import locate, locate_missing
 
-#: Records that messages are lost, except those whose id has since been freed or sent again. KEYS: the claim and the
-#: place of each job. ARGV: for each job both values as the caller read them (empty without a claim), and the new place.
-#: Returns the number of each job that it recorded.
-_NOTE_LOST: Final = """
-local noted = {}
+#: Records that jobs are lost, except those whose ids have since been freed or submitted again.
+#: KEYS: the claim and the place of each job. ARGV: for each job the claim and the place as the caller read them, empty
+#: without a claim, and the new place.
+#: Returns the number of each job that it recorded as lost, from 1.
+_RECORD_LOST: Final = """
+local recorded = {}
 for i = 1, #KEYS / 2 do
   local claim, place, new = unpack(ARGV, 3 * i - 2, 3 * i)
   if redis.call('GET', KEYS[2 * i]) == place and (redis.call('GET', KEYS[2 * i - 1]) or '') == claim then
     redis.call('SET', KEYS[2 * i], new, 'KEEPTTL')
-    noted[#noted + 1] = i
+    recorded[#recorded + 1] = i
   end
 end
-return noted
+return recorded
 """
 
 
@@ -34,9 +35,9 @@ class Standing:
     """The state of one job.
 
     Attributes:
-        traces: the broker's records; not read for an answered job.
-        ahead: how many messages are ahead of its own; None if it does not wait.
-        is_doubtful: whether it may be lost although its queue has not passed it.
+        traces: the broker's records of the job; not read for an answered job.
+        ahead: how many messages are ahead of the job's message, or None if that does not wait.
+        is_doubtful: whether the job may be lost although its queue's counter has not reached its number.
     """
 
     answer: Answer
@@ -46,7 +47,7 @@ class Standing:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its id may be used again, since neither message nor answer is left."""
+        """Whether neither message nor answer of the job is left, so that its id may be used again."""
         return self.answer.state == "unknown"
 
 
@@ -57,39 +58,39 @@ def look_up(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Answer]]
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """What a waiting client reads.
+class KnownAnswers:
+    """The answers that a waiting client could read.
 
     Attributes:
-        answers: each job's current answer; if the broker is down, only the terminal ones.
-        fault: why the broker could not tell whether the other jobs exist; None if it could.
+        answers: each job's current answer; if the broker is down, only the terminal answers.
+        fault: the error of a broker that is down, so that the other jobs may or may not exist; otherwise None.
     """
 
     answers: Mapping[str, Answer]
     fault: BrokerUnavailable | None = None
 
 
-def glance(prefix: str, job_ids: Sequence[str]) -> Operation[Glance]:
-    """Look up jobs, as `look_up` does, but return the terminal answers even while only the broker is down."""
+def known_answers(prefix: str, job_ids: Sequence[str]) -> Operation[KnownAnswers]:
+    """Look up jobs as `look_up` does, but return the terminal answers even if the broker is down."""
     answers = yield from _answers(job_ids)
     try:
         found = yield from _examine(prefix, answers)
     except BrokerUnavailable as error:
-        return Glance({job_id: answer for job_id, answer in answers.items() if answer.is_terminal}, error)
-    return Glance({job_id: standing.answer for job_id, standing in found.items()})
+        return KnownAnswers({job_id: answer for job_id, answer in answers.items() if answer.is_terminal}, error)
+    return KnownAnswers({job_id: standing.answer for job_id, standing in found.items()})
 
 
 def position(prefix: str, job_id: str) -> Operation[int | None]:
-    """Return how many messages are ahead of a job's; None if it does not wait."""
+    """Return how many messages are ahead of a job's message, or None if the job does not wait."""
     return (yield from examine(prefix, [job_id]))[job_id].ahead
 
 
 def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing]]:
-    """Return the state of jobs by their ids.
+    """Return the states of jobs by their ids.
 
-    At any moment an accepted job waits in its queue, is held or postponed by a worker, or has an answer. One
-    transaction reads the broker. For a job that is not there, this reads the answers again afterwards, since a worker
-    stores the answer before it acknowledges the message.
+    At any moment an accepted job waits in its queue, is held or postponed by a worker, or has an answer. The operation
+    reads the answers first, and then the broker, in one transaction. If the broker does not have a job, the operation
+    reads its answer again: a worker may have answered the job and acknowledged the message in between.
     """
     return (yield from _examine(prefix, (yield from _answers(job_ids))))
 
@@ -97,29 +98,30 @@ def examine(prefix: str, job_ids: Sequence[str]) -> Operation[dict[str, Standing
 def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Standing]]:
     found = {job_id: Standing(answer) for job_id, answer in answers.items() if answer.is_terminal}
     if unanswered := [job_id for job_id in answers if job_id not in found]:
-        seen = yield from look(prefix, unanswered)
-        freed = yield from _freed({job_id: seen.traces[job_id] for job_id in unanswered}, answers)
+        snapshot = yield from locate(prefix, unanswered)
+        freed = yield from _freed({job_id: snapshot.traces[job_id] for job_id in unanswered}, answers)
         missing = []
         for job_id in unanswered:
-            traces, ahead = seen.traces[job_id], seen.ahead(job_id)
+            traces, ahead = snapshot.traces[job_id], snapshot.ahead(job_id)
             if job_id in freed:
                 found[job_id] = Standing(Answer("unknown"))
             elif traces.is_held:
                 found[job_id] = Standing(_begun(answers[job_id]), traces)
             elif ahead is not None:
-                # A worker that died may have begun it; a worker of an older version does not count what it takes.
-                state = _begun(answers[job_id]) if seen.is_mixed else Answer("queued")
-                found[job_id] = Standing(state, traces, ahead, seen.is_beyond(job_id))
+                # A waiting job is queued, even if a worker that has died stored that it runs. Workers of an older
+                # version do not count the messages that they take, so while they run the stored state decides.
+                state = _begun(answers[job_id]) if snapshot.is_mixed else Answer("queued")
+                found[job_id] = Standing(state, traces, ahead, snapshot.is_beyond(job_id))
             else:
                 missing.append(job_id)
         if missing:
-            lives = {job_id: seen.traces[job_id].life for job_id in missing}
+            lives = {job_id: snapshot.traces[job_id].life for job_id in missing}
             found |= yield from _examine_missing(prefix, lives, answers)
     return {job_id: found[job_id] for job_id in answers}
 
 
 def _freed(traces: Mapping[str, JobTraces], answers: Mapping[str, Answer]) -> Operation[set[str]]:
-    """Return which ids were freed, though a worker still has the message of before: it will answer nothing."""
+    """Return which ids were freed although a worker still holds the earlier message, which it will not answer."""
     held = [
         job_id
         for job_id, its in traces.items()
@@ -135,32 +137,32 @@ def _freed(traces: Mapping[str, JobTraces], answers: Mapping[str, Answer]) -> Op
 def _examine_missing(
     prefix: str, lives: Mapping[str, str], answers: dict[str, Answer]
 ) -> Operation[dict[str, Standing]]:
-    close = yield from look_closely(prefix, lives)
+    thorough = yield from locate_missing(prefix, lives)
     found, gone = {}, []
     for job_id in lives:
-        traces, ahead = close.look.traces[job_id], close.look.ahead(job_id)
+        traces, ahead = thorough.snapshot.traces[job_id], thorough.snapshot.ahead(job_id)
         has_begun = answers[job_id].state == "running"
         is_ours = traces.claim is not None or has_begun
         if traces.is_held or ahead is not None:
-            # Submitted, or requeued, since the first look.
+            # The job was submitted or requeued after the first snapshot.
             found[job_id] = Standing(_begun(answers[job_id]), traces, ahead)
-        elif is_ours and close.may_be_somewhere(job_id, has_begun=has_begun):
+        elif is_ours and thorough.may_exist(job_id, has_begun=has_begun):
             found[job_id] = Standing(_begun(answers[job_id]), traces)
         else:
             gone.append(job_id)
     late = yield from _answers(gone)
-    lost = {job_id: close.look.traces[job_id] for job_id in gone if not late[job_id].is_terminal}
-    lost |= yield from _note_lost(prefix, lost)
+    lost = {job_id: thorough.snapshot.traces[job_id] for job_id in gone if not late[job_id].is_terminal}
+    lost |= yield from _record_lost(prefix, lost)
     for job_id, answer in late.items():
         state = Answer("unknown") if job_id in lost else answer
-        found[job_id] = Standing(state, lost.get(job_id, close.look.traces[job_id]))
+        found[job_id] = Standing(state, lost.get(job_id, thorough.snapshot.traces[job_id]))
     return found
 
 
-def _note_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str, JobTraces]]:
-    """Record that jobs are lost, so that they stay so; returns the new records of those jobs.
+def _record_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str, JobTraces]]:
+    """Record that jobs are lost, so that they remain lost; return the new records of those jobs.
 
-    With a role that may only read, this records nothing.
+    A Redis user that may only read records nothing.
     """
     new = {
         job_id: replace(traces, place=b" ".join((traces.place.split(b" ")[0], LOST.encode(), traces.life.encode())))
@@ -171,13 +173,13 @@ def _note_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str
         return {}
     keys = [key for job_id in new for key in claim_and_place(prefix, job_id)]
     seen = [value for job_id, traces in new.items() for value in (*lost[job_id].as_seen, traces.place or b"")]
-    noted = yield Call("broker", ("EVAL", _NOTE_LOST, len(keys), *keys, *seen), may_fail=True)
+    recorded = yield Call("broker", ("EVAL", _RECORD_LOST, len(keys), *keys, *seen), may_fail=True)
     job_ids = tuple(new)
-    return {job_ids[number - 1]: new[job_ids[number - 1]] for number in noted or ()}
+    return {job_ids[number - 1]: new[job_ids[number - 1]] for number in recorded or ()}
 
 
 def _answers(job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
-    """Return the stored answers; ``unknown`` for a job without one."""
+    """Return the stored answers, with ``unknown`` for a job that has none."""
     if not job_ids:
         return {}
     found = yield Call("results", ("MGET", *(answer_key(job_id) for job_id in job_ids)))
@@ -188,5 +190,5 @@ def _answers(job_ids: Sequence[str]) -> Operation[dict[str, Answer]]:
 
 
 def _begun(answer: Answer) -> Answer:
-    """Return the answer of a job whose message exists: running if a worker has stored that, otherwise queued."""
+    """Return the answer of a job whose message exists: running if a worker has stored that state, otherwise queued."""
     return answer if answer.state == "running" else Answer("queued")

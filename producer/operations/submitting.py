@@ -1,4 +1,4 @@
-"""Submit jobs: claim each new id and queue its message in one step; queue an id anew if its job is lost."""
+"""Submit jobs: claim each new id and queue its message in one script; queue a lost job again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_
 from producer.operations.forgetting import forget_lost, server_time_us
 from producer.operations.standing import Standing, examine
 
-#: A frozen worker may hold a lost message for this long beyond the TTL of its claim.
+#: How long a frozen worker may hold a lost message after the message's claim has expired.
 FROZEN_S: Final = 86_400
 
-#: Lua functions that read and extend a queue, given its `queue_keys`: its list, its rung list, its counter and its 18
-#: priority lists. They read all keys before the first write, so that a key of a wrong type fails the script before it
-#: claims anything. The priority lists come after the list: they count towards its limit but not for its numbers.
-#: ``push`` claims the id and queues the message; if Redis refuses the message, ``push`` frees the id again and returns
+#: Lua functions that read and extend a queue with given `queue_keys`: its list, its rung list, its counter and its 18
+#: priority lists. ``open`` reads all these keys before the first write, so that the script fails before it claims
+#: anything if a key has a wrong type. Messages in priority lists count towards the queue's limit, but they have no
+#: numbers, because workers take them after the queue's own list.
+#: ``push`` claims an id and queues its message. If Redis refuses the message, ``push`` frees the id again and returns
 #: the error.
 OPEN_QUEUE: Final = """
 local function open(first)
@@ -44,12 +45,13 @@ local function push(queue, name, claim, place, fingerprint, seconds, life, messa
 end
 """
 
-#: Queues jobs in order until one is refused, and never leaves an id claimed with nothing queued.
-#: KEYS: those of each queue, then the claim and the place of each job. ARGV: the maximum of waiting messages; how many
-#: queues; 'stop' to stop at the first claimed id, so that the caller can examine it; the short name of each queue;
-#: then for each job its queue's number, its fingerprint, its claim's TTL in seconds, its message's life, its message.
-#: Returns how many jobs are queued (or existed already), why it stopped, and for each job whether this very message is
-#: queued (1), or another message holds the id (0).
+#: Queues jobs in order until it refuses one, and never claims an id without queueing its message.
+#: KEYS: the keys of each queue, then the claim and the place of each job. ARGV: the maximum of waiting messages; the
+#: number of queues; 'stop' to stop at the first claimed id, so that the caller can examine it; the short name of each
+#: queue; then for each job the number of its queue, its fingerprint, its claim's TTL in seconds, the life of its
+#: message, and the message.
+#: Returns how many jobs are queued now or existed already, why it stopped ('queued' after the last job), and for each
+#: job 1 if this message is queued, or 0 if the id belongs to another message.
 _SUBMIT: Final = (
     OPEN_QUEUE
     + """
@@ -60,12 +62,12 @@ for i = 1, jobs do
   local claim, place = KEYS[21 * count + 2 * i - 1], KEYS[21 * count + 2 * i]
   local of, fingerprint, seconds, life, message = unpack(ARGV, 5 * i + count - 1, 5 * i + count + 3)
   of = tonumber(of)
-  local standing = redis.call('GET', claim)
-  if standing then
-    -- With its own life the id is this very call's, whose reply was lost.
+  local existing = redis.call('GET', claim)
+  if existing then
+    -- If the place has this message's life, an earlier attempt of this call queued it, and its reply was lost.
     local is_own = string.match(redis.call('GET', place) or '', '^%S+ %d+ (%S+)$') == life
-    if not is_own and (ARGV[3] == 'stop' or standing ~= fingerprint) then
-      return {i - 1, ARGV[3] == 'stop' and 'standing' or 'conflict', is_new}
+    if not is_own and (ARGV[3] == 'stop' or existing ~= fingerprint) then
+      return {i - 1, ARGV[3] == 'stop' and 'claimed' or 'conflict', is_new}
     end
     is_new[i] = is_own and 1 or 0
   else
@@ -76,33 +78,33 @@ for i = 1, jobs do
     is_new[i] = 1
   end
 end
-return {jobs, 'taken', is_new}
+return {jobs, 'queued', is_new}
 """
 )
 
-#: Queues a job anew whose message is lost, unless its id has since been freed or queued by another client.
-#: KEYS: those of the queue, the claim, the place. ARGV: the maximum of waiting messages; the claim and the place as the
-#: caller read them, empty if absent; the queue's short name, the fingerprint, the claim's TTL in seconds, the message's
-#: life, the message. Returns 'taken', 'changed' or 'full'.
+#: Queues a lost job again, unless another client has since freed its id or queued a message for it.
+#: KEYS: the keys of the queue, the claim, the place. ARGV: the maximum of waiting messages; the claim and the place as
+#: the caller read them, empty if absent; the queue's short name, the fingerprint, the claim's TTL in seconds, the
+#: message's life, the message. Returns 'queued', 'changed' or 'full'.
 _SUBMIT_ANEW: Final = (
     OPEN_QUEUE
     + """
 local claim, place = redis.call('GET', KEYS[22]) or '', redis.call('GET', KEYS[23]) or ''
 if claim ~= ARGV[2] or place ~= ARGV[3] then
-  return string.match(place, '^%S+ %d+ (%S+)$') == ARGV[7] and 'taken' or 'changed'
+  return string.match(place, '^%S+ %d+ (%S+)$') == ARGV[7] and 'queued' or 'changed'
 end
 local queue = open(1)
 if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
-return push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8)) or 'taken'
+return push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8)) or 'queued'
 """
 )
 
 
 class Lost(NamedTuple):
-    """A lost job, to be queued anew.
+    """A lost job that must be queued again.
 
     Attributes:
-        since_us: the result backend's time before the job was found lost; 0 if not needed.
+        since_us: the result backend's time before the client found the loss; 0 if the client does not need it.
     """
 
     standing: Standing
@@ -112,17 +114,17 @@ class Lost(NamedTuple):
 def submit(
     prefix: str, submissions: Sequence[Submission], *, max_queue: int, submitted_before: int = 0
 ) -> Operation[list[bool]]:
-    """Queue, in order, each message whose id is new or belongs to a lost job. Returns for each whether it was queued.
+    """Queue, in order, each message whose id is new or belongs to a lost job; return for each whether it was queued.
 
-    One that was not has the id of a job with the same payload, which exists.
+    A message is not queued if its id belongs to a job with the same payload that exists already.
 
     Args:
-        submissions: at most a few hundred, since Redis serves no other client during the script.
-        submitted_before: jobs of the same call in earlier chunks; only for the error's sentence.
+        submissions: at most a few hundred, because Redis serves no other client during the script.
+        submitted_before: the number of the call's jobs in earlier chunks; only the error message uses it.
 
     Raises:
-        JobConflict: an id was used with another payload. The jobs before it are queued; it and those after are not.
-        QueueFull: the queue is full; likewise.
+        JobConflict: an id was used with another payload. Only the jobs before it are queued.
+        QueueFull: the queue is full. Only the jobs before the first that does not fit are queued.
     """
     done: list[bool] = []
     lost: dict[str, Lost] | None = None
@@ -137,13 +139,13 @@ def submit(
                 done.append((yield from anew))
             else:
                 done.append(bool(is_new))
-        if outcome == b"taken":
+        if outcome == b"queued":
             break
         refused, number = rest[count], submitted_before + len(done)
         if outcome == b"full":
             raise _full(refused, max_queue, number)
-        if outcome == b"standing":
-            # Before queueing more, since an empty queue shows what is lost.
+        if outcome == b"claimed":
+            # Find the lost jobs before queueing more messages: if a queue is empty, no job can be waiting there.
             lost = yield from _lost(prefix, rest[count:])
             continue
         if not lost or refused.job_id not in lost:
@@ -156,7 +158,7 @@ def submit(
 
 
 def queue_keys(prefix: str, queue: Queue) -> tuple[str, ...]:
-    """Return the keys of a queue for a script that queues a message; see `OPEN_QUEUE`."""
+    """Return the keys of a queue that a script with `OPEN_QUEUE` needs."""
     name = queue_name(prefix, queue)
     return (name, rung_name(name), taken_name(name), *step_names(name))
 
@@ -177,9 +179,10 @@ def _call(prefix: str, submissions: Sequence[Submission], max_queue: int, *, the
 
 
 def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str, Lost]]:
-    """Return which of these jobs are lost and must be queued although their ids are claimed.
+    """Return which of these jobs are lost, so that they must be queued again although their ids are claimed.
 
-    In doubt, after a foreign purge, the same message twice is better than none.
+    A job that may be lost, after another program purged the queue, counts as lost if the payload is the same: to queue
+    the same message twice is better than not at all.
     """
     since_us = 0
     while True:
@@ -194,13 +197,13 @@ def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str,
                 has_another_payload |= not is_same
         if since_us or not has_another_payload:
             return lost
-        since_us = yield from server_time_us()  # and look again: see `forget_lost`
+        since_us = yield from server_time_us()  # `forget_lost` needs this time; then examine the jobs again
 
 
 def _submit_anew(
     prefix: str, submission: Submission, found: Lost, max_queue: int, submitted_before: int
 ) -> Operation[bool]:
-    """Queue a message whose id belongs to a lost job. Returns whether it was queued, as `submit` does."""
+    """Queue a message whose id belongs to a lost job; return whether it was queued, as `submit` does."""
     seen, since_us = found
     if seen.traces.claim != submission.fingerprint.encode():
         # A worker that was frozen with the lost message must not answer the new job.
@@ -214,7 +217,7 @@ def _submit_anew(
     )
     doubt = f" Job {submission.job_id} may have been queued; submitting it again with this job_id is safe."
     outcome = yield Call("broker", ("EVAL", _SUBMIT_ANEW, len(keys), *keys, *arguments), doubt)
-    if outcome == b"taken":
+    if outcome == b"queued":
         return True
     if outcome == b"full":
         raise _full(submission, max_queue, submitted_before)
@@ -222,7 +225,7 @@ def _submit_anew(
 
 
 def _submit_again(prefix: str, submission: Submission, max_queue: int, submitted_before: int) -> Operation[bool]:
-    """Submit a job again after another client changed its id in between."""
+    """Submit a job again, because another client has changed the records of its id in the meantime."""
     (submitted,) = yield from submit(prefix, [submission], max_queue=max_queue, submitted_before=submitted_before)
     return submitted
 

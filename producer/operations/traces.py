@@ -7,18 +7,18 @@ from typing import Final, Self
 
 from producer.contract.names import QUEUES
 
-#: Replaces the number in a place once a client has found the message lost. Without it the job would appear queued again
-#: as soon as other messages wait whose numbers a foreign purge has set back.
+#: A client that finds a message lost writes this into its place instead of the number. Numbers begin again at the
+#: counter after another program has purged the queue, so the lost job would appear to wait behind new messages.
 LOST: Final = "lost"
 
-#: A claim and its place get the same TTL in one step. If the TTLs differ by more than rounding, a client or worker of
+#: A script gives a claim and its place the same TTL. If the two differ by more than the rounding, a client or worker of
 #: an older version has changed only the claim, and the place belongs to an earlier message.
 SAME_TTL_MS: Final = 1_500
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a message waits or waited: a worker has taken it once its queue's counter has reached the number."""
+    """Where a message waits or waited; a worker has taken it once its queue's counter has reached the number."""
 
     queue: str
     number: int
@@ -26,7 +26,7 @@ class Place:
 
     @classmethod
     def read(cls, value: bytes | None) -> Self | None:
-        """Parse the value of a place key; None if no client wrote it."""
+        """Parse the value of a place key; return None if no client wrote it."""
         parts = _words(value)
         if len(parts) != 3 or parts[0] not in QUEUES or not is_whole(parts[1]):
             return None
@@ -38,8 +38,8 @@ class JobTraces:
     """The broker's records of one job.
 
     Attributes:
-        claim, place: the values of its keys.
-        hand: its field in `in_hand_key`.
+        claim, place: the values of the job's `claim_key` and `place_key`.
+        hand: the value of the job's field in `in_hand_key`.
         is_stray: whether the place belongs to an earlier message.
     """
 
@@ -50,12 +50,12 @@ class JobTraces:
 
     @property
     def as_seen(self) -> tuple[bytes, bytes]:
-        """Claim and place for a script that changes them only if they are unchanged; empty if absent."""
+        """Claim and place, empty if absent, for a script that acts only if both still have these values."""
         return self.claim or b"", self.place or b""
 
     @property
     def life(self) -> str:
-        """The life, which tells the message from others of the same id; empty if unknown."""
+        """The life, which distinguishes the message from others of the same id; empty if unknown."""
         parts = _words(self.place)
         return parts[2] if len(parts) == 3 else ""
 
@@ -71,9 +71,10 @@ class JobTraces:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """The places where the message may wait: where a worker requeued it, or where a client queued it.
+        """The places where the message may wait: the place of its last requeue, and the place from the client.
 
-        Either may belong to an earlier message of the same id, which was taken. The job waits if one was not taken.
+        One of them may belong to an earlier message of the same id, which a worker has taken. The job waits if the
+        queue's counter has not reached the number of at least one place.
         """
         if self.is_lost:
             return ()
@@ -83,7 +84,7 @@ class JobTraces:
 
 
 def is_stray(claim_ms: int, place_ms: int) -> bool:
-    """Return whether a place belongs to an earlier message than its claim, by their TTLs in milliseconds."""
+    """Return whether the TTLs, in milliseconds, show that a place belongs to an earlier message than its claim."""
     return abs(claim_ms - place_ms) > SAME_TTL_MS
 
 
@@ -92,6 +93,9 @@ def _words(value: bytes | None) -> list[str]:
 
 
 def is_whole(text: str) -> bool:
-    """Return whether a text is an integer that Redis can hold; a counter may be negative after an uncounted requeue."""
+    """Return whether a text is an integer that Redis can hold, even a negative one.
+
+    A counter becomes negative if workers requeue messages that were not counted.
+    """
     digits = text.removeprefix("-")
     return digits.isascii() and digits.isdigit() and len(digits) < 20

@@ -1,7 +1,7 @@
-"""Locate the messages of jobs at one moment of the broker, by what clients and workers record.
+"""Locate the messages of jobs in the broker from the records of clients and workers, in one transaction.
 
-A client records a job's place when it queues the message; a worker records which messages it holds. Each does so in the
-same step in which it moves the message (`producer.contract.names`). So a job that is neither waiting nor held nor
+A client records a job's place when it queues the message, and a worker records which messages it holds. The script that
+moves a message also updates these records (`producer.contract.names`), so a job that is neither waiting nor held nor
 answered is lost.
 """
 
@@ -20,13 +20,13 @@ from producer.operations.traces import JobTraces, Place, is_stray, is_whole
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """One queue: how many messages workers have taken from it, and how many wait."""
+    """The numbers of messages that workers have taken from one queue and that wait in it."""
 
     taken: int
     waiting: int
 
     def ahead(self, place: Place) -> int | None:
-        """Return how many messages are ahead of this place; None once it has been taken, or if the queue is empty."""
+        """Return how many messages are ahead of this place; None if its message was taken or the queue is empty."""
         if place.number <= self.taken or not self.waiting:
             return None
         return min(place.number - self.taken, self.waiting) - 1
@@ -34,88 +34,92 @@ class QueuePosition:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The broker at one moment.
+    """The broker's records at one moment.
 
     Attributes:
-        traces: by job id.
-        lines: by a queue's short name.
-        is_mixed: whether workers of an older version, which record nothing, ran within the last day.
+        traces: the records of each job by its id.
+        queues: the numbers of each queue by its short name.
+        is_mixed: whether workers of an older version, which do not record what they hold, ran within the last day.
     """
 
     traces: dict[str, JobTraces]
-    lines: dict[str, QueuePosition]
+    queues: dict[str, QueuePosition]
     is_mixed: bool
 
     def ahead(self, job_id: str) -> int | None:
-        """Return how many messages are ahead of a job's; None if it does not wait."""
-        found = (self.lines[place.queue].ahead(place) for place in self.traces[job_id].places)
+        """Return how many messages are ahead of a job's message, or None if the job does not wait."""
+        found = (self.queues[place.queue].ahead(place) for place in self.traces[job_id].places)
         return next((ahead for ahead in found if ahead is not None), None)
 
     def is_beyond(self, job_id: str) -> bool:
-        """Return whether a job's number is beyond its queue's end, since messages were removed uncounted."""
-        lines = self.lines
+        """Return whether a job's number is larger than that of its queue's last message.
+
+        Another program has then removed messages from the queue without counting them.
+        """
+        queues = self.queues
         return not self.is_mixed and all(
-            place.number > lines[place.queue].taken + lines[place.queue].waiting for place in self.traces[job_id].places
+            place.number > queues[place.queue].taken + queues[place.queue].waiting
+            for place in self.traces[job_id].places
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ThoroughSnapshot:
-    """A `Snapshot`, and where clients and workers of an older version may have put messages.
+    """A `Snapshot`, and where else clients and workers of an older version may have put messages.
 
     Attributes:
-        in_steps: queues with messages in the list of a priority.
-        may_be_held: whether a worker that records nothing holds any message, or may have postponed one.
+        in_steps: the queues with messages in the list of a priority.
+        may_be_held: whether a worker that does not record what it holds has a message, or may have postponed one.
     """
 
-    look: Snapshot
+    snapshot: Snapshot
     in_steps: frozenset[str]
     may_be_held: bool
 
-    def may_be_somewhere(self, job_id: str, *, has_begun: bool) -> bool:
-        """Return whether the message of a job that `Snapshot` does not find may exist; False is certain.
+    def may_exist(self, job_id: str, *, has_begun: bool) -> bool:
+        """Return False if the message of a job that is not in the snapshot certainly does not exist.
 
         Args:
             has_begun: whether a worker has stored that the job runs.
         """
-        traces = self.look.traces[job_id]
+        traces = self.snapshot.traces[job_id]
         if traces.is_lost:
             return False
         queues = {place.queue for place in traces.places} or set(QUEUES)
-        if self.look.is_mixed:
+        if self.snapshot.is_mixed:
             return self.may_be_held or self._anything_waits(queues)
         if traces.places or has_begun:
-            return False  # each worker records what it takes and what it requeues
+            return False  # every worker records the messages that it takes or requeues
         return traces.claim is not None and self._anything_waits(queues)
 
     def _anything_waits(self, queues: Iterable[str]) -> bool:
-        return any(self.look.lines[name].waiting or name in self.in_steps for name in queues)
+        return any(self.snapshot.queues[name].waiting or name in self.in_steps for name in queues)
 
 
-def look(prefix: str, job_ids: Sequence[str]) -> Operation[Snapshot]:
-    """Locate some jobs; at most a few hundred, since Redis serves no other client during the transaction."""
-    return _look_in(job_ids, (yield Together("broker", _commands(prefix, job_ids))))
+def locate(prefix: str, job_ids: Sequence[str]) -> Operation[Snapshot]:
+    """Locate jobs, at most a few hundred in one call: Redis serves no other client during the transaction."""
+    return _snapshot(job_ids, (yield Together("broker", _commands(prefix, job_ids))))
 
 
-def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughSnapshot]:
-    """Locate jobs that `look` did not find.
+def locate_missing(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughSnapshot]:
+    """Locate jobs that `locate` did not find.
 
     Args:
-        lives: the life of each job's message, from its place in that first look; empty if unknown. An id that was
-            freed and sent again briefly has two messages, and workers record each under its life too.
+        lives: the life of each job's message, from the place that `locate` read; empty if unknown. An id that was
+            freed and submitted again has two messages for a short time, which workers also record by their lives.
     """
     job_ids = tuple(lives)
     steps = tuple(("EXISTS", *names.step_names(names.queue_name(prefix, queue))) for queue in QUEUES)
     ages = tuple(("PTTL", key) for job_id in job_ids for key in names.claim_and_place(prefix, job_id))
     first = _commands(prefix, job_ids, [f"{job_id} {life}" for job_id, life in lives.items()])
     members: Command = ("SMEMBERS", names.workers_key(prefix))
-    old = _that_note_nothing((yield Together("broker", (members,)))[0])
+    old = _of_older_versions((yield Together("broker", (members,)))[0])
     while True:
         held = tuple(("HLEN", names.in_flight_key(prefix, worker)) for worker in old)
         postponed: Command = ("ZCARD", names.postponed_key(prefix))
         replies = yield Together("broker", (*first, members, postponed, *steps, *ages, *held))
-        seen, rest = _look_in(job_ids, replies[: len(first)]), replies[len(first) :]
-        known, old = old, _that_note_nothing(rest[0])
+        seen, rest = _snapshot(job_ids, replies[: len(first)]), replies[len(first) :]
+        known, old = old, _of_older_versions(rest[0])
         if known == old:
             break
     ttls_ms = rest[2 + len(steps) :][: len(ages)]
@@ -125,7 +129,7 @@ def look_closely(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughSna
     }
     is_mixed = seen.is_mixed or bool(old)
     return ThoroughSnapshot(
-        Snapshot(traces, seen.lines, is_mixed),
+        Snapshot(traces, seen.queues, is_mixed),
         in_steps=frozenset(queue for queue, count in zip(QUEUES, rest[2:], strict=False) if count),
         may_be_held=is_mixed and bool(rest[1] or any(rest[2 + len(steps) + len(ages) :])),
     )
@@ -142,7 +146,7 @@ def _commands(prefix: str, job_ids: Sequence[str], with_lives: Sequence[str] = (
     )
 
 
-def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
+def _snapshot(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
     values, hands, *lengths, mixed = replies
     hands = hands or [None] * len(job_ids)
     hands = [exact or hand for hand, exact in zip_longest(hands[: len(job_ids)], hands[len(job_ids) :])]
@@ -161,8 +165,8 @@ def _look_in(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
     )
 
 
-def _that_note_nothing(workers: Any) -> list[str]:
-    """Return the names of the workers of older versions."""
+def _of_older_versions(workers: Any) -> list[str]:
+    """Return the names of the workers of older versions, which do not record what they hold."""
     known = sorted(bytes(worker).decode(errors="replace") for worker in workers or ())
     return [name for name in known if not names.counts_what_it_takes(name)]
 

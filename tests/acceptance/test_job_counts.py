@@ -42,7 +42,7 @@ def client(valkey: ValkeyServer) -> Iterator[Client]:
 
 def counted(worker: Worker) -> dict[str, float]:
     """Jobs by code, from the port that it says it took."""
-    moved = re.search(r"metrics port \d+ is taken, using (\d+)", worker.log)
+    moved = re.search(r"metrics port \d+ is in use; using (\d+)", worker.log)
     port = int(moved[1]) if moved else METRICS_PORT
     page = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
     return {code: float(number) for code, number in re.findall(r'nameshot_jobs_total\{code="(\w+)"\} (\S+)', page)}

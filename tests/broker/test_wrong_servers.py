@@ -99,14 +99,14 @@ def proxy() -> Iterator[Callable[[bytes], str]]:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"-ERR upstream failure\r\n", "answered with an error (upstream failure); check that server, or the proxy"),
-        (b"-no upstream host\r\n", "answered with an error (no upstream host)"),
+        (b"-ERR upstream failure\r\n", "replied with an error (upstream failure); check that server, or the proxy"),
+        (b"-no upstream host\r\n", "replied with an error (no upstream host)"),
         (b"-ERR unknown command 'eval'\r\n", "does not know a command (unknown command 'eval')"),
         (b"-ERR unsupported command 'eval'\r\n", "does not know a command (unsupported command 'eval')"),
         (b"-NOAUTH Authentication required.\r\n", "refused the user name or password"),
         (b"-MOVED 1234 10.0.0.1:6379\r\n", "is a Redis Cluster"),
         (b"-CLUSTERDOWN Hash slot not served\r\n", "is a Redis Cluster"),
-        (b"", "closed the connection without an answer; check that NAMESHOT_BROKER_URL names Redis itself"),
+        (b"", "closed the connection without a reply; check that NAMESHOT_BROKER_URL names Redis itself"),
     ],
 )
 def test_a_proxy_s_error(answer: bytes, said: str, ask: Ask, proxy: Callable[[bytes], str]) -> None:

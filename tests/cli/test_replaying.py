@@ -149,7 +149,7 @@ def test_a_letter_that_cannot_be_replayed_stays_and_the_others_are_replayed(
     first, *strange = done.err.splitlines()
     assert "waited in 'another.queue', which is not a queue of 'nameshot'" in first
     assert len(strange) == 3
-    assert all("since no worker can read its message" in line for line in strange)
+    assert all("because no worker can read its message" in line for line in strange)
     assert len(operator.run("dead-letters", "list", "--json").json_lines) == 4
 
 

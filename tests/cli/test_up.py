@@ -72,7 +72,7 @@ def test_an_image_that_fails_is_one_sentence_and_the_others_are_answered(up: Run
     assert done.status == 1
     first, second = done.err.splitlines()
     place = missing.partition("/pictures/")[0]
-    assert first.startswith(f"nameshot: image 1, {place}/…: http_status: the server answered with status 404")
+    assert first.startswith(f"nameshot: image 1, {place}/…: http_status: the server responded with status 404")
     assert second.startswith("nameshot: image 3, http://127.0.0.1:22/…: ")
     assert done.out.splitlines()[1].split()[0] == "owl"
 

@@ -22,7 +22,7 @@ LABELS = ["fox", "owl"]
 
 @pytest.fixture(autouse=True)
 def look_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer.client.waiting.LOOK_AGAIN_S", 0.1)
+    monkeypatch.setattr("producer.client.waiting.RECHECK_S", 0.1)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_the_network_swallows_everything(silent_port: int) -> None:
     with ExitStack() as stack:
         sentences = all_unavailable({name: stack.enter_context(Client(url, url)) for name in CALLS})
 
-    assert [name for name in CALLS if "did not answer in time" not in sentences[name]] == []
+    assert [name for name in CALLS if "did not reply in time" not in sentences[name]] == []
 
 
 def test_redis_hangs_between_two_calls(own_valkey: ValkeyServer) -> None:
@@ -93,7 +93,7 @@ def test_redis_hangs_between_two_calls(own_valkey: ValkeyServer) -> None:
 
         sentences = all_unavailable(clients)
 
-    assert [name for name in CALLS if "did not answer in time" not in sentences[name]] == []
+    assert [name for name in CALLS if "did not reply in time" not in sentences[name]] == []
     assert {name for name in CALLS if "may have been queued" in sentences[name]} == {"submit", "submit_many"}
 
 

@@ -107,7 +107,7 @@ def test_a_wait_that_begins_without_the_broker_ends_no_other(
     with ThreadPoolExecutor(2) as threads:
         waiting = threads.submit(before.result, 60)
         wait_for_subscribers(answers, before.id, 1)
-        eventually(lambda: not divided._listener._running.listener._unseen)  # type: ignore[union-attr]  # it runs by now
+        eventually(lambda: not divided._listener._running.listener._unconfirmed)  # type: ignore[union-attr]  # it runs by now
         broker.stop()
         with pytest.raises(BrokerUnavailable, match="Redis was down"):
             after.result(timeout=60)

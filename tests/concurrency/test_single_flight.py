@@ -128,14 +128,14 @@ def test_who_waited_in_vain_waits_for_nobody_else(jobs: Jobs) -> None:
 
 
 def test_a_failure_that_trying_again_would_not_mend_is_everybody_s(jobs: Jobs) -> None:
-    work = Work(JobFailed("http_status", "the server answered with status 404."))
+    work = Work(JobFailed("http_status", "the server responded with status 404."))
     first = jobs.lead(work)
     others = [jobs.follow(never) for _ in range(2)]
 
     work.may_end.set()
 
     failures = [future.exception(TIMEOUT_S) for future in (first, *others)]
-    assert {str(failure) for failure in failures} == {"http_status: the server answered with status 404."}
+    assert {str(failure) for failure in failures} == {"http_status: the server responded with status 404."}
     assert len({id(failure) for failure in failures}) == 3, "an exception is one thread's own"
     assert {failure.__context__ for failure in failures if failure} == {None}
 

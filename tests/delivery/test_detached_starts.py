@@ -97,7 +97,7 @@ def test_a_detached_worker_without_a_file_is_warned_of(run: Run, tmp_path: Path)
     done = run(*COMMAND, "-D", "--pidfile", str(pidfile := tmp_path / "worker.pid"))
 
     assert done.returncode == 0
-    assert "without -f (--logfile), what a worker started with -D says goes nowhere" in done.stderr
+    assert "without -f (--logfile), the log lines of a worker started with -D are lost" in done.stderr
     eventually(pidfile.exists)
 
 

@@ -137,7 +137,7 @@ def test_a_redis_that_is_away_when_the_worker_starts_is_waited_for(
 ) -> None:
     own_valkey.stop()
     launcher = launch()
-    wait_for("no job is taken until it does", launcher)
+    wait_for("this worker takes no jobs until the broker works again", launcher)
     own_valkey.start()
 
     assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking

@@ -89,7 +89,7 @@ def test_who_waits_for_a_purged_job_is_told_and_sending_it_again_runs_it(
     own_valkey: ValkeyServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("producer.client.waiting.LOOK_AGAIN_S", 1.0)
+    monkeypatch.setattr("producer.client.waiting.RECHECK_S", 1.0)
     start_worker("busy", **ONE_AT_A_TIME)
     held = client.submit(origin.url("/held/owl.png"), LABELS)
     assert origin.asked.acquire(timeout=TIMEOUT_S)

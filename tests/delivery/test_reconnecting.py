@@ -23,7 +23,7 @@ LABELS = ["fox", "bear"]
 TIMEOUT_S = 60
 TROUBLE_S = 4
 RECONNECTIONS = 12
-AGAIN = "jobs are taken again"
+AGAIN = "this worker takes jobs again"
 
 
 @troubles.each(

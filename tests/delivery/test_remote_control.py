@@ -119,7 +119,7 @@ def test_a_cancelled_queue_is_not_taken_from_until_it_is_added_again(
     assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
     told = celery_tool("control", "-t", PATIENCE, "cancel_consumer", "nameshot.bulk")
     assert told.returncode == 0
-    assert "takes no more from nameshot.bulk" in told.stdout
+    assert "takes no more messages from nameshot.bulk" in told.stdout
 
     left = client.submit(origin.url("/owl.png"), LABELS, queue="bulk")
     for _ in range(5):  # each wakes the worker, which looks into its queues
@@ -132,7 +132,7 @@ def test_a_cancelled_queue_is_not_taken_from_until_it_is_added_again(
     idle = client.submit(origin.url("/owl.png"), LABELS)
     assert ask(operator, "active_queues") == []
     for queue in ("nameshot.high", "nameshot.default", "nameshot.bulk"):
-        assert ask(operator, "add_consumer", queue=queue) == {"ok": f"takes from {queue}"}
+        assert ask(operator, "add_consumer", queue=queue) == {"ok": f"this worker takes messages from {queue}"}
     assert left.result(timeout=TIMEOUT_S).ranking
     assert idle.result(timeout=TIMEOUT_S).ranking
     assert worker.process.poll() is None
@@ -190,7 +190,7 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_has(
     hang.unlink()
 
     assert told.returncode == 0
-    assert "ending" in told.stdout
+    assert "shutting down" in told.stdout
     assert worker.process.wait(TIMEOUT_S) == 0
     assert job.result(timeout=TIMEOUT_S).ranking
     assert late.status() == "queued"

@@ -146,7 +146,7 @@ def test_a_worker_that_waits_for_its_broker_ends_when_it_is_told_to(
 ) -> None:
     own_valkey.stop()
     worker = start_worker("waiting", is_ready=False, prefix=with_sighup("SIG_DFL"))
-    worker.wait_for_log("no job is taken until it does")
+    worker.wait_for_log("this worker takes no jobs until the broker works again")
 
     assert worker.stop(number) == 0
     assert "Restarting" not in worker.log

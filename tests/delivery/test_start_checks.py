@@ -70,7 +70,7 @@ def refused(worker: Worker) -> str:
         (("-f", "/no/such/folder/log"), {}, "--logfile /no/such/folder/log cannot be written (No such file or "),
         (("--uid", "no-such"), {}, "--uid or --gid cannot be used: User does not exist: no-such."),
         (("--gid", "no-such"), {}, "--uid or --gid cannot be used: Group does not exist: no-such."),
-        (("-c", "100000"), {}, "--concurrency 100000 cannot be used; it should be from 1 to 4,096"),
+        (("-c", "100000"), {}, "--concurrency 100000 cannot be used; choose a number from 1 to 4,096"),
     ],
 )
 def test_a_pool_or_size_that_would_answer_wrongly_is_refused(
@@ -178,7 +178,7 @@ def test_a_broker_on_the_command_line_is_not_used(start: Start, own_valkey: Valk
     worker = start(command=command, **own_valkey.settings("worker"))
     worker.wait_until_ready()
 
-    assert "CELERY_BROKER_URL is not read, nor --broker" in worker.log
+    assert "CELERY_BROKER_URL is not read, nor are --broker" in worker.log
 
 
 def test_a_mistyped_setting_is_named_and_a_services_variables_are_not(start: Start, own_valkey: ValkeyServer) -> None:
@@ -261,7 +261,7 @@ def test_roles_of_another_database_or_prefix_are_named_as_that(
     for wrong, said in (
         (
             {"NAMESHOT_BROKER_URL": own_valkey.url(3, "worker")},
-            "this user to use the channel /3.celery.pidbox: its rules are for",
+            "this user to use the channel /3.celery.pidbox: the user's rules are for",
         ),
         ({"NAMESHOT_QUEUE_PREFIX": "other"}, "this user to use the list other.default"),
     ):

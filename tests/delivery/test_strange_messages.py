@@ -111,7 +111,7 @@ def test_what_would_follow_a_job_is_refused_in_a_sentence_and_never_published(
     follow = plain.signature("stranger.task", queue="strangers")
 
     for option in ({"link": follow}, {"link_error": follow}, {"chain": [follow]}, {"chord": follow}):
-        with pytest.raises(Exception, match="are not accepted") as caught:
+        with pytest.raises(Exception, match="is not accepted") as caught:
             ask(plain, origin, **option).get(TIMEOUT_S)
         assert caught.value.args[0] == "invalid_job"
 

@@ -13,7 +13,7 @@ from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.embeddings.of_labels import LabelCache
-from worker.embeddings.reading import MAX_ASKED
+from worker.embeddings.reading import MAX_REQUESTED
 from worker.engine.local import PROMPT_BATCH, LocalEngine
 from worker.model.interface import Float32, Prepared
 
@@ -123,4 +123,4 @@ def test_another_jobs_new_labels_do_not_wait_for_all_of_them(engine: LocalEngine
     job.join(TIMEOUT_S)
 
     turn = next(number for number, batch in enumerate(device.batches) if "This is a photo of owl." in batch)
-    assert turn <= MAX_ASKED / PROMPT_BATCH
+    assert turn <= MAX_REQUESTED / PROMPT_BATCH

@@ -15,7 +15,7 @@ from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.embeddings.of_labels import LabelCache
-from worker.embeddings.reading import MAX_ASKED, Matrix
+from worker.embeddings.reading import MAX_REQUESTED, Matrix
 from worker.engine.batch_queue import BatchResult
 from worker.engine.interface import Engine
 from worker.engine.local import LocalEngine
@@ -128,7 +128,7 @@ def test_nothing_of_a_refused_question_reaches_the_tower() -> None:
     tower = Tower()
 
     with pytest.raises(JobFailed):
-        ask(labels_of(tower), Question([*map(str, range(MAX_ASKED)), "a b c d e f g h i"]))
+        ask(labels_of(tower), Question([*map(str, range(MAX_REQUESTED)), "a b c d e f g h i"]))
 
     assert tower.asked == []
 
@@ -169,7 +169,7 @@ def test_of_a_large_ensemble_only_so_many_prompts_wait_at_a_time() -> None:
     question = Question([str(number) for number in range(50)], [f"{number} {{}}" for number in range(50)])
 
     with labels_of(tower).request(question, soon()) as matrix:
-        assert len(tower.asked) == MAX_ASKED
+        assert len(tower.asked) == MAX_REQUESTED
         tower.answer_from_now_on()
         rows = matrix()
 
@@ -184,7 +184,7 @@ def test_the_waiting_prompts_of_a_job_that_ends_are_taken_back_unless_another_wa
     tower.hold = True
     cache = labels_of(tower)
     scope = soon()
-    many = Question(["fox", *map(str, range(2 * MAX_ASKED))])
+    many = Question(["fox", *map(str, range(2 * MAX_REQUESTED))])
 
     with cache.request(Question(["owl", "fox"]), soon()) as others:
         with suppress(Cancelled, JobFailed), cache.request(many, scope) as matrix:
@@ -200,7 +200,7 @@ def test_the_waiting_prompts_of_a_job_that_ends_are_taken_back_unless_another_wa
         tower.answer_from_now_on()
 
         assert others().shape == (2, 8)
-    assert len(tower.asked) == 1 + MAX_ASKED  # "fox" once for both
+    assert len(tower.asked) == 1 + MAX_REQUESTED  # "fox" once for both
 
 
 def test_what_was_taken_back_is_asked_for_again_by_who_wants_it_later() -> None:

@@ -46,7 +46,7 @@ def verdict(error: Exception) -> Verdict:
 
 @pytest.fixture
 def batcher() -> Iterator[Batcher]:
-    batcher = Batcher(judge=verdict)
+    batcher = Batcher(verdict_on=verdict)
     batcher.start()
     yield batcher
     batcher.close(TIMEOUT_S)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from worker.model.interface import Prepared
-from worker.runtime.heartbeat import SignsOfLife
+from worker.runtime.heartbeat import HeartbeatMonitor
 
 ROOT = Path(__file__).parents[2]
 #: Of silence without CPU, and with it. There is a sign of life each second, and a machine may be busy.
@@ -46,7 +46,7 @@ class KeptEngine:
             "NULL_TRACE": str(self._trace),
             **environment,
         }
-        self._signs = SignsOfLife(LIMIT_S, frozen_s=FROZEN_S)
+        self._signs = HeartbeatMonitor(LIMIT_S, frozen_s=FROZEN_S)
         self.statuses: list[int] = []
         self.frozen_reasons: list[str] = []
         self._ends = False
@@ -66,7 +66,7 @@ class KeptEngine:
         return [int(line) for line in self._trace.read_text().split()]
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        with self.log_file.open("ab") as log, self._signs.of_the_next() as signs:
+        with self.log_file.open("ab") as log, self._signs.monitor_next() as signs:
             return subprocess.Popen(
                 [*self._command, str(signs)],
                 env=self._environment,

@@ -17,7 +17,7 @@ from tests.engine_process.kept_engine import FROZEN_S, KeptEngine, image
 from tests.engine_process.null_engine import COMPUTES, FREEZES, HOLDS_THE_LOCK
 from tests.eventually import eventually
 from worker.engine_process.main import HUNG_FACTOR, HUNG_S, _may_take_s
-from worker.runtime.heartbeat import LOADING_S, SignsOfLife
+from worker.runtime.heartbeat import LOADING_S, HeartbeatMonitor
 
 LIMIT_S = 120.0
 
@@ -41,7 +41,7 @@ def test_an_image_that_freezes_two_engines_fails_and_its_neighbours_are_answered
     assert prompt.result(TIMEOUT_S).output == pytest.approx(NullModel().embed_texts(["a fox"])[0])
     eventually(lambda: engine.statuses == [-signal.SIGKILL] * 2)
     assert len(engine.frozen_reasons) == 2
-    assert engine.frozen_reasons[0].startswith("has given no sign of life for ")
+    assert engine.frozen_reasons[0].startswith("has sent no heartbeat for ")
 
 
 def test_an_engine_that_is_frozen_under_load_is_replaced_and_every_image_is_answered(
@@ -93,8 +93,8 @@ class Ear:
 
     def __init__(self) -> None:
         self.now_s = self.cpu_s = 0.0
-        self.signs = SignsOfLife(LIMIT_S, clock=lambda: self.now_s, cpu_s=lambda _pid: self.cpu_s)
-        with self.signs.of_the_next() as descriptor:
+        self.signs = HeartbeatMonitor(LIMIT_S, clock=lambda: self.now_s, cpu_s=lambda _pid: self.cpu_s)
+        with self.signs.monitor_next() as descriptor:
             self.voice = os.dup(descriptor)
 
     def hears_for(self, seconds: int, uses_cpu: float = 0.0) -> list[str]:
@@ -119,18 +119,18 @@ def test_an_engine_may_load_its_model_in_silence_for_ten_minutes(ear: Ear) -> No
     assert ear.hears_for(int(LOADING_S) - 10) == []
     os.write(ear.voice, b"l")
     assert ear.hears_for(int(LOADING_S) - 10) == []
-    assert ear.hears_for(20) == ["has given no sign of life for 600 s"]
+    assert ear.hears_for(20) == ["has sent no heartbeat for 600 s"]
 
 
 def test_an_engine_that_has_loaded_may_be_silent_while_it_computes_and_not_for_ever(ear: Ear) -> None:
     os.write(ear.voice, b"lr")
     assert ear.hears_for(int(LIMIT_S) - 1, uses_cpu=0.2) == []
-    assert ear.hears_for(3, uses_cpu=0.2) == ["has given no sign of life for 120 s"]
+    assert ear.hears_for(3, uses_cpu=0.2) == ["has sent no heartbeat for 120 s"]
 
 
 def test_an_engine_that_has_loaded_and_computes_nothing_is_frozen_and_is_complained_of_again(ear: Ear) -> None:
     os.write(ear.voice, b"lr")
-    assert ear.hears_for(32, uses_cpu=0.01) == ["has given no sign of life for 16 s"] * 2
+    assert ear.hears_for(32, uses_cpu=0.01) == ["has sent no heartbeat for 16 s"] * 2
 
 
 def test_a_launcher_that_was_frozen_itself_does_not_take_its_engine_for_frozen(ear: Ear) -> None:
@@ -143,7 +143,7 @@ def test_a_launcher_that_was_frozen_itself_does_not_take_its_engine_for_frozen(e
 def test_the_next_engine_s_silence_is_its_own(ear: Ear) -> None:
     os.write(ear.voice, b"r")
     assert ear.hears_for(10) == []
-    with ear.signs.of_the_next():
+    with ear.signs.monitor_next():
         pass
     assert ear.hears_for(60) == []
 

@@ -39,14 +39,14 @@ def greeted(path: Path, slots: object = SLOTS) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(TIMEOUT_S)
     connection.connect(str(path))
-    frames.receive(connection, frames.MAX_ANSWER_BYTES)
+    frames.receive(connection, frames.MAX_REPLY_BYTES)
     connection.sendall(json_frame(frames.SLOTS, 0, slots))
     return connection
 
 
 def with_memory(path: Path) -> tuple[socket.socket, int]:
     connection = greeted(path)
-    _, descriptor = frames.receive_with_descriptor(connection, frames.MAX_ANSWER_BYTES)
+    _, descriptor = frames.receive_with_descriptor(connection, frames.MAX_REPLY_BYTES)
     assert descriptor is not None
     return connection, descriptor
 
@@ -115,7 +115,7 @@ def test_a_front_that_speaks_nonsense_is_cut_off_and_the_others_are_served(
     os.close(descriptor)
     model.may_run.set()
 
-    assert "a front broke the protocol" in caplog.text
+    assert "a front that broke the protocol" in caplog.text
     assert neighbour.embed_image(image(model, 1), "default", soon()).output.ndim == 1
 
 
@@ -146,7 +146,7 @@ def test_a_layout_within_bounds_is_never_more_than_the_model_takes(model: GatedM
     connection, descriptor = with_memory(engines.path)
     with closing(connection):
         connection.sendall(arrays(["pixels", "|u1", [1, 32, 3]]))
-        kind, number, payload = frames.receive(connection, frames.MAX_ANSWER_BYTES)
+        kind, number, payload = frames.receive(connection, frames.MAX_REPLY_BYTES)
     os.close(descriptor)
 
     assert (kind, number, json.loads(payload)[0]) == (frames.FAILED, 1, "model_error")

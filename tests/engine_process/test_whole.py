@@ -171,7 +171,7 @@ def test_a_frozen_engine_is_replaced_and_the_jobs_in_it_are_answered_by_the_next
     eventually(lambda: readiness() == [(503, "the engine is silent\n")] * 2, lambda: launcher.log[log_before:])
     assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
 
-    assert "the engine has given no sign of life for" in launcher.log[log_before:]
+    assert "the engine has sent no heartbeat for" in launcher.log[log_before:]
     after = children(launcher)
     assert after["fronts"] == before["fronts"]
     assert after["engine"] != before["engine"]

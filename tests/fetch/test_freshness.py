@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3 import HTTPHeaderDict
 
-from worker.fetch.freshness import MAX_ETAG_CHARACTERS, MAX_FRESH_S, CacheTerms, Moment, is_about, renewed, terms_of
+from worker.fetch.freshness import MAX_ETAG_CHARACTERS, MAX_FRESH_S, Arrival, CacheTerms, confirms, renewed, terms_of
 
 #: Whole seconds, as dates are.
 NOW_S = 1_800_000_000
-CAME = Moment(unix_s=NOW_S, monotonic_s=5_000.0, delay_s=2.0)
+ARRIVAL = Arrival(unix_s=NOW_S, monotonic_s=5_000.0, delay_s=2.0)
 #: Makes an answer worth keeping, whatever else it says.
 ETAG = ("ETag", '"v1"')
 
@@ -28,8 +28,8 @@ def headers(*lines: tuple[str, str]) -> HTTPHeaderDict:
 
 def fresh_s(*lines: tuple[str, str]) -> float | None:
     """For how long an answer with an ETag and these headers is fresh; None where it may not be kept."""
-    terms = terms_of(headers(ETAG, *lines), CAME)
-    return None if terms is None else terms.fresh_until_s - CAME.monotonic_s
+    terms = terms_of(headers(ETAG, *lines), ARRIVAL)
+    return None if terms is None else terms.fresh_until_s - ARRIVAL.monotonic_s
 
 
 def cached(value: str) -> tuple[str, str]:
@@ -167,7 +167,7 @@ def test_an_answer_that_varies_otherwise_is_not_kept(names: str) -> None:
 
 @pytest.mark.parametrize("etag", ['"v1"', 'W/"v1"', '""', '"' + "x" * (MAX_ETAG_CHARACTERS - 2) + '"'])
 def test_an_etag_is_asked_with_as_it_stands(etag: str) -> None:
-    terms = terms_of(headers(("ETag", etag), ("Last-Modified", date(-60))), CAME)
+    terms = terms_of(headers(("ETag", etag), ("Last-Modified", date(-60))), ARRIVAL)
 
     assert terms is not None
     assert terms.conditions() == {"If-None-Match": etag}
@@ -191,7 +191,7 @@ def test_an_etag_is_asked_with_as_it_stands(etag: str) -> None:
 def test_without_a_plain_etag_the_date_is_asked_with(etags: list[str]) -> None:
     lines = [("ETag", etag) for etag in etags]
 
-    terms = terms_of(headers(*lines, ("Last-Modified", "Sunday, 06-Nov-94 08:49:37 GMT")), CAME)
+    terms = terms_of(headers(*lines, ("Last-Modified", "Sunday, 06-Nov-94 08:49:37 GMT")), ARRIVAL)
 
     assert terms is not None
     assert terms.conditions() == {"If-Modified-Since": "Sun, 06 Nov 1994 08:49:37 GMT"}
@@ -202,14 +202,14 @@ def test_without_a_plain_etag_the_date_is_asked_with(etags: list[str]) -> None:
 )
 def test_a_date_that_says_nothing_is_not_asked_with(modified: str) -> None:
     """Nor one of this very second, within which the picture may change again."""
-    assert terms_of(headers(("Last-Modified", modified)), CAME) is None
-    terms = terms_of(headers(("Last-Modified", modified), cached("max-age=60")), CAME)
+    assert terms_of(headers(("Last-Modified", modified)), ARRIVAL) is None
+    terms = terms_of(headers(("Last-Modified", modified), cached("max-age=60")), ARRIVAL)
     assert terms is not None
     assert terms.conditions() == {}
 
 
-KNOWN = CacheTerms('"v1"', NOW_S - 60, CAME.monotonic_s)
-DATED = CacheTerms(None, NOW_S - 60, CAME.monotonic_s)
+KNOWN = CacheTerms('"v1"', NOW_S - 60, ARRIVAL.monotonic_s)
+DATED = CacheTerms(None, NOW_S - 60, ARRIVAL.monotonic_s)
 
 
 @pytest.mark.parametrize(
@@ -231,16 +231,16 @@ DATED = CacheTerms(None, NOW_S - 60, CAME.monotonic_s)
 def test_a_304_that_names_another_answer_is_not_about_ours(
     known: CacheTerms, lines: list[tuple[str, str]], expected: bool
 ) -> None:
-    assert is_about(known, headers(*lines)) is expected
+    assert confirms(known, headers(*lines)) is expected
 
 
 def test_a_304_renews_what_it_says_and_keeps_what_to_ask_with() -> None:
-    later = Moment(NOW_S + 100, CAME.monotonic_s + 100, 0)
+    later = Arrival(NOW_S + 100, ARRIVAL.monotonic_s + 100, 0)
 
     assert renewed(KNOWN, headers(cached("max-age=60")), later) == CacheTerms(
-        '"v1"', NOW_S - 60, CAME.monotonic_s + 160
+        '"v1"', NOW_S - 60, ARRIVAL.monotonic_s + 160
     )
-    assert renewed(KNOWN, headers(), later) == CacheTerms('"v1"', NOW_S - 60, CAME.monotonic_s + 100)
+    assert renewed(KNOWN, headers(), later) == CacheTerms('"v1"', NOW_S - 60, ARRIVAL.monotonic_s + 100)
     assert renewed(KNOWN, headers(("Expires", date(1_000))), later) == renewed(KNOWN, headers(), later)
     assert renewed(KNOWN, headers(cached("no-store")), later) is None
     assert renewed(KNOWN, headers(("Vary", "*")), later) is None
@@ -266,24 +266,24 @@ ANY = st.lists(LINE, max_size=8).map(lambda lines: headers(*lines))
 
 @given(ANY, ANY)
 def test_whatever_a_server_says_is_bounded_and_can_be_asked_with(first: HTTPHeaderDict, second: HTTPHeaderDict) -> None:
-    for terms in (terms_of(first, CAME), renewed(KNOWN, second, CAME)):
+    for terms in (terms_of(first, ARRIVAL), renewed(KNOWN, second, ARRIVAL)):
         if terms is None:
             continue
-        assert CAME.monotonic_s <= terms.fresh_until_s <= CAME.monotonic_s + MAX_FRESH_S
+        assert ARRIVAL.monotonic_s <= terms.fresh_until_s <= ARRIVAL.monotonic_s + MAX_FRESH_S
         for name, value in terms.conditions().items():
             assert name in ("If-None-Match", "If-Modified-Since")
             assert len(value) <= MAX_ETAG_CHARACTERS
             assert value.isascii()
             assert value.isprintable()
-        is_about(terms, second)
+        confirms(terms, second)
 
 
 @given(ANY, st.sampled_from(["no-store", "private", "PRIVATE", "No-Store"]))
 def test_whatever_else_a_server_says_it_may_forbid_to_keep_an_answer(others: HTTPHeaderDict, word: str) -> None:
     others.add("Cache-Control", word)
 
-    assert terms_of(others, CAME) is None
-    assert renewed(KNOWN, others, CAME) is None
+    assert terms_of(others, ARRIVAL) is None
+    assert renewed(KNOWN, others, ARRIVAL) is None
 
 
 @given(ANY)
@@ -291,9 +291,9 @@ def test_nothing_is_fresh_that_its_server_gave_no_lifetime(others: HTTPHeaderDic
     others.discard("Cache-Control")
     others.discard("Expires")
 
-    terms = terms_of(others, CAME)
+    terms = terms_of(others, ARRIVAL)
 
-    assert terms is None or terms.fresh_until_s == CAME.monotonic_s
+    assert terms is None or terms.fresh_until_s == ARRIVAL.monotonic_s
 
 
 def test_hostile_headers_cost_no_time() -> None:
@@ -302,8 +302,8 @@ def test_hostile_headers_cost_no_time() -> None:
     ]
     began_s = time.process_time()
 
-    terms_of(headers(*lines), CAME)
-    is_about(KNOWN, headers(*lines))
+    terms_of(headers(*lines), ARRIVAL)
+    confirms(KNOWN, headers(*lines))
 
     assert time.process_time() - began_s < 1
     assert math.isfinite(KNOWN.fresh_until_s)

@@ -89,7 +89,7 @@ def test_what_is_kept_takes_no_more_memory_than_is_counted(start: Start) -> None
     ]
     lines = after.filter_traces(ours).compare_to(before.filter_traces(ours), "filename")
     # The parser of headers has made the ETags.
-    etags_bytes = sum(sys.getsizeof(page.terms.etag) for page in pictures.fetcher._pages.values())
+    etags_bytes = sum(sys.getsizeof(entry.terms.etag) for entry in pictures.fetcher._entries.values())
     grown_bytes = sum(line.size_diff for line in lines) + etags_bytes
     assert 0.6 * pictures.fetcher.kept_bytes < grown_bytes <= pictures.fetcher.kept_bytes
 
@@ -98,7 +98,7 @@ def test_no_url_is_kept(start: Start) -> None:
     pictures = start(says(FRESH, ETAG))
     pictures.fetch("/image.png?X-Amz-Signature=CANARY")
 
-    kept = list(pictures.fetcher._pages.items())
+    kept = list(pictures.fetcher._entries.items())
 
     assert len(kept) == 1
     assert all(isinstance(key, bytes) and sys.getsizeof(key) < 100 for key, _ in kept)

@@ -18,7 +18,7 @@ def session() -> GuardedSession:
 
 def test_a_request_that_was_not_judged_is_not_sent(session: GuardedSession, dialled: list[Any]) -> None:
     for send in (session.get, session.post, session.head):
-        with pytest.raises(TypeError, match="JudgedRequest"):
+        with pytest.raises(TypeError, match="CheckedRequest"):
             send("http://h.example/")
     with pytest.raises(requests.exceptions.InvalidSchema):
         session.get_adapter("file:///etc/passwd")

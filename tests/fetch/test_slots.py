@@ -160,7 +160,7 @@ def test_every_end_of_a_download_frees_its_slots(trouble: str, serve: Serve, mak
     fetcher = make_fetcher(server, per_host=1, timeout_s=0.5, resolve=lambda *_: ["10.0.0.1"])
     for _ in range(3):
         code_of(fetcher, "http://h.example/" if trouble == "blocked" else server.url())
-    assert (fetcher._hosts._names._places, fetcher._hosts.addresses._places) == ({}, {})
+    assert (fetcher._hosts._names._slots, fetcher._hosts.addresses._slots) == ({}, {})
 
 
 def test_slots_go_to_who_has_waited_longest_and_none_is_lost() -> None:
@@ -183,7 +183,7 @@ def test_slots_go_to_who_has_waited_longest_and_none_is_lost() -> None:
         slots.give_back("h")
     assert isinstance(waits[2].exception(), Cancelled)
     assert order == [0, 1, 3, 4, 5]
-    assert slots._places == {}
+    assert slots._slots == {}
 
 
 def test_a_slot_that_comes_as_its_waiter_leaves_goes_to_the_next() -> None:
@@ -201,7 +201,7 @@ def test_a_slot_that_comes_as_its_waiter_leaves_goes_to_the_next() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    assert slots._places == {}
+    assert slots._slots == {}
 
 
 @pytest.mark.parametrize("host", ["h.example", "127.0.0.1"])

@@ -19,7 +19,7 @@ from worker.fetch.url_policy import Target, UrlPolicy
 
 
 def judge(url: str, hosts: tuple[str, ...] = ()) -> Target:
-    return UrlPolicy(frozenset({80, 443}), hosts=hosts).judge(url)
+    return UrlPolicy(frozenset({80, 443}), hosts=hosts).check(url)
 
 
 def urls(text: str) -> list[str]:

@@ -110,7 +110,7 @@ def test_an_empty_canvas_is_a_job(embed: object) -> None:
 @pytest.mark.parametrize("name", list(CANVAS))
 def test_what_would_have_the_worker_publish_tasks_is_refused(name: str) -> None:
     assert fault(body=[[], KWARGS, {**CANVAS, name: [{"task": "stranger.task"}]}]).startswith(
-        f"{name} are not accepted"
+        f"the field {name} is not accepted"
     )
 
 
@@ -160,7 +160,7 @@ def test_a_time_is_iso_8601_or_null(name: str, value: object) -> None:
         ({"body": [{}, KWARGS, {}]}, "not [list, object, object]"),
         ({"body": [[], [], {}]}, "not [list, object, object]"),
         ({"body": [[], KWARGS, []]}, "not [list, object, object]"),
-        ({"body": [[], {**KWARGS, "self": 1}, {}]}, "no argument self"),
+        ({"body": [[], {**KWARGS, "self": 1}, {}]}, "the argument name self is not allowed"),
     ],
 )
 def test_what_is_not_shaped_like_a_task_is_refused(parts: dict[str, Any], part: str) -> None:

@@ -84,7 +84,7 @@ def test_a_worker_of_ones_own_is_named_where_celery_would_find_it(tmp_path: Path
         [sys.executable, "-c", "import nameshot.worker"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
 
-    assert "a worker.py of your own stands before the installed package" in done.stderr
+    assert "a worker.py of your own hides the installed package" in done.stderr
 
 
 @pytest.mark.parametrize("package", ["nameshot", "producer", "worker"])

@@ -15,11 +15,11 @@ from worker.runtime.ready_file import ReadyFile
 def test_it_follows_what_it_is_to_tell(tmp_path: Path) -> None:
     path, takes_jobs = tmp_path / "ready", threading.Event()
     ready = ReadyFile(str(path), takes_jobs.is_set)
-    ready.begin()
+    ready.prepare()
     takes_jobs.set()
     assert not path.exists()
 
-    ready.keep()
+    ready.start_updates()
     assert path.exists()
     takes_jobs.clear()
     eventually(lambda: not path.exists())
@@ -32,8 +32,8 @@ def test_nobody_has_to_ask_for_it(path: str | None, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     ready = ReadyFile(path, lambda: True)
 
-    ready.begin()
-    ready.keep()
+    ready.prepare()
+    ready.start_updates()
     ready.remove()
 
     assert list(tmp_path.iterdir()) == []
@@ -43,7 +43,7 @@ def test_what_a_killed_process_left_is_gone_before_the_next_one_is_ready(tmp_pat
     path = tmp_path / "ready"
     path.touch()
 
-    ReadyFile(str(path), lambda: True).begin()
+    ReadyFile(str(path), lambda: True).prepare()
 
     assert list(tmp_path.iterdir()) == []
 
@@ -52,8 +52,8 @@ def test_what_a_killed_process_left_is_gone_before_the_next_one_is_ready(tmp_pat
 def test_a_place_where_no_file_can_be_made_is_one_sentence(path: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(SettingsError, match=r"^NAMESHOT_READY_FILE is '.*'[^\n]*; name (another path|one in)[^\n]*\.$"):
-        ReadyFile(str(tmp_path / path)).begin()
+    with pytest.raises(SettingsError, match=r"^NAMESHOT_READY_FILE is '.*'[^\n]*; (name another|choose an)[^\n]*\.$"):
+        ReadyFile(str(tmp_path / path)).prepare()
 
 
 def test_trouble_with_it_later_on_is_one_warning_and_over_when_it_is_mended(
@@ -62,19 +62,19 @@ def test_trouble_with_it_later_on_is_one_warning_and_over_when_it_is_mended(
     folder = tmp_path / "folder"
     folder.mkdir()
     ready = ReadyFile(str(folder / "ready"), lambda: True)
-    ready.begin()
+    ready.prepare()
     shutil.rmtree(folder)
     folder.touch()
 
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            ready.look()
+            ready.update()
     assert len(caplog.records) == 1
     assert "No such file" in caplog.text or "Not a directory" in caplog.text
 
     folder.unlink()
     folder.mkdir()
-    ready.look()
+    ready.update()
     assert (folder / "ready").exists()
 
     shutil.rmtree(folder)

@@ -1,1 +1,1 @@
-"""Primitives with which threads share resources: cancel scopes, budgets, weighted turns, single flight, isolation."""
+"""Primitives by which threads share resources: cancel scopes, budgets, weighted turns, single flight, isolation."""

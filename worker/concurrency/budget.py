@@ -1,4 +1,4 @@
-"""A bounded amount that jobs share: places, or the memory in which images are decoded."""
+"""A bounded amount that jobs share, such as places for images in flight, or bytes of memory for decoding."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from worker.concurrency.turns import Turns
 class Budget:
     """Grants shares of an amount to queues by weight, and within a queue in the order of requests.
 
-    A request for a large share does not starve: once its turn has come, the budget grants no share that would make it
-    wait longer. A returned share wakes only the threads that now get theirs: waking all fifty threads for each image
-    would hold Python's lock for as long as decoding takes.
+    A request for a large share does not starve: once its turn has come, the budget grants no share that would delay it
+    further. A returned share wakes only the threads whose requests can now be granted, because waking all fifty for
+    each image would hold Python's lock for as long as decoding that image takes.
 
     Args:
-        amount: the total amount, or the most that each queue may hold.
-        refusal: the error message for a job that got no share in time.
+        amount: the total amount, or the limit of each queue.
+        refusal: the error message for a job whose request was not granted in time.
     """
 
     def __init__(self, amount: int | Limits, refusal: str) -> None:
@@ -43,10 +43,13 @@ class Budget:
 
     @contextmanager
     def reserve(self, share: int, scope: CancelScope, queue: Queue = "default") -> Iterator[None]:
-        """Hold a share (at most what the queue may hold) within this context, waiting for it while the scope lasts.
+        """Wait for a share while the scope lasts, then hold it within this context.
+
+        Args:
+            share: its size; a share above the queue's limit is reduced to that limit.
 
         Raises:
-            JobFailed: ``deadline_exceeded``, since no share came free in time.
+            JobFailed: ``deadline_exceeded``: the share was not granted before the scope's deadline.
             Cancelled: the scope was cancelled.
         """
         scope.check()
@@ -61,10 +64,10 @@ class Budget:
             self.give_back(share, queue)
 
     def take(self, share: int, scope: CancelScope, queue: Queue) -> None:
-        """Take a share that the queue may hold; the caller must return it with `give_back`.
+        """Wait for a share within the queue's limit; the caller must return the share with `give_back`.
 
         Raises:
-            TimeoutError: no share came free while the scope lasted.
+            TimeoutError: the share was not granted before the scope's deadline.
             Cancelled: the scope was cancelled.
         """
         turn: Future[None] = Future()
@@ -74,23 +77,24 @@ class Budget:
         try:
             scope.result_of(turn)
         except (TimeoutError, Cancelled):
-            # Another thread may grant the share at this moment; then the future cannot be cancelled any more.
+            # If another thread has granted the share by now, the future can no longer be cancelled.
             self.give_back(0 if turn.cancel() else share, queue)
             raise
 
     def give_back(self, share: int, queue: Queue) -> None:
-        """Return a queue's share, and grant what is free to the requests whose turn it is."""
-        given: list[Future[None]] = []
+        """Return a queue's share, and grant free shares to the requests whose turn it is."""
+        granted: list[Future[None]] = []
         with self._lock:
             self._held[queue] -= share
-            while (turn := self._next_given()) is not None:
-                given.append(turn)
-        for turn in given:
+            while (turn := self._grant_next()) is not None:
+                granted.append(turn)
+        for turn in granted:
             turn.set_result(None)
 
-    def _next_given(self) -> Future[None] | None:
-        """Grant the next share that is available and return its future; None if no share can be granted."""
-        passed = -1  # the rank of the most important queue with a waiting request that must not be delayed
+    def _grant_next(self) -> Future[None] | None:
+        """Grant the next request that fits and return its future; None if no request fits."""
+        # Queues up to this rank get nothing more, so that they do not delay a request that did not fit.
+        passed = -1
         for queue in self._order:
             waiting = self._waiting[queue]
             while waiting and waiting[0][1].cancelled():
@@ -104,7 +108,7 @@ class Budget:
                 continue
             waiting.popleft()
             if not turn.set_running_or_notify_cancel():
-                return self._next_given()
+                return self._grant_next()
             self._held[queue] += share
             if passed < 0:
                 self._order = self._turns.next()

@@ -1,7 +1,7 @@
-"""A job's scope, which ends at its deadline or at its cancellation, whichever comes first.
+"""A job's scope, which ends at the job's deadline or cancellation, whichever is first.
 
-Every function that waits on a job's behalf takes its scope in place of a timeout. Waits do not poll: a cancellation
-wakes each of them.
+Every function that waits on behalf of a job has the scope as a parameter instead of a timeout. A cancellation wakes all
+waiting threads at once.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from producer.contract.names import Queue
 
 T = TypeVar("T")
 
-#: While a clock is paused its deadline moves, so a wait reads the deadline again at this interval.
-LOOK_AGAIN_S: Final = 0.1
+#: While a clock is paused, its deadline moves, so a waiting thread reads the deadline at this interval.
+PAUSED_INTERVAL_S: Final = 0.1
 
 
 class Cancelled(Exception):
-    """Raised when the job already has an answer, so that work on it can stop."""
+    """Raised when the job's scope was cancelled, so that all work for the job stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A job or image that may have killed worker processes, and runs alone where it could kill this one.
+    """A job or image that may have killed worker processes; its stages that could kill this process run alone.
 
     Attributes:
-        mark: the worker's mark in Redis while it runs alone: the job's id; for an image of a bulk job, its index too.
-        queue: the queue of its message; suspects share turns by their queues' weights.
-        deaths: how many workers died with it in hand; those with fewer deaths have more turns.
+        mark: what the worker records in Redis while such a stage runs alone: the job's id, followed by the image's
+            index if the job is a bulk message.
+        queue: the queue of its message; suspects take turns by the weights of their queues.
+        deaths: the number of workers that died while they held it; a suspect with fewer deaths has more turns.
     """
 
     mark: str
@@ -45,7 +46,7 @@ class CancelScope:
     """A deadline that can be cancelled. Thread-safe.
 
     Attributes:
-        suspect: the suspect that this work belongs to; None for ordinary jobs.
+        suspect: the suspect that the work belongs to; None for an ordinary job.
     """
 
     __slots__ = ("_cancellation", "_clock", "suspect")
@@ -65,7 +66,7 @@ class CancelScope:
         self._clock = _Clock(deadline_s)
 
     def within(self, timeout_s: float) -> CancelScope:
-        """Return a scope that is cancelled with this one and ends after ``timeout_s`` seconds if that is sooner."""
+        """Return a scope with this one's cancellation, and with its deadline or ``timeout_s``, whichever is sooner."""
         part = CancelScope(min(self.deadline_s, time.monotonic() + timeout_s))
         part._cancellation, part.suspect = self._cancellation, self.suspect
         return part
@@ -77,7 +78,7 @@ class CancelScope:
         return same
 
     def pause_clock(self) -> Callable[[], None]:
-        """Pause the deadline until the returned function is called; a second call of it has no effect."""
+        """Pause the clock until the returned function is called; further calls of that function have no effect."""
         self._clock.pause()
         is_paused = threading.Lock()
 
@@ -89,7 +90,7 @@ class CancelScope:
 
     @property
     def left_s(self) -> float:
-        """The seconds that are left; 0 once the scope has ended."""
+        """The seconds until the deadline; 0 once the scope has ended."""
         return 0.0 if self._cancellation.done() else max(0.0, self.deadline_s - time.monotonic())
 
     @property
@@ -108,7 +109,7 @@ class CancelScope:
             self._cancellation.set_result(None)
 
     def check(self) -> None:
-        """Return unless the scope was cancelled.
+        """Check that the scope was not cancelled; its deadline may have passed.
 
         Raises:
             Cancelled: the scope was cancelled.
@@ -117,9 +118,9 @@ class CancelScope:
             raise Cancelled
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once, from the cancelling thread, when the scope is cancelled; at once if it already was.
+        """Call `callback` once when the scope is cancelled, in the cancelling thread; now, if it was cancelled before.
 
-        The scope keeps the callback as long as it exists, so the call may come after the wait it was meant to end.
+        Callbacks cannot be removed, so the call may happen when the wait for which it was registered is over.
         """
         self._cancellation.add_done_callback(lambda _: callback())
 
@@ -134,7 +135,7 @@ class CancelScope:
         while not future.done():
             clock = self._clock
             left_s = clock.deadline_s - time.monotonic()
-            wait(awaited, max(0.0, left_s, LOOK_AGAIN_S if clock.is_paused else 0.0), FIRST_COMPLETED)
+            wait(awaited, max(0.0, left_s, PAUSED_INTERVAL_S if clock.is_paused else 0.0), FIRST_COMPLETED)
             self.check()
             if left_s <= 0 and not clock.is_paused:
                 break
@@ -146,7 +147,7 @@ class CancelScope:
 
 
 class _Clock:
-    """A deadline that moves while the clock is paused. Pauses nest."""
+    """A deadline that moves while the clock is paused; each `pause` needs a `resume` of its own."""
 
     __slots__ = ("_deadline_s", "_lock", "_paused_at_s", "_pauses")
 

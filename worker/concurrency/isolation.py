@@ -1,7 +1,7 @@
-"""A lock under which stages that can kill the process run concurrently, but a suspect's stage runs alone.
+"""A lock under which ordinary jobs' stages run concurrently, but a suspect's stage runs alone.
 
-If the process dies while a suspect's stage runs alone, that suspect killed it. Work that cannot kill a process does not
-take this lock.
+Only stages that can kill the process hold this lock. So if the process dies while a suspect's stage runs alone, that
+suspect killed it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ from typing import Final
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 
-#: Most images are downloaded within two seconds, and a worker whose suspects kill it loses no more time than that.
+#: Most images are downloaded within two seconds. A worker that its suspects kill again and again loses no more time
+#: than this after each start.
 HEAD_START_S: Final = 2.0
 
 
 class Isolation:
     """A lock that ordinary stages share, and that a suspect's stage holds exclusively.
 
-    Both sides take turns. Once a suspect waits, the first ordinary stage to end closes the turn: no further one begins,
-    and the suspect's stage begins when the running ones have ended. All ordinary stages that wait by the end of it run
-    next, however many suspects wait.
+    Both sides take turns. While a suspect waits, the first ordinary stage that ends closes the lock: no further
+    ordinary stage begins, and the suspect's stage begins when the running ones have ended. When the suspect's stage
+    ends, all ordinary stages that wait by then run next, however many suspects wait.
 
     Args:
-        marked: returns, for a suspect's mark, a context to hold while its stage runs alone.
-        head_start_s: how long the first suspect of a process waits, so that ordinary jobs taken with it, whose images
-            are still being downloaded, are answered even if every process dies of its first suspect.
+        marked: returns, for a suspect's mark, the context in which its stage runs alone.
+        head_start_s: how long the first suspect of a process waits. Ordinary jobs that the worker took together with
+            that suspect, and whose images it still downloads, are then answered even if every process dies of its
+            first suspect.
     """
 
     def __init__(
@@ -43,17 +45,17 @@ class Isolation:
         self._suspects_from_s: float | None = None
         self._changed = threading.Condition()
         self._running = 0
-        #: The number of ordinary stages that wait for their next turn, and of the turns they have had.
+        #: The number of ordinary stages that wait for a turn, and the number of turns that ordinary stages have had.
         self._waiting = 0
         self._turns = 0
         self._suspects_waiting = 0
-        #: While this is set no ordinary stage begins, since a suspect's runs, or will once the running ones have ended.
+        #: While the lock is closed, no ordinary stage begins, because a suspect's stage runs or is the next to run.
         self._is_closed = False
         self._is_alone = False
 
     @property
     def has_exclusive_waiters(self) -> bool:
-        """Whether a suspect waits for its turn."""
+        """Whether any suspect waits for its turn."""
         return self._suspects_waiting > 0
 
     @property
@@ -63,14 +65,14 @@ class Isolation:
 
     @contextmanager
     def together(self, scope: CancelScope | None = None) -> Iterator[None]:
-        """Hold the lock together with other ordinary stages, but not with a suspect's.
+        """Hold the lock for an ordinary stage; other ordinary stages may hold it too, but no suspect's stage.
 
         Args:
-            scope: ends the wait for the turn; None waits without a limit.
+            scope: ends the wait for a turn; with None the wait has no limit.
 
         Raises:
-            JobFailed: ``deadline_exceeded``, before its turn.
-            Cancelled: the scope was cancelled before its turn.
+            JobFailed: ``deadline_exceeded``: the deadline passed before the stage's turn.
+            Cancelled: the scope was cancelled before the stage's turn.
         """
         with self._changed:
             if self._is_closed:
@@ -88,10 +90,10 @@ class Isolation:
         """Hold the lock exclusively for the suspect with this mark.
 
         Args:
-            scope: its cancellation ends the wait; its deadline does not, since a suspect's clock is paused here.
+            scope: its cancellation ends the wait; its deadline does not, because a suspect's clock is paused meanwhile.
 
         Raises:
-            Cancelled: the scope was cancelled before its turn.
+            Cancelled: the scope was cancelled before the suspect's turn.
         """
         with self._changed:
             self._wait_to_be_alone(scope)
@@ -120,7 +122,7 @@ class Isolation:
         self._is_closed = self._is_alone = True
 
     def _wait_for_the_head_start(self, scope: CancelScope) -> None:
-        """Wait while ordinary stages run freely, as if no suspect waited; only once in a process."""
+        """Wait until the process's only head start is over; until then ordinary stages run as if no suspect waited."""
         if self._suspects_from_s is None:
             self._suspects_from_s = time.monotonic() + self._head_start_s
         if time.monotonic() < self._suspects_from_s:
@@ -137,7 +139,7 @@ class Isolation:
         self._changed.notify_all()
 
     def _wait_for_the_turn(self, scope: CancelScope | None) -> None:
-        """Wait for the next turn of ordinary stages, and return counted among the running ones."""
+        """Wait for the next turn of ordinary stages; on return, this stage counts as running."""
         if scope is not None:
             scope.on_cancel(self._notify)
         before = self._turns
@@ -151,7 +153,7 @@ class Isolation:
         else:
             self._end_one()
         scope.check()
-        raise JobFailed("deadline_exceeded", "the worker did not get to this job's work within its time.")
+        raise JobFailed("deadline_exceeded", "the worker could not begin this job's work within the job's time.")
 
     def _end_one(self) -> None:
         self._running -= 1

@@ -20,9 +20,9 @@ V = TypeVar("V", bound=Weighed)
 
 
 class Bounded(OrderedDict[Hashable, V]):
-    """An LRU cache bounded in bytes, keys included, since untrusted texts can be larger than their vectors.
+    """An LRU cache bounded in bytes; keys count too, because untrusted texts can be larger than their vectors.
 
-    It is not thread-safe: callers hold a lock of their own.
+    It is not thread-safe, so callers must hold a lock.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -36,13 +36,13 @@ class Bounded(OrderedDict[Hashable, V]):
         return self._bytes
 
     def recall(self, key: Hashable) -> V | None:
-        """Return the value and mark it as the most recently used; None if there is none."""
+        """Return the value and mark it as the most recently used; return None if the key is absent."""
         if (found := self.get(key)) is not None:
             self.move_to_end(key)
         return found
 
     def remember(self, key: Hashable, value: V) -> None:
-        """Store a value, and evict the least recently used ones while the cache is too large."""
+        """Store a value, then evict the least recently used entries while the cache is too large."""
         self.forget(key)
         self[key] = value
         self._bytes += _bytes_of(key) + value.nbytes
@@ -51,11 +51,11 @@ class Bounded(OrderedDict[Hashable, V]):
             self._bytes -= _bytes_of(oldest) + dropped.nbytes
 
     def forget(self, key: Hashable) -> None:
-        """Remove the value for this key, if any."""
+        """Remove the entry of this key, if any."""
         if (old := self.pop(key, None)) is not None:
             self._bytes -= _bytes_of(key) + old.nbytes
 
 
 def _bytes_of(key: Hashable) -> int:
-    """Return the bytes in memory of a text, or of a tuple of texts."""
+    """Return how many bytes of memory a text, or a tuple of texts, uses."""
     return sys.getsizeof(key) + (sum(map(_bytes_of, key)) if isinstance(key, tuple) else 0)

@@ -1,8 +1,8 @@
-"""Limits on how much of a shared resource each queue may hold, which reserve a little for more important queues.
+"""Limits on each queue's part of a shared resource, which reserve a little of it for the more important queues.
 
-A granted share cannot be revoked: a download may stall until its timeout, an image may decode for half a minute.
-Weights alone do not help then, since they decide only which queue is next. So a queue's images never hold the whole
-resource, except those of the most important queue.
+A granted share cannot be revoked, and its holder may be slow: a download may stall until its timeout, and decoding may
+take half a minute. Weights do not help then, because they only decide which queue is next. So limits keep less
+important queues from holding all of a resource, unless it is very small.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from producer.contract.names import Queue
 
 #: The queues from the least to the most important.
 RANKS: Final[tuple[Queue, ...]] = ("bulk", "default", "high")
-#: While all queues wait they take turns about 16 : 4 : 1, and none starves.
+#: While all three queues hold jobs, ``high``, ``default`` and ``bulk`` have turns about 16 : 4 : 1, so none starves.
 WEIGHTS: Final[Mapping[Queue, int]] = {"high": 16, "default": 4, "bulk": 1}
-#: A sixteenth is reserved for ``high``, and another one for ``default`` and ``high``: this is enough for single jobs to
-#: overtake waiting ones, and the remaining places still fill a batch.
+#: One sixteenth is reserved for ``high``, and another for ``high`` and ``default`` together. With so much, their jobs
+#: overtake waiting jobs of less important queues, and the remaining places still fill a batch.
 KEPT_SHARE: Final = 16
-#: With fewer than `FEW_PLACES` only ``bulk`` leaves a place free; with fewer than `VERY_FEW_PLACES` no queue does.
+#: Of fewer than `FEW_PLACES`, only ``bulk`` leaves one free; of fewer than `VERY_FEW_PLACES`, no queue does.
 FEW_PLACES: Final = 8
 VERY_FEW_PLACES: Final = 4
 
@@ -44,7 +44,7 @@ class Limits:
         return self.bulk if queue == "bulk" else self.default if queue == "default" else self.high
 
     def barrier(self, held: Mapping[Queue, int], queue: Queue, share: int) -> Queue | None:
-        """Return the most important queue whose limit another share for `queue` would exceed; None if there is none."""
+        """Return the most important queue whose limit another share for `queue` would exceed; None if it fits."""
         together, barrier = 0, None
         for rank in RANKS:
             together += held[rank] + (share if rank == queue else 0)
@@ -67,5 +67,5 @@ def of_places(amount: int) -> Limits:
 
 
 def of_decoders(amount: int) -> Limits:
-    """Return limits for decoders with one extra for ``high``, since a reserved decoder would leave a core idle."""
+    """Return limits with one more decoder for ``high``; reserving one of `amount` would often leave a core idle."""
     return Limits(amount, amount, amount + 1)

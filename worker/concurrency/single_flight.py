@@ -1,7 +1,7 @@
-"""Single flight: when several jobs need the same work at once, the first does it for all.
+"""Single flight: when several jobs need the same work at once, the first of them, the leader, does it for all.
 
-Each job keeps its own deadline and cancellation. The leader may be cancelled, or run out of time or memory, which must
-not fail the followers: each of them then does the work itself, so that none waits for a second leader in vain.
+Each job keeps its own deadline and cancellation. If the leader is cancelled, or runs out of time or memory, the
+followers do not fail: each does the work itself, because a second leader could fail in the same way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class _GivenUp(Exception):
-    """The leader failed for its own reasons; each follower must do the work itself."""
+    """The leader failed for a reason that need not apply to its followers, so each does the work itself."""
 
 
 class SingleFlight(Generic[T]):
@@ -32,7 +32,7 @@ class SingleFlight(Generic[T]):
         """Return the result of the work, and whether it came from another caller's work with the same key.
 
         Args:
-            scope: limits the wait for another caller's work; `work` itself must observe it on its own.
+            scope: limits the wait for another caller's work; `work` itself must observe the scope too.
 
         Raises:
             TimeoutError: the scope's deadline passed while another caller's work ran.
@@ -50,7 +50,7 @@ class SingleFlight(Generic[T]):
             failure = None
         except JobFailed as theirs:
             failure = _copy(theirs)
-        # Raised outside the handlers, so that the leader's exception is not the context of this one.
+        # Raised outside the handlers, so that the leader's exception does not become its context.
         if failure is not None:
             raise failure
         return work(), False
@@ -59,19 +59,19 @@ class SingleFlight(Generic[T]):
         try:
             result = work()
         except BaseException as error:
-            self._land(key)
+            self._remove(key)
             lasting = isinstance(error, JobFailed) and not error.retryable
             flight.set_exception(_copy(error) if lasting else _GivenUp())
             raise
-        self._land(key)
+        self._remove(key)
         flight.set_result(result)
         return result
 
-    def _land(self, key: Hashable) -> None:
+    def _remove(self, key: Hashable) -> None:
         with self._lock:
             del self._flights[key]
 
 
 def _copy(failure: BaseException) -> JobFailed:
-    """Return a copy without the traceback, whose frames refer to another job's data."""
+    """Return a copy without the traceback, whose frames refer to the leader's data."""
     return JobFailed(*failure.args)

@@ -1,4 +1,4 @@
-"""Runs work in a thread that ends with it."""
+"""Runs a function in a thread of its own, which ends with the function."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 def run_in_short_lived_thread(work: Callable[[], T], name: str = "loading") -> T:
-    """Run `work` in a short-lived thread, so that the OpenMP threads that PyTorch spawns for it end too.
+    """Run `work` in a short-lived thread and return its result, so that PyTorch's OpenMP threads for it end too.
 
-    OpenMP gives each thread that computes on all cores helper threads of its own, and keeps them while that thread
-    lives. Once there are more helpers than cores, OpenMP lets them sleep even between two layers, and a single image
-    took a quarter longer. So only the batcher's first thread keeps helpers.
+    OpenMP starts helper threads for each thread that computes on all cores, and keeps them while that thread lives.
+    Once there are more helpers than cores, they sleep even between two layers, and a single image takes a quarter
+    longer. So only the batcher's first thread keeps helpers.
     """
     outcome: Future[T] = Future()
 
@@ -25,8 +25,8 @@ def run_in_short_lived_thread(work: Callable[[], T], name: str = "loading") -> T
         except BaseException as error:  # the caller raises it
             outcome.set_exception(error)
 
-    # A daemon thread, so that a signal can end a start that takes minutes; joined, so that its helpers have ended.
+    # As a daemon, the thread does not delay the end of a process that is stopped during a start of several minutes.
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
-    thread.join()
+    thread.join()  # its helpers have ended then
     return outcome.result()

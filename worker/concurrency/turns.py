@@ -1,4 +1,4 @@
-"""Weighted turns, so that important ranks go first and none starves."""
+"""Weighted turns: important ranks have more of them, and no rank starves."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Item = TypeVar("Item")
 
 
 class Turns(Generic[Rank]):
-    """Spreads the turns of each rank evenly (smooth weighted round robin, as nginx balances its upstreams).
+    """Spreads the turns of each rank evenly, by the smooth weighted round robin with which nginx balances upstreams.
 
-    Each turn is an order of ranks to try: first the rank whose turn it is, then the others by weight, so that an empty
-    rank wastes no turn.
+    Each turn is an order in which to try the ranks: first the rank whose turn it is, then the others by weight, so that
+    an empty rank wastes no turn.
     """
 
     def __init__(self, weights: Mapping[Rank, int]) -> None:
@@ -37,7 +37,7 @@ class RankedQueue(Generic[Item]):
         return sum(map(len, self._items.values()))
 
     def count(self, ranks: Iterable[Hashable]) -> int:
-        """Return the number of items of these ranks; ranks that this queue does not have count as empty."""
+        """Return the number of items of these ranks; a rank that this queue does not have counts as empty."""
         return sum(len(self._items.get(rank, ())) for rank in ranks)
 
     def heads(self) -> Iterator[Item]:
@@ -45,15 +45,15 @@ class RankedQueue(Generic[Item]):
         return (items[0] for items in self._items.values() if items)
 
     def put(self, item: Item, rank: Hashable) -> None:
-        """Add an item behind the others of its rank."""
+        """Add an item at the end of its rank."""
         self._items[rank].append(item)
 
     def put_back(self, item: Item, rank: Hashable) -> None:
-        """Return an item before the others of its rank."""
+        """Return an item to the front of its rank."""
         self._items[rank].appendleft(item)
 
     def pop(self, turns: Turns[Hashable]) -> Item | None:
-        """Remove and return the oldest item of the rank whose turn it is; None, using no turn, if there is no item."""
+        """Remove and return the oldest item of the rank whose turn it is; return None, and use no turn, if empty."""
         if not any(self._items.values()):
             return None
         return next(self._items[rank] for rank in turns.next() if self._items[rank]).popleft()

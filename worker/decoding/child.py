@@ -1,6 +1,7 @@
 """A decoder process, in which Pillow's native code decodes untrusted images.
 
-`worker.decoding.decoder` starts it with one socket and a nearly empty environment; it serves one request at a time.
+`worker.decoding.decoder` starts the process with one socket and a nearly empty environment. The process serves one
+request at a time.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ from worker.model.geometry import Geometry, geometry_of
 from worker.runtime.allocator import bound_malloc
 from worker.runtime.whole import receive_whole, send_whole
 
-#: RGB is packed and sent this many rows at a time, so that a large image is not in memory twice.
+#: The process sends an RGB image this many rows at a time, so that a large image is not in memory twice.
 _ROWS: Final = 64
 _SOCKET: Final = 0
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Serve until the worker closes the socket.
+    """Confine this process, then serve requests until the worker closes the socket.
 
     Args:
         arguments: the worker's process id, and a JSON object with ``max_pixels``, ``memory_bytes``, ``cpu_s`` and
-            ``geometry`` (`Geometry`'s ``asdict``, or null).
+            ``geometry`` (the ``asdict`` of a `Geometry`, or null).
     """
     parent, options = int(arguments[0]), json.loads(arguments[1])
     # A supervisor may send any signal to all processes of a service, while the worker's jobs still need this one.
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
 
 def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:
-    """Answer requests until the worker closes the socket."""
+    """Serve requests until the worker closes the socket."""
     opened: UndecodedImage | None = None
     while True:
         kind, size = REQUEST.unpack(_receive(REQUEST.size))
@@ -120,7 +121,7 @@ def _receive(size: int) -> bytes:
 
 
 def warm_up(geometry: Geometry | None) -> None:
-    """Use every part of Pillow once: it imports modules on first use, and after `confine` no file can be opened."""
+    """Use every part of Pillow once, because it imports modules on first use, and `confine` forbids opening files."""
     picture = Image.effect_noise((48, 40), 60).convert("RGB")
     turned = Image.Exif()
     turned[0x0112] = 6

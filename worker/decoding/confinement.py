@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-#: Python, its allocator and Pillow need these calls; they open no file or socket, start no process and reach no other
-#: process's memory.
+#: Python, its allocator and Pillow need these calls, which can open no file or socket, start no process, and reach no
+#: other process's memory.
 SYSTEM_CALLS: Final = (
     *("read", "readv", "write", "close", "fstat", "newfstatat", "lseek"),  # on descriptors that are open already
     *("brk", "mmap", "munmap", "mremap", "mprotect", "madvise"),
@@ -24,7 +24,7 @@ SYSTEM_CALLS: Final = (
 THREAD_CALLS: Final = ("set_robust_list", "rseq", "prctl")
 #: A 60-scan JPEG of the largest size takes about 20 s.
 CPU_S_PER_IMAGE: Final = 30
-#: Added to the memory that images take, for fragmentation by freed memory.
+#: This is added to the memory for images, because freed memory leaves gaps.
 SPARE_BYTES: Final = 300_000_000
 
 _LIBRARY: Final = "libseccomp.so.2"
@@ -68,7 +68,7 @@ def _limit(memory_bytes: int, *, threads: bool) -> None:
 
 
 def renew_cpu_time(limit_s: int) -> None:
-    """Allow this many more seconds of CPU time, after which the kernel sends SIGXCPU."""
+    """Allow this process ``limit_s`` more seconds of CPU time, after which the kernel sends SIGXCPU."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + limit_s, hard))
 

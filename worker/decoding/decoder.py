@@ -27,7 +27,7 @@ from worker.model.interface import Prepared
 from worker.model.pixels import prepared
 from worker.runtime.whole import receive_whole, send_whole
 
-#: The decoder imports the worker's own modules, from the worker's module path, whatever the environment says.
+#: The program of a decoder, which imports the worker's own modules from the worker's module path.
 PROGRAM: Final = """\
 import sys
 sys.path[:] = sys.argv.pop().split("\\n")
@@ -37,15 +37,15 @@ main(sys.argv[1:])
 
 
 class DecoderLost(Exception):
-    """The process ended or broke the protocol: its image is not decoded, and the next one needs another process."""
+    """The process ended or broke the protocol, so its image is not decoded and the next image needs another process."""
 
 
 class DecoderInterrupted(Exception):
     """The process was suspended or ended from outside, so its image is not to blame."""
 
 
-#: A decoder that uses no CPU in the second of two silent waits of this length is frozen. Decoding uses CPU all the
-#: time, and a machine too busy to run a process for this long would be too late anyway.
+#: A decoder that sends nothing for twice this long, and uses no CPU in the second half, is frozen. Decoding uses CPU
+#: all the time, and on a machine that cannot run a process for this long the image would be late anyway.
 SILENT_S: Final = 5.0
 
 
@@ -54,11 +54,11 @@ class DecoderOptions:
     """The options of every decoder process of a worker.
 
     Attributes:
-        max_pixels: pixels of one image.
-        max_bytes: bytes of one file.
-        geometry: applied to images in the process; None: the process returns RGB.
-        cpu_s: CPU seconds for one image.
-        program: the process's Python code, run with the worker's module path as its last argument.
+        max_pixels: the most pixels of one image.
+        max_bytes: the most bytes of one file.
+        geometry: the resize and crop that the process applies to images; with None it returns RGB images.
+        cpu_s: the CPU seconds that one image may use.
+        program: the process's Python code; its last argument is the worker's module path.
     """
 
     max_pixels: int
@@ -73,7 +73,7 @@ class DecoderOptions:
             {
                 "max_pixels": self.max_pixels,
                 "cpu_s": self.cpu_s,
-                # Pillow, the decoder and the search for metadata copy the file.
+                # The process holds the file; Pillow, the image decoder and the search for metadata copy it.
                 "memory_bytes": max(BYTES_PER_PIXEL.values()) * self.max_pixels + 4 * self.max_bytes,
                 "geometry": None if self.geometry is None else asdict(self.geometry),
             }
@@ -86,7 +86,7 @@ class PreparedPicture:
 
     Attributes:
         width: width of the decoded, upright image in pixels.
-        height: height of the same.
+        height: height of that image in pixels.
         format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
     """
 
@@ -97,20 +97,20 @@ class PreparedPicture:
 
 
 class DecoderProcess:
-    """A running decoder, for one image and one thread at a time, except `kill`.
+    """A decoder process, which decodes one image at a time. Only `kill` may be called while another call runs.
 
-    Start it from a thread that lives as long as the worker: Linux ends a decoder with the thread that started it.
+    Create it in a thread that lives as long as the worker: Linux kills a decoder with the thread that started it.
     """
 
     def __init__(self, options: DecoderOptions) -> None:
         self._options = options
         self.filters_system_calls = False
-        #: Whether it waits for a request.
+        #: Whether the process waits for a request.
         self.is_idle = False
         self._has_started = False
         self._socket, theirs = socket.socketpair()
-        # While Celery reconnects or shuts down, all new sockets of the process have a timeout and so are non-blocking:
-        # the decoder would find nothing to read and end.
+        # While Celery reconnects or shuts down, each new socket of this process has a timeout, so it is non-blocking.
+        # A decoder would then find nothing to read, and end.
         theirs.setblocking(True)
         path = "\n".join(str(Path(entry).absolute()) for entry in sys.path)
         try:
@@ -119,9 +119,9 @@ class DecoderProcess:
                     [sys.executable, "-I", "-S", "-c", options.program, str(os.getpid()), options.as_json(), path],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    # Untrusted files could make decoders write to it.
+                    # An untrusted file could make the decoder write to the worker's log.
                     stderr=subprocess.DEVNULL,
-                    # numpy would start a thread for each core.
+                    # Without this variable, numpy starts a thread for each core.
                     env={"OPENBLAS_NUM_THREADS": "1"},
                     start_new_session=True,
                 )
@@ -138,7 +138,7 @@ class DecoderProcess:
         """Wait until the process is ready.
 
         Raises:
-            DecoderLost: it ended instead.
+            DecoderLost: the process ended or broke the protocol.
             TimeoutError: the scope has ended.
         """
         magic, self.filters_system_calls = HELLO.unpack(self._receive(HELLO.size, scope))
@@ -147,7 +147,7 @@ class DecoderProcess:
         self.is_idle = self._has_started = True
 
     def open(self, data: bytes, scope: CancelScope) -> int:
-        """Send a file and return the most bytes that decoding it takes.
+        """Send a file and return the most bytes of memory that decoding it takes.
 
         Raises:
             JobFailed: the image is refused.
@@ -163,7 +163,7 @@ class DecoderProcess:
         return memory_bytes
 
     def decode(self, scope: CancelScope) -> PreparedPicture | Decoded:
-        """Decode the opened file, to a `Decoded` if there is no geometry to prepare it by; raises like `open`."""
+        """Decode the opened file, and prepare it if the options have a geometry; raise as `open` does."""
         self._ask(REQUEST.pack(DECODE, 0), scope)
         _, format_number, width, height, size_bytes, named, *colour = self._answer(scope)
         # The process may be compromised, so every number is validated.
@@ -183,18 +183,18 @@ class DecoderProcess:
         return Decoded(image, width, height, FORMATS[format_number])
 
     def is_running(self) -> bool:
-        """Whether the process has not ended yet."""
+        """Return whether the process has not ended yet."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """Kill the process, from any thread; a thread that waits for it gets `DecoderLost`."""
+        """Kill the process; a call in another thread that waits for it raises `DecoderLost`."""
         self._process.kill()
 
     def end(self, grace_s: float = 0.0) -> int:
-        """End and reap the process; return its status like `subprocess`.
+        """End and reap the process; return its exit status in the form of `subprocess`.
 
         Args:
-            grace_s: how long to let it end by itself, so that its own status is seen.
+            grace_s: how long the process may take to end by itself, and so with its own status.
         """
         self._socket.close()
         if grace_s:
@@ -206,10 +206,10 @@ class DecoderProcess:
     def _ask(self, head: bytes, scope: CancelScope, data: bytes = b"") -> None:
         self.is_idle = False
         for part in (head, data):
-            send_whole(part, lambda left: self._moved(partial(self._socket.send, left), scope))
+            send_whole(part, lambda left: self._transfer(partial(self._socket.send, left), scope))
 
     def _answer(self, scope: CancelScope) -> tuple[int, ...]:
-        """Receive the fields of a successful `ANSWER`."""
+        """Receive an `ANSWER` and return its fields; raise the refusal that it may hold."""
         answer: tuple[int, ...] = ANSWER.unpack(self._receive(ANSWER.size, scope))
         outcome = answer[0]
         if outcome >= len(OUTCOMES):
@@ -220,10 +220,10 @@ class DecoderProcess:
         return answer
 
     def _receive(self, size: int, scope: CancelScope) -> bytearray:
-        return receive_whole(size, lambda left: self._moved(partial(self._socket.recv_into, left), scope))
+        return receive_whole(size, lambda left: self._transfer(partial(self._socket.recv_into, left), scope))
 
-    def _moved(self, move: Callable[[], int], scope: CancelScope) -> int:
-        """Send or receive at least one byte and return how many."""
+    def _transfer(self, move: Callable[[], int], scope: CancelScope) -> int:
+        """Send or receive at least one byte and return the number of bytes."""
         used_s: float | None = None
         while True:
             left_s = scope.left_s
@@ -234,7 +234,7 @@ class DecoderProcess:
                 count = move()
             except TimeoutError:
                 before_s, used_s = used_s, cpu_s(self.pid)
-                # A process that still starts may wait for a disk without using CPU.
+                # A process that is still starting may wait for a disk and use no CPU.
                 if self._has_started and used_s is not None and used_s == before_s and not scope.is_over:
                     raise DecoderInterrupted from None
                 continue

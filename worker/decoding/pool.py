@@ -24,11 +24,12 @@ from worker.decoding.protocol import ENDED_BY_ITS_IMAGE
 
 logger = logging.getLogger(__name__)
 
-#: A decoder normally starts in half a second; a machine that swaps, or starts many processes at once, takes longer.
+#: A decoder normally starts in half a second; a machine that swaps or starts many processes at once needs more time.
 START_TIMEOUT_S: Final = 60.0
-#: The pause after a failed start doubles between these bounds: short at first, long for a machine out of memory.
+#: The pause after a failed start doubles from the first to the second bound, so that a machine without free memory has
+#: few starts.
 BACK_OFF_S: Final = (0.1, 5.0)
-#: A dying process takes milliseconds from closing its descriptors to its end; this wait is for its exit status.
+#: A process that has closed its socket ends within milliseconds; the pool waits this long for its exit status.
 DYING_S: Final = 1.0
 
 
@@ -37,26 +38,26 @@ class DecoderPool:
 
     Args:
         options: the options of the processes.
-        processes: the most processes, plus one when images of ``high`` would have to wait for others; they are started
-            on demand.
-        budget: bytes that all images together may take while they are decoded.
+        processes: the most processes; one more is started when images of ``high`` would wait for those of other queues.
+            All are started on demand.
+        budget: the bytes that all images together may use while they are decoded.
     """
 
     def __init__(self, options: DecoderOptions, *, processes: int, budget: Budget) -> None:
         self.options = options
         self._budget = budget
-        self._places = Budget(of_decoders(processes), "no decoder process came free within the job's time.")
+        self._places = Budget(of_decoders(processes), "no decoder process was free within the job's time.")
         self._idle = deque[DecoderProcess]()
         self._all = set[DecoderProcess]()
         self._lock = threading.Lock()
         self._back_off_s = 0.0
         self._closed = False
-        # One thread that lives as long as the worker starts all processes, since Linux ends them with that thread.
+        # One thread that lives as long as the worker starts all processes, because Linux kills them with that thread.
         self._starter = ThreadPoolExecutor(1, "decoder-starter")
 
     @property
     def pids(self) -> list[int]:
-        """The ids of the present processes."""
+        """The ids of the processes that have not ended."""
         with self._lock:
             return [process.pid for process in self._all]
 
@@ -64,7 +65,7 @@ class DecoderPool:
         """Start the first process.
 
         Raises:
-            SettingsError: none can be started.
+            SettingsError: no process can be started.
         """
         scope = CancelScope(time.monotonic() + START_TIMEOUT_S)
         try:
@@ -77,17 +78,17 @@ class DecoderPool:
                 "NAMESHOT_DECODER=thread to decode in the worker's own process."
             ) from None
         if not process.filters_system_calls:
-            logger.info("libseccomp is not usable here: decoder processes are limited, and their system calls are not")
+            logger.info("libseccomp cannot be used here: decoder processes have limits, but may use every system call")
         self._idle.append(process)
 
     def decode(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture | Decoded:
-        """Decode an image and prepare it by the options' geometry, if they have one.
+        """Decode an image, and prepare it if the options have a geometry.
 
         Args:
             queue: the queue whose share of the processes and of the bytes the image uses.
 
         Raises:
-            JobFailed: the image is refused, or its time is over.
+            JobFailed: the image is refused, or the deadline has passed.
             Cancelled: the scope was cancelled.
         """
         with suppress(DecoderInterrupted):
@@ -129,7 +130,7 @@ class DecoderPool:
     @contextmanager
     def _process(self, scope: CancelScope, queue: Queue) -> Iterator[DecoderProcess]:
         with self._places.reserve(1, scope, queue):
-            process = self._taken(scope)
+            process = self._idle_or_started(scope)
             try:
                 yield process
             finally:
@@ -138,14 +139,14 @@ class DecoderPool:
                 else:
                     self._forget(process)
 
-    def _taken(self, scope: CancelScope) -> DecoderProcess:
-        """Return an idle process, or start one, with retries until the scope ends."""
+    def _idle_or_started(self, scope: CancelScope) -> DecoderProcess:
+        """Return an idle process, or start one and retry failed starts until the scope ends."""
         with suppress(IndexError):
             while True:
                 process = self._idle.pop()
                 if process.is_running():
                     return process
-                self._forget(process)  # killed while idle, so no image caused it
+                self._forget(process)  # it was killed while idle, so no image is at fault
         while not scope.is_over and not self._closed:
             try:
                 return self._started(scope)

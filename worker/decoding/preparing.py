@@ -23,7 +23,7 @@ class Preparing(Protocol):
     """Decodes and prepares images. Thread-safe."""
 
     def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
-        """Decode a file and prepare it for the model, within its queue's share of the memory and processes.
+        """Decode a file and prepare it for the model, within the queue's share of the memory and the processes.
 
         Raises:
             JobFailed: one of `worker.decoding.images.REFUSALS`, or ``deadline_exceeded``.
@@ -39,10 +39,10 @@ class InThreads:
 
     Args:
         model: prepares decoded images if there is no geometry.
-        budget: bytes that all images together may take while they are decoded and prepared.
-        geometry: the whole preparation; None if only the model can do it.
-        max_pixels: pixels of one image.
-        stages: runs suspects alone, since decoding here could crash the process.
+        budget: the bytes that all images together may use while they are decoded and prepared.
+        geometry: the whole preparation; None if only the model can prepare images.
+        max_pixels: the most pixels of one image.
+        stages: runs suspects alone, because decoding here could crash the process.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class InThreads:
         self._stages = stages or Stages()
 
     def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
-        """Implement `Preparing.prepare`; the scope bounds only the waits for a suspect's turn and for memory."""
+        """Implement `Preparing.prepare`; the scope ends the waits for a turn and for memory, but not decoding."""
         return self._stages.run(partial(self._prepare, data, scope, queue), scope)
 
     def close(self) -> None:
@@ -78,19 +78,19 @@ class InThreads:
             return _by_model(self._model, decoded.image)
         try:
             return prepared(self._geometry.apply(decoded.image, decoded.width, decoded.height))
-        except ValueError:  # Pillow cannot make an image of that size
+        except ValueError:  # Pillow cannot create an image of the resulting size
             raise refusal("model_error") from None
 
 
 class InProcesses:
-    """Decodes in a pool's processes, which also apply its geometry; without one, the model prepares in this process."""
+    """Decodes in a pool's processes, which also apply the geometry; without one, the model prepares in this process."""
 
     def __init__(self, model: HostModel, pool: DecoderPool, stages: Stages | None = None) -> None:
         self._model, self._pool = model, pool
         self._stages = stages or Stages()
 
     def prepare(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture:
-        """Implement `Preparing.prepare`; decoding ends with the scope, whatever the image does."""
+        """Implement `Preparing.prepare`; the scope ends decoding too."""
         picture = self._pool.decode(data, scope, queue)
         if isinstance(picture, PreparedPicture):
             return picture
@@ -98,7 +98,7 @@ class InProcesses:
         return PreparedPicture(ready, picture.width, picture.height, picture.format)
 
     def close(self) -> None:
-        """End the processes."""
+        """End the decoder processes and the suspects' thread."""
         self._pool.close()
         self._stages.close()
 

@@ -1,7 +1,7 @@
 """The protocol between a worker and its decoder process: fixed headers, then bytes of a known length, over one socket.
 
-The worker sends ``OPEN`` with a file, or ``DECODE``, one at a time, and gets one answer to each. It validates every
-answer, since an image may have taken over the decoder.
+The worker sends one request at a time, ``OPEN`` with a file or ``DECODE``, and the decoder replies to each with an
+``ANSWER``. An image may have taken over the decoder, so the worker validates every reply.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final
 from worker.decoding.images import REFUSALS
 
 OPEN: Final = 1
-#: DECODE decodes the opened file; the answer holds the `Geometry`'s output or, without one, RGB.
+#: DECODE decodes the opened file; the reply holds the `Geometry`'s output or, without a geometry, the RGB image.
 DECODE: Final = 2
 
-#: A request holds its kind and the number of bytes of a file that follow.
+#: A request holds its kind and the number of bytes that follow, which are a file's for OPEN and none for DECODE.
 REQUEST: Final = struct.Struct("<BQ")
-#: An answer holds outcome, format, width, height and a number of bytes: for OPEN those that decoding takes, for DECODE
-#: those that follow; then whether the RGB image names a transparent colour, and its three values.
+#: A reply holds the outcome, format, width and height; a number of bytes, for OPEN of the memory that decoding takes,
+#: for DECODE of the pixels that follow; and whether the RGB image names a transparent colour, with its three values.
 ANSWER: Final = struct.Struct("<BBIIQ?3H")
-#: A decoder first sends the magic bytes and whether its system calls are filtered.
+#: A decoder that is ready sends the magic bytes and whether its system calls are filtered.
 HELLO: Final = struct.Struct("<4s?")
 MAGIC: Final = b"nsd1"
 

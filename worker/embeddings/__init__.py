@@ -1,1 +1,1 @@
-"""Caches in front of decoding and the engine, so that each picture and label is embedded once."""
+"""Caches of image and label embeddings, which save decoding and forward passes."""

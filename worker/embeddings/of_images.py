@@ -1,7 +1,7 @@
-"""Embeds images: returns a cached embedding, or decodes, prepares and runs the image.
+"""Embeds images: returns a cached embedding, or decodes and prepares the image and has the engine embed it.
 
-An image's vector depends only on its bytes and the model, not on the labels (`worker.model.interface.Model` promises
-it), and a process has one model. So the digest of the bytes is the cache's key.
+An image's vector depends only on the image's bytes and on the model, and a process has one model. So the digest of the
+bytes is the cache's key.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from worker.decoding.preparing import Preparing
 from worker.engine.interface import Engine
 from worker.fetch.files import File, KnownFile
 
-#: Measured memory of a cache entry in addition to the vector's numbers: the array's header, the embedding, its slot.
+#: The measured memory of a cache entry besides the vector's numbers: the array's header, the `Embedding`, its slot.
 OVERHEAD_BYTES: Final = 306
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """An image's embedding, as it is cached.
+    """An image's embedding in the form in which it is cached.
 
     Attributes:
         vector: (d,), or (q, d) for families with q vectors per image; unit length, read-only.
         width: width of the decoded, upright image in pixels.
-        height: height of the same.
+        height: height of that image in pixels.
         format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
     """
 
@@ -46,17 +46,17 @@ class Embedding:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the cache entry, in bytes."""
+        """The memory of the cache entry, in bytes."""
         return self.vector.nbytes + OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """An image's embedding, and the work that it took.
+    """An image's embedding, and the work that this job did for it.
 
     Attributes:
-        batch_size: images in its forward pass; 0 if it needed none.
-        wait_ms: wait for the device; without a forward pass, for another job's image of the same bytes.
+        batch_size: the number of images in its forward pass; 0 if it needed none.
+        wait_ms: the wait for the device or, without a forward pass, for another job that embedded the same bytes.
     """
 
     embedding: Embedding
@@ -77,17 +77,17 @@ class Shared(Protocol):
 
 
 class ImageEmbeddings:
-    """Embeds files, each picture once. Thread-safe.
+    """Embeds files, and caches the embeddings. Thread-safe.
 
     Args:
         preparing: decodes images and prepares them for the model.
-        engine: owns the device.
-        max_bytes: bound on the cached embeddings; 0 disables caching.
-        shared: a second cache behind this one; unused if caching is disabled.
+        engine: embeds prepared images.
+        max_bytes: the bound on the cached embeddings; 0 disables caching.
+        shared: a second cache for images that this one lacks; unused if caching is disabled.
 
     Attributes:
-        hits: images that needed no forward pass of their own.
-        misses: images that needed one. Neither is counted while caching is disabled.
+        hits: the number of images that needed no forward pass of their own.
+        misses: the number of images that needed one. Neither is counted while caching is disabled.
     """
 
     def __init__(self, preparing: Preparing, engine: Engine, *, max_bytes: int, shared: Shared | None = None) -> None:
@@ -103,11 +103,11 @@ class ImageEmbeddings:
 
     @property
     def kept_bytes(self) -> int:
-        """Memory of the cached embeddings, in bytes."""
+        """The memory of the cached embeddings, in bytes."""
         return self._known.nbytes
 
     def recall(self, sha256: str) -> Embedding | None:
-        """Return the embedding of the file with this digest from this cache or the shared one."""
+        """Return the embedding of the file with this digest from this cache or the shared one; None if both lack it."""
         with self._lock:
             known = self._known.recall(sha256)
         if known is None and self._shared is not None:
@@ -117,10 +117,10 @@ class ImageEmbeddings:
         return known
 
     def embed(self, file: File | KnownFile[Embedding], queue: Queue, scope: CancelScope) -> Embedded:
-        """Return a file's embedding from a cache, from another job that is computing it, or by computing it.
+        """Return a file's embedding from a cache or from another job that is computing it, or else compute it.
 
         Raises:
-            JobFailed: the image is refused, or as `Engine.embed_image`.
+            JobFailed: as `Preparing.prepare` and `Engine.embed_image`.
             Cancelled: the scope was cancelled.
         """
         if isinstance(file, KnownFile):
@@ -129,27 +129,27 @@ class ImageEmbeddings:
             return Embedded(file.embedding)
         if not self._max_bytes:
             return self._embed(file, queue, scope)
-        asked_s = time.perf_counter()
-        # Jobs share work only within a queue, since another queue's turn on the device may come later. No job waits for
-        # a suspect's image, which runs alone in its turn.
+        began_s = time.perf_counter()
+        # Jobs share work only within a queue, because images of another queue may wait longer for the device. No job
+        # waits for a suspect's image, which may wait long for its turn to run alone.
         if scope.suspect is not None:
-            return self._counted(self._recall_or_embed(file, queue, scope))
+            return self._count(self._recall_or_embed(file, queue, scope))
         key, work = (file.sha256, queue), partial(self._recall_or_embed, file, queue, scope)
         try:
-            embedded, is_anothers = self._flights.do(key, scope, work)
+            embedded, is_from_another = self._flights.do(key, scope, work)
         except TimeoutError:
             raise JobFailed("deadline_exceeded", "the image was not embedded within the job's time.") from None
-        if is_anothers:
+        if is_from_another:
             file.take()
-            embedded = Embedded(embedded.embedding, wait_ms=(time.perf_counter() - asked_s) * 1000)
-        return self._counted(embedded)
+            embedded = Embedded(embedded.embedding, wait_ms=(time.perf_counter() - began_s) * 1000)
+        return self._count(embedded)
 
     def close(self) -> None:
-        """End the device's threads and the decoders; images in progress fail."""
+        """Close the engine and the decoders; images in progress fail."""
         self._engine.close()
         self._preparing.close()
 
-    def _counted(self, embedded: Embedded) -> Embedded:
+    def _count(self, embedded: Embedded) -> Embedded:
         with self._lock:
             self.hits += not embedded.batch_size
             self.misses += embedded.batch_size > 0
@@ -172,7 +172,7 @@ class ImageEmbeddings:
 
     def _embed(self, file: File, queue: Queue, scope: CancelScope) -> Embedded:
         began_s = time.perf_counter()
-        # The bytes are handed over, so that the many images that wait for the device do not hold their files.
+        # `take` drops the file's own reference, so the many images that wait for the device do not keep their bytes.
         picture = self._preparing.prepare(file.take(), scope, queue)
         ready_s = time.perf_counter()
         result = self._engine.embed_image(picture.prepared, queue, scope)

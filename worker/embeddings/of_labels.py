@@ -1,9 +1,9 @@
 """Caches label embeddings across jobs, so that each prompt goes through the text tower once.
 
-There are two bounded LRU caches: one vector per prompt, and one matrix per question, since most clients send the same
-labels with every image. The vectors are requested before the image is downloaded, so that the device embeds new labels
+One bounded LRU cache holds a vector per prompt. Another holds a matrix per question, because most clients send the same
+labels with every image. A job requests the vectors before it downloads the image, so that the device embeds new labels
 during the download. A question may have 100,000 prompts (1,000 labels in 100 templates): a bounded number of them waits
-for the device at a time, and none once its job has ended.
+for the device at a time, and none does once the job has ended.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.lru import Bounded
 from worker.concurrency.single_flight import SingleFlight
-from worker.embeddings.reading import MAX_ASKED, Key, Matrix, Pending, Reading, Vector, prompts_of, too_late
+from worker.embeddings.reading import MAX_REQUESTED, Key, Matrix, Pending, Reading, Vector, prompts_of, too_late
 from worker.engine.batch_queue import BatchResult
 from worker.engine.interface import Engine
 
-#: 128 MiB hold 43,000 vectors of 768 float32; a GPU worker's model is ten times as large.
+#: 128 MiB, about a tenth of the size of a GPU worker's model, hold 43,000 vectors of 768 float32 numbers.
 MAX_VECTOR_BYTES: Final = 128 * 2**20
-#: A matrix repeats vectors that are already cached; 64 MiB hold 21 questions of 1,000 labels.
+#: 64 MiB hold the matrices of 21 questions with 1,000 labels each.
 MAX_MATRIX_BYTES: Final = 64 * 2**20
 
 
 class LabelCache:
-    """Answers questions with a matrix of label embeddings.
+    """Embeds the labels of questions, and caches the embeddings. Thread-safe.
 
     Args:
-        engine: counts and embeds prompts.
+        engine: counts tokens and embeds prompts.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -44,25 +44,24 @@ class LabelCache:
         self._vectors: Bounded[Vector] = Bounded(MAX_VECTOR_BYTES)
         self._matrices: Bounded[Matrix] = Bounded(MAX_MATRIX_BYTES)
         self._pending: dict[Key, Pending] = {}
-        #: Those of the pending prompts that suspects requested, by prompt.
+        #: The pending prompts that suspects requested, by the prompt's text.
         self._suspects: dict[str, list[Pending]] = {}
-        #: Among suspects with the same labels, one has the tokens counted for all.
+        #: Of several suspects with the same labels, one counts the tokens for all.
         self._counts: SingleFlight[None] = SingleFlight()
         self.hits = 0
         self.misses = 0
 
     @contextmanager
     def request(self, question: Question, scope: CancelScope) -> Iterator[Callable[[], Matrix]]:
-        """Start embedding prompts that are not cached; the context's value is a function that waits for the matrix.
+        """Request the prompts that are not cached, and yield a function that waits for the matrix and returns it.
 
-        The matrix has shape (labels, d), float32, rows in the order of the labels; with several templates each row is
-        the normalised mean of the normalised embeddings (CLIP's prompt ensembling). Several threads may call the
-        function. When the context ends, prompts that still wait for the device are cancelled, unless another question
-        wants them too.
+        The matrix is float32 (labels, d), with rows in the order of the labels. With several templates each row is the
+        normalised mean of the normalised embeddings (CLIP's prompt ensembling). Several threads may call the function.
+        When the context ends, prompts that still wait for the device are cancelled, unless another question needs them.
 
         Args:
-            scope: limits the waits. The function raises `JobFailed` (``deadline_exceeded``, or the failure of a prompt)
-                or `Cancelled`.
+            scope: limits all waits. The yielded function raises `JobFailed` (``deadline_exceeded``, or the failure of
+                a prompt) or `Cancelled`.
 
         Raises:
             JobFailed: ``invalid_job`` for a label with more tokens inside its template than the model reads;
@@ -80,26 +79,26 @@ class LabelCache:
             self._check_lengths(question, scope)
         else:
             self._check_lengths_for_all(key, question, scope)
-        reading = Reading(question, scope, self._want, self._give_up)
+        reading = Reading(question, scope, self._request_prompt, self._give_up)
         try:
-            reading.ask()
-            yield lambda: self._keep(key, reading.matrix())
+            reading.request_more()
+            yield lambda: self._remember(key, reading.matrix())
         finally:
             reading.close()
 
-    def _keep(self, key: Hashable, matrix: Matrix) -> Matrix:
+    def _remember(self, key: Hashable, matrix: Matrix) -> Matrix:
         with self._lock:
             self._matrices.remember(key, matrix)
         return matrix
 
     def _mark(self, scope: CancelScope) -> str | None:
-        """Return the mark of a suspect that must wait for its turn, otherwise None."""
+        """Return the suspect's mark if the scope is that of a suspect that must wait for its turn, otherwise None."""
         return scope.suspect.mark if scope.suspect and self._engine.keeps_suspects_apart else None
 
-    def _want(self, prompt: str, scope: CancelScope) -> Vector | Pending:
-        """Return the cached vector, or a share in a pending prompt.
+    def _request_prompt(self, prompt: str, scope: CancelScope) -> Vector | Pending:
+        """Return a prompt's cached vector, or the pending prompt, requested now or by another question.
 
-        A suspect's prompt may wait long for its turn, so only the suspect itself shares in it.
+        A suspect's prompt may wait long for its turn, so other jobs do not wait for it.
         """
         mark = self._mark(scope)
         with self._lock:
@@ -109,16 +108,16 @@ class LabelCache:
             self.misses += 1
             for key in ((prompt, None), (prompt, mark)):
                 if (pending := self._pending.get(key)) is not None:
-                    pending.wanted_by += 1
+                    pending.questions += 1
                     return pending
             pending = self._pending[key] = Pending(key, self._engine.embed_prompt(prompt, scope))
             if mark is not None:
                 self._suspects.setdefault(prompt, []).append(pending)
-        # Outside the lock, since a future that is already done calls back at once, in this thread.
-        pending.future.add_done_callback(partial(self._arrived, pending))
+        # The lock is free here, because a future that is already done calls `_store` now, in this thread.
+        pending.future.add_done_callback(partial(self._store, pending))
         return pending
 
-    def _arrived(self, pending: Pending, future: Future[BatchResult[Vector]]) -> None:
+    def _store(self, pending: Pending, future: Future[BatchResult[Vector]]) -> None:
         prompt = pending.key[0]
         with self._lock:
             self._forget(pending)
@@ -126,11 +125,11 @@ class LabelCache:
             if is_known:
                 self._vectors.remember(prompt, future.result().output)
             others = list(self._suspects.get(prompt, ())) if is_known else []
-        for other in others:  # no longer needed: the waiting job requests the prompt again and finds it cached
+        for other in others:  # a job that waits for one of these requests its prompt again and finds it cached
             other.future.cancel()
 
     def _forget(self, pending: Pending) -> None:
-        """Remove a prompt from those pending; the caller holds the lock."""
+        """Remove a pending prompt; the caller holds the lock."""
         if self._pending.get(pending.key) is pending:
             del self._pending[pending.key]
         prompt = pending.key[0]
@@ -139,20 +138,20 @@ class LabelCache:
             if not suspects:
                 del self._suspects[prompt]
 
-    def _give_up(self, shares: Iterable[Pending]) -> None:
-        """Return shares in prompts, and cancel waiting prompts that no other question wants."""
+    def _give_up(self, prompts: Iterable[Pending]) -> None:
+        """Remove a question's need for these prompts, and cancel the prompts that no other question needs."""
         unwanted = []
         with self._lock:
-            for pending in shares:
-                pending.wanted_by -= 1
-                if not pending.wanted_by and self._pending.get(pending.key) is pending:
+            for pending in prompts:
+                pending.questions -= 1
+                if not pending.questions and self._pending.get(pending.key) is pending:
                     self._forget(pending)
                     unwanted.append(pending)
         for pending in unwanted:
             pending.future.cancel()
 
     def _check_lengths_for_all(self, key: Hashable, question: Question, scope: CancelScope) -> None:
-        """Call `_check_lengths` once for suspects with the same labels; their clocks stop until its turn."""
+        """Call `_check_lengths` once for all suspects with these labels, whose clocks are paused meanwhile."""
         resume = scope.pause_clock()
         try:
             self._counts.do(key, scope, lambda: self._check_lengths(question, scope))
@@ -162,10 +161,10 @@ class LabelCache:
             resume()
 
     def _check_lengths(self, question: Question, scope: CancelScope) -> None:
-        """Refuse labels that the text tower would truncate silently, before any is embedded."""
+        """Check, before any label is embedded, that the text tower reads each prompt without truncating it."""
         limit = self._engine.max_tokens
         prompts = prompts_of(question)
-        while some := list(islice(prompts, MAX_ASKED)):
+        while some := list(islice(prompts, MAX_REQUESTED)):
             scope.check()
             if scope.is_over:
                 raise too_late()

@@ -1,4 +1,4 @@
-"""Reads the vectors of a question's prompts in order, with a bounded number of prompts requested ahead."""
+"""Collects the vectors of a question's prompts in order; a bounded number of prompts is requested ahead."""
 
 from __future__ import annotations
 
@@ -22,79 +22,79 @@ from worker.engine.failures import failure_of
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
-#: A prompt, and the mark of the suspect that requested it.
+#: A prompt's text, and the mark of the suspect that requested the prompt, if it must wait for a turn.
 Key = tuple[str, str | None]
 
-#: At most this many prompts of one question wait for the device at a time, a batch for each of a CPU's four threads.
-#: With more, other jobs' new labels would wait behind them; with fewer, the device would wait for requests.
-MAX_ASKED: Final = 512
+#: At most this many prompts of one question wait for the device at a time, which is one batch for each of four threads
+#: on a CPU. With more, other jobs' new labels would wait longer; with fewer, the device would wait for requests.
+MAX_REQUESTED: Final = 512
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A prompt that the text tower has not embedded yet, and the number of questions that want it."""
+    """A prompt that the text tower has not embedded yet, and the number of questions that need it."""
 
     key: Key
     future: Future[BatchResult[Vector]]
-    wanted_by: int = 1
+    questions: int = 1
 
 
 class Reading:
-    """Reads a question's prompts in order while up to `MAX_ASKED` are requested.
+    """Collects the vectors of a question's prompts in order, while up to `MAX_REQUESTED` further ones are requested.
 
     Args:
-        want: requests a prompt.
-        give_up: returns shares in prompts.
+        request: requests a prompt, and returns its vector if that is cached.
+        give_up: called with pending prompts that the question no longer needs.
     """
 
     def __init__(
         self,
         question: Question,
         scope: CancelScope,
-        want: Callable[[str, CancelScope], Vector | Pending],
+        request: Callable[[str, CancelScope], Vector | Pending],
         give_up: Callable[[Iterable[Pending]], None],
     ) -> None:
         self._scope = scope
-        self._want = want
+        self._request = request
         self._give_up = give_up
         self._prompts = prompts_of(question)
         self._templates = len(question.templates)
-        self._asked: deque[Vector | Pending] = deque()
-        self._label: list[Vector] = []
+        self._requested: deque[Vector | Pending] = deque()
+        self._of_label: list[Vector] = []
         self._rows: list[Vector] = []
         self._matrix: Matrix | None = None
-        # The images of a bulk message share a reading, and the first one reads for all.
+        # The images of a bulk message share a reading, and the first image that needs the matrix collects it for all.
         self._turn = threading.Lock()
         self._is_closed = False
 
-    def ask(self) -> None:
-        """Request prompts up to `MAX_ASKED`."""
-        for _, prompt in islice(self._prompts, MAX_ASKED - len(self._asked)):
-            self._asked.append(self._want(prompt, self._scope))
+    def request_more(self) -> None:
+        """Request further prompts, until `MAX_REQUESTED` are requested."""
+        for _, prompt in islice(self._prompts, MAX_REQUESTED - len(self._requested)):
+            self._requested.append(self._request(prompt, self._scope))
 
     def matrix(self) -> Matrix:
-        """Wait for all rows; see `LabelCache.request`."""
+        """Wait for all vectors and return the matrix; see `LabelCache.request`."""
         with self._turn:
             if self._matrix is not None:
                 return self._matrix
             if self._is_closed:
-                raise Cancelled  # this image's message has ended
-            while self._asked:
+                raise Cancelled  # the job of this image has ended
+            while self._requested:
                 if (vector := self._next()) is None:
                     continue
-                self._label.append(vector)
-                self._asked.popleft()
-                self.ask()
-                if len(self._label) == self._templates:
-                    self._rows.append(_mean(self._label))
-                    self._label.clear()
+                self._of_label.append(vector)
+                self._requested.popleft()
+                self.request_more()
+                if len(self._of_label) == self._templates:
+                    self._rows.append(_mean(self._of_label))
+                    self._of_label.clear()
             self._matrix = np.stack(self._rows)
             self._matrix.setflags(write=False)
             return self._matrix
 
     def _next(self) -> Vector | None:
-        """Wait for the first requested prompt; None if another job embedded it first and it was requested again."""
-        following = self._asked[0]
+        """Wait for the first requested vector; return None if the prompt had to be requested again."""
+        following = self._requested[0]
         if not isinstance(following, Pending):
             return following
         try:
@@ -107,19 +107,19 @@ class Reading:
             prompt = following.key[0]
         except Exception as error:
             raise failure_of(error, "a label") from None
-        self._asked[0] = self._want(prompt, self._scope)
+        self._requested[0] = self._request(prompt, self._scope)
         return None
 
     def close(self) -> None:
-        """Return the shares in unread prompts."""
+        """Give up the prompts that are still pending."""
         with self._turn:
             self._is_closed = True
-            self._give_up([asked for asked in self._asked if isinstance(asked, Pending)])
-            self._asked.clear()
+            self._give_up([requested for requested in self._requested if isinstance(requested, Pending)])
+            self._requested.clear()
 
 
 def prompts_of(question: Question) -> Iterator[tuple[str, str]]:
-    """Yield each label with each of its prompts, created lazily, since there may be 100,000."""
+    """Yield each label with each of its prompts, created lazily, because there may be 100,000."""
     return ((label, fill(template, label)) for label in question.candidate_labels for template in question.templates)
 
 
@@ -131,5 +131,5 @@ def _mean(vectors: Sequence[Vector]) -> Vector:
 
 
 def too_late() -> JobFailed:
-    """Return the failure of a job whose labels took too long."""
+    """Return the failure of a job whose labels were not embedded in time."""
     return JobFailed("deadline_exceeded", "the labels were not embedded within the job's time.")

@@ -1,7 +1,7 @@
 """A cache of image embeddings in Redis, shared by the workers of a model.
 
 While Redis is unreachable, slow or full, or holds malformed values, workers embed images as without the cache. Each
-model has a hash of its own, bounded in bytes, from which the least recently used embedding is evicted first.
+model has a hash of its own, bounded in bytes, which evicts the least recently used embeddings first.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from worker.embeddings.of_images import Embedding
 
 logger = logging.getLogger(__name__)
 
-#: Redis needs this much per entry in addition to its value, for a hash's field, a sorted set's member, 32 bytes each,
-#: and their pointers. Valkey 9 takes 185 to 206 bytes; other servers and versions may take a little more.
+#: The memory that Redis needs for an entry besides its value: a hash's field and a sorted set's member of 32 bytes
+#: each, and pointers to them. Valkey 9 uses 185 to 206 bytes; other servers and versions may use a little more.
 ENTRY_BYTES: Final = 256
 #: A model's embeddings expire when no worker has used any of them for a week.
 LIFE_S: Final = 7 * 86_400
-#: A small model embeds an image in this time, so waiting longer for Redis would not pay.
+#: A small model embeds an image in this time, so a longer wait for Redis would not pay.
 TIMEOUT_S: Final = 0.25
 #: After a failure the worker does not use the cache for this long, so that few images are delayed.
 PAUSE_S: Final = 10.0
-#: A stored unit vector's length may differ from 1 by this much, which allows for rounding to float16.
+#: The length of a stored unit vector may differ from 1 by this much, which allows for rounding to float16.
 LENGTH_TOLERANCE: Final = 0.01
-#: A value's header: width, height, the format's number, and the rows of several vectors per image (0: one vector).
+#: A value's header: width, height, the format's index in `FORMATS`, and q for a vector of shape (q, d), 0 for (d,).
 _HEAD: Final = struct.Struct("<IIBB")
-# KEYS: the hash of values, the sorted set of times of last use. ARGV: the field, and the keys' time to live.
+# KEYS: the hash of values, the sorted set of times of last use. ARGV: the field, and the keys' time to live in seconds.
 _USED: Final = """
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[2], time[1] + time[2] / 1000000, ARGV[1])
@@ -52,7 +52,7 @@ if value then
 end
 return value
 """
-# ARGV, in addition: the value, and the most entries.
+# ARGV also holds the value, and the largest number of entries.
 _REMEMBER: Final = f"""
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 {_USED}
@@ -71,13 +71,14 @@ class SharedEmbeddings:
 
     Args:
         server: the Redis server.
-        key: prefix of the cache's two keys, the same for workers with interchangeable embeddings.
-        max_bytes: bound on the server's memory for both keys together.
+        key: the hash's key, with which the sorted set's key begins; workers whose embeddings are interchangeable use
+            the same.
+        max_bytes: the bound on the server's memory for both keys together.
 
     Attributes:
-        hits: embeddings found.
-        misses: embeddings that were absent or malformed.
-        failures: calls that the server did not answer.
+        hits: the number of embeddings found.
+        misses: the number of embeddings that were absent, malformed, or unknown because Redis failed.
+        failures: the number of calls that failed.
     """
 
     def __init__(self, server: Endpoint, key: str, *, max_bytes: int) -> None:
@@ -88,18 +89,18 @@ class SharedEmbeddings:
             server,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
-            # One immediate retry, since the server may have closed an idle connection.
+            # One immediate retry suffices for a connection that the server closed while it was idle.
             retry=Retry(NoBackoff(), 1),
         )
         self._recall = client.register_script(_RECALL)
         self._remember = client.register_script(_REMEMBER)
         self._lock = threading.Lock()
         self._shape: tuple[int, ...] | None = None
-        self._left_alone_until_s = 0.0
+        self._paused_until_s = 0.0
         self.hits = self.misses = self.failures = 0
 
     def recall(self, sha256: str) -> Embedding | None:
-        """Return the cached embedding of the file with this digest; None if absent or Redis fails."""
+        """Return the cached embedding of the file with this digest; None if it is absent or Redis fails."""
         value = self._call(self._recall, [bytes.fromhex(sha256), LIFE_S])
         found = None if value is None else _read(value)
         if found is not None and self._shape not in (None, found.vector.shape):
@@ -110,14 +111,14 @@ class SharedEmbeddings:
         return found
 
     def remember(self, sha256: str, embedding: Embedding) -> None:
-        """Store an embedding, replacing any for this digest."""
+        """Store the embedding of the file with this digest."""
         self._shape = embedding.vector.shape
         value = _written(embedding)
         most = self.max_bytes // (len(value) + ENTRY_BYTES)
         self._call(self._remember, [bytes.fromhex(sha256), LIFE_S, value, most])
 
     def _call(self, script: Any, arguments: Sequence[object]) -> Any:
-        if time.monotonic() < self._left_alone_until_s:
+        if time.monotonic() < self._paused_until_s:
             return None
         try:
             return script(keys=self._keys, args=arguments)
@@ -128,9 +129,9 @@ class SharedEmbeddings:
     def _failed(self, error: redis.RedisError) -> None:
         with self._lock:
             self.failures += 1
-            if time.monotonic() < self._left_alone_until_s:
-                return  # another thread has logged it
-            self._left_alone_until_s = time.monotonic() + PAUSE_S
+            if time.monotonic() < self._paused_until_s:
+                return  # another thread has logged a failure
+            self._paused_until_s = time.monotonic() + PAUSE_S
         logger.warning(
             "the shared cache of embeddings at %s fails (%s): continuing without it, retrying in %g s",
             self._server.shown,
@@ -147,11 +148,11 @@ def _written(embedding: Embedding) -> bytes:
 
 
 def _read(value: bytes) -> Embedding | None:
-    """Parse a value of `_written`; None for anything else."""
+    """Parse a value that `_written` returned; return None for any other value."""
     try:
         width, height, format_number, rows = _HEAD.unpack_from(value)
         numbers = np.frombuffer(value, "<f4", offset=_HEAD.size)
-        # Copied, so that the value can be freed.
+        # The numbers are copied, so that the value can be freed.
         vector = (numbers.reshape(rows, -1) if rows else numbers).astype(np.float32)
         vector.setflags(write=False)
         # A NaN fails this comparison too.

@@ -8,18 +8,18 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
-#: The limit doubles after this many full batches, since the memory was often taken by another program that has ended.
-#: A failed try costs one batch in 256, and from single images a worker is back at 64 within 1,536 batches, some minutes
-#: under load.
+#: The limit doubles after this many full batches, because often another program used the memory and has ended by then.
+#: A doubling that fails costs one batch in 256, and a worker returns from single images to batches of 64 within 1,536
+#: batches, some minutes under load.
 FULL_BATCHES_TO_GROW: Final = 256
 
 
 class BatchLimit:
-    """A maximum that halves after each batch that does not fit and doubles after many full ones, up to its first value.
+    """A maximum batch size, which halves when a batch runs out of memory and doubles again after many full batches.
 
     Args:
         name: the queue's name in log lines.
-        most: items in one batch while memory is plentiful.
+        most: the first and largest maximum.
     """
 
     def __init__(self, name: str, most: int) -> None:
@@ -31,7 +31,7 @@ class BatchLimit:
 
     @property
     def now(self) -> int:
-        """Items that a batch may have."""
+        """The number of items that a batch may have."""
         return self._now
 
     def did_not_fit(self, size: int) -> None:
@@ -44,7 +44,7 @@ class BatchLimit:
                 logger.warning("%s: out of memory at batch %d, at most %d from now on", self._name, size, half)
 
     def did_fit(self, size: int) -> None:
-        """Record that a batch of this size ran."""
+        """Record that a batch of this size ran without an error."""
         if size < self._now or self._now == self._most:
             return
         with self._lock:

@@ -1,9 +1,9 @@
-"""A queue of items for one function of the device: forms the batches, runs them and handles those that fail.
+"""A queue of items for one function that the device runs: forms batches, runs them, and handles those that fail.
 
 While more items wait than fit into a batch, the ranks share its places by weight; items of one rank run in order of
-arrival. A batch that raises is halved until the culprit runs alone, so one bad item fails only itself. After
-out-of-memory the smaller size also becomes the queue's maximum, see `worker.engine.batch_limit`. After a final error
-the queue retries nothing.
+arrival. A batch whose function raises an error is halved until the item at fault runs alone, so one bad item fails only
+itself. If memory ran out, the smaller size also becomes the queue's maximum, see `worker.engine.batch_limit`. After a
+final error the queue retries nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 T = TypeVar("T")
-#: What an error means for other batches, in this order: a smaller one may fit; those without the culprit will run;
-#: none will run.
+#: What an error means for further batches, in this order: a smaller batch may fit; a batch without the item at fault
+#: will run; no batch will run.
 Verdict = Literal["out of memory", "one item's fault", "final"]
 #: The weights of a queue that has only one rank.
 ALIKE: Final[Mapping[Hashable, int]] = {None: 1}
@@ -34,12 +34,12 @@ ALIKE: Final[Mapping[Hashable, int]] = {None: 1}
 
 @dataclass(frozen=True, slots=True)
 class BatchResult(Generic[Output]):
-    """One item's output, and figures of the batch that computed it.
+    """One item's output, with the size and the times of the batch that computed it.
 
     Attributes:
-        batch_size: items in that batch.
-        wait_ms: from submission to the start of the batch.
-        run_ms: duration of the whole batch.
+        batch_size: the number of items in that batch.
+        wait_ms: the time from the item's submission to the start of the batch.
+        run_ms: the duration of the whole batch.
     """
 
     output: Output
@@ -62,7 +62,7 @@ class Entry(Generic[Item, Output]):
 class BatchQueue(Generic[Item, Output]):
     """A queue of items for one function; made by `Batcher.add_queue`.
 
-    Everything but `submit` is for the batcher, which calls it under its lock, except `run_batch`.
+    All methods but `submit` are for the batcher, which calls them under its lock, except `run_batch`.
 
     Attributes:
         size: chooses how many items the next batch has.
@@ -83,15 +83,19 @@ class BatchQueue(Generic[Item, Output]):
         self._enqueue = enqueue
         self._run = run
         self._waiting: RankedQueue[Entry[Item, Output]] = RankedQueue(weights)
-        # The first item of a batch decides its key. It has turns of its own, so that no key starves.
+        # The first item of a batch determines the batch's key. First items have turns of their own, so no key starves.
         self._first: Turns[Hashable] = Turns(weights)
         self._following: Turns[Hashable] = Turns(weights)
 
     def submit(self, item: Item, key: Hashable = None, rank: Hashable = None) -> Future[BatchResult[Output]]:
-        """Queue one item. Only items with equal keys share a batch; the rank is a key of the queue's weights.
+        """Queue one item and return the future of its result.
 
-        Cancelling the future before its batch starts removes the item. It raises what the function raised, or
-        `BatcherClosed` if the device thread has ended.
+        Cancelling the future before the item's batch starts removes the item. The future raises what the queue's
+        function raised, or `BatcherClosed` if the batcher was closed.
+
+        Args:
+            key: only items with equal keys share a batch.
+            rank: one of the ranks to which the queue gives weights.
         """
         future: Future[BatchResult[Output]] = Future()
         self._enqueue(self, Entry(item, key, rank, future, time.perf_counter()))
@@ -102,12 +106,12 @@ class BatchQueue(Generic[Item, Output]):
 
     @property
     def max_batch(self) -> int:
-        """Items that fit into one batch."""
+        """The number of items that fit into one batch."""
         return self._max_batch.now
 
     @property
     def limit(self) -> int:
-        """Items that a batch starting now may have."""
+        """The number of items that a batch may have if it starts now."""
         promised = self.size.promised
         oldest = min((head.queued_at for head in self._waiting.heads() if head.rank in promised), default=None)
         waited_s = 0.0 if oldest is None else time.perf_counter() - oldest
@@ -115,7 +119,7 @@ class BatchQueue(Generic[Item, Output]):
 
     @property
     def oldest_at(self) -> float:
-        """The arrival of the item that has waited longest, by `time.perf_counter`; infinite when none waits."""
+        """When the item that has waited longest arrived, by `time.perf_counter`; infinity if no item waits."""
         return min((head.queued_at for head in self._waiting.heads()), default=float("inf"))
 
     def put(self, entry: Entry[Item, Output]) -> None:
@@ -123,7 +127,7 @@ class BatchQueue(Generic[Item, Output]):
         self._waiting.put(entry, entry.rank)
 
     def take(self) -> list[Entry[Item, Output]]:
-        """Take the next batch: the oldest item of the rank whose turn it is, then by turns those with the same key."""
+        """Remove and return the next batch: the oldest item of the rank whose turn it is, then items with its key."""
         limit = self.limit
         batch: list[Entry[Item, Output]] = []
         others: list[Entry[Item, Output]] = []
@@ -143,12 +147,13 @@ class BatchQueue(Generic[Item, Output]):
                 entry.future.set_exception(error)
 
     def run_batch(
-        self, batch: list[Entry[Item, Output]], judge: Callable[[Exception], Verdict], *, learn: bool
+        self, batch: list[Entry[Item, Output]], verdict_on: Callable[[Exception], Verdict], *, learn: bool
     ) -> None:
-        """Run one batch, or its parts if it fails, and resolve each of its futures.
+        """Run one batch, and its parts if it fails, and resolve the future of each item.
 
         Args:
-            learn: whether to update the latency model with this batch.
+            verdict_on: returns what an error means for further batches.
+            learn: whether `size` learns from this batch's duration.
         """
         parts = [batch]
         while parts:
@@ -156,11 +161,11 @@ class BatchQueue(Generic[Item, Output]):
             if len(part) > self.max_batch:  # an earlier part did not fit
                 parts += _cut(part, self.max_batch)
                 continue
-            # `_run_one` returns the error, so that its frames are gone before the smaller parts need the memory.
+            # `_run_one` returns the error instead of raising it, so that its frames are freed before the parts run.
             if (error := self._run_one(part, learn=learn)) is None:
                 continue
             release_memory(error)
-            verdict = judge(error)
+            verdict = verdict_on(error)
             if verdict == "out of memory":
                 self._max_batch.did_not_fit(len(part))
             if verdict == "final":
@@ -177,7 +182,7 @@ class BatchQueue(Generic[Item, Output]):
             parts += _cut(part, (len(part) + 1) // 2)
 
     def _run_one(self, batch: list[Entry[Item, Output]], *, learn: bool) -> Exception | None:
-        """Run a batch and resolve all of its futures; if it fails, resolve none and return the error."""
+        """Run a batch and resolve its items' futures; if it fails, return the error and resolve none."""
         started = time.perf_counter()
         try:
             outputs = self._run([entry.item for entry in batch])

@@ -11,7 +11,8 @@ from worker.engine.latency import LatencyLine
 
 logger = logging.getLogger(__name__)
 
-#: A batch has at most this many times the items of the largest one that ran: beyond that the line is a guess.
+#: A batch has at most this many times as many items as the largest one that ran, because beyond that the learned
+#: line is a guess.
 GROWTH: Final = 2
 #: Batches are planned for this share of the target; the rest absorbs slow batches.
 PLANNED: Final = 0.9
@@ -20,15 +21,15 @@ PLANNED: Final = 0.9
 class BatchSize:
     """Chooses the largest batch that keeps a latency target.
 
-    An item that arrives while a batch runs waits for it and is in the next one, so a size n meets the target when
-    2·(a + b·n) stays below nine tenths of it, with the learned a and b. This holds for items that find a place in the
-    next batch. When more items of the `promised` ranks wait than fit, and the oldest has already waited too long, only
-    throughput helps: the batch takes as many of them as it can. When not even single items meet the target, batches are
-    as large as without one.
+    An item that arrives while a batch runs waits for that batch and runs in the next one. So batches of n items meet
+    the target if 2·(a + b·n) is at most nine tenths of the target, with the learned a and b. This holds for items that
+    find a place in the next batch. If more items of the `promised` ranks wait than fit, and the oldest will miss the
+    target, only throughput helps, so the batch has as many of these items as possible. If even single items miss the
+    target, batches are as large as without a target.
 
     Args:
-        target_s: from an item's submission to its output; None: batches are as large as possible.
-        promised: the ranks that the target covers; the others fill the places that are left.
+        target_s: the longest time from an item's submission to its output; with None, batches are as large as possible.
+        promised: the ranks that the target covers; items of other ranks fill the remaining places.
     """
 
     def __init__(self, target_s: float | None = None, promised: Collection[Hashable] = ()) -> None:
@@ -36,42 +37,42 @@ class BatchSize:
         self.line = LatencyLine()
         self._target_s = target_s
         self._largest_run = 0
-        self._said_out_of_reach = False
-        self._lock = threading.Lock()  # a CPU's batches may end while the next one's size is chosen
+        self._has_warned = False
+        self._lock = threading.Lock()  # on a CPU a batch may end while another thread chooses a size
 
     def learn(self, size: int, run_s: float) -> None:
-        """Record a batch's duration. Only pass batches that ran under full load."""
+        """Record the duration of a batch that ran under full load."""
         with self._lock:
             self._largest_run = max(self._largest_run, size)
             self.line.learn(size, run_s)
 
     def choose(self, max_batch: int, promised: int = 0, waited_s: float = 0.0) -> int:
-        """Choose how many items the next batch may have, from 1 to ``max_batch``.
+        """Return how many items the next batch may have, from 1 to ``max_batch``.
 
         Args:
-            promised: waiting items of the promised ranks.
-            waited_s: how long the oldest of them has waited.
+            promised: the number of waiting items of the promised ranks.
+            waited_s: how long the oldest of these items has waited.
         """
         if self._target_s is None:
             return max_batch
         with self._lock:
             run_s = PLANNED * self._target_s / 2
             if self.line.predict_s(1) > run_s:
-                self._say_out_of_reach(self._target_s)
+                self._warn_once(self._target_s)
                 return max_batch
             size = self._within(run_s, min(max_batch, max(1, GROWTH * self._largest_run)))
             is_late = waited_s + self.line.predict_s(size) > self._target_s
             return min(max_batch, max(size, promised)) if is_late else size
 
     def _within(self, run_s: float, most: int) -> int:
-        """Return the largest size from 1 to ``most`` that takes at most ``run_s``."""
+        """Return the largest size from 1 to ``most`` whose batch takes at most ``run_s``; 1 if there is none."""
         if self.line.predict_s(most) <= run_s:
             return most
         return max(1, int((run_s - self.line.fixed_s) / self.line.item_s))
 
-    def _say_out_of_reach(self, target_s: float) -> None:
-        if not self._said_out_of_reach:
-            self._said_out_of_reach = True
+    def _warn_once(self, target_s: float) -> None:
+        if not self._has_warned:
+            self._has_warned = True
             logger.warning(
                 "the latency target of %g ms is out of reach: a single item takes %.3g ms and may wait as long; "
                 "batches are as large as without a target; set NAMESHOT_LATENCY_TARGET_MS above %.0f",

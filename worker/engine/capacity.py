@@ -1,4 +1,4 @@
-"""Sizes one worker process: batch size, images in flight, decoder processes, memory for decoding."""
+"""Chooses the sizes of one worker process: batches, images in flight, decoder processes, memory for decoding."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from worker.model.interface import Model, ModelOutOfMemoryError
 
 logger = logging.getLogger(__name__)
 
-#: A batch should not hold the device for longer than this. With three batches in flight every job gets its turn well
-#: within its default 60 s, and a machine that is busy while the worker starts still gets batches of a useful size.
+#: A batch should not take longer than this. With three batches in flight each image then runs well within the default
+#: 60 s of its job, and a worker that starts on a busy machine still chooses batches of a useful size.
 BATCH_BUDGET_S: Final = 8.0
-#: On one core ViT-B/32 is as fast with 8 images as with 16, and faster while another thread decodes. Below 4 the
-#: matrices are too small, and one slow measurement at start should not condemn a worker to single images.
+#: The smallest and the largest batch on a CPU. On one core, ViT-B/32 is as fast with 8 images as with 16, and faster
+#: while another thread decodes. With fewer than 4 the matrices are too small to compute efficiently, and one slow
+#: measurement at start should not leave a worker with single images.
 CPU_BATCHES: Final = (4, 8)
-#: Beyond 64 a GPU gains little, and three times as many threads start to contend in one process.
+#: The smallest and the largest batch on a GPU. Beyond 64 images a GPU gains little, and the threads, one for each of
+#: three times as many images in flight, begin to contend for Python's lock.
 GPU_BATCHES: Final = (16, 64)
-#: A smaller batch with this share of the best rate is preferred, since it answers sooner.
+#: A smaller batch that reaches this share of the best rate is preferred, because it ends sooner.
 GPU_RATE_SHARE: Final = 0.95
-#: The quickest of this many measurements counts, since other programs can only slow one down.
+#: The shortest of this many measurements counts, because other programs can only lengthen one.
 MEASUREMENTS: Final = 3
-#: A bulk message has this many times the time of a single job.
+#: A bulk message has this many times the timeout of a single job.
 BULK_TIME_FACTOR: Final = 2
-#: While one batch is on the device, a second one is ready and a third is being downloaded.
+#: While one batch is on the device, a second is ready and a third is being downloaded.
 IMAGES_PER_BATCH_SLOT: Final = 3
 MIN_CONCURRENCY: Final = 4
-#: An idle decoder holds 20 MB. With more than this many, the model on one device is slower than its decoders.
+#: An idle decoder uses 20 MB, and this many decoders are faster than the model on one device.
 MAX_DECODERS: Final = 32
-#: Bytes of memory for decoding and preparing, per pixel that one image may have: 36 × 50,000,000 is 1.8 GB, enough for
-#: two WebP, three JPEG or four PNG files of the largest size at once.
+#: Memory for decoding and preparing all images, in bytes per pixel that one image may have: 36 × 50,000,000 is 1.8 GB,
+#: enough to decode two WebP, three JPEG or four PNG files of the largest size at once.
 DECODING_BYTES_PER_PIXEL: Final = 36
 
 
 def measured_max_batch(model: Model) -> int:
-    """Derive the batch size for this model on this device, a power of two, from the time that one image takes."""
+    """Return the batch size for this model on this device, a power of two, from the time that one image takes."""
     prepared = model.prepare(Image.new("RGB", (256, 256)))
     quickest_s = min(_timed(lambda: model.embed_images([prepared])) for _ in range(MEASUREMENTS))
     least, most = CPU_BATCHES if model.device == "cpu" else GPU_BATCHES
@@ -49,17 +51,17 @@ def measured_max_batch(model: Model) -> int:
 
 
 def rehearsed_max_batch(model: Model, wanted: int | None, prompts: int) -> int:
-    """Choose the batch size for a GPU by running every power of two up to it; call it in the thread that runs jobs.
+    """Return the batch size for a GPU after running each power of two up to the largest.
 
-    At the first batch of each size, and in each thread, a GPU's libraries choose kernels and allocate memory. This
-    keeps jobs from waiting for that, and from being the first to run out of memory.
+    Call it in the device's thread: when a thread first runs a batch of some size, a GPU's libraries choose kernels and
+    allocate memory. Because that happens here, no job waits for it, and no job is the first to run out of memory.
 
     Args:
-        wanted: the size to use instead of the fastest one; where it does not fit, the largest that ran.
+        wanted: the size to return instead of the fastest one; if it does not fit, the largest that ran is returned.
         prompts: the largest number of prompts in one batch.
 
     Raises:
-        ModelError: as `Model.embed_images`, except for lack of memory.
+        ModelError: as `Model.embed_images`, except that a size that does not fit raises no error.
     """
     for count in (1, prompts):
         model.embed_texts(["a photo"] * count)
@@ -91,11 +93,11 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def default_concurrency(max_batch: int, parallel_batches: int, processes: int = 1) -> int:
-    """Images in flight in each process, so that together they keep ``parallel_batches`` batches of this size full."""
+    """Return the images in flight per process that together keep ``parallel_batches`` batches of this size full."""
     return max(MIN_CONCURRENCY, -(-IMAGES_PER_BATCH_SLOT * max_batch * parallel_batches // processes))
 
 
 def decoder_processes(concurrency: int, processes: int = 1) -> int:
-    """Decoders in each of ``processes`` processes: together one per core that they may use."""
+    """Return the number of decoders of each of ``processes`` processes, together one per core that they may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(-(-cores // processes), concurrency, MAX_DECODERS))

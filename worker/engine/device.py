@@ -32,13 +32,13 @@ def load_engine(
 
     Args:
         load_model: has the signature of `worker.model.load_model`.
-        on_device_lost: passed to `LocalEngine`, as are the next two.
+        on_device_lost: see `LocalEngine`.
         around_batch: see `LocalEngine`.
         stages: see `LocalEngine`.
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
-        DeviceLostError: the device failed while loading; a new process may succeed.
+        DeviceLostError: the device failed during loading; a new process may succeed.
     """
     bound_malloc()
     started = time.monotonic()
@@ -78,5 +78,5 @@ def load_engine(
 
 
 def checkpoint(model: str) -> str:
-    """Return the Hub id or the folder that ``NAMESHOT_MODEL`` stands for."""
+    """Return the Hub id or the folder to load for this value of ``NAMESHOT_MODEL``."""
     return str(files("worker") / "bundled" / "emoji-clip") if model == BUNDLED else model

@@ -1,4 +1,4 @@
-"""Translates a batch's error into a verdict on other batches and a job's failure, and a start's into an exit status."""
+"""Translates a batch's error into a verdict on others and a job's failure, and a start's error into an exit status."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TOO_LATE: Final = "the device did not get to this image within the job's time."
+TOO_LATE: Final = "the device could not process this image within the job's time."
 
 
-def judge(error: BaseException) -> Verdict:
-    """Decide what an error means for other batches."""
+def verdict_on(error: BaseException) -> Verdict:
+    """Return what an error of one batch means for further batches."""
     if isinstance(error, DeviceLostError):
         return "final"
     return "out of memory" if isinstance(error, ModelOutOfMemoryError | MemoryError) else "one item's fault"
@@ -38,7 +38,7 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
         return error
     if isinstance(error, BatcherClosed):
         return JobFailed("deadline_exceeded", "the worker is shutting down.")
-    verdict = judge(error)
+    verdict = verdict_on(error)
     if verdict == "final":
         return JobFailed("out_of_memory", "the device stopped answering; the worker restarts.")
     if verdict == "out of memory":
@@ -49,16 +49,16 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
 
 
 def result_within(future: Future[T], scope: CancelScope, too_late: str = TOO_LATE) -> T:
-    """Wait for work that was queued for a job; once the scope has ended, cancel it.
+    """Return the result of work that was queued for a job; cancel the work once the scope has ended.
 
     Args:
-        too_late: the message of the failure if the work was not done in time.
+        too_late: the error message if the deadline passes first.
 
     Raises:
-        JobFailed: ``deadline_exceeded``.
-        Cancelled: the scope was cancelled; a batch that already runs is not waited for.
+        JobFailed: ``deadline_exceeded``, or what the future raises.
+        Cancelled: the scope was cancelled; if the work's batch already runs, it continues.
     """
-    # The cancelling thread cancels the future itself: the next batch may start before this thread wakes.
+    # The cancelling thread itself cancels the future, because the next batch may start before this thread wakes.
     scope.on_cancel(future.cancel)
     try:
         return scope.result_of(future)
@@ -71,7 +71,7 @@ def result_within(future: Future[T], scope: CancelScope, too_late: str = TOO_LAT
 
 
 def failed_start(error: Exception, process: str) -> int:
-    """Log why a process cannot start and return its exit status: 78 if no restart can help, and 70 otherwise.
+    """Log why a process cannot start and return its exit status: 78 if no restart can help, 70 otherwise.
 
     Args:
         process: the process's name in the message, such as "worker".

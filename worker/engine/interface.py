@@ -16,7 +16,7 @@ class Engine(Protocol):
     """Computes embeddings on the device."""
 
     max_tokens: int
-    #: Whether a suspect's work runs alone, in its turn, because it could end this process.
+    #: Whether a suspect's work waits for a turn in which it runs alone, because it could end this process.
     keeps_suspects_apart: bool
 
     @property
@@ -33,15 +33,15 @@ class Engine(Protocol):
 
     @property
     def busy_s(self) -> float:
-        """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
+        """Seconds since the oldest running batch started; 0 while the device is idle."""
 
     @property
     def batch_cost_s(self) -> tuple[float, float]:
-        """Learned cost of a batch of n images under load, a and b of a + b·n; 0 and 0 before the first batch."""
+        """The learned a and b of a + b·n, the seconds that a batch of n images takes; both 0 before the first batch."""
 
     @property
     def batch_limit(self) -> int:
-        """Images that a batch may have while no job has waited too long."""
+        """The number of images that a batch may have, unless an image has waited too long."""
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
         """Count the tokens of each prompt, special tokens included.
@@ -52,16 +52,22 @@ class Engine(Protocol):
         """
 
     def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[BatchResult[Float32]]:
-        """Queue one prompt; its embedding has shape (d,). Cancelling the future removes a prompt that still waits.
+        """Queue one prompt and return the future of its embedding, (d,).
 
-        The future raises an error that `worker.engine.failures.failure_of` turns into a `JobFailed`.
+        Cancelling the future removes a prompt that still waits. If the prompt fails, the future raises an error that
+        `worker.engine.failures.failure_of` turns into a `JobFailed`.
 
         Args:
-            scope: the job's; a suspect's prompts run alone where they could end this process.
+            scope: the job's scope; a suspect's prompts run alone if they could end this process.
         """
 
     def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Float32]:
-        """Queue one image and wait for its embedding while the scope lasts."""
+        """Queue one image and return its embedding: (d,), or (q, d) for families with q vectors per image.
+
+        Raises:
+            JobFailed: ``deadline_exceeded``, ``out_of_memory``, ``model_error``.
+            Cancelled: the scope was cancelled; if the image's batch already runs, it continues.
+        """
 
     def close(self) -> None:
         """End the device threads."""

@@ -1,7 +1,7 @@
-"""Learns what a batch of n items takes while batches run: latency(n) = a + b·n.
+"""Learns from the batches that run how long a batch of n items takes: latency(n) = a + b·n.
 
-The estimate is a Kalman filter whose state is the line, so it forgets only where new data arrives. Recursive least
-squares with a forgetting factor would lose the slope in a quiet hour, when every batch has one image.
+A Kalman filter estimates a and b, so old data loses weight only where new data arrives. Recursive least squares with a
+forgetting factor would lose the slope during a quiet hour, in which every batch has one image.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from typing import Final
 
 import numpy as np
 
-#: The standard deviation of a batch's duration, as a share of it, measured on an otherwise idle device.
+#: The standard deviation of a batch's duration, as a share of that duration, measured on an otherwise idle device.
 NOISE: Final = 0.1
-#: A batch's cost drifts by this share from one batch to the next. Together with `NOISE` it makes the estimate
-#: average about the last ten batches.
+#: The cost of a batch drifts by this share from one batch to the next. With this value and that of `NOISE`, the
+#: estimate averages about the last ten batches.
 DRIFT: Final = 0.01
-#: A larger deviation counts as this many standard deviations, so one page-out is an outlier, but a series of them
-#: moves the line.
-MOST_SURPRISE: Final = 3.0
-#: Durations count as at least this, below what the clock resolves, to keep the arithmetic away from zero.
+#: A larger residual counts as this many standard deviations, so a single slow batch hardly moves the line, but a series
+#: of slow batches does.
+MAX_RESIDUAL: Final = 3.0
+#: A shorter duration counts as this one, so that the arithmetic never divides by zero.
 LEAST_S: Final = 1e-6
 
 
 class LatencyLine:
     """The duration of a batch of n items as a line in n, in seconds. Not thread-safe.
 
-    Until batches of different sizes have run, the line ascribes the whole cost to the batch and none to its items. So
-    larger batches are worth trying, and where a smaller one is needed the choice errs towards single items.
+    Until batches of different sizes have run, the line ascribes the whole cost to the batch and none to its items, so
+    `BatchSize` tries larger batches.
 
     Attributes:
         fixed_s: a, the cost of a batch of any size; never negative.
@@ -44,7 +44,7 @@ class LatencyLine:
         return self.fixed_s + self.item_s * size
 
     def learn(self, size: int, run_s: float) -> None:
-        """Record that a batch of ``size`` items, 1 or more, took ``run_s`` seconds."""
+        """Record that a batch of ``size`` items (at least 1) took ``run_s`` seconds."""
         run_s = max(run_s, LEAST_S)
         if not self._learned:
             self._learned = True
@@ -56,21 +56,21 @@ class LatencyLine:
         self._covariance += np.diag([(DRIFT * expected_s) ** 2, (DRIFT * expected_s / size) ** 2])
         noise = (NOISE * expected_s) ** 2
         variance = float(features @ self._covariance @ features) + noise
-        most_s = MOST_SURPRISE * variance**0.5
-        surprise_s = min(max(run_s - expected_s, -most_s), most_s)
+        most_s = MAX_RESIDUAL * variance**0.5
+        residual_s = min(max(run_s - expected_s, -most_s), most_s)
         gain = self._covariance @ features / variance
-        # An outlier leaves the uncertainty as it was, so that the next batch weighs more.
-        if surprise_s == run_s - expected_s:
+        # An outlier does not reduce the uncertainty, so that the next batch weighs more.
+        if residual_s == run_s - expected_s:
             kept = np.eye(2) - np.outer(gain, features)
             self._covariance = kept @ self._covariance @ kept.T + np.outer(gain, gain) * noise
-        fixed_s, item_s = np.array([self.fixed_s, self.item_s]) + gain * surprise_s
+        fixed_s, item_s = np.array([self.fixed_s, self.item_s]) + gain * residual_s
         self._settle(size, float(fixed_s), float(item_s))
 
     def _settle(self, size: int, fixed_s: float, item_s: float) -> None:
-        """Keep both parts at 0 or above without changing this size's total, and bound the uncertainty by that total."""
+        """Set both parts, each at least 0, without changing this size's total, which also bounds the uncertainty."""
         total_s = max(fixed_s + item_s * size, LEAST_S)
         self.item_s = min(max(item_s, 0.0), total_s / size)
         self.fixed_s = max(total_s - self.item_s * size, 0.0)
-        doubt_s = np.sqrt(np.diag(self._covariance))
-        shrink = np.array([total_s, total_s / size]) / np.maximum(doubt_s, [total_s, total_s / size])
+        deviation_s = np.sqrt(np.diag(self._covariance))
+        shrink = np.array([total_s, total_s / size]) / np.maximum(deviation_s, [total_s, total_s / size])
         self._covariance *= np.outer(shrink, shrink)

@@ -1,4 +1,4 @@
-"""The engine: turns prepared pixels and prompts into embeddings, in batches on the device's threads.
+"""The engine in this process: embeds prepared images and prompts, in batches that the device's threads run.
 
 It implements `worker.engine.interface`; `worker.engine_process` serves the same interface from another process.
 """
@@ -17,16 +17,16 @@ from worker.concurrency.shares import WEIGHTS
 from worker.engine.batch_queue import BatchQueue, BatchResult
 from worker.engine.batch_size import BatchSize
 from worker.engine.batcher import Batcher
-from worker.engine.failures import failure_of, judge, result_within
+from worker.engine.failures import failure_of, result_within, verdict_on
 from worker.engine.stages import Stages, SuspectQueue
 from worker.model.interface import DeviceLostError, Float32, Model, Prepared
 
 AroundBatch = Callable[[Sequence[object]], AbstractContextManager[object]]
 
-#: Prompts in one batch. On the CPU 128 short prompts take about as long as a batch of images, so an image behind new
-#: labels waits no longer than for another batch of images.
+#: The most prompts in one batch. On a CPU, 128 short prompts take about as long as a batch of images, so an image waits
+#: no longer for a batch of new labels than for a batch of images.
 PROMPT_BATCH: Final = 128
-#: The latency target covers images of these queues; bulk fills the places that they leave.
+#: The latency target covers images of these queues; images of ``bulk`` fill the remaining places of a batch.
 PROMISED: Final[tuple[Queue, ...]] = ("high", "default")
 
 
@@ -34,13 +34,15 @@ class LocalEngine:
     """An engine in this process: the model, and the threads that may call it.
 
     Args:
-        max_batch: images in one forward pass, or a function that measures it, called first in the device's thread.
-        max_wait_s: how long an idle device waits for a batch to grow; 0 never waits.
-        latency_target_s: from submission to embedding, for images of the queues high and default; None: no target.
-        on_device_lost: called from the device's thread, still inside `around_batch`, once the device no longer
-            answers this process; only a new process helps then.
-        around_batch: called with a batch's images or prompts; the batch runs inside the context it returns.
-        stages: keeps suspects' images and prompts apart, so that each runs alone.
+        max_batch: the most images in one forward pass, or a function that measures this number. The device's thread
+            calls the function before it runs any batch.
+        max_wait_s: how long an idle device waits for a batch to fill up; with 0 it does not wait.
+        latency_target_s: the longest time from submission to embedding, for images of the queues ``high`` and
+            ``default``; with None there is no target.
+        on_device_lost: called in the device's thread, inside `around_batch`, when the device no longer answers this
+            process, so that only a new process helps.
+        around_batch: called with a batch's images or prompts; returns the context in which the batch runs.
+        stages: runs suspects' images and prompts alone.
     """
 
     is_available = True
@@ -63,7 +65,7 @@ class LocalEngine:
         self._around_batch = around_batch
         self._stages = stages or Stages()
         self._batcher = Batcher(
-            threads=model.parallel_batches, max_wait_s=max_wait_s, judge=judge, gate=self._stages.together
+            threads=model.parallel_batches, max_wait_s=max_wait_s, verdict_on=verdict_on, gate=self._stages.together
         )
         self._on_device_lost = on_device_lost
         self._batcher.start()
@@ -76,7 +78,7 @@ class LocalEngine:
             except Exception:
                 self.close()
                 raise
-        #: Images in one forward pass while there is memory.
+        #: The most images in one forward pass, as long as there is enough memory.
         self.max_batch = max_batch
         self._images: BatchQueue[Prepared, Float32] = self._batcher.add_queue(
             "images", self._run_images, max_batch, WEIGHTS, BatchSize(latency_target_s, PROMISED)
@@ -99,19 +101,14 @@ class LocalEngine:
         """Implement `Engine.embed_prompt`.
 
         Args:
-            alone: run it in a batch of its own.
+            alone: whether to run the prompt in a batch of its own.
         """
         if scope is not None and scope.suspect is not None:
             return self._prompts_alone.submit(prompt, scope)
         return self._prompts.submit(prompt, object() if alone else None)
 
     def embed_image(self, prepared: Prepared, queue: Queue, scope: CancelScope) -> BatchResult[Float32]:
-        """Queue one image and wait for its embedding: (d,), or (q, d) for families with q vectors per image.
-
-        Raises:
-            JobFailed: ``deadline_exceeded``, ``out_of_memory``, ``model_error``.
-            Cancelled: the scope was cancelled; a batch that already runs is not waited for.
-        """
+        """Implement `Engine.embed_image`."""
         try:
             if scope.suspect is not None:
                 return result_within(self._images_alone.submit(prepared, scope), scope)
@@ -122,7 +119,7 @@ class LocalEngine:
             raise failure_of(error, "this image") from None
 
     def queue_image(self, prepared: Prepared, queue: Queue) -> Future[BatchResult[Float32]]:
-        """Queue one image; the future raises an error that `failure_of` turns into a `JobFailed`."""
+        """Queue one image and return the future of its embedding, whose errors `failure_of` translates."""
         return self._images.submit(prepared, prepared.key, queue)
 
     @property
@@ -132,22 +129,22 @@ class LocalEngine:
 
     @property
     def busy_s(self) -> float:
-        """Seconds the oldest running batch has taken so far; 0 when the device is idle."""
+        """Implement `Engine.busy_s`."""
         return max(self._batcher.busy_s, self._stages.busy_s)
 
     @property
     def batch_cost_s(self) -> tuple[float, float]:
-        """Learned cost of a batch of n images under load, a and b of a + b·n; 0 and 0 before the first batch."""
+        """Implement `Engine.batch_cost_s`."""
         line = self._images.size.line
         return line.fixed_s, line.item_s
 
     @property
     def batch_limit(self) -> int:
-        """Images that a batch may have while no job has waited too long."""
+        """Implement `Engine.batch_limit`."""
         return self._images.size.choose(self._images.max_batch)
 
     def close(self) -> None:
-        """End the device threads and fail what still waits."""
+        """End the device's threads and fail waiting items."""
         self._batcher.close(timeout_s=5)
         self._stages.close()
 
@@ -160,9 +157,10 @@ class LocalEngine:
             return self._run(self._model.embed_texts, [str(prompt) for prompt in batch], self._batcher.parallel)
 
     def _run(self, embed: Callable[..., Float32], batch: Sequence[object], parallel: int = 1) -> list[Float32]:
-        """Run a batch, and copy each of its rows: a view that is kept would keep the whole batch's memory.
+        """Run a batch and return a copy of each row, because a view would keep the whole batch's memory.
 
-        Before `around_batch` or a suspect's turn ends, `on_device_lost` is called: both record what was on the device.
+        If the device is lost, call `on_device_lost` before `around_batch` or the suspect's turn ends, because these
+        record what is on the device.
         """
         try:
             return [row.copy() for row in embed(batch, parallel)]

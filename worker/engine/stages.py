@@ -1,8 +1,7 @@
 """Runs the stages that can crash the process: forward passes, tokenisation, preparation in native code.
 
-Ordinary jobs run them concurrently, each in its own thread. Suspects run them in one thread, each with nothing else
-running, which `worker.concurrency.isolation` enforces. Downloads and confined decoders cannot crash the process and are
-not stages.
+Ordinary jobs run their stages concurrently. A suspect's stage runs alone, which `worker.concurrency.isolation` ensures.
+Downloads and confined decoders cannot crash the process, so they are not stages.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from worker.concurrency.shares import WEIGHTS
 from worker.concurrency.threads import run_in_short_lived_thread
 from worker.engine.batch_queue import BatchResult
 from worker.engine.batcher import Batcher
-from worker.engine.failures import judge, result_within
+from worker.engine.failures import result_within, verdict_on
 
-#: A suspect has this many times the turns of one with one more death. Of several jobs that end workers each has more
-#: deaths than the jobs next to it, which are answered in between.
-FEWER_DEATHS: Final = 4
-#: From this many deaths on all suspects of a queue take turns alike.
+#: A suspect has this many times as many turns as a suspect with one more death. If several jobs kill workers, each has
+#: more deaths than the innocent jobs that the workers also held, so those are answered in between.
+TURNS_PER_DEATH: Final = 4
+#: From this many deaths on, all suspects of a queue have equally many turns.
 MOST_DEATHS: Final = 5
 
 T = TypeVar("T")
@@ -37,12 +36,12 @@ class Stages:
     """Runs stages concurrently, or alone for suspects. Thread-safe.
 
     Args:
-        isolation: decides what may run concurrently.
+        isolation: decides which stages may run concurrently.
     """
 
     def __init__(self, isolation: Isolation | None = None) -> None:
         self._isolation = isolation or Isolation()
-        self._alone = Batcher(judge=judge)
+        self._alone = Batcher(verdict_on=verdict_on)
         self._work: SuspectQueue[Callable[[], Any], Any] = self.add_queue("stages alone", lambda work: [work[0]()], 1)
         self._alone_since_s: float | None = None
         self._alone.start()
@@ -52,16 +51,18 @@ class Stages:
         return self._isolation.together()
 
     def run(self, work: Callable[[], T], scope: CancelScope) -> T:
-        """Do the work concurrently with others, or alone if the scope is a suspect's, whose clock stops until its turn.
+        """Return the result of the work, run as an ordinary stage, or alone if the scope is a suspect's.
+
+        A suspect's clock is paused until its turn.
 
         Raises:
-            JobFailed: ``deadline_exceeded`` before its turn.
+            JobFailed: ``deadline_exceeded``: the deadline passed before the work's turn or, for a suspect, its end.
             Cancelled: the scope was cancelled.
         """
         if scope.suspect is None:
             with self._isolation.together(scope):
                 return work()
-        too_late = "the worker did not get to this job's work within its time."
+        too_late = "the worker could not finish this job's work within the job's time."
         return cast(T, result_within(self._work.submit(work, scope), scope, too_late).output)
 
     def add_queue(
@@ -72,12 +73,12 @@ class Stages:
 
     @property
     def busy_s(self) -> float:
-        """Seconds that a suspect's current stage has taken so far; 0 while there is none."""
+        """Seconds since a suspect's stage began to run alone; 0 while none does."""
         since_s = self._alone_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
     def close(self) -> None:
-        """End the suspects' thread and fail what still waits there."""
+        """End the suspects' thread and fail the items that wait for it."""
         self._alone.close(timeout_s=5)
 
     def _isolated(self, suspect: Suspect, scope: CancelScope, work: Callable[[], T]) -> T:
@@ -90,8 +91,8 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting(Generic[Item]):
-    """A suspect's item, and the function that restarts its clock."""
+class _WaitingItem(Generic[Item]):
+    """A suspect's waiting item, and the function that resumes the suspect's clock."""
 
     item: Item
     suspect: Suspect
@@ -113,24 +114,24 @@ class SuspectQueue(Generic[Item, Output]):
         self._isolated = isolated
         self._run = run
         ranks = {
-            (queue, deaths): weight * FEWER_DEATHS ** (MOST_DEATHS - deaths)
+            (queue, deaths): weight * TURNS_PER_DEATH ** (MOST_DEATHS - deaths)
             for queue, weight in WEIGHTS.items()
             for deaths in range(MOST_DEATHS + 1)
         }
         self._queue = batcher.add_queue(name, self._run_alone, max_batch, ranks)
 
     def submit(self, item: Item, scope: CancelScope) -> Future[BatchResult[Output]]:
-        """Queue a suspect's item, like `BatchQueue.submit`. The scope's clock stops until its turn."""
+        """Queue a suspect's item, like `BatchQueue.submit`; the scope's clock is paused until the item's turn."""
         suspect = scope.suspect
         if suspect is None:
             raise ValueError("only suspects run alone")
         resume = scope.pause_clock()
         rank = suspect.queue, min(suspect.deaths, MOST_DEATHS)
-        future = self._queue.submit(_Waiting(item, suspect, scope, resume), suspect.mark, rank)
-        future.add_done_callback(lambda _: resume())  # it may be cancelled before its turn
+        future = self._queue.submit(_WaitingItem(item, suspect, scope, resume), suspect.mark, rank)
+        future.add_done_callback(lambda _: resume())  # the item may be cancelled before its turn
         return future
 
-    def _run_alone(self, waiting: Sequence[_Waiting[Item]]) -> Sequence[Output]:
+    def _run_alone(self, waiting: Sequence[_WaitingItem[Item]]) -> Sequence[Output]:
         def work() -> Sequence[Output]:
             for each in waiting:
                 each.resume()

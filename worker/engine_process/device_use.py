@@ -1,4 +1,4 @@
-"""Records which images and prompts are on the device, and lets suspects run alone there."""
+"""Records which images and prompts are on the device, and runs suspects alone there."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ImageInSlot(Prepared):
     """A prepared image in shared memory.
 
     Attributes:
-        is_suspect: whether it was on the device when an engine died.
-        mark: records in that memory whether it is on the device now.
+        is_suspect: whether the image was on the device when an engine died.
+        mark: records in shared memory whether the image is on the device now.
     """
 
     is_suspect: bool
@@ -40,10 +40,10 @@ class PromptOfFront(str):
 
 
 class DeviceUse:
-    """Wraps each batch: marks its images or prompts, and runs no other batch while one with a suspect runs.
+    """Marks the images or prompts of each batch while the batch runs, and runs a batch with a suspect alone.
 
-    When an engine dies, the marks therefore name everything that was on the device, and a suspect's second death is its
-    own doing.
+    So when an engine dies, the marks name everything that was on the device, and a suspect that was there has caused
+    the death.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class DeviceUse:
 
     @contextmanager
     def around(self, batch: Sequence[object]) -> Iterator[None]:
-        """Return the context in which a thread runs a batch on the device."""
+        """Return the context in which a thread runs this batch on the device."""
         items = [item for item in batch if isinstance(item, ImageInSlot | PromptOfFront)]
         has_suspect = any(item.is_suspect for item in items)
         with self._isolation.alone("", CancelScope(math.inf)) if has_suspect else self._isolation.together():
@@ -60,6 +60,6 @@ class DeviceUse:
                     item.mark(True)
                 yield
             finally:
-                # Cleared before the answers are sent, since the next batch may crash this process.
+                # The marks are cleared before the replies are sent, because the next batch may crash this process.
                 for item in items:
                     item.mark(False)

@@ -1,9 +1,9 @@
 """The protocol between a front and its engine: fixed headers and short payloads, nothing executable.
 
-The engine sends WELCOME (JSON, `worker.engine_process.info`); the front replies with SLOTS (JSON, how many it needs);
-the engine sends MEMORY together with the descriptor. After that each request carries a number that the front chose, and
-is answered by exactly one of VECTOR, COUNTS, FAILED and DROPPED. A hostile image may have taken over a front, so the
-engine validates everything it receives.
+The engine sends WELCOME (JSON, `worker.engine_process.info`); the front replies with SLOTS (JSON, the number of slots
+that it needs); the engine sends MEMORY together with the memory's descriptor. From then on the front sends requests
+under numbers that it chooses, and the engine sends exactly one reply to each: VECTOR, COUNTS, FAILED or DROPPED. CANCEL
+and STATE have no reply. A hostile image may have taken over a front, so the engine validates everything it receives.
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ SLOTS, IMAGE, PROMPT, COUNT, CANCEL = range(1, 6)
 #: The engine sends these kinds.
 WELCOME, MEMORY, VECTOR, COUNTS, FAILED, DROPPED, STATE = range(17, 24)
 
-#: IMAGE holds the slot, the queue's index in `producer.contract.names.QUEUES` and whether to run it alone; the layout
-#: of its arrays follows.
+#: IMAGE holds the slot, the queue's index in `producer.contract.names.QUEUES` and whether the image runs alone; the
+#: description of the image's arrays follows.
 IMAGE_HEAD: Final = struct.Struct("<HB?")
-#: PROMPT holds whether to run it alone; the text follows.
+#: PROMPT holds whether the prompt runs alone; its text follows.
 PROMPT_HEAD: Final = struct.Struct("<?")
-#: VECTOR holds the batch size, ms of waiting, ms of running and the number of axes; the axes' lengths and the float32
-#: values follow.
+#: VECTOR holds the `BatchResult`'s batch_size, wait_ms and run_ms, and the number of axes; the axes' lengths and the
+#: float32 values follow.
 VECTOR_HEAD: Final = struct.Struct("<IddB")
 #: STATE holds the fields of `State`.
 STATE_FRAME: Final = struct.Struct("<IdIdd")
 
-#: 512 prompts (`worker.embeddings.of_labels.MAX_ASKED`) of 700 characters take 1.4 MB; all other requests are small.
+#: COUNT with 512 prompts (`worker.embeddings.reading.MAX_REQUESTED`) of 700 characters has 1.4 MB; all other requests
+#: are small.
 MAX_REQUEST_BYTES: Final = 4 << 20
-#: This is a thousand times the largest vector of any family.
-MAX_ANSWER_BYTES: Final = 64 << 20
+#: This is a thousand times the size of the largest vector of any family.
+MAX_REPLY_BYTES: Final = 64 << 20
 _CHUNK_BYTES: Final = 1 << 18
 
 Frame = tuple[int, int, bytes]
@@ -62,7 +63,7 @@ class State(NamedTuple):
 
 
 class ProtocolError(Exception):
-    """The peer broke the protocol, so its connection ends. The message names the fault, never the content."""
+    """The peer broke the protocol, so its connection ends. The text says how, and never quotes what the peer sent."""
 
 
 def frame(kind: int, number: int = 0, payload: bytes = b"") -> bytes:
@@ -76,31 +77,31 @@ def json_frame(kind: int, number: int, value: object) -> bytes:
 
 
 def from_json(payload: bytes) -> Any:
-    """Parse a JSON payload; raises `ProtocolError`."""
+    """Parse a JSON payload; raise `ProtocolError` if it is malformed."""
     try:
         return json.loads(payload)
     except (ValueError, RecursionError):
-        raise ProtocolError("no JSON") from None
+        raise ProtocolError("a payload is not JSON") from None
 
 
 def vector_frame(number: int, result: BatchResult[Float32]) -> bytes:
-    """Return a frame with an embedding and the figures of its batch."""
+    """Return the VECTOR frame for an embedding and for the size and times of its batch."""
     shape = result.output.shape
     head = VECTOR_HEAD.pack(result.batch_size, result.wait_ms, result.run_ms, len(shape))
     return frame(VECTOR, number, head + struct.pack(f"<{len(shape)}I", *shape) + result.output.tobytes())
 
 
 def vector_in(payload: bytes) -> BatchResult[Float32]:
-    """Parse the payload of a `vector_frame`."""
+    """Parse the payload of a VECTOR frame."""
     batch_size, wait_ms, run_ms, axes = VECTOR_HEAD.unpack_from(payload)
     shape = struct.unpack_from(f"<{axes}I", payload, VECTOR_HEAD.size)
     values = np.frombuffer(payload, np.float32, offset=VECTOR_HEAD.size + 4 * axes)
-    # Copied, since the payload's bytes are read-only and unaligned.
+    # The values are copied, because the payload's bytes are read-only and unaligned.
     return BatchResult(values.reshape(shape).copy(), batch_size, wait_ms, run_ms)
 
 
 def frames(connection: socket.socket, most_bytes: int) -> Iterator[Frame]:
-    """Yield kind, number and payload of each frame until the connection ends; raises `ProtocolError` and `OSError`."""
+    """Yield kind, number and payload of each frame until the connection ends; raise `ProtocolError` or `OSError`."""
     received = bytearray()
     while chunk := connection.recv(_CHUNK_BYTES):
         received += chunk
@@ -108,7 +109,7 @@ def frames(connection: socket.socket, most_bytes: int) -> Iterator[Frame]:
         while len(received) - start >= HEAD.size:
             size, kind, number = HEAD.unpack_from(received, start)
             if size > most_bytes:
-                raise ProtocolError(f"a frame of {size} bytes")
+                raise ProtocolError(f"a frame has {size} bytes")
             begin, start = start, start + HEAD.size + size
             if start > len(received):
                 start = begin
@@ -118,16 +119,16 @@ def frames(connection: socket.socket, most_bytes: int) -> Iterator[Frame]:
 
 
 def receive(connection: socket.socket, most_bytes: int) -> Frame:
-    """Receive one frame and not a byte more; raises `ProtocolError` and `OSError`."""
+    """Receive one frame and not a byte more; raise `ProtocolError` or `OSError`."""
     return _rest(connection, receive_whole(HEAD.size, connection.recv_into), most_bytes)
 
 
 def receive_with_descriptor(connection: socket.socket, most_bytes: int) -> tuple[Frame, int | None]:
-    """Receive one frame and the descriptor sent with it, if any; raises `ProtocolError` and `OSError`."""
+    """Receive one frame and the descriptor sent with it, if any; raise `ProtocolError` or `OSError`."""
     # The kernel delivers descriptors with the first byte of the data that they were sent with.
     head, found, _, _ = socket.recv_fds(connection, HEAD.size, 1)
     if not head:
-        raise ConnectionResetError("the other side has ended")
+        raise ConnectionResetError("the peer has closed the connection")
     read = _rest(connection, head + receive_whole(HEAD.size - len(head), connection.recv_into), most_bytes)
     return read, found[0] if found else None
 
@@ -135,7 +136,7 @@ def receive_with_descriptor(connection: socket.socket, most_bytes: int) -> tuple
 def _rest(connection: socket.socket, head: bytes | bytearray, most_bytes: int) -> Frame:
     size, kind, number = HEAD.unpack(head)
     if size > most_bytes:
-        raise ProtocolError(f"a frame of {size} bytes")
+        raise ProtocolError(f"a frame has {size} bytes")
     return kind, number, bytes(receive_whole(size, connection.recv_into))
 
 
@@ -143,7 +144,8 @@ class Outbox:
     """Sends frames in order from a thread of its own, so that no other thread waits for the peer to read.
 
     Args:
-        sent: called with the number of frames put in with `counts` that were sent, or lost with the connection.
+        sent: called after each send with the number of frames in it that were queued with ``counts``, even if they were
+            lost with the connection.
     """
 
     def __init__(
@@ -155,7 +157,7 @@ class Outbox:
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def put(self, data: bytes, *, counts: bool = False) -> None:
-        """Queue a frame for sending. If the connection has ended, the frame is lost; the reading thread notices."""
+        """Queue a frame for sending. The frame is lost if the connection ends, which the reading thread handles."""
         self._frames.put((data, counts))
 
     def close(self) -> None:

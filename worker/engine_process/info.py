@@ -13,17 +13,17 @@ from worker.engine_process.memory import Layout, described, layout
 from worker.model.geometry import Geometry, geometry_of
 from worker.model.interface import Logits, Model, Scoring
 
-#: The largest prepared image is that of a square or of the most extreme shapes, so these sizes are probed.
+#: A square or an image of the most extreme shapes gives the largest prepared image, so `info_for` prepares these sizes.
 _SIDE: Final = 64
 _PROBES: Final = ((_SIDE, _SIDE), (_SIDE * MAX_ASPECT_RATIO, _SIDE), (_SIDE, _SIDE * MAX_ASPECT_RATIO))
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """A model's properties as fronts know them, named as in `worker.model.interface.Model`.
+    """A model's properties that fronts need, named as in `worker.model.interface.Model`.
 
     Attributes:
-        max_batch: images in one forward pass.
+        max_batch: the most images in one forward pass.
         slot_bytes: the size of the largest prepared image.
     """
 
@@ -42,12 +42,12 @@ class EngineInfo:
 
 
 def info_from(values: Mapping[str, Any]) -> EngineInfo:
-    """Build an `EngineInfo` from its ``dataclasses.asdict`` after a way through JSON."""
+    """Build an `EngineInfo` from its ``dataclasses.asdict`` as JSON returns it."""
     return EngineInfo(**{**values, "geometry": geometry_of(values["geometry"]), "logits": Logits(**values["logits"])})
 
 
 def info_for(model: Model, max_batch: int) -> tuple[EngineInfo, Layout]:
-    """Describe a model for its fronts; return that and the layout of one of its images."""
+    """Return the description of a model for its fronts, and the layout of one of its images."""
     layouts = [layout(described(model.prepare(Image.new("RGB", size, (127, 127, 127))).arrays)) for size in _PROBES]
     info = EngineInfo(
         name=model.name,

@@ -16,21 +16,23 @@ from worker.engine_process.info import EngineInfo, info_from
 from worker.engine_process.memory import SlotMemory
 from worker.engine_process.requests import CountRequest, ImageRequest, PromptRequest, Request
 
-#: An engine listens only once its model is ready, and then answers at once unless it is frozen.
+#: An engine listens only once its model is ready, and completes the handshake at once unless it is frozen.
 GREETING_S: Final = 10.0
 
 
 def ask_info(path: Path) -> EngineInfo:
-    """Fetch the engine's description of its model; raises `OSError` while no engine listens."""
+    """Return the engine's description of its model; raise `OSError` while no engine listens."""
     with _connected(path) as connection:
         return _welcome(connection)
 
 
 class Link:
-    """A connection to one engine; it ends when that engine does. The owner calls all but `answers` under one lock.
+    """A connection to one engine, which ends with that engine.
+
+    The owner calls `send`, `cancel`, `free_slot` and `count_death` under one lock.
 
     Raises:
-        OSError: no engine listens there.
+        OSError: no engine listens on the path.
         ProtocolError: the listener is not an engine process.
     """
 
@@ -44,17 +46,18 @@ class Link:
             self._connection.close()
             raise
         self._free = list(reversed(range(slots)))
-        #: Images that wait for a slot: cancelled images keep theirs until the engine answers.
+        #: Images that wait for a slot. All slots can be in use, because a cancelled image keeps its slot until the
+        #: engine replies.
         self._without_slot = deque[ImageRequest]()
         self._slots: dict[int, int] = {}
         self._outbox = Outbox(self._connection, "engine-requests")
 
-    def answers(self) -> Iterator[Frame]:
-        """Yield the engine's frames until it ends; raises `OSError` and `ProtocolError`."""
-        return frames.frames(self._connection, frames.MAX_ANSWER_BYTES)
+    def replies(self) -> Iterator[Frame]:
+        """Yield the engine's frames until the engine ends; raise `OSError` or `ProtocolError`."""
+        return frames.frames(self._connection, frames.MAX_REPLY_BYTES)
 
     def send(self, request: Request) -> None:
-        """Send a request that this engine has not received yet."""
+        """Send a request; an image without a free slot waits for one."""
         if isinstance(request, ImageRequest):
             if not self._free:
                 self._without_slot.append(request)
@@ -76,7 +79,7 @@ class Link:
         self._outbox.put(data)
 
     def cancel(self, request: Request) -> bool:
-        """Cancel a request at the engine; return False if the engine never received it."""
+        """Cancel a request; return whether it was sent, so that the engine will reply to it."""
         if request.is_sent:
             self._outbox.put(frame(frames.CANCEL, request.number))
         elif isinstance(request, ImageRequest):
@@ -84,16 +87,16 @@ class Link:
                 self._without_slot.remove(request)
         return request.is_sent
 
-    def answered(self, number: int) -> None:
-        """Free an answered request's slot and give it to the next image."""
+    def free_slot(self, number: int) -> None:
+        """Free the slot of an answered image, if the request is one, and send the next image that waits."""
         if (slot := self._slots.pop(number, None)) is None:
             return
         self._free.append(slot)
         if self._without_slot:
             self.send(self._without_slot.popleft())
 
-    def blames(self, request: Request) -> bool:
-        """Count the engine's death against a request that it had; return whether that is one too many."""
+    def count_death(self, request: Request) -> bool:
+        """Count the engine's death against a request; return whether the request has reached its maximum of deaths."""
         if request.is_sent:
             request.deaths += self._was_on_device(request)
         request.is_sent = False
@@ -104,27 +107,27 @@ class Link:
             return self._memory.is_marked(self._slots[request.number])
         if isinstance(request, PromptRequest):
             return self._memory.is_marked(self._memory.prompt_mark(request.number))
-        return True  # the engine counts tokens as soon as it receives the request, without the device
+        return True  # the engine may have been counting the tokens, which does not need the device
 
     def end(self) -> None:
-        """Disconnect from the engine, which ends `answers`."""
+        """Disconnect from the engine, which ends `replies`."""
         self._outbox.close()
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Disconnect and close the socket; call it in the thread that reads `answers`."""
+        """Disconnect and close the socket; call this in the thread that reads `replies`."""
         self.end()
         self._connection.close()
 
     def _receive_memory(self, slots: int) -> SlotMemory:
         self._connection.sendall(json_frame(frames.SLOTS, 0, slots))
-        (kind, _, _), descriptor = frames.receive_with_descriptor(self._connection, frames.MAX_ANSWER_BYTES)
+        (kind, _, _), descriptor = frames.receive_with_descriptor(self._connection, frames.MAX_REPLY_BYTES)
         if descriptor is None:
-            raise ProtocolError("no memory")
+            raise ProtocolError("the engine did not send the shared memory")
         try:
             if kind != frames.MEMORY:
-                raise ProtocolError("no memory")
+                raise ProtocolError("the engine did not send the shared memory")
             return SlotMemory(descriptor, slots, self.info.slot_bytes)
         finally:
             os.close(descriptor)
@@ -142,7 +145,7 @@ def _connected(path: Path) -> socket.socket:
 
 
 def _welcome(connection: socket.socket) -> EngineInfo:
-    kind, _, payload = frames.receive(connection, frames.MAX_ANSWER_BYTES)
+    kind, _, payload = frames.receive(connection, frames.MAX_REPLY_BYTES)
     if kind != frames.WELCOME:
-        raise ProtocolError("no welcome")
+        raise ProtocolError("the listener did not send an engine's greeting")
     return info_from(frames.from_json(payload))

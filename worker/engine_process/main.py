@@ -1,4 +1,4 @@
-"""An engine process from start to end: ``python -m worker.engine_process SOCKET [HEARTBEAT]``, for the launcher."""
+"""An engine process, which the launcher starts by ``python -m worker.engine_process SOCKET [HEARTBEAT]``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worker.engine_process.serving import Server
 from worker.model import Model, load_model
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
-from worker.runtime.heartbeat import Heart
+from worker.runtime.heartbeat import HeartbeatSender
 from worker.runtime.stacks import print_stacks_on_sigusr1
 from worker.settings import WorkerSettings
 
@@ -31,17 +31,19 @@ logger = logging.getLogger(__name__)
 
 #: The interval at which the engine sends its state to the fronts and checks whether the device hangs.
 STATE_S: Final = 1.0
-#: A GPU that works takes less than a second for a batch. This long, and at least this many times what a full batch
-#: took, means that it hangs. An image that hangs two engines leaves its neighbours half of their 60 s.
+#: A working GPU takes less than a second for a batch. If a batch takes this long, and this many times as long as a full
+#: batch, the GPU hangs. When an image has hung two engines, the other images still have half of their 60 s.
 HUNG_S: Final = 15.0
 HUNG_FACTOR: Final = 10
-#: The engine waits this much longer than ``NAMESHOT_DRAIN_TIMEOUT`` for fronts that requeue jobs in a slow Redis.
-#: The launcher waits longer still, so that an engine with a frozen front ends in order.
-LEAVING_S: Final = 5.0
+#: The engine waits this much longer than ``NAMESHOT_DRAIN_TIMEOUT``, because fronts may have to requeue jobs in a slow
+#: Redis. The launcher waits even longer, so that an engine with a frozen front ends in order.
+STOPPING_S: Final = 5.0
 
 
 def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> int:
-    """Load the model, then serve fronts until a stop signal has come and they are gone. Call it in the main thread.
+    """Load the model, then serve fronts until a stop signal has arrived and no front is connected.
+
+    Call this in the main thread.
 
     Args:
         arguments: the socket's path, and the descriptor for heartbeats if there is one.
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
     Returns:
         The exit status: 0 after an orderly end, 78 when the configuration or the model cannot be used, 70 otherwise.
     """
-    path, heart = Path(arguments[0]), Heart(int(arguments[1]) if arguments[1:] else None)
+    path, heart = Path(arguments[0]), HeartbeatSender(int(arguments[1]) if arguments[1:] else None)
     logs.configure("INFO", "human")
     print_stacks_on_sigusr1()
     try:
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
         logs.configure(settings.log_level, settings.log_format)
         predecessors_gpu = path.with_name(f"{path.name}-gpu")
         if settings.device == "auto" and predecessors_gpu.exists():
-            # The previous engine may have died because its GPU is lost, and `auto` would silently choose the CPU.
+            # The previous engine may have died because its GPU was lost; `auto` would silently choose the CPU then.
             settings = settings.model_copy(update={"device": predecessors_gpu.read_text()})
         model, engine = load_engine(settings, load_model=load, on_device_lost=_end_now, around_batch=DeviceUse().around)
         if model.device != "cpu":
@@ -81,12 +83,12 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
                 engine.max_batch,
                 BULK_TIME_FACTOR * settings.job_timeout,
             ),
-            leaving_s=settings.drain_timeout + LEAVING_S,
+            stopping_s=settings.drain_timeout + STOPPING_S,
         )
     server.close()
     engine.close()
     predecessors_gpu.unlink(missing_ok=True)
-    with suppress(OSError):  # the launcher's folder: its last engine removes it, if the launcher is gone
+    with suppress(OSError):  # if the launcher has died, its last engine removes its folder
         path.parent.rmdir()
     return 0
 
@@ -95,9 +97,9 @@ def _may_take_s(device: str, cost_s: tuple[float, float], max_batch: int, limit_
     """Return the seconds after which a running batch counts as hung.
 
     Args:
-        device: a CPU may be slow, so it gets all of `limit_s`.
-        cost_s: learned cost of a batch and of each image in it; 0 and 0 before the first batch.
-        limit_s: the longest that any job waits.
+        device: the device's name; a CPU may be slow, so it gets all of `limit_s`.
+        cost_s: the learned cost of a batch and of each image in it; both 0 before the first batch.
+        limit_s: the longest timeout of any job.
     """
     fixed_s, item_s = cost_s
     full_s = fixed_s + item_s * max_batch
@@ -107,38 +109,38 @@ def _may_take_s(device: str, cost_s: tuple[float, float], max_batch: int, limit_
 
 
 def _serve(
-    server: Server, signals: QueuedSignals, engine: LocalEngine, *, may_take_s: Callable[[], float], leaving_s: float
+    server: Server, signals: QueuedSignals, engine: LocalEngine, *, may_take_s: Callable[[], float], stopping_s: float
 ) -> None:
-    """Serve until a signal has come and no front is connected, since draining fronts still need the device.
+    """Serve until a signal has arrived and no front is connected, because fronts that drain still need the device.
 
     Args:
         may_take_s: returns the seconds after which a running batch counts as hung.
-        leaving_s: wait at most this long after the signal; a front that is still connected then is frozen or was not
+        stopping_s: the longest wait after the signal; a front that is still connected then is frozen or was not
             stopped.
     """
-    leaving_since_s: float | None = None
+    stopping_since_s: float | None = None
     while True:
-        arrived = signals.wait(STATE_S if leaving_since_s is None else 0.1)
+        arrived = signals.wait(STATE_S if stopping_since_s is None else 0.1)
         now_s = time.monotonic()
         if signal.SIGQUIT in arrived:
             return
-        if arrived and leaving_since_s is not None and now_s - leaving_since_s > SAME_REQUEST_S:
+        if arrived and stopping_since_s is not None and now_s - stopping_since_s > SAME_REQUEST_S:
             return
-        if arrived and leaving_since_s is None:
-            leaving_since_s = now_s
-        if leaving_since_s is not None and not server.fronts:
+        if arrived and stopping_since_s is None:
+            stopping_since_s = now_s
+        if stopping_since_s is not None and not server.fronts:
             return
-        if leaving_since_s is not None and now_s - leaving_since_s > leaving_s:
+        if stopping_since_s is not None and now_s - stopping_since_s > stopping_s:
             logger.warning("ending with %d fronts still connected", server.fronts)
             return
-        server.tell_state()
+        server.send_state()
         if (busy_s := engine.busy_s) > may_take_s():
             logger.critical("the device has been busy with one batch for %.0f s", busy_s)
             _end_now()
 
 
 def _end_now() -> None:
-    """End this process at once: the device no longer answers it. Fronts resend unanswered requests to the next one."""
+    """End this process, whose device no longer answers; fronts send their unanswered requests to the next engine."""
     logger.critical("the device stopped answering: this engine ends, so that a new process can take over")
     logging.shutdown()
     os._exit(os.EX_SOFTWARE)

@@ -1,9 +1,9 @@
-"""Shared memory of one front and its engine for the pixels in flight, in slots of one image each.
+"""Memory that one front shares with its engine, for the images in flight; each slot of it holds one image.
 
-The engine creates it and seals its size, so that no front can shrink it and crash the engine at its next read; both map
-it. A slot belongs to the front until it sends an image in it, and again once that image is answered. Before the slots
-there is a byte, or mark, for each of them, which the engine sets while the image is in a running batch: if the engine
-dies then, the front can tell images that were on the device from those that only waited.
+The engine creates the memory and seals its size, because a front that shrank it would crash the engine; both processes
+map it. The front writes an image into a free slot, which becomes free again once the engine has replied. Before the
+slots there are marks, one byte for each slot or prompt, which the engine sets while the image or prompt is in a running
+batch. If the engine dies, the marks show the front which images and prompts were on the device.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from worker.engine_process.frames import ProtocolError, from_json
 
-#: Prompts have no slots; their marks are indexed by the request's number modulo this. A front has no more requests in
-#: flight (`front_connection.MAX_UNANSWERED`), and sharing a mark could only make a prompt a false suspect.
+#: A prompt has no slot; the index of its mark is the request's number modulo this number. A front has no more requests
+#: in flight (`front_connection.MAX_UNANSWERED`); if two prompts shared a mark, one could become a suspect by mistake.
 PROMPT_MARKS: Final = 65_536
 #: Arrays start on a cache line, which suits every dtype.
 _ALIGNMENT: Final = 64
@@ -55,18 +55,18 @@ class Layout:
 
     @property
     def kinds(self) -> tuple[tuple[str, str, int], ...]:
-        """Name, dtype and number of axes of each array; they are the same for all images of a model."""
+        """The name, dtype and number of axes of each array, which are the same for all images of a model."""
         return tuple((place.name, place.dtype.str, len(place.shape)) for place in self.places)
 
 
 def described(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Describe arrays by name, dtype and shape, as JSON for `layout`."""
+    """Return the names, dtypes and shapes of arrays, as JSON for `layout`."""
     return json.dumps([[name, array.dtype.str, array.shape] for name, array in arrays.items()]).encode()
 
 
 @lru_cache(_LAYOUTS)
 def layout(description: bytes) -> Layout:
-    """Compute where arrays of this description lie; raises `ProtocolError`."""
+    """Return the positions of arrays with this description; raise `ProtocolError` if it is malformed."""
     places, offset = [], 0
     for name, dtype, shape in _checked(from_json(description)):
         places.append(ArrayPlace(name, dtype, shape, offset))
@@ -77,23 +77,23 @@ def layout(description: bytes) -> Layout:
 def _checked(value: Any) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     try:
         rows = [(str(name), np.dtype(str(dtype)), tuple(shape)) for name, dtype, shape in value]
-    except (TypeError, ValueError, SyntaxError):  # NumPy parses some dtypes with Python's own parser
-        raise ProtocolError("a malformed description of arrays") from None
+    except (TypeError, ValueError, SyntaxError):  # NumPy uses Python's parser for some dtypes
+        raise ProtocolError("an image's description of its arrays is malformed") from None
     if not 0 < len(rows) <= _MAX_ARRAYS or len({name for name, _, _ in rows}) < len(rows):
-        raise ProtocolError("no arrays, too many, or two with the same name")
+        raise ProtocolError("an image has no arrays, too many, or two with the same name")
     for _, dtype, shape in rows:
         if dtype.kind not in _KINDS or dtype.shape or len(shape) > _MAX_AXES:
-            raise ProtocolError("an array of an impossible kind")
+            raise ProtocolError("an array has an impossible dtype or too many axes")
         if not all(type(length) is int and 0 < length < 2**31 for length in shape):
-            raise ProtocolError("an array of an impossible shape")
+            raise ProtocolError("an array has an impossible shape")
     return rows
 
 
 class SlotMemory:
-    """A mapping of the shared memory; it is unmapped when the last array in it is gone.
+    """A mapping of the shared memory; it is unmapped when the last array in it is freed.
 
     Args:
-        descriptor: the memory's; the caller may close it afterwards.
+        descriptor: the memory's descriptor; the caller may close it afterwards.
     """
 
     def __init__(self, descriptor: int, slots: int, slot_bytes: int) -> None:
@@ -118,11 +118,11 @@ class SlotMemory:
         self._mapping[place] = runs
 
     def is_marked(self, place: int) -> bool:
-        """Whether that image or prompt is in a running batch, or was when the engine died."""
+        """Return whether the image or prompt runs, as last recorded by `mark`."""
         return bool(self._mapping[place])
 
     def prompt_mark(self, number: int) -> int:
-        """Return the place of the mark of the prompt with this number."""
+        """Return the index of the mark of the prompt with this number."""
         return self.slots + number % PROMPT_MARKS
 
     def _view(self, slot: int, place: ArrayPlace) -> NDArray[Any]:
@@ -131,7 +131,7 @@ class SlotMemory:
 
 
 def new_memory(slots: int, slot_bytes: int) -> int:
-    """Create zeroed memory of a sealed size and return its descriptor; untouched pages take no memory."""
+    """Create zeroed memory of a sealed size and return its descriptor; pages use no memory until they are written."""
     descriptor = os.memfd_create("nameshot-images", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, _size_bytes(slots, slot_bytes))
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

@@ -1,4 +1,4 @@
-"""A front's engine, which sends requests to an engine process, and again to its successor if it dies; and its model."""
+"""A front's engine, which sends requests to one engine process after another, and the front's model."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
 
-#: The pause between attempts to connect is short next to the seconds that a killed engine takes to restart and load.
+#: The pause between attempts to connect, which is short compared with the seconds in which an engine loads its model.
 RETRY_S: Final = 0.2
-#: An engine sends its state each second; one that is silent for this long may be frozen, and the launcher checks it.
+#: An engine sends its state every second. An engine that is silent for this long may be frozen, which the launcher
+#: checks.
 SILENT_S: Final = 10.0
 
 
@@ -40,7 +41,7 @@ class RemoteModel:
 
     Args:
         info: the engine's description of its model.
-        load_preparation: called by the constructor if the model's preparation cannot be described by a geometry.
+        load_preparation: loads the model's preparation; called by the constructor if no geometry describes it.
     """
 
     def __init__(self, info: EngineInfo, load_preparation: Callable[[], Preparation]) -> None:
@@ -59,13 +60,13 @@ class RemoteEngine:
     """Implements `worker.engine.interface.Engine` over a connection to an engine process.
 
     While no engine runs, requests wait. Requests that a dead engine had not answered are sent to the next one, except
-    those that were in flight at too many deaths, see `worker.engine_process.requests`.
+    those that have reached their maximum of deaths, see `worker.engine_process.requests`.
 
     Args:
         path: the engine's socket.
         info: the engine's description of its model.
-        slots: images that may be in flight at a time.
-        on_other_model: called when a new engine has another model, since this process caches the old one's embeddings.
+        slots: the most images in flight.
+        on_other_model: called if a new engine has another model, because this process caches embeddings of the old one.
     """
 
     keeps_suspects_apart = False
@@ -81,13 +82,13 @@ class RemoteEngine:
         self._requests: dict[int, Request] = {}
         self._last_number = 0
         self._state = State()
-        self._heard_s = 0.0
+        self._state_at_s = 0.0
         threading.Thread(target=self._serve, name="engine-link", daemon=True).start()
 
     @property
     def is_available(self) -> bool:
         """Whether an engine is connected and not silent."""
-        return self._link is not None and time.monotonic() - self._heard_s < SILENT_S
+        return self._link is not None and time.monotonic() - self._state_at_s < SILENT_S
 
     @property
     def unavailable_reason(self) -> str | None:
@@ -98,12 +99,12 @@ class RemoteEngine:
 
     @property
     def waiting(self) -> int:
-        """Images of all fronts that wait for the device, as the engine last reported."""
+        """The number of all fronts' images that wait for the device, as the engine last reported."""
         return self._state.waiting
 
     @property
     def busy_s(self) -> float:
-        """`Engine.busy_s`, as the engine last reported; the engine itself ends when a batch hangs."""
+        """`Engine.busy_s`, as the engine last reported; if a batch hangs, the engine itself ends."""
         return self._state.busy_s
 
     @property
@@ -125,7 +126,7 @@ class RemoteEngine:
         counts: list[int] = result_within(request.future, scope)
         return counts
 
-    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[BatchResult[Float32]]:  # noqa: ARG002 - it cannot crash this process
+    def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[BatchResult[Float32]]:  # noqa: ARG002 - no prompt can end this process
         """Implement `Engine.embed_prompt`."""
         request = PromptRequest(prompt)
         self._submit(request)
@@ -141,7 +142,7 @@ class RemoteEngine:
         return result
 
     def close(self) -> None:
-        """End the connection and fail what still waits."""
+        """End the connection and fail unanswered requests."""
         self._closed.set()
         with self._lock:
             link, requests = self._link, list(self._requests.values())
@@ -161,11 +162,12 @@ class RemoteEngine:
                     self._link.send(request)
         if closed:
             request.fail(_ending())
-        # By number: a future that refers to its request forms a cycle, which keeps the pixels until garbage collection.
+        # The callback gets only the number, because a future that referred to its request would form a cycle, and the
+        # pixels would stay in memory until a garbage collection.
         request.future.add_done_callback(partial(self._done, request.number))
 
     def _done(self, number: int, future: Future[Any]) -> None:
-        """Forget a cancelled request, or cancel it at the engine if it was sent."""
+        """Remove a cancelled request, or cancel it at the engine if it was sent."""
         if not future.cancelled():
             return
         with self._lock:
@@ -174,7 +176,7 @@ class RemoteEngine:
                 del self._requests[number]
 
     def _serve(self) -> None:
-        """Connect, send the waiting requests and read answers until the engine ends; then start over."""
+        """Connect to an engine, send it the waiting requests and read its replies until it ends; then start over."""
         while not self._closed.is_set():
             try:
                 self._use_an_engine()
@@ -182,8 +184,8 @@ class RemoteEngine:
                 pass  # no engine listens
             except ProtocolError as error:
                 logger.error("the engine broke the protocol: %s", error)
-            except Exception as error:  # this thread must go on
-                logger.error("cannot use the engine's answer: %s at %s", type(error).__name__, place_of(error))
+            except Exception as error:  # no error may end this thread
+                logger.error("cannot use the engine's reply: %s at %s", type(error).__name__, place_of(error))
             self._closed.wait(RETRY_S)
 
     def _use_an_engine(self) -> None:
@@ -194,13 +196,13 @@ class RemoteEngine:
                 self._on_other_model()
                 return
             self._adopt(link)
-            for kind, number, payload in link.answers():
-                self._take(link, kind, number, payload)
+            for kind, number, payload in link.replies():
+                self._handle(link, kind, number, payload)
         finally:
             self._lose(link)
 
     def _adopt(self, link: Link) -> None:
-        self._heard_s = time.monotonic()
+        self._state_at_s = time.monotonic()
         with self._lock:
             self._link = link
             for request in self._requests.values():
@@ -218,7 +220,7 @@ class RemoteEngine:
             for request in list(self._requests.values()):
                 if request.future.done():
                     del self._requests[request.number]
-                elif link.blames(request):
+                elif link.count_death(request):
                     del self._requests[request.number]
                     given_up.append(request)
         for request in given_up:
@@ -226,14 +228,14 @@ class RemoteEngine:
         if was_in_use and not self._closed.is_set():
             logger.warning("the engine has ended: %d requests wait for the next one", len(self._requests))
 
-    def _take(self, link: Link, kind: int, number: int, payload: bytes) -> None:
+    def _handle(self, link: Link, kind: int, number: int, payload: bytes) -> None:
         if kind == frames.STATE:
-            self._heard_s = time.monotonic()
+            self._state_at_s = time.monotonic()
             self._state = State(*frames.STATE_FRAME.unpack(payload))
             return
         with self._lock:
             request = self._requests.pop(number, None)
-            link.answered(number)
+            link.free_slot(number)
         if request is not None:
             request.resolve(kind, payload)
 

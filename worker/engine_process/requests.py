@@ -10,24 +10,24 @@ from worker.engine_process import frames
 from worker.engine_process.memory import described, layout
 from worker.model.interface import Prepared
 
-#: A request is given up after this many engines died over it. Images and prompts count deaths while they were in a
-#: batch, and run alone the second time, so a second death is theirs. Whether an engine died while counting tokens is
-#: unknown, so counting needs one more death.
+#: A request fails after this many deaths of engines. For an image or a prompt only deaths while it was in a batch
+#: count; after the first it runs alone, so it caused the second. Whether an engine died while it counted tokens is
+#: unknown, so a request to count them fails after one more death.
 DEATHS_ON_THE_DEVICE: Final = 2
 DEATHS_WHILE_COUNTING: Final = 3
 
 
 class Request:
-    """One request, with a future for its answer.
+    """One request, with the future of its result.
 
     Attributes:
-        number: assigned by `RemoteEngine` when it is submitted.
-        is_sent: whether the current engine has received it.
-        deaths: engines that died while it was on the device, or while they may have been counting its tokens.
+        number: the number that `RemoteEngine` assigns to the submitted request.
+        is_sent: whether it was sent to the current engine.
+        deaths: the number of engines that died while it was on their device, or while they may have counted its tokens.
     """
 
     max_deaths = DEATHS_ON_THE_DEVICE
-    #: Error messages call the request's item this.
+    #: How error messages name the request's item.
     subject = "a label"
 
     def __init__(self) -> None:
@@ -37,18 +37,18 @@ class Request:
         self.future: Future[Any] = Future()
 
     def result_in(self, payload: bytes) -> Any:
-        """Parse the payload of an answer; here to a `BatchResult` whose output is an embedding."""
+        """Return the result in the payload of a reply, by default a `BatchResult` whose output is an embedding."""
         return frames.vector_in(payload)
 
     def resolve(self, kind: int, payload: bytes) -> None:
-        """Resolve the future with the engine's answer."""
+        """Resolve the future with the engine's reply."""
         if not self.future.set_running_or_notify_cancel():
             return
         if kind == frames.FAILED:
             code, message = frames.from_json(payload)
             self.future.set_exception(JobFailed(code, message))
         elif kind == frames.DROPPED:
-            self.future.set_exception(JobFailed("deadline_exceeded", "the engine dropped it."))
+            self.future.set_exception(JobFailed("deadline_exceeded", "the engine dropped this request."))
         else:
             self.future.set_result(self.result_in(payload))
 
@@ -63,7 +63,7 @@ class Request:
 
 
 class PromptRequest(Request):
-    """One prompt's embedding."""
+    """A request for one prompt's embedding."""
 
     def __init__(self, prompt: str) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class PromptRequest(Request):
 
 
 class CountRequest(Request):
-    """The tokens of some prompts."""
+    """A request for the number of tokens of each of some prompts."""
 
     max_deaths = DEATHS_WHILE_COUNTING
 
@@ -85,12 +85,12 @@ class CountRequest(Request):
 
 
 class ImageRequest(Request):
-    """One image's embedding.
+    """A request for one image's embedding.
 
     Attributes:
-        rank: its queue's index in `producer.contract.names.QUEUES`.
-        description: its arrays, as `worker.engine_process.memory.described` returns them.
-        layout: their positions in a slot.
+        rank: the index of the image's queue in `producer.contract.names.QUEUES`.
+        description: the names, dtypes and shapes of its arrays, see `worker.engine_process.memory.described`.
+        layout: the positions of its arrays in a slot.
     """
 
     subject = "this image"

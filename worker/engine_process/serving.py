@@ -18,20 +18,20 @@ from worker.engine_process.memory import Layout
 
 logger = logging.getLogger(__name__)
 
-#: An engine has at most 64 fronts; the rest is for replaced ones whose connections have not ended yet.
+#: An engine has at most 64 fronts; the other places are for dead fronts whose connections have not ended yet.
 MAX_FRONTS: Final = 128
 #: When the process is out of descriptors, the server pauses for this long before it accepts again.
 _PAUSE_S: Final = 0.1
 
 
 class Server:
-    """Listens on a path and serves each front in threads of its own.
+    """Listens on a Unix socket and serves each front in threads of its own.
 
     Args:
         engine: owns the device.
-        info: the description of its model that fronts receive.
+        info: the description of the engine's model for the fronts.
         sample: the layout of one of the model's images; every image must consist of the same arrays.
-        path: the socket's; the permissions of its folder decide which users may connect.
+        path: the socket's path; the permissions of its folder decide which users may connect.
     """
 
     def __init__(self, engine: LocalEngine, info: EngineInfo, sample: Layout, path: Path) -> None:
@@ -52,18 +52,18 @@ class Server:
 
     @property
     def fronts(self) -> int:
-        """Fronts that are connected now."""
+        """The number of connected fronts."""
         with self._lock:
             return len(self._fronts)
 
-    def tell_state(self) -> None:
+    def send_state(self) -> None:
         """Send the device's state to all fronts."""
         with self._lock:
             fronts = list(self._fronts)
         engine = self._engine
         state = State(engine.waiting, engine.busy_s, engine.batch_limit, *engine.batch_cost_s)
         for front in fronts:
-            front.tell_state(state)
+            front.send_state(state)
 
     def close(self) -> None:
         """Stop accepting connections and end the existing ones."""

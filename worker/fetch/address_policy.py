@@ -1,9 +1,9 @@
-"""Decides which addresses may be dialled. Pure; no I/O.
+"""Decides which addresses the worker may connect to; this module does no I/O.
 
 The tables are our own, because ``ipaddress.is_global`` differs between Python versions, and is true for multicast,
-NAT64 and IPv4 embedded in IPv6. For IPv6 the rule is an allowlist: global unicast (2000::/3) except the ranges in it
-that hold no public hosts. So ``::1``, ``::a.b.c.d``, ``::ffff:a.b.c.d``, NAT64, unique local, link-local, site-local
-and multicast addresses need no entry, and neither do future ranges.
+NAT64 and IPv4 addresses embedded in IPv6. For IPv6 the rule is an allowlist: global unicast (2000::/3) without those of
+its ranges that hold no public hosts. No address outside 2000::/3 therefore needs an entry: not ``::1``,
+``::a.b.c.d``, ``::ffff:a.b.c.d``, NAT64, unique local, link-local, site-local or multicast addresses.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Address = IPv4Address | IPv6Address
 NOT_PUBLIC_IPV4: Final = tuple(
     IPv4Network(text)
     for text in (
-        "0.0.0.0/8",  # this network; Linux dials 0.0.0.0 as itself
+        "0.0.0.0/8",  # this network; Linux connects 0.0.0.0 to the machine itself
         "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # carrier-grade NAT, and Alibaba's metadata
+        "100.64.0.0/10",  # carrier-grade NAT, and Alibaba's metadata service
         "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # Azure WireServer: a public number that only the host itself answers
-        "169.254.0.0/16",  # link-local, and the metadata of most clouds
+        "168.63.129.16/32",  # Azure WireServer: a public address that leads to the virtual machine's host
+        "169.254.0.0/16",  # link-local, and the metadata service of most clouds
         "172.16.0.0/12",  # private
-        "192.0.0.0/24",  # protocol assignments, and Oracle's metadata
+        "192.0.0.0/24",  # protocol assignments, and Oracle's metadata service
         "192.0.2.0/24",  # documentation
         "192.31.196.0/24",  # AS112
         "192.52.193.0/24",  # AMT
@@ -58,7 +58,7 @@ _ISATAP: Final = 0x00005EFE
 
 
 def is_public(address: Address) -> bool:
-    """Whether any host on the internet could have this address; the same in every Python version."""
+    """Return whether a host on the internet could have this address; the result is the same in all Python versions."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in NOT_PUBLIC_IPV4)
     if address.scope_id is not None or address not in PUBLIC_IPV6:
@@ -70,13 +70,13 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class AllowedAddress:
-    """One exception of ``NAMESHOT_FETCH_ALLOW``: a network, and a port (None: every port)."""
+    """One exception from ``NAMESHOT_FETCH_ALLOW``: a network and a port, where None means every port."""
 
     network: IPv4Network | IPv6Network
     port: int | None
 
     def covers(self, address: Address, port: int) -> bool:
-        """Whether a connection that ends at this address and port is excepted."""
+        """Return whether this exception covers a connection to this address and port."""
         return self.port in (None, port) and address.version == self.network.version and address in self.network
 
 
@@ -89,7 +89,7 @@ def parse_allow(text: str) -> tuple[AllowedAddress, ...]:
     """Read ``NAMESHOT_FETCH_ALLOW``: ``127.0.0.1/32:8099,[fd00::]/8:443,10.0.0.0/8:*``.
 
     Raises:
-        SettingsError: one sentence about the first entry that cannot be used.
+        SettingsError: an entry cannot be used; the message is one sentence about the first such entry.
     """
     return tuple(_parse_exception(entry.strip()) for entry in text.split(",") if entry.strip())
 
@@ -109,7 +109,7 @@ def _parse_exception(entry: str) -> AllowedAddress:
 
 
 def parse_address(text: str) -> Address | None:
-    """Parse an address from the resolver; None when it is not a plain address."""
+    """Parse an address from the resolver; return None if the text is not a plain address."""
     try:
         return ip_address(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reads an answer's body within its limits. Exceeding a limit is an error; bodies are never cut."""
+"""Reads the body of a response; a body that exceeds a limit fails and is never truncated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HTTP_1_0: Final = 10
 
 
 def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
-    """Read the whole body of a 200, at most ``max_bytes`` bytes, exactly as sent, and end the exchange.
+    """Return the whole body of a 200 response, of at most ``max_bytes`` bytes, and end the exchange.
 
     Raises:
         FetchFailed: ``http_status``, ``bad_response``, ``too_large``, ``truncated``, ``empty``, ``fetch_timeout``.
@@ -30,28 +30,28 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
         raise _refused_status(response)
     raw = response.raw
     if set(list_members(raw.headers.getlist("Content-Encoding"))) - {"identity"}:
-        raise bad_response("the server compressed the image's bytes; switch its content encoding off.")
+        raise bad_response("the server applied a content encoding to the image; switch the encoding off.")
     is_chunked, length = framing(raw)
     if length is not None and length > max_bytes:
         raise FetchFailed("too_large")
-    answer = response.answer
+    strict = response.strict
     try:
         if is_chunked:
-            answer.meter.allow(max_bytes + max_framing_bytes(max_bytes))
-            body = read_chunks(answer.wire, max_bytes)
+            strict.meter.allow(max_bytes + max_framing_bytes(max_bytes))
+            body = read_chunks(strict.wire, max_bytes)
         elif length is not None:
-            answer.meter.allow(length)
-            body = answer.wire.read(length)
+            strict.meter.allow(length)
+            body = strict.wire.read(length)
             if len(body) < length:
                 raise FetchFailed("truncated")
         else:
-            answer.meter.allow(max_bytes + 1)
-            body = _read_to_the_end(answer.wire, max_bytes)
+            strict.meter.allow(max_bytes + 1)
+            body = _read_to_the_end(strict.wire, max_bytes)
     except Exceeded:
         raise FetchFailed("too_large") from None
     except NETWORK_ERRORS as error:
         raise classify(error, "reading") from None
-    answer.close()
+    strict.close()
     response.finish(keep=True)
     if not body:
         raise FetchFailed("empty")
@@ -59,21 +59,21 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
 
 
 def framing(raw: HTTPResponse) -> tuple[bool, int | None]:
-    """Return whether the body is chunked, and its length in bytes if announced.
+    """Return whether the body is chunked, and the announced length in bytes, or None if no length is announced.
 
     Raises:
         FetchFailed: ``bad_response`` for headers that two readers could interpret differently.
     """
     lengths = [length.strip(BLANKS) for length in raw.headers.getlist("Content-Length")]
     if codings := raw.headers.getlist("Transfer-Encoding"):
-        # HTTP/1.0 has no transfer codings, so its readers would take the chunks for the body (RFC 9112, 6.1).
+        # HTTP/1.0 has no transfer codings, so an HTTP/1.0 reader would read the chunk sizes as body (RFC 9112, 6.1).
         if list_members(codings) != ["chunked"] or lengths or raw.version == _HTTP_1_0:
-            raise bad_response("the answer announces its length in two ways; check the server.")
+            raise bad_response("the response's headers contradict each other about its length; check the server.")
         return True, None
     if not lengths:
         return False, None
     if len(set(lengths)) > 1 or not re.fullmatch("[0-9]{1,18}", lengths[0], re.ASCII):
-        raise bad_response("the answer announces an impossible length; check the server.")
+        raise bad_response("the response announces an impossible length; check the server.")
     return False, int(lengths[0])
 
 
@@ -92,25 +92,25 @@ def _refused_status(response: GuardedResponse) -> FetchFailed:
     advice = "try again later" if retryable else "check that the URL is public and has not expired"
     return FetchFailed(
         "http_status",
-        f"the server answered with status {status}, not 200; {advice}.",
+        f"the server responded with status {status}, not 200; {advice}.",
         retryable,
         retry_after_s=retry_after_s(response.headers.get("Retry-After")) if retryable else None,
     )
 
 
 def finish_empty(response: GuardedResponse) -> None:
-    """Keep the connection of an answer that announced an empty body; others are closed with their bodies unread."""
+    """Keep the connection if the response announces an empty body; otherwise the exchange closes it without reading."""
     if response.headers.get("Content-Length") == "0" and response.status_code not in (204, 304):
         _finish(response)
 
 
 def finish_unchanged(response: GuardedResponse) -> None:
-    """Keep the connection of a 304, which has no body, unless it announces one and so may send it."""
+    """Keep the connection of a 304 response, unless it states a length other than 0, since a body might then follow."""
     if response.headers.get("Content-Length", "0") == "0":
         _finish(response)
 
 
 def _finish(response: GuardedResponse) -> None:
     if "Transfer-Encoding" not in response.headers:
-        response.answer.close()
+        response.strict.close()
         response.finish(keep=True)

@@ -1,7 +1,7 @@
 """A strict decoder of the chunked transfer coding (RFC 9112, 7.1).
 
-Its one leniency is white space after a chunk's size: old servers pad with it, and browsers, curl and Go's client skip
-it.
+The decoder makes one exception: it allows white space after a chunk's size, because old servers pad sizes with white
+space, which browsers, curl and Go's client skip.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from worker.fetch.failures import FetchFailed, bad_response
 from worker.fetch.head import read_fields
 from worker.fetch.meter import Meter
 
-#: One read within a chunk takes at most this many bytes.
+#: One read within a chunk returns at most this many bytes.
 PIECE_BYTES: Final = 65_536
-#: A chunk's size with its extensions may have this many bytes, as in Go's client.
+#: The line with a chunk's size and extensions may have this many bytes, as in Go's client.
 MAX_LINE_BYTES: Final = 4_096
-#: Chunks' sizes and extensions may take this many bytes plus a 64th of the body, since each chunk costs microseconds of
-#: Python, however small. 200 KB may come in chunks of one byte, and any body in chunks of 400.
+#: All framing (sizes, extensions, line ends) may have this many bytes plus a 64th of the body's bytes, because Python
+#: needs microseconds for each chunk, however small. A body of 200 KB may thus have chunks of one byte, and any body may
+#: have chunks of 450 bytes.
 FREE_FRAMING_BYTES: Final = 1_048_576
 FRAMING_SHARE: Final = 64
 
@@ -33,7 +34,7 @@ _LINE: Final = re.compile(
 
 
 def read_chunks(wire: BufferedReader[Meter], max_bytes: int) -> bytes:
-    """Read a chunked body to the end of the answer and return it decoded.
+    """Read a chunked body, including its trailer section, and return it decoded.
 
     Raises:
         FetchFailed: ``bad_response``, ``too_large`` or ``truncated``.
@@ -43,7 +44,7 @@ def read_chunks(wire: BufferedReader[Meter], max_bytes: int) -> bytes:
         size_bytes, line_bytes = _read_size(wire)
         framing_bytes += line_bytes + len(_END)
         if framing_bytes > max_framing_bytes(body.tell()):
-            raise bad_response("the server sends the body in too small chunks; check the server.")
+            raise bad_response("the server sends the body in chunks that are too small; check the server.")
         if not size_bytes:
             break
         if size_bytes > max_bytes - body.tell():
@@ -54,23 +55,24 @@ def read_chunks(wire: BufferedReader[Meter], max_bytes: int) -> bytes:
                 raise FetchFailed("truncated")
             size_bytes -= body.write(piece)
         if (end := wire.read(len(_END))) != _END:
-            raise FetchFailed("truncated") if _END.startswith(end) else bad_response("a chunk is longer than it says.")
-    # The body is complete once the last chunk has come (RFC 9112, 8), and some servers close the connection then.
+            raise FetchFailed("truncated") if _END.startswith(end) else bad_response("a chunk exceeds its size.")
+    # The body is complete after the last chunk (RFC 9112, 8), where some servers close the connection without the empty
+    # line that ends the trailer section.
     if wire.peek(1) and read_fields(wire) is None:
         raise FetchFailed("truncated")
     return body.getvalue()
 
 
 def max_framing_bytes(body_bytes: int) -> int:
-    """Return how many bytes of framing a body of this size may have."""
+    """Return the largest number of framing bytes for a body of this size."""
     return FREE_FRAMING_BYTES + body_bytes // FRAMING_SHARE
 
 
 def _read_size(wire: BufferedReader[Meter]) -> tuple[int, int]:
-    """Read the line that begins a chunk; return the chunk's size and the line's, in bytes."""
+    """Read the line that begins a chunk; return the sizes of the chunk and of the line in bytes."""
     line = wire.readline(MAX_LINE_BYTES)
     if (match := _LINE.fullmatch(line)) is not None:
         return int(match[1], 16), len(line)
     if not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
         raise FetchFailed("truncated")
-    raise bad_response("the size of a chunk is not one that HTTP allows.")
+    raise bad_response("the line with a chunk's size is malformed.")

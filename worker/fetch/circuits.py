@@ -1,8 +1,9 @@
 """A circuit breaker per host.
 
-A circuit opens when at least ten of a host's downloads in the last half minute failed, and at least half of all. So on
-a shared host, one user's bad URLs must be as many as all users' good ones. An open circuit refuses downloads for a
-pause; then one download is tried, and its outcome closes the circuit or doubles the pause.
+A circuit opens when at least ten of a host's downloads in the last half minute failed, and they were at least half of
+all its downloads. On a shared host, one user's bad URLs therefore open the circuit only if they are as many as all
+users' good ones. An open circuit refuses downloads for a pause. Then the worker tries one download; its outcome closes
+the circuit or doubles the pause.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ logger = logging.getLogger(__name__)
 
 #: A host name and a port.
 Host = tuple[str, int]
-#: A download's verdict on its host: it works; it caused a failure; neither is known.
+#: What a download's outcome says about its host: the host works, the host caused a failure, or neither.
 Verdict = Literal["good", "bad", "none"]
 
-#: Outcomes are counted in two halves of a window; when the newer one is full, the older one is dropped.
+#: A circuit counts outcomes in two halves of a window. When the newer half is over, it replaces the older one.
 HALF_WINDOW_S: Final = 15.0
-#: Fewer failures may be chance. A job's retries do not count, so ten jobs must fail.
+#: Fewer failures may be chance. Only a job's first attempt counts, so ten jobs must fail.
 MIN_BAD: Final = 10
-#: A restart or a failover takes about as long as this first pause; each failed trial doubles it.
+#: A server's restart or failover lasts about as long as this first pause; each failed trial doubles the pause.
 FIRST_PAUSE_S: Final = 5.0
-#: No pause is longer, whatever an untrusted host requests: jobs are told to try again in a minute.
+#: No pause is longer, even if the untrusted host requests more, because the error message says "in a minute".
 MAX_PAUSE_S: Final = 60.0
-#: Clients choose host names, so the number of circuits is bounded; each takes some 300 bytes.
+#: Clients choose host names, so the number of circuits is bounded; each uses about 300 bytes.
 MAX_HOSTS: Final = 4_096
 
 
@@ -46,10 +47,10 @@ class _Circuit:
     open_until_s: float = 0.0
     on_trial: bool = False
     #: The end of the pause that the host requested by ``Retry-After``.
-    wanted_until_s: float = 0.0
+    requested_until_s: float = 0.0
 
-    def move_to(self, now_s: float) -> None:
-        """Drop outcomes that are too old."""
+    def advance(self, now_s: float) -> None:
+        """Begin a new half of the window if the present one is over, and drop outcomes that are too old."""
         age_s = now_s - self.half_began_s
         if age_s >= HALF_WINDOW_S:
             recent = age_s < 2 * HALF_WINDOW_S
@@ -71,7 +72,7 @@ class Circuits:
     """The circuits of recently used hosts. Thread-safe.
 
     Args:
-        max_hosts: above this the least recently used circuit is evicted, closed ones first.
+        max_hosts: the largest number of circuits; above it the least recently used one is evicted, closed ones first.
         clock: a monotonic clock, in seconds.
     """
 
@@ -82,13 +83,13 @@ class Circuits:
         self._circuits: OrderedDict[Host, _Circuit] = OrderedDict()
 
     def is_open(self, host: Host) -> bool:
-        """Whether `enter` would refuse now."""
+        """Return whether `enter` would refuse a download now."""
         with self._lock:
             circuit = self._circuits.get(host)
             return circuit is not None and self._refuses(circuit)
 
     def enter(self, host: Host) -> Literal["free", "trial", "refused"]:
-        """Return whether a download may begin. After ``trial`` the caller must call `leave`, even with ``none``."""
+        """Return whether a download may begin. After ``trial`` the caller must call `leave`, whatever the outcome."""
         with self._lock:
             circuit = self._circuits.get(host)
             if circuit is None or not circuit.is_open:
@@ -104,9 +105,9 @@ class Circuits:
 
         Args:
             host: the download's host.
-            verdict: the outcome's verdict on the host.
+            verdict: what the outcome says about the host.
             is_trial: whether `enter` returned ``trial``.
-            retry_after_s: the pause that the host requested, in seconds.
+            retry_after_s: the pause that the host requested, in seconds; 0 if it requested none.
         """
         with self._lock:
             circuit = self._circuits.get(host)
@@ -117,7 +118,7 @@ class Circuits:
             self._circuits.move_to_end(host)
             now_s = self._clock()
             if verdict == "bad":
-                circuit.wanted_until_s = max(circuit.wanted_until_s, now_s + min(retry_after_s, MAX_PAUSE_S))
+                circuit.requested_until_s = max(circuit.requested_until_s, now_s + min(retry_after_s, MAX_PAUSE_S))
             if is_trial:
                 circuit.on_trial = False
                 if verdict == "good":
@@ -129,7 +130,7 @@ class Circuits:
                 self._count(host, circuit, verdict, now_s)
 
     def _count(self, host: Host, circuit: _Circuit, verdict: Verdict, now_s: float) -> None:
-        circuit.move_to(now_s)
+        circuit.advance(now_s)
         circuit.good += verdict == "good"
         circuit.bad += verdict == "bad"
         if verdict == "bad" and circuit.has_failed:
@@ -144,14 +145,14 @@ class Circuits:
 
     def _open(self, circuit: _Circuit, now_s: float) -> None:
         circuit.pause_s = min(2 * circuit.pause_s or FIRST_PAUSE_S, MAX_PAUSE_S)
-        circuit.open_until_s = max(now_s + circuit.pause_s, circuit.wanted_until_s)
+        circuit.open_until_s = max(now_s + circuit.pause_s, circuit.requested_until_s)
 
     def _refuses(self, circuit: _Circuit) -> bool:
         return circuit.is_open and (circuit.on_trial or self._clock() < circuit.open_until_s)
 
     def _add(self, host: Host) -> _Circuit:
         if len(self._circuits) >= self._max_hosts:
-            # Closed circuits go first, so that a wildcard domain's many names cannot evict open ones.
+            # Closed circuits are evicted first, so that the many names of a wildcard domain cannot evict open ones.
             oldest = next((known for known, circuit in self._circuits.items() if not circuit.is_open), None)
             del self._circuits[oldest or next(iter(self._circuits))]
         circuit = self._circuits[host] = _Circuit(half_began_s=self._clock())

@@ -1,4 +1,4 @@
-"""Lets concurrent jobs of a queue share one download of the same URL."""
+"""Lets concurrent jobs of one queue share a download of the same URL."""
 
 from __future__ import annotations
 
@@ -15,27 +15,32 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Downloads(Protocol[T_co]):
-    """Downloads images: a `Fetcher`, or a layer in front of one."""
+    """An object that downloads images: a `Fetcher`, or a layer in front of one."""
 
     def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> T_co:
-        """Download a URL within the worker's limits and this scope; raises `JobFailed` or `Cancelled`."""
+        """Download a URL within the worker's limits and this scope.
+
+        Raises:
+            JobFailed: the download failed.
+            Cancelled: the scope was cancelled.
+        """
 
     def close(self) -> None:
         """Close every connection."""
 
 
 class CoalescingFetcher(Generic[T_co]):
-    """A `Fetcher` that downloads a URL once while several jobs of a queue want it. Thread-safe.
+    """A layer in front of a `Fetcher` that downloads a URL once for all jobs of a queue that need it. Thread-safe.
 
-    Each job keeps its own timeout and cancellation; a fault of the URL or of the server's answer fails them all. Once a
-    download is over, nothing of it is kept, not even the URL.
+    Each job keeps its own timeout and cancellation. A failure that is not retryable fails all jobs that share the
+    download. Once a download has ended, this object keeps nothing of it, not even the URL.
 
     Args:
         fetcher: downloads the images.
-        timeout_s: the duration of its longest download, in seconds.
+        timeout_s: the longest time that one of the fetcher's downloads may take, in seconds.
 
     Attributes:
-        shared: images that another job's download delivered.
+        shared: the number of images that jobs got from another job's download.
     """
 
     def __init__(self, fetcher: Downloads[T_co], timeout_s: float) -> None:
@@ -46,12 +51,12 @@ class CoalescingFetcher(Generic[T_co]):
         self.shared = 0
 
     def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> T_co:
-        """Download like `Fetcher.fetch`, or join a download that began before this call."""
+        """Download like `Fetcher.fetch`, or wait for a download of the same URL that another job has begun."""
         within = (scope or CancelScope(math.inf)).within(self._timeout_s)
         try:
-            # `within` covers both waiting and downloading: a job whose leader failed downloads in the time left.
+            # The scope `within` covers the wait for another job's download and, if that fails, a download of our own.
             data, is_anothers = self._flights.do(
-                # Queues do not share downloads, since a download for a lower queue may wait for a slot or stall.
+                # Queues share no downloads, because a download for a less important queue waits longer for a slot.
                 (url, queue),
                 within,
                 lambda: self._fetcher.fetch(url, scope=within, queue=queue),

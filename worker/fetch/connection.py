@@ -1,8 +1,8 @@
-"""Connections that dial only addresses which the policy has judged.
+"""HTTP connections that connect only to addresses that the URL policy allows.
 
-The seam is urllib3's ``_new_conn``, which alone decides which address a socket is dialled to. Replacing only this
-method keeps the Host header, SNI and the certificate check on the URL's name. The name is resolved once per connection,
-every address is judged, and a judged address is dialled, so no second look-up can give a different answer.
+The only method replaced is urllib3's ``_new_conn``, which alone decides the address of a connection's socket. The Host
+header, SNI and the certificate check therefore still use the URL's name. The worker resolves the name once for each
+connection, checks every address, and connects to one of those addresses. No second look-up can return another one.
 """
 
 from __future__ import annotations
@@ -23,37 +23,38 @@ from urllib3.util.ssl_ import create_urllib3_context
 from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
-from worker.fetch.answer import HttpAnswer
 from worker.fetch.deadline import Watch, Watchdog
 from worker.fetch.failures import FetchFailed
 from worker.fetch.resolver import BoundedResolver
+from worker.fetch.response import StrictResponse
 from worker.fetch.slots import Slots
 from worker.fetch.url_policy import Target, UrlPolicy
 
-#: A name with many dead addresses must not use up the whole download's time.
+#: The worker tries at most this many addresses, so that a name with many dead ones cannot use up the download's time.
 MAX_DIALS: Final = 3
-#: A public host that has not answered a SYN by now will not: the time allows for two retransmissions.
+#: A host may take this long to accept a connection. Hosts accept within a round trip; if the SYN is lost, the kernel
+#: sends it again after 1 s.
 CONNECT_TIMEOUT_S: Final = 3.0
-#: With a timeout above the default 10 s, connecting may take this share of it, so that `MAX_DIALS` dead addresses
-#: leave some time for the request.
+#: With a timeout above the default 10 s, each address may take this share of it to accept a connection, so that
+#: `MAX_DIALS` dead addresses leave some time for the request.
 CONNECT_SHARE: Final = 0.3
-#: A server that is silent for this long counts as gone. Services that resize on demand take seconds to their first
-#: byte, so they get most of the default 10 s; the rest is for one more attempt on a fresh connection.
+#: A server that sends nothing for this long counts as failed. Services that resize images on demand need seconds before
+#: they send their first byte, so a server gets most of the default 10 s. The rest is for a second attempt.
 SILENCE_TIMEOUT_S: Final = 8.0
-#: With a timeout above the default, a server may be silent for the same share of it.
+#: With a timeout above the default, a server may be silent for this share of it, as 8 s are of 10 s.
 SILENCE_SHARE: Final = 0.8
-#: A socket's timeout is never below this, since 0 would make the socket non-blocking.
+#: A socket's timeout is never shorter, because 0 would make the socket non-blocking.
 _SHORTEST_WAIT_S: Final = 0.001
 
 
 class Dialer:
-    """Resolves a target once, judges every address, and connects to one that was judged.
+    """Resolves a target once, checks every address, and connects to one that the policy allows.
 
     Args:
-        timeout_s: the longest download's duration, in seconds.
+        timeout_s: the longest time that one download may take, in seconds.
 
     Attributes:
-        slots: bound the concurrent exchanges with one address, whatever names lead to it.
+        slots: limits the concurrent exchanges with each address, whichever names resolve to it.
         connect_s: how long an address may take to accept a connection, in seconds.
         silence_s: how long a server may be silent, in seconds.
     """
@@ -66,17 +67,18 @@ class Dialer:
         self.silence_s = max(SILENCE_TIMEOUT_S, SILENCE_SHARE * timeout_s)
 
     def dial(self, target: Target, scope: CancelScope, queue: Queue) -> tuple[socket.socket, Address]:
-        """Connect and return the socket and its address, of which one slot is held for this queue.
+        """Connect; return the socket and its address. The caller's queue then holds one slot of that address.
 
         Raises:
-            FetchFailed: also for refused addresses, since callers might retry an OSError.
+            FetchFailed: no connection could be made; a refused address also raises it, because callers might retry an
+                OSError.
             Cancelled: the scope was cancelled.
         """
         if target.address is not None:
             addresses: list[Address] = [target.address]
         else:
-            answers = self._resolver.look_up(target.host, target.port, scope, queue)
-            addresses = self._policy.choose(target, answers)
+            resolved = self._resolver.look_up(target.host, target.port, scope, queue)
+            addresses = self._policy.choose(target, resolved)
         for address in alternate_families(addresses)[:MAX_DIALS]:
             if scope.is_over:
                 raise FetchFailed("fetch_timeout")
@@ -93,7 +95,7 @@ class Dialer:
 
 
 def alternate_families(addresses: Iterable[Address]) -> list[Address]:
-    """Interleave IPv6 and IPv4 addresses, so that with broken IPv6 the second dial already uses IPv4."""
+    """Interleave IPv6 and IPv4 addresses, so that the second attempt uses IPv4 if IPv6 does not work."""
     addresses = list(addresses)
     first = [address for address in addresses if address.version == addresses[0].version]
     second = [address for address in addresses if address.version != addresses[0].version]
@@ -119,18 +121,22 @@ def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
 
 
 class Connection(HTTPConnection):
-    """An ``http`` connection to a judged target, with a scope and a dup for the watchdog.
+    """An ``http`` connection to a checked target. Call `begin` before each exchange, on new and on reused connections.
 
-    `begin` starts each exchange, on new and on reused connections.
+    Attributes:
+        scope: limits the current exchange.
+        queue: the queue whose slot the current exchange uses.
+        address: the address that the socket is connected to; None before the first exchange.
+        duplicate: a duplicate of the socket, which the watchdog shuts down.
     """
 
     scope: CancelScope
     queue: Queue
     address: Address | None = None
-    dup: socket.socket | None = None
+    duplicate: socket.socket | None = None
     _watch: Watch | None = None
     _has_slot = False
-    _answer: HttpAnswer | None = None
+    _last_response: StrictResponse | None = None
 
     def __init__(self, target: Target, dialer: Dialer, watchdog: Watchdog, **options: Any) -> None:
         super().__init__(target.host, target.port, **options)
@@ -140,33 +146,33 @@ class Connection(HTTPConnection):
         self._watchdog = watchdog
 
     @property
-    def answer(self) -> HttpAnswer:
-        """The last answer, whose body may be unread."""
-        if self._answer is None:
+    def last_response(self) -> StrictResponse:
+        """The last response, whose body may be unread."""
+        if self._last_response is None:
             raise http.client.ResponseNotReady
-        return self._answer
+        return self._last_response
 
     @property
     def has_surplus(self) -> bool:
-        """Whether the server sent more than its last answer."""
-        return self._answer is not None and self._answer.has_surplus
+        """Whether the server sent bytes after its last response."""
+        return self._last_response is not None and self._last_response.has_surplus
 
-    def response_class(self, *arguments: Any, **options: Any) -> HttpAnswer:  # type: ignore[override]
-        """Create and keep an answer for http.client: urllib3 drops it when the headers don't parse."""
-        self._answer = HttpAnswer(*arguments, **options)
-        return self._answer
+    def response_class(self, *arguments: Any, **options: Any) -> StrictResponse:  # type: ignore[override]
+        """Create a response for http.client and keep it: urllib3 discards a response whose headers cannot be parsed."""
+        self._last_response = StrictResponse(*arguments, **options)
+        return self._last_response
 
     def begin(self, scope: CancelScope, queue: Queue) -> None:
-        """Start an exchange that ends with its scope, whatever the server does."""
+        """Start an exchange; it ends when its scope ends, whatever the server does."""
         self.scope, self.queue = scope, queue
         self.timeout = min(self._dialer.silence_s, max(_SHORTEST_WAIT_S, scope.left_s))
-        if self.dup is not None and self.address is not None:  # a reused connection
+        if self.duplicate is not None and self.address is not None:  # a reused connection
             self._dialer.slots.take(self.address, scope, queue)
             self._has_slot = True
-            self._watch = self._watchdog.watch(self.dup, scope)
+            self._watch = self._watchdog.watch(self.duplicate, scope)
 
     def end(self) -> bool:
-        """End the exchange; return whether its time ran out, even if the answer looks complete."""
+        """End the exchange; return whether its time ran out, after which even a complete response cannot be trusted."""
         if self._has_slot and self.address is not None:
             self._has_slot = False
             self._dialer.slots.give_back(self.address, self.queue)
@@ -174,38 +180,38 @@ class Connection(HTTPConnection):
         return watch.end() if watch is not None else self.scope.is_over
 
     def _new_conn(self) -> socket.socket:
-        """Connect, and put the new socket under the watchdog before TLS begins."""
+        """Connect, and have the watchdog watch the new socket before TLS begins."""
         sock, self.address = self._dialer.dial(self.target, self.scope, self.queue)
         self._has_slot = True
-        # TLS detaches this socket object's descriptor; the watchdog shuts the dup down instead.
-        self.dup = sock.dup()
-        self._watch = self._watchdog.watch(self.dup, self.scope)
+        # TLS detaches the descriptor from this socket object, so the watchdog gets a duplicate to shut down.
+        self.duplicate = sock.dup()
+        self._watch = self._watchdog.watch(self.duplicate, self.scope)
         sock.settimeout(self.timeout)
         return sock
 
     def dispose(self) -> bool:
         """End the exchange and close everything; return whether its time ran out.
 
-        ``close`` alone leaves the dup open: for answers without keep-alive http.client calls it before the body is
-        read, through the closed socket object.
+        ``close`` alone must leave the duplicate open: if the server does not keep the connection, http.client calls
+        ``close`` before the body is read.
         """
-        # First of all stop watching: once closed, the descriptor's number may be that of another socket.
+        # Stop watching first: after the close, the kernel may reuse the descriptor number for another socket.
         expired = self.end()
         self.close()
-        if self._answer is not None:
-            self._answer.close()
-        dup, self.dup = self.dup, None
-        if dup is not None:
-            dup.close()
+        if self._last_response is not None:
+            self._last_response.close()
+        duplicate, self.duplicate = self.duplicate, None
+        if duplicate is not None:
+            duplicate.close()
         return expired
 
 
 class TlsConnection(Connection, HTTPSConnection):
-    """An ``https`` connection; the certificate is verified against the name in the URL."""
+    """An ``https`` connection, which checks the certificate against the name in the URL."""
 
 
 def open_connection(target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl.SSLContext) -> Connection:
-    """Create a connection for a target; ``connect`` dials it."""
+    """Return a connection for a target that is not connected yet."""
     if target.scheme == "https":
         return TlsConnection(target, dialer, watchdog, ssl_context=tls)
     return Connection(target, dialer, watchdog)
@@ -213,10 +219,10 @@ def open_connection(target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl
 
 @functools.cache
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Create a context for TLS 1.2 or later that checks host names; cached, since loading authorities takes 20 ms.
+    """Return a context for TLS 1.2 or later that checks host names, cached because loading authorities takes 20 ms.
 
     Args:
-        ca_file: the operator's own authorities, trusted in addition to the public ones.
+        ca_file: the operator's own certificate authorities, trusted in addition to the public ones.
     """
     context = create_urllib3_context()
     context.verify_mode = ssl.CERT_REQUIRED

@@ -11,7 +11,7 @@ MAX_CHARACTERS: Final = 64
 
 
 def http_date_s(text: str) -> float | None:
-    """Return a date's seconds since the epoch; None if malformed."""
+    """Return a date in seconds since the epoch; None if the text is malformed."""
     if len(text) > MAX_CHARACTERS:
         return None
     try:

@@ -1,8 +1,9 @@
-"""Ends downloads from outside when their time is up or their job is cancelled.
+"""Ends a download when its time is over or its job is cancelled, even while its thread is blocked.
 
-A socket's timeout bounds one ``recv``; a server that sends a byte a second, or ``100 Continue`` forever, never exceeds
-it. So one thread, shared by all downloads, shuts each socket down at its deadline; a cancelling thread shuts it down at
-once. Any call blocked on the socket, in the TLS handshake, the headers or the body, then returns.
+A socket's timeout limits one ``recv``; a server that sends one byte a second, or ``100 Continue`` forever, never
+exceeds it. One thread for all downloads therefore shuts each socket down at its deadline, and the thread that cancels a
+job shuts the job's socket down at once. Any call that is blocked on the socket then returns, be it in the TLS
+handshake, the headers or the body.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from worker.concurrency.cancel_scope import CancelScope
 
 
 class Watch:
-    """One socket in one scope; made by `Watchdog.watch`."""
+    """The watch over one socket for one scope; `Watchdog.watch` creates it."""
 
     __slots__ = ("_fired", "_sock", "_watchdog", "deadline_s")
 
@@ -27,20 +28,20 @@ class Watch:
         self.deadline_s = deadline_s
 
     def end(self) -> bool:
-        """Stop watching; return whether the socket was shut down, which can look like a clean end of the body."""
+        """Stop watching; return whether the socket was shut down, which a reader can mistake for the body's end."""
         self._watchdog._forget(self)
         return self._fired
 
     def _fire(self) -> None:
-        """Shut the socket down and forget it; the caller holds the watchdog's lock."""
+        """Shut the socket down and stop watching it; the caller holds the watchdog's lock."""
         self._watchdog._watches.discard(self)
         self._fired = True
-        with contextlib.suppress(OSError):  # the peer may have gone already
+        with contextlib.suppress(OSError):  # the peer may have closed the connection
             self._sock.shutdown(socket.SHUT_RDWR)
 
 
 class Watchdog:
-    """Shuts sockets down when their scopes end. Thread-safe; its one thread starts with the first watch."""
+    """Shuts sockets down when their scopes end. Thread-safe; the first watch starts its thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -52,7 +53,7 @@ class Watchdog:
     def watch(self, sock: socket.socket, scope: CancelScope) -> Watch:
         """Shut ``sock`` down when the scope ends, unless `Watch.end` is called first.
 
-        ``sock`` should be a ``dup()``: wrapping a socket in TLS detaches the original object.
+        ``sock`` should be a duplicate, because wrapping a socket in TLS detaches the original object.
         """
         watch = Watch(self, sock, scope.deadline_s)
         with self._changed:
@@ -63,14 +64,14 @@ class Watchdog:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="fetch-deadlines", daemon=True)
                 thread.start()
-                self._thread = thread  # only once started: if no thread can be started now, the next watch retries
+                self._thread = thread  # set after the start, so that the next watch retries a start that failed
             elif scope.deadline_s < self._wakes_s:
                 self._changed.notify()
         scope.on_cancel(lambda: self._end_early(watch))
         return watch
 
     def close(self) -> None:
-        """Shut down all watched sockets and any watched later, and end the thread."""
+        """Shut down all watched sockets and end the thread; sockets watched later are shut down at once."""
         with self._changed:
             self._closed = True
             for watch in self._watches.copy():
@@ -83,7 +84,7 @@ class Watchdog:
                 watch._fire()
 
     def _forget(self, watch: Watch) -> None:
-        # Under the lock, so that this watch cannot shut the socket down after it has gone back to the pool.
+        # The lock ensures that this watch cannot shut the socket down after its connection has returned to the pool.
         with self._changed:
             self._watches.discard(watch)
 

@@ -1,6 +1,6 @@
-"""The failures of a download attempt, and their mapping from exceptions of the network stack.
+"""The failures of a download attempt, and the translation of the network stack's exceptions into them.
 
-Every message is a fixed sentence and never contains a URL, host, address, path or an exception's text.
+Clients see every message, so no message contains a URL, host, address, path or an exception's text.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import urllib3.exceptions
 from producer.errors import JobFailed
 
 #: The phase of the exchange in which an exception was raised.
-Phase = Literal["connecting", "asking", "reading"]
+Phase = Literal["connecting", "requesting", "reading"]
 
 
 class FetchFailed(JobFailed):
-    """A failed attempt; the fetcher retries it or turns it into a plain `JobFailed`.
+    """A failed attempt; the fetcher retries the download or raises a plain `JobFailed` in its place.
 
     Attributes:
-        again: whether another attempt within the same fetch makes sense.
-        retry_after_s: seconds of the server's ``Retry-After``, if any.
-        of_host: whether the failure counts against the host: it is unreachable or silent, breaks off, or answers 408,
-            425, 429 or 5xx. So do retryable failures, unless the worker itself lacks a name server or a slot.
+        again: whether the fetcher may try again within the same download; by default, if the failure is retryable.
+        retry_after_s: the seconds that the server's ``Retry-After`` asks for; None without one.
+        of_host: whether the failure counts against the host: the host is unreachable or silent, breaks the connection
+            off, or responds with 408, 425, 429 or 5xx. By default every retryable failure counts.
     """
 
     def __init__(
@@ -43,18 +43,18 @@ class FetchFailed(JobFailed):
         self.of_host = self.retryable if of_host is None else of_host
 
 
-#: Hostile or broken servers make the network stack raise these: ValueError for numbers in headers, OSError also for
-#: timeouts.
+#: Hostile or broken servers make the network stack raise these: OSError includes timeouts, and malformed numbers in
+#: headers raise ValueError.
 NETWORK_ERRORS: Final = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError)
 
 
 def unavailable(message: str) -> FetchFailed:
-    """Return the failure of a download that may not contact its host now."""
+    """Return the failure of a download that the worker does not send to its host now."""
     return FetchFailed("host_unavailable", message, again=False, of_host=False)
 
 
 def bad_response(message: str) -> FetchFailed:
-    """Return the failure for an answer that HTTP does not allow, which a retry would not change."""
+    """Return the failure for a response that HTTP or this worker does not allow."""
     return FetchFailed("bad_response", message)
 
 
@@ -63,14 +63,14 @@ def classify(error: BaseException, phase: Phase) -> FetchFailed:
     if isinstance(error, FetchFailed):
         return error
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
-        return FetchFailed("fetch_timeout", "the server stopped answering; try again, or raise NAMESHOT_FETCH_TIMEOUT.")
+        return FetchFailed("fetch_timeout", "the server stopped responding; try again or raise NAMESHOT_FETCH_TIMEOUT.")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return _broke_off(phase)
     if isinstance(error, ssl.SSLError | ssl.CertificateError | urllib3.exceptions.SSLError) and phase != "reading":
-        return FetchFailed("tls_failed", "the server's certificate or TLS set-up is not valid; fix the certificate.")
-    if isinstance(error, OSError):  # http.client.RemoteDisconnected is one too
+        return FetchFailed("tls_failed", "the server's certificate or TLS configuration is not valid; correct it.")
+    if isinstance(error, OSError):  # http.client.RemoteDisconnected is an OSError
         return _broke_off(phase)
-    return FetchFailed("bad_response", "the answer is not valid HTTP; check the server.")
+    return FetchFailed("bad_response", "the response is not valid HTTP; check the server.")
 
 
 def _broke_off(phase: Phase) -> FetchFailed:

@@ -20,7 +20,7 @@ from worker.fetch.connection import Dialer, tls_context
 from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import FetchFailed
 from worker.fetch.files import File
-from worker.fetch.freshness import CacheTerms, Moment, is_about, renewed, terms_of
+from worker.fetch.freshness import Arrival, CacheTerms, confirms, renewed, terms_of
 from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
@@ -39,12 +39,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Fetched:
-    """A server's final answer to a download.
+    """The final response to a download.
 
     Attributes:
-        body: the image's bytes; empty if the server answered that nothing has changed.
-        terms: on which the answer may be reused; None if it may not.
-        is_unchanged: whether the answer that was revalidated still holds.
+        body: the image's bytes; empty if the stored response is still valid.
+        terms: the terms on which the response may be reused; None if it may not be reused.
+        is_unchanged: whether the server has confirmed that the stored response is still valid.
     """
 
     body: bytes
@@ -55,18 +55,18 @@ class Fetched:
 class Fetcher:
     """Downloads images within limits that no URL, name server or web server can exceed.
 
-    Thread-safe; a worker has one. See `worker.fetch` for the codes and their order.
+    Thread-safe; each worker has one fetcher. `worker.fetch` lists the error codes and their order.
 
     Args:
-        policy: judges URLs and addresses.
-        max_bytes: the largest body, in bytes.
-        timeout_s: the longest download in seconds, from the DNS look-up to the last byte, retries included.
-        per_host: concurrent downloads from one host and port, and from one address.
-        max_connections: idle connections kept for reuse; one host has at most half of them.
-        max_connection_age_s: a connection is not reused once it is older than this.
-        connection_quiet_s: the shortest time between an answer and the next request on the same connection.
+        policy: decides which URLs and addresses are allowed.
+        max_bytes: the size of the largest allowed body, in bytes.
+        timeout_s: the longest time that one download may take, from the DNS look-up to the last byte, with all retries.
+        per_host: the largest number of concurrent downloads from one host and port, and from one address.
+        max_connections: the largest number of idle connections; at most half of them lead to one host.
+        max_connection_age_s: the age from which a connection is not reused, in seconds.
+        connection_quiet_s: the shortest time between a response and the next request on the same connection.
         ca_file: a PEM file of certificate authorities to trust in addition to the public ones.
-        resolve: takes a host name and a port, returns addresses as text.
+        resolve: takes a host name and a port, and returns addresses as text.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._policy = policy
         self._watchdog = Watchdog()
-        # A request gets only a part of the download's time, so with short timeouts silent hosts must be found sooner.
+        # With a short timeout no request lasts `PATIENCE_S`, but its timeouts must still count against the host.
         self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s / 2))
         dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses, timeout_s=timeout_s)
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
-        # No content encoding: compressed bytes could grow a thousandfold when decompressed.
+        # The worker accepts no content encoding, because compressed bytes could grow a thousandfold.
         headers = {"User-Agent": "nameshot", "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
         self._session = GuardedSession(dialer, self._watchdog, kept, tls_context(ca_file), headers)
         self._closing = threading.Event()
@@ -101,28 +101,28 @@ class Fetcher:
 
         Args:
             url: the image's URL.
-            scope: the download ends with this scope, or when the fetcher's own timeout is over.
+            scope: limits the download, in addition to the fetcher's own timeout.
             queue: the queue whose share of the host's slots the download uses.
 
         Raises:
-            JobFailed: with a code of the contract; it holds no URL, host, address or other exception.
+            JobFailed: the download failed; neither the message nor the exception's context holds a URL or an address.
             Cancelled: the scope was cancelled.
         """
-        return File(self.ask(self.judge(url), None, scope, queue).body)
+        return File(self.download(self.check(url), None, scope, queue).body)
 
-    def judge(self, url: str) -> Target:
-        """Check a URL against the policy and return what to dial and request.
+    def check(self, url: str) -> Target:
+        """Check a URL against the policy and return the target to connect to.
 
         Raises:
             JobFailed: the URL may not be fetched.
         """
-        return _contained(lambda: self._policy.judge(url), CancelScope(math.inf))
+        return _contained(lambda: self._policy.check(url), CancelScope(math.inf))
 
-    def ask(self, target: Target, known: CacheTerms | None, scope: CancelScope | None, queue: Queue) -> Fetched:
-        """Download like `fetch`, and return the terms on which the answer may be reused as well.
+    def download(self, target: Target, known: CacheTerms | None, scope: CancelScope | None, queue: Queue) -> Fetched:
+        """Download like `fetch`; return also the terms on which the response may be reused.
 
         Args:
-            known: the terms of a stored answer, to be revalidated; None if there is none.
+            known: the terms of a stored response, which the request revalidates; None if there is none.
         """
         if self._closing.is_set():
             raise RuntimeError("the fetcher is closed")
@@ -130,7 +130,7 @@ class Fetcher:
         return _contained(lambda: self._fetch(target, known, within, queue), within)
 
     def close(self) -> None:
-        """End running downloads and close every connection."""
+        """End all running downloads and close every connection."""
         self._closing.set()
         self._session.close()
         self._watchdog.close()
@@ -146,7 +146,7 @@ class Fetcher:
                 return self._attempt(target, known, scope, queue, is_first=attempts == 1)
             except FetchFailed as error:
                 if failure is not None and error.code == "host_unavailable":
-                    raise failure from None  # the earlier failure, which tells why the host is unavailable
+                    raise failure from None  # the earlier failure says more about the host
                 failure = error
             pause_s = pause_before_next_s(failure, attempts, scope.left_s)
             if pause_s is None or self._closing.is_set():
@@ -159,26 +159,26 @@ class Fetcher:
         seen = {target.url}
         while True:
             conditions = known.conditions() if known is not None else {}
-            asked_s = time.monotonic()
+            requested_s = time.monotonic()
             with (
                 self._hosts.visit(target, scope, is_first=is_first, queue=queue) as visit,
                 self._session.exchange(
                     target, scope, may_reuse=is_first, conditions=conditions, queue=queue
                 ) as response,
             ):
-                visit.answered = True
+                visit.has_responded = True
                 headers, now_s = response.raw.headers, time.monotonic()
-                came = Moment(time.time(), now_s, now_s - asked_s)
+                arrival = Arrival(time.time(), now_s, now_s - requested_s)
                 if conditions and known is not None and response.status_code == 304:
                     finish_unchanged(response)
-                    if is_about(known, headers):
-                        return Fetched(b"", renewed(known, headers, came), is_unchanged=True)
-                    known = None  # the 304 is about another answer, so request it without conditions
+                    if confirms(known, headers):
+                        return Fetched(b"", renewed(known, headers, arrival), is_unchanged=True)
+                    known = None  # the 304 does not confirm our stored response, so request without conditions
                     continue
                 if response.status_code not in REDIRECTS:
                     body = read_body(response, self._max_bytes)
-                    # Answers behind redirects are not reused: the redirect itself may change at any time.
-                    return Fetched(body, terms_of(headers, came) if len(seen) == 1 else None)
+                    # A response behind a redirect is not reused, because the redirect may change at any time.
+                    return Fetched(body, terms_of(headers, arrival) if len(seen) == 1 else None)
                 target, known = self._follow(target, response), None
                 finish_empty(response)
             if target.url in seen or len(seen) > MAX_REDIRECTS:
@@ -186,25 +186,26 @@ class Fetcher:
             seen.add(target.url)
 
     def _follow(self, target: Target, response: GuardedResponse) -> Target:
-        """Return a redirect's target, judged like a first request. The redirect's body is never read."""
+        """Return a redirect's target after the same checks as for a first request; never read the redirect's body."""
         location = response.headers.get("Location", "")
         try:
-            # http.client decodes headers as Latin-1, but servers write UTF-8 and plain spaces, which browsers accept.
+            # The module http.client decodes headers as Latin-1, but servers send UTF-8 and plain spaces, and browsers
+            # accept both.
             location = location.encode("latin-1").decode("utf-8").replace(" ", "%20")
-            # An absolute URL is judged unchanged, since urljoin would repair http:///x.
-            following = location if SCHEME.match(location) else urljoin(target.url, location)
+            # The policy checks an absolute URL as it is, because urljoin would repair http:///x.
+            url = location if SCHEME.match(location) else urljoin(target.url, location)
         except ValueError:
-            location = following = ""
+            location = url = ""
         if not location or FORBIDDEN.search(location):
             raise FetchFailed("bad_redirect")
-        judged = self._policy.judge(following)
-        if target.scheme == "https" and judged.scheme == "http":
-            raise FetchFailed("host_not_allowed", "a redirect left https for http; send the final URL.")
-        return judged
+        following = self._policy.check(url)
+        if target.scheme == "https" and following.scheme == "http":
+            raise FetchFailed("host_not_allowed", "a redirect leads from https to http; send the final URL.")
+        return following
 
 
 def _contained(work: Callable[[], T], scope: CancelScope) -> T:
-    """Do the work and turn every error, however hostile its cause, into one that `Fetcher.fetch` may raise."""
+    """Return the result of the work; turn every error into one that `Fetcher.fetch` may raise."""
     try:
         return work()
     except Cancelled:
@@ -214,17 +215,17 @@ def _contained(work: Callable[[], T], scope: CancelScope) -> T:
     except MemoryError:
         failure = JobFailed("out_of_memory", "the worker ran out of memory during the download; try again.")
     except Exception as error:
-        # Hostile answers find new ways to break parsers. The exception's own text may hold the URL.
+        # A hostile response may break a parser. The log line omits the exception's text, which may hold the URL.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         _logger.error("unexpected %s in %s at line %s", type(error).__name__, frame.name, frame.lineno)
-        failure = JobFailed("bad_response", "the answer could not be understood; check the server.")
+        failure = JobFailed("bad_response", "the response could not be parsed; check the server.")
     # The cancellation itself may have caused the failure.
     scope.check()
-    # Raised outside the handlers, so that its context holds no exception with a URL in it.
+    # Raising outside the handlers keeps the original exception, which may hold the URL, out of the failure's context.
     raise failure
 
 
 def mute_http_loggers() -> None:
-    """Silence urllib3, whose warning about malformed headers contains the URL; the fetcher logs its own errors."""
+    """Silence the loggers of urllib3 and requests, because urllib3's warning about malformed headers holds the URL."""
     for name in ("urllib3", "requests"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

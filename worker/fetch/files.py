@@ -1,4 +1,4 @@
-"""What a download ends with: a file, or what is known of one that need not be downloaded."""
+"""The result of a download: a file, or the digest, size and cached embedding of a file that was not downloaded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class File:
-    """A downloaded file. Its digest and size stay; `take` hands over the bytes once.
+    """A downloaded file, with its digest, its size and, until `take` is called, its bytes.
 
-    Jobs that share a download each take the bytes from a copy of their own, made by `copy.copy`.
+    Jobs that share a download each call `take` on a copy of their own, which `copy.copy` makes.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -21,7 +21,7 @@ class File:
         self._data = data
 
     def take(self) -> bytes:
-        """Return the bytes and drop the file's own reference; empty the second time."""
+        """Return the bytes and drop this object's reference to them. A second call returns empty bytes."""
         data, self._data = self._data, b""
         return data
 

@@ -1,10 +1,12 @@
-"""Decides on which terms an answer may be reused: RFC 9111 for a shared cache that stores no bodies. Pure; no I/O.
+"""Decides how long a response may be reused without revalidation, by RFC 9111, for a shared cache without bodies.
 
-The libraries judge whole stored answers, and differently: cachecontrol knows neither ``s-maxage`` nor ``Age`` and
-stores ``private`` answers; hishel guesses a lifetime where the server gives none.
+We use neither cachecontrol nor hishel, because both need the stored response. In addition, cachecontrol supports
+neither ``s-maxage`` nor ``Age`` and stores ``private`` responses, and hishel estimates a lifetime where the server
+states none.
 
-Malformed headers allow nothing. A stale answer is never used without revalidation, so ``must-revalidate`` needs no rule
-of its own, and ``stale-while-revalidate`` and ``stale-if-error`` are ignored.
+A malformed ``Cache-Control`` or ``Vary`` prevents reuse; malformed validators, dates and ages are ignored, and a
+malformed lifetime counts as 0. The cache never uses a stale response without revalidation, so ``must-revalidate`` needs
+no rule, and ``stale-while-revalidate`` and ``stale-if-error`` have no effect. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -19,31 +21,31 @@ from urllib3 import HTTPHeaderDict
 
 from worker.fetch.dates import http_date_s
 
-#: An answer counts as fresh for at most this long. An attacker who once answers for a host, with forged DNS for
-#: example, should not choose its pictures for a year, and one revalidation per hour is cheap.
+#: A response is fresh for at most this long. An attacker who once responds in place of a host, for example with forged
+#: DNS, must not choose its images for a year, and one revalidation per hour is cheap.
 MAX_FRESH_S: Final = 3_600.0
-#: Longer ETags are ignored: the cache stores them and sends them back. Typical ones have 20 to 70 characters.
+#: Longer ETags are ignored, because the cache stores ETags and sends them back. Typical ones have 20 to 70 characters.
 MAX_ETAG_CHARACTERS: Final = 256
-#: An answer with a longer Cache-Control is not reused.
+#: A response with a longer Cache-Control is not reused.
 MAX_CACHE_CONTROL_CHARACTERS: Final = 2_048
-#: This is the end of 9999-12-31, the last date that an HTTP date can express.
+#: The end of 9999-12-31 is the latest time that an HTTP date can express.
 LAST_DATE_S: Final = 253_402_300_799
 
 _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _DIRECTIVE: Final = re.compile(rf'({_NAME})(?:=({_NAME}|"[^"\\]*"))?')
 _ETAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e]*")')
-#: Request headers that vary between our requests; an answer that varies on one of them cannot be reused.
+#: These request headers differ between our requests, so a response whose ``Vary`` names one of them cannot be reused.
 _DIFFERING: Final = frozenset({"*", "if-none-match", "if-modified-since"})
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """The arrival of an answer's headers.
+class Arrival:
+    """When a response's headers arrived.
 
     Attributes:
-        unix_s: by the system clock, to compare with dates in headers.
-        monotonic_s: by `time.monotonic`.
-        delay_s: seconds since the request.
+        unix_s: the time by the system clock, to compare with dates in headers.
+        monotonic_s: the time by `time.monotonic`.
+        delay_s: the seconds from the request to the arrival.
     """
 
     unix_s: float
@@ -53,12 +55,12 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CacheTerms:
-    """The terms on which an answer may be reused.
+    """The terms on which a response may be reused.
 
     Attributes:
-        etag: the validator for ``If-None-Match``.
-        last_modified_s: the validator for ``If-Modified-Since``, in seconds since the epoch.
-        fresh_until_s: by `time.monotonic`; until then no revalidation is needed.
+        etag: the validator for ``If-None-Match``; None without one.
+        last_modified_s: the validator for ``If-Modified-Since``, in seconds since the epoch; None without one.
+        fresh_until_s: the time by `time.monotonic` until which the response needs no revalidation.
     """
 
     etag: str | None
@@ -66,7 +68,7 @@ class CacheTerms:
     fresh_until_s: float
 
     def conditions(self) -> dict[str, str]:
-        """Return the conditional request's headers; empty without a validator."""
+        """Return the headers that make a request conditional; empty without a validator."""
         if self.etag is not None:
             return {"If-None-Match": self.etag}
         if self.last_modified_s is not None:
@@ -74,53 +76,53 @@ class CacheTerms:
         return {}
 
 
-def terms_of(headers: HTTPHeaderDict, came: Moment) -> CacheTerms | None:
-    """Return the terms of a 200 with these headers; None if it may not be reused, or reuse gains nothing."""
+def terms_of(headers: HTTPHeaderDict, arrival: Arrival) -> CacheTerms | None:
+    """Return the terms of a 200 response; None if it may not be reused, or is stale and cannot be revalidated."""
     etag = _only(headers, "ETag")
     if etag is not None and (len(etag) > MAX_ETAG_CHARACTERS or not _ETAG.fullmatch(etag)):
         etag = None
     modified_s = http_date_s(_only(headers, "Last-Modified") or "")
-    # A file modified within the last second may change again within it and keep the same date.
-    if modified_s is not None and not 0 <= modified_s < min(int(_sent_s(headers, came)), LAST_DATE_S):
+    # A file that was modified in the second of the response may change again in that second and keep its date.
+    if modified_s is not None and not 0 <= modified_s < min(int(_sent_s(headers, arrival)), LAST_DATE_S):
         modified_s = None
-    return _terms(headers, came, etag, None if modified_s is None else int(modified_s))
+    return _terms(headers, arrival, etag, None if modified_s is None else int(modified_s))
 
 
-def renewed(known: CacheTerms, headers: HTTPHeaderDict, came: Moment) -> CacheTerms | None:
-    """Return the terms after a 304; None if the answer may be used only this once.
+def renewed(known: CacheTerms, headers: HTTPHeaderDict, arrival: Arrival) -> CacheTerms | None:
+    """Return the terms after a 304 response; None if the stored response may be used only for this request.
 
-    Without a Cache-Control the answer is fresh for this moment only.
+    If the 304 has no Cache-Control, the next use of the stored response needs another revalidation.
     """
-    terms = _terms(headers, came, known.etag, known.last_modified_s)
+    terms = _terms(headers, arrival, known.etag, known.last_modified_s)
     if terms is not None and "Cache-Control" not in headers:
-        terms = replace(terms, fresh_until_s=came.monotonic_s)
+        terms = replace(terms, fresh_until_s=arrival.monotonic_s)
     return terms
 
 
-def is_about(known: CacheTerms, headers: HTTPHeaderDict) -> bool:
-    """Whether a 304 confirms the known answer, that is, names no other validator."""
+def confirms(known: CacheTerms, headers: HTTPHeaderDict) -> bool:
+    """Return whether the 304's ETag and Last-Modified, if any, match the stored ones."""
     if etags := headers.getlist("ETag"):
         return known.etag is not None and [_opaque(etag) for etag in etags] == [_opaque(known.etag)]
     dates = headers.getlist("Last-Modified")
     return known.last_modified_s is None or all(http_date_s(date) == known.last_modified_s for date in dates)
 
 
-def _terms(headers: HTTPHeaderDict, came: Moment, etag: str | None, modified_s: int | None) -> CacheTerms | None:
+def _terms(headers: HTTPHeaderDict, arrival: Arrival, etag: str | None, modified_s: int | None) -> CacheTerms | None:
     directives = _directives(headers)
     if directives is None or not directives.keys().isdisjoint({"no-store", "private"}) or _differs(headers):
         return None
     fresh_s = 0.0
     if "no-cache" not in directives:
-        fresh_s = min(_lifetime_s(directives, headers, came) - _age_s(headers, came), MAX_FRESH_S)
+        fresh_s = min(_lifetime_s(directives, headers, arrival) - _age_s(headers, arrival), MAX_FRESH_S)
     if fresh_s <= 0 and etag is None and modified_s is None:
         return None
-    return CacheTerms(etag, modified_s, came.monotonic_s + max(0.0, fresh_s))
+    return CacheTerms(etag, modified_s, arrival.monotonic_s + max(0.0, fresh_s))
 
 
 def _directives(headers: HTTPHeaderDict) -> dict[str, str] | None:
-    """Parse Cache-Control, names in lower case; None if malformed.
+    """Return the values of Cache-Control by lower-case directive names; None if the header is malformed.
 
-    A directive that is repeated with different values counts as empty.
+    A directive that occurs with different values has an empty value here.
     """
     text = ",".join(headers.getlist("Cache-Control"))
     if len(text) > MAX_CACHE_CONTROL_CHARACTERS:
@@ -135,29 +137,29 @@ def _directives(headers: HTTPHeaderDict) -> dict[str, str] | None:
 
 
 def _differs(headers: HTTPHeaderDict) -> bool:
-    """Whether another of our requests might get a different answer, or the header is malformed."""
+    """Return whether another of our requests might get a different response, or ``Vary`` is malformed."""
     names = {name.strip().lower() for name in ",".join(headers.getlist("Vary")).split(",")} - {""}
     return not names.isdisjoint(_DIFFERING) or not all(re.fullmatch(_NAME, name) for name in names)
 
 
-def _lifetime_s(directives: dict[str, str], headers: HTTPHeaderDict, came: Moment) -> float:
-    """Return the freshness lifetime in seconds since the answer was sent; 0 where the server gives none clearly."""
+def _lifetime_s(directives: dict[str, str], headers: HTTPHeaderDict, arrival: Arrival) -> float:
+    """Return the freshness lifetime in seconds since the response was sent; 0 if the server states no valid one."""
     for name in ("s-maxage", "max-age"):
         if name in directives:
             return _seconds(directives[name]) or 0.0
     expires_s = http_date_s(_only(headers, "Expires") or "")
-    return 0.0 if expires_s is None else expires_s - _sent_s(headers, came)
+    return 0.0 if expires_s is None else expires_s - _sent_s(headers, arrival)
 
 
-def _age_s(headers: HTTPHeaderDict, came: Moment) -> float:
-    """Compute the answer's age by RFC 9111, 4.2.3."""
+def _age_s(headers: HTTPHeaderDict, arrival: Arrival) -> float:
+    """Return the response's age in seconds (RFC 9111, 4.2.3)."""
     age_s = _seconds(",".join(headers.getlist("Age")).partition(",")[0].strip()) or 0.0
-    return max(0.0, came.unix_s - _sent_s(headers, came), age_s + came.delay_s)
+    return max(0.0, arrival.unix_s - _sent_s(headers, arrival), age_s + arrival.delay_s)
 
 
-def _sent_s(headers: HTTPHeaderDict, came: Moment) -> float:
+def _sent_s(headers: HTTPHeaderDict, arrival: Arrival) -> float:
     sent_s = http_date_s(_only(headers, "Date") or "")
-    return came.unix_s if sent_s is None else sent_s
+    return arrival.unix_s if sent_s is None else sent_s
 
 
 def _seconds(text: str) -> float | None:
@@ -167,12 +169,12 @@ def _seconds(text: str) -> float | None:
 
 
 def _only(headers: HTTPHeaderDict, name: str) -> str | None:
-    """Return a header's value; None when there is none, or more than one."""
+    """Return the value of a header that occurs once; None if it is absent or occurs more often."""
     values = headers.getlist(name)
     return values[0].strip() if len(values) == 1 else None
 
 
 def _opaque(etag: str) -> str | None:
-    """Return an ETag's opaque part, for weak comparison (RFC 9110, 8.8.3.2)."""
+    """Return an ETag's opaque part, for weak comparison (RFC 9110, 8.8.3.2); None if the ETag is malformed."""
     match = _ETAG.fullmatch(etag.strip())
     return match[1] if match else None

@@ -1,8 +1,8 @@
-"""Reads an answer's head, bounded in size, and accepts only lines that every HTTP reader interprets alike.
+"""Reads a response's head of limited size, and accepts only lines that all HTTP readers interpret in the same way.
 
-``http.client`` leaves a head's lines to the email package, which also ends a line at a bare CR, drops all fields after
-a malformed line, and accepts a head that breaks off. Each of these lets a server announce one length to it and another
-to other readers, so such a head is refused before ``http.client`` sees it.
+``http.client`` has the email package parse a head, which also ends a line at a bare CR, drops all fields after a
+malformed line, and accepts an incomplete head. In each of these cases ``http.client`` could read another length from
+the head than other readers do. This module therefore rejects such a head before ``http.client`` parses it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ from typing import Final
 
 from worker.fetch.meter import Meter
 
-#: A head, with all interim answers before it, may have this size. Browsers accept 256 KB; most servers send under 4 KB.
+#: A head may have this size, including all interim responses before it. Browsers accept 256 KB; most servers send under
+#: 4 KB.
 MAX_HEAD_BYTES: Final = 65_536
-#: The module http.client accepts as many fields; folded lines count too.
+#: A head may have this many lines, folded ones included. The module http.client accepts as many fields.
 MAX_LINES: Final = 100
 
 _DIGITS: Final = b"0123456789"
-#: The bytes allowed at each position of a status line, up to the status: a line of another protocol may never end.
+#: The bytes allowed at each position of a status line, up to the status. Checking each byte detects another protocol,
+#: whose first line may never end.
 _BEGINNING: Final = (*(bytes([byte]) for byte in b"HTTP/1."), _DIGITS, b" ", _DIGITS[1:], _DIGITS, _DIGITS)
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: [^\0\r\n]*)?\r?\n")
-#: Interim answers are skipped, such as 103 Early Hints (RFC 9110, 15.2). A 101 is not: no request offers to switch
-#: protocols, so it counts as the final answer, and fails.
+#: Interim responses, such as 103 Early Hints, are skipped (RFC 9110, 15.2). A 101 is not skipped: no request offers to
+#: switch protocols, so 101 is the final response, with a status that fails the download.
 _INTERIM: Final = re.compile(rb"1(?!01)")
 _FIELD_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0\r\n]*\r?\n")
-#: A user agent joins a line that begins with white space to the previous one (RFC 9112, 5.2).
+#: A line that begins with white space continues the previous line (RFC 9112, 5.2).
 _FOLDED_LINE: Final = re.compile(rb"[ \t][^\0\r\n]*\r?\n")
 _END: Final = (b"\r\n", b"\n")
-#: Only these may surround a field's value (RFC 9110, 5.6.3); `str.strip` removes much more.
+#: Only these characters may surround a field's value (RFC 9110, 5.6.3); `str.strip` without them removes more.
 BLANKS: Final = " \t"
 
 
@@ -40,17 +42,17 @@ class BadHead(http.client.HTTPException):
 
 
 def read_head(wire: BufferedReader[Meter]) -> bytes:
-    """Read the head of the final answer up to and including the empty line, and unfold its lines.
+    """Return the head of the final response up to and including the empty line, with its lines unfolded.
 
     Raises:
-        BadHead: a line is malformed, or there are too many.
-        http.client.BadStatusLine: the answer is not HTTP/1.
+        BadHead: a line is malformed or too long, or there are too many lines.
+        http.client.BadStatusLine: the response is not HTTP/1.
         http.client.RemoteDisconnected: the connection ended before the head did.
     """
     while True:
         line = _read_status_line(wire)
         if not line:
-            raise http.client.RemoteDisconnected("the connection ended before an answer")
+            raise http.client.RemoteDisconnected("the connection ended before a response")
         if (match := _STATUS_LINE.fullmatch(line)) is None:
             raise http.client.BadStatusLine("not HTTP/1")
         fields = read_fields(wire)
@@ -61,7 +63,7 @@ def read_head(wire: BufferedReader[Meter]) -> bytes:
 
 
 def _read_status_line(wire: BufferedReader[Meter]) -> bytes:
-    """Read the status line, or as much as could be one; empty if the connection has ended."""
+    """Read the status line, up to the first byte that cannot belong to one; return b"" if the connection has ended."""
     line = b""
     for allowed in _BEGINNING:
         byte = wire.read(1)
@@ -72,7 +74,7 @@ def _read_status_line(wire: BufferedReader[Meter]) -> bytes:
 
 
 def list_members(values: Iterable[str]) -> list[str]:
-    """Return the tokens of a list field in lower case, however many field lines it was divided into.
+    """Return the members of a list field, which may have several field lines, in lower case.
 
     Empty members are ignored (RFC 9110, 5.6.1).
     """
@@ -81,10 +83,10 @@ def list_members(values: Iterable[str]) -> list[str]:
 
 
 def read_fields(wire: BufferedReader[Meter]) -> bytes | None:
-    """Read the field lines up to and including an empty line; None when the connection ended before it.
+    """Read up to and including the empty line and return the field lines; None if the connection ended before it.
 
     Raises:
-        BadHead: a line is malformed, or there are too many.
+        BadHead: a line is malformed or too long, or there are too many lines.
     """
     lines: list[bytes] = []
     while (line := wire.readline(MAX_HEAD_BYTES + 1)) not in _END:

@@ -1,4 +1,4 @@
-"""Limits concurrent downloads per host and per address, and refuses hosts that keep failing."""
+"""Limits concurrent downloads per host and per address, and refuses downloads from hosts that failed too often."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from worker.fetch.failures import FetchFailed, unavailable
 from worker.fetch.slots import Slots
 from worker.fetch.url_policy import Target
 
-#: A timeout counts against a host that had this long to answer: a job's own timeout may be 1 ms, which proves nothing.
+#: A timeout counts against the host only after this long, because a job's own timeout may be as short as 1 ms.
 PATIENCE_S: Final = 3.0
 
 
 class Visit:
     """One request to one host."""
 
-    #: Set as soon as the host has answered anything, which shows that it is up.
-    answered = False
+    #: Whether the host has sent a response, whatever its status. The host works in that case.
+    has_responded = False
 
 
 class Hosts:
-    """Admits downloads, one `visit` per hop. Thread-safe.
+    """Admits requests, one `visit` for each request of a download. Thread-safe.
 
-    Slots by name protect a site; slots by address protect a victim to which an attacker points many names. Circuits are
-    by name only: on a CDN's address, one customer's failing site says nothing about another's.
+    Slots per name protect a site; slots per address protect a victim if an attacker has many names resolve to its
+    address. Circuits are per name only: if one customer's site on a CDN's address fails, another's may work.
 
     Args:
-        per_host: concurrent downloads from one host and port, and from one address.
-        patience_s: a timeout after less than this is not held against a host.
+        per_host: the largest number of concurrent downloads from one host and port, and from one address.
+        patience_s: an earlier timeout does not count against the host.
     """
 
     def __init__(self, per_host: int, patience_s: float = PATIENCE_S) -> None:
@@ -49,20 +49,20 @@ class Hosts:
         Args:
             target: the request's target.
             scope: limits the wait for a slot.
-            is_first: whether this is the job's first attempt; a job's failures count once.
+            is_first: whether this is the job's first attempt, which alone counts if it fails.
             queue: the queue whose share of the host's slots the request uses.
 
         Raises:
-            FetchFailed: ``host_unavailable``, when the host has failed too often, or no slot came free in time.
+            FetchFailed: ``host_unavailable``: the host has failed too often, or no slot became free in time.
             Cancelled: the scope was cancelled.
         """
         host = (target.host.removesuffix("."), target.port)
-        if self._circuits.is_open(host):  # checked here too, so that a refused request does not wait for a slot
-            raise _left_alone()
+        if self._circuits.is_open(host):  # an early check, so that a refused request does not wait for a slot
+            raise _paused()
         with self._names.hold(host, scope, queue):
             entry = self._circuits.enter(host)
             if entry == "refused":
-                raise _left_alone()
+                raise _paused()
             visit, retry_after_s = Visit(), 0.0
             verdict: Verdict = "none"
             began_s = time.monotonic()
@@ -71,7 +71,7 @@ class Hosts:
                 verdict = "good"
             except FetchFailed as failure:
                 if not failure.of_host:
-                    verdict = "good" if visit.answered else "none"
+                    verdict = "good" if visit.has_responded else "none"
                 elif is_first or entry == "trial":
                     hasty = failure.code == "fetch_timeout" and time.monotonic() - began_s < self._patience_s
                     verdict = "none" if hasty else "bad"
@@ -81,5 +81,5 @@ class Hosts:
                 self._circuits.leave(host, verdict, is_trial=entry == "trial", retry_after_s=retry_after_s)
 
 
-def _left_alone() -> FetchFailed:
+def _paused() -> FetchFailed:
     return unavailable("the host failed too often lately, so the worker pauses its downloads; try again in a minute.")

@@ -1,8 +1,8 @@
-"""HTTP caching without bodies: stores a file's digest per URL, and the terms on which it may be reused.
+"""An HTTP cache without bodies: stores, per URL, the file's digest and the terms on which the response may be reused.
 
-The embedding is cached under the file's digest (`worker.embeddings.of_images`), so the file itself is not needed again.
-While a URL's answer is fresh the worker sends no request; afterwards it revalidates, and downloads only if the file has
-changed.
+`worker.embeddings.of_images` caches the embedding under the file's digest, so the worker does not need the file again.
+While the response for a URL is fresh, the worker sends no request. Afterwards it revalidates the response, and
+downloads the file only if it has changed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from worker.fetch.fetcher import Fetcher
 from worker.fetch.files import File, KnownFile
 from worker.fetch.freshness import CacheTerms
 
-#: Measured memory of one entry, without its key and its ETag.
+#: One entry uses this much memory, as measured, without its key and its ETag.
 OVERHEAD_BYTES: Final = 440
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Page:
-    """The cache entry of a URL: the file that its server last sent or confirmed."""
+class _Entry:
+    """The cache entry of a URL, for the file that its server last sent or confirmed."""
 
     sha256: str
     size_bytes: int
@@ -43,19 +43,20 @@ class _Page:
 
 
 class CachingFetcher(Generic[T]):
-    """A `Fetcher` with an HTTP cache in front. Thread-safe.
+    """An HTTP cache in front of a `Fetcher`. Thread-safe.
 
-    URLs are judged as without it, and stored as keyed digests only, since a signed URL is a secret.
+    The cache checks each URL against the policy, as an uncached fetch does. It stores only a keyed digest of the URL,
+    because a signed URL is a secret.
 
     Args:
         fetcher: downloads the images.
-        recall: returns the embedding of the file with this digest, while it is cached.
-        max_bytes: bound on the entries' memory.
+        recall: returns the cached embedding of the file with this digest; None if there is none.
+        max_bytes: the largest memory of all entries, in bytes.
 
     Attributes:
-        hits: images served without a request.
-        revalidated: images that their server confirmed to be unchanged.
-        misses: images that were downloaded.
+        hits: the number of images for which the worker sent no request.
+        revalidated: the number of images that their server confirmed to be unchanged.
+        misses: the number of downloaded images.
     """
 
     def __init__(self, fetcher: Fetcher, recall: Callable[[str], T | None], *, max_bytes: int) -> None:
@@ -63,40 +64,40 @@ class CachingFetcher(Generic[T]):
         self._recall = recall
         self._secret = os.urandom(32)
         self._lock = threading.Lock()
-        self._pages: Bounded[_Page] = Bounded(max_bytes)
+        self._entries: Bounded[_Entry] = Bounded(max_bytes)
         self.hits = 0
         self.revalidated = 0
         self.misses = 0
 
     @property
     def kept_bytes(self) -> int:
-        """Memory of the present entries, in bytes."""
-        return self._pages.nbytes
+        """The memory of the present entries, in bytes."""
+        return self._entries.nbytes
 
     def fetch(self, url: str, *, scope: CancelScope | None = None, queue: Queue = "default") -> File | KnownFile[T]:
         """Return a downloaded image, or the `KnownFile` of an image whose embedding is cached."""
-        target = self._fetcher.judge(url)
+        target = self._fetcher.check(url)
         key = hashlib.blake2b(target.url.encode(), key=self._secret, digest_size=16).digest()
         with self._lock:
-            page = self._pages.recall(key)
-        # Held from here on, since it may be evicted during the request.
-        embedding = self._recall(page.sha256) if page is not None else None
-        if page is None or embedding is None:
-            fetched = self._fetcher.ask(target, None, scope, queue)
+            entry = self._entries.recall(key)
+        # Keep a reference, because the embedding cache may evict it during the request.
+        embedding = self._recall(entry.sha256) if entry is not None else None
+        if entry is None or embedding is None:
+            fetched = self._fetcher.download(target, None, scope, queue)
         else:
-            known = KnownFile(page.sha256, page.size_bytes, embedding)
-            if time.monotonic() < page.terms.fresh_until_s:
+            known = KnownFile(entry.sha256, entry.size_bytes, embedding)
+            if time.monotonic() < entry.terms.fresh_until_s:
                 with self._lock:
                     self.hits += 1
                 return known
-            fetched = self._fetcher.ask(target, page.terms, scope, queue)
+            fetched = self._fetcher.download(target, entry.terms, scope, queue)
             if fetched.is_unchanged:
-                self._note(key, fetched.terms, page.sha256, page.size_bytes)
+                self._store(key, fetched.terms, entry.sha256, entry.size_bytes)
                 with self._lock:
                     self.revalidated += 1
                 return known
         file = File(fetched.body)
-        self._note(key, fetched.terms, file.sha256, file.size_bytes)
+        self._store(key, fetched.terms, file.sha256, file.size_bytes)
         with self._lock:
             self.misses += 1
         return file
@@ -105,9 +106,9 @@ class CachingFetcher(Generic[T]):
         """Implement `Downloads.close`."""
         self._fetcher.close()
 
-    def _note(self, key: bytes, terms: CacheTerms | None, sha256: str, size_bytes: int) -> None:
+    def _store(self, key: bytes, terms: CacheTerms | None, sha256: str, size_bytes: int) -> None:
         with self._lock:
             if terms is None:
-                self._pages.forget(key)
+                self._entries.forget(key)
             else:
-                self._pages.remember(key, _Page(sha256, size_bytes, terms))
+                self._entries.remember(key, _Entry(sha256, size_bytes, terms))

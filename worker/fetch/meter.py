@@ -1,7 +1,7 @@
-"""Counts incoming bytes at the socket, so that no reader above can receive more than it was allowed.
+"""Limits the bytes that any reader can receive from a socket.
 
-Python's readers trust the server: ``http.client`` reads a chunk of size -1 until memory runs out. A `Meter` returns no
-more bytes than allowed to any reader, and then raises.
+Python's readers trust the server; ``http.client``, for example, reads a chunk of size -1 until memory runs out. A
+`Meter` returns no more bytes than its caller has allowed, and then raises.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Exceeded(http.client.HTTPException):
 
 
 class Meter(io.RawIOBase):
-    """A raw stream over a socket's file that returns no byte before `allow`."""
+    """A raw stream over a socket's file, which returns bytes only after a call of `allow`."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         super().__init__()
@@ -24,15 +24,15 @@ class Meter(io.RawIOBase):
         self._left_bytes = 0
 
     def allow(self, size_bytes: int) -> None:
-        """Allow this many more bytes; what was left of an earlier allowance lapses."""
+        """Allow this many more bytes; this replaces what is left of an earlier allowance."""
         self._left_bytes = size_bytes
 
     def readable(self) -> bool:
-        """Return True: the stream is readable."""
+        """Return True, because the stream is readable."""
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        """Read into the buffer; return 0 at the end, None if a non-blocking socket has nothing to read.
+        """Read into the buffer; return the number of bytes, 0 at the end, or None if no bytes have arrived yet.
 
         Raises:
             Exceeded: the allowance is used up.
@@ -44,7 +44,7 @@ class Meter(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the socket's file too."""
+        """Close this stream and the socket's file."""
         if not self.closed:
             super().close()
             self._raw.close()

@@ -1,9 +1,9 @@
-"""A pool of idle connections, bounded in number and age.
+"""A pool of idle connections, limited in number and age.
 
-One host has at most half of the places, so that it cannot push out all other hosts' connections.
+At most half of the connections lead to one host, so that this host cannot evict all other hosts' connections.
 
-An idle connection leads to an address that the same policy has judged (a fetcher's policy never changes), for the same
-scheme, host and port. Its age is bounded, so that a change in DNS takes effect.
+Requests reuse a connection only for the same scheme, host and port. The policy has allowed the connection's address and
+never changes, so a reused connection needs no new check. The limit on age lets changes in DNS take effect.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Final
 from worker.fetch.connection import Connection
 from worker.fetch.url_policy import Target
 
-#: A connection is not reused beyond this age, used or not. DNS records of hosts that move seldom have a shorter TTL.
+#: A connection is not reused beyond this age, counted from its creation. DNS records of hosts whose addresses change
+#: seldom have a shorter TTL.
 MAX_AGE_S: Final = 60.0
-#: A connection is reused only this long after its last answer. A server may have sent more than that answer, and its
-#: kernel may hold the rest back until ours acknowledges what came before, within 40 ms. Then the surplus is seen, and
-#: the connection is closed before it passes for the next answer. A request in between costs a new connection.
+#: A connection is reused only after it has been idle for this long. A server may have sent more bytes than its last
+#: response, and its kernel may delay them until our kernel acknowledges earlier bytes, which takes up to 40 ms. After
+#: this pause the pool sees such bytes and closes the connection, so they cannot pass for the next response.
 QUIET_S: Final = 0.05
 
 
@@ -28,7 +29,7 @@ class KeptConnections:
     """At most ``max_idle`` idle connections, each at most ``max_age_s`` seconds old. Thread-safe.
 
     Args:
-        quiet_s: how long after its last answer a connection may be used again.
+        quiet_s: how long a connection must have been idle before it may be reused, in seconds.
     """
 
     def __init__(self, max_idle: int, max_age_s: float = MAX_AGE_S, quiet_s: float = QUIET_S) -> None:
@@ -40,7 +41,7 @@ class KeptConnections:
         self._closed = False
 
     def take(self, target: Target) -> Connection | None:
-        """Take the most recently used idle connection to this origin that has been quiet for `quiet_s`."""
+        """Remove and return the most recently used connection to this origin that has been idle for `quiet_s`."""
         while (found := self._pop(target)) is not None:
             if found.is_connected and not _has_unread_bytes(found):
                 return found
@@ -48,7 +49,7 @@ class KeptConnections:
         return None
 
     def give(self, connection: Connection) -> None:
-        """Keep a connection whose answer was read to its end; above the bound, close the least recently used one."""
+        """Keep a connection whose response was read to its end; above the limit, close the least recently used one."""
         connection.idle_since_s = time.monotonic()
         with self._lock:
             surplus: Connection | None = connection
@@ -61,7 +62,7 @@ class KeptConnections:
             surplus.dispose()
 
     def close(self) -> None:
-        """Close all connections, and keep none from now on."""
+        """Close all connections and keep none from now on."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -69,10 +70,10 @@ class KeptConnections:
             connection.dispose()
 
     def _surplus(self, target: Target) -> Connection | None:
-        """Return the connection to close after one to this target was added, if any."""
+        """Return the connection to close after one to this target was added; None if there is room for all."""
         most_of_one = max(1, self._max_idle // 2)
         if len(self._idle) > most_of_one:
-            of_same = [connection for connection in self._idle if _place_of(connection.target) == _place_of(target)]
+            of_same = [connection for connection in self._idle if _origin_of(connection.target) == _origin_of(target)]
             if len(of_same) > most_of_one:
                 return of_same[0]
         return self._idle[0] if len(self._idle) > self._max_idle else None
@@ -86,7 +87,7 @@ class KeptConnections:
             found = None
             for position in range(len(self._idle) - 1, -1, -1):
                 idle = self._idle[position]
-                if _place_of(idle.target) == _place_of(target) and now_s - idle.idle_since_s >= self._quiet_s:
+                if _origin_of(idle.target) == _origin_of(target) and now_s - idle.idle_since_s >= self._quiet_s:
                     found = self._idle.pop(position)
                     break
         for connection in old:
@@ -97,11 +98,11 @@ class KeptConnections:
         return now_s - connection.born_s < self._max_age_s
 
 
-def _place_of(target: Target) -> tuple[str, str, int]:
+def _origin_of(target: Target) -> tuple[str, str, int]:
     return target.scheme, target.host, target.port
 
 
 def _has_unread_bytes(connection: Connection) -> bool:
-    """Whether TLS holds unrequested bytes; ``is_connected`` sees those on the socket itself."""
+    """Return whether TLS holds unread bytes; the caller's check of ``is_connected`` covers those of the socket."""
     sock = connection.sock
     return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0

@@ -1,4 +1,4 @@
-"""Decides whether to retry a failed download, and after which pause."""
+"""Decides whether, and after which pause, the fetcher retries a failed download."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 from worker.fetch.dates import http_date_s
 from worker.fetch.failures import FetchFailed
 
-#: Three failures within seconds are no hiccup, and another job needs the worker's slot more.
+#: After three failures within seconds a fourth attempt would probably fail too, and another job can use the place.
 MAX_ATTEMPTS: Final = 3
-#: The first pause, doubled for each further attempt, is long enough for a restarted server or a failed-over DNS cache.
+#: After the first pause a restarted server may accept connections again. Each further pause is twice as long.
 FIRST_BACK_OFF_S: Final = 0.25
 
 
 def pause_before_next_s(failure: FetchFailed, attempts: int, left_s: float) -> float | None:
-    """Return the seconds to wait before another attempt; None when there should be none.
+    """Return the seconds to wait before another attempt; None if the fetcher should not try again.
 
     Args:
         failure: the last attempt's failure.
-        attempts: attempts so far.
-        left_s: seconds left of the download's time.
+        attempts: the number of attempts so far.
+        left_s: the seconds that are left of the download's time.
     """
     if not failure.again or attempts >= MAX_ATTEMPTS:
         return None
@@ -34,7 +34,7 @@ def pause_before_next_s(failure: FetchFailed, attempts: int, left_s: float) -> f
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Parse ``Retry-After`` into seconds from now, at least 0; None when it is absent or malformed."""
+    """Return the value of ``Retry-After`` in seconds from now, at least 0; None if it is absent or malformed."""
     if header is None:
         return None
     if re.fullmatch("[0-9]{1,9}", header.strip(), re.ASCII):

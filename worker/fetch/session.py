@@ -1,9 +1,9 @@
-"""A ``requests`` session that sends only judged requests and never acts on an answer by itself.
+"""A ``requests`` session that sends only checked requests and follows no redirect.
 
-`requests` follows redirects, and reads each redirect's whole body even with redirects disabled; it takes proxies,
-credentials and certificates from the environment, and keeps cookies. None of that happens here: `GuardedSession.send`,
-through which every request goes, sends it over a connection of its own and returns the answer. It has no transport
-adapters, and refuses requests that are not a `JudgedRequest`.
+A plain session follows redirects, and reads each redirect's whole body even with redirects disabled; it gets proxies,
+credentials and certificates from the environment, and keeps cookies. `GuardedSession` overrides ``send``, through which
+every request goes, and so does none of this. It has no transport adapters, and ``send`` rejects every request that is
+not a `CheckedRequest`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify
 from worker.fetch.pool import KeptConnections
 from worker.fetch.url_policy import Target
 
-#: A reused connection that the server has closed, or sent surplus bytes on, raises one of these before an answer.
+#: A reused connection raises one of these if the server has closed it, or has sent bytes after the previous response.
 STALE: Final = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
 
 
-class JudgedRequest(requests.PreparedRequest):
-    """A GET request for a target that the URL policy has judged; it ends with its scope."""
+class CheckedRequest(requests.PreparedRequest):
+    """A GET request for a target that the URL policy allows, with the scope that limits it."""
 
     def __init__(
         self,
@@ -53,24 +53,27 @@ class JudgedRequest(requests.PreparedRequest):
 
 
 class GuardedResponse(requests.Response):
-    """An answer whose headers are read and whose body is not; a context manager that ends the exchange."""
+    """A response with an unread body; as a context manager it ends the exchange on exit."""
 
     def __init__(self, raw: HTTPResponse, connection: Connection, kept: KeptConnections) -> None:
         super().__init__()
         self.status_code = raw.status
         self.headers = CaseInsensitiveDict(raw.headers)
         self.raw: HTTPResponse = raw
-        #: The body is read from here; ``raw`` is urllib3's view of the headers.
-        self.answer = connection.answer
+        #: Readers of the body use this response; ``raw`` serves only for its headers.
+        self.strict = connection.last_response
         self._exchange: Connection | None = connection
         self._kept = kept
 
     def finish(self, keep: bool = False) -> None:
-        """End the exchange; keep the connection for another if the body was read to its end.
+        """End the exchange.
+
+        Args:
+            keep: whether the body was read to its end, so that another exchange may reuse the connection.
 
         Raises:
-            FetchFailed: ``fetch_timeout``, when the deadline passed. The watchdog's shutdown looks like a clean end of
-                file, so this is checked last, even if the body seems complete.
+            FetchFailed: ``fetch_timeout``: the deadline passed. Even a body that seems complete fails then, because a
+                reader can mistake the watchdog's shutdown for the end of the body.
         """
         connection, self._exchange = self._exchange, None
         if connection is None:
@@ -92,10 +95,7 @@ class GuardedResponse(requests.Response):
 
 
 class GuardedSession(requests.Session):
-    """A session without redirects, environment, cookies and credentials.
-
-    It reuses a connection or dials a judged address, sends the request and reads the headers.
-    """
+    """A session without redirects, cookies, credentials or settings from the environment."""
 
     def __init__(
         self, dialer: Dialer, watchdog: Watchdog, kept: KeptConnections, tls: ssl.SSLContext, headers: Mapping[str, str]
@@ -112,20 +112,20 @@ class GuardedSession(requests.Session):
     def exchange(
         self, target: Target, scope: CancelScope, *, may_reuse: bool, conditions: Mapping[str, str], queue: Queue
     ) -> GuardedResponse:
-        """Request a judged target, over an idle connection if there is one and `may_reuse` is true."""
+        """Request a target and return the response; reuse an idle connection if `may_reuse` is true."""
         headers = CaseInsensitiveDict({**self._own_headers, **conditions})
-        return self.send(JudgedRequest(target, headers, scope, may_reuse=may_reuse, queue=queue))
+        return self.send(CheckedRequest(target, headers, scope, may_reuse=may_reuse, queue=queue))
 
     def send(self, request: requests.PreparedRequest, **_options: Any) -> GuardedResponse:
-        """Send a judged request and return its answer, whatever its status, with the body unread.
+        """Send a checked request and return its response, whatever its status, with an unread body.
 
-        The caller cannot choose timeouts, certificates or proxies.
+        The options of `requests` for timeouts, certificates and proxies have no effect.
         """
-        if not isinstance(request, JudgedRequest):
-            raise TypeError("only a JudgedRequest may be sent")
+        if not isinstance(request, CheckedRequest):
+            raise TypeError("only a CheckedRequest may be sent")
         kept = self._kept.take(request.target) if request.may_reuse else None
         if kept is not None:
-            # The server may close an idle connection just as it is reused; a GET may safely be repeated.
+            # The server may close an idle connection at the moment of its reuse; a GET is safe to repeat.
             with contextlib.suppress(*STALE):
                 return self._respond(kept, request, fresh=False)
         connection = open_connection(request.target, self._dialer, self._watchdog, self._tls)
@@ -135,13 +135,13 @@ class GuardedSession(requests.Session):
         """Close the idle connections."""
         self._kept.close()
 
-    def _respond(self, connection: Connection, request: JudgedRequest, *, fresh: bool) -> GuardedResponse:
+    def _respond(self, connection: Connection, request: CheckedRequest, *, fresh: bool) -> GuardedResponse:
         phase: Phase = "connecting"
         try:
             connection.begin(request.scope, request.queue)
             if fresh:
                 connection.connect()
-            phase = "asking"
+            phase = "requesting"
             connection.request(
                 "GET", request.target.path, headers=request.headers, preload_content=False, decode_content=False
             )

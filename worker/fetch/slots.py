@@ -1,4 +1,4 @@
-"""Bounds the concurrent downloads per key, so that an attacker cannot use the worker to flood a victim."""
+"""Limits the concurrent downloads per key, so that an attacker cannot use the worker to flood a victim."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ _BUSY = "too many downloads from this host are already running; try again later.
 
 
 @dataclass(slots=True)
-class _Place:
+class _Slots:
     budget: Budget
-    #: Downloads that hold a slot of this key, or wait for one.
+    #: The number of downloads that hold a slot of this key or wait for one.
     users: int = 0
 
 
 class Slots:
-    """At most ``limit`` holders per key, shared by the queues as in `worker.concurrency.shares`. Thread-safe.
+    """Grants up to ``limit`` slots per key, shared among the queues as in `worker.concurrency.shares`. Thread-safe.
 
-    Only keys in use are stored, never more than there are downloads.
+    An entry exists only while a download uses its key, so the memory is bounded.
     """
 
     def __init__(self, limit: int) -> None:
         self._limits = of_places(limit)
         self._lock = threading.Lock()
-        self._places: dict[Hashable, _Place] = {}
+        self._slots: dict[Hashable, _Slots] = {}
 
     def users(self, key: Hashable) -> int:
-        """Return how many downloads hold a slot of this key, or wait for one."""
-        place = self._places.get(key)
-        return place.users if place is not None else 0
+        """Return how many downloads hold a slot of this key or wait for one."""
+        slots = self._slots.get(key)
+        return slots.users if slots is not None else 0
 
     def take(self, key: Hashable, scope: CancelScope, queue: Queue = "default") -> None:
-        """Wait for a slot while the scope lasts; the caller must `give_back` the slot.
+        """Wait for a slot while the scope lasts; the caller must return the slot with `give_back`.
 
         Raises:
-            FetchFailed: ``host_unavailable``, when no slot came free in time.
+            FetchFailed: ``host_unavailable``: no slot became free in time.
             Cancelled: the scope was cancelled.
         """
         with self._lock:
-            if (place := self._places.get(key)) is None:
-                place = self._places[key] = _Place(Budget(self._limits, _BUSY))
-            place.users += 1
+            if (slots := self._slots.get(key)) is None:
+                slots = self._slots[key] = _Slots(Budget(self._limits, _BUSY))
+            slots.users += 1
         try:
-            place.budget.take(1, scope, queue)
+            slots.budget.take(1, scope, queue)
         except BaseException as error:
-            self._leave(key, place)
+            self._leave(key, slots)
             if isinstance(error, TimeoutError):
                 raise unavailable(_BUSY) from None
             raise
 
     def give_back(self, key: Hashable, queue: Queue = "default") -> None:
-        """Release a slot to the next waiting download."""
-        place = self._places[key]
-        place.budget.give_back(1, queue)
-        self._leave(key, place)
+        """Return a slot, for the next waiting download."""
+        slots = self._slots[key]
+        slots.budget.give_back(1, queue)
+        self._leave(key, slots)
 
     @contextmanager
     def hold(self, key: Hashable, scope: CancelScope, queue: Queue = "default") -> Iterator[None]:
@@ -73,8 +73,8 @@ class Slots:
         finally:
             self.give_back(key, queue)
 
-    def _leave(self, key: Hashable, place: _Place) -> None:
+    def _leave(self, key: Hashable, slots: _Slots) -> None:
         with self._lock:
-            place.users -= 1
-            if not place.users:
-                del self._places[key]
+            slots.users -= 1
+            if not slots.users:
+                del self._slots[key]

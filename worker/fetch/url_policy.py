@@ -1,7 +1,7 @@
-"""Decides which URLs may be fetched. Pure; no I/O. The table of codes is in `worker.fetch`.
+"""Decides which URLs the worker may fetch; `worker.fetch` lists the error codes. This module does no I/O.
 
-It uses urllib3's parser because urllib3 dials: parsers disagree on hostile URLs, so the same one must judge and act.
-Nothing is stripped or repaired; unusual URLs are refused.
+Parsers disagree on hostile URLs, so the check must use the parser of the library that connects, which is urllib3. The
+policy strips and repairs nothing; it refuses unusual URLs.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ from producer.errors import SettingsError
 from worker.fetch.address_policy import Address, AllowedAddress, is_public, parse_allow
 from worker.fetch.failures import FetchFailed
 
-#: Browsers, proxies and CDNs all support URLs of this length.
+#: URLs may have this length, which all browsers, proxies and CDNs support.
 MAX_URL_CHARACTERS: Final = 2048
-#: DNS allows no longer name, without the trailing dot.
+#: DNS allows no longer names; the trailing dot does not count.
 MAX_HOST_CHARACTERS: Final = 253
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,63}):")
-# Controls (C0, DEL, C1), space, the backslash that parsers disagree on, and lone surrogates.
+# Control characters (C0, DEL, C1), the space, the backslash, which parsers interpret differently, Unicode's line and
+# paragraph separators, and lone surrogates.
 FORBIDDEN: Final = re.compile("[\x00-\x20\x7f-\x9f\\\\\u2028\u2029\ud800-\udfff]")
-_LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")  # underscore: real buckets have it
+_LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")  # real bucket names contain underscores
 _IPV4: Final = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-#: No public host has a name under these: they belong to this machine, this network, this cluster or another network.
+#: No public host has a name with one of these endings, which are reserved for local names and for other networks.
 SPECIAL_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa", ".onion", ".svc.cluster.local")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """A judged URL: what to dial and what to request.
+    """A URL that the policy allows, in the parts that a request needs.
 
     Attributes:
         scheme: ``http`` or ``https``.
-        host: lower case, IDNA-encoded, no brackets; one trailing dot is kept, as it matters to DNS.
+        host: the IDNA-encoded host in lower case without brackets; a trailing dot is kept, because DNS respects it.
         port: 1 to 65535.
-        path: path and query for the request line.
-        address: the host's address if the host is one; already judged.
-        refusal: creates the failure for the rule that this URL breaks unless it connects to an excepted address.
+        path: the path and query for the request line.
+        address: the host as an address that the policy allows; None if the host is a name.
+        refusal: None, or if the URL breaks a rule unless the host resolves to an excepted address, creates the failure.
     """
 
     scheme: str
@@ -58,7 +59,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        """The normalised URL, to resolve a relative redirect against."""
+        """The normalised URL, against which a relative redirect is resolved."""
         host = f"[{self.host}]" if isinstance(self.address, IPv6Address) else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
@@ -67,12 +68,12 @@ class Target:
 
 
 class UrlPolicy:
-    """Judges URLs by scheme, shape, host and port, and by address where the host is one.
+    """The rules for URLs (scheme, syntax, host and port) and for the addresses of their hosts.
 
     Args:
-        ports: the ports that may be dialled on public hosts.
+        ports: the ports that URLs may use on public hosts.
         allow: the operator's exceptions to the rules for ports, addresses and local names.
-        hosts: globs; if given, only hosts that match one are fetched, and all other rules still apply.
+        hosts: globs; if there are any, a host must match one of them, and all other rules still apply.
     """
 
     def __init__(self, ports: frozenset[int], allow: Sequence[AllowedAddress] = (), hosts: Sequence[str] = ()) -> None:
@@ -85,24 +86,28 @@ class UrlPolicy:
         """Read the settings ``NAMESHOT_FETCH_PORTS``, ``_ALLOW`` and ``_HOSTS``.
 
         Raises:
-            SettingsError: one sentence about the first entry that cannot be used.
+            SettingsError: an entry cannot be used; the message is one sentence about the first such entry.
         """
         return cls(parse_ports(ports), parse_allow(allow), parse_hosts(hosts))
 
-    def judge(self, url: object) -> Target:
-        """Judge a URL, or raise `FetchFailed` with the first rule it breaks: scheme, URL, host, port, address."""
+    def check(self, url: object) -> Target:
+        """Check a URL and return its target.
+
+        Raises:
+            FetchFailed: the URL breaks a rule; the code is that of the first: scheme, URL, host, port, address.
+        """
         if not isinstance(url, str):
             raise FetchFailed("invalid_url", f"the image URL must be a string, not {type(url).__name__}.")
         scheme = _scheme_of(url)
         host, port, path = _parse(url, scheme)
         address = _as_address(host)
-        misnamed = address is None and not _is_public_name(host)
+        is_local_name = address is None and not _is_public_name(host)
         may_except = any(entry.port in (None, port) for entry in self._allow)
-        if misnamed and not may_except:
-            raise _misnamed()
+        if is_local_name and not may_except:
+            raise _local_name()
         if self._hosts and not any(glob.match(host.removesuffix(".")) for glob in self._hosts):
             raise FetchFailed("host_not_allowed", "the host is outside NAMESHOT_FETCH_HOSTS; use an allowed host.")
-        refusal = _misnamed if misnamed else _bad_port if port not in self._ports else None
+        refusal = _local_name if is_local_name else _bad_port if port not in self._ports else None
         if address is not None:
             if self._excepted([address], port):
                 refusal = None
@@ -112,21 +117,21 @@ class UrlPolicy:
             raise refusal()
         return Target(scheme, host, port, path, address, refusal)
 
-    def choose(self, target: Target, answers: Sequence[Address | None]) -> list[Address]:
-        """Return those of a resolver's addresses that may be dialled for this target.
+    def choose(self, target: Target, resolved: Sequence[Address | None]) -> list[Address]:
+        """Return those of a resolver's addresses that the worker may connect to for this target.
 
-        Where exceptions cover some of them, only those are dialled. Otherwise all must be public, so a name that mixes
-        public and private addresses is refused.
+        If exceptions cover some of the addresses, these are returned. Otherwise all addresses must be public, so a name
+        with public and private addresses is refused.
 
         Raises:
             FetchFailed: ``invalid_url``, ``port_not_allowed`` or ``address_blocked``.
         """
-        known = [address for address in answers if address is not None]
+        known = [address for address in resolved if address is not None]
         if excepted := self._excepted(known, target.port):
             return excepted
         if target.refusal is not None:
             raise target.refusal()
-        if not known or len(known) != len(answers) or not all(is_public(address) for address in known):
+        if not known or len(known) != len(resolved) or not all(is_public(address) for address in known):
             raise _blocked()
         return known
 
@@ -135,7 +140,7 @@ class UrlPolicy:
         return [address for address in addresses if any(entry.covers(address, port) for entry in self._allow)]
 
 
-def _misnamed() -> FetchFailed:
+def _local_name() -> FetchFailed:
     return FetchFailed(
         "invalid_url",
         "the image URL's host is a local or reserved name; use a public host name, "
@@ -176,7 +181,7 @@ def _parse(url: str, scheme: str) -> tuple[str, int, str]:
         raise _invalid()
     if "@" in authority:
         raise _invalid("the image URL contains a user name or password; leave it out.")
-    if "%" in authority:  # a zone id too: [fe80::1%25eth0]
+    if "%" in authority:  # this refuses zone ids too, as in [fe80::1%25eth0]
         raise _invalid()
     try:
         parsed = parse_url(url)
@@ -196,7 +201,7 @@ def _checked_host(host: str) -> str:
     if _IPV4.fullmatch(host):
         return host
     labels = host.removesuffix(".").split(".")
-    # The resolver turns 2130706433, 0x7f.1 and 127.1 into addresses, so names that end in a number are refused.
+    # A name that ends in a number is refused, because the resolver reads 2130706433, 0x7f.1 and 127.1 as addresses.
     if _NUMERIC_LABEL.fullmatch(labels[-1]) or sum(map(len, labels)) + len(labels) - 1 > MAX_HOST_CHARACTERS:
         raise _invalid()
     if not all(_LABEL.fullmatch(label) and _is_readable(label) for label in labels):
@@ -205,7 +210,7 @@ def _checked_host(host: str) -> str:
 
 
 def _is_readable(label: str) -> bool:
-    """Whether a label that begins with ``xn--`` is valid Punycode, emoji included, which IDNA 2008 excludes."""
+    """Return False if a label begins with ``xn--`` but is not valid Punycode; unlike in IDNA 2008, emoji are valid."""
     if not label.startswith("xn--"):
         return True
     try:
@@ -224,7 +229,7 @@ def _as_address(host: str) -> Address | None:
 
 
 def _is_public_name(host: str) -> bool:
-    """Whether a name may be public; the resolver would complete a single label from the search list of its network."""
+    """Return whether a name may be public; a single label may not, since the resolver appends local search domains."""
     name = host.removesuffix(".")
     return "." in name and not name.endswith(SPECIAL_SUFFIXES)
 
@@ -233,7 +238,7 @@ def parse_ports(text: str) -> frozenset[int]:
     """Read ``NAMESHOT_FETCH_PORTS``: ``80,443``.
 
     Raises:
-        SettingsError: one sentence about the first entry that is not a port.
+        SettingsError: an entry is not a port; the message is one sentence about the first such entry.
     """
     entries = [entry.strip() for entry in text.split(",") if entry.strip()]
     for entry in entries:
@@ -247,10 +252,10 @@ def parse_ports(text: str) -> frozenset[int]:
 
 
 def parse_hosts(text: str) -> tuple[str, ...]:
-    """Read ``NAMESHOT_FETCH_HOSTS``: ``images.example.com,*.cdn.example.com``; ``*`` stands for dots too.
+    """Read ``NAMESHOT_FETCH_HOSTS``: ``images.example.com,*.cdn.example.com``; ``*`` also matches dots.
 
     Raises:
-        SettingsError: one sentence about the first entry that could never match a host.
+        SettingsError: an entry can never match a host; the message is one sentence about the first such entry.
     """
     globs = tuple(entry.strip().lower().removesuffix(".") for entry in text.split(",") if entry.strip())
     for glob in globs:

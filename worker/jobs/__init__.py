@@ -1,1 +1,1 @@
-"""What knows Celery, apart from the delivery: messages become jobs, jobs become answers."""
+"""Everything that depends on Celery except the delivery: the tasks, their messages, answers and start checks."""

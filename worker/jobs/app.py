@@ -1,4 +1,4 @@
-"""The class of the worker's Celery app: how Celery is configured, and what a program may replace."""
+"""The class of the worker's Celery app: its configuration, and the attributes that a program may replace."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from worker.settings import WorkerSettings
 
 
 class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
-    """A Celery app with its settings. Nothing of them is read before Celery or the worker needs it."""
+    """A Celery app with a worker's settings, which it reads only when Celery or the worker needs them."""
 
-    #: Named here, since Celery would otherwise choose the backend from a URL that it parses in its own way.
+    #: Without this class Celery would choose a backend by a URL, which it parses in its own way.
     backend_cls = "worker.jobs.results:FirstAnswerBackend"
     registry_cls = "worker.jobs.registry:OnlyOurs"
     control_cls = "worker.jobs.remote_control:CarefulControl"
-    #: A program with its own model replaces this before the worker starts.
+    #: A program with its own model replaces this function before the worker starts.
     load_model: Callable[..., Model] = staticmethod(load_model)
-    #: A program replaces this too if its model has no `Geometry` and runs in an engine process.
+    #: A program also replaces this function if its model has no `Geometry` and runs in an engine process.
     load_preparation: Callable[..., Preparation] = staticmethod(load_preparation)
-    #: Set before the start if this process is a front of an engine process.
+    #: The engine process that this worker uses; None if the worker loads the model itself. It is set before the start.
     front: Front | None = None
-    #: Set by `worker.lifecycle` at the start of a worker; `worker.jobs.running_worker.worker_of` returns it.
+    #: The `worker.lifecycle` module sets this attribute when a worker starts; `worker_of` returns it.
     running_worker: RunningWorker
 
     @cached_property
@@ -49,7 +49,7 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     @cached_property
     def endpoints(self) -> tuple[Endpoint, Endpoint]:
-        """The endpoints of broker and result backend, parsed as clients do."""
+        """The endpoints of the broker and the result backend, parsed as clients parse them."""
         broker_url, result_backend = self.settings.broker_url, self.settings.result_backend
         try:
             return endpoint(broker_url, "NAMESHOT_BROKER_URL"), endpoint(result_backend, "NAMESHOT_RESULT_BACKEND")
@@ -58,11 +58,11 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     @cached_property
     def delivery_keys(self) -> DeliveryKeys:
-        """The key names of this process, under a unique worker name."""
+        """The names of this worker's keys in Redis, with a unique worker name."""
         return DeliveryKeys(self.settings.queue_prefix, new_worker_name())
 
     def own_configuration(self) -> dict[str, Any]:
-        """Return Celery's settings as this worker needs them, regardless of other configuration."""
+        """Return the Celery settings that this worker needs, whatever else is configured."""
         settings = self.settings
         return configuration(
             *self.endpoints, self.delivery_keys, result_ttl_s=settings.result_ttl, concurrency=settings.concurrency
@@ -75,12 +75,12 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
 
     @cached_property
     def WorkController(self) -> Any:  # noqa: N802 - Celery's name
-        """The class of which ``celery graph bootsteps`` would make a worker only to draw it."""
+        """The class that ``celery graph bootsteps`` would use; reading it ends the program with a sentence."""
         raise refusal("`celery graph bootsteps` cannot be used: it would load the model.")
 
     @cached_property
     def loader(self) -> Any:
-        """Celery's loader, which it makes when it first needs it."""
+        """The loader, which Celery creates when it is first needed."""
         try:
             return get_loader_cls(self.loader_cls)(app=self)
         except Exception as error:
@@ -89,9 +89,9 @@ class Nameshot(Celery):  # type: ignore[misc]  # celery is untyped
     def _load_config(self) -> Any:
         try:
             return super()._load_config()
-        except Exception as error:  # the module is a program of the user's
+        except Exception as error:  # the user's configuration module may raise anything
             raise module_refusal("--config", error) from None
 
     def _connection(self, _url: Any, *args: Any, **options: Any) -> Any:
-        """Connect to our endpoint, ignoring a URL from Celery's environment variables or ``--broker``."""
+        """Return a connection to our endpoint; a URL from Celery's environment variables or ``--broker`` is ignored."""
         return super()._connection(self.endpoints[0].shown, *args, **options)

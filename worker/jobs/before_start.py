@@ -1,7 +1,7 @@
-"""What ``celery worker`` does before Celery's own part of it: change the user, and check a start with ``-D``.
+"""Adds two steps at the beginning of ``celery worker``: changing the user, and checking a start with ``-D``.
 
-Otherwise a refusal would be a traceback, or go nowhere. To check a start with ``-D``, this process makes a worker, up
-to the point where it would load its model.
+Celery itself would print a traceback for a wrong user, and the errors of a detached worker would be lost. To check a
+start with ``-D``, this process creates a worker up to the point where the worker would load its model.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from worker.jobs.start_checks import refusal
 
 logger = logging.getLogger(__name__)
 
-#: Celery starts the detached worker with the same arguments, when it has already become that user.
+#: These options are removed from the arguments of a detached worker, because this process has already changed its user.
 _USER_OPTIONS: Final = ("--uid", "--gid")
 
 
 class CheckedStart:
-    """The function of ``celery worker``, with that before it.
+    """The function of ``celery worker`` with both steps before it.
 
     Args:
         start: Celery's function, called with all options.
@@ -36,11 +36,11 @@ class CheckedStart:
         self._start = start
 
     def __call__(self, **options: Any) -> Any:
-        """Check, then start."""
+        """Change the user, check a detached start, and call Celery's function."""
         _become(options.pop("uid"), options.pop("gid"))
         if options["detach"]:
             context = click.get_current_context()
-            with suppress(KeyError, ValueError):  # Celery reports what it cannot parse
+            with suppress(KeyError, ValueError):  # Celery itself reports settings that it cannot parse
                 context.obj.app.config_from_cmdline(list(context.args), namespace="worker")
             _check_detached(context.obj.app, dict(options))
             sys.argv[1:] = _without_user(sys.argv[1:])
@@ -62,7 +62,7 @@ def _check_detached(app: Any, options: dict[str, Any]) -> None:
     if not os.access(python, os.X_OK):
         raise refusal(f"-D cannot start {python}: this user may not run it, or it does not exist.")
     if not options["logfile"]:
-        logger.warning("without -f (--logfile), what a worker started with -D says goes nowhere")
+        logger.warning("without -f (--logfile), the log lines of a worker started with -D are lost")
     if pidfile := node_format(options["pidfile"], hostname):
         lock = Pidfile(pidfile)
         if lock.is_locked() and not lock.remove_if_stale():

@@ -1,7 +1,8 @@
 """Tracks the running jobs of this process, and stops those that a client cancels or revokes.
 
-The client that cancels a job also writes its answer. This process only stops the work, which frees its place for
-another job; a missed cancellation wastes that work and does no other harm. A worker writes the answer of a revoked job.
+The client that cancels a job also stores its answer. The worker only stops the work, which frees the job's place for
+another job, so a missed cancellation wastes work and does no other harm. If a client revokes a job, a worker stores the
+answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from worker.jobs.results import FirstAnswerBackend
 
 logger = logging.getLogger(__name__)
 
-#: After this much silence the listener pings the server, which then has the same time to reply.
+#: After this much silence the listener pings the broker, which then has the same time to reply.
 SILENCE_S: Final = 5.0
 #: The listener pauses for this long after a failure, so that it does not reconnect in a tight loop.
 PAUSE_S: Final = 1.0
@@ -33,12 +34,12 @@ class RunningJobs:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: A job can run twice at once, if its message was delivered to this worker again.
+        #: A job has two scopes if this worker received its message a second time while the first run lasts.
         self._scopes: defaultdict[str, set[CancelScope]] = defaultdict(set)
 
     @contextmanager
     def job(self, job_id: str, scope: CancelScope) -> Iterator[None]:
-        """Register a job as running, so that `cancel` reaches its scope."""
+        """Register a job as running within this context, so that `cancel` can cancel its scope."""
         with self._lock:
             self._scopes[job_id].add(scope)
         try:
@@ -50,14 +51,15 @@ class RunningJobs:
                     del self._scopes[job_id]
 
     def cancel(self, job_id: str, is_cancelled: Callable[[str], bool] = lambda _: True) -> None:
-        """Cancel a job's scopes; does nothing if the job does not run in this process.
+        """Cancel a job's scopes; do nothing if the job does not run in this process.
 
         Args:
-            is_cancelled: for an announced cancellation: returns whether a cancellation is the job's answer now. An
-                announcement holds only the id, and may arrive late: by then the id may have been freed and sent again.
+            is_cancelled: returns whether the stored answer of a job is a cancellation. Pass it for a published id,
+                because the id may arrive late, when a client has freed it and submitted another job under it.
         """
         with self._lock:
-            scopes = tuple(self._scopes.get(job_id, ()))  # before the look at its answer, since it may begin anew
+            # Read before `is_cancelled` is called, because another job with this id may begin in the meantime.
+            scopes = tuple(self._scopes.get(job_id, ()))
         if scopes and is_cancelled(job_id):
             for scope in scopes:
                 scope.cancel()
@@ -70,7 +72,7 @@ class RunningJobs:
 
 
 class CancelListener:
-    """Receives the ids of cancelled jobs in a thread that reconnects whenever necessary.
+    """Receives the ids of cancelled jobs in a thread that reconnects after each failure.
 
     Args:
         client: a Redis client for the broker's database, with timeouts.
@@ -90,7 +92,7 @@ class CancelListener:
         self._thread.start()
 
     def close(self) -> None:
-        """Have the thread end after its current wait."""
+        """Have the thread end within seconds; do not wait for it."""
         self._closed.set()
 
     def _serve(self) -> None:
@@ -101,7 +103,7 @@ class CancelListener:
                     subscription.subscribe(self._channel)
                     failing = False
                     self._listen(subscription)
-            except Exception as error:  # the broker is away; this thread must keep running
+            except Exception as error:  # this thread must continue while the broker is unreachable
                 if not failing:
                     logger.warning("cannot receive cancellations: %s", type(error).__name__)
                 failing = True
@@ -122,35 +124,36 @@ class CancelListener:
 class Revoker:
     """Implements Celery's ``app.control.revoke``: answers a job at once and stops its work.
 
-    It does so in a thread of its own, since Redis may be away and the event loop must not wait. Celery itself keeps a
-    revoked id in the memory of each online worker, even for jobs sent under it later; it writes an answer only for a
-    job that no worker has begun, and stops a running one by killing its process, which a thread pool cannot do.
+    A thread of its own does this, because Redis may be unreachable and the event loop must not wait. Celery's
+    implementation does not suit us. Celery makes every online worker remember a revoked id and discard even jobs sent
+    later under that id. Celery answers a job only if no worker has begun it, and stops a running job by killing its
+    process, which would kill every job of a thread pool.
 
     Args:
         answers: stores the answers.
         jobs: the jobs that run in this process.
-        announce: publishes the id of a job whose answer was written, so that other workers stop it.
+        announce: publishes the id of a job that is now answered as revoked, so that other workers stop the job.
     """
 
     def __init__(self, answers: FirstAnswerBackend, jobs: RunningJobs, announce: Callable[[str], object]) -> None:
         self._answers = answers
         self._jobs = jobs
         self._announce = announce
-        self._revoked: SimpleQueue[str] = SimpleQueue()
+        self._to_revoke: SimpleQueue[str] = SimpleQueue()
         threading.Thread(target=self._serve, name="revoking", daemon=True).start()
 
     def revoke(self, job_ids: Sequence[str]) -> None:
-        """Queue these jobs to be answered and stopped."""
+        """Have the thread answer and stop these jobs."""
         for job_id in job_ids:
-            self._revoked.put(job_id)
+            self._to_revoke.put(job_id)
 
     def _serve(self) -> None:
         while True:
-            job_id = self._revoked.get()
+            job_id = self._to_revoke.get()
             try:
                 if self._answers.revoke(job_id):
                     logger.info("job %s was revoked", job_id)
                     self._announce(job_id)
                 self._jobs.cancel(job_id)
-            except Exception as error:  # the thread must keep running
+            except Exception as error:  # this thread must continue after any failure
                 logger.warning("could not revoke job %s: %s", job_id, type(error).__name__)

@@ -1,4 +1,4 @@
-"""Celery's worker, ending with one sentence and status 78 if its options cannot be used."""
+"""Celery's worker, which ends with one sentence and exit status 78 if its options cannot be used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from worker.jobs.start_checks import refusal
 
 
 class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
-    """The worker that ``celery -A worker worker`` runs.
+    """The class of the worker that ``celery -A worker worker`` runs.
 
     Args:
-        checks_only: end with status 0 (`SystemExit`) once everything before the model has been checked.
+        checks_only: whether to check everything that precedes loading the model and then end with status 0.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
         super().__init__(app, hostname, **options)
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
-        """Check ``-Q`` and ``-X``; Celery sets up queues first, so files are checked here too."""
+        """Check ``-Q``, ``-X``, ``--pidfile`` and ``--statedb``, then set up the queues; Celery calls this first."""
         self._check_files()
         chosen, left_out = _names(include), _names(exclude)
         known = list(self.app.amqp.queues)
@@ -49,14 +49,14 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
         super().setup_queues(chosen, left_out)
 
     def setup_includes(self, includes: Any) -> None:
-        """Import the modules of ``-I``, although their tasks do not run in this worker."""
+        """Import the modules of ``-I``, or end with a sentence; their tasks do not run in this worker."""
         try:
             super().setup_includes(includes)
         except Exception as error:
             raise refusal(f"a module of -I (--include) {why_unusable(error)}; leave it out.") from None
 
     def _open_log(self, path: str | None, hostname: str | None) -> None:
-        """Send standard error, which has all log lines, to the file of ``-f`` (``--logfile``)."""
+        """Redirect standard error, which receives all log lines, to the file of ``-f`` (``--logfile``)."""
         if not path:
             return
         path = node_format(path, default_nodename(hostname))

@@ -1,4 +1,4 @@
-"""Makes errors of Celery's command line end with one sentence and status 78 where Celery prints a traceback."""
+"""Makes wrong options of Celery's command line end with one sentence and exit status 78, without a traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.runtime import logs
 
 
 def _prepare(ctx: click.Context, _param: Any, _value: Any) -> None:
-    """Adapt the command before click parses any other option."""
+    """Adapt Celery's command before click parses any other option."""
     click.UsageError.exit_code = os.EX_CONFIG
     start = ctx.command.callback
     if start is not None and not isinstance(start, CheckedStart):
@@ -24,7 +24,7 @@ def _prepare(ctx: click.Context, _param: Any, _value: Any) -> None:
 
 
 class _Name(click.ParamType[Any]):
-    """Celery's type of ``-n``, which reports a wrong name without a traceback."""
+    """A wrapper of Celery's type for ``-n`` that reports a wrong name without a traceback."""
 
     name = "hostname"
 
@@ -38,21 +38,21 @@ class _Name(click.ParamType[Any]):
             self.fail(f"{value!r} is not a name; the only % codes are %h, %n, %d, %i and %%.", param, ctx)
 
 
-#: This hidden option is eager, so click calls its callback before ``celery worker``'s other options.
+#: This hidden option is eager, so click calls its callback before it parses the other options of ``celery worker``.
 FIRST_OPTION: Final = click.Option(
     ["--nameshot-checks"], is_flag=True, is_eager=True, hidden=True, expose_value=False, callback=_prepare
 )
 
 
 def module_refusal(option: str, error: Exception) -> SystemExit:
-    """Return the exit of a program that cannot use the module of ``--config`` or ``--loader``."""
+    """Log why the module of ``--config`` or ``--loader`` cannot be used; return the exception that ends the program."""
     variable = {"--config": "CELERY_CONFIG_MODULE", "--loader": "CELERY_LOADER"}[option]
     module = os.environ.get(variable)
     return refusal(f"{variable} ({option}) is {module!r}, which {why_unusable(error)}; unset it.")
 
 
 def why_unusable(error: Exception) -> str:
-    """Return why a module cannot be used, as a clause that follows its name."""
+    """Return why a module cannot be used, as a clause to follow the module's name."""
     if isinstance(error, ImportError):
         return f"cannot be imported ({error})"
     return f"failed with {type(error).__name__} at {logs.place_of(error)}"

@@ -1,8 +1,8 @@
 """Shortens the claim on a job's id so that it expires together with the job's answer.
 
-A producer that chooses a job's id claims it in the broker's database, for as long as the job may wait plus the lifetime
-of its answer. Once the answer is written, a thread shortens the claim to the answer's lifetime, off the job's path and
-many claims in one pipeline.
+A producer that chooses a job's id claims the id in the broker's database for as long as the job may wait plus the
+lifetime of its answer. Once the answer is stored, a thread shortens the claim to the answer's lifetime. The thread
+shortens many claims in one pipeline, and no job waits for it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from worker.delivery.outages import describe, is_wrong_type
 
 logger = logging.getLogger(__name__)
 
-#: KEYS: the claim, its place. ARGV: their longest lifetime from now in seconds; the life of the answered message. An
-#: answer may be noted again later, so the script never prolongs a claim. By then the id may have been freed and sent
-#: again: a claim whose place belongs to another message stays as it is.
+#: KEYS: the claim and its place. ARGV: the lifetime of an answer in seconds, and the life of the answered message. The
+#: script may run again long after the answer was stored, so it never prolongs a claim. By then a client may have freed
+#: the id and submitted it again, so the script leaves a claim alone if its place belongs to another message.
 _SHORTEN: Final = """
 local place = redis.pcall('GET', KEYS[2])
 if type(place) == 'string' and string.match(place, ' (%S+)$') ~= ARGV[2] then return end
@@ -52,16 +52,20 @@ class ClaimKeeper:
         threading.Thread(target=self._serve, name="claims", daemon=True).start()
 
     def answered(self, job_id: str, life: str) -> None:
-        """Shorten the claim of a job that has its answer.
+        """Have the thread shorten the claim of an answered job.
 
         Args:
-            life: the life of its message, see `worker.delivery.taken.Taken`.
+            life: the life of its message; see `worker.delivery.taken.Taken`.
         """
-        if CLAIMED_ID.fullmatch(job_id):  # the claim of an id ``x:place`` would be the place key of ``x``
+        if CLAIMED_ID.fullmatch(job_id):  # for the id ``x:place``, the claim's key would be the place key of ``x``
             self._answered.put((job_id, life))
 
     def is_for_another(self, job_id: str, life: str) -> bool:
-        """Return whether an id is claimed for a message with another life; raises `RedisError`."""
+        """Return whether an id is claimed for a message with another life.
+
+        Raises:
+            RedisError: the broker could not tell.
+        """
         if not CLAIMED_ID.fullmatch(job_id):
             return False
         claim, place = claim_and_place(self._prefix, job_id)
@@ -70,7 +74,7 @@ class ClaimKeeper:
         if isinstance(value, redis.RedisError):
             if is_wrong_type(value):
                 return False
-            # Whatever keeps the broker from replying is no error of the answer that waits for the reply.
+            # The caller retries a ConnectionError; any other error would count as one of the answer that it stores.
             raise redis.ConnectionError(f"the broker: {describe(value)}") from value
         found = Place.read(value)
         return found is not None and not is_stray(claim_ms, place_ms) and found.life != life
@@ -85,5 +89,5 @@ class ClaimKeeper:
                     for job_id, life in answered:
                         pipe.eval(_SHORTEN, 2, *claim_and_place(self._prefix, job_id), self._ttl_s, life)
                     pipe.execute()
-            except Exception as error:  # a claim that lives longer does no harm; the thread must keep running
+            except Exception as error:  # this thread must continue; a claim that is not shortened does no harm
                 logger.warning("could not shorten %d job claims: %s", len(answered), type(error).__name__)

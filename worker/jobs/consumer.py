@@ -1,7 +1,7 @@
-"""Celery's consumer without gossip, with content-free logs, credit by images, liveness ticks and steady reconnects.
+"""Adapts Celery's consumer: credit counts images, logs hold no content, and the event loop's ticks prove liveness.
 
-Celery has no configuration key for gossip and mingle, which only cost start-up time and traffic here. The configured
-consumer class switches them off, so that a plain ``celery -A worker worker`` works too.
+The consumer class also switches gossip and mingle off, which only cost start-up time and traffic here. Celery has no
+setting for them, and ``celery -A worker worker`` should need no options.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from worker.jobs.running_worker import worker_of
 
 logger = logging.getLogger(__name__)
 
-#: The event loop ticks at this interval, well below `worker.delivery.times.Times.loop_silent_s`.
+#: The event loop ticks at this interval, which is much shorter than `worker.delivery.times.Times.loop_silent_s`.
 TICK_S: Final = 1.0
-#: While the broker is away, the worker checks at this interval whether it is back.
+#: While the broker is unreachable, the worker checks it at this interval.
 ASK_EVERY_S: Final = 0.5
-#: Connections that end at once follow each other at this interval, so that they do not flood the log.
+#: The worker connects no more often than this, so that connections that end at once do not flood the log.
 RECONNECT_S: Final = 1.0
 
 
@@ -51,7 +51,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
         self._worker = worker_of(self.app)
 
     def start(self) -> None:
-        """Consume until stopped; after an error that Celery calls unrecoverable, drain and end the process."""
+        """Consume until a signal stops the worker; after an error that Celery does not handle, drain and end."""
         self._worker.delivery.shutdown.install(self._stop_taking)
         try:
             super().start()
@@ -60,7 +60,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             raise
 
     def _stop_taking(self, number: int) -> None:
-        """Start Celery's warm shutdown for any signal; Celery's own handlers would install harder ones afterwards."""
+        """Start Celery's warm shutdown for any signal; Celery's own handlers would also prepare harder shutdowns."""
         status = os.EX_OK if number != signal.SIGINT else 1
         try:
             name = signal.Signals(number).name
@@ -69,33 +69,33 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             state.should_stop = status
 
     def connect(self) -> Any:
-        """Connect to the broker, once it takes commands."""
+        """Connect to the broker once it accepts commands, and check it at the first contact."""
         time.sleep(max(0.0, self._connected_at_s + RECONNECT_S - time.monotonic()))
         if self.hub:
-            # kombu leaves each former connection's callback in the hub; and a reset hub is no longer the current event
-            # loop, which doorbells wake.
+            # Kombu leaves the callbacks of former connections in the hub, and no longer treats a reset hub as the
+            # current event loop, which doorbells must wake.
             self.hub.on_tick.clear()
             set_event_loop(self.hub)
         connection = super().connect()
         self._connected_at_s = time.monotonic()
-        self._worker.first_contact.look()
+        self._worker.first_contact.check()
         return connection
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Wait for the broker, then connect; Celery's own retries back off to 30 s."""
+        """Wait for the broker, then connect; Celery's own retries would be up to 30 s apart."""
         logged = False
         while problem := self._worker.readiness.broker_problem():
             if not logged:
-                logger.warning("%s: no job is taken until it does", problem)
+                logger.warning("%s: this worker takes no jobs until the broker works again", problem)
                 logged = True
             if not problem.endswith("does not answer"):
-                self._worker.first_contact.look()  # a server that refuses commands may be unsuitable for good
+                self._worker.first_contact.check()  # a server that refuses commands may never become suitable
             state.maybe_shutdown()
             time.sleep(ASK_EVERY_S)
         return super().ensure_connected(conn)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """Handle a broker that went away again during the connection."""
+        """Handle a connection that failed while it was being set up."""
         self._lose()
         super().on_connection_error_before_connected(exc)
 
@@ -110,41 +110,41 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             self._lost_at_s = time.monotonic()
 
     def on_ready(self) -> None:
-        """Record that messages are consumed from now on."""
+        """Record that the worker consumes messages from now on."""
         super().on_ready()
         self._worker.readiness.is_consuming = True
         if self._lost_at_s is not None:
-            logger.info("jobs are taken again, after %.1f s", time.monotonic() - self._lost_at_s)
+            logger.info("this worker takes jobs again, after %.1f s", time.monotonic() - self._lost_at_s)
             self._lost_at_s = None
 
     def on_unknown_task(self, _body: Any, message: Any, _error: Any) -> None:
         """Refuse a message whose task this worker does not have."""
-        refuse(self, message, message.headers[TAKEN_HEADER].fault or "its task is not known here")
+        refuse(self, message, message.headers[TAKEN_HEADER].fault or "this worker does not have its task")
 
     def on_decode_error(self, message: Any, _error: Any) -> None:
         """Refuse a message in an unaccepted encoding; ignore a broadcast, which is not a job from a queue."""
         if self.task_consumer and message.channel is self.task_consumer.channel:
-            refuse(self, message, "it cannot be decoded")
+            refuse(self, message, "its body cannot be decoded")
         else:
             logger.warning("ignored a broadcast that cannot be decoded")
 
     def on_invalid_task(self, _body: Any, message: Any, _error: Any) -> None:
-        """Refuse a message in which a header that Celery needs, ``eta`` or ``expires``, is wrong."""
-        refuse(self, message, "a header cannot be used, eta or expires perhaps")
+        """Refuse a message in which Celery cannot use a header, such as ``eta`` or ``expires``."""
+        refuse(self, message, "a header, perhaps eta or expires, cannot be used")
 
 
 class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Takes a queue's messages only while fewer of its images are in hand than may be in flight.
+    """Lets the worker take from a queue only while fewer of its images are in hand than may be in flight.
 
-    Celery counts messages, but a bulk message holds up to 64 images. By Celery's count one worker would hoard the bulk
-    queue while others idle, and could not answer the last message it took in time. An image counts until it has its
-    outcome, and an image that stalls does not block other queues.
+    Celery counts messages, but a bulk message holds up to 64 images. With Celery's count one worker would take most of
+    the bulk queue while others are idle, and could not answer the last of its messages in time. An image counts until
+    it has an outcome. Each queue has its own limit, so an image that stalls does not block the other queues.
     """
 
     requires = (Tasks,)
 
     def start(self, consumer: Any) -> None:
-        """Install this count in front of kombu's own on each new channel."""
+        """Have each new channel check this limit before kombu's own."""
         worker, channel = worker_of(consumer.app), consumer.task_consumer.channel
         outcomes = worker.outcomes
         qos, prefix = channel.qos, channel.queue_prefix
@@ -153,7 +153,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
 
         def can_consume(_qos: Any) -> bool:
             if not worker.service.engine.is_available or worker.answers.outage.description:
-                return False  # others may do better; the loop's next tick looks again
+                return False  # leave the messages to other workers; the event loop's next tick checks again
             if len(worker.refusals.tags) >= consumer.pool.num_processes:
                 return False
             in_hand: dict[str, tuple[Queue, int]] = {}
@@ -167,23 +167,23 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
             channel.takes = frozenset(queue_name(prefix, queue) for queue in queues) & set(channel.active_queues)
             return bool(channel.takes) and bool(kombu_can_consume())
 
-        def look_again() -> None:
-            """Wake the event loop if an outcome may let it take from another queue."""
+        def wake_if_limited() -> None:
+            """Wake the event loop if an outcome may allow it to take from one more queue."""
             if channel.takes is not None and len(channel.takes) < len(channel.active_queues):
                 wake_event_loop()
 
-        outcomes.on_outcome = look_again
+        outcomes.on_outcome = wake_if_limited
         qos.can_consume = MethodType(can_consume, qos)
 
 
 class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Reports, while the event loop runs, its ticks to liveness and the messages in hand to the lease."""
+    """While the event loop runs, reports its ticks to `Liveness` and the messages in hand to `Lease`."""
 
     requires = (Tasks,)
     _timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Start ticking from the event loop's timer."""
+        """Start the event loop's ticks."""
         worker, channel = worker_of(consumer.app), consumer.task_consumer.channel
         liveness, lease = worker.delivery.liveness, worker.delivery.lease
         liveness.tick()
@@ -193,7 +193,7 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         worker.readiness.broker_refusal = lambda: channel.refusal
 
     def stop(self, consumer: Any) -> None:
-        """Stop reporting, since the event loop ends or waits for the broker."""
+        """Stop the ticks, because the event loop ends or waits for the broker."""
         if self._timer is not None:
             self._timer.cancel()
         delivery = worker_of(consumer.app).delivery
@@ -204,12 +204,13 @@ class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
 
 def tags_in_hand(channel: Any, refused: set[str]) -> set[str] | None:
-    """Return the delivery tags of all messages in hand; None if they change while this function counts them.
+    """Return the delivery tags of all messages in hand; None if the messages change during the call.
 
-    It reads each place before the one that a message moves to next, so that it misses none.
+    This function reads the channel's pending tag before its delivered messages, because a message moves from the one to
+    the other.
 
     Args:
-        channel: the current channel. Jobs from former channels are among Celery's reserved requests.
+        channel: the current channel; Celery's requests include the jobs of former channels.
         refused: the tags of messages that are being refused, from any channel.
     """
     asked = {channel.pending_tag} - {None}
@@ -221,14 +222,14 @@ def tags_in_hand(channel: Any, refused: set[str]) -> set[str] | None:
 
 
 def requests_in_hand() -> list[Any]:
-    """Return Celery's unfinished requests, retrying while threads of the pool change its weak set."""
+    """Return Celery's unfinished requests; try again if a thread of the pool changes Celery's set during the copy."""
     while True:
         with contextlib.suppress(RuntimeError):
             return list(state.reserved_requests)
 
 
 def images_in(task_name: str, kwargs: Mapping[str, Any]) -> int:
-    """Return the number of images in a message; 1 for an invalid one, which will fail at once."""
+    """Return the number of images in a message; 1 for an invalid message, which fails at once."""
     if task_name != CLASSIFY_MANY:
         return 1
     images = kwargs.get("images")

@@ -1,10 +1,11 @@
 """Validates each message before Celery processes it, and refuses malformed ones.
 
-Celery trusts its broker: a body of ``null`` ends the worker, and is requeued to end the next one; a header named like
-a method of its request replaces that method; ``callbacks`` have the worker publish anything that the sender likes; and
-Celery prints unusable messages in full. Here each message of our tasks is parsed once and strictly, and Celery gets
-only validated fields. A malformed message is answered, stored as a dead letter, acknowledged, and logged in one line
-without its content.
+Celery trusts its broker. A body of ``null`` ends the worker and is requeued, so it ends the next worker too. A header
+with the name of a method of Celery's `Request` object replaces that method. The field ``callbacks`` has the worker
+publish any message that the sender wants. Celery also logs unusable messages in full.
+
+This module parses each message of our tasks once and strictly, and passes only validated fields to Celery. The worker
+answers a malformed message, stores it as a dead letter, acknowledges it, and logs one line without its content.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from worker.jobs.running_worker import worker_of
 
 logger = logging.getLogger(__name__)
 
-#: Our clients' ids have 36 characters (a UUID) or at most 128; other clients may use longer ones, within reason.
+#: Ids may have this many characters. Our clients' ids have at most 128; other clients may choose longer ones.
 MAX_ID_CHARACTERS: Final = 512
-#: A job that must run later than this needs a scheduler, not a queue.
+#: A job may have an ``eta`` this far ahead; a longer delay needs a scheduler.
 LONGEST_DELAY: Final = timedelta(hours=1)
-#: These would have the worker publish follow-up tasks on the sender's behalf.
+#: With one of these fields the worker would publish follow-up tasks, with its own rights, for the sender.
 CANVAS: Final = ("callbacks", "errbacks", "chain", "chord")
 
 
 class Malformed(ValueError):
-    """A message's fault, in a few words without its content."""
+    """The message is malformed; the text says why, without quoting the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,10 @@ class TaskMessage:
     """The validated parts of a message.
 
     Attributes:
-        headers: the headers for Celery and the tasks, without any other header of the sender.
+        headers: the validated headers, which are the only ones that Celery and the tasks get.
         args: the positional arguments.
         kwargs: the keyword arguments.
-        not_before: the earliest time at which the job may run; None for at once.
+        not_before: the earliest time at which the job may run; None if it may run at once.
     """
 
     headers: dict[str, Any]
@@ -59,18 +60,18 @@ class TaskMessage:
 
 
 def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, now: datetime) -> TaskMessage:
-    """Validate a message of one of our tasks.
+    """Validate a message of one of our tasks and return its parts.
 
-    Of the sender's headers only ``id``, ``eta``, ``expires`` and the time of sending count. All others, such as
-    ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group`` and ``ignore_result``, are ignored, whatever they
-    hold: ordinary clients send them, the worker's time limit applies to every job, and every job gets an answer, from
-    which a second delivery sees that it is done.
+    Of the sender's headers only ``id``, ``task``, ``eta``, ``expires`` and the time of sending count. All others are
+    ignored, such as ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group`` and ``ignore_result``. Ordinary
+    clients send them, but the worker's time limit applies to every job. Every job also gets an answer, which tells a
+    worker that receives the message again that the job is done.
 
     Args:
         headers: the headers as `worker.delivery.envelope.read_envelope` returns them.
         content_type: the content type that the sender declared.
         body: the serialised arguments.
-        now: the current time, with a time zone.
+        now: the current time, as an aware datetime.
 
     Raises:
         Malformed: the message cannot become a job.
@@ -90,10 +91,10 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     args, kwargs, embed = payload
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
         raise Malformed("the body is not [list, object, object]")
-    if "self" in kwargs:  # Celery itself passes a task's ``self`` by name
-        raise Malformed("there is no argument self")
+    if "self" in kwargs:  # Celery itself passes ``self`` to a task by name
+        raise Malformed("the argument name self is not allowed")
     if found := [name for name in CANVAS if (embed or {}).get(name)]:
-        raise Malformed(f"{found[0]} are not accepted, send what follows once the answer is there")
+        raise Malformed(f"the field {found[0]} is not accepted; submit the follow-up task after the answer has arrived")
     eta, expires = _moment(headers, "eta"), _moment(headers, "expires")
     if eta is not None and eta - now > LONGEST_DELAY:
         raise Malformed("its eta is more than an hour ahead")
@@ -112,12 +113,12 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
 
 
 def is_id(value: object) -> bool:
-    """Return whether a header can be the id of a job."""
+    """Return whether a header's value can be a job's id."""
     return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARACTERS and value.isprintable()
 
 
-def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Return Celery's default strategy behind `read_message`; ``JobTask.Strategy`` names this function."""
+def validating_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """Return a strategy that validates a message with `read_message` and then calls Celery's default strategy."""
     take = default(task, app, consumer, **options)
 
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **kwargs: Any) -> Any:
@@ -130,7 +131,7 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
             message.channel.postpone(message.delivery_tag, found.not_before.timestamp())
             return None
         message.headers = found.headers
-        # Celery's cache of a decoded body; in this form it holds no ``embed``, so no follow-up tasks.
+        # Celery reads the body from this cache; without ``embed`` it publishes no follow-up tasks.
         message._decoded_cache = {"args": found.args, "kwargs": found.kwargs}
         return take(message, body, ack, reject, callbacks, **kwargs)
 
@@ -138,10 +139,10 @@ def careful_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Call
 
 
 def refuse(consumer: Any, message: Any, fault: str) -> None:
-    """Have another thread answer a malformed message if it holds a job id, and store it as a dead letter.
+    """Have another thread answer a malformed message, if it holds a job id, and store it as a dead letter.
 
     Args:
-        fault: the fault, in a few words without the content.
+        fault: why the message is malformed, without quoting it.
     """
     logger.warning("refused a malformed message: %s", fault)
     headers = message.headers
@@ -150,7 +151,7 @@ def refuse(consumer: Any, message: Any, fault: str) -> None:
         Refusal(
             tag=message.delivery_tag,
             job_id=job_id if is_id(job_id) else None,
-            # Any other task name is untrusted text.
+            # Any other task name is untrusted text, which no dead letter should show.
             task=task if task in (CLASSIFY, CLASSIFY_MANY) else None,
             taken=headers[TAKEN_HEADER],
             fault=fault,
@@ -161,14 +162,17 @@ def refuse(consumer: Any, message: Any, fault: str) -> None:
 
 
 def _send_failed_event(consumer: Any, job_id: str) -> None:
-    """Send ``task-failed`` to monitors, which may know the job as sent. Any thread may call this, as Celery's do."""
+    """Send ``task-failed`` to Celery monitors, which may still show the job as sent.
+
+    Any thread may call this; Celery's own threads send events in the same way.
+    """
     eventer = consumer.event_dispatcher
     if sends_task_events(eventer):
         eventer.send("task-failed", uuid=job_id, exception="JobFailed('invalid_job')", traceback="")
 
 
 def _moment(headers: Mapping[str, Any], name: str) -> datetime | None:
-    """Return a header's ISO 8601 time in UTC, which is also the default time zone; None if it is absent."""
+    """Return a header's ISO 8601 time in UTC; None if the header is absent. A time without a zone is taken as UTC."""
     text = headers.get(name)
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""Answers messages that cannot become jobs, in a thread, since broker or result backend may be away for long."""
+"""Answers messages that cannot become jobs, in a thread, because Redis may be unreachable for a long time."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A message that is to be refused.
+    """A message to refuse.
 
     Attributes:
-        tag: the delivery tag.
+        tag: the message's delivery tag.
         job_id: the id of the job to answer; None if the message holds none.
         task: the name of the task; None if it is not one of ours.
-        taken: identifies the message among those with the same id.
-        fault: the fault, in a few words without the content.
-        acknowledge: called from another thread once the message is answered and stored.
-        notify: sends an event to monitors, from that thread, once the answer can be read.
+        taken: tells the message apart from others with the same id.
+        fault: why the message is malformed, without quoting it.
+        acknowledge: acknowledges the message; called from another thread once the message is answered and stored.
+        notify: sends an event to monitors; called from another thread once the answer is stored.
     """
 
     tag: str
@@ -45,14 +45,15 @@ class Refusal:
 
 
 class Refusals:
-    """Answers refused messages one after another and stores them as dead letters. Each stays in hand until then.
+    """Answers refused messages one after another and stores them as dead letters.
 
-    During that time they take the places of jobs (`worker.jobs.consumer.ImageCredit`), so that there are never many.
+    Each message stays in hand until then. The worker takes no more messages while the refused ones in hand are as many
+    as its places (`worker.jobs.consumer.ImageCredit`).
 
     Args:
         answers: stores the answers.
         dead_letters: stores the messages.
-        telemetry: counts each message.
+        telemetry: counts the messages.
     """
 
     def __init__(self, answers: FirstAnswerBackend, dead_letters: DeadLetters, telemetry: Telemetry) -> None:
@@ -66,12 +67,12 @@ class Refusals:
 
     @property
     def tags(self) -> set[str]:
-        """The delivery tags of messages that are not settled yet."""
+        """The delivery tags of the refused messages that are still in hand."""
         with self._lock:
             return set(self._tags)
 
     def refuse(self, refusal: Refusal) -> None:
-        """Queue a message to be answered."""
+        """Have the thread refuse a message."""
         with self._lock:
             self._tags.add(refusal.tag)
         self._waiting.put(refusal)
@@ -82,7 +83,7 @@ class Refusals:
             try:
                 self._settle(refusal)
                 refusal.acknowledge()
-            except Exception as error:  # the lease requeues the message once its tag is gone; the thread must go on
+            except Exception as error:  # this thread must continue; the lease requeues a message without a tag here
                 logger.error("could not refuse a message: %s at %s", type(error).__name__, place_of(error))
             finally:
                 with self._lock:
@@ -96,8 +97,8 @@ class Refusals:
                     _notify(refusal)
             except Unanswerable as error:
                 logger.error("job %s has no place for its answer (%s): it is malformed", refusal.job_id, error)
-        # Stored only after the answer: a message that is requeued before that is refused again, and must not become two
-        # dead letters.
+        # The dead letter comes after the answer: if the message is requeued before the answer is stored, a worker
+        # refuses it again, and the message must not become two dead letters.
         try:
             self._dead_letters.malformed(refusal.tag, job_id=refusal.job_id, task=refusal.task)
         except redis.RedisError as error:  # a key of the dead letters has the wrong type
@@ -108,5 +109,5 @@ class Refusals:
 def _notify(refusal: Refusal) -> None:
     try:
         refusal.notify()
-    except Exception as error:  # the broker may be away, and an event is not worth the wait
+    except Exception as error:  # an event is not worth the wait for an unreachable broker
         logger.debug("could not send an event that job %s failed: %s", refusal.job_id, type(error).__name__)

@@ -1,8 +1,8 @@
 """Restricts the app's task registry to our own tasks.
 
-Celery registers its built-in tasks in every app, and so does any library that uses ``shared_task``. They would run
-with Celery's own strategy, which trusts its broker: one message could end the worker, have it publish anything that
-the sender likes, or wait for days in its memory.
+Celery registers its built-in tasks in every app, and so does any library that uses ``shared_task``. Messages for these
+tasks would bypass our validation: one message could end the worker, have it publish any message that the sender wants,
+or stay in its memory for days.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ class OnlyOurs(TaskRegistry):  # type: ignore[misc]  # celery is untyped
     def __setitem__(self, name: str, task: Any) -> None:
         if name in OURS and isinstance(task, JobTask):
             super().__setitem__(name, task)
-        elif not name.startswith("celery."):  # leaving out Celery's built-in tasks is not worth a log line
+        elif not name.startswith("celery."):  # Celery's own tasks are in every app, so they need no warning
             logger.warning("the task %s is left out: this worker runs %s only", name, " and ".join(OURS))

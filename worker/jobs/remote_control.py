@@ -1,9 +1,10 @@
 """Restricts Celery's remote control: which commands a worker runs, and where it sends replies.
 
-Any program that may publish to the broker's channel ``/<database>.celery.pidbox`` commands all workers of that
-database, so its messages are untrusted. The remaining commands inspect a worker, revoke jobs, shut it down, or stop
-its taking. Commands that would keep messages in a worker's memory, change its pool or its limits, or write files are
-refused with a sentence, as are commands of later Celery versions, and patterns that could block the event loop.
+Any program that may publish to the broker's channel ``/<database>.celery.pidbox`` can command all workers of that
+database, so these messages are untrusted. The allowed commands inspect a worker, revoke jobs, shut the worker down, or
+have it stop or resume taking from a queue. A worker replies with an error to all other commands: those that would keep
+messages in its memory, change its pool or its limits, or write files, and those of later Celery versions. It ignores
+broadcasts with regular expressions, which could block the event loop.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from worker.jobs.running_worker import worker_of
 
 logger = logging.getLogger(__name__)
 
-#: These commands of Celery only inspect; `worker.jobs.requests` keeps the content of jobs out of their replies.
-LOOKS: Final = (
+#: These Celery commands only inspect a worker; `worker.jobs.requests` keeps the content of jobs out of their replies.
+INSPECTIONS: Final = (
     "active",
     "active_queues",
     "clock",
@@ -41,26 +42,26 @@ LOOKS: Final = (
     "scheduled",
 )
 EVENTS: Final = ("enable_events", "disable_events", "heartbeat")
-#: A refusal names the reason, or what to do in place of the command.
+#: The error for a refused command names its reason or the alternative.
 ALTERNATIVES: Final = {
     **dict.fromkeys(
         ("pool_grow", "pool_shrink", "autoscale", "pool_restart"),
         "start the worker with another NAMESHOT_CONCURRENCY",
     ),
-    "rate_limit": "messages above a rate would wait in this worker's memory",
+    "rate_limit": "messages above the limit would wait in the worker's memory",
     "time_limit": "start the worker with another NAMESHOT_JOB_TIMEOUT",
-    "revoke_by_stamped_headers": "stamps mean nothing here, revoke jobs by their ids",
+    "revoke_by_stamped_headers": "nameshot ignores stamps; revoke jobs by their ids",
 }
 _PARTS: Final = ("method", "arguments", "destination", "pattern", "matcher", "reply_to", "ticket")
-#: Kombu names a mailbox by a UUID of any version.
+#: The name of a kombu mailbox is a UUID of any version.
 _ADDRESS: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def register() -> None:
-    """Replace Celery's commands that are not listed above by refusals, and some of these by our own."""
+    """Have Celery's commands that are not listed above return an error, and replace some commands by our own."""
     names = {meta.alias: name for name, meta in Panel.meta.items()}
     for command in list(Panel.data):
-        if names.get(command, command) not in {*LOOKS, *EVENTS}:
+        if names.get(command, command) not in {*INSPECTIONS, *EVENTS}:
             Panel.data[command] = _refusal(command)
     Panel.register(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")(_revoke)
     Panel.register(
@@ -85,15 +86,15 @@ def _refusal(command: str) -> Callable[..., dict[str, str]]:
 
 
 def _revoke(state: Any, task_id: Any = None, **_: Any) -> dict[str, str]:
-    """Revoke task by task id (or list of ids); a running one is stopped, with or without terminate."""
-    # A text that cannot be a job's id could forge a line in the log.
+    """Revoke tasks by id (or list of ids); running ones are stopped, with or without terminate."""
+    # A text that cannot be a job's id could forge a log line.
     job_ids = [job_id for job_id in maybe_list(task_id) or [] if is_id(job_id)]
     worker_of(state.app).revoker.revoke(job_ids)
     return {"ok": f"tasks {', '.join(job_ids)} flagged as revoked"}
 
 
 def _hello(state: Any, **_: Any) -> dict[str, Any]:
-    """Reply to a worker that starts, perhaps another application's, with no revoked ids; remember none of its ids."""
+    """Reply to a starting worker, perhaps another application's, with no revoked ids, and store none of its ids."""
     return {"revoked": [], "clock": state.app.clock.forward()}
 
 
@@ -105,58 +106,58 @@ def _stats(state: Any, **_: Any) -> dict[str, Any]:
 
 
 def _conf(state: Any, with_defaults: Any = False, **_: Any) -> Any:
-    """Show Celery's configuration, without where and how the worker connects."""
+    """Show Celery's configuration without the settings of the worker's connections."""
     shown = jsonify(state.app.conf.table(with_defaults=bool(with_defaults)), unknown_type_filter=safe_repr)
     return {name: value for name, value in shown.items() if not name.startswith(("_", "broker_", "result_backend"))}
 
 
 def _shutdown(_state: Any, **_: Any) -> dict[str, str]:
-    """End as after SIGTERM: running jobs have NAMESHOT_DRAIN_TIMEOUT to finish. `nameshot worker` starts another."""
-    # Celery's own command waits for running jobs without a limit, and logs nothing first.
+    """Shut down as after SIGTERM: jobs have NAMESHOT_DRAIN_TIMEOUT to finish. `nameshot worker` starts a new worker."""
+    # Celery's own command waits for running jobs without a limit, and does not log that it was called.
     logger.warning("shutting down on a remote control command")
     os.kill(os.getpid(), signal.SIGTERM)
-    return {"ok": "ending: what runs may finish within NAMESHOT_DRAIN_TIMEOUT"}
+    return {"ok": "shutting down: running jobs have NAMESHOT_DRAIN_TIMEOUT to finish"}
 
 
 def _add_consumer(state: Any, queue: Any = None, **_: Any) -> dict[str, str]:
-    """Take from one of the queues again, after cancel_consumer."""
+    """Take messages from one of the queues again, after cancel_consumer."""
     if refusal := _unknown(state, queue):
         return refusal
     state.consumer.add_task_queue(queue)
-    return {"ok": f"takes from {queue}"}
+    return {"ok": f"this worker takes messages from {queue}"}
 
 
 def _cancel_consumer(state: Any, queue: Any = None, **_: Any) -> dict[str, str]:
-    """Take no more from one of the queues, until add_consumer or a restart; what is in hand is finished."""
+    """Take no more messages from one of the queues until add_consumer or a restart; finish those in hand."""
     if refusal := _unknown(state, queue):
         return refusal
     state.consumer.cancel_task_queue(queue)
-    return {"ok": f"takes no more from {queue}"}
+    return {"ok": f"this worker takes no more messages from {queue}"}
 
 
 def _unknown(state: Any, queue: Any) -> dict[str, str] | None:
-    """Return an error unless `queue` is one of our queues: a worker must not take from any other list."""
+    """Return an error unless `queue` is one of our queues, because a worker must not take from any other list."""
     ours = [queue_name(worker_of(state.app).queue_prefix, name) for name in QUEUES]
-    return None if queue in ours else {"error": f"not a queue of this worker, which has {', '.join(ours)}"}
+    return None if queue in ours else {"error": f"this is not a queue of this worker, which has {', '.join(ours)}"}
 
 
-#: Kombu annotates these classes only in part, and wrongly.
+#: Kombu's annotations of these classes are incomplete and wrong.
 _Node: Any = pidbox.Node
 _Mailbox: Any = pidbox.Mailbox
 
 
-class CarefulNode(_Node):  # type: ignore[misc]  # of any type
-    """Runs well-formed commands only, and replies only to kombu's mailboxes."""
+class CarefulNode(_Node):  # type: ignore[misc]  # the base has type Any
+    """Runs only valid commands, and replies only to kombu's mailboxes."""
 
     def handle_message(self, body: Any, message: Any = None) -> Any:  # noqa: ARG002 - its headers are untrusted
-        """Run one command if it is for this worker."""
+        """Run a command if the broadcast is valid and for this worker."""
         if fault := _fault(body, self.handlers):
             logger.warning("ignored a broadcast: %s", fault)
             return None
         return super().handle_message({name: body.get(name) for name in _PARTS})
 
     def handle(self, method: str, arguments: Any = None) -> Any:
-        """Run a command as kombu does, but reply with an error where kombu would print a traceback."""
+        """Run a command as kombu does; if the command raises, log one line and return an error to reply with."""
         try:
             return super().handle(method, arguments)
         except Exception as error:
@@ -164,7 +165,7 @@ class CarefulNode(_Node):  # type: ignore[misc]  # of any type
             return {"error": f"{method} failed with {type(error).__name__}; check its arguments"}
 
     def dispatch(self, method: str, arguments: Any = None, reply_to: Any = None, ticket: Any = None, **_: Any) -> Any:
-        """Dispatch as kombu does, unless the reply address is no mailbox: the sender may lack that right."""
+        """Dispatch as kombu does, unless the reply address is not a mailbox, where the sender itself may not write."""
         if reply_to:
             exchange = self.mailbox.reply_exchange.name
             address = reply_to.get("routing_key") if isinstance(reply_to, dict) else None
@@ -175,7 +176,7 @@ class CarefulNode(_Node):  # type: ignore[misc]  # of any type
         return super().dispatch(method, arguments, reply_to=reply_to, ticket=ticket)
 
     def reply(self, *args: Any, **options: Any) -> None:
-        """Reply as kombu does, but only log an error: the client can send its command again."""
+        """Reply as kombu does; if that fails, log one line, because the client can send its command again."""
         try:
             super().reply(*args, **options)
         except Exception as error:
@@ -183,17 +184,17 @@ class CarefulNode(_Node):  # type: ignore[misc]  # of any type
 
 
 def _fault(body: Any, commands: Container[str]) -> str | None:
-    """Return why a broadcast is not a valid command; None if it is one, for this worker or another."""
+    """Return why a broadcast is not a valid command; None if it is valid, for this worker or another."""
     if not isinstance(body, dict) or not isinstance(method := body.get("method"), str) or method not in commands:
         return "it is not a known command"
     if not isinstance(body.get("arguments"), dict | None) or not isinstance(body.get("destination"), list | None):
-        return f"{method} has arguments or a destination of the wrong kind"
+        return f"{method} has arguments or a destination of the wrong type"
     if (pattern := body.get("pattern")) and not (isinstance(pattern, str) and body.get("matcher") == "glob"):
         return f"{method} has a pattern that is not a glob"
     return None
 
 
-class CarefulMailbox(_Mailbox):  # type: ignore[misc]  # of any type
+class CarefulMailbox(_Mailbox):  # type: ignore[misc]  # the base has type Any
     """A mailbox whose node is a `CarefulNode`."""
 
     node_cls = CarefulNode

@@ -1,4 +1,4 @@
-"""What exists while a worker runs; `worker.lifecycle` makes it, and everything that Celery calls reads it."""
+"""The parts of a running worker; `worker.lifecycle` creates them, and the code that Celery calls uses them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class RunningWorker:
     """The parts of one worker process, from its start to its end.
 
     Attributes:
-        queue_prefix: the prefix of this worker's queues.
+        queue_prefix: the prefix of the names of this worker's queues.
         answers: stores the answers of jobs.
         jobs: the jobs that run now.
-        outcomes: the counts of finished images in the bulk messages in hand.
-        first_contact: checks both servers as soon as they answer.
-        probes: None if the settings switch them off.
+        outcomes: counts the finished images of each bulk message in hand.
+        first_contact: checks the broker and the result backend as soon as they reply.
+        probes: the server of metrics and probes; None if the settings switch it off.
     """
 
     queue_prefix: str
@@ -46,6 +46,6 @@ class RunningWorker:
 
 
 def worker_of(app: Any) -> RunningWorker:
-    """Return the running worker of a `Nameshot` app, whose type is lost where Celery hands the app over."""
+    """Return the running worker of a `Nameshot` app, which Celery passes without its type."""
     worker: RunningWorker = app.running_worker
     return worker

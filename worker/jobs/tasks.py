@@ -1,6 +1,6 @@
-"""The two Celery tasks: validate the message, classify, store the answer, and map errors to the contract's failures.
+"""The two Celery tasks: each validates its arguments, classifies, and stores the answer or the contract's failure.
 
-Celery does the rest: it acknowledges the message and publishes events.
+Celery acknowledges the messages and publishes events.
 """
 
 from __future__ import annotations
@@ -36,28 +36,29 @@ from worker.runtime.logs import place_of
 
 logger = logging.getLogger(__name__)
 
-#: Longer waits than a year are implausible (a wrong clock) and are dropped: one would ruin the histogram's sum.
+#: A longer wait than a year means that a clock is wrong. Such a wait is not reported, because it would ruin the
+#: histogram's sum.
 LONGEST_QUEUED_MS: Final = 366 * 86_400_000.0
-#: A job that can neither be answered nor stored nor postponed is requeued after this long, so that it does not keep the
-#: worker busy.
+#: The worker pauses for this long before it requeues a job that it can neither answer nor store as a dead letter, so
+#: that the job does not return at once.
 GIVE_UP_PAUSE_S: Final = 1.0
 
 
 class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
-    """The base of both tasks: late acknowledgement, and failures that are stored as answers."""
+    """The base class of both tasks, which acknowledges late and stores failures as answers."""
 
     abstract = True
-    Strategy = "worker.jobs.messages:careful_strategy"
+    Strategy = "worker.jobs.messages:validating_strategy"
     Request = "worker.jobs.requests:JobRequest"
     acks_late = True
-    # A worker that cannot store or finish a job leaves the message to another one.
+    # If a worker can neither finish a job nor store its answer, another worker gets the message.
     reject_on_worker_lost = True
     throws = (JobFailed,)
-    # The contract validates arguments, with better messages than a signature check.
+    # The contract validates the arguments, and its error messages are better than those of a signature check.
     typing = False
-    # Celery builds this text for each result, even if it is not logged.
+    # Celery builds a text of this length for each result, even if it does not log the text.
     resultrepr_maxsize = 16
-    #: A message's time limit is this multiple of NAMESHOT_JOB_TIMEOUT.
+    #: The time limit of a message is this multiple of NAMESHOT_JOB_TIMEOUT.
     time_factor = 1
 
     @property
@@ -67,18 +68,24 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
 
     @abstractmethod
     def work(self, classifier: Classifier, attempt: Attempt) -> dict[str, Any]:
-        """Return the answer of the message in hand; raises `JobFailed`, `InvalidJob` and `Cancelled`."""
+        """Return the answer for the current message.
+
+        Raises:
+            JobFailed: the job failed.
+            InvalidJob: the message's arguments are not valid.
+            Cancelled: the attempt's scope was cancelled.
+        """
 
     def run(self, *_args: object, **_kwargs: object) -> None:
         """Run one job, unless it has an answer or has expired, and store its answer, however long that takes.
 
-        Celery would store the result afterwards, and acknowledge the message even if that failed. It would also format
-        a returned result, all thousand scores of it, to keep only a few characters.
+        The method returns None, because Celery would store a returned result itself and acknowledge the message even if
+        that failed. Celery would also format all thousand scores of a returned result to keep only a few characters.
 
         Raises:
             Ignore: the job has another answer; or its answer can never be stored, and the message is a dead letter.
             JobFailed: the job failed, and this failure is stored as its answer.
-            Reject: neither the answer nor a dead letter can be stored now; the message is requeued.
+            Reject: neither the answer nor a dead letter can be stored now; Celery requeues the message.
         """
         deaths = getattr(self.request, TAKEN_HEADER).deaths
         try:
@@ -89,8 +96,8 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
                 self._store(failure, FAILURE, failure.code)
                 raise
             except Cancelled:
-                # The client that cancelled should have written the answer. A message without one must not be
-                # acknowledged.
+                # The client that cancelled the job should have stored an answer. The worker stores one if it has not,
+                # because a message without an answer must not be acknowledged.
                 self._revoke("cancelled", "job %s was cancelled while it ran")
             self._store(result, SUCCESS, "ok")
         except Unanswerable as error:
@@ -101,7 +108,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         self._acquit(deaths)
 
     def _give_up(self, reason: Unanswerable) -> NoReturn:
-        """Store a job whose answer cannot be stored as a dead letter, or postpone it; it would come back at once."""
+        """Store a job without a storable answer as a dead letter; if that fails too, requeue it after a pause."""
         request = self.request
         logger.error("job %s has no place for its answer (%s): it becomes a dead letter", request.id, reason)
         try:
@@ -113,7 +120,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         raise Ignore from None
 
     def _acquit(self, deaths: Deaths) -> None:
-        """Clear the deaths of an answered job. Before its answer is stored it could run again, with all attempts."""
+        """Clear the recorded deaths of a job whose answer is stored; before that the job could run again."""
         if deaths.count:
             self.worker.delivery.suspects.acquit(self.request.id)
 
@@ -122,7 +129,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         self.worker.service.telemetry.answered(code)
 
     def _revoke(self, reason: str, message: str) -> NoReturn:
-        """Answer a job that is not finished; raises `Ignore`."""
+        """Store the answer of a cancelled or expired job and raise `Ignore`."""
         self.worker.answers.mark_as_revoked(self.request.id, reason, request=self.request)
         self.worker.service.telemetry.answered(reason)
         logger.info(message, self.request.id)
@@ -130,10 +137,10 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
 
     @contextmanager
     def _attempt(self, deaths: Deaths) -> Iterator[Attempt]:
-        """Register the job as running, and yield the attempt that it gets.
+        """Register the job as running, check that it should run, and yield the attempt for its images.
 
         Raises:
-            Ignore: the job has an answer, or has expired.
+            Ignore: the job has an answer or has expired.
             JobFailed: ``poisoned``.
         """
         request, worker, suspects = self.request, self.worker, self.worker.delivery.suspects
@@ -144,14 +151,14 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             worker.delivery.dead_letters.poisoned(tag, job_id=request.id, task=self.name, deaths=deaths, image=image)
 
         scope = CancelScope(math.inf)
-        # The job is cancellable before its answer is looked up, so that no cancellation is missed in between.
+        # Registering the job before its answer is read ensures that no cancellation in between is missed.
         with worker.jobs.job(request.id, scope):
             self._check_time()
             if not worker.answers.begin(request.id, request):
                 logger.info("job %s has its answer already", request.id)
                 raise Ignore
-            self._check_time()  # the result backend may have been away for long
-            # The job's time starts here, since it may have waited for the result backend until now.
+            self._check_time()  # `begin` may have waited for the result backend for a long time
+            # The job's time starts only here, because that wait must not use it up.
             scope.deadline_s = time.monotonic() + worker.service.job_timeout_s * self.time_factor
             attempt = Attempt(scope, queue, _queued_ms(request), on_outcome=partial(worker.outcomes.add, tag))
             if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
@@ -160,7 +167,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             yield attempt
 
     def _check_time(self) -> None:
-        # `worker.jobs.messages.read_message` has validated the header.
+        # The header is a valid time, because `worker.jobs.messages.read_message` has checked it.
         expires = self.request.expires
         if expires is not None and datetime.now(UTC) >= datetime.fromisoformat(expires):
             self._revoke("expired", "job %s expired while it waited")
@@ -180,7 +187,7 @@ class ClassifyTask(JobTask):
 
 
 class ClassifyManyTask(JobTask):
-    """``nameshot.classify_many``: up to 64 images that share one question."""
+    """``nameshot.classify_many``: up to 64 images with the same candidate labels."""
 
     name = CLASSIFY_MANY
     time_factor = BULK_TIME_FACTOR
@@ -205,14 +212,14 @@ class ClassifyManyTask(JobTask):
 def register(app: Celery) -> None:
     """Add both tasks to an app."""
     for task in (ClassifyTask, ClassifyManyTask):
-        # Unlike `register_task`, this reads no setting yet. Shared tasks would also be registered in every other app of
-        # the process, and those have no running worker.
+        # Unlike `register_task`, this call reads no setting. A shared task would also be registered in every other app
+        # of the process, which has no running worker.
         app.task(name=task.name, base=task, bind=True, shared=False)(task.run)
 
 
 @contextmanager
 def _contract_failures(job_id: str) -> Iterator[None]:
-    """Log a job's error and raise it as one of the contract's failures."""
+    """Log an error of the job and raise it as one of the contract's failures."""
     try:
         yield
     except (Cancelled, Ignore, Unanswerable):
@@ -233,7 +240,10 @@ def _contract_failures(job_id: str) -> Iterator[None]:
 
 
 def _queued_ms(request: Any) -> float | None:
-    """Return how long the message waited in ms, at least 0 since clocks differ; None without a plausible send time."""
+    """Return how long the message waited, in ms; None without a plausible time of sending.
+
+    Clocks differ, so the result could be negative; it is 0 then.
+    """
     sent_at = (request.headers or {}).get(SENT_AT_HEADER) or getattr(request, SENT_AT_HEADER, None)
     if isinstance(sent_at, bool) or not isinstance(sent_at, int | float):
         return None

@@ -1,6 +1,6 @@
 """Zero-shot image models: the only package of the project that uses PyTorch and Transformers.
 
-Importing it is cheap and loads neither; `load_model` does.
+Importing this package is cheap and loads neither of them; `load_model` does.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ __all__ = ["Model", "load_model", "load_preparation"]
 
 
 def load_model(model: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto") -> Model:
-    """Load a checkpoint from the Hugging Face Hub or from a folder, ready to classify.
+    """Load a checkpoint from the Hugging Face Hub or from a folder.
 
     Args:
         model: Hub id (``openai/clip-vit-base-patch32``) or the path of a folder.
         revision: branch, tag or commit of a Hub checkpoint.
-        device: ``auto`` (the first CUDA device; the CPU if there is no sign of a GPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (the first CUDA device, or the CPU if no GPU is detected), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: ``auto`` (float32 on a CPU, half precision on a GPU with tensor cores), ``float32``, ``float16`` or
             ``bfloat16``.
 
     Raises:
-        ModelLoadError: the checkpoint cannot be used here; its message says why and what to do.
+        ModelLoadError: the checkpoint cannot be used here; the message says why and what to do.
     """
-    # Imported here, since it takes seconds, which a process that only needs `Model` must not pay.
+    # This import takes seconds, which a process that only needs `Model` should not spend.
     from worker.model.loading import load
 
     return load(model, revision=revision, device=device, dtype=dtype)
 
 
 def load_preparation(model: str, revision: str | None, model_type: str) -> Preparation:
-    """Load a checkpoint's image preparation if no `Geometry` describes it; imports Transformers.
+    """Load the image preparation of a checkpoint that no `Geometry` describes; this imports Transformers.
 
     Args:
         model: see `load_model`.
-        revision: commit of a Hub checkpoint, None for a folder.
+        revision: commit of a Hub checkpoint; None for a folder.
         model_type: the checkpoint's family.
 
     Raises:

@@ -12,21 +12,21 @@ from worker.model.interface import ModelLoadError
 from worker.model.nvidia import sign_of_nvidia
 
 _DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-#: Volta's compute capability, the first with tensor cores; older GPUs have float16, but gain no speed from it.
+#: The compute capability of Volta, the first GPUs with tensor cores; float16 makes older GPUs no faster.
 _HALF_PRECISION: Final = (7, 0)
 
 
 def pick_device(wanted: str, sign_of_gpu: Callable[[], str | None] = sign_of_nvidia) -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    ``auto`` means the CPU only if there is no sign of a GPU: a GPU that cannot be used is an operator's mistake, or was
-    just lost, and a worker on the CPU in its place would silently be a hundred times slower.
+    ``auto`` means the CPU only if there is no sign of a GPU. A GPU that PyTorch cannot use is misconfigured or was just
+    lost, and a worker that used the CPU instead would silently be a hundred times slower.
 
     Args:
-        sign_of_gpu: returns the sign of a GPU, if there is one.
+        sign_of_gpu: returns a clause about the sign of a GPU; None if there is no sign.
 
     Raises:
-        ModelLoadError: the name is unknown, the device is absent, or PyTorch cannot use the GPU that ``auto`` found.
+        ModelLoadError: the name is unknown, the device is absent, or PyTorch cannot use a GPU of which there is a sign.
     """
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", wanted)
     if match is None:
@@ -54,10 +54,10 @@ def pick_device(wanted: str, sign_of_gpu: Callable[[], str | None] = sign_of_nvi
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """Return the dtype for ``auto`` or a name on this device.
+    """Return the dtype that ``auto`` or a name means on this device.
 
-    Half precision means float16: its three more bits than bfloat16 make better scores, and these models are published
-    in it.
+    On a GPU with tensor cores ``auto`` means float16, because with three bits more than bfloat16 its scores are more
+    exact, and because these models are published in it.
 
     Raises:
         ModelLoadError: the name is unknown.
@@ -71,22 +71,22 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def compute_exactly() -> None:
-    """Make this process compute float32 in float32: by default a GPU's convolutions round their inputs to TF32.
+    """Disable TF32 in this process: by default a GPU's float32 convolutions round their inputs to it.
 
-    TF32 moved scores by up to 3e-4, where 1e-5 is promised, and float32 embeddings are shared with CPUs. These models
-    have few convolutions, so the time it costs is not measurable.
+    TF32 changed scores by up to 3e-4, but nameshot promises 1e-5 and shares float32 embeddings between GPUs and CPUs.
+    These models have few convolutions, so the loss of speed is not measurable.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def visible_gpus() -> int:
-    """Return how many CUDA devices PyTorch sees, which depends on ``CUDA_VISIBLE_DEVICES``."""
+    """Return the number of CUDA devices that PyTorch sees, which depends on ``CUDA_VISIBLE_DEVICES``."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _why_no_gpu() -> str:
-    """Return PyTorch's error when it initialises CUDA."""
+    """Return the first sentence of the error that PyTorch raises when it initialises CUDA."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # PyTorch's own
     except Exception as failure:  # PyTorch raises several kinds

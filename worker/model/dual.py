@@ -1,4 +1,4 @@
-"""A dual encoder on its device: it embeds images and texts separately, and compares them by a dot product."""
+"""A dual encoder on its device, which embeds images and texts separately."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from worker.model.pixels import PIXELS, Preparation, SplitPreparation
 from worker.model.prompts import Prompts, Tokens
 from worker.model.traced import INPUT, TracedTower
 
-#: On a CPU a batch that uses all cores waits, layer by layer, for a core that decodes an image; one batch per core does
-#: not (on two cores: 0.95 of the bare forward pass instead of 0.80). Above 4, too many images would be in flight.
+#: On a CPU, a batch that uses all cores waits in every layer for a core that decodes an image, but one batch per core
+#: does not. On two cores the worker then reaches 0.95 of the bare forward pass's rate instead of 0.80. More than 4
+#: batches would need too many images in flight.
 MAX_PARALLEL_BATCHES: Final = 4
 
 
@@ -30,7 +31,7 @@ class DualEncoder:
         name: the model's name in results.
         revision: commit of a Hub checkpoint, or None.
         network: the network in evaluation mode, on its device.
-        dtype: dtype of the network's images; a few layers of some families stay in float32.
+        dtype: dtype of the network's inputs; a few layers of some families stay in float32.
         family: runs the network.
         preparation: prepares images on the host.
         prompts: tokenises prompts on the host.
@@ -65,7 +66,7 @@ class DualEncoder:
         self.geometry = preparation.geometry if isinstance(preparation, SplitPreparation) else None
         self.logits = Logits(*scale_and_bias(network))
         if isinstance(preparation, SplitPreparation):
-            # The device's part of the preparation: (3,) each, for the pixels' last axis.
+            # The device's part of the preparation, scale and offset, each (3,), for the last axis of the pixels.
             self._affine = tuple(
                 torch.from_numpy(values).to(network.device)
                 for values in (preparation.affine.scale, preparation.affine.offset)
@@ -95,7 +96,7 @@ class DualEncoder:
         return np.concatenate(vectors)[np.argsort(rows)]
 
     def _text_vectors(self, tokens: Tokens) -> Float32:
-        """Run one pass of the text tower; (k, d)."""
+        """Run one pass of the text tower and return k unit vectors, (k, d)."""
         uploaded = {name: self._upload(torch.from_numpy(ids)) for name, ids in tokens.items()}
         return self._unit(self._family.text_vectors(self._network, uploaded))
 
@@ -117,7 +118,7 @@ class DualEncoder:
             self._image_tower.trace(self._images([image])[INPUT])
 
     def _share_cores(self, parallel: int) -> None:
-        """Leave cores to other batches: PyTorch's number of threads is set per calling thread."""
+        """Limit this batch to its share of the cores; PyTorch's number of threads is set per calling thread."""
         if self.parallel_batches > 1:
             torch.set_num_threads(max(1, self._cores // parallel))
 
@@ -133,7 +134,7 @@ class DualEncoder:
         }
 
     def _stack(self, arrays: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
-        """Stack arrays into a host tensor, page-locked for a GPU so that the copy to it is asynchronous."""
+        """Stack arrays into a tensor on the host, page-locked for a GPU so that the copy to the GPU is asynchronous."""
         kind = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
         stacked = torch.empty((len(arrays), *arrays[0].shape), dtype=kind, pin_memory=self._on_gpu)
         np.stack(arrays, out=stacked.numpy())

@@ -1,7 +1,7 @@
-"""The families of zero-shot image models, with everything that is special about each.
+"""The families of zero-shot image models, with the properties in which they differ.
 
-All names are those of Transformers. The functions take its objects as arguments, so this file imports neither
-Transformers nor PyTorch.
+All names are those of Transformers. The functions only use objects that are passed to them, so this module imports
+neither Transformers nor PyTorch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from worker.model.interface import Scoring
 
 #: A module of Transformers, which publishes no useful types for its attributes.
 Network = Any
-#: A PyTorch tensor, which this file does not import.
+#: A PyTorch tensor.
 Tensor = Any
 
 
@@ -29,15 +29,15 @@ def pooled_text(network: Network, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def blip2_image(network: Network, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return BLIP-2's image vectors, (n, q, d), one for each of the q queries; the best one counts."""
-    seen = network.vision_model(**inputs).last_hidden_state
-    queries = network.query_tokens.expand(seen.shape[0], -1, -1)
-    states = network.qformer(query_embeds=queries, encoder_hidden_states=seen).last_hidden_state
+    """Return BLIP-2's image vectors, (n, q, d), not normalised, one for each of the q queries."""
+    patches = network.vision_model(**inputs).last_hidden_state
+    queries = network.query_tokens.expand(patches.shape[0], -1, -1)
+    states = network.qformer(query_embeds=queries, encoder_hidden_states=patches).last_hidden_state
     return network.vision_projection(states.to(network.vision_projection.weight.dtype))
 
 
 def blip2_text(network: Network, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return BLIP-2's text vectors, (k, d); prompts have no image tokens to cut off (``image_token_index``)."""
+    """Return BLIP-2's text vectors, (k, d), not normalised; prompts contain no image tokens."""
     states = network.qformer(
         query_embeds=network.embeddings(input_ids=inputs["input_ids"]),
         query_length=0,
@@ -56,16 +56,16 @@ def scale_and_bias(network: Network) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The properties by which one family is loaded and run.
+    """The properties that determine how a family is loaded and run.
 
     Attributes:
-        architecture: the class of Transformers that the zero-shot pipeline uses for this family.
+        architecture: the name of the family's class in Transformers.
         scoring: the function by which the pipeline turns logits into scores.
-        pad_to: all prompts are padded to this many tokens; None: to the longest one.
-        image_vectors: computes vectors, not yet normalised, from network and inputs.
-        text_vectors: computes vectors, not yet normalised, from network and tokens.
-        text_config: the configuration's section for the text tower.
-        processor: settings of the image processor, for a family whose own one needs torchvision.
+        pad_to: the number of tokens to which all prompts are padded; with None, the length of the longest prompt.
+        image_vectors: returns vectors, not yet normalised, for the network and its inputs.
+        text_vectors: returns vectors, not yet normalised, for the network and tokens.
+        text_config: the section of the configuration for the text tower.
+        processor: the settings of the image processor, if Transformers has only one that needs torchvision.
     """
 
     architecture: str
@@ -94,7 +94,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "metaclip_2": Family("MetaClip2Model"),
     "siglip": Family("SiglipModel", scoring="sigmoid", pad_to=64),
     "siglip2": Family("Siglip2Model", scoring="sigmoid", pad_to=64),
-    # Transformers has only a torchvision processor for this family; resample 2 is bilinear.
+    # Resample 2 is bilinear.
     "tipsv2": Family(
         "Tipsv2Model",
         processor={
@@ -115,12 +115,12 @@ REFUSED: Final[Mapping[str, str]] = {
     "videoprism": "it classifies videos, not single images",
 }
 
-#: In these text towers positions start after the padding token's index, so their table is that much longer.
+#: In these text towers positions start after the padding token's index, and the table of positions is that much longer.
 POSITIONS_AFTER_PADDING: Final = frozenset({"altclip_text_model", "camembert", "roberta", "xlm-roberta"})
 
 
 def longest_prompt(family: Family, config: Any) -> int:
-    """Return the most tokens that a checkpoint with this configuration reads, special tokens included."""
+    """Return how many tokens, special ones included, the text tower of this configuration reads at most."""
     text_config = getattr(config, family.text_config)
     length = int(text_config.max_position_embeddings)
     if text_config.model_type in POSITIONS_AFTER_PADDING:

@@ -1,8 +1,8 @@
-"""Runs a forward pass and classifies its failure: retry a smaller batch, skip this input, or restart the process.
+"""Runs a forward pass and translates a failure: a smaller batch may fit, the input is at fault, or the device is lost.
 
-PyTorch's exception classes do not tell these apart. One class stands for all errors of the CUDA runtime, of which some
-break every later call of the process and others break nothing; and out-of-memory errors of the allocator, the runtime,
-the driver, NVML, cuBLAS and cuDNN all differ.
+PyTorch's exception classes do not distinguish these. One class covers all errors of the CUDA runtime, but only some of
+these make every later call of the process fail. When memory runs out, the allocator, the runtime, the driver, NVML,
+cuBLAS and cuDNN each raise a different error.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ T = TypeVar("T")
 
 #: The code of cudaErrorMemoryAllocation and hipErrorOutOfMemory.
 _OUT_OF_MEMORY: Final = 2
-#: After these codes "any further CUDA work will return the same error", as the CUDA runtime's manual says; or the
-#: device is absent (100, 101), not ready (802), unavailable (46) or in an unknown state (999), for example after it
-#: has fallen off the bus.
+#: With these codes the device is absent (100, 101), not ready (802), unavailable (46) or in an unknown state (999); or,
+#: in the words of the CUDA runtime's manual, "any further CUDA work will return the same error".
 _STICKY: Final = frozenset(
     {46, 100, 101, 201, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 802, 999}
 )
 #: Errors without a code are recognised by their text. A full MIG slice and some containers fail with the NVML
-#: assertion; cuBLAS and cuDNN fail if their handles and workspaces find no memory. Since one image has passed at start,
-#: such a batch is too large, or another program has taken the memory.
+#: assertion; cuBLAS and cuDNN fail if there is no memory for their handles and workspaces. An image ran without an
+#: error at start, so after such an error the batch is too large, or another program uses the memory.
 _MEMORY_WORDS: Final = re.compile(
     r"DefaultCPUAllocator"
     r"|out of memory"
@@ -40,11 +39,13 @@ _MEMORY_WORDS: Final = re.compile(
 
 
 def forward_pass(run: Callable[[], T]) -> T:
-    """Run without gradients, and translate errors.
+    """Call `run` without gradients and return its result.
+
+    If it fails, the layers' outputs are freed before the error is raised. A context manager in place of this function
+    could not free them, because it would hold the traceback of the error.
 
     Raises:
-        ModelError: or a subclass, as `Model.embed_images`. The layers' outputs are freed by then; a context manager
-            could not free them, since it holds the traceback of the error that it handles.
+        ModelError: or one of its subclasses, as `Model.embed_images`.
     """
     try:
         with torch.inference_mode():
@@ -57,21 +58,21 @@ def forward_pass(run: Callable[[], T]) -> T:
 
 
 def meaning_of(failure: Exception) -> ModelError:
-    """Translate a failure of PyTorch by its meaning for the next forward pass; if memory ran out, empty the cache."""
+    """Return what a failure of PyTorch means for further forward passes; if memory ran out, empty PyTorch's cache."""
     code = getattr(failure, "error_code", None)
     if code in _STICKY:
         return _lost()
     if _means_out_of_memory(failure, code):
-        # Cached blocks go back to the driver, for other libraries and programs.
+        # PyTorch returns its cached blocks to the driver, so that other libraries and programs can use the memory.
         return (
             ModelOutOfMemoryError("the batch does not fit in the device's memory")
-            if _runs(torch.cuda.empty_cache)
+            if _still_runs(torch.cuda.empty_cache)
             else _lost()
         )
     if isinstance(failure, torch.AcceleratorError) and code is None and not _uses_a_gpu():
         return _lost()  # a device of another kind, whose state cannot be checked
-    # cuBLAS and cuDNN report a lost device as an error of their own, and new codes may appear.
-    return ModelError("the forward pass failed") if _runs(torch.cuda.synchronize) else _lost()
+    # cuBLAS and cuDNN report a lost device as an error of their own, and CUDA may have new codes.
+    return ModelError("the forward pass failed") if _still_runs(torch.cuda.synchronize) else _lost()
 
 
 def _means_out_of_memory(failure: Exception, code: object) -> bool:
@@ -84,8 +85,8 @@ def _lost() -> DeviceLostError:
     return DeviceLostError("the device failed, and this process cannot use it any longer")
 
 
-def _runs(call: Callable[[], None]) -> bool:
-    """Whether the GPU, if this process uses one, still executes this call; a lost one raises at every call."""
+def _still_runs(call: Callable[[], None]) -> bool:
+    """Return whether the GPU, if this process uses one, still executes this call; a lost GPU fails at every call."""
     if not _uses_a_gpu():
         return True
     try:

@@ -1,4 +1,4 @@
-"""Resize and crop described by plain data, so that a process without the model's libraries can apply them."""
+"""A resize and a crop described by plain data, so that a process without the model's libraries can apply them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from PIL import Image
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The operations of an image processor before it rescales and normalises the values.
+    """What an image processor does before it rescales and normalises the values.
 
     Attributes:
         size: (height, width) after the resize, an int for the shorter side, or None for no resize.
         resample: the resize's filter.
         crop: (height, width) of a centre crop, black where it exceeds the image; None for no crop.
         paints_white: whether a colour that the image names as transparent becomes white.
-        reducing_gap: after a coarse first step an image must still be this many times larger than needed. A JPEG
-            decoder does that step itself, ``Image.resize`` by whole factors; None: no such step, as in the processors.
+        reducing_gap: None shrinks images in one step, as the processors do. With a number, the decoder of a JPEG, or
+            ``Image.resize`` by a whole factor, first shrinks the image coarsely, but leaves it at least this many
+            times as large as needed.
     """
 
     size: tuple[int, int] | int | None
@@ -33,22 +34,21 @@ class Geometry:
 
     @property
     def least_side(self) -> int | None:
-        """Pixels that both sides must keep if an image is shrunk before `apply`; None if it must not be shrunk."""
+        """The pixels that each side must keep if an image is shrunk before `apply`; None if it must not be shrunk."""
         if self.reducing_gap is None or self.size is None:
             return None
         return math.ceil(self.reducing_gap * (self.size if isinstance(self.size, int) else max(self.size)))
 
     def apply(self, image: Image.Image, width: int | None = None, height: int | None = None) -> npt.NDArray[np.uint8]:
-        """Resize and crop an RGB image; returns uint8 (height, width, 3).
+        """Resize and crop an image and return its RGB values, uint8 (height, width, 3).
 
         Args:
-            width: width of the whole image if this one was shrunk.
-            height: height of the same.
+            width: the original width, if the image was shrunk before.
+            height: the original height, if the image was shrunk before.
 
         Raises:
-            ValueError: Pillow cannot make an image of the resulting size.
+            ValueError: Pillow cannot create an image of the resulting size.
         """
-        # RGB images seldom name a transparent colour, so most skip this.
         if self.paints_white and (image.mode != "RGB" or image.info.get("transparency") is not None):
             image = _on_white(image)
         if self.size is not None:
@@ -79,16 +79,16 @@ class Geometry:
 
 
 def geometry_of(values: Mapping[str, Any] | None) -> Geometry | None:
-    """Build a `Geometry` from its ``dataclasses.asdict`` after a way through JSON; None stays None."""
+    """Build a `Geometry` from its ``dataclasses.asdict`` as JSON returns it; None stays None."""
     if values is None:
         return None
-    # JSON has no tuples, so lists become pairs again.
+    # JSON has no tuples, so it returns lists instead.
     pairs: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return Geometry(**{**pairs, "resample": Image.Resampling(values["resample"])})
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Paint transparent parts white, like ``transformers.image_transforms.convert_to_rgb``."""
+    """Return an RGB image with white where this one is transparent, as Transformers' ``convert_to_rgb`` does."""
     if "A" not in image.getbands() and image.info.get("transparency") is None:
         return image.convert("RGB")
     transparent = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""A digest of everything that two workers must share for their embeddings of a picture to be the same."""
+"""A digest of everything on which a picture's embedding depends, apart from the picture."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _PREPARE: Final = ("pillow", "transformers")
 def identity(model: HostModel, checkpoint: str, *, reducing_gap: float | None) -> str:
     """Return 32 hexadecimal digits that identify the checkpoint's contents and all else that embeddings depend on.
 
-    A folder is read whole (about a second per gigabyte), since its name does not identify its weights; a Hub
-    checkpoint's commit does. Devices differ a little in the same dtype, which scores do not show.
+    All files of a folder are read (about a second per gigabyte), because the folder's name does not identify its
+    weights; a Hub checkpoint's commit does. The device is left out: in one dtype, devices compute slightly different
+    embeddings, but no noticeably different scores.
 
     Args:
-        checkpoint: the Hub id or folder that the model was loaded from.
-        reducing_gap: Pillow's parameter, by which images are shrunk.
+        checkpoint: the Hub id or folder from which the model was loaded.
+        reducing_gap: see `worker.model.geometry.Geometry`.
 
     Raises:
         ModelLoadError: a file of the folder cannot be read.
@@ -40,7 +41,7 @@ def identity(model: HostModel, checkpoint: str, *, reducing_gap: float | None) -
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield the name and digest of each file."""
+    """Yield the name and digest of each file in a folder."""
     for path in sorted(folder.iterdir()):
         if path.is_file():
             with path.open("rb") as file:

@@ -17,15 +17,15 @@ Scoring = Literal["softmax", "sigmoid"]
 
 
 class ModelError(Exception):
-    """The model failed on this input; others may still succeed."""
+    """The base class of this package's errors; raised itself when the model fails on one input."""
 
 
 class ModelLoadError(ModelError):
-    """The checkpoint cannot be used; one sentence says what failed, with which value, and what to do."""
+    """The checkpoint cannot be used; the message says in one sentence what failed, with which value, and what to do."""
 
 
 class ModelOutOfMemoryError(ModelError):
-    """The batch did not fit in the device's memory, which is free again, so a smaller one may pass."""
+    """The batch did not fit in the device's memory, which is free again, so a smaller batch may fit."""
 
 
 class DeviceLostError(ModelError):
@@ -48,7 +48,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """``cosine * scale + bias``, with the best cosine if the image has several vectors.
+    """Computes logits, ``cosine * scale + bias``, with the largest cosine if the image has several vectors.
 
     Attributes:
         scale: the factor of the cosine.
@@ -59,13 +59,13 @@ class Logits:
     bias: float
 
     def __call__(self, image: npt.NDArray[np.floating[Any]], texts: npt.NDArray[np.floating[Any]]) -> Float32:
-        """Compute the logits of one image against k prompts, with numpy on the host: (k,), ready for `Scoring`.
+        """Return the logits of one image for k prompts, (k,).
 
         Args:
             image: (d,) or (q, d), a row of `Model.embed_images`.
             texts: (k, d), rows of `Model.embed_texts`.
         """
-        # einsum instead of matmul, since BLAS threads would compete with those of the forward pass.
+        # This is einsum instead of matmul, because BLAS threads would compete with those of the forward pass.
         cosines = np.einsum("qd,kd->qk", np.atleast_2d(image), texts).max(axis=0)
         logits: Float32 = (cosines * self.scale + self.bias).astype(np.float32)
         return logits
@@ -74,25 +74,26 @@ class Logits:
 class HostModel(Protocol):
     """The parts of a checkpoint that need no device. Thread-safe."""
 
-    #: The Hub id, or the last part of a folder's path (never the path: results travel).
+    #: The Hub id, or the last part of a folder's path; never the whole path, because clients see the name in each
+    #: result.
     name: str
-    #: The commit of a Hub checkpoint, where it is known; None for a folder.
+    #: The commit of a Hub checkpoint; None for a folder.
     revision: str | None
-    #: This is ``cpu`` or ``cuda:N``.
+    #: The device's name, ``cpu`` or ``cuda:N``.
     device: str
-    #: The number of concurrent batches that makes the device fastest: 1 for a GPU, more for a CPU's cores.
+    #: The number of concurrent batches with which the device is fastest: 1 for a GPU, up to one per core for a CPU.
     parallel_batches: int
     #: The forward pass's dtype: ``float32``, ``float16`` or ``bfloat16``.
     dtype: str
     #: The checkpoint's ``model_type``, such as ``clip``.
     family: str
-    #: The longest prompt the text tower reads, special tokens included.
+    #: The length of the longest prompt that the text tower reads, in tokens, special tokens included.
     max_tokens: int
     #: The function that turns a job's logits into its scores.
     scoring: Scoring
-    #: The whole of `prepare`, if it only resizes and crops; otherwise None.
+    #: The resize and crop that equal `prepare`; None if `prepare` does more.
     geometry: Geometry | None
-    #: Computes the logits of an image against prompts, scale and bias included.
+    #: A function of one image's vectors, (d,) or (q, d), and of k prompts' vectors, (k, d), that returns k logits.
     logits: Logits
 
     def prepare(self, image: Image.Image) -> Prepared:
@@ -106,40 +107,40 @@ class HostModel(Protocol):
 class Model(HostModel, Protocol):
     """A loaded checkpoint.
 
-    `embed_images` and `embed_texts` use the device and may be called from at most `parallel_batches` threads at once,
-    `warm_up` from one; all else is thread-safe. d is the length of the model's vectors.
+    At most `parallel_batches` threads may call `embed_images` and `embed_texts` at once, because these use the device,
+    and only one thread may call `warm_up`. All other methods are thread-safe. d is the length of the model's vectors.
     """
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         """Count each prompt's tokens, special tokens included, before any padding or truncation."""
 
     def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:
-        """Compute the unit vectors of one or more prepared images of equal keys.
+        """Return the unit vectors of n prepared images of equal keys; n is at least 1.
 
         Args:
-            parallel: concurrent batches on the device, this one included; each gets an equal share of the cores.
+            parallel: the number of batches on the device, this one included; each uses an equal share of the cores.
 
         Returns:
             (n, d), or (n, q, d) for families with q vectors per image; float32.
 
         Raises:
-            ModelOutOfMemoryError: a smaller batch may pass.
+            ModelOutOfMemoryError: a smaller batch may fit.
             DeviceLostError: the process has to be replaced.
             ModelError: any other failure, including vectors that are not finite.
         """
 
     def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:
-        """Compute the unit vectors of k prompts, (k, d); up to rounding, each is independent of the other prompts.
+        """Return the unit vectors of k prompts, (k, d); up to rounding, none depends on the other prompts.
 
         Args:
             parallel: see `embed_images`.
 
         Raises:
-            ModelError: a prompt is longer than `max_tokens`, or see `embed_images`.
+            ModelError: a prompt is longer than `max_tokens`; otherwise as `embed_images`.
         """
 
     def warm_up(self) -> None:
-        """Run a prompt and an image, so that no job waits for initialisation.
+        """Embed a prompt and an image, so that no job waits for initialisation.
 
         Raises:
             ModelLoadError: the checkpoint loads but its forward pass fails.

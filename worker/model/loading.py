@@ -19,22 +19,22 @@ from worker.model.pixels import Preparation, preparation
 from worker.model.prompts import Prompts
 from worker.model.refusals import explained, quiet
 
-#: Every usable tokenizer, whatever its language, knows at least some of these English words.
+#: Every usable tokenizer, whatever its language, has tokens for some of these English words.
 _PROBE: Final = "a photo of the dog"
 
 
 def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
     """Implement `worker.model.load_model`."""
-    on = pick_device(device)
-    numbers = pick_dtype(dtype, on)
-    if numbers == torch.float32:
+    target = pick_device(device)
+    torch_dtype = pick_dtype(dtype, target)
+    if torch_dtype == torch.float32:
         compute_exactly()
     folder = Path(model).expanduser()
     local = _is_folder(model, folder, revision)
     source = str(folder) if local else model
     with quiet():
         with explained(model, revision, "configuration"):
-            # With the commit known, all files come from the same one, and results can name it.
+            # All files are loaded from one commit, even if the branch moves meanwhile, and results can name it.
             commit = None if local else _commit(model, revision)
             config = transformers.AutoConfig.from_pretrained(source, revision=commit, trust_remote_code=False)
         family = _family(model, config.model_type)
@@ -43,11 +43,11 @@ def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
                 source,
                 config=config,
                 revision=commit,
-                dtype=numbers,
+                dtype=torch_dtype,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that the report lists them like missing weights
+                ignore_mismatched_sizes=True,  # so that the report lists weights of a wrong size like missing ones
             )
-        _complete(model, family, report)
+        _refuse_missing_weights(model, family, report)
         with explained(model, revision, "tokenizer"):
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=commit, trust_remote_code=False)
             # A tokenizer or a configuration with wrong values fails only when it is used.
@@ -58,16 +58,16 @@ def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
                 pad_to=None if family.pad_to is None else longest,
                 vocabulary=getattr(config, family.text_config).vocab_size,
             )
-            _knows_words(model, tokenizer)
+            _refuse_empty_tokenizer(model, tokenizer)
         with explained(model, revision, "image processor"):
             processor = _processor(family, source, commit)
-        with explained(model, revision, f"move to {on}"):
-            network = _moved(network.eval().requires_grad_(False), on, model)
+        with explained(model, revision, f"move to {target}"):
+            network = _moved(network.eval().requires_grad_(False), target, model)
     return DualEncoder(
         name=folder.resolve().name if local else model,
         revision=commit,
         network=network,
-        dtype=numbers,
+        dtype=torch_dtype,
         family=family,
         preparation=preparation(processor),
         prompts=prompts,
@@ -90,21 +90,21 @@ def load_preparation(model: str, revision: str | None, model_type: str) -> Prepa
         return preparation(_processor(_family(model, model_type), source, revision))
 
 
-def _moved(network: Any, on: torch.device, model: str) -> Any:
+def _moved(network: Any, target: torch.device, model: str) -> Any:
     try:
-        return network.to(on)
+        return network.to(target)
     except Exception as failure:  # PyTorch raises nearly every kind
         meaning = meaning_of(failure)
         if isinstance(meaning, ModelOutOfMemoryError):
             raise ModelLoadError(
-                f"model {model!r} does not fit into the free memory of {on}: make room there, choose a smaller model, "
-                "or set NAMESHOT_DEVICE or NAMESHOT_DTYPE to something else"
+                f"model {model!r} does not fit into the free memory of {target}: free memory there, choose a smaller "
+                "model, or change NAMESHOT_DEVICE or NAMESHOT_DTYPE"
             ) from failure
         raise (meaning if isinstance(meaning, DeviceLostError) else failure) from None
 
 
 def _is_folder(model: str, folder: Path, revision: str | None) -> bool:
-    """Whether the name is that of an existing folder, otherwise a Hub id."""
+    """Return whether the name is that of a checkpoint's folder, not of the Hub; raise `ModelLoadError` if neither."""
     if not model.strip():
         raise ModelLoadError("no model is named: name the folder of a saved checkpoint, or a Hub id")
     if folder.is_dir():
@@ -126,8 +126,8 @@ def _is_folder(model: str, folder: Path, revision: str | None) -> bool:
 
 
 def _commit(model: str, revision: str | None) -> str:
-    """Resolve a Hub checkpoint's revision to a commit, by the Hub or, if it is unreachable, by the cache."""
-    # The cache stores each commit's files in a folder named after it.
+    """Return the commit of a Hub checkpoint's revision, from the Hub or, if that is unreachable, from the cache."""
+    # The cache stores the files of each commit in a folder named after the commit.
     return Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
 
 
@@ -154,8 +154,8 @@ def _architecture(model: str, family: Family) -> Any:
         ) from missing
 
 
-def _complete(model: str, family: Family, report: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that lacks weights: Transformers fills in random ones, so its scores would be random."""
+def _refuse_missing_weights(model: str, family: Family, report: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that lacks weights, because Transformers fills in random ones."""
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key, *_ in report["mismatched_keys"])
     if absent:
         raise ModelLoadError(
@@ -165,7 +165,7 @@ def _complete(model: str, family: Family, report: Mapping[str, Any]) -> None:
 
 
 def _processor(family: Family, source: str, revision: str | None) -> Any:
-    """Load the image processor, always Pillow's: it is the reference and does not need torchvision."""
+    """Load the image processor that uses Pillow, which is the reference and does not need torchvision."""
     auto: Any = transformers.AutoImageProcessor
     if family.processor:
         backend: Any = transformers.image_processing_backends.PilBackend
@@ -174,11 +174,11 @@ def _processor(family: Family, source: str, revision: str | None) -> Any:
     return auto.from_pretrained(source, revision=revision, backend="pil", trust_remote_code=False)
 
 
-def _knows_words(model: str, tokenizer: Any) -> None:
+def _refuse_empty_tokenizer(model: str, tokenizer: Any) -> None:
     """Refuse the empty tokenizer that Transformers creates for a checkpoint without tokenizer files."""
     known = set(tokenizer(_PROBE, verbose=False)["input_ids"]) - set(tokenizer.all_special_ids)
     if not known:
         raise ModelLoadError(
-            f"the tokenizer of model {model!r} knows no words, since the checkpoint lacks its tokenizer files: copy "
+            f"the tokenizer of model {model!r} knows no words, because the checkpoint lacks its tokenizer files: copy "
             "them into the folder of its config.json, or choose another model"
         )

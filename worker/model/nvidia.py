@@ -1,4 +1,4 @@
-"""Looks for signs of an NVIDIA GPU or its driver, whether or not PyTorch can use it; needs no PyTorch."""
+"""Detects an NVIDIA GPU or its driver without PyTorch, which may be unable to use it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HIDDEN: Final = frozenset({"", "-1"})
 def sign_of_nvidia(
     environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev"), tool: str = "nvidia-smi"
 ) -> str | None:
-    """Return a clause about the sign found; None if there is none, or ``CUDA_VISIBLE_DEVICES`` hides all GPUs.
+    """Return a clause about the sign of a GPU; None if there is no sign, or ``CUDA_VISIBLE_DEVICES`` hides all GPUs.
 
     Args:
-        environment: the environment, whose ``PATH`` is searched.
+        environment: the process's environment; its ``PATH`` is searched for the tool.
         devices: the folder of the driver's device files.
-        tool: the driver's own program.
+        tool: the name of the driver's own program.
     """
     if environment.get("CUDA_VISIBLE_DEVICES", "all").strip() in _HIDDEN:
         return None

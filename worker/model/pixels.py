@@ -1,8 +1,8 @@
-"""Prepares images on the host: splits the checkpoint's processor into Pillow's part and the device's.
+"""Prepares images on the host; most checkpoints' processors are split into a part for Pillow and one for the device.
 
-Most processors resize, crop, rescale and normalise. Resize and crop are done here, on Pillow's picture, with exactly
-the processor's output; the device rescales and normalises a whole batch at once. Until then an image stays uint8: a
-quarter of the bytes to move, and no float work in the threads that share a GIL.
+Most processors resize, crop, rescale and normalise. Pillow resizes and crops each image on the host, with exactly the
+processor's result; the device rescales and normalises a whole batch at once. Until then the values stay uint8, which
+are a quarter of the bytes to copy, and the host's threads do no floating-point work under Python's lock.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from worker.model.geometry import Geometry
 from worker.model.interface import Float32, ModelError, Prepared
 
 PIXELS: Final = "pixels"
-#: Rounding makes float32 values of up to 3 differ by less than this; one grey level changes them by at least a thousand
-#: times as much.
+#: Rounding changes float32 values of up to 3 by less than this; a difference of one grey level changes them by at least
+#: a thousand times as much.
 _TOLERANCE: Final = 2e-6
 
 #: An image processor of Transformers, which publishes no useful types.
@@ -36,18 +36,18 @@ class Preparation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """A processor's rescaling and normalisation: ``value * scale + offset``, with one of each per channel."""
+    """A processor's rescaling and normalisation: ``value * scale + offset``, with a scale and an offset per channel."""
 
     scale: Float32
     offset: Float32
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Float32:
-        """Turn uint8 (height, width, 3) into float32 (3, height, width)."""
+        """Return float32 (3, height, width) for uint8 (height, width, 3)."""
         return np.moveaxis(pixels * self.scale + self.offset, -1, 0)
 
 
 def prepared(pixels: npt.NDArray[np.uint8]) -> Prepared:
-    """Wrap a `Geometry`'s output, uint8 (height, width, 3), for the model."""
+    """Return a `Geometry`'s output, uint8 (height, width, 3), as a prepared image."""
     return Prepared({PIXELS: pixels}, key=pixels.shape)
 
 
@@ -74,7 +74,7 @@ class SplitPreparation(GeometryPreparation):
 
 
 class WholePreparation:
-    """Runs the processor itself, if it does more than resize, crop, rescale and normalise."""
+    """Runs a processor that does more than resize, crop, rescale and normalise."""
 
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
@@ -94,10 +94,10 @@ def _refused(image: Image.Image) -> ModelError:
 
 
 def preparation(processor: Processor) -> SplitPreparation | WholePreparation:
-    """Split the processor if that gives exactly its output, otherwise use the processor itself."""
+    """Return the split processor if its output is exactly the processor's, otherwise the processor itself."""
     try:
         split = _split(processor)
-    except Exception:  # whatever fails, such a processor cannot be split
+    except Exception:  # a processor on which any step fails is not split
         split = None
     return split or WholePreparation(processor)
 
@@ -116,7 +116,7 @@ def _split(processor: Processor) -> SplitPreparation | None:
     crop = (processor.crop_size.height, processor.crop_size.width) if processor.do_center_crop else None
     geometry = Geometry(resized, Image.Resampling(processor.resample), crop, bool(processor.do_convert_rgb))
     split = SplitPreparation(geometry, _affine(processor))
-    # The attributes may not tell the whole truth, so compare with the processor's actual output.
+    # The processor may do more than these attributes say, so compare with its actual output.
     for probe in _probes():
         found = split.affine(geometry.apply(probe))
         expected = processor(images=[probe], return_tensors="np")
@@ -128,7 +128,7 @@ def _split(processor: Processor) -> SplitPreparation | None:
 
 
 def _affine(processor: Processor) -> Affine:
-    """Derive scale and offset from the processor's output for black and white; the probes check the levels between."""
+    """Return the scale and offset that follow from the processor's output for black and white."""
     ends = np.zeros((2, 8, 8, 3), np.uint8)
     ends[1] = 255
     output = processor(images=[Image.fromarray(end) for end in ends], do_resize=False, do_center_crop=False)
@@ -137,7 +137,7 @@ def _affine(processor: Processor) -> Affine:
 
 
 def _probes() -> Iterator[Image.Image]:
-    """Yield probes: wide, tall, tiny, one column, odd sides, every level of every channel, a transparent colour."""
+    """Yield images: wide, tall, tiny, one column, odd sides, every level of every channel, a transparent colour."""
     random = np.random.default_rng(0)
     for width, height in ((61, 40), (33, 97), (3, 2), (1, 7), (500, 333)):
         yield Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))

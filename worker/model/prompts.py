@@ -15,7 +15,7 @@ from worker.model.interface import ModelError
 #: One pass of the text tower reads at most this many tokens, which bounds its memory and still fills a GPU.
 TOKENS_PER_PASS: Final = 8192
 
-#: Padded prompts by input name, int64 (prompts, length).
+#: The padded prompts of one pass: arrays, int64 (prompts, length), by the name of the network's input.
 Tokens = Mapping[str, npt.NDArray[np.int64]]
 
 
@@ -23,10 +23,11 @@ class Prompts:
     """A thread-safe tokenizer with the limits of one model.
 
     Args:
-        tokenizer: the result of Transformers' AutoTokenizer.
-        max_tokens: the most tokens of a prompt, special tokens included.
-        pad_to: length of every padded prompt; None pads each passage to its longest prompt.
-        vocabulary: rows of the model's embedding table; on a GPU a token beyond it would break the whole process.
+        tokenizer: a tokenizer of Transformers' AutoTokenizer.
+        max_tokens: the length of the longest prompt that the model reads, special tokens included.
+        pad_to: the length of every padded prompt; None pads each passage to its longest prompt.
+        vocabulary: the number of rows of the model's embedding table; on a GPU, a token beyond them would make every
+            later call of the process fail.
     """
 
     def __init__(self, tokenizer: Any, *, max_tokens: int, pad_to: int | None, vocabulary: int) -> None:
@@ -34,11 +35,11 @@ class Prompts:
         self._tokenizer = tokenizer
         self._pad_to = pad_to
         self._vocabulary = vocabulary
-        # Many threads may use a Rust tokenizer while its padding and truncation do not change, so both stay off, and
-        # `pad` pads in Python. A Python tokenizer is not thread-safe.
-        self._reading: AbstractContextManager[object] = nullcontext() if tokenizer.is_fast else Lock()
+        # Many threads may use a Rust tokenizer while its padding and truncation do not change. So both stay off, and
+        # `pad` pads in Python. A Python tokenizer is not thread-safe at all.
+        self._lock: AbstractContextManager[object] = nullcontext() if tokenizer.is_fast else Lock()
         tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
-        self._tokenize(["a"])  # switches off whatever padding and truncation the checkpoint's own file turned on
+        self._tokenize(["a"])  # turns off the padding and truncation that the checkpoint may have turned on
 
     def count(self, prompts: Sequence[str]) -> list[int]:
         """Count each prompt's tokens, special ones included, without truncation."""
@@ -47,8 +48,8 @@ class Prompts:
     def passages(self, prompts: Sequence[str]) -> Iterator[tuple[list[int], Tokens]]:
         """Yield all prompts, short ones first, in passages of at most `TOKENS_PER_PASS` tokens.
 
-        Each passage is for one pass of the text tower: its prompts' indices in the caller's list, and their tokens,
-        padded to about the same length.
+        Each passage is for one pass of the text tower. It consists of its prompts' indices in `prompts`, and of their
+        padded tokens.
 
         Raises:
             ModelError: a prompt is too long or empty, or the tokenizer does not match the model.
@@ -56,7 +57,7 @@ class Prompts:
         tokenized = self._tokenize(prompts)
         lengths = [len(row) for row in tokenized["input_ids"]]
         if max(lengths) > self.max_tokens:
-            raise ModelError(f"a prompt has {max(lengths)} tokens, and the model reads {self.max_tokens}")
+            raise ModelError(f"a prompt has {max(lengths)} tokens, but the model reads at most {self.max_tokens}")
         if min(lengths) == 0:
             raise ModelError("a prompt has no tokens at all")
         if max(max(row) for row in tokenized["input_ids"]) >= self._vocabulary:
@@ -66,7 +67,7 @@ class Prompts:
             yield rows, self._pad({name: [column[row] for row in rows] for name, column in tokenized.items()})
 
     def _tokenize(self, prompts: Sequence[str]) -> Mapping[str, list[list[int]]]:
-        with self._reading:
+        with self._lock:
             tokenized: Mapping[str, list[list[int]]] = self._tokenizer(
                 list(prompts), padding=False, truncation=False, verbose=False
             )

@@ -82,6 +82,6 @@ def _causes(failure: BaseException) -> Iterator[BaseException]:
 
 
 def _first_sentence(failure: BaseException) -> str:
-    """Return an error's first sentence; in Transformers' messages advice for its own callers follows."""
+    """Return an error's first sentence; in Transformers' messages, the next ones are advice for its own callers."""
     line = next((line.strip() for line in str(failure).splitlines() if line.strip()), "no details")
     return line.partition(". ")[0][:200].rstrip(".:")

@@ -1,7 +1,8 @@
-"""Records an image tower as one graph, so that a forward pass takes Python's GIL once instead of for every layer.
+"""Records an image tower as one graph, so that a forward pass acquires Python's lock once instead of in every layer.
 
-While a batch runs, other threads of the worker fetch, decode and store. Layer by layer, the forward pass would acquire
-the GIL hundreds of times and wait for each of them: on two cores that cost a seventh of the throughput.
+While a batch runs, other threads of the worker download, decode and store answers. Without a recording, the forward
+pass acquires the lock hundreds of times and waits for those threads, which on two cores costs a seventh of the
+throughput.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ INPUT: Final = "pixel_values"
 #: The recorded batch has this many images; the recording and the network are compared on batches of other sizes.
 _RECORDED: Final = 2
 _PROBES: Final = (1, 3)
-#: Both run the same kernels, so a difference beyond rounding means that tracing turned a variable into a constant.
+#: Recording and network run the same kernels, so a larger difference means that tracing made a variable a constant.
 _RTOL: Final = 1e-5
 _ATOL: Final = 1e-6
 
 
 class TracedTower:
-    """Computes image vectors by a recording of the network where it is known to be exact, otherwise by the network.
+    """Computes image vectors by a recording of the network if it is known to be exact, otherwise by the network.
 
-    Only a network whose sole input is pixels is recorded, and only for one height and width: with masks and sizes a
-    recording could be wrong without notice.
+    Only a network whose sole input is pixels is recorded, and only for one height and width, because a recording that
+    also depended on masks or sizes could be wrong without an error.
     """
 
     def __init__(self, network: Network, family: Family) -> None:
@@ -45,7 +46,7 @@ class TracedTower:
         return self._traced is not None
 
     def trace(self, pixels: torch.Tensor) -> None:
-        """Record the tower for images of this shape, (1, channels, height, width), if that works and is exact."""
+        """Record the tower for images of this shape, (1, channels, height, width); use the recording if it is exact."""
         noise = torch.Generator().manual_seed(0)
         recorded, *probes = [
             torch.randn((count, *pixels.shape[1:]), generator=noise).to(pixels.device, pixels.dtype)
@@ -53,10 +54,10 @@ class TracedTower:
         ]
         try:
             with warnings.catch_warnings(), torch.inference_mode():
-                # PyTorch warns that tracing is deprecated, and about each branch in the network's code. The recording
-                # is compared with the network below; without tracing in PyTorch the network itself would run.
+                # PyTorch warns about each branch in the network's code, but the comparison below finds wrong
+                # recordings. It also warns that tracing is deprecated; without tracing the network itself runs.
                 warnings.simplefilter("ignore")
-                # PyTorch's function has no types
+                # PyTorch publishes no types for this function.
                 recording = torch.jit.trace(self._run, (recorded,), check_trace=False)  # type: ignore[no-untyped-call]
                 same = all(
                     torch.allclose(recording(probe), self._run(probe), rtol=_RTOL, atol=_ATOL) for probe in probes
@@ -68,7 +69,7 @@ class TracedTower:
             self._traced, self._shape = recording, tuple(pixels.shape[1:])
 
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Compute vectors, (n, d) or (n, q, d), not normalised."""
+        """Return image vectors, (n, d) or (n, q, d), not normalised."""
         if self._traced is not None and tuple(inputs[INPUT].shape[1:]) == self._shape:
             vectors: torch.Tensor = self._traced(inputs[INPUT])
         else:

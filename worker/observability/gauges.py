@@ -1,4 +1,4 @@
-"""The metrics of a worker's parts, read at each request of `/metrics`."""
+"""The metrics of a worker's engine, caches and fetcher, which are read at each request of `/metrics`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.fetch.http_cache import CachingFetcher
 
 @dataclass(frozen=True, eq=False)
 class PartsCollector(Collector):
-    """Reads the parts. Metrics of disabled caches stay 0, except the shared cache's, which are then left out."""
+    """Collects the metrics. Those of a disabled cache are 0; those of a disabled shared cache are absent."""
 
     engine: Engine
     labels: LabelCache
@@ -31,14 +31,14 @@ class PartsCollector(Collector):
     shared: SharedEmbeddings | None
 
     def collect(self) -> Iterator[Metric]:
-        """Yield each metric with its present value."""
+        """Yield each metric with its current value."""
         engine, labels, images, caching, shared = self.engine, self.labels, self.images, self.caching, self.shared
         fixed_s, image_s = engine.batch_cost_s
         yield Gauge("nameshot_waiting_images", "Prepared images that wait for the device", engine.waiting)
-        yield Gauge("nameshot_device_busy_seconds", "How long the oldest running batch has taken so far", engine.busy_s)
-        yield Gauge("nameshot_batch_limit", "Images that a batch may have", engine.batch_limit)
-        yield Gauge("nameshot_batch_fixed_seconds", "Learned cost of a batch under load without its images", fixed_s)
-        yield Gauge("nameshot_batch_image_seconds", "Learned cost of each image in a batch", image_s)
+        yield Gauge("nameshot_device_busy_seconds", "Time that the oldest running batch has taken", engine.busy_s)
+        yield Gauge("nameshot_batch_limit", "Largest number of images in a batch", engine.batch_limit)
+        yield Gauge("nameshot_batch_fixed_seconds", "Estimated time per batch under load, without its images", fixed_s)
+        yield Gauge("nameshot_batch_image_seconds", "Estimated time per image in a batch", image_s)
         yield Count(
             "nameshot_label_cache_hits",
             "Prompts, or labels of a known question, whose embedding was cached",
@@ -48,20 +48,20 @@ class PartsCollector(Collector):
         yield Count("nameshot_image_cache_hits", "Images that needed no forward pass of their own", images.hits)
         yield Count(
             "nameshot_image_cache_misses",
-            "Images that needed one; neither counts while the cache is disabled",
+            "Images that needed a forward pass of their own; hits and misses stay 0 while the cache is disabled",
             images.misses,
         )
         yield Gauge("nameshot_image_cache_bytes", "Memory of the cached image embeddings", images.kept_bytes)
-        yield Count("nameshot_shared_downloads", "Images that another job's download delivered", self.coalescing.shared)
-        yield Count("nameshot_http_cache_hits", "Fetches that needed no request", caching.hits)
+        yield Count("nameshot_shared_downloads", "Images from another job's download", self.coalescing.shared)
+        yield Count("nameshot_http_cache_hits", "Images for which the worker sent no request", caching.hits)
         yield Count(
             "nameshot_http_cache_revalidated",
-            "Fetches whose image a server confirmed to be unchanged",
+            "Images that their server confirmed to be unchanged",
             caching.revalidated,
         )
-        yield Count("nameshot_http_cache_misses", "Fetches that downloaded, while the cache is enabled", caching.misses)
+        yield Count("nameshot_http_cache_misses", "Images downloaded while the cache is enabled", caching.misses)
         yield Gauge("nameshot_http_cache_bytes", "Memory of the HTTP cache's entries", caching.kept_bytes)
         if shared is not None:
             yield Count("nameshot_shared_cache_hits", "Embeddings found in Redis", shared.hits)
             yield Count("nameshot_shared_cache_misses", "Embeddings not found in Redis", shared.misses)
-            yield Count("nameshot_shared_cache_failures", "Calls that Redis did not answer", shared.failures)
+            yield Count("nameshot_shared_cache_failures", "Commands to the shared cache that failed", shared.failures)

@@ -1,6 +1,6 @@
 """A worker's HTTP port for ``/metrics`` (Prometheus), ``/healthz`` and ``/readyz``.
 
-No URL, host or candidate label ever becomes a metric's label.
+No metric has a URL, a host or a candidate label as a label value.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from producer.contract.result import Result
 
 logger = logging.getLogger(__name__)
 
-#: The buckets range from a decode (1 ms) to a job's whole time (60 s).
+#: The buckets range from the shortest decoding time (1 ms) to the time limit of a job (60 s).
 STAGE_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-#: When other workers of this machine have taken the port, this many are tried, more than a machine has cores.
+#: If other workers on this machine use the port, the worker tries this many ports, which is more than one worker per
+#: core needs.
 PORTS_TO_TRY: Final = 1024
 
 
@@ -51,17 +52,17 @@ class Telemetry:
         )
         self._batches = Histogram(
             "nameshot_batch_size",
-            "Images in the batch of each image",
+            "Number of images in the forward pass that processed each image",
             buckets=BATCH_BUCKETS,
             registry=registry,
         )
 
     def succeeded(self, result: Result) -> None:
-        """Count one image and observe the duration of its stages."""
+        """Count one image with a ranking, and record the durations of its stages."""
         self._images.labels("ok").inc()
         timings = result.timings_ms
         stages = [("queued", timings.queued), ("fetch", timings.fetch), ("wait", timings.wait)]
-        if result.batch_size:  # otherwise it was neither decoded nor run
+        if result.batch_size:  # an image with a cached embedding has neither stage
             self._batches.observe(result.batch_size)
             stages += [("decode", timings.decode), ("forward", timings.forward)]
         for stage, duration_ms in stages:
@@ -69,20 +70,20 @@ class Telemetry:
                 self._stages.labels(stage).observe(duration_ms / 1000)
 
     def failed(self, code: str) -> None:
-        """Count one image that could not be answered with a ranking."""
+        """Count one image without a ranking, by its error code or ``cancelled``."""
         self._images.labels(code).inc()
 
     def answered(self, code: str) -> None:
-        """Count one job, of one image or of many."""
+        """Count one answered job, of one image or of many."""
         self._jobs.labels(code).inc()
 
 
 class Probes:
-    """The HTTP server behind the three paths.
+    """The HTTP server for ``/metrics``, ``/healthz`` and ``/readyz``.
 
     Args:
-        not_ready: returns why this worker takes no jobs now, in a few words; None when it does.
-        not_healthy: returns why only a restart can help this worker; None when it is healthy.
+        not_ready: returns why this worker takes no jobs now, or None while it takes jobs.
+        not_healthy: returns why only a restart can help this worker, or None while it is healthy.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Probes:
         class Handler(BaseHTTPRequestHandler):
             timeout = 5
 
-            def do_GET(self) -> None:  # http.server looks for this name
+            def do_GET(self) -> None:  # http.server calls the method by this name
                 page = pages.get(self.path.partition("?")[0])
                 status, kind, body = page() if page else (404, "text/plain", b"not found\n")
                 self.send_response(status)
@@ -113,20 +114,24 @@ class Probes:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the parameter's inherited name
-                """Log nothing, since probes come every few seconds."""
+                """Log nothing, because probes send a request every few seconds."""
 
         self._server = _listen(host, port, Handler)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="probes", daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop the server and close its port."""
         self._server.shutdown()
         self._server.server_close()
 
 
 def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
-    """Bind the port, or the next free one, with a warning."""
+    """Return a server on the port; if that is in use, log a warning and use the next free one.
+
+    Raises:
+        OSError: no port can be bound.
+    """
     last = min(port + PORTS_TO_TRY, 65_536) - 1
     for candidate in range(port, last + 1):
         try:
@@ -137,9 +142,9 @@ def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Thre
             continue
         server.daemon_threads = True
         if candidate != port:
-            logger.warning("metrics port %d is taken, using %d", port, candidate)
+            logger.warning("metrics port %d is in use; using %d instead", port, candidate)
         return server
-    raise OSError(errno.EADDRINUSE, f"ports {port} to {last} are all taken")
+    raise OSError(errno.EADDRINUSE, f"ports {port} to {last} are all in use")
 
 
 def _verdict(reason: str | None) -> tuple[int, str, bytes]:

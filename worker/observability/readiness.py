@@ -1,4 +1,4 @@
-"""Tells whether a worker takes jobs now, or why not, for ``/readyz``, the ready file, and its lease (for doctor)."""
+"""Determines whether a worker takes jobs now, or why not, for ``/readyz``, the ready file and ``nameshot doctor``."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from worker.delivery.outages import is_wrong_type, name_of
 
 @dataclass(slots=True)
 class Readiness:
-    """Checks the parts of a worker.
+    """Checks whether each part of a worker allows it to take jobs.
 
     Attributes:
-        broker: a redis client of the broker's database, with timeouts below those of a probe.
-        results: a redis client of the result backend's database, likewise.
-        own_key: a hash in the broker's database that only this worker writes.
+        broker: a Redis client for the broker's database, with shorter timeouts than a probe's.
+        results: a Redis client for the result backend's database, with shorter timeouts than a probe's.
+        own_key: the key of a hash in the broker's database that only this worker writes.
         engine_unavailable_reason: returns why the engine is unavailable; None while it is available.
-        results_outage: returns the result backend's fault that was found while something waited for it; None otherwise.
+        results_outage: returns why answers wait for the result backend; None while none waits.
         is_open: whether the worker has started and is not stopping.
-        is_consuming: whether its event loop is connected to the broker.
-        broker_refusal: returns why the broker hands out no messages although it answers; None if it hands them out.
+        is_consuming: whether the event loop is connected to the broker.
+        broker_refusal: returns why the broker replies but hands out no messages; None while it hands them out.
     """
 
     broker: Any
@@ -36,11 +36,11 @@ class Readiness:
     broker_refusal: Callable[[], str | None] = lambda: None
 
     def takes_jobs(self) -> bool:
-        """Whether the worker takes jobs, as far as is known without a call over the network."""
+        """Return whether the worker takes jobs, as far as it knows without a network call."""
         return self.is_open and self.engine_unavailable_reason() is None and self.waits() is None
 
     def waits(self) -> str | None:
-        """Return what a running worker waits for; None when it waits for nothing."""
+        """Return why a running worker must wait before it can take jobs; None if it need not wait."""
         if not self.is_open:
             return None
         if not self.is_consuming:
@@ -48,10 +48,10 @@ class Readiness:
         return self.results_outage() or self.broker_refusal()
 
     def not_ready_reason(self, unhealthy_reason: str | None) -> str | None:
-        """Return why the worker takes no jobs now; None when it does.
+        """Return why the worker takes no jobs now; None while it takes jobs.
 
         Args:
-            unhealthy_reason: why the worker is unhealthy; None when it is healthy.
+            unhealthy_reason: why the worker is unhealthy; None while it is healthy.
         """
         if not self.is_open:
             return "starting or stopping"
@@ -65,9 +65,9 @@ class Readiness:
         return None
 
     def broker_problem(self) -> str | None:
-        """Return why the broker is unusable; None when it accepts commands, including writes."""
+        """Return why the broker is unusable; None if it accepts commands, including writes."""
         try:
-            # It changes nothing, and fails like any write on a replica, a full disk or a lost quorum.
+            # This command changes nothing, but fails like any write on a replica, with a full disk or without a quorum.
             self.broker.hdel(self.own_key, "")
         except redis.AuthenticationError as error:
             return f"the broker refuses this worker ({error})"

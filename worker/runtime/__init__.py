@@ -1,1 +1,1 @@
-"""Being a process: the launcher, logs, memory, the ready file."""
+"""What concerns whole processes: the launcher, heartbeats, logs, memory and the ready file."""

@@ -1,4 +1,4 @@
-"""Makes the C library return the memory that decoding and the model free to the system."""
+"""Makes the C library return freed memory of decoding and of the model to the kernel."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import ctypes
 import os
 from typing import Final
 
-#: The C library glibc creates up to eight arenas per core and keeps freed memory in each. Decoding allocates seldom and
-#: in large blocks, so threads do not contend for two arenas.
+#: By default glibc creates up to eight arenas per core and keeps freed memory in each. Decoding allocates seldom and in
+#: large blocks, so threads do not contend for two arenas.
 ARENAS: Final = 2
-#: An arena may keep this much freed memory, enough to decode images of usual sizes without asking the kernel for more.
+#: An arena may keep this much freed memory, which is enough to decode images of usual sizes without new memory from the
+#: kernel.
 KEPT_BYTES_PER_ARENA: Final = 64 << 20
-#: Larger blocks return to the kernel when freed. By default glibc raises this to 32 MB, and large images fragment the
-#: arenas: 3.1 GB for 24 of the largest JPEG files, of which decoding held 1.8 GB. Most images, and ViT-B/32's
-#: activations for a batch of eight, are smaller.
+#: A larger block returns to the kernel as soon as it is freed. By default glibc raises this threshold to up to 32 MB,
+#: and large images then fragment the arenas: 24 of the largest JPEG files occupied 3.1 GB, of which decoding used 1.8
+#: GB. Most images are smaller than this threshold, as are ViT-B/32's activations for a batch of eight.
 GIVEN_BACK_BYTES: Final = 8 << 20
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
@@ -21,8 +22,8 @@ _M_ARENA_MAX: Final = -8
 
 
 def bound_malloc() -> None:
-    """Bound the freed memory that glibc keeps; call it once, before threads and torch start."""
-    # Huge pages of 2 MB make up for fresh blocks in each forward pass. torch reads this once.
+    """Limit the freed memory that glibc keeps; call this once, before threads and torch start."""
+    # Huge pages of 2 MB make new blocks in each forward pass cheap again. Torch reads this variable once.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""Lists the processes of a machine: a worker for each device, or an engine process for each and several fronts."""
+"""Lists the processes that the launcher runs: for each device a worker, or an engine process with several fronts."""
 
 from __future__ import annotations
 
@@ -13,41 +13,47 @@ from typing import Final
 
 from producer.errors import SettingsError
 
-#: Linux limits a Unix socket's path to 108 bytes, including the final zero (unix(7)).
+#: Linux limits the path of a Unix socket to 108 bytes, including the final zero byte (unix(7)).
 _MAX_PATH_BYTES: Final = 107
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """A process to keep running.
+    """A process that the launcher keeps running.
 
     Attributes:
-        name: its name in messages.
-        command: its command line.
-        environment: its whole environment.
-        gives_signs_of_life: whether it sends heartbeats, on a descriptor that the launcher appends to the command.
+        name: the process's name in log lines.
+        command: the command line.
+        environment: the whole environment.
+        sends_heartbeats: whether the process sends heartbeats; if so, the launcher appends a descriptor to the
+            command.
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    gives_signs_of_life: bool = False
+    sends_heartbeats: bool = False
 
     @property
     def ready_file(self) -> str | None:
-        """The path of the file that exists while it takes jobs; None if it has none."""
+        """The path of the file that exists while the process takes jobs; None without one."""
         return self.environment.get("NAMESHOT_READY_FILE")
 
 
 def one_for_each(devices: Sequence[str], command: Sequence[str]) -> Iterator[ProcessSpec]:
-    """Yield a plain worker for each device; arguments as for `engine_and_fronts`."""
+    """Yield a worker without an engine process for each device.
+
+    Args:
+        devices: values of ``NAMESHOT_DEVICE``; an empty one leaves the variable as it is.
+        command: a worker's command.
+    """
     for device in devices:
         name = f"the worker on {device}" if len(devices) > 1 else "the worker"
         yield ProcessSpec(name, command, {**os.environ, **_on(device)})
 
 
 def all_take_jobs(processes: Iterable[ProcessSpec]) -> bool:
-    """Return whether each process that has a ready file takes jobs."""
+    """Return whether every process with a ready file takes jobs."""
     return all(Path(process.ready_file).exists() for process in processes if process.ready_file)
 
 
@@ -63,10 +69,10 @@ def engine_and_fronts(
 
     Args:
         devices: values of ``NAMESHOT_DEVICE``; an empty one leaves the variable as it is.
-        processes: fronts per device.
-        folder: the sockets' folder, which other users may not enter.
-        front: a front's command; its engine's socket and the number of fronts are appended.
-        engine: an engine's command; its socket is appended, and by the launcher a descriptor for heartbeats.
+        processes: the number of fronts per device.
+        folder: the folder for sockets, which other users may not enter.
+        front: a front's command, without its last arguments: the engine's socket and the number of fronts.
+        engine: an engine's command, without its last arguments: its socket and the descriptor for heartbeats.
     """
     environment = {name: value for name, value in os.environ.items() if name != "NAMESHOT_READY_FILE"}
     where = {device: f" on {device}" if len(devices) > 1 else "" for device in devices}
@@ -82,7 +88,7 @@ def engine_and_fronts(
                 {
                     **environment,
                     "NAMESHOT_READY_FILE": str(folder / f"{sockets[device].name}-front-{number}-ready"),
-                    # No library of a front can create a context on the device, which belongs to the engine.
+                    # This prevents every library in a front from creating a context on the engine's device.
                     "CUDA_VISIBLE_DEVICES": "",
                 },
             )
@@ -94,23 +100,23 @@ def _on(device: str) -> Mapping[str, str]:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """Create a folder that only this user may enter, for the time of the context.
+    """Yield a new folder that only this user may enter, and delete it afterwards.
 
     Raises:
-        SettingsError: the folder cannot hold sockets, or this system lacks anonymous shared memory.
+        SettingsError: no folder for sockets can be created, or the operating system lacks anonymous shared memory.
     """
     if not hasattr(os, "memfd_create"):
-        raise SettingsError("--processes needs Linux's anonymous shared memory; leave it out.")
+        raise SettingsError("--processes needs Linux's anonymous shared memory; leave the option out.")
     try:
         folder = Path(tempfile.mkdtemp(prefix="nameshot-"))
     except OSError as error:
         raise SettingsError(
-            f"--processes needs a folder for sockets, and none can be created ({error.strerror}); name one by TMPDIR."
+            f"--processes needs a folder for sockets, and none can be created ({error.strerror}); set TMPDIR."
         ) from None
     try:
         if len(os.fsencode(folder / "engine-999")) > _MAX_PATH_BYTES:
-            raise SettingsError(f"TMPDIR {tempfile.gettempdir()!r} is too long for a socket in it; name a shorter one.")
+            raise SettingsError(f"TMPDIR {tempfile.gettempdir()!r} is too long for a socket in it; set a shorter one.")
         yield folder
     finally:
-        # The last engine may have removed it.
+        # The last engine may have removed the folder already.
         shutil.rmtree(folder, ignore_errors=True)

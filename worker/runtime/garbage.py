@@ -6,10 +6,11 @@ import gc
 
 
 def freeze_garbage() -> None:
-    """Exclude all objects that exist now from collection; call it once, when everything is loaded.
+    """Exclude all objects that exist now from garbage collection; call this once, after the model has loaded.
 
-    A model's libraries are some 400,000 objects, which each full collection would scan: 0.2 s with the GIL held, which
-    stalls every running job, each time that about a hundred jobs of a thousand labels have been answered.
+    The libraries of a model create about 400,000 objects. A full collection would scan them for 0.2 s with the GIL
+    held, which stalls every running job. Without this function one would happen about once per hundred jobs with a
+    thousand labels.
     """
     gc.collect()
     gc.freeze()

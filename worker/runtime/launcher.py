@@ -1,10 +1,11 @@
-"""``nameshot worker``: a small process that starts the workers of this machine, and restarts those that die.
+"""``nameshot worker``: a small process that starts the workers of this machine and restarts those that die.
 
 There is one worker per device, or, with ``--processes``, one engine process per device and its fronts. The launcher
-loads neither the model's libraries nor Celery. It forwards SIGTERM, SIGINT and SIGHUP as SIGTERM, and SIGQUIT
-unchanged, each time that one arrives; `worker.delivery.shutdown` describes how workers react, and an engine ends once
-its fronts have ended. It also forwards SIGUSR1, on which they print their threads' stacks. The launcher kills processes
-that do not end in time, and engines without heartbeats. If the launcher dies, the kernel sends its processes SIGTERM.
+loads neither the model's libraries nor Celery. Whenever it receives SIGTERM, SIGINT or SIGHUP, it sends SIGTERM to its
+processes; it forwards SIGQUIT, and also SIGUSR1, on which the processes print their threads' stacks.
+`worker.delivery.shutdown` describes how workers react, and an engine ends once its fronts have ended. The launcher
+kills processes that do not end in time, and engines that send no heartbeats. If the launcher dies, the kernel sends
+SIGTERM to its processes.
 """
 
 from __future__ import annotations
@@ -28,43 +29,44 @@ from producer.processes.queued_signals import SAME_REQUEST_S, QueuedSignals, que
 from producer.settings import read_settings
 from worker.runtime import logs
 from worker.runtime.fleet import ProcessSpec, all_take_jobs, engine_and_fronts, one_for_each, private_folder
-from worker.runtime.heartbeat import SignsOfLife
+from worker.runtime.heartbeat import HeartbeatMonitor
 from worker.runtime.ready_file import ReadyFile
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: With -P Python does not import a folder named ``worker`` in the current directory.
+#: The option -P prevents Python from importing a folder named ``worker`` in the current directory.
 _PYTHON: Final = (sys.executable, "-P")
 WORKER: Final = (*_PYTHON, "-m", "worker")
 ENGINE: Final = (*_PYTHON, "-m", "worker.engine_process")
 _COUNT_GPUS: Final = (*_PYTHON, "-c", "from worker.model.devices import visible_gpus; print(visible_gpus())")
-#: Torch loads in less time even from a slow disk, and a driver that hangs never answers.
+#: Counting the GPUs may take this long: torch loads in less time even from a slow disk, but a driver may hang forever.
 _COUNT_TIMEOUT_S: Final = 120.0
 
-#: The launcher waits this much longer than ``NAMESHOT_DRAIN_TIMEOUT``, for workers to requeue jobs in a slow Redis and
-#: for an engine to end. With the default, ten of the thirty seconds that Kubernetes gives a container are left.
+#: The launcher waits this much longer than ``NAMESHOT_DRAIN_TIMEOUT``, so that workers can requeue jobs in a slow Redis
+#: and engines can end. With the default timeout, this leaves ten of the thirty seconds that Kubernetes gives a
+#: container.
 LEAVING_S: Final = 10.0
-#: After a second signal or SIGQUIT the launcher waits this long before it kills processes that still run.
+#: After SIGQUIT or a second signal the launcher waits this long before it kills processes that still run.
 AT_ONCE_S: Final = 5.0
 
 
 class _Refused(Exception):
-    """A worker could not use its configuration or its model; it has logged why."""
+    """A worker could not use its configuration or its model, and has logged why."""
 
 
 class _Worker:
-    """A worker process and its successors, with the same environment."""
+    """A process of the launcher and its successors: a worker, a front or an engine."""
 
     def __init__(self, spec: ProcessSpec, silence_limit_s: float) -> None:
         self.name, self._spec = spec.name, spec
-        self._signs = SignsOfLife(silence_limit_s) if spec.gives_signs_of_life else None
+        self._monitor = HeartbeatMonitor(silence_limit_s) if spec.sends_heartbeats else None
         self.ready_file = ReadyFile(spec.ready_file)
         self.restart()
 
     def restart(self) -> None:
-        with self._signs.of_the_next() if self._signs else nullcontext() as signs:
-            inherit = [] if signs is None else [signs]
+        with self._monitor.monitor_next() if self._monitor else nullcontext() as descriptor:
+            inherit = [] if descriptor is None else [descriptor]
             self.process = LeashedProcess(
                 [*self._spec.command, *map(str, inherit)],
                 folder=Path.cwd(),
@@ -74,15 +76,15 @@ class _Worker:
             )
 
     def kill_if_frozen(self) -> None:
-        if self._signs is None or not self.process.is_running():
+        if self._monitor is None or not self.process.is_running():
             return
-        if frozen_reason := self._signs.frozen_reason(self.process.pid):
+        if frozen_reason := self._monitor.frozen_reason(self.process.pid):
             logger.error("%s %s: killing it.", self.name, frozen_reason)
             self.process.send(signal.SIGKILL)
 
-    def judge(self, _deaths: int, _what_happened: str) -> None:
-        """Handle a death for the `Supervisor`; raises `_Refused` if a restart cannot help."""
-        self.ready_file.remove()  # a killed process leaves it behind
+    def on_death(self, _deaths: int, _what_happened: str) -> None:
+        """Handle the death of the process; raise `_Refused` if a restart cannot help."""
+        self.ready_file.remove()  # a killed process does not remove its file
         if self.process.status() == os.EX_CONFIG:
             raise _Refused(self.name)
 
@@ -94,21 +96,20 @@ def launch(
     command: Sequence[str] = WORKER,
     engine: Sequence[str] = ENGINE,
 ) -> int:
-    """Run the workers until a stop signal comes. Call it in the main thread.
+    """Run the workers until a signal stops them; call this in the main thread.
 
     Args:
-        gpus: ``none`` for the CPU, ``all``, or device numbers as in ``0,1``, for a worker on each. None: one worker,
-            with ``NAMESHOT_DEVICE`` as it is.
-        processes: fronts of each device's engine process; None: one process per device without an engine process.
+        gpus: ``none`` for one worker on the CPU; ``all``, or device numbers as in ``0,1``, for a worker on each GPU;
+            None for one worker on the device in ``NAMESHOT_DEVICE``.
+        processes: the number of fronts of each device's engine process; None for a worker without an engine process.
         command: a worker's command; a front gets its engine's socket and the number of fronts as arguments.
         engine: an engine's command; it gets its socket and a descriptor for heartbeats as arguments.
 
     Returns:
-        The exit status: 0 when all workers ended in order, 78 when one cannot use its configuration or model, 1
-        otherwise.
+        The exit status: 0 if all workers ended in order, 78 if one cannot use its configuration or model, 1 otherwise.
 
     Raises:
-        SettingsError: ``all`` without a GPU, or a setting that only a single worker can have.
+        SettingsError: ``all`` was given and there is no GPU, or a setting allows only a single worker.
     """
     logs.configure("INFO", "human")
     workers: list[_Worker] = []
@@ -116,15 +117,15 @@ def launch(
     try:
         settings = read_settings(WorkerSettings)
         logs.configure(settings.log_level, settings.log_format)
-        ReadyFile(settings.ready_file).begin()
+        ReadyFile(settings.ready_file).prepare()
     except SettingsError as error:
         logger.critical("%s", error)
         return os.EX_CONFIG
     devices = _devices(gpus)
     if processes is None and len(devices) > 1 and settings.ready_file:
         raise SettingsError(
-            f"NAMESHOT_READY_FILE describes a single worker, but --gpus {gpus} starts {len(devices)}: unset it and "
-            "check each worker's /readyz, or run this command once for each GPU."
+            f"NAMESHOT_READY_FILE describes a single worker, but --gpus {gpus} starts {len(devices)}: unset the "
+            "variable and check each worker's /readyz, or run this command once for each GPU."
         )
     with queued_signals() as signals, ExitStack() as stack:
         if processes is None:
@@ -132,11 +133,11 @@ def launch(
         else:
             folder = stack.enter_context(private_folder())
             specs = list(engine_and_fronts(devices, processes, folder, front=command, engine=engine))
-        # Without fronts, the one worker manages the file itself.
+        # Without fronts there is one worker, which manages the file itself.
         ready = ReadyFile(settings.ready_file if processes else None, partial(all_take_jobs, specs))
         workers += [_Worker(spec, settings.job_timeout) for spec in specs]
         try:
-            arrived = _keep(workers, signals, ready)
+            arrived = _supervise(workers, signals, ready)
         except _Refused as refused:
             if len(workers) > 1:
                 logger.error("%s cannot work: stopping all workers.", refused)
@@ -151,7 +152,7 @@ def _print_stacks(workers: Sequence[_Worker]) -> None:
 
 
 def _devices(gpus: str | None) -> list[str]:
-    """Return a value of ``NAMESHOT_DEVICE`` for each worker; an empty one leaves the variable as it is."""
+    """Return the value of ``NAMESHOT_DEVICE`` for each device; an empty value leaves the variable as it is."""
     if gpus is None:
         return [""]
     if gpus == "none":
@@ -162,7 +163,7 @@ def _devices(gpus: str | None) -> list[str]:
 
 def _visible_gpus() -> int:
     try:
-        # In a process of its own, so that the launcher stays small and uses no GPU.
+        # A process of its own counts the GPUs, so that the launcher stays small and uses no GPU.
         answer = subprocess.run(  # noqa: S603 - no part of the command comes from a user
             _COUNT_GPUS, stdout=subprocess.PIPE, text=True, check=True, timeout=_COUNT_TIMEOUT_S
         )
@@ -175,27 +176,27 @@ def _visible_gpus() -> int:
     return found
 
 
-def _keep(workers: Sequence[_Worker], signals: QueuedSignals, ready: ReadyFile) -> list[signal.Signals]:
-    """Restart dead processes and kill frozen ones until signals arrive; return the signals."""
-    supervisors = [Supervisor(worker.name, worker, logger.error, on_death=worker.judge) for worker in workers]
+def _supervise(workers: Sequence[_Worker], signals: QueuedSignals, ready: ReadyFile) -> list[signal.Signals]:
+    """Restart dead processes and kill frozen ones until signals arrive; return these signals."""
+    supervisors = [Supervisor(worker.name, worker, logger.error, on_death=worker.on_death) for worker in workers]
     try:
         while not (arrived := signals.wait(POLL_INTERVAL_S)):
             for worker in workers:
                 worker.kill_if_frozen()
             for supervisor in supervisors:
                 supervisor.tick()
-            ready.look()
+            ready.update()
     finally:
-        ready.remove()  # at once, while workers still finish their jobs
+        ready.remove()  # do not wait for workers that still finish their jobs
     return arrived
 
 
 def _stop(
     workers: Sequence[_Worker], arrived: list[signal.Signals], signals: QueuedSignals, drain_timeout_s: float
 ) -> int:
-    """Forward signals until all workers have ended by themselves or were killed; return the exit status.
+    """Forward signals until all workers have ended; kill those that are late, and return the exit status.
 
-    Another worker requeues the messages of a killed one when its lease expires.
+    Other workers requeue the messages of a killed worker after its lease has expired.
     """
     running = [worker for worker in workers if worker.process.is_running()]
     sent = set[int]()
@@ -215,7 +216,7 @@ def _stop(
                 logger.error("%s does not end: killing it.", worker.name)
                 worker.process.stop(0)
         arrived = signals.wait(POLL_INTERVAL_S)
-    # A worker that was still loading its model died of the signal itself, which is no fault.
+    # A worker that was still loading its model dies of the signal itself, which is a clean end.
     unclean = [worker for worker in running if -(worker.process.status() or 0) not in {0, *sent}]
     for worker in running:
         worker.ready_file.remove()

@@ -1,7 +1,7 @@
-"""Logging for people or as JSON, one event per line, without URLs' paths and queries.
+"""Logging as text or JSON, one event per line, without the paths and queries of URLs.
 
-Libraries log URLs (urllib3's request line, requests' exceptions) and message bodies (Celery's decode errors). Their
-loggers stay at WARNING, and every line is redacted before it is written.
+Libraries log URLs (urllib3 its request lines, requests its exceptions) and message bodies (Celery its decode errors).
+Their loggers therefore stay at WARNING, and the formatters redact every line.
 """
 
 from __future__ import annotations
@@ -12,30 +12,31 @@ import re
 from traceback import extract_tb
 from typing import Final
 
-#: INFO and DEBUG lines of these loggers hold request lines, message bodies or a second line per job.
+#: These loggers' INFO and DEBUG lines hold request lines or message bodies, or add a second line per job.
 QUIET: Final = (
     "urllib3",
     "requests",
     "PIL",
     "celery.pool",
     "celery.worker.strategy",
-    "celery.worker.consumer.connection",  # names our transport's class; `worker.lifecycle` names the broker
+    "celery.worker.consumer.connection",  # logs our transport's class; `worker.lifecycle` logs the broker's URL
     "kombu",
     "httpx",
     "httpcore",
 )
-#: These loggers' warnings come with a traceback, about events that the worker logs in one line.
+#: These loggers' warnings hold tracebacks about events for which the worker logs one line.
 VERBOSE: Final = ("celery.app.trace", "celery.backends.base")
 
-#: A URL is matched up to the next space, since a path may hold a quotation mark.
+#: The pattern matches a URL up to the next space, because a path may hold a quotation mark.
 _URL: Final = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@)?([^\s/?#'\"<>\\]*)\S*")
 _TARGET: Final = re.compile(r"(with url: |\"(?:GET|HEAD|POST) )\S+")
-#: The worker's own lines are shorter; Celery logs up to 1,024 characters of a message that it cannot decode.
+#: Longer lines are truncated. The worker's own lines are shorter; Celery logs up to 1,024 characters of a message that
+#: it cannot decode.
 _MAX_CHARACTERS: Final = 2_000
 
 
 def redact(text: str) -> str:
-    """Shorten each URL in a text to its scheme and host."""
+    """Return the text with each URL shortened to its scheme and host, and at most `_MAX_CHARACTERS` long."""
     text = _URL.sub(r"\1\2/…", text)
     return _TARGET.sub(r"\1…", text)[:_MAX_CHARACTERS]
 
@@ -47,7 +48,7 @@ class HumanFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, and an exception's lines below it, all redacted."""
+        """Return the record as one redacted line, followed by the exception's redacted lines, if any."""
         return redact(super().format(record))
 
 
@@ -55,7 +56,7 @@ class JsonFormatter(logging.Formatter):
     """Formats one JSON object per line: ``time`` (seconds since the epoch), ``level``, ``logger``, ``message``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON, every text redacted."""
+        """Return the record as JSON, with a redacted message and exception."""
         line = {
             "time": round(record.created, 3),
             "level": record.levelname,
@@ -68,10 +69,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str, style: str) -> None:
-    """Send every log line of this process to stderr in one form.
+    """Have this process write all log lines to stderr in one form.
 
     Args:
-        level: the least severe level of the worker's own lines.
+        level: the lowest level of log lines to write; libraries' loggers may have a higher one.
         style: ``human`` or ``json``.
     """
     handler = logging.StreamHandler()
@@ -87,8 +88,8 @@ def configure(level: str, style: str) -> None:
 
 
 def place_of(error: BaseException) -> str:
-    """Return the file and line of an error, for log lines: the error's own text might quote untrusted input."""
+    """Return the file and line of an error for log lines, because the error's text may quote untrusted input."""
     if trace := extract_tb(error.__traceback__, limit=-1):
         return f"{trace[0].filename}:{trace[0].lineno}"
-    # Removed by `worker.runtime.tracebacks`, which notes the place.
+    # If `worker.runtime.tracebacks` has removed the traceback, the error's last note holds the file and line.
     return next(reversed(getattr(error, "__notes__", [])), "an unknown place")

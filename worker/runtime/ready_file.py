@@ -14,30 +14,33 @@ from producer.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
+#: The file is out of date for at most this long, which is less than the second or more between a supervisor's checks.
 #: The launcher checks the ready files of its fronts at the same interval.
-LOOK_S: Final = 0.25
+UPDATE_INTERVAL_S: Final = 0.25
 
 
 class ReadyFile:
-    """Creates and removes the file. After `begin` a failure is logged once as a warning, since jobs do not need it.
+    """Creates and removes the file.
+
+    After `prepare`, only the first failure is logged, as a warning, because jobs run without the file.
 
     Args:
         path: the file's path; None or empty for no file.
-        is_ready: returns whether jobs are taken now.
+        is_ready: returns whether the worker takes jobs now.
     """
 
     def __init__(self, path: str | None, is_ready: Callable[[], bool] = lambda: False) -> None:
         self._path = Path(path) if path else None
         self._is_ready = is_ready
-        #: Reentrant, since a signal handler may interrupt the main thread in here and call `look` as well.
+        #: The lock is reentrant, because a signal handler may interrupt `update` in the main thread and call it again.
         self._lock = threading.RLock()
         self._has_warned = False
 
-    def begin(self) -> None:
-        """Remove the file of an earlier process that was killed.
+    def prepare(self) -> None:
+        """Remove the file of an earlier process that was killed, and check that a file can be created.
 
         Raises:
-            SettingsError: no file can be created there.
+            SettingsError: no file can be created at the path.
         """
         if self._path is None:
             return
@@ -51,27 +54,27 @@ class ReadyFile:
         except OSError as error:
             raise SettingsError(
                 f"NAMESHOT_READY_FILE is {str(self._path)!r}, and no file can be created there ({error.strerror}); "
-                "name one in an existing folder that this user may write to."
+                "choose an existing folder that this user may write to."
             ) from None
 
     def remove(self) -> None:
-        """Remove the file for good, since its process stops or has stopped."""
+        """Remove the file for good, because its process is stopping or has ended."""
         self._is_ready = lambda: False
-        self.look()
+        self.update()
 
-    def keep(self) -> None:
-        """Call `look` now, and from now on in a thread, since an engine's silence causes no event."""
-        self.look()
+    def start_updates(self) -> None:
+        """Update the file now, and then every 0.25 s in a thread, because a frozen engine causes no event."""
+        self.update()
         if self._path is not None:
-            threading.Thread(target=self._keep, name="ready-file", daemon=True).start()
+            threading.Thread(target=self._update_forever, name="ready-file", daemon=True).start()
 
-    def _keep(self) -> None:
+    def _update_forever(self) -> None:
         while True:
-            time.sleep(LOOK_S)
-            self.look()
+            time.sleep(UPDATE_INTERVAL_S)
+            self.update()
 
-    def look(self) -> None:
-        """Create or remove the file, as `is_ready` decides."""
+    def update(self) -> None:
+        """Create the file if the worker takes jobs now; remove it otherwise."""
         if self._path is None:
             return
         with self._lock:
@@ -84,7 +87,7 @@ class ReadyFile:
                 if not self._has_warned:
                     self._has_warned = True
                     logger.warning(
-                        "NAMESHOT_READY_FILE %r cannot be created or removed (%s) and may be wrong; jobs go on",
+                        "NAMESHOT_READY_FILE %r cannot be created or removed (%s) and may be wrong; jobs continue",
                         str(self._path),
                         error.strerror,
                     )

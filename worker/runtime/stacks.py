@@ -1,4 +1,4 @@
-"""Prints each thread's stack on SIGUSR1, as Celery's workers do once they run."""
+"""Has a process print the stacks of all its threads on SIGUSR1, as Celery's running workers do."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import sys
 
 
 def print_stacks_on_sigusr1() -> None:
-    """Have SIGUSR1, which otherwise ends a process, print to standard error even while native code runs."""
+    """Print all threads' stacks to standard error on SIGUSR1, even while native code runs; do not end the process."""
     faulthandler.register(signal.SIGUSR1, file=sys.stderr)

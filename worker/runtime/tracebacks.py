@@ -1,4 +1,4 @@
-"""Frees the memory that an error keeps alive: its frames, and all that their variables and closures refer to."""
+"""Frees the memory to which the frames of an error's traceback refer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from worker.runtime.logs import place_of
 
 
 def release_memory(error: BaseException) -> None:
-    """Remove the tracebacks of an error, its causes and its contexts; `place_of` still returns the place.
+    """Remove the tracebacks of an error, its causes and its contexts; a note keeps the file and line for `place_of`.
 
-    The outputs of a network's layers are variables of such frames, so a batch that ran out of memory would hold all of
-    it as long as its error lives.
+    The frames of a failed forward pass refer to the layers' outputs, so the device memory stays taken as long as the
+    error exists.
     """
     seen = set[int]()
     errors: list[BaseException | None] = [error]
@@ -21,7 +21,7 @@ def release_memory(error: BaseException) -> None:
         seen.add(id(one))
         if one.__traceback__ is not None:
             one.add_note(place_of(one))
-            clear_frames(one.__traceback__)  # frames and errors may form cycles, which reference counts never free
+            clear_frames(one.__traceback__)  # without this, cycles of frames and errors might keep the memory
             one.__traceback__ = None
         errors += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""Moves whole blocks of bytes through calls that may move only a part: sockets, pipes."""
+"""Sends and receives whole blocks of bytes with calls that may move only a part, such as those of sockets and pipes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 
 def receive_whole(size: int, receive_into: Callable[[memoryview], int]) -> bytearray:
-    """Receive exactly `size` bytes.
+    """Receive and return exactly `size` bytes.
 
     Args:
-        receive_into: receives at least one byte into a buffer and returns how many; 0 once the other side has ended.
+        receive_into: receives at least one byte into a buffer and returns how many; 0 at the end of the stream.
 
     Raises:
-        ConnectionResetError: the other side has ended.
+        ConnectionResetError: the stream ended before `size` bytes.
     """
     received = bytearray(size)
     left = memoryview(received)
     while left:
         if not (count := receive_into(left)):
-            raise ConnectionResetError("the other side has ended")
+            raise ConnectionResetError("the other process has closed the stream")
         left = left[count:]
     return received
 

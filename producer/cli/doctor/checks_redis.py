@@ -98,7 +98,7 @@ def _server(subject: str, endpoint: Endpoint, *, waits_at: str | None = None) ->
 def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None:
     from redis.exceptions import NoPermissionError
 
-    from producer.broker.servers import cannot_hear, cannot_wait
+    from producer.broker.servers import cannot_subscribe, cannot_wait
 
     try:
         server.script_exists("0" * 40)
@@ -107,7 +107,7 @@ def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None
     else:
         is_a_worker = True
     wrong = cannot_wait(server, waits_at, endpoint, as_a_worker=is_a_worker)
-    return wrong or (cannot_hear(server, endpoint) if is_a_worker else None)
+    return wrong or (cannot_subscribe(server, endpoint) if is_a_worker else None)
 
 
 def _keeping(endpoint: Endpoint, content: str, checked: set[str]) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ def sentence_of(failure: FetchFailed) -> str:
 
 def refusal_of(url: object) -> str:
     try:
-        POLICIES[1][0].judge(url)
+        POLICIES[1][0].check(url)
     except FetchFailed as failure:
         return sentence_of(failure)
     raise AssertionError(f"{url!r} is not refused")
@@ -113,12 +113,12 @@ ANSWERS = st.lists(KNOWN | KNOWN | st.ip_addresses() | st.none(), max_size=4)
 def judge(url: Any, answers: list[Address | None], policy: tuple[UrlPolicy, Sequence[AllowedAddress]]) -> None:
     urls, allow = policy
     try:
-        target = urls.judge(url)
+        target = urls.check(url)
     except FetchFailed as failure:
         check_failure(failure)
         return
     check_where_it_leads(target, url)
-    assert urls.judge(target.url).url == target.url, "the form that redirects are resolved against is judged alike"
+    assert urls.check(target.url).url == target.url, "the form that redirects are resolved against is judged alike"
     if target.address is not None:
         check_address(target.address, target.port, allow)
         return

@@ -1,4 +1,4 @@
-"""A server's answer whose head is checked, whose bytes are counted, and whose surplus is detected."""
+"""An HTTP response with a strictly checked head and a limit on its bytes, which detects bytes after its end."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from worker.fetch.head import MAX_HEAD_BYTES, list_members, read_head
 from worker.fetch.meter import Meter
 
 
-class HttpAnswer(http.client.HTTPResponse):
-    """An `http.client` response that parses a head checked before. Bodies are read from `wire`, never by http.client.
+class StrictResponse(http.client.HTTPResponse):
+    """An `http.client` response whose head `read_head` checks before `http.client` parses it.
+
+    Callers read the body from `wire`, because the body readers of `http.client` trust the server.
 
     Attributes:
-        meter: lets the head through; the body's reader allows the body's bytes.
-        wire: the stream, which continues with the body after `begin`.
-        has_surplus: whether the server sent more than this answer. Its reader's buffer is dropped, but the rest of a
-            second answer may be on its way, and must not become the answer to the next job's request.
+        meter: limits the bytes that the readers receive; `begin` allows a head, and the body's reader allows the body.
+        wire: the buffered stream; after `begin` its next byte is the first of the body.
+        has_surplus: whether the server sent bytes after this response. The connection must not be reused then, because
+            the next request could receive those bytes as its response.
     """
 
     has_surplus = False
@@ -29,7 +31,7 @@ class HttpAnswer(http.client.HTTPResponse):
         self._sock = sock
         self.meter = Meter(self.fp.detach())
         self.wire = io.BufferedReader(self.meter)
-        self.fp = cast("Any", self.wire)  # http.client types it as the reader that it makes itself
+        self.fp = cast("Any", self.wire)  # typeshed declares the exact class of reader that http.client creates
 
     def begin(self) -> None:
         """Read and parse the head."""
@@ -39,17 +41,17 @@ class HttpAnswer(http.client.HTTPResponse):
             super().begin()
         finally:
             self.fp = cast("Any", self.wire)
-        # http.client looks only at the first of several Connection fields.
+        # The module http.client reads only the first of several Connection fields.
         if "close" in list_members(self.headers.get_all("Connection", [])):
             self.will_close = True
 
     def _close_conn(self) -> None:
-        """Check for surplus bytes; http.client's `close` calls this once the body was read to its end."""
+        """Check for bytes after the response; http.client's `close` calls this method."""
         if not self.will_close and not self.wire.closed:
             self.meter.allow(1)
             timeout_s = self._sock.gettimeout()
-            self._sock.settimeout(0)  # so that peek reads only bytes that have arrived
-            with contextlib.suppress(OSError):  # SSLWantReadError: nothing buffered
+            self._sock.settimeout(0)  # without a timeout, peek would wait for bytes that have not arrived yet
+            with contextlib.suppress(OSError):  # TLS raises SSLWantReadError if no bytes have arrived
                 self.has_surplus = bool(self.wire.peek(1))
             with contextlib.suppress(OSError):
                 self._sock.settimeout(timeout_s)
