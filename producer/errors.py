@@ -57,7 +57,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("host_not_allowed", False, "the host matches none of `NAMESHOT_FETCH_HOSTS`, or a redirect leads from https to http", "use an allowed host"),
     ErrorCode("address_blocked", False, "the host is, or resolves to, an address that is not public", "use a public host, or add an exception to `NAMESHOT_FETCH_ALLOW`"),
     ErrorCode("tls_failed", False, "the server's certificate is not valid for its name", "fix the certificate"),
-    ErrorCode("too_many_redirects", False, "there are more than three redirects, or a loop", "send the final URL"),
+    ErrorCode("too_many_redirects", False, "there are more redirects than `NAMESHOT_FETCH_REDIRECTS` (3), or a loop", "send the final URL"),
     ErrorCode("bad_redirect", False, "a redirect has no usable target", "send the final URL"),
     ErrorCode("bad_response", False, "the response is malformed HTTP, or not what the worker requested", "check the server, and any compression it applies"),
     ErrorCode("http_status", False, "the server answered with a status other than 200", "check that the URL is public and has not expired"),

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -148,6 +149,9 @@ def build(
         # The pool keeps at most half of the connections for one host, which may use `fetch_per_host` at once.
         max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
         per_host=settings.fetch_per_host,
+        ca_file=None if settings.fetch_ca_file is None else str(settings.fetch_ca_file),
+        user_agent=settings.fetch_user_agent or f"nameshot/{version('nameshot')}",
+        max_redirects=settings.fetch_redirects,
     )
     caching = CachingFetcher(fetcher, images.recall, max_bytes=settings.http_cache_bytes)
     downloads = caching if settings.http_cache_bytes else fetcher

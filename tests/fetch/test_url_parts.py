@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fetch.conftest import MakeFetcher, Serve
+from tests.fetch.servers import Exchange
 from worker.fetch.url_parts import ascii_host, request_target
 
 
@@ -71,7 +73,24 @@ def test_a_host_is_the_one_that_a_browser_asks_for(host: str, known_as: str) -> 
     assert ascii_host(host) == known_as
 
 
-@pytest.mark.parametrize("host", ["a\u200bb.example\ufffe", "a\ue000.example"])
+@pytest.mark.parametrize(
+    "host",
+    ["a\u200bb.example\ufffe", "a\ue000.example", *(f"h.example{mark}é" for mark in "／？＃＠：％［］＼:/?#@%[]\\ ")],
+)
 def test_a_host_with_a_character_that_no_name_has_is_an_error(host: str) -> None:
     with pytest.raises(UnicodeError):
         ascii_host(host)
+
+
+def test_a_server_sees_the_path_that_was_signed(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    seen = []
+
+    def script(exchange: Exchange) -> None:
+        seen.append(exchange.path)
+        exchange.answer(b"image")
+
+    server = serve(script)
+    path = "/a%3ab|c/50%/d?X-Amz-Signature=%2f~&e='f'"
+    make_fetcher(server).fetch(server.url(path))
+
+    assert seen == [path]

@@ -10,6 +10,9 @@ import idna
 
 #: Everything beyond printable ASCII.
 _NOT_ASCII: Final = re.compile(r"[^\x21-\x7e]+")
+#: ASCII that no host name has. Fullwidth forms map to these: ``／``, ``？``, ``＠`` and ``：`` would end the host.
+_NO_NAME: Final = re.compile(r"[\x00-\x7f](?<![a-z0-9._-])")
+_INVISIBLE: Final = re.compile("[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 #: Segments of a path that mean the folder itself and the one above, also percent-encoded, as browsers read them.
 _HERE: Final = frozenset((".", "%2e"))
 _ABOVE: Final = frozenset(("..", ".%2e", "%2e.", "%2e%2e"))
@@ -45,9 +48,14 @@ def ascii_host(host: str) -> str:
     """Return a host name as DNS knows it, mapped as browsers map it (UTS 46, without transitional processing).
 
     Raises:
-        UnicodeError: a character that no host name may have.
+        UnicodeError: a character that no host name may have, or one that stands for a delimiter of URLs.
     """
     if host.isascii():
         return host
-    labels = idna.uts46_remap(host, std3_rules=False, transitional=False).split(".")
+    if found := _INVISIBLE.search(host):  # UTS 46 drops these, and people cannot see the difference
+        raise UnicodeError(f"U+{ord(found[0]):04X} in a host name")
+    mapped = idna.uts46_remap(host, std3_rules=False, transitional=False)
+    if found := _NO_NAME.search(mapped):
+        raise UnicodeError(f"U+{ord(found[0]):04X} in a host name")
+    labels = mapped.split(".")
     return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in labels)
