@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Required, TypedDict, Unpack
 
 _LEASH = Path(__file__).with_name("leash.py")
-#: The end of a log that is searched for its last line; the whole log may have gigabytes.
+#: Only this much of a log's end is searched for its last line; the whole log may have gigabytes.
 _LOG_TAIL_BYTES = 8192
 
 

@@ -36,7 +36,7 @@ class RaisedSignals:
             raise Stopped(self._first)
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal: the first one raises `Stopped`, and a later second one ends this process at once.
+        """Handle a signal: the first raises `Stopped`; a second one, if it is no copy, ends this process at once.
 
         Its children then end too; see `producer.processes.leash`.
         """

@@ -57,7 +57,7 @@ class Doorbell:
             threading.Thread(target=self._serve, args=(queue, wanted), name=f"doorbell-{queue}", daemon=True).start()
 
     def listen(self, queues: Collection[str] | None = None) -> None:
-        """Call `on_ring` once one of these queues, or with None any queue, holds a message; all were found empty."""
+        """Call `on_ring` once one of these queues, which the worker found empty, holds a message; None is any queue."""
         with self._lock:
             self._awaited = frozenset(self._wanted if queues is None else queues) & self._wanted.keys()
             for queue in self._awaited:

@@ -34,7 +34,7 @@ class Lease:
         warning: returns what is or may become wrong, or None; the lease's value holds it for operators.
         on_stuck: called with the reason once the worker has been unhealthy for a whole round.
         on_broker_unreachable: called after each round in which the broker did not respond.
-        times: how long a lease lasts, and how long a round, the interval at which it is renewed.
+        times: the duration of a lease, and of a round, which is the interval between renewals.
     """
 
     def __init__(

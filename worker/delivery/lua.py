@@ -17,8 +17,8 @@ from typing import Final
 from producer.contract.strict_json import MAX_PARTS
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 
-#: One call of a script stops moving messages at this many bytes, two of the largest messages that workers read, so that
-#: Redis also serves other clients.
+#: One call of a script stops moving messages at this many bytes, the size of two messages as large as workers read, so
+#: that Redis also serves other clients.
 MAX_MOVED_BYTES: Final = 2 * MAX_MESSAGE_BYTES
 #: The scripts replace lone surrogates only in messages up to this size, since that takes Redis 20 ms per megabyte.
 MAX_REPAIRED_BYTES: Final = 1024 * 1024

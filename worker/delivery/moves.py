@@ -46,7 +46,7 @@ def resume(client: Any, keys: DeliveryKeys, now_s: float) -> int:
     """Requeue postponed messages that are due at a time in seconds since the epoch; return their number.
 
     Raises:
-        RedisError: the broker failed; or it refused to requeue some messages, and all others are requeued.
+        RedisError: the broker failed, or it refused to requeue some messages after all others were requeued.
     """
     names = (keys.postponed, *keys.put_back)
     total, refused, reason, moved = 0, 0, b"", 1
@@ -67,7 +67,7 @@ def reclaim(client: Any, keys: DeliveryKeys, how: Literal["dead", "gone", "leavi
             ``leaving`` if it is the caller itself, whose end counts as no death.
 
     Raises:
-        RedisError: the broker failed; or it refused to requeue some messages, and all others are requeued.
+        RedisError: the broker failed, or it refused to requeue some messages after all others were requeued.
     """
     names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
     options = (keys.worker, how, SUSPICION_S, *put_back_arguments(), RECLAIMED, RECLAIMED_BYTES)

@@ -50,7 +50,7 @@ class Suspects:
     def examine(self, job_id: str, queue: Queue, deaths: Deaths, on_poisoned: OnPoisoned) -> Suspect | None:
         """Return the `Suspect` for a job that runs alone; None for a job that runs next to others.
 
-        Redis keeps counting the deaths until the job's answer is stored and the caller calls `acquit`.
+        Redis keeps the count of deaths until the job's answer is stored and the caller calls `acquit`.
 
         Raises:
             JobFailed: the job is ``poisoned`` and must not run again.

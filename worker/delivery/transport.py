@@ -197,7 +197,7 @@ class AtomicChannel(Declaring):
         VirtualQoS.ack(self.qos, delivery_tag)
 
     def _bury(self, tag: str, size_bytes: int) -> None:
-        """Store an undeliverable message as a dead letter, or else drop it, lest Redis deliver it again forever."""
+        """Store an undeliverable message as a dead letter, or else drop it: otherwise it would be requeued forever."""
         burial = arguments(self.keys, tag, malformed_record(size_bytes=size_bytes), apart=tag, then="forget")
         try:
             self.holding.eval(BURY, *burial)

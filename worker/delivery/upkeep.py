@@ -85,7 +85,7 @@ class Upkeep:
             logger.debug("could not resign: %s", type(error).__name__)
 
     def flag_older_workers(self) -> None:
-        """Tell clients, by a flag in Redis, if a listed worker of an older version takes messages uncounted."""
+        """Set a flag for clients if a listed worker of an older version takes messages without counting them."""
         names = [name.decode(errors="replace") for name in self._client.smembers(self._keys.workers)]
         if not all(map(counts_what_it_takes, names)):
             self._client.eval(scripts.SET, 1, self._keys.mixed, 1, MIXED_MS)
