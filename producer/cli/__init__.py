@@ -12,7 +12,7 @@ EXIT_INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit: 0 done, 1 failed, 2 used wrongly, 128 + n ended by signal n."""
+    """Run one command and exit: with status 0 for success, 1 for failure, 2 for wrong usage, 128 + n after signal n."""
     try:
         from producer.cli.interrupts import never_lose_an_interrupt
         from producer.cli.streams import prepare_streams
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _run(arguments)
     except KeyboardInterrupt:
         status = EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has exited (`nameshot … | head`)
+    except BrokenPipeError:  # the program that reads this output has exited (`nameshot … | head`)
         status = 1
     _flush()
     sys.exit(status)
@@ -32,7 +32,7 @@ def _flush() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        # Drop what could not be written, or Python would fail at it again when it exits.
+        # Drop what could not be written; otherwise Python would try to write it again at its exit, and fail.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the exit
 
 

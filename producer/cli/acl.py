@@ -1,4 +1,4 @@
-"""``nameshot acl``: write an ACL file for Redis or Valkey, and each role's settings."""
+"""``nameshot acl``: write an ACL file for Redis or Valkey, and a settings file for each role."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from producer.errors import NameshotError, UsageError
 if TYPE_CHECKING:
     from producer.broker.access import RoleName
 
-#: Random bytes of a password: 256 bits cannot be guessed from the hash in the ACL file.
+#: Random bytes in each password. Even with the hash from the ACL file, 256 random bits cannot be guessed.
 _PASSWORD_BYTES: Final = 32
 _ACL_FILE: Final = "users.acl"
-#: Without these options a restart or a lack of memory loses accepted jobs.
+#: Without these options, Redis loses accepted jobs when it restarts or runs out of memory.
 _DURABLE: Final = "--appendonly yes --maxmemory-policy noeviction"
 
 
@@ -25,13 +25,14 @@ def acl(
         Path, typer.Argument(help="Folder for the files; created if it does not exist.", metavar="FOLDER")
     ],
     redis: Annotated[
-        str, typer.Option("--redis", help="The address under which the programs reach Redis.", metavar="URL")
+        str, typer.Option("--redis", help="The URL at which the programs reach Redis.", metavar="URL")
     ] = "redis://localhost:6379",
 ) -> int:
-    """Write an ACL file with the roles producer, worker and observer, and each one's settings.
+    """Write an ACL file with the roles producer, worker and observer, and a settings file for each role.
 
-    Redis or Valkey reads users.acl (--aclfile), which holds only hashes. Give each program the lines of its role's .env
-    file, which holds new passwords. The queues' prefix is NAMESHOT_QUEUE_PREFIX.
+    Start Redis or Valkey with --aclfile users.acl; this file holds only the passwords' hashes. Give each program the
+    settings in its role's .env file, which holds a new password. The roles apply to the queues under
+    NAMESHOT_QUEUE_PREFIX.
     """
     import secrets
     import shlex
@@ -39,7 +40,7 @@ def acl(
     from producer.broker.access import acl_file
     from producer.client.configuration import configure
 
-    scheme, address = _where(redis)
+    scheme, address = _scheme_and_address(redis)
     prefix = configure().queue_prefix
     passwords: dict[RoleName, str] = {
         role: secrets.token_urlsafe(_PASSWORD_BYTES) for role in ("producer", "worker", "observer")
@@ -55,20 +56,20 @@ def acl(
     return 0
 
 
-def _where(redis: str) -> tuple[str, str]:
+def _scheme_and_address(redis: str) -> tuple[str, str]:
     from urllib.parse import urlsplit
 
     from producer.broker.urls import endpoint
 
     try:
-        endpoint(redis, "--redis")  # parses it as the programs will; SettingsError is a ValueError
+        endpoint(redis, "--redis")  # the programs use this parser; its SettingsError is a ValueError
         parts = urlsplit(redis)
         scheme, port, path = parts.scheme, parts.port, parts.path.strip("/")
     except ValueError:
         scheme, port, path = "", None, ""
     if scheme not in ("redis", "rediss") or not parts.hostname or parts.username or parts.password or path:
         raise UsageError(
-            "--redis takes a scheme, a host and a port, like redis://localhost:6379 or rediss://r.example."
+            "--redis takes a scheme, a host and a port, such as redis://localhost:6379 or rediss://r.example."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return scheme, f"{host}:{port or 6379}"
@@ -77,12 +78,12 @@ def _where(redis: str) -> tuple[str, str]:
 def _write(folder: Path, files: dict[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if standing := [name for name in files if (folder / name).exists()]:
+        if existing := [name for name in files if (folder / name).exists()]:
             raise NameshotError(
-                f"{folder / standing[0]} already exists, and programs may use its passwords; choose another folder."
+                f"{folder / existing[0]} already exists, and programs may use its passwords; choose another folder."
             )
         for name, text in files.items():
-            # Redis' user must read the ACL file; the other files hold passwords.
+            # The user that runs Redis must be able to read the ACL file; the other files hold passwords.
             mode = 0o644 if name == _ACL_FILE else 0o600
             path = folder / name
             path.touch(mode=mode, exist_ok=False)

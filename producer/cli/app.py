@@ -1,4 +1,4 @@
-"""All commands by name. Each imports its modules when it runs, so that ``--help`` and completion are fast."""
+"""Register all commands. Each one imports most of its modules only when it runs, which keeps ``--help`` fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from producer.cli.evaluate import command as evaluate
 app = typer.Typer(
     name="nameshot",
     help="Ask which of your labels fits an image: zero-shot image classification through a queue.",
-    epilog="New here? `nameshot demo` needs nothing else.",
+    epilog="New here? Start with `nameshot demo`, which needs no setup.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

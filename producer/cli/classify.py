@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from producer.client.jobs import Job
 
-#: After this long without an answer, hint at `nameshot doctor`.
+#: After this long without an answer, the command suggests `nameshot doctor`.
 HINT_AFTER_S: Final = 10.0
 
 Images = Annotated[
-    list[str], typer.Argument(help="URLs of images; local files too, while `nameshot up` runs.", metavar="IMAGE...")
+    list[str], typer.Argument(help="URLs of images; while `nameshot up` runs, also local files.", metavar="IMAGE...")
 ]
 
 
@@ -38,7 +38,8 @@ def classify(
 ) -> int:
     """Classify images and print their rankings.
 
-    Exits 1 if an image could not be classified. A job without an answer in time continues, and its id is printed.
+    Exits with status 1 if an image could not be classified. A job that has no answer in time continues, and the command
+    prints its id.
     """
     question = options.question(label, labels_file, template, top_k, timeout)
     urls = _urls(images)
@@ -62,7 +63,7 @@ def submit(
     queue: options.QueueName = "default",
     job_id: Annotated[
         str | None,
-        typer.Option("--id", help="A job id of your own; submitting it twice queues it once.", metavar="ID"),
+        typer.Option("--id", help="A job id of your own; the same job submitted twice is queued once.", metavar="ID"),
     ] = None,
     expires_in: Annotated[
         float | None,
@@ -70,9 +71,9 @@ def submit(
     ] = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Queue images and print their job ids.
+    """Queue a job for each image and print the jobs' ids.
 
-    One id a line, for `nameshot status`, `result` and `cancel`.
+    Prints one id per line, for `nameshot status`, `result` and `cancel`.
     """
     from producer.messages.submission import check_expires_in, check_job_id
 
@@ -95,7 +96,7 @@ def submit(
 
 
 def _urls(images: list[str]) -> list[str]:
-    """Return the URL to send for each image; raises `UsageError` for the first bad one, with its number."""
+    """Return the URL to send for each image; raise `UsageError`, with the image's number, at the first unusable one."""
     urls = []
     for number, image in enumerate(images, start=1):
         try:
@@ -106,13 +107,13 @@ def _urls(images: list[str]) -> list[str]:
 
 
 def _which(images: list[str], number: int) -> str:
-    """Return how messages on standard error name one of the images."""
+    """Return the name that messages on standard error use for one of the images."""
     shown = shown_image(images[number - 1])
     return shown if len(images) == 1 else f"image {number}, {shown}"
 
 
 def _print_answer(console: Console, image: str, which: str, job: Job, deadline: float, *, as_json: bool) -> bool:
-    """Wait for one job and print its outcome; return whether it was classified."""
+    """Wait for one job and print its outcome; return whether its image was classified."""
     from producer.cli.show import print_result
 
     try:
@@ -142,5 +143,5 @@ def _await_result(job: Job, deadline: float) -> Any:
             return job.result(max(0.0, deadline - time.monotonic()))
         except ResultTimeout:
             raise ResultTimeout(
-                f"no answer in time; the job continues, get its answer with `nameshot result {job.id}`."
+                f"there is no answer yet, but the job continues; get its answer with `nameshot result {job.id}`."
             ) from None

@@ -1,4 +1,4 @@
-"""Choose the Redis for a command: the environment's, or else that of the user's running `nameshot up`."""
+"""Choose the Redis that a command uses: the one in the environment, or else that of the user's `nameshot up`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def names_its_redis(up: UpInfo) -> bool:
 
 
 def running_system() -> UpInfo | None:
-    """Return the running `nameshot up`, unless the environment names another Redis."""
+    """Return the user's running `nameshot up`; None if there is none or the environment names another Redis."""
     from producer.embedded.home import running_up
 
     up = running_up()
@@ -37,7 +37,7 @@ def running_system() -> UpInfo | None:
 
 
 def connect() -> Client:
-    """Return a client for the Redis of this command; it connects at first use."""
+    """Return a client for this command's Redis; the client connects when it is first used."""
     from producer.client.blocking import Client
 
     return Client(**redis_of(running_system()))
@@ -45,7 +45,7 @@ def connect() -> Client:
 
 @contextlib.contextmanager
 def link_to_redis() -> Iterator[tuple[BlockingLink, Configuration]]:
-    """Yield a link to the Redis of `connect`, and its configuration, for commands that need more than a client."""
+    """Yield a link to the Redis of `connect`, and the configuration, for commands that need more than a client."""
     from producer.broker.connections import BlockingLink
     from producer.client.configuration import configure
 
@@ -55,7 +55,7 @@ def link_to_redis() -> Iterator[tuple[BlockingLink, Configuration]]:
 
 
 def redis_of(up: UpInfo | None) -> dict[str, Any]:
-    """Return the arguments of `Client` and `configure` for this `nameshot up`; none mean the environment's Redis."""
+    """Return the arguments with which `Client` and `configure` use this `nameshot up`; for None, return none."""
     if up is None:
         return {}
     prefix = os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
@@ -66,7 +66,7 @@ def image_url(image: str) -> str:
     """Return the URL to send to a worker: a URL unchanged, or the URL that serves a local file.
 
     Raises:
-        UsageError: neither an http(s) URL nor a file that can be served.
+        UsageError: ``image`` is neither an http(s) URL nor a file that can be served.
     """
     if "://" in image:
         try:

@@ -1,4 +1,4 @@
-"""``nameshot dead-letters list``, ``show`` and ``replay``: messages that workers gave up on."""
+"""``nameshot dead-letters list``, ``show`` and ``replay``: inspect and replay messages that workers gave up on."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from producer.errors import UsageError
 if TYPE_CHECKING:
     from producer.operations.dead_letters import DeadLetter
 
-app = typer.Typer(help="Show jobs that killed workers and messages that no worker could read; send jobs again.")
+app = typer.Typer(help="List, show and replay the dead letters: messages that workers gave up on.")
 
-Letter = Annotated[str, typer.Argument(help="The letter's id, from `nameshot dead-letters list`.", metavar="LETTER")]
+Letter = Annotated[
+    str, typer.Argument(help="The dead letter's id, from `nameshot dead-letters list`.", metavar="LETTER")
+]
 
 
 @app.command("list")
 def list_(as_json: options.AsJson = False) -> int:
     """Print the dead letters, newest first.
 
-    Workers keep the newest 1,000. URLs and labels are never shown.
+    Workers keep the newest 1,000. No command shows their URLs or labels.
     """
     from producer.operations.dead_letters import list_letters
 
@@ -43,7 +45,7 @@ def list_(as_json: options.AsJson = False) -> int:
 def show(letter: Letter, as_json: options.AsJson = False) -> int:
     """Print one dead letter.
 
-    The job and why a worker gave up on it, without URL and labels.
+    Prints the job's id and queue and why workers gave up on it, but no URL or label.
     """
     from producer.operations.dead_letters import find_letters
 
@@ -62,16 +64,18 @@ def replay(
     letters: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The letters' ids, from `nameshot dead-letters list`.", metavar="LETTER", show_default=False
+            help="The dead letters' ids, from `nameshot dead-letters list`.", metavar="LETTER", show_default=False
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Replay every replayable letter, oldest first.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Replay every dead letter that can be replayed, oldest first.")
+    ] = False,
 ) -> int:
-    """Send jobs again, and print their new ids.
+    """Send the jobs of dead letters again, and print their new ids.
 
-    Each goes back to its queue as a new job, with its full number of attempts; the old id keeps its answer. If only
-    one image of a bulk job was given up, the new job has only that image. A message that has expired, or is about to,
-    is sent without an expiry.
+    Each job returns to its queue as a new job with its full number of attempts; the old id keeps its answer. If workers
+    gave up on only one image of a bulk job, the new job has only that image. A job that has expired, or is about to
+    expire, is sent without an expiry.
     """
     from producer.operations.dead_letters import (
         DeadLetterError,
@@ -82,7 +86,7 @@ def replay(
     )
 
     if everything == bool(letters):
-        raise UsageError("name the letters to replay, or give --all.")
+        raise UsageError("name the dead letters to replay, or give --all.")
     with link_to_redis() as (link, config):
         if everything:
             found = link.run(list_letters(config.queue_prefix))[::-1]
@@ -93,7 +97,7 @@ def replay(
                 output.notice(f"nameshot: kept malformed letters, which cannot be replayed: {malformed:,}.")
         else:
             chosen = link.run(find_letters(config.queue_prefix, list(dict.fromkeys(letters or []))))
-            for letter in chosen:  # check all before sending any
+            for letter in chosen:  # check all dead letters before any job is sent
                 check_replayable(letter)
         failed = 0
         for letter in chosen:
@@ -108,7 +112,7 @@ def replay(
                 continue
             output.print_queued([replayed.job_id], [replayed.job_id])
             if replayed.lost_expires:
-                output.notice(f"nameshot: letter {letter.letter} has expired, so its new job does not expire.")
+                output.notice(f"nameshot: the job of {letter.letter} has expired, so its new job does not expire.")
     return 1 if failed else 0
 
 

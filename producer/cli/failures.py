@@ -10,7 +10,7 @@ from producer.errors import BrokerUnavailable, JobCancelled, JobExpired, JobFail
 
 
 def sentence(error: NameshotError) -> str:
-    """Return the error's sentence, safe to print, with a hint if the command line knows more than the library."""
+    """Return the error's message, safe to print; if no Redis is configured, suggest `nameshot up` too."""
     text = printable(str(error))
     if isinstance(error, BrokerUnavailable) and not is_configured():
         return f"{text} Without a Redis of your own, run `nameshot up` in another terminal first."
@@ -18,7 +18,10 @@ def sentence(error: NameshotError) -> str:
 
 
 def error_to_json(error: NameshotError) -> dict[str, Any]:
-    """Return an error as ``--json`` prints it; the code is a failed job's, the state, or the error's class name."""
+    """Return an error as ``--json`` prints it.
+
+    Its code is a failed job's error code, the state of a cancelled or expired job, or the error's class name.
+    """
     if isinstance(error, JobFailed):
         return {"code": error.code, "message": error.message, "retryable": error.retryable}
     code = {JobCancelled: "cancelled", JobExpired: "expired"}.get(type(error), type(error).__name__)
@@ -26,7 +29,7 @@ def error_to_json(error: NameshotError) -> dict[str, Any]:
 
 
 def shown_image(image: str) -> str:
-    """Return an image for standard error: a file's name, or only a URL's host, since the URL may be signed."""
+    """Return how standard error shows an image: a file by its path, a URL only by its host, since it may be signed."""
     scheme, separator, rest = image.partition("://")
     host = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
     return printable(f"{scheme}://{host}/…" if separator else image)

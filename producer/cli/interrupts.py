@@ -20,7 +20,7 @@ _AGAIN_AFTER_S: Final = 0.02
 
 
 def never_lose_an_interrupt() -> None:
-    """Raise again the interrupts that no code could catch; print every other unraisable exception as usual."""
+    """Install a hook that raises lost interrupts again and prints every other unraisable exception as usual."""
     sys.unraisablehook = _hook
 
 

@@ -17,7 +17,7 @@ JobId = Annotated[str, typer.Argument(help="The job's id, from `nameshot submit`
 def status(job_id: JobId, as_json: options.AsJson = False) -> int:
     """Print a job's state.
 
-    queued, running, succeeded, failed, cancelled, expired or unknown (exit 1).
+    The state is queued, running, succeeded, failed, cancelled, expired or unknown; unknown exits with status 1.
     """
     with connect() as client:
         state = client.job(job_id).status()
@@ -31,7 +31,7 @@ def status(job_id: JobId, as_json: options.AsJson = False) -> int:
 def result(job_id: JobId, wait: options.Wait = 0.0, as_json: options.AsJson = False) -> int:
     """Print a job's answer.
 
-    Exits 1 if there is none yet, or if the job failed.
+    Exits with status 1 if there is no answer yet, or if the job did not succeed.
     """
     from producer.cli.show import print_result
 
@@ -59,7 +59,7 @@ def result(job_id: JobId, wait: options.Wait = 0.0, as_json: options.AsJson = Fa
 def cancel(job_id: JobId, as_json: options.AsJson = False) -> int:
     """Cancel a job that has no answer yet.
 
-    Exits 1 if it has an answer, which stands.
+    Exits with status 1 if the job already has an answer, which remains.
     """
     with connect() as client:
         cancelled = client.job(job_id).cancel()
@@ -75,7 +75,7 @@ def cancel(job_id: JobId, as_json: options.AsJson = False) -> int:
 def forget(job_id: JobId, as_json: options.AsJson = False) -> int:
     """Free the id of a job that is answered or lost.
 
-    This deletes the answer; the id may then be submitted with any payload. Exits 1 if there was nothing to free.
+    This deletes the answer; any job may then use the id. Exits with status 1 if no id was freed.
     """
     with connect() as client:
         job = client.job(job_id)

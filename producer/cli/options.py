@@ -13,7 +13,8 @@ from producer.contract.names import Queue
 from producer.errors import InvalidJob, UsageError
 
 Labels = Annotated[
-    list[str] | None, typer.Option("-l", "--label", help="A candidate label; give one for each.", metavar="LABEL")
+    list[str] | None,
+    typer.Option("-l", "--label", help="A candidate label; repeat the option for each label.", metavar="LABEL"),
 ]
 LabelsFile = Annotated[
     Path | None, typer.Option("--labels-file", help="Candidate labels from a file, one per line.", metavar="FILE")
@@ -22,13 +23,13 @@ Template = Annotated[
     list[str] | None,
     typer.Option(
         "--template",
-        help=f"Hypothesis template with one {{}} (default: {DEFAULT_TEMPLATE!r}); several make an ensemble.",
+        help=f"Hypothesis template with one {{}} (default: {DEFAULT_TEMPLATE!r}); repeat the option for an ensemble.",
         metavar="TEXT",
     ),
 ]
 TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Keep only the N best labels.", metavar="N")]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", help="Seconds for the download of each image.", metavar="S")
+    float | None, typer.Option("--timeout", help="Seconds that the download of each image may take.", metavar="S")
 ]
 QueueName = Annotated[Queue, typer.Option("--queue", help="Queue of the job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object per line.")]
@@ -42,9 +43,9 @@ def question(
     top_k: int | None,
     timeout: float | None,
 ) -> dict[str, Any]:
-    """Return the options that shape an answer as the arguments of a client's methods.
+    """Return the options that determine an answer, as arguments of the client's methods.
 
-    They are checked before any job, so that the error names an option and not the first of many jobs.
+    The function checks them before any job exists, so that an error names the option and not the first of many jobs.
 
     Raises:
         UsageError: the first label, template or other option that is invalid.
@@ -64,7 +65,7 @@ def question(
 
 
 def _candidate_labels(labels: list[str] | None, labels_file: Path | None) -> list[str]:
-    """Return the labels of both options, in order; raises `UsageError` if there are none."""
+    """Return the labels of both options, in order; raise `UsageError` if there are none."""
     chosen = labels_of(labels, labels_file)
     if not chosen:
         raise UsageError("there are no candidate labels; give each with -l, as in -l fox -l bear.")
@@ -72,7 +73,7 @@ def _candidate_labels(labels: list[str] | None, labels_file: Path | None) -> lis
 
 
 def labels_of(labels: list[str] | None, labels_file: Path | None) -> list[str]:
-    """Return the labels of both options, in order; raises `UsageError` if the file cannot be read."""
+    """Return the labels of both options, in order; raise `UsageError` if the file cannot be read."""
     chosen = list(labels or [])
     if labels_file is not None:
         try:

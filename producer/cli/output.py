@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Return a console on standard output, in its width and colours."""
+    """Return a console on standard output, which adapts to the terminal's width and colours."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=False)
@@ -34,7 +34,7 @@ def notice(text: str) -> None:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on a line of its own, and flush."""
+    """Print one JSON object on its own line, and flush."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
@@ -59,7 +59,7 @@ def print_queued(ids: Sequence[str], lines: Sequence[str | Mapping[str, Any]]) -
 
 @contextlib.contextmanager
 def waiting(text: str) -> Iterator[None]:
-    """Show a spinner while waiting, on a terminal only."""
+    """Show a spinner during the ``with`` block if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -68,7 +68,7 @@ def waiting(text: str) -> Iterator[None]:
 
 
 class StartProgress:
-    """Shows the stages of a start: on a terminal as a spinner with the current one, otherwise as one line each."""
+    """Prints a line for each finished stage of a start and, on a terminal, shows a spinner for the current stage."""
 
     def __init__(self) -> None:
         self._console = notices()

@@ -13,13 +13,15 @@ from producer.contract.names import Queue
 
 
 def purge(
-    queue: Annotated[Queue, typer.Argument(help="high, default or bulk.", metavar="QUEUE", show_default=False)],
+    queue: Annotated[
+        Queue, typer.Argument(help="The queue: high, default or bulk.", metavar="QUEUE", show_default=False)
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: options.AsJson = False,
 ) -> int:
     """Delete a queue's waiting jobs and free their ids.
 
-    A client that waits for one of them gets `JobNotFound`. Jobs that a worker holds continue.
+    A client that waits for one of these jobs gets `JobNotFound`. Jobs that a worker holds continue.
     """
     from producer.operations.backlog import queue_depths
     from producer.operations.purging import purge as delete_waiting
@@ -27,7 +29,7 @@ def purge(
     with link_to_redis() as (link, config):
         if not yes and sys.stdin.isatty():
             waiting = link.run(queue_depths(config.queue_prefix))[queue]
-            if not typer.confirm(f"Delete what waits in {config.queue_prefix}.{queue} ({waiting:,})?", err=True):
+            if not typer.confirm(f"Delete the waiting jobs in {config.queue_prefix}.{queue} ({waiting:,})?", err=True):
                 output.notice("nameshot: nothing was deleted.")
                 return 1
         purged = link.run(delete_waiting(config.queue_prefix, queue))

@@ -22,8 +22,8 @@ def run_up(port: int, command: str, check: Callable[[], None]) -> None:
     """Start the system, print how to use it, and keep it running until ``check`` raises.
 
     Args:
-        port: the picture server's port; 0 takes any free one.
-        command: how the user calls nameshot.
+        port: the picture server's port; 0 selects any free port.
+        command: the command line with which the user runs nameshot.
         check: called a few times a second.
     """
     prefix = read_settings(ProducerSettings).queue_prefix
@@ -72,7 +72,7 @@ def _welcome(info: UpInfo, server: PictureServer, folder: Path, command: str) ->
         f"  {command} classify YOUR-PHOTO.jpg -l cat -l dog",
         f"  {command} doctor",
         "",
-        "For programs of your own, in their shell:",
+        "To set up a shell for your own programs:",
         f'  eval "$({command} env)"',
         "",
         "More pictures to try:",
@@ -81,7 +81,7 @@ def _welcome(info: UpInfo, server: PictureServer, folder: Path, command: str) ->
         f"Data and logs: {folder}",
     ]
     if info.model == BUNDLED:
-        lines.append("The bundled model is a toy that knows emoji; for photographs set NAMESHOT_MODEL.")
+        lines.append("The bundled model is a toy that knows only emoji; for photographs, set NAMESHOT_MODEL.")
     return "\n".join(lines)
 
 

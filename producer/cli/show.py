@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from producer.contract.result import Result, Timings
 
-#: Character cells of a bar for 100 %: next to a label of ordinary length it fits into 80 columns.
+#: Character cells of a 100 % bar, which fits into 80 columns next to a label of ordinary length.
 BAR_CELLS: Final = 32
-#: Enough for a person to read; --json prints all.
+#: A table has at most this many rows, enough for a person to read; --json prints every label.
 MAX_ROWS: Final = 15
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
@@ -58,7 +58,7 @@ def percent(score: float) -> str:
 
 
 def timings(timings_ms: Timings) -> str:
-    """Return the stages of a job with their times in milliseconds, in order."""
+    """Return the names of a job's stages, in order, each with its time in milliseconds."""
     # A single measurement is accurate to two or three digits at most.
     texts = (
         f"{name} {ms:,.0f}" if ms >= 10 else f"{name} {ms:.1f}"

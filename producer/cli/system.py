@@ -1,4 +1,4 @@
-"""``nameshot demo``, ``up``, ``env`` and ``worker``: commands that run parts of the system or find them."""
+"""``nameshot demo``, ``up``, ``env`` and ``worker``: run parts of the system, or print how to reach them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from producer.cli import output
 from producer.errors import NameshotError, UsageError
 
 DEFAULT_PORT: Final = 8000
-#: Fronts of one engine: more than any host has cores per GPU.
+#: The most fronts per engine process, more than any host has cores per GPU.
 MAX_PROCESSES: Final = 64
 
 
 def demo() -> int:
-    """See it work: start everything, classify pictures, stop.
+    """Start a whole system, classify the bundled pictures, and stop it.
 
-    It runs an embedded Valkey, a real worker with the bundled toy model, and bundled pictures; it needs nothing else
-    and leaves nothing behind.
+    The demo runs an embedded Valkey and a real worker with the bundled toy model. It needs no setup and leaves no files
+    behind.
     """
     from producer.cli.show import print_result
     from producer.contract.result import Result
@@ -42,7 +42,7 @@ def demo() -> int:
     except Stopped as stopped:
         return 128 + stopped.signal_number
     console.print(
-        f"Every picture was named right. To try your own pictures, run `{own_command()} up`.",
+        f"Every picture was classified correctly. To try your own pictures, run `{own_command()} up`.",
         markup=False,
         soft_wrap=True,
     )
@@ -51,12 +51,12 @@ def demo() -> int:
 
 def up(
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65_535, help="Port of the picture server; 0 takes any free port.")
+        int, typer.Option("--port", min=0, max=65_535, help="Port of the picture server; 0 selects any free port.")
     ] = DEFAULT_PORT,
 ) -> int:
-    """Keep a whole system running here until Ctrl-C.
+    """Run a whole system on this machine until Ctrl-C.
 
-    It runs Valkey, one worker and a picture server, reachable only from this machine. Other commands, such as
+    The system is Valkey, one worker and a picture server, reachable only from this machine. Other commands, such as
     `nameshot classify`, find it automatically. NAMESHOT_MODEL replaces the bundled toy model.
     """
     from producer.cli.running import run_up
@@ -67,7 +67,7 @@ def up(
             _require_worker()
             run_up(port, own_command(), signals.raise_if_stopped)
     except Stopped as stopped:
-        # Ctrl-C is how this command is meant to end.
+        # Ctrl-C is the usual way to end this command, so it counts as success.
         return 0 if stopped.signal_number == signal.SIGINT else 128 + stopped.signal_number
     return 0
 
@@ -75,7 +75,7 @@ def up(
 def env() -> None:
     """Print the settings with which your programs reach the running `nameshot up`.
 
-    In their shell, run: eval "$(nameshot env)". The lines contain the password of this user's Valkey.
+    In the programs' shell, run: eval "$(nameshot env)". The output contains the password of this user's Valkey.
     """
     from producer.embedded.home import running_up
 
@@ -104,14 +104,14 @@ def worker(
         str | None,
         typer.Option(
             "--gpus",
-            help="GPUs to run a worker on, one process each: `all`, their numbers, or `none`.",
+            help="GPUs to run workers on, one worker per GPU: `all`, a list of numbers, or `none`.",
             metavar="none|N,M|all",
         ),
     ] = None,
 ) -> int:
     """Run the worker with the environment's settings, and restart it when it dies.
 
-    SIGTERM lets it finish its running jobs; a second SIGTERM ends it at once.
+    On SIGTERM the worker finishes its running jobs; a second SIGTERM ends it at once.
     """
     if gpus is not None and gpus not in {"none", "all"}:
         numbers = gpus.split(",")
@@ -122,7 +122,7 @@ def worker(
     _require_worker()
     from importlib import import_module
 
-    # By name, since this package never imports the worker, which would load torch.
+    # Imported by name, since this package must not depend on the worker, which loads torch.
     status: int = import_module("worker.command").launch(gpus=gpus, processes=processes)
     return status
 
@@ -139,7 +139,7 @@ def _require_worker() -> None:
 
 
 def own_command() -> str:
-    """Return how to call this command in another terminal in the same folder."""
+    """Return the command that runs this program from another terminal in the same folder."""
     from shutil import which
 
     script = Path(sys.argv[0])

@@ -1,1 +1,1 @@
-"""The demo: the bundled pictures, asked of a real worker through a real queue."""
+"""The demo: classify the bundled pictures with a real worker through a real queue."""

@@ -12,7 +12,7 @@ FOLDER: Final = Path(__file__).with_name("pictures")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One bundled picture; ``expect`` is one of its candidate labels."""
+    """One bundled picture; ``expect`` is the candidate label that should rank first."""
 
     file: str
     candidate_labels: list[str]

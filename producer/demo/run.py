@@ -1,4 +1,4 @@
-"""Start everything, classify the bundled pictures, stop everything."""
+"""Start a whole system, classify the bundled pictures, and stop the system."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from producer.errors import EmbeddedError, ResultTimeout
 if TYPE_CHECKING:
     from producer.client.jobs import Job
 
-#: Six pictures take a second on two cores; a machine slower than this has another problem.
+#: The eight pictures take a second on two cores; if they take longer than this, something is broken.
 _ANSWER_TIMEOUT_S: Final = 120.0
-#: How often to check for the death of a part while waiting for an answer.
+#: While the demo waits for an answer, it checks at this interval whether Valkey and the worker still run.
 _CHECK_EVERY_S: Final = 0.25
-#: At the end of the demo no client waits for this worker's answers, and its queue is deleted.
+#: At the end of the demo the worker needs no time to finish jobs: its queue is deleted with the folder.
 _STOP_GRACE_S: Final = 0.0
 
 _SETTINGS: Final = {
     # The bundled checkpoint is part of the package, so the worker needs no hub.
     "HF_HUB_OFFLINE": "1",
     "NAMESHOT_METRICS_PORT": "0",
-    # The toy model needs no GPU, so a broken one must not matter.
+    # The toy model needs no GPU, so a broken GPU must not matter.
     "NAMESHOT_DEVICE": "cpu",
 }
 
@@ -45,7 +45,7 @@ def run_demo(
     Args:
         announce: called with the name of each stage; an empty name once the system is ready.
         show: called with each result, in the pictures' order.
-        check: called a few times a second; raises to stop.
+        check: called a few times a second; an exception from it stops the demo.
 
     Raises:
         EmbeddedError: a part did not start or died, or a picture was classified wrongly.
@@ -59,7 +59,7 @@ def run_demo(
         embedded_system(
             Path(folder),
             server,
-            # torch leaves an empty cache folder in the temporary folder.
+            # torch leaves an empty cache folder in TMPDIR, so the demo sets it to the folder that it removes.
             settings={**_SETTINGS, "TMPDIR": folder},
             stop_grace_s=_STOP_GRACE_S,
             announce=announce,

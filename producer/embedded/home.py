@@ -2,7 +2,7 @@
 
 The folder holds a lock, the append-only file, logs, and ``up.json`` (private to the user) with the addresses of the
 running system. `nameshot up` and its Valkey hold the lock, so a second system never opens the same data, and other
-commands ignore an ``up.json`` that a killed one left behind.
+commands ignore an ``up.json`` that a killed `nameshot up` left behind.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Final
 
 from producer.errors import EmbeddedError
 
-#: A Valkey whose `nameshot up` was killed exits within this time.
+#: A Valkey whose `nameshot up` was killed exits, and so releases the lock, within this time.
 _LOCK_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class UpInfo:
-    """The addresses of a running `nameshot up`."""
+    """How other commands reach a running `nameshot up`."""
 
     pid: int
     broker_url: str
@@ -47,7 +47,7 @@ def data_folder() -> Path:
 
 
 def running_up(folder: Path | None = None) -> UpInfo | None:
-    """Return this user's running `nameshot up`, or None."""
+    """Return this user's running `nameshot up`, or None if none is running."""
     folder = folder or data_folder()
     try:
         values = json.loads((folder / "up.json").read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def running_up(folder: Path | None = None) -> UpInfo | None:
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[int]:
-    """Hold the folder's lock; yields its descriptor, for a child that must hold it too.
+    """Hold the folder's lock during a ``with`` block; yield its descriptor, so that a child can hold the lock too.
 
     Raises:
         EmbeddedError: another `nameshot up` holds the lock, or the folder is not writable.
@@ -79,7 +79,7 @@ def only_one(folder: Path) -> Iterator[int]:
                     f"`nameshot up` is already running (process {info.pid}, {info.url}); use it, or stop it first."
                 )
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"the data folder {folder} is in use by another process; stop that one first.")
+                raise EmbeddedError(f"another process uses the data folder {folder}; stop that process first.")
             time.sleep(0.05)
         (folder / "up.json").unlink(missing_ok=True)
         yield lock
@@ -89,7 +89,7 @@ def only_one(folder: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def announced(folder: Path, info: UpInfo) -> Iterator[None]:
-    """Let other commands of this user find the system for the length of a ``with`` block."""
+    """Let other commands of this user find the system during a ``with`` block."""
     file, draft = folder / "up.json", folder / "up.json.draft"
     draft.unlink(missing_ok=True)
     draft.touch(mode=0o600)
@@ -107,7 +107,7 @@ def _is_locked(lock_file: Path) -> bool:
     except OSError:
         return False
     try:
-        # Shared, so that two commands that check at once do not mistake each other for the owner.
+        # The lock is shared, so that two commands that check at once do not mistake each other for the owner.
         return not _try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)

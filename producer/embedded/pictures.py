@@ -1,7 +1,7 @@
 """A small web server on loopback that serves the bundled pictures, and local files by signed URL.
 
 A worker fetches only over HTTP. To classify a file on this machine, `file_url` creates a URL with the file's path and a
-signature; the server serves no other path. It stores, copies and registers nothing.
+signature of it. The server serves only the bundled pictures and paths with a valid signature, and keeps no state.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SIGNATURE_HEX_DIGITS: Final = 32
 
 
 def file_url(server_url: str, secret: str, file: Path) -> str:
-    """Return the URL under which a `PictureServer` with this secret serves a file; raises `OSError` if missing."""
+    """Return the URL under which a `PictureServer` with this secret serves a file; raise `OSError` if it is missing."""
     path = str(file.resolve(strict=True))
     encoded = base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
     return f"{server_url}/files/{_signature(secret, path)}/{encoded}/{quote(file.name)}"
@@ -39,12 +39,12 @@ class PictureServer:
     """Serves ``/pictures/NAME`` and signed ``/files/…`` from a thread until it is closed.
 
     Args:
-        pictures: the file of each name.
-        port: 0 takes any free port.
-        secret: the key with which `file_url` signs; with None it serves only the pictures.
+        pictures: the path of each picture, by its name in URLs.
+        port: the TCP port; 0 selects any free port.
+        secret: the key with which `file_url` signs; None if the server must serve only the pictures.
 
     Raises:
-        EmbeddedError: the port is taken or not permitted.
+        EmbeddedError: the port is in use or not permitted.
     """
 
     def __init__(self, pictures: Mapping[str, Path], *, port: int = 0, secret: str | None = None) -> None:
@@ -61,12 +61,12 @@ class PictureServer:
 
     @property
     def port(self) -> int:
-        """The TCP port on which it listens."""
+        """The TCP port on which the server listens."""
         return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:
-        """Its address, without a final slash."""
+        """The server's URL, without a final slash."""
         return f"http://{HOST}:{self.port}"
 
     @property
@@ -75,7 +75,7 @@ class PictureServer:
         return f"{HOST}/32:{self.port}"
 
     def picture_url(self, name: str) -> str:
-        """The URL of one of the pictures."""
+        """Return the URL of the picture with this name."""
         return f"{self.url}/pictures/{quote(name)}"
 
     def close(self) -> None:
@@ -116,11 +116,11 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def __init__(self, pictures: Mapping[str, Path], secret: str | None, *arguments: Any) -> None:
         self._pictures, self._secret = pictures, secret
-        # Not the working directory, which may be gone; `translate_path` uses neither.
+        # The default is the working directory, which may no longer exist; `translate_path` uses no directory.
         super().__init__(*arguments, directory=os.sep)
 
     def send_head(self) -> io.BytesIO | BinaryIO | None:
-        """Answer with a list of the pictures at the root, and otherwise with the file of `translate_path`."""
+        """Send the headers and return the body: for ``/`` a list of the pictures, else the file of `translate_path`."""
         if self._parts() != [""]:
             return super().send_head()
         lines = ["nameshot is running here. Pictures to classify:", *(f"/pictures/{name}" for name in self._pictures)]
@@ -131,8 +131,8 @@ class _Handler(SimpleHTTPRequestHandler):
         self.end_headers()
         return io.BytesIO(body)
 
-    def translate_path(self, path: str) -> str:  # noqa: ARG002 - it is that of this request
-        """Return the file to send; for any other path an empty name, which no file has."""
+    def translate_path(self, path: str) -> str:  # noqa: ARG002 - `self.path` is the same path
+        """Return the path of the file to send, or an empty string, which names no file."""
         return str(self._find(self._parts()) or "")
 
     def _parts(self) -> list[str]:
@@ -145,7 +145,7 @@ class _Handler(SimpleHTTPRequestHandler):
             case ["files", signature, encoded, _] if self._secret is not None:
                 try:
                     path = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-                except ValueError:  # of base64, ASCII or UTF-8
+                except ValueError:  # the part is not base64 of UTF-8
                     return None
                 if not hmac.compare_digest(signature.encode(), _signature(self._secret, path).encode()):
                     return None

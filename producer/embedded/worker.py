@@ -1,4 +1,4 @@
-"""Run one worker as a child process: start it, wait until it is ready, stop it."""
+"""Run one worker as a child process: start it, wait until it is ready, and stop it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Final, Self
 from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 
-#: Allows for a large checkpoint on a slow disk; the bundled one takes seconds.
+#: Long enough to load a large checkpoint from a slow disk; the bundled one takes seconds.
 READY_TIMEOUT_S: Final = 900.0
 #: Longer than the worker's own drain timeout (10 s by default).
 STOP_GRACE_S: Final = 15.0
 _POLL_INTERVAL_S: Final = 0.05
-#: ``12:34:56 INFO    worker.jobs.tasks  `` before the message.
+#: The part of a log line before the message, such as ``12:34:56 INFO    worker.jobs.tasks  ``.
 _LOG_PREFIX: Final = re.compile(r"^\d\d:\d\d:\d\d [A-Z]+ +\S+  ")
 
 
@@ -29,8 +29,8 @@ class WorkerProcess:
     """A ``celery -A worker worker`` that cannot outlive this process.
 
     Args:
-        settings: all its ``NAMESHOT_…`` variables; the rest of the environment is this process's.
-        folder: a private folder for its working directory, log and ready file.
+        settings: all of the worker's ``NAMESHOT_…`` variables; it inherits this process's other variables.
+        folder: a private folder: the worker's working directory, which holds its log and ready file.
     """
 
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
@@ -47,29 +47,29 @@ class WorkerProcess:
         self.process = self._start()
 
     def restart(self) -> None:
-        """Restart it after it ended."""
+        """Start a new worker in place of one that has ended."""
         self.process.stop(0)
         self.process = self._start()
 
     def is_ready(self) -> bool:
-        """Return whether it runs and takes jobs."""
+        """Return whether the worker runs and takes jobs."""
         return self.process.is_running() and self._ready_file.exists()
 
     def raise_if_ended(self) -> None:
-        """Raise `EmbeddedError`, with its last log line, if it is no longer running."""
+        """Raise `EmbeddedError`, with the worker's last log line, if the worker is no longer running."""
         if self.process.is_running():
             return
         how = self.process.describe_exit()
-        # A killed process could not log why.
-        words = last_words(self.process) if how.startswith("ended") else ""
+        # The last log line of a killed process does not say why it ended.
+        reason = last_message(self.process) if how.startswith("ended") else ""
         when = "" if self._was_ready else " before it was ready"
-        raise EmbeddedError(f"the worker {how}{when}{': ' + words.rstrip('.') if words else ''}.")
+        raise EmbeddedError(f"the worker {how}{when}{': ' + reason.rstrip('.') if reason else ''}.")
 
     def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S, on_poll: Callable[[], None] = lambda: None) -> None:
-        """Wait until it takes jobs, and call ``on_poll`` about 20 times a second while waiting.
+        """Wait until the worker takes jobs; meanwhile, call ``on_poll`` about 20 times a second.
 
         Raises:
-            EmbeddedError: it ended, or was not ready in time.
+            EmbeddedError: the worker ended, or was not ready in time.
         """
         deadline = time.monotonic() + timeout_s
         while not self._ready_file.exists():
@@ -78,13 +78,13 @@ class WorkerProcess:
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"the worker was not ready within {timeout_s:.0f} s; its last log line: "
-                    f"{last_words(self.process) or 'none'}"
+                    f"{last_message(self.process) or 'none'}"
                 )
             time.sleep(_POLL_INTERVAL_S)
         self._was_ready = True
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Let it finish its jobs (SIGTERM), then kill it."""
+        """Send SIGTERM, on which the worker finishes its jobs, and kill it if it still runs after ``grace_s``."""
         self.process.stop(grace_s)
 
     def __enter__(self) -> Self:
@@ -106,8 +106,8 @@ class WorkerProcess:
         )
 
 
-def last_words(process: ChildProcess) -> str:
-    """Return the last message that a worker logged, without time, level and logger."""
+def last_message(process: ChildProcess) -> str:
+    """Return the last message that a worker logged, without its time, level and logger."""
     line = process.last_log_line()
     if line.startswith("{"):
         with contextlib.suppress(ValueError, KeyError):
@@ -116,6 +116,6 @@ def last_words(process: ChildProcess) -> str:
 
 
 def _python_path(inherited: str | None) -> str:
-    """Return the import path with this installation first, so that both sides have the same version."""
+    """Return the import path with this installation first, so that the worker has the same version as this process."""
     here = str(Path(__file__).resolve().parents[2])
     return os.pathsep.join(part for part in (here, inherited) if part)

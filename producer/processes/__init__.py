@@ -1,1 +1,1 @@
-"""Child processes on a leash, and how they are kept running: for the embedded system and for ``nameshot worker``."""
+"""Start child processes that end with their parent, and keep them running."""

@@ -1,4 +1,4 @@
-"""A child process that ends with this process, how to stop it, and its log if it has one."""
+"""Start and stop a child process that ends when this process ends."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Required, TypedDict, Unpack
 
 _LEASH = Path(__file__).with_name("leash.py")
-#: Enough for the last lines of a log, which may have gigabytes.
+#: Only this much of a log's end is searched for its last line; the whole log may have gigabytes.
 _LOG_TAIL_BYTES = 8192
 
 
 class LeashedProcess:
     """A command that cannot outlive this process.
 
-    Start it from the main thread: on Linux the leash is tied to the thread that starts it.
+    Start it from the main thread: on Linux the kernel sends the death signal when the thread that started it ends.
 
     Args:
-        command: its first element is an absolute path.
-        folder: its working directory.
-        environment: all of its environment.
-        death_signal: the signal that it receives when this process ends without stopping it (Linux; SIGKILL elsewhere).
-        inherit: file descriptors it keeps open.
-        output: a file descriptor for its standard output and error; None for this process's own.
+        command: the program, as an absolute path, and its arguments.
+        folder: the command's working directory.
+        environment: the command's whole environment.
+        death_signal: the signal that the command receives if this process ends first (Linux; SIGKILL elsewhere).
+        inherit: file descriptors that the command keeps open.
+        output: a file descriptor for the command's standard output and error; None for this process's own.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class LeashedProcess:
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
                 [*leash, "--", *command],
-                # Without PR_SET_PDEATHSIG, the child detects our end by the end of this pipe, to which we never write.
+                # Without PR_SET_PDEATHSIG, the child detects that this process has ended when this pipe closes.
                 stdin=subprocess.DEVNULL if sys.platform == "linux" else subprocess.PIPE,
                 stdout=output,
                 stderr=None if output is None else subprocess.STDOUT,
                 env=dict(environment),
-                # A process group of its own, so that Ctrl-C reaches only us and we stop the children in order.
+                # Ctrl-C does not reach a child in another session, so that this process stops its children in order.
                 start_new_session=True,
                 pass_fds=tuple(inherit),
             )
@@ -64,24 +64,24 @@ class LeashedProcess:
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Return whether it is still running."""
+        """Return whether the command is still running."""
         return self._process.poll() is None
 
     def status(self) -> int | None:
-        """Return its exit status, or minus the signal that ended it, as `subprocess` does; None while it runs."""
+        """Return the exit status, or minus the number of the signal that ended the command; None while it runs."""
         return self._process.poll()
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send a signal to the command, unless it has ended."""
         self._process.send_signal(number)
 
     def describe_exit(self) -> str:
-        """Return how it ended as the second half of a sentence, see `how_it_ended`."""
+        """Return how the command ended, as a predicate from `how_it_ended`."""
         status = self._process.poll()
         return "is running" if status is None else how_it_ended(status)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until it has ended; return False if the time runs out first."""
+        """Wait until the command has ended; return False if the time runs out first."""
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -89,7 +89,7 @@ class LeashedProcess:
         return True
 
     def stop(self, grace_s: float) -> None:
-        """Stop it: SIGTERM, then SIGKILL to its whole group after ``grace_s`` (0: at once)."""
+        """Send SIGTERM, wait up to ``grace_s``, and kill the whole process group; with a grace of 0, only kill it."""
         try:
             if grace_s > 0 and self.is_running():
                 self._process.terminate()
@@ -115,21 +115,21 @@ class ChildProcess(LeashedProcess):
     """A `LeashedProcess` that writes to its own log.
 
     Args:
-        log: the file for its standard output and error; earlier content is dropped.
+        log: the file for the command's standard output and error; earlier content is dropped.
 
-    The others are those of `LeashedProcess`.
+    The other arguments are those of `LeashedProcess`.
     """
 
     def __init__(self, command: Sequence[str], *, log: Path, **surroundings: Unpack[Surroundings]) -> None:
         self.log = log
         log.touch(mode=0o600)
         os.truncate(log, 0)
-        # Opened to append, so that this process can truncate the file while the child writes to it.
+        # The child appends, so that this process can truncate the file while the child writes to it.
         with log.open("ab") as output:
             super().__init__(command, output=output.fileno(), **surroundings)
 
     def last_log_line(self) -> str:
-        """Return the last non-blank line of its log, or an empty string."""
+        """Return the last non-blank line of the log, or an empty string."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
@@ -140,7 +140,7 @@ class ChildProcess(LeashedProcess):
 
 
 def how_it_ended(status: int) -> str:
-    """Return what a status of `subprocess` says, as the second half of a sentence: ``was killed by SIGKILL``."""
+    """Return a predicate for a status as `subprocess` returns it, such as ``was killed by SIGKILL``."""
     if status >= 0:
         return f"ended with status {status}"
     try:

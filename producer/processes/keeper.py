@@ -9,12 +9,12 @@ from typing import Final, Protocol
 from producer.errors import NameshotError
 from producer.processes.child import LeashedProcess
 
-#: Short enough that no person notices the delay, long enough to cost an idle computer nothing.
+#: Short enough that no person notices the delay, and long enough to use almost no CPU.
 POLL_INTERVAL_S: Final = 0.25
 _STEADY_AFTER_S: Final = 60.0
 _FIRST_DELAY_S: Final = 1.0
-#: After an outage of minutes (a driver, a disk) the restart comes at most five seconds later, and each of several jobs
-#: that end workers holds the others up no longer than that.
+#: After minutes of failures (a driver, a disk), the next restart is at most five seconds away. If several jobs kill
+#: workers, each delays the other jobs by at most five seconds.
 _MAX_DELAY_S: Final = 5.0
 
 
@@ -26,18 +26,19 @@ class Supervised(Protocol):
         """The current process, running or ended."""
 
     def restart(self) -> None:
-        """Restart it; a `NameshotError` or `OSError` counts as another death."""
+        """Restart the process; a `NameshotError` or `OSError` counts as another death."""
 
 
 class Supervisor:
-    """Keeps one part running; `tick` it a few times a second.
+    """Keeps one process running; call `tick` a few times a second.
 
     Args:
-        name: its name in messages.
-        part: the part, already running.
+        name: the process's name in messages.
+        part: the process, already running.
         say: called with a sentence for each death and each recovery.
         clock: returns seconds.
-        is_ready: whether the part is working; without it, no recovery is reported, since the part reports its own.
+        is_ready: returns whether the process does its work; without it, the supervisor reports no recovery, because
+            the process reports that itself.
         on_death: called before ``say`` with the number of deaths in a row and what happened; an exception from it
             ends the supervision.
     """
@@ -60,7 +61,7 @@ class Supervisor:
         self._is_back = True
 
     def tick(self) -> None:
-        """Check the part once; raises what ``on_death`` raises."""
+        """Check the process once; raise what ``on_death`` raises."""
         now = self._clock()
         if self._restart_at is not None:
             if now >= self._restart_at:
@@ -76,7 +77,7 @@ class Supervisor:
     def _plan_restart(self, now: float, what_happened: str) -> None:
         self._deaths += 1
         self._on_death(self._deaths, what_happened)
-        # Bounds the exponent, however many deaths there are.
+        # The exponent has a limit, so that many deaths do not make the power huge.
         delay_s = min(_FIRST_DELAY_S * 2 ** min(self._deaths - 1, 10), _MAX_DELAY_S)
         self._is_back = self._is_ready is None
         self._restart_at = now + delay_s

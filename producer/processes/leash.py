@@ -1,13 +1,13 @@
-"""Run a command that ends when its parent ends, in whatever way.
+"""Run a command that ends when its parent ends, however the parent ends.
 
-Run as a script, with the standard library only: ``python -I -S leash.py PARENT SIGNAL FOLDER -- COMMAND…``.
+Run this file as a script, with the standard library only: ``python -I -S leash.py PARENT SIGNAL FOLDER -- COMMAND…``.
 
-On Linux the kernel does it: ``PR_SET_PDEATHSIG`` survives exec, so this script replaces itself by the command. It sets
-the signal here, after the fork, and not in a ``preexec_fn``, which may deadlock in a program with threads. The kernel
-sends the signal when the *thread* that started us ends, so start from the main thread.
+On Linux the kernel ends the command: this script sets ``PR_SET_PDEATHSIG``, which survives exec, and replaces itself
+with the command. The parent does not set it in a ``preexec_fn``, which may deadlock in a program with threads. The
+kernel sends the signal when the *thread* that started this process ends, so start it from the main thread.
 
-Elsewhere this script stays between the two: standard input is a pipe that only the parent holds open, so its end of
-file means that the parent has ended.
+Elsewhere this script runs the command as its child and watches its standard input, a pipe that only the parent holds
+open: end of file means that the parent has ended.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import sys
 import threading
 
 _PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
-#: The exit status shells give a command that cannot be run.
+#: The exit status with which shells report a command that cannot be run.
 CANNOT_RUN = 127
 
 
 def main(arguments: list[str]) -> int:
-    """Replace this process by the command, or run and watch it and return its exit status."""
+    """Replace this process with the command; or, without the kernel's help, run it and return its exit status."""
     parent, death_signal, folder = int(arguments[0]), int(arguments[1]), arguments[2]
     command = arguments[arguments.index("--") + 1 :]
     # Workers print their threads' stacks on it, and may get it before they have installed their handlers. Our parent
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         os.chdir(folder)
         if sys.platform == "linux" and "--watch" not in arguments[: arguments.index("--")]:
             die_with(parent, death_signal)
-            os.execv(command[0], command)  # noqa: S606 - the command is our parent's
+            os.execv(command[0], command)  # noqa: S606 - the parent chose the command
         return _watch(command)
     except OSError as error:
         print(f"{command[0]} cannot be run: {error.strerror}.", file=sys.stderr)
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
 
 def die_with(parent: int, death_signal: int) -> None:
-    """Linux: have the kernel send this process the signal when the thread that started it ends."""
+    """Have the Linux kernel send this process the signal when the thread that started it ends."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -55,19 +55,19 @@ def die_with(parent: int, death_signal: int) -> None:
 
 
 def _watch(command: list[str]) -> int:
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - the same
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - the parent chose the command
 
     def kill_when_parent_is_gone() -> None:
         while os.read(0, 4096):
             pass
-        # The whole group, this process and the command's own children included.
+        # This kills the whole group, including this process and the command's own children.
         os.killpg(0, signal.SIGKILL)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, lambda received, _frame: child.send_signal(received))
     threading.Thread(target=kill_when_parent_is_gone, daemon=True).start()
     status = child.wait()
-    if status < 0:  # end by the same signal, so that the parent sees the cause
+    if status < 0:  # end this process by the same signal, so that the parent sees the cause
         with contextlib.suppress(OSError, ValueError):
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)

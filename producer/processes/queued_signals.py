@@ -1,4 +1,4 @@
-"""Queue the signals that a launcher receives, for a loop that waits for them."""
+"""Queue the signals that a launcher receives, so that its loop can wait for them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from typing import Final
 
 #: One request to stop can arrive twice at once: systemd signals every process of a service, and the launcher forwards
-#: its own signal; Ctrl-C reaches a program from the terminal and from make. A second request by a person comes later.
+#: its own signal; Ctrl-C reaches a program from the terminal and from make. Copies of one request arrive within this
+#: time; a person who asks twice takes longer.
 SAME_REQUEST_S: Final = 0.5
 
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class QueuedSignals:
-    """The signals that arrived, in order."""
+    """Returns the signals that have arrived, in order."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -31,21 +32,21 @@ class QueuedSignals:
 
 @contextlib.contextmanager
 def queued_signals() -> Iterator[QueuedSignals]:
-    """Take SIGTERM, SIGINT, SIGHUP and SIGQUIT in the main thread for a ``with`` block, after which they are ignored.
+    """Queue SIGTERM, SIGINT, SIGHUP and SIGQUIT during a ``with`` block in the main thread; ignore them afterwards.
 
-    They interrupt nothing, so a process that is just being started is registered before the loop reads the signal.
+    Signals only queue up here, so the launcher finishes starting a process and records it before it acts on a signal.
     """
     pipe, written = os.pipe()
     os.set_blocking(written, False)
     signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-    # Under nohup SIGHUP is ignored, and stays so; a shell's background job ignores SIGINT.
-    taken = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in (*taken, signal.SIGCHLD):
+    # A signal that was ignored before stays ignored: SIGHUP under nohup, SIGINT in a shell's background job.
+    handled = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in (*handled, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     try:
         yield QueuedSignals(pipe)
     finally:
-        for number in taken:
+        for number in handled:
             # The program ends now; another signal must not change its exit status.
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)

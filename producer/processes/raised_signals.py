@@ -24,21 +24,21 @@ class Stopped(KeyboardInterrupt):
 
 
 class RaisedSignals:
-    """Raises `Stopped` at the first signal, and remembers it."""
+    """Raises `Stopped` at the first signal, and remembers that signal."""
 
     def __init__(self) -> None:
         self._first: int | None = None
         self._first_at_s = 0.0
 
     def raise_if_stopped(self) -> None:
-        """Raise `Stopped` again where the first one was swallowed (in a destructor or callback, say)."""
+        """Raise `Stopped` again if a signal has arrived, in case a destructor or a callback swallowed the first one."""
         if self._first is not None:
             raise Stopped(self._first)
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal: the first raises `Stopped`, a second ends this process at once.
+        """Handle a signal: the first raises `Stopped`; a second one, if it is no copy, ends this process at once.
 
-        Its children, which are leashed, then end too.
+        Its children then end too; see `producer.processes.leash`.
         """
         if self._first is None:
             self._first, self._first_at_s = number, time.monotonic()
@@ -49,11 +49,11 @@ class RaisedSignals:
 
 @contextlib.contextmanager
 def raised_signals() -> Iterator[RaisedSignals]:
-    """Handle SIGINT, SIGTERM and SIGHUP for the duration of a ``with`` block in the main thread."""
+    """Handle SIGINT, SIGTERM and SIGHUP during a ``with`` block in the main thread."""
     signals = RaisedSignals()
     before = {number: signal.getsignal(number) for number in _HANDLED}
     for number in _HANDLED:
-        # Under nohup SIGHUP is ignored, and stays so.
+        # A signal that was ignored before stays ignored, such as SIGHUP under nohup.
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, signals.handle)
     try:

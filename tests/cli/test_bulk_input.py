@@ -90,7 +90,7 @@ def test_a_json_key_can_be_chosen(tmp_path: Path) -> None:
         pytest.param("list.jsonl", "[" * 100_000, "the line is not JSON", id="too deep"),
         ("list.jsonl", '{"name": "x"}', "the line has no text under image or url"),
         ("list.jsonl", '{"url": 7}', "the line has no text under image or url"),
-        ("list.csv", "7", "the row has 1 columns, and the image should be in 2"),
+        ("list.csv", "7", "the row has 1 columns, and the image's column is 2"),
     ],
 )
 def test_a_bad_record_spoils_only_itself(name: str, line: str, problem: str, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_another_question_is_not_mixed_in(file: Path) -> None:
 def test_an_input_that_has_changed_is_noticed(file: Path) -> None:
     with (
         BulkOutput(file, QUESTION) as output,
-        pytest.raises(BulkOutputError, match=r"has an answer for line 3, but for another image"),
+        pytest.raises(BulkOutputError, match=r"holds an answer for line 3, but the input now has a different image"),
     ):
         output.has(Record(3, "http://a/other"))
 

@@ -54,7 +54,7 @@ def test_what_dead_workers_hold_is_not_hidden(with_valkey: Home, valkey: ValkeyS
     found = findings(with_valkey.run("doctor", "--json"))
 
     assert found["queues"]["text"] == (
-        "waiting messages: high 0, default 1, bulk 0; with workers: 0; held by dead workers: 3"
+        "waiting messages: high 0, default 1, bulk 0; held by workers: 0; held by dead workers: 3"
     )
     assert found["queues"]["numbers"] == {
         "waiting": {"high": 0, "default": 1, "bulk": 0},

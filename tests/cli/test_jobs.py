@@ -156,7 +156,7 @@ def test_without_a_worker_classify_gives_up_after_its_time_and_names_the_job(wit
     done = with_valkey.run("classify", URL, "-l", "fox", "--wait", "0.5")
 
     assert (done.status, done.out) == (1, "")
-    assert "no answer in time; the job continues, get its answer with `nameshot result " in done.sentence
+    assert "there is no answer yet, but the job continues; get its answer with `nameshot result " in done.sentence
 
 
 def test_a_local_file_is_refused_where_no_embedded_system_runs(with_valkey: Home) -> None:

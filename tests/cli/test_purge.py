@@ -107,7 +107,7 @@ def test_on_a_terminal_it_asks_first(answer: str, status: int, left: int, with_v
 
     ended, shown = on_a_terminal(with_valkey, answer, "purge", "default")
 
-    assert "Delete what waits in nameshot.default (1)?" in shown
+    assert "Delete the waiting jobs in nameshot.default (1)?" in shown
     assert (ended, client.queue_depths()["default"]) == (status, left)
 
 

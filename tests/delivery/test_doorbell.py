@@ -58,7 +58,7 @@ def test_a_message_wakes_one_of_twenty_that_wait_and_the_others_wait_on(broker: 
     bells: list[Doorbell] = []
 
     def come(number: int) -> None:
-        bells[number].answer()
+        bells[number].respond()
         woken.put(number)
 
     bells += [wait(partial(come, number)) for number in range(20)]
@@ -79,7 +79,7 @@ def test_several_messages_wake_as_many(broker: redis.Redis, wait: Wait) -> None:
     bells: list[Doorbell] = []
 
     def come(number: int) -> None:
-        bells[number].answer()
+        bells[number].respond()
         woken.put(number)
 
     bells += [wait(partial(come, number)) for number in range(6)]
@@ -100,7 +100,7 @@ def test_a_message_that_wakes_one_who_does_not_come_wakes_the_next(broker: redis
     others: list[Doorbell] = []
 
     def come() -> None:
-        others[0].answer()
+        others[0].respond()
         rang[1].set()
 
     others.append(wait(come))
@@ -115,7 +115,7 @@ def test_a_message_that_wakes_one_who_does_not_come_wakes_the_next(broker: redis
 def test_a_message_for_which_nobody_has_time_waits_in_its_queue(broker: redis.Redis, wait: Wait) -> None:
     bell = wait()
     await_waiting(broker, 1)
-    bell.answer()  # it found another message by itself
+    bell.respond()  # it found another message by itself
 
     broker.lpush(QUEUE, "job")
 
@@ -199,7 +199,7 @@ class Taker:
 def test_a_message_that_another_program_pushes_is_taken_by_the_bell_and_not_by_a_look(
     own_valkey: ValkeyServer, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "LOOK_EVERY_S", 3_600)
+    monkeypatch.setattr(transport, "POLL_EVERY_S", 3_600)
     with ExitStack() as stack:
         taker = Taker(own_valkey, stack)
         for job_id in ("first", "second"):

@@ -100,7 +100,7 @@ def test_a_message_in_another_encoding_is_refused_by_its_id(encoding: str) -> No
 
     assert envelope is not None
     assert envelope["headers"]["id"] == "an-id"
-    assert "no JSON as Redis reads it" in envelope["headers"][TAKEN_HEADER].fault
+    assert "Redis cannot read its id" in envelope["headers"][TAKEN_HEADER].fault
 
 
 def test_a_message_that_names_its_id_twice_is_refused_by_it() -> None:
@@ -218,6 +218,6 @@ def test_a_message_in_which_redis_reads_another_id_or_none_is_refused_by_its_id(
 
     assert found[0] is not None
     assert found[0]["headers"]["id"] == "an id"
-    assert "as Redis reads it" in found[0]["headers"][TAKEN_HEADER].fault
+    assert "Redis cannot read its id" in found[0]["headers"][TAKEN_HEADER].fault
     assert found[1] is not None
     assert found[1]["headers"][TAKEN_HEADER].fault == ""

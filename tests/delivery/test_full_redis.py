@@ -39,7 +39,7 @@ def a_lease(broker: redis.Redis) -> Lease:
         unhealthy_reason=lambda: None,
         warning=lambda: None,
         on_stuck=pytest.fail,
-        on_broker_away=lambda: pytest.fail("the lease is not renewed"),
+        on_broker_unreachable=lambda: pytest.fail("the lease is not renewed"),
         times=Times(),
     )
 
@@ -111,7 +111,7 @@ def test_an_idle_worker_finds_a_message_that_redis_cannot_move_to_wake_it(
     try:
         bell.listen()
         rings.get(timeout=30)
-        assert bell.answer() == QUEUE
+        assert bell.respond() == QUEUE
         assert broker.llen(rung_name(QUEUE)) == 0
     finally:
         bell.close()

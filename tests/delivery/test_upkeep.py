@@ -129,11 +129,11 @@ def test_a_worker_of_the_version_before_is_noted_for_a_day(broker: redis.Redis) 
     assert counts_what_it_takes(new_worker_name())
     upkeep = Upkeep(broker, US)
     broker.sadd(US.workers, US.worker, new_worker_name())
-    upkeep.note_older_workers()
+    upkeep.flag_older_workers()
     assert not broker.exists(mixed_key("nameshot"))
 
     broker.sadd(US.workers, "linux-boot-4026531836/17/0123456789ab")
-    upkeep.note_older_workers()
+    upkeep.flag_older_workers()
     assert 86_000 < broker.ttl(mixed_key("nameshot")) <= 86_400
 
 

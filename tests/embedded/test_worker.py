@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from producer.embedded.valkey import RunningValkey
-from producer.embedded.worker import WorkerProcess, last_words
+from producer.embedded.worker import WorkerProcess, last_message
 from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 from tests.processes.programs import TIMEOUT_S
@@ -56,7 +56,7 @@ def test_a_worker_gets_our_settings_and_none_of_the_users(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("formatter", [HumanFormatter(), JsonFormatter()])
-def test_last_words_are_the_message_of_the_last_log_line(formatter: logging.Formatter, tmp_path: Path) -> None:
+def test_the_last_message_is_that_of_the_last_log_line(formatter: logging.Formatter, tmp_path: Path) -> None:
     said = [("INFO", "starting"), ("CRITICAL", "no such model.")]
     records = [logging.makeLogRecord({"name": "worker", "levelname": level, "msg": text}) for level, text in said]
     child = ChildProcess(
@@ -67,7 +67,7 @@ def test_last_words_are_the_message_of_the_last_log_line(formatter: logging.Form
     )
     assert child.wait(TIMEOUT_S)
 
-    assert last_words(child) == "no such model."
+    assert last_message(child) == "no such model."
 
 
 def test_a_folder_of_the_same_name_where_the_user_stands_is_not_taken_for_the_worker(

@@ -5,10 +5,10 @@
 ``doorbell``      blocks until a queue holds a message; one message wakes one worker.
 ``suspects``      decides which jobs run alone because workers died with them, and which are poison.
 ``marks``         records in Redis which job runs alone, or that this worker is shutting down.
-``dead_letters``  keeps messages that killed workers or could not be read.
+``dead_letters``  stores messages that killed workers, cannot be read or cannot be answered.
 ``liveness``      detects a stuck event loop, device or job.
 ``shutdown``      drains the worker, requeues what is left, and ends the process.
 
-Each worker process has a name and a hash ``<prefix>:in-flight:<name>`` of the messages it holds. There is no
-visibility timeout: a worker holds a message for exactly as long as its lease is alive, however long the job takes.
+Each worker process has a name and a hash ``<prefix>:in-flight:<name>`` of the messages that it holds. There is no
+visibility timeout: however long a job takes, a worker holds its message for as long as the lease lasts.
 """

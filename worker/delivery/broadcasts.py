@@ -1,7 +1,7 @@
 """Validates messages published to all workers, or to monitors of events, before kombu processes them.
 
-kombu trusts what its own clients write: a text without ``properties``, or a deeply nested one, would end the event
-loop of every worker that receives it.
+kombu trusts every broadcast: one without ``properties``, or with deeply nested JSON, would end the event loop of every
+worker that receives it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_BROADCAST_BYTES: Final = 1024 * 1024
 
 
 def checked(data: bytes) -> bytes:
-    """Return a broadcast without its headers, which could have kombu decompress it; ``b""`` if it is malformed."""
+    """Return a broadcast without its headers, by which kombu could decompress it; ``b""`` if it is malformed."""
     try:
         if len(data) > MAX_BROADCAST_BYTES:
             raise strict_json.NotStrictJson("it is too large")

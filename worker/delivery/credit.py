@@ -10,7 +10,7 @@ from worker.concurrency.shares import RANKS, of_places
 
 
 class Outcomes:
-    """Counts, for each bulk message in hand, the images that have their outcome. Thread-safe.
+    """Counts, for each bulk message in hand, the images that have an outcome. Thread-safe.
 
     Attributes:
         on_outcome: called after each outcome, in the thread that recorded it.
@@ -22,13 +22,13 @@ class Outcomes:
         self.on_outcome: Callable[[], object] = lambda: None
 
     def add(self, tag: str) -> None:
-        """Record that one more image of the message with this delivery tag has its outcome and has freed its place."""
+        """Record that one more image of the message with this delivery tag has an outcome and has freed its place."""
         with self._lock:
             self._counts[tag] = self._counts.get(tag, 0) + 1
         self.on_outcome()
 
     def of(self, tag: str) -> int:
-        """Return the number of images of this message that have their outcome."""
+        """Return the number of images of this message that have an outcome."""
         return self._counts.get(tag, 0)
 
     def forget_others(self, tags: Collection[str]) -> None:
@@ -47,14 +47,14 @@ def open_queues(in_hand: Iterable[tuple[Queue, int]], places: int) -> frozenset[
 
     Args:
         in_hand: for each message its queue and the number of its images that have no outcome yet.
-        places: the most images in flight.
+        places: the maximum number of images in flight.
     """
     limits = of_places(places)
     held: dict[Queue, int] = dict.fromkeys(RANKS, 0)
     for queue, images in in_hand:
-        # At most this many images of one message are in flight at once; the others hold no place yet. A message counts
-        # as at least one even when all of its images are done: it holds a thread until its answer is stored.
+        # Only this many images of one message can be in flight at once; its other images hold no place yet. A message
+        # whose images are all done counts as one image, since it occupies a thread until its answer is stored.
         held[queue] += min(max(1, images), limits.bulk)
-    # The same holds for a whole queue: images that wait for their own queue's places take none from other queues.
+    # Likewise, images beyond their queue's limit wait for that queue's places and take none from other queues.
     held = {queue: min(images, limits.of(queue)) for queue, images in held.items()}
     return frozenset(queue for queue in RANKS if limits.barrier(held, queue, 1) is None)

@@ -1,4 +1,4 @@
-"""Keeps messages that workers gave up: a redacted record for people, and the message itself for a replay."""
+"""Stores messages that workers gave up on: a redacted record for operators, and the message itself for a replay."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ class DeadLetters:
         which = {} if image is None else {"image": image}
         try:
             self._bury(tag, about | which, apart="" if image is None else str(image))
-        except redis.RedisError as error:  # the job's answer matters more than its dead letter
+        except redis.RedisError as error:  # without its dead letter, the job must still get its answer
             logger.warning("could not store a poisoned message as a dead letter: %s", describe(error))
 
     def malformed(self, tag: str, *, job_id: str | None, task: str | None) -> None:
-        """Store a message that cannot become a task; wait while the broker is away.
+        """Store a message that cannot become a task; while the broker is down, wait for it.
 
         Raises:
-            RedisError: the broker refuses it.
+            RedisError: the broker is up, but refuses the dead letter.
         """
         self._broker.outlast(lambda: self._bury(tag, malformed_record(job_id, task), apart=tag))
 
     def unanswerable(self, tag: str, *, job_id: str, task: str) -> None:
-        """Store a job whose answer cannot be stored, or else postpone it; wait while the broker is away.
+        """Store a job whose answer cannot be stored, or else postpone it; while the broker is down, wait for it.
 
         Raises:
-            RedisError: the broker refuses both.
+            RedisError: the broker is up, but refuses to store and to postpone the job.
         """
         about = {"id": job_id, "task": task, "code": "unanswerable", "deaths": 0}
         try:

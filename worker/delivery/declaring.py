@@ -1,9 +1,9 @@
-"""Declares a worker's queues in memory, where kombu would write bindings to Redis.
+"""Declares a worker's queues in memory, whereas kombu would write bindings to Redis.
 
-kombu adds each queue to a set, ``_kombu.binding.<exchange>``, when a worker starts and reconnects, and reads these
-sets to route a message. A full Redis rejects that write, and a key of that name that is not a set would keep every
-worker from starting. The sets are not needed: the configuration names our queues, broadcasts are published, and the
-queue of a reply is named after its address.
+When a worker starts or reconnects, kombu adds each queue to a set, ``_kombu.binding.<exchange>``, and it reads these
+sets to route a message. A full Redis rejects that write, and if the key held anything but a set, no worker could start.
+The sets are not needed: the configuration names our queues, broadcasts use pub/sub, and the name of a reply's queue
+follows from the reply's address.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from worker.delivery.broadcasts import checked
 
 logger = logging.getLogger(__name__)
 
-#: A client waits for a reply for a few seconds; a later reply must not stay in Redis forever.
+#: A client waits a few seconds for the reply to a remote control command; a later reply must not stay in Redis forever.
 REPLY_LIFE_S: Final = 60
 
 
 class CommandRefused(NameshotError, click.ClickException):
-    """Refusal of a command of Celery's that would remove messages from a queue without a trace of their jobs."""
+    """Raised for a Celery command that would remove messages from a queue but leave their jobs' ids claimed."""
 
     exit_code = os.EX_CONFIG
 
@@ -45,8 +45,8 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
     """Declares our queues without writing a key, and leaves all other queues to kombu.
 
     Attributes:
-        takes_replies: whether this channel consumes a queue that is not ours, as ``celery inspect`` does: it belongs
-            to no worker, has no lease, and pops with kombu's own BRPOP.
+        takes_replies: whether this channel consumes a queue that is not ours, as that of ``celery inspect`` does. Such
+            a channel belongs to no worker and has no lease, so it pops with kombu's own BRPOP.
     """
 
     #: Kombu sets this from the transport options.
@@ -55,11 +55,11 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
 
     @cached_property
     def our_queues(self) -> frozenset[str]:
-        """The names of the queues that workers take from under a lease."""
+        """The names of the queues from which workers take messages under a lease."""
         return frozenset(queue_name(self.queue_prefix, queue) for queue in QUEUES)
 
     def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
-        """Consume as kombu does, and note whether the queue is ours."""
+        """Consume as kombu does, and record whether the queue is ours."""
         result = super().basic_consume(queue, *args, **options)
         if queue in self.our_queues:
             self.queues_changed()
@@ -75,7 +75,7 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
         return result
 
     def queues_changed(self) -> None:
-        """Handle a change in the set of our queues that this channel consumes; does nothing here."""
+        """Handle a change in the set of our queues that this channel consumes; a subclass overrides this method."""
 
     def _size(self, queue: str) -> int:
         return 0 if queue in self.our_queues or queue in self._fanout_queues else int(super()._size(queue))
@@ -86,7 +86,7 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
         return int(super()._purge(queue))
 
     def _get(self, queue: str) -> Any:
-        """Refuse `celery amqp basic.get`; workers take our messages with a script, and kombu's would lose them."""
+        """Refuse `celery amqp basic.get` for our queues, since kombu would lose the message that it pops."""
         if queue in self.our_queues:
             raise CommandRefused(queue, done="read")
         return super()._get(queue)
@@ -100,11 +100,11 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
         elif queue not in self.our_queues:
             try:
                 super()._queue_bind(exchange, routing_key, pattern, queue)
-            except self.ResponseError as error:  # our workers reply without a binding; other applications' may need it
+            except self.ResponseError as error:  # only workers of other applications need a binding to reply
                 logger.warning("could not bind a reply queue for other applications: %s", type(error).__name__)
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Refresh, once a second, only bindings that exist, and log a refusal by Redis without kombu's traceback."""
+        """Refresh only bindings that exist, and log a refusal by Redis without kombu's traceback."""
         for queue in self.active_fanout_queues:
             self._expires.pop(queue, None)
         try:
@@ -113,7 +113,7 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
             logger.debug("could not refresh a binding: %s", error)
 
     def queue_delete(self, queue: str, *args: Any, **options: Any) -> Any:
-        """Refuse `celery amqp queue.delete`; delete a queue that is not ours."""
+        """Refuse `celery amqp queue.delete` for our queues; delete any other queue."""
         if queue in self.our_queues:
             raise CommandRefused(queue, done="deleted")
         return super().queue_delete(queue, *args, **options)
@@ -155,5 +155,5 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
 
 
 def _is_for_replies(exchange: str) -> bool:
-    # Kombu's name for the exchange of replies to remote control commands is ``reply.celery.pidbox``.
+    # kombu calls the exchange of replies to remote control commands ``reply.celery.pidbox``.
     return exchange.startswith("reply.") and exchange.endswith(".pidbox")

@@ -26,11 +26,11 @@ class Delivery:
     Args:
         client: a Redis client for the broker's database, with timeouts well below a lease.
         keys: the key names, including this worker's.
-        marks: records what runs alone, and that this worker is shutting down.
-        max_attempts: worker crashes that one job may cause before it is poison.
+        marks: records which job runs alone, or that this worker is shutting down.
+        max_attempts: the number of worker deaths at which a job is poisoned.
         drain_timeout_s: seconds for running jobs to finish after SIGTERM.
         liveness: detects what is stuck in this worker.
-        times: how long this worker may be silent before it counts as dead.
+        times: when this worker counts as stuck, and when as dead.
         on_leaving: called before this process ends without Celery's own shutdown.
     """
 
@@ -55,7 +55,7 @@ class Delivery:
             unhealthy_reason=liveness.unhealthy_reason,
             warning=liveness.warning,
             on_stuck=self.end,
-            on_broker_away=liveness.pause,  # the event loop may block in a socket to the broker
+            on_broker_unreachable=liveness.pause,  # the event loop may block on its socket to the broker
             times=times,
         )
         self.upkeep = Upkeep(client, keys)
@@ -68,7 +68,7 @@ class Delivery:
         self.lease.leave()
 
     def end(self, unhealthy_reason: str) -> None:
-        """End this stuck process: its jobs are requeued, and a single job that hangs becomes a suspect."""
+        """End this stuck process and requeue its jobs; if exactly one job hangs, blame only that job."""
         logger.critical("%s: this worker ends, so that a new process can take over", unhealthy_reason)
         try:
             self._on_leaving()

@@ -1,10 +1,10 @@
 """Blocks until a queue holds a message, wakes one idle worker per message, and never loses a message.
 
-Redis can block on several lists, but only by popping, and a popped message is lost with the process that popped it. So
-an idle worker has Redis move the message that wakes it to a second list of the same queue, which belongs to no worker
-(`producer.contract.names.rung_name`): one message wakes one worker. Every worker takes from both lists
-(`worker.delivery.scripts.TAKE`), so if the woken worker dies, the next one that takes finds the message.
-While the worker is idle, one connection per queue blocks.
+Redis can wait for a list's next message only with a command that also pops it, and a process that dies with a popped
+message loses it. So an idle worker has Redis move the message that wakes it to a second list of the same queue, which
+belongs to no worker (`producer.contract.names.rung_name`): one message wakes one worker. Every worker takes messages
+from both lists (`worker.delivery.scripts.TAKE`), so if the woken worker dies, another one finds the message. While the
+worker is idle, one connection per queue blocks.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 WAIT_S: Final = 5
 #: While Redis is out of memory it cannot move a message to wake a worker, so the worker polls at this interval. Clients
 #: cannot send anything new during that time.
-LOOK_S: Final = 0.25
+POLL_S: Final = 0.25
 #: A thread pauses for this long after an error, so that it does not retry an unreachable broker in a tight loop.
 PAUSE_S: Final = 1.0
-#: A worker that has not answered after this long is busy, so its doorbell wakes another one. An idle worker answers
-#: within 1 ms.
-ANSWER_S: Final = 0.1
+#: A worker that has not responded to the bell after this long is busy, so its doorbell wakes another worker. An idle
+#: worker responds within 1 ms.
+RESPOND_S: Final = 0.1
 
 
 class Doorbell:
@@ -40,7 +40,7 @@ class Doorbell:
     Args:
         client: a Redis client with its own connections, which `close` disconnects; it must not retry commands.
         queues: the names of the lists.
-        on_ring: called from another thread; the worker then calls `answer`.
+        on_ring: called from another thread; the worker then calls `respond`.
     """
 
     def __init__(self, client: Any, queues: Sequence[str], on_ring: Callable[[], None]) -> None:
@@ -51,24 +51,24 @@ class Doorbell:
         #: The queues that may ring; empty while the worker is busy.
         self._awaited: frozenset[str] = frozenset()
         self._rung: str | None = None
-        self._answered = threading.Event()
+        self._responded = threading.Event()
         self._wanted = {queue: threading.Event() for queue in queues}
         for queue, wanted in self._wanted.items():
             threading.Thread(target=self._serve, args=(queue, wanted), name=f"doorbell-{queue}", daemon=True).start()
 
     def listen(self, queues: Collection[str] | None = None) -> None:
-        """Call `on_ring` as soon as one of these queues, all found empty by the worker, holds a message; None: any."""
+        """Call `on_ring` once one of these queues, which the worker found empty, holds a message; None is any queue."""
         with self._lock:
             self._awaited = frozenset(self._wanted if queues is None else queues) & self._wanted.keys()
             for queue in self._awaited:
                 self._wanted[queue].set()
 
-    def answer(self) -> str | None:
+    def respond(self) -> str | None:
         """Stop ringing, since the worker is about to take a message; return the queue that rang, to be tried first."""
         with self._lock:
             self._awaited = frozenset()
             rung, self._rung = self._rung, None
-            self._answered.set()
+            self._responded.set()
         return rung
 
     def close(self) -> None:
@@ -91,19 +91,19 @@ class Doorbell:
             except redis.OutOfMemoryError:  # a full Redis refuses to move messages but still serves reads
                 if self._client.exists(queue):
                     self._wakes(queue, wanted)
-                self._closed.wait(LOOK_S)
-            except Exception as error:  # the consumer also polls each second; this thread must keep running
+                self._closed.wait(POLL_S)
+            except Exception as error:  # this thread must keep running; meanwhile the consumer polls each second
                 logger.debug("doorbell of %s: %s", queue, type(error).__name__)
                 self._closed.wait(PAUSE_S)
 
     def _wakes(self, queue: str, wanted: threading.Event) -> bool:
-        """Ring if the worker is idle; return whether it answered in time."""
+        """Ring if the worker is idle; return whether it responded in time."""
         with self._lock:
             wanted.clear()
             if queue not in self._awaited or self._closed.is_set():
                 return False
             self._awaited = frozenset()
             self._rung = queue
-            self._answered.clear()
+            self._responded.clear()
         self._on_ring()
-        return self._answered.wait(ANSWER_S)
+        return self._responded.wait(RESPOND_S)

@@ -33,7 +33,7 @@ class Duties:
         """Run one duty, which the log calls by this name, as in "cannot <name>".
 
         Raises:
-            RedisError: the broker is away, so that no other duty can be done either.
+            RedisError: the broker is down, so every other duty would fail too.
         """
         try:
             yield
@@ -45,7 +45,7 @@ class Duties:
             self.report(name, "")
 
     def report(self, name: str, reason: str) -> None:
-        """Log that a duty fails, or, with an empty reason, that it succeeds again; each only once."""
+        """Log once that a duty fails for this reason or, if the reason is empty, that it succeeds again."""
         if self._failing.get(name, "") == reason:
             return
         if reason:
@@ -61,7 +61,7 @@ class Duties:
 
 
 def wrong_types(client: Any, keys: DeliveryKeys) -> list[str]:
-    """Return a few words about each key of the delivery that holds another type than it should; raises `RedisError`."""
+    """Return a clause on each key of the delivery that holds the wrong type; raise `RedisError` if the broker fails."""
     expected = {
         **dict.fromkeys((*keys.lists, keys.dead_letters, keys.forget), "list"),
         **dict.fromkeys((keys.in_flight, keys.in_hand, keys.suspects, keys.dead_letter_messages), "hash"),

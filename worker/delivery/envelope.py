@@ -20,7 +20,7 @@ from worker.delivery.taken import NO_DEATHS, TAKEN_HEADER, Deaths, Taken, elapse
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 
-#: These are the only headers that a worker reads and keeps.
+#: A worker reads and keeps only these headers.
 HEADERS: Final = ("task", "id", "eta", "expires", SENT_AT_HEADER)
 _WANTED: Final[Wanted] = {
     "body": None,
@@ -30,7 +30,8 @@ _WANTED: Final[Wanted] = {
 }
 #: Celery's task protocol 1, used before version 4, has the id in the body.
 _OLD_BODY: Final[Wanted] = {"id": None}
-#: Our clients send a UUID, 36 characters; the limit leaves room for other clients.
+#: A worker ignores a sender's delivery tag that is longer. Our clients send a UUID, 36 characters; the limit leaves
+#: room for other clients.
 MAX_LIFE_CHARACTERS: Final = 128
 
 
@@ -40,17 +41,17 @@ def read_envelope(
     """Return the message in the form that kombu delivers; None if it is malformed and holds no job id.
 
     Only the fields that a worker needs are read and kept, and these must be strict JSON. An unusable field is left
-    empty or recorded as a fault, and the task then refuses the message: one that holds its id must be answered. The
-    body stays bytes, so that kombu decodes and decompresses nothing.
+    empty or recorded as a fault. The task then refuses the message, since every message with a readable id must get an
+    answer. The body stays bytes, so that kombu decodes and decompresses nothing.
 
     Args:
         raw: the bytes from the queue; empty if the message is too large to be sent to a worker.
         tag: the delivery tag, ``<random>`` or, if the script found a client's id in the message,
             ``<random> <id> <life>`` or ``<random> <id>``.
         queue: the queue that the message was taken from, whatever the message itself claims.
-        deaths: the deaths of workers that had it in hand before.
-        known_as: the field under which Redis counts this job's worker deaths, from the id that Redis read; empty if it
-            read none. A job without such a count could kill one worker after another.
+        deaths: the deaths of workers that had the message in hand before.
+        known_as: the field in which Redis counts this job's worker deaths, made from the id that Redis read; empty if
+            Redis read none. A job without such a count could kill one worker after another.
     """
     if not raw:
         _, found_id, life = (*tag.split(" "), "", "")[:3]
@@ -64,7 +65,7 @@ def read_envelope(
     if not isinstance(job_id, str) and (job_id := read_members(body, _OLD_BODY)[0].get("id")) is not None:
         fault = "it is in Celery's task protocol 1, and must be in 2"
     if raw and known_as is not None and isinstance(job_id, str) and known_as != field_of(job_id).encode():
-        fault = fault or f"it is no JSON as Redis reads it, or has more than {MAX_PARTS} commas and opening brackets"
+        fault = fault or f"Redis cannot read its id: it is not JSON or has over {MAX_PARTS} commas and opening brackets"
     if fault and not job_id:
         return None
     return {
@@ -73,7 +74,7 @@ def read_envelope(
         "headers": {
             **{name: own_headers[name] for name in HEADERS if name in own_headers},
             "id": job_id,
-            # Celery looks the name up in a dictionary, and treats a message without one as protocol 1.
+            # Celery uses the name as a dictionary's key, and treats a message without a name as protocol 1.
             "task": task if isinstance(task, str) else "",
             TAKEN_HEADER: Taken(_life(_object(envelope, "properties").get("delivery_tag")), elapsed_s(), deaths, fault),
         },
@@ -88,17 +89,17 @@ def _read(raw: bytes) -> tuple[dict[str, Any], str]:
     except strict_json.NotStrictJson:
         envelope, fault = read_members(_in_utf8(raw), _WANTED)
         return envelope, fault and f"its envelope cannot be decoded as JSON, {fault}"
-    return (envelope, "") if isinstance(envelope, dict) else ({}, "its envelope is no object")
+    return (envelope, "") if isinstance(envelope, dict) else ({}, "its envelope is not an object")
 
 
 def _in_utf8(raw: bytes) -> bytes:
-    """Return JSON text in UTF-8 without a byte order mark; a message in another encoding is refused by its id."""
+    """Return JSON text as UTF-8 without a byte order mark, so that a refusal can name the message's id."""
     encoding = json.detect_encoding(raw)
     return raw if encoding == "utf-8" else raw.decode(encoding, errors="replace").encode()
 
 
 def _life(tag: object) -> str:
-    """Return the sender's delivery tag, which tells submissions of one id apart; ``""`` if it is unusable."""
+    """Return the sender's delivery tag, which distinguishes submissions of one id; ``""`` if it is unusable."""
     return tag if isinstance(tag, str) and len(tag) <= MAX_LIFE_CHARACTERS and tag.isprintable() else ""
 
 

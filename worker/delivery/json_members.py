@@ -1,8 +1,8 @@
 """Reads some members of a JSON object strictly and skips the rest, for text that `strict_json` refuses as a whole.
 
-A client that cuts a text in the middle of an emoji, or writes NaN into a header of its own, harms only readers of that
-member. This reader parses only the wanted members, and those must be strict JSON. It never recurses, and its limit on
-steps keeps the cost of any hostile input to some hundredths of a second of the event loop.
+If a client cuts a text in the middle of an emoji, or writes NaN into a header of its own, only that member is unusable.
+This reader parses only the wanted members, and those must be strict JSON. It skips the others without recursion, and a
+limit on its steps bounds the cost of hostile input to some hundredths of a second of the event loop.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TEXT: Final = re.compile(_STRING, re.DOTALL)
 _ATOM: Final = re.compile(r'[^\s,:"\[\]{}]++')
 #: Matches the text up to the next bracket, and the run of brackets of one kind that starts there.
 _BRACKETS: Final = re.compile(rf"{_NO_BRACKET}(?:{_STRING}{_NO_BRACKET})*+(?:([\[{{]++)|([\]}}]++))", re.DOTALL)
-#: Member names are only compared, so control characters in them do no harm.
+#: The reader only compares members' names, so control characters in them do no harm.
 _LENIENT: Final = json.JSONDecoder(strict=False)
 
 
@@ -38,8 +38,8 @@ def read_members(data: bytes, wanted: Wanted) -> tuple[dict[str, Any], str]:
     """Read the wanted members of an object as far as they are readable.
 
     Returns:
-        The members that are strict JSON; and the first fault, in a few words without the content. The fault is ``""``
-        if every wanted member that exists was read, and the rest is tolerable JSON of acceptable size.
+        The members that are strict JSON; and the first fault, as a clause without the content. The fault is ``""`` if
+        every wanted member that exists was read, and the rest is tolerable JSON of acceptable size.
     """
     text = data.decode(errors="surrogateescape")
     reader = _Reader(text)
@@ -49,7 +49,7 @@ def read_members(data: bytes, wanted: Wanted) -> tuple[dict[str, Any], str]:
         if parts_of(data, MAX_PARTS) > MAX_PARTS:
             reader.faults.append("it has too many parts")
             return found, reader.faults[0]
-        # The reader did not check skipped text, and let brackets of different kinds close each other.
+        # The reader has not checked skipped text, in which it let brackets of different kinds close each other.
         json.loads(text, parse_int=float)
     except RecursionError:
         reader.faults.append("it is nested too deeply")
@@ -124,7 +124,7 @@ class _Reader:
             self.faults.append(str(error))
 
     def _read_again(self, name: str, parts: Wanted | None, found: dict[str, Any]) -> None:
-        """Read a member that occurred before, and keep it only if both are equal: parsers disagree on which counts."""
+        """Read a repeated member, and keep it only if both values are equal: parsers disagree on which one counts."""
         again: dict[str, Any] = {}
         self._read(name, parts, again)
         if name not in found or again.get(name) != found[name]:

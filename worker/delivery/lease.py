@@ -30,11 +30,11 @@ class Lease:
     Args:
         client: a Redis client for the broker's database, with timeouts well below the lease.
         keys: the key names, including this worker's.
-        unhealthy_reason: returns what is stuck in this worker, or None while it may keep its jobs.
+        unhealthy_reason: returns what is stuck in this worker, or None while the worker may keep its jobs.
         warning: returns what is or may become wrong, or None; the lease's value holds it for operators.
         on_stuck: called with the reason once the worker has been unhealthy for a whole round.
-        on_broker_away: called after each round in which the broker did not answer.
-        times: how long a lease lasts, and the interval of its rounds.
+        on_broker_unreachable: called after each round in which the broker did not respond.
+        times: the duration of a lease, and of a round, which is the interval between renewals.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Lease:
         unhealthy_reason: Callable[[], str | None],
         warning: Callable[[], str | None],
         on_stuck: Callable[[str], None],
-        on_broker_away: Callable[[], None],
+        on_broker_unreachable: Callable[[], None],
         times: Times,
     ) -> None:
         self._client = client
@@ -54,7 +54,7 @@ class Lease:
         self._unhealthy_reason = unhealthy_reason
         self._warning = warning
         self._on_stuck = on_stuck
-        self._on_broker_away = on_broker_away
+        self._on_broker_unreachable = on_broker_unreachable
         self._times = times
         self._was_stuck = False
         self._orphans: set[str] = set()
@@ -78,7 +78,7 @@ class Lease:
         """Give up the lease and requeue all held messages.
 
         Args:
-            how: ``gone`` if this process is about to end as a dead one; otherwise no death counts for any job.
+            how: ``gone`` if the end of this process counts as a death against its jobs; ``leaving`` if it does not.
         """
         self._end.set()
         try:
@@ -92,7 +92,7 @@ class Lease:
             self.round()
 
     def round(self) -> None:
-        """Renew the lease, and reclaim the messages of dead workers if it is this worker's turn."""
+        """Renew the lease, and reclaim the messages of dead workers if this worker is elected for this round."""
         unhealthy_reason = self._unhealthy_reason()
         if unhealthy_reason and self._was_stuck:
             self._on_stuck(unhealthy_reason)
@@ -107,16 +107,16 @@ class Lease:
                 if self._failing:
                     return
                 with duty("requeue messages whose delivery was lost"):
-                    self._return_orphans()
-            if not self._end.is_set() and time.monotonic() >= self._reclaim_from and self._is_chosen():
+                    self._requeue_orphans()
+            if not self._end.is_set() and time.monotonic() >= self._reclaim_from and self._is_elected():
                 with duty("requeue postponed messages"):
                     resume(self._client, self._keys, time.time())
                 with duty("requeue the messages of dead workers"):
-                    self._look_after_others()
-        except Exception as error:  # the broker is away, so all leases expire; this thread must keep running
+                    self._reclaim_from_the_dead()
+        except Exception as error:  # the broker is unreachable, so all leases expire; this thread must keep running
             self._duties.report("renew the lease", describe(error))
             self._failing = True
-            self._on_broker_away()
+            self._on_broker_unreachable()
 
     def _renew(self) -> None:
         lease_ms = int(self._times.lease_s * 1000)
@@ -124,7 +124,8 @@ class Lease:
         self._client.eval(RENEW, 2, self._keys.lease, self._keys.workers, self._state(), lease_ms, self._keys.worker)
         self._failing = False
         if was_failing:
-            # After an outage of Redis all leases have expired at once: live workers get two rounds to renew theirs.
+            # After an outage of Redis, every lease may have expired: give live workers two rounds to renew theirs, and
+            # reclaim at once only the messages of workers that are known to be dead.
             self._reclaim_from = time.monotonic() + 2 * self._times.round_s
             for name in filter(is_known_dead, self._others()):
                 self._reclaim_apart(name, "gone")
@@ -132,10 +133,10 @@ class Lease:
     def _state(self) -> str:
         return f"{self._where}: {warning}" if (warning := self._warning()) else self._where
 
-    def _return_orphans(self) -> None:
+    def _requeue_orphans(self) -> None:
         """Requeue messages that Redis records as ours but this process has not had in hand for a whole round.
 
-        The connection broke before the reply that delivered the message, or before its acknowledgement.
+        Such a message is left if the connection broke before the message, or before its acknowledgement, arrived.
         """
         if (known := self.tags_in_hand()) is None:
             self._orphans = set()
@@ -147,15 +148,15 @@ class Lease:
             logger.info("requeued a message whose delivery or acknowledgement was lost")
         self._orphans = orphans
 
-    def _is_chosen(self) -> bool:
-        """Return whether this worker looks after the messages of others in this round.
+    def _is_elected(self) -> bool:
+        """Return whether this worker checks the leases of all others in this round.
 
-        Only one worker does so in a round, so the cost grows with the number of workers and not with its square.
+        Only one worker checks them in a round, so the cost grows with the number of workers and not with its square.
         """
         turn_ms = int(self._times.round_s * 800)
         return bool(self._client.eval(ELECT, 1, self._keys.reclaim_turn, self._keys.worker, turn_ms, "once"))
 
-    def _look_after_others(self) -> None:
+    def _reclaim_from_the_dead(self) -> None:
         """Check all leases, and requeue the messages of each worker whose lease has expired."""
         others = self._others()
         with self._client.pipeline(transaction=False) as pipe:
@@ -173,11 +174,11 @@ class Lease:
         for name in self._client.smembers(self._keys.workers):
             try:
                 names.add(name.decode())
-            except UnicodeDecodeError:  # another program wrote it: no worker has such a name
+            except UnicodeDecodeError:  # another program wrote this name, which no worker can have
                 self._client.srem(self._keys.workers, name)
         return sorted(names - {self._keys.worker})
 
     def _reclaim_apart(self, worker: str, how: Literal["dead", "gone"]) -> None:
-        """Reclaim one worker's messages; what keeps them from being requeued does not concern the next worker."""
+        """Reclaim one worker's messages; log an error, so that the messages of the next worker are reclaimed too."""
         with self._duties.duty(f"requeue the messages of the dead worker {worker}"):
             reclaim(self._client, self._keys.of(worker), how)

@@ -15,8 +15,8 @@ class Liveness:
         device_busy_s: returns the seconds that the oldest running batch has taken so far.
         device_limit_s: seconds after which a running batch counts as stuck.
         overdue: returns the ids of jobs that still run the given number of seconds after their deadline.
-        waits: returns what this process waits for before it can take or answer jobs, in a few words, or None.
-        times: how long loop, device and jobs may be silent.
+        waits: returns what this process waits for before it can take or answer jobs, as a clause, or None.
+        times: how long the event loop, a batch and an overdue job may take before they count as slow or stuck.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Liveness:
         self._tick = time.monotonic()
 
     def pause(self) -> None:
-        """Stop watching the event loop until its next tick, since it blocks on the broker or is ending."""
+        """Stop watching the event loop until its next tick, since it may block on the broker or is ending."""
         self._tick = None
 
     def unhealthy_reason(self) -> str | None:
-        """Return what is stuck, in a few words; None while the process is healthy."""
+        """Return what is stuck, as a clause; None while the process is healthy."""
         tick = self._tick
         if tick is not None and (silent_s := time.monotonic() - tick) > self._times.loop_silent_s:
             return f"the event loop has not moved for {silent_s:.0f} s"

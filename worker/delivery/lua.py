@@ -2,10 +2,12 @@
 
 Redis rolls nothing back: a script that fails half-way leaves its writes. A key of a wrong type or a missing permission
 can make any write fail. So a script that moves a message copies it first, by ``pcall``, and deletes the original only
-once Redis has accepted the copy. And Redis at ``maxmemory`` refuses a script's first write if that write might need
-memory, but no later one: each script begins with a write that needs none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), so
-that workers can empty a full Redis. Such a write also fails, before anything is copied, if the script could not delete
-the original later, even where the write itself deletes nothing.
+once Redis has accepted the copy.
+
+At ``maxmemory``, Redis refuses a script's first write if that write might need memory, but refuses no later write. So
+each script begins with a write that needs none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), and workers can empty a full
+Redis. The first write may delete nothing; it still fails if the script could not delete the original later, and then
+the script has copied nothing.
 """
 
 from __future__ import annotations
@@ -15,23 +17,23 @@ from typing import Final
 from producer.contract.strict_json import MAX_PARTS
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
 
-#: One call of a script stops moving messages at this many bytes, two of the largest that workers read, so that Redis
-#: also serves other clients.
+#: One call of a script stops moving messages at this many bytes, the size of two messages as large as workers read, so
+#: that Redis also serves other clients.
 MAX_MOVED_BYTES: Final = 2 * MAX_MESSAGE_BYTES
-#: In larger messages lone surrogates are not replaced, since the replacement takes Redis 20 ms per megabyte.
+#: The scripts replace lone surrogates only in messages up to this size, since that takes Redis 20 ms per megabyte.
 MAX_REPAIRED_BYTES: Final = 1024 * 1024
 #: An id of `worker.jobs.messages.MAX_ID_CHARACTERS`, 512, has at most four bytes of UTF-8 per character.
 MAX_ID_BYTES: Final = 2_048
 
-#: ``job_id`` returns the id in a message's header and the message's life, or nil. Anyone may write to the queues, and
-#: Redis serves no other client while it parses a message. So ``job_id`` parses no message with more than `MAX_PARTS`
-#: commas and opening brackets, counted anywhere, and none with more than `MAX_MESSAGE_BYTES`, not counting the content
-#: of long strings without escapes, such as a base64 body, which is cut out first. A worker runs no message whose id
-#: ``job_id`` could not read. Workers ignore a lone surrogate in members that they skip, but cjson fails on it; the
-#: script replaces it, since the deaths that such a job causes must be counted too.
-#: ``indexed`` returns the id, and the life if there is one, of a message with an id that our clients could choose; only
-#: these have their location recorded, since other clients cannot query it. ``field`` returns an id in the form that it
-#: has in a field or mark of several words, as `worker.delivery.names.field_of` does; nil if no worker accepts the id.
+#: ``job_id`` returns the id in a message's header and the message's life, which is the delivery tag that the sender
+#: chose; or nil. Any producer may write to the queues, and Redis serves no other client while it parses a message. So
+#: ``job_id`` cuts long strings without escapes, such as a base64 body, out of a large message, and parses only what
+#: then has at most `MAX_MESSAGE_BYTES` and at most `MAX_PARTS` commas and opening brackets, counted anywhere. A worker
+#: runs no message whose id ``job_id`` cannot read. cjson fails on lone surrogates, which workers ignore in members that
+#: they skip; ``job_id`` replaces them, since the deaths that such a job causes must be counted too.
+#: ``indexed`` returns an id that our clients could have chosen, followed by the life if there is one, or nil. The
+#: scripts record the locations of only these jobs, since other clients cannot query them. ``field`` returns an id as it
+#: appears in fields and marks of several words, as `worker.delivery.names.field_of` does; nil if no worker accepts it.
 JOB_ID: Final = (
     r"""
 local function to_read(raw)
@@ -104,14 +106,14 @@ local function refusal(reply)
 end
 """
 
-#: ``note`` records where a job's message is; ``drop`` deletes the record if it still has the expected value. Both use
-#: two fields: the job's id, which clients usually query, and id plus life: an id that was freed and sent again has two
-#: messages for a moment, and the first must not hide the second.
+#: ``save`` records the location of a job's message; ``drop`` deletes that record if it still has the expected value.
+#: Both use two fields: the job's id, which clients usually query, and the id with the life, because an id that was
+#: freed and sent again has two messages for a moment, and the first one's location must not hide the second one's.
 WHEREABOUTS: Final = """
 local function fields(known)
   return {known, known and string.match(known, '^(%S+) ')}
 end
-local function note(in_hand, known, where)
+local function save(in_hand, known, where)
   for _, field in ipairs(fields(known)) do redis.pcall('HSET', in_hand, field, where) end
 end
 local function drop(in_hand, known, where)
@@ -121,11 +123,12 @@ local function drop(in_hand, known, where)
 end
 """
 
-#: ``keep_letter`` stores a dead letter unless it is stored already. Returns whether it is new; or nil and the error if
-#: Redis refuses it, and then nothing is stored. ``apart`` distinguishes several letters of one message. The message of
-#: a malformed letter is not stored, since it is never replayed and can be large; its record may give the size if the
-#: holder kept only the beginning. Above ``most`` letters it removes the oldest, except those of jobs without an
-#: answer: such a letter is all that is left of its job, and becomes the newest one. One call examines up to a hundred.
+#: ``keep_letter`` stores a dead letter unless it is stored already. It returns whether the letter is new; or nil and
+#: the error if Redis refuses it, and then nothing is stored. ``apart`` distinguishes several letters of one message.
+#: The message of a malformed letter is not stored, since it is never replayed and can be large. ``json`` gives the
+#: message's size if ``raw`` is only its beginning. Above ``most`` letters, the function examines the oldest ones, at
+#: most a hundred per call: it makes an unanswerable job's letter the newest one, since the letter is all that is left
+#: of the job, and removes all others.
 KEEP_LETTER: Final = (
     PARTS
     + """
@@ -159,13 +162,13 @@ end
 """.replace("MAX_MESSAGE_BYTES", str(MAX_MESSAGE_BYTES))
 )
 
-#: ``put_back`` copies a held message to the front of its queue, and records the number that it then has there. A record
-#: of an older worker may name the list of a priority: its message goes to the queue itself. A record that names another
-#: list was written by another program: its message becomes a dead letter. The caller then deletes the original. Returns
-#: 'requeued' or 'buried'; or nil and the error if Redis refuses the copy, and then the original must stay.
+#: ``put_back`` copies a held message to the front of its queue, and records the number that the message then has there.
+#: If an older worker recorded the list of a priority, the message goes to the queue itself; if another program recorded
+#: some other list, the message becomes a dead letter. It returns 'requeued' or 'buried', and its caller then deletes
+#: the original; or it returns nil and the error if Redis refuses the copy, and then the original must stay.
 #: It uses the second to the 13th key of its script: the locations of jobs, the records of dead letters, their messages;
 #: then the three queues, their lists of rung messages, their counters, each in the same order. ``json`` and ``most``
-#: are the record and the maximum of records, in case the message becomes a dead letter.
+#: are the record and the maximum number of records, in case the message becomes a dead letter.
 PUT_BACK: Final = (
     WHEREABOUTS
     + KEEP_LETTER
@@ -179,7 +182,7 @@ local function put_back(held, known, tag, json, most)
       if refusal(pushed) then return nil, refusal(pushed) .. ' (queue ' .. name .. ')' end
       local taken = tonumber(redis.pcall('DECR', KEYS[i + 6])) or -1
       local rung = tonumber(redis.pcall('LLEN', KEYS[i + 3])) or 0
-      note(KEYS[2], known, 'returned ' .. string.match(name, '[^.]+$') .. ' ' .. string.format('%d', taken + 1 + rung))
+      save(KEYS[2], known, 'returned ' .. string.match(name, '[^.]+$') .. ' ' .. string.format('%d', taken + 1 + rung))
       return 'requeued'
     end
   end

@@ -18,24 +18,24 @@ from worker.delivery.upkeep_scripts import SET
 
 logger = logging.getLogger(__name__)
 
-#: A mark that its worker could not delete must not blame a job forever. An hour is longer than any stage runs, and than
-#: the messages of a dead worker wait to be reclaimed.
+#: A mark that its worker could not delete must not blame a job forever. An hour is longer than any stage runs, and
+#: longer than a dead worker's messages wait to be reclaimed.
 MARK_S: Final = 3_600
 #: No drain lasts longer than a day (`worker.settings.MAX_SECONDS`).
 DRAIN_S: Final = 86_400
-#: A thread retries at this interval while Redis is away; the stage that runs alone does not wait, since it blocks
-#: other jobs.
+#: While Redis is unreachable, a thread retries at this interval. The stage that runs alone does not wait for it, since
+#: that stage blocks other jobs.
 PAUSE_S: Final = 1.0
-#: This mark stands while a worker shuts down and no suspect runs alone. A mark with a job never begins with a space, so
-#: the worker's death counts against no job.
+#: The mark of a worker that shuts down while no suspect runs alone. A job's mark never begins with a space, so this
+#: mark matches no job, and the worker's death counts against none.
 DRAINING: Final = " draining"
 
 
 class Marks:
-    """Maintains this worker's mark. Thread-safe; while Redis is away work goes on, and a thread retries the write.
+    """Maintains this worker's mark. Thread-safe. While Redis is unreachable, jobs continue and a thread retries.
 
     Args:
-        client: a Redis client for the broker's database with short timeouts, since work waits for it.
+        client: a Redis client for the broker's database with short timeouts, since jobs wait for it.
         keys: the key names, including this worker's.
     """
 
@@ -46,12 +46,12 @@ class Marks:
         self._written: str | None = None
         self._suspect: str | None = None
         self._is_draining = False
-        self._is_away = False
+        self._is_retrying = False
         self._is_closed = False
 
     @contextmanager
     def alone(self, mark: str) -> Iterator[None]:
-        """Mark, within this context, the only stage that runs and could end the process."""
+        """Mark, within this context, the job or image whose stage runs alone."""
         self._set_suspect(mark)
         try:
             yield
@@ -65,15 +65,15 @@ class Marks:
             self._write()
 
     def blame(self, job_id: str) -> None:
-        """Mark this job as the cause of this worker's death, and keep that mark."""
+        """Mark this job as the cause of this worker's death, and write no other mark afterwards."""
         with self._lock:
             self._suspect = field_of(job_id)
-            self._is_away = False  # the process is about to end, so try once more
+            self._is_retrying = False  # the process is about to end, so write at once instead of waiting for the thread
             self._write()
             self._is_closed = True
 
     def close(self) -> None:
-        """Stop writing marks: the worker's messages, and its mark with them, are or will be reclaimed."""
+        """Stop writing marks, since the worker's messages are being requeued, and its mark is deleted with them."""
         with self._lock:
             self._is_closed = True
 
@@ -88,13 +88,13 @@ class Marks:
 
     def _write(self) -> None:
         """Write the mark to Redis if it has changed. The caller holds the lock."""
-        if self._is_closed or self._is_away or self._wanted == self._written:
+        if self._is_closed or self._is_retrying or self._wanted == self._written:
             return
         try:
             self._send()
         except redis.RedisError as error:
-            logger.warning("could not write to Redis what runs alone (%s): retrying", type(error).__name__)
-            self._is_away = True
+            logger.warning("could not record in Redis which job runs alone (%s): retrying", type(error).__name__)
+            self._is_retrying = True
             threading.Thread(target=self._try_again, name="marks", daemon=True).start()
 
     def _send(self) -> None:
@@ -107,11 +107,11 @@ class Marks:
         self._written = mark
 
     def _try_again(self) -> None:
-        """Retry until Redis has the mark that is wanted at that time."""
+        """Retry until Redis holds the mark that is current by then."""
         pause = threading.Event()
         while not pause.wait(PAUSE_S):
             with self._lock, suppress(redis.RedisError):
                 if not self._is_closed:
                     self._send()
-                self._is_away = False
+                self._is_retrying = False
                 return

@@ -1,7 +1,7 @@
 """Moves messages with the scripts: one that a worker holds, all of a dead worker, or the postponed ones that are due.
 
-Many are requeued in parts. One that Redis refuses to requeue stays where it is until the next call, and does not keep
-the others.
+A function that requeues many messages runs its script several times. If Redis refuses to requeue a message, that
+message stays where it is until the next call, and the function requeues the others.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from worker.delivery.scripts import ACKNOWLEDGE, GIVE_BACK, POSTPONE, RECLAIM, R
 
 logger = logging.getLogger(__name__)
 
-#: One script requeues at most this many messages, or this many bytes plus one message, since Redis serves no other
-#: client while it runs. A hundred ordinary messages take a few milliseconds; parsing a megabyte of the costliest JSON
+#: One run of a script requeues at most this many messages, or this many bytes plus one message, since Redis serves no
+#: other client meanwhile. A hundred ordinary messages take a few milliseconds; parsing a megabyte of the costliest JSON
 #: takes a tenth of a second.
 RECLAIMED: Final = 100
 RECLAIMED_BYTES: Final = 1024 * 1024
-#: A day after the last death of a worker the counts of deaths expire, if no answer has cleared them before.
+#: The counts of deaths expire a day after the last death that they count, unless answers have cleared them earlier.
 SUSPICION_S: Final = 86_400
 
 
@@ -43,10 +43,10 @@ def postpone(client: Any, keys: DeliveryKeys, tag: str | bytes, until_s: float) 
 
 
 def resume(client: Any, keys: DeliveryKeys, now_s: float) -> int:
-    """Requeue postponed messages that are due at a time in seconds since the epoch; return how many.
+    """Requeue postponed messages that are due at a time in seconds since the epoch; return their number.
 
     Raises:
-        RedisError: also once all others are requeued, if Redis refused to requeue some.
+        RedisError: the broker failed, or it refused to requeue some messages after all others were requeued.
     """
     names = (keys.postponed, *keys.put_back)
     total, refused, reason, moved = 0, 0, b"", 1
@@ -59,15 +59,15 @@ def resume(client: Any, keys: DeliveryKeys, now_s: float) -> int:
 
 
 def reclaim(client: Any, keys: DeliveryKeys, how: Literal["dead", "gone", "leaving"]) -> int:
-    """Requeue the messages of a worker; return how many, or -1 if it lives.
+    """Requeue the messages of a worker; return their number, or -1 if the worker lives.
 
     Args:
         keys: the keys of that worker.
-        how: ``dead`` if its lease has expired, ``gone`` if its process is known to have ended, ``leaving`` if it is the
-            caller itself, whose end counts as no death.
+        how: ``dead`` if its lease has expired, ``gone`` if its process has ended or is about to end as a death,
+            ``leaving`` if it is the caller itself, whose end counts as no death.
 
     Raises:
-        RedisError: also once all others are requeued, if Redis refused to requeue some.
+        RedisError: the broker failed, or it refused to requeue some messages after all others were requeued.
     """
     names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
     options = (keys.worker, how, SUSPICION_S, *put_back_arguments(), RECLAIMED, RECLAIMED_BYTES)

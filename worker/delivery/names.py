@@ -32,9 +32,9 @@ class DeliveryKeys:
         self.lease = names.lease_key(prefix, worker)
         #: The hash of the messages that the worker holds.
         self.in_flight = names.in_flight_key(prefix, worker)
-        #: The hash of where the message of each taken job is.
+        #: The hash of the location of each taken job's message.
         self.in_hand = names.in_hand_key(prefix)
-        #: The id of the job that the worker runs alone; for one image of a bulk job, its index too.
+        #: The worker's mark: the job, or the image of a bulk job, that runs alone, or that the worker is shutting down.
         self.alone = names.alone_key(prefix, worker)
         #: The list of the records of dead letters, newest first.
         self.dead_letters = names.dead_letters_key(prefix)
@@ -42,7 +42,7 @@ class DeliveryKeys:
         self.dead_letter_messages = names.dead_letter_messages_key(prefix)
         #: The sorted set of messages that must not run yet, scored by the time from which they may.
         self.postponed = names.postponed_key(prefix)
-        #: A key that exists for a day after a worker of a version that keeps no counters was seen.
+        #: A key that exists until a day after the last time a worker was listed whose version keeps no counters.
         self.mixed = names.mixed_key(prefix)
         #: The list of forgotten jobs, whose messages and dead letters are to be removed.
         self.forget = names.forget_key(prefix)
@@ -52,7 +52,7 @@ class DeliveryKeys:
         self.reclaim_turn = names.looker_key(prefix)
         #: The lists of high, default and bulk.
         self.queues = tuple(names.queue_name(prefix, queue) for queue in QUEUES)
-        #: All lists in which messages wait: the queues, their lists of rung messages, and their priorities'.
+        #: All lists in which messages wait: those of the queues, of rung messages, and of priorities.
         self.lists = tuple(name for queue in self.queues for name in names.waiting_names(queue))
         #: The counters of how many messages were taken from each queue.
         self.counters = tuple(map(names.taken_name, self.queues))
@@ -84,9 +84,10 @@ def beginning_of(tag: str) -> str:
 
 
 def field_of(job_id: str) -> str:
-    """Return a job's id in the form used in fields and marks that have further words, as in `worker.delivery.lua`.
+    """Return a job's id as it appears in fields and marks of several words, as ``field`` in `worker.delivery.lua` does.
 
-    Spaces become line feeds, which no id contains: another client's id may be ``alone x`` or ``x 7``.
+    Spaces become line feeds, which no id contains, since a plain client's id such as ``alone x`` or ``x 7`` could be
+    mistaken for several words.
     """
     return job_id.replace(" ", "\n")
 
@@ -109,7 +110,7 @@ def is_known_dead(worker: str) -> bool:
 
 
 def _place() -> str:
-    """Return a name of the scope in which a process id is unique: on Linux boot and namespace, else the host name."""
+    """Return a name for the scope in which process ids are unique: on Linux boot and namespace, elsewhere the host."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
         return f"linux-{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}-{namespace}"

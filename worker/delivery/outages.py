@@ -1,8 +1,9 @@
-"""Tells an outage of Redis from a lasting error of one key, and lets a thread wait for the end of an outage.
+"""Distinguishes an outage of Redis from a lasting error of one key, and lets a thread wait until an outage ends.
 
-A wrong guess in one direction blocks a thread, in the other it gives up jobs. So only an error that names the content
-of a key is one of that key. After any other error the thread waits, and tries the same on a key of its own: only if
-Redis keeps accepting that, and keeps refusing the other, is the error one of that key or message.
+A lasting error that is taken for an outage blocks a thread; an outage that is taken for a lasting error gives up jobs.
+So only WRONGTYPE is a lasting error at once. After any other error the thread retries, and before each retry it runs a
+probe: a similar command on a key of its own. The error is a lasting one of that key or message only if Redis keeps
+accepting the probe and keeps refusing the command.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: A thread retries after about the first pause, and doubles it up to the longest. The longest is short, since a worker
-#: takes jobs again only once all its threads have stored their answers; Redis bears some hundred retries a second.
+#: A thread retries after about the first pause, and doubles the pause up to the longest one. That one is short, since a
+#: worker takes jobs again only once all its threads have stored their answers; some hundred retries a second are a
+#: light load for Redis.
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 2.0
-#: The same call must fail this often, each time while Redis accepts the probe, before its error counts as lasting. With
-#: the pauses this takes five seconds. A server that refuses half of all commands at random does so once in a million.
+#: The same call must fail this many times in a row while Redis accepts each probe, before its error counts as lasting.
+#: With the pauses this takes five seconds. From a server that refuses half of all commands at random, only one call in
+#: a million fails in this way.
 STRIKES: Final = 10
 #: All threads of a worker together log an outage at most once in this time.
 LOG_EVERY_S: Final = 30.0
@@ -48,7 +51,7 @@ _WHOLE_SERVER: Final = (
     TryAgainError,
     InvalidResponse,
 )
-#: These are the same errors as the server writes them. redis-py has no class for some of them, and Redis before 7 puts
+#: The texts of these errors, as the server writes them. redis-py has no class for some of them, and Redis before 7 puts
 #: an error within a script behind ``ERR Error running script``.
 _WHOLE_SERVER_TEXT: Final = re.compile(
     r"(?:^|[ -])(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOAUTH|NOPERM|NOREPLICAS|NOSCRIPT|OOM|READONLY) "
@@ -64,7 +67,7 @@ def name_of(error: redis.RedisError) -> str:
 
 
 def describe(error: Exception) -> str:
-    """Return an error for the log: of a reply of the server its first line, of any other error its kind."""
+    """Return an error for the log: the first line of a server's error reply, or the kind of any other error."""
     if not isinstance(error, redis.ResponseError):
         return type(error).__name__
     return (str(error).splitlines() or [type(error).__name__])[0][:MAX_DESCRIBED]
@@ -76,17 +79,17 @@ def is_wrong_type(error: Exception) -> bool:
 
 
 def is_outage(error: redis.RedisError) -> bool:
-    """Return whether the server refuses commands on all keys, or all of ours; such an error is never one of content."""
+    """Return whether the server refuses commands on all keys, or on all of ours, whatever their content."""
     return isinstance(error, _WHOLE_SERVER) or _WHOLE_SERVER_TEXT.search(str(error)) is not None
 
 
 class Outage:
-    """Tracks whether one server is away, which holds as long as a thread waits for it in `outlast`. Thread-safe.
+    """Tracks whether one server is down: it counts as down while a thread waits for it in `outlast`. Thread-safe.
 
     Args:
         server: the server's name in messages, such as ``the result backend``.
         refusal: the predicate in messages about an outage, such as ``does not take answers``.
-        probe: does the same as the calls of `outlast`, with a key and a content that cannot be wrong.
+        probe: runs a command like those of `outlast`, with a key and content of its own, which cause no error.
     """
 
     def __init__(self, server: str, refusal: str, probe: Callable[[], object]) -> None:
@@ -107,7 +110,7 @@ class Outage:
             return f"{self._server} {self._refusal} ({self._reason}), for {self._duration_s:.0f} s"
 
     def outlast(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, calling it again for as long as the server is away.
+        """Return what `work` returns, calling it again for as long as the server is down.
 
         Raises:
             RedisError: a lasting error of the key or the content.
@@ -118,19 +121,19 @@ class Outage:
                 try:
                     return work()
                 except redis.RedisError as error:
-                    strikes = strikes + 1 if self._is_of_content(error) else 0
+                    strikes = strikes + 1 if self._seems_lasting(error) else 0
                     if is_wrong_type(error) or strikes == STRIKES:
                         raise
                     if not waits:
                         stack.enter_context(self._wait())
                         waits = True
-                    self._note(error)
+                    self._record(error)
                 # Jitter spreads the retries of threads that failed at the same moment.
                 time.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _is_of_content(self, error: redis.RedisError) -> bool:
-        """Return whether an error seems to be one of this key or content, since the server accepts the probe."""
+    def _seems_lasting(self, error: redis.RedisError) -> bool:
+        """Return whether the key or the content seems to cause the error, since the server accepts the probe."""
         if is_outage(error) or is_wrong_type(error):
             return False
         try:
@@ -153,7 +156,7 @@ class Outage:
                 if not self._waiting:
                     logger.info("%s is back, after %.1f s", self._server, self._duration_s)
 
-    def _note(self, error: redis.RedisError) -> None:
+    def _record(self, error: redis.RedisError) -> None:
         with self._lock:
             self._reason = name_of(error)
             now_s = time.monotonic()

@@ -1,10 +1,10 @@
-"""The scripts that move messages. Each is atomic: at any moment a message is in a queue or held by one worker.
+"""The scripts that move messages. Each is atomic: a message always waits, or is postponed, or is held by one worker.
 
 A hash of in-flight messages maps a delivery tag to the queue's name, a line feed, and the bytes of the message as they
 were in the queue. Each delivery gets a new tag, so that a worker that lost a message to another one can no longer
 acknowledge or requeue it; after a space the tag has the job's id. The same scripts maintain two records by which a
-client can tell whether a job still exists (`producer.contract`): how many messages were taken from each queue, and
-where the message of each taken job is.
+client can tell whether a job still exists (`producer.contract`): the number of messages taken from each queue, and the
+location of each taken job's message.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from worker.delivery.lua import JOB_ID, KEEP_LETTER, MAX_MOVED_BYTES, PARTS, PUT
 #: KEYS: the queues in the order to try them; in the same order their lists of rung messages
 #: (`worker.delivery.doorbell`), which are older than the waiting ones, and their counters; then the worker's lease, its
 #: in-flight hash, the suspects, the locations of jobs, the set of workers. ARGV: the beginning of the delivery tag; the
-#: bytes above which a message is taken but not sent; the number of queues; the worker's name.
-#: Of a message of more than four times these bytes only the beginning is held: no worker reads it, and moving it costs
-#: Redis time.
-#: A message that a worker of an older version requeued is not counted again. Such a worker leaves the location as it
-#: was, so the recorded holder is a worker that is no longer listed.
+#: size in bytes above which a message is taken but not returned; the number of queues; the worker's name.
+#: If a message has more than four times that size, the hash holds only its beginning: no worker reads such a message,
+#: and moving it costs Redis time.
+#: A worker of an older version requeues a message without decrementing the counter, so the script does not count that
+#: message again. It recognises the message by its location, which still names a worker that is no longer listed.
 #: Returns {queue, message, deaths, deaths alone, bytes, delivery tag, the id's field or ''}; nil if no message waits;
 #: 0 without a lease.
 TAKE: Final = (
@@ -52,18 +52,18 @@ for i = 1, queues do
     local known = indexed(id, life)
     local tag = known and ARGV[1] .. ' ' .. known or ARGV[1]
     local held = #raw <= 4 * tonumber(ARGV[2]) and raw or string.sub(raw, 1, ARGV[2] + 1)
-    local noted = redis.pcall('HSET', in_flight, tag, KEYS[i] .. '\\n' .. held)
-    if type(noted) == 'table' and noted.err then
+    local saved = redis.pcall('HSET', in_flight, tag, KEYS[i] .. '\\n' .. held)
+    if type(saved) == 'table' and saved.err then
       -- a message that cannot be recorded must not be taken
       local undone = redis.pcall('RPUSH', list, raw)
       if type(undone) == 'table' and undone.err then redis.call('LPUSH', list, raw) end
-      return redis.error_reply(noted.err)
+      return redis.error_reply(saved.err)
     end
     local holder = known and redis.pcall('HGET', in_hand, known)
     local is_counted = type(holder) == 'string' and not string.find(holder, ' ', 1, true)
       and redis.pcall('SISMEMBER', workers, holder) == 0
     if not is_counted then redis.pcall('INCR', KEYS[2 * queues + i]) end
-    note(in_hand, known, ARGV[4])
+    save(in_hand, known, ARGV[4])
     local name = field(id, known)
     local deaths = name and redis.pcall('HMGET', suspects, name, 'alone ' .. name) or {}
     return {KEYS[i], is_read and raw or '', tonumber(deaths[1]) or 0, tonumber(deaths[2]) or 0, #raw, tag, name or ''}
@@ -84,8 +84,8 @@ return held
 """
 )
 
-#: Moves the message that rang last back to its queue, which wakes another worker; messages that rang before it stay
-#: ahead of it. If Redis refuses that, the message stays with those, and any worker that takes will find it.
+#: Moves the newest rung message back to the front of its queue, where it wakes another worker; older rung messages stay
+#: ahead of it. If Redis refuses the move, the message stays rung, and the next worker that takes a message finds it.
 #: KEYS: the list of rung messages, the queue.
 HAND_ON: Final = (
     PARTS
@@ -96,8 +96,8 @@ if raw and refusal(redis.pcall('RPUSH', KEYS[2], raw)) then redis.call('LPUSH', 
 )
 
 #: Requeues one message at the front of its queue. KEYS: the holder's in-flight hash, then those of `PUT_BACK`. ARGV:
-#: the delivery tag; the record and the maximum of records, in case the message becomes a dead letter. Returns 1, or 0
-#: if the message is no longer held.
+#: the delivery tag; the record and the maximum number of records, in case the message becomes a dead letter. Returns 1,
+#: or 0 if the message is no longer held.
 GIVE_BACK: Final = (
     PUT_BACK
     + """
@@ -122,16 +122,16 @@ local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then return 0 end
 local kept = redis.pcall('ZADD', KEYS[3], ARGV[2], ARGV[1] .. '\\n' .. held)
 if refusal(kept) then return redis.error_reply(refusal(kept) .. ' (' .. KEYS[3] .. ')') end
-note(KEYS[2], id_in(ARGV[1]), 'postponed ' .. ARGV[2])
+save(KEYS[2], id_in(ARGV[1]), 'postponed ' .. ARGV[2])
 return redis.call('HDEL', KEYS[1], ARGV[1])
 """
 )
 
 #: Requeues postponed messages that are due, at the front of their queues. KEYS: the postponed messages, then those of
-#: `PUT_BACK`. ARGV: seconds since the epoch; the record and the maximum of records; how many due messages to pass over,
-#: since Redis refused to requeue them.
-#: One call moves a hundred messages, or about `MAX_MOVED_BYTES`. Returns the number moved, the number that Redis
-#: refused to requeue, and the last error or ''.
+#: `PUT_BACK`. ARGV: seconds since the epoch; the record and the maximum number of records; how many due messages to
+#: skip, since Redis has refused to requeue them.
+#: One call moves at most a hundred messages, or about `MAX_MOVED_BYTES`. Returns the number moved, the number that
+#: Redis refused to requeue, and the last error or ''.
 RESUME: Final = (
     PUT_BACK
     + """
@@ -156,19 +156,18 @@ return {moved, #due - moved, why}
 """.replace("MAX_MOVED_BYTES", str(MAX_MOVED_BYTES))
 )
 
-#: Requeues a worker's messages in chunks, at the front of their queues with the oldest first; the last one removes the
-#: worker.
-#: KEYS: its in-flight hash, then those of `PUT_BACK`; then its lease, the set of workers, its mark of what ran alone,
-#: the suspects. ARGV: its name; 'dead' if its lease has expired, 'gone' if the caller knows that its process has ended,
-#: 'leaving' if it requeues its own messages; how many seconds suspects are remembered; the record and the most records;
-#: the most messages and bytes of a chunk, which may exceed these bytes by its last message; how many messages to pass
-#: over, since Redis refused to requeue them.
+#: Requeues one chunk of a worker's messages at the front of their queues, the newest one first, so that the oldest ends
+#: up in front. The chunk that leaves the worker no message also removes the worker.
+#: KEYS: the worker's in-flight hash, then those of `PUT_BACK`; then the worker's lease, the set of workers, the
+#: worker's mark, the suspects. ARGV: the worker's name; 'dead' if its lease has expired, 'gone' if the caller knows
+#: that its process has ended, 'leaving' if it requeues its own messages; how many seconds the counts of deaths last;
+#: the record and the maximum number of records; the maximum number of messages and bytes of a chunk, whose last message
+#: may exceed the bytes; how many messages to skip, since Redis has refused to requeue them.
 #: A dead worker may have been killed by a message that it held: by the one that ran alone, if any, otherwise by any of
 #: them. A worker that shuts down has ' draining' as its mark, which matches no job, so its death counts against none.
-#: Between two chunks the worker may turn out to live and then keeps the rest; or the caller may die, and another
-#: worker continues.
-#: Returns how many messages were requeued, how many Redis refused to requeue, how many are left besides, and the last
-#: error or ''; -1 and 0 if the worker lives.
+#: If the worker renews its lease between two chunks, it keeps the rest. If the caller dies, another worker continues.
+#: Returns how many messages were requeued, how many Redis refused to requeue, how many are left for the next chunk, and
+#: the last error or ''; -1 and zeros if the worker lives.
 RECLAIM: Final = (
     JOB_ID
     + PUT_BACK
@@ -221,8 +220,8 @@ return {moved, refusals, left, why}
 )
 
 #: Stores a held message as a dead letter. KEYS: the holder's in-flight hash, the locations of jobs, the records, their
-#: messages. ARGV: the delivery tag; the record as JSON; the maximum of records; a string that distinguishes letters of
-#: one message; 'forget' if the caller does not acknowledge the message afterwards; the holder.
+#: messages. ARGV: the delivery tag; the record as JSON; the maximum number of records; a string that distinguishes
+#: letters of one message; 'forget' if the script must delete the held message; the holder.
 #: Returns 1, or 0 if the message is no longer held or is stored already.
 BURY: Final = (
     WHEREABOUTS

@@ -2,8 +2,8 @@
 
 On SIGTERM, SIGINT, SIGHUP or Celery's ``control shutdown`` (`worker.jobs.remote_control`) the worker takes no more
 jobs, and running jobs have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. On a later second signal, or on SIGQUIT, it
-requeues all messages at once. Under nohup SIGHUP stays ignored. A supervisor's SIGKILL afterwards loses no job either:
-the jobs wait for the lease to expire, and none counts as the cause, since the worker first marks its shutdown in Redis.
+requeues all messages at once. Under nohup SIGHUP stays ignored. If a supervisor then sends SIGKILL, no job is lost: the
+jobs wait until the lease expires. None of them is blamed, since the worker first marks its shutdown in Redis.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class Shutdown:
         self._leave = leave
         self._leaving_since_s: float | None = None
         self._drained = threading.Event()
-        # Read now, before Celery installs its own handler, which restarts the program.
+        # Read the handler before Celery replaces it with its own, which restarts the program.
         self._hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
     def install(self, stop_taking: Callable[[int], None]) -> None:
         """Replace Celery's signal handlers. Call this from the main thread, after Celery has installed its own.
 
         Args:
-            stop_taking: called with the signal's number; has the worker end once running jobs have finished.
+            stop_taking: called with the signal's number; makes the worker end once running jobs have finished.
         """
-        drain = self._drain_first(stop_taking)
+        drain = self._drain_handler(stop_taking)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, drain)
         signal.signal(signal.SIGHUP, drain if self._hangs_up else signal.SIG_IGN)
-        signal.signal(signal.SIGQUIT, lambda *_: self._in_a_thread(0.0))
+        signal.signal(signal.SIGQUIT, lambda *_: self._end_from_thread(0.0))
 
     def drained(self) -> None:
         """Record that all jobs have finished, so that the process may end normally."""
@@ -61,39 +61,39 @@ class Shutdown:
         """End the process at once and requeue its messages without counting a death for any job."""
         if self._leaving_since_s is None:
             self._leaving_since_s = time.monotonic()
-            self._in_a_thread(0.0)
+            self._end_from_thread(0.0)
 
     def fail(self) -> None:
-        """End with status 70 after an unrecoverable error; running jobs have the drain timeout to finish."""
+        """End with exit status 70 after an unrecoverable error; running jobs have the drain timeout to finish."""
         if self._leaving_since_s is None:
             self._leaving_since_s = time.monotonic()
-            self._in_a_thread(self._drain_timeout_s, os.EX_SOFTWARE)
+            self._end_from_thread(self._drain_timeout_s, os.EX_SOFTWARE)
 
-    def _drain_first(self, stop_taking: Callable[[int], None]) -> Callable[[int, FrameType | None], None]:
+    def _drain_handler(self, stop_taking: Callable[[int], None]) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, _frame: FrameType | None) -> None:
             now_s = time.monotonic()
             if self._leaving_since_s is not None:
                 if now_s - self._leaving_since_s > SAME_REQUEST_S:
-                    self._in_a_thread(0.0)
+                    self._end_from_thread(0.0)
                 return
             self._leaving_since_s = now_s
             stop_taking(number)
-            self._in_a_thread(self._drain_timeout_s)
+            self._end_from_thread(self._drain_timeout_s)
 
         return handle
 
-    def _in_a_thread(self, delay_s: float, status: int = os.EX_OK) -> None:
-        # A signal handler interrupts the main thread at any point, and that thread may hold any lock.
+    def _end_from_thread(self, delay_s: float, status: int = os.EX_OK) -> None:
+        # A signal handler cannot wait for a lock, since the main thread that it interrupts may hold that lock.
         threading.Thread(target=self._end_process, args=(delay_s, status), name="shutdown", daemon=True).start()
 
     def _end_process(self, delay_s: float, status: int) -> None:
         ends_s = time.monotonic() + delay_s
         if delay_s:
-            logger.info("Warm shutdown: no more jobs are taken, and those that run have %g s to finish", delay_s)
+            logger.info("Warm shutdown: this worker takes no more jobs; running jobs have %g s to finish", delay_s)
         self._marks.drain()
         if delay_s and self._drained.wait(max(0.0, ends_s - time.monotonic())):
             return
-        logger.warning("shutting down: jobs that still run are requeued")
+        logger.warning("shutting down: requeueing the jobs that still run")
         self._marks.close()
         self._leave()
         logging.shutdown()

@@ -1,9 +1,9 @@
-"""Decides how a job runs that dead workers had in hand: next to others, alone, or not at all, as poison.
+"""Decides how to run a job that dead workers had in hand: next to other jobs, alone, or not at all.
 
-The scripts count the deaths; see `worker.delivery.scripts.RECLAIM`. One death proves little: most machines that vanish
+The script `worker.delivery.scripts.RECLAIM` counts the deaths. One death proves little, since most machines that vanish
 do so for other reasons. So a job is a suspect from its second death on, and then each of its stages that can end a
-process runs alone, see `worker.engine.stages`. It is poison once ``max_attempts`` workers died with it in hand, at
-least one of them while it ran alone. The same holds for each image of a bulk job.
+process runs alone; see `worker.engine.stages`. The job is poisoned once ``max_attempts`` workers have died with it in
+hand, at least one of them while it ran alone. The same rules apply to each image of a bulk job.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from worker.delivery.taken import Deaths
 
 logger = logging.getLogger(__name__)
 
-#: A job runs alone from this many deaths on. One death may be due to the machine; two in a row are rarely chance.
+#: A job is a suspect from this many deaths on. One death may be due to the machine; two in a row are rarely chance.
 SUSPECT_FROM: Final = 2
 
 
-#: Called for a job or image that does not run again, with the number of deaths and the image's index in a bulk job.
+#: Called for a poisoned job or image with the number of deaths and the image's index in a bulk job, if any.
 OnPoisoned = Callable[[int, int | None], None]
 
 
@@ -37,7 +37,7 @@ class Suspects:
     Args:
         client: a Redis client for the broker's database.
         keys: the key names, including this worker's.
-        max_attempts: worker crashes that one job may cause before it is poison.
+        max_attempts: the number of worker deaths at which a job is poisoned.
     """
 
     def __init__(self, client: Any, keys: DeliveryKeys, *, max_attempts: int) -> None:
@@ -48,12 +48,12 @@ class Suspects:
         self._images: dict[str, int] = {}
 
     def examine(self, job_id: str, queue: Queue, deaths: Deaths, on_poisoned: OnPoisoned) -> Suspect | None:
-        """Return the suspect as which a job runs alone; None if it runs next to others.
+        """Return the `Suspect` for a job that runs alone; None for a job that runs next to others.
 
-        Its deaths stay counted until `acquit` is called, once its answer is stored.
+        Redis keeps the count of deaths until the job's answer is stored and the caller calls `acquit`.
 
         Raises:
-            JobFailed: ``poisoned``; the job does not run again.
+            JobFailed: the job is ``poisoned`` and must not run again.
         """
         if deaths.alone and deaths.count >= self._max_attempts:
             on_poisoned(deaths.count, None)
@@ -66,36 +66,36 @@ class Suspects:
     def images(
         self, scope: CancelScope, suspect: Suspect, deaths: Deaths, on_poisoned: OnPoisoned, count: int
     ) -> Sequence[CancelScope | JobFailed]:
-        """Return, for each image of a suspected bulk job, its scope as a suspect, or its failure if poisoned.
+        """Return, for each image of a suspected bulk job, its scope as a suspect, or its failure if it is poisoned.
 
-        The deaths while an image ran alone count against that image; the deaths that no image caused alone count
-        against each image that has deaths of its own.
+        A death while an image ran alone counts against that image. All other deaths count against each image that has
+        such a death of its own.
         """
         job = suspect.mark
         self._images[job] = count
         alone = self._deaths_alone(job, count)
         unexplained = deaths.count - sum(alone)
 
-        def found(number: int, own: int) -> CancelScope | JobFailed:
+        def decide(number: int, own: int) -> CancelScope | JobFailed:
             if own and unexplained + own >= self._max_attempts:
                 on_poisoned(unexplained + own, number)
                 return poisoned(unexplained + own)
             return scope.of(Suspect(f"{job} {number}", suspect.queue, suspect.deaths))
 
-        return [found(number, own) for number, own in enumerate(alone)]
+        return [decide(number, own) for number, own in enumerate(alone)]
 
     def acquit(self, job_id: str) -> None:
         """Delete the counts of a job whose answer is stored, and of its images."""
         job = field_of(job_id)
         images = range(self._images.pop(job, 0))
         fields = [job, f"alone {job}", *(_alone(job, number) for number in images)]
-        with _unless_away("clear a suspect"):
+        with _logging_errors("clear the deaths of a suspect"):
             self._client.hdel(self._keys.suspects, *fields)
 
     def _deaths_alone(self, job: str, count: int) -> list[int]:
-        """Return how many workers died while each image ran alone."""
+        """Return, for each image, how many workers died while it ran alone."""
         found: list[bytes | None] = []
-        with _unless_away("look up the deaths of images"):
+        with _logging_errors("read the deaths of images"):
             found = self._client.hmget(self._keys.suspects, [_alone(job, number) for number in range(count)])
         return [int(deaths or 0) for deaths in found] or [0] * count
 
@@ -110,8 +110,8 @@ def _alone(job: str, number: int) -> str:
 
 
 @contextmanager
-def _unless_away(what: str) -> Iterator[None]:
-    """Log an error of Redis and let the job go on; its counts then last a little longer."""
+def _logging_errors(what: str) -> Iterator[None]:
+    """Log an error of Redis instead of raising it, so that the job continues."""
     try:
         yield
     except redis.RedisError as error:

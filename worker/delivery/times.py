@@ -1,4 +1,4 @@
-"""How long a worker may be silent before it counts as stuck, or as dead."""
+"""The times after which a worker counts as stuck, or as dead."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 class Times:
     """The times of one worker's delivery, in seconds. All workers on one queue prefix need the same."""
 
-    #: A killed worker's jobs wait for at most one lease and one round. Three renewals in a row may fail within a lease.
+    #: A lease lasts this long. A killed worker's jobs wait for at most one lease and one round, and a worker keeps its
+    #: lease even if three renewals in a row fail.
     lease_s: float = 9.0
-    #: A lease is renewed, and other workers' leases are checked, at this interval.
+    #: A worker renews its lease, and checks those of the others, at this interval.
     round_s: float = 2.5
-    #: The event loop ticks each second. After this long without a tick it is stuck, and so is every acknowledgement.
+    #: The event loop ticks each second. After this long without a tick it counts as stuck, and acknowledges no job.
     loop_silent_s: float = 15.0
-    #: A job checks its own deadline. One that still runs this long afterwards hangs in code that does not check it.
+    #: Jobs check their own deadlines. One that still runs this long after its deadline hangs in code that cannot check.
     overdue_s: float = 10.0
-    #: No batch takes this long on a working device.
+    #: A batch that takes this long is worth a warning, since none does on a working device.
     long_batch_s: float = 10.0

@@ -1,8 +1,8 @@
 """kombu's Redis transport, in which one step takes a message and records its holder.
 
 kombu pops a message with BRPOP and then records it as unacknowledged: a process killed in between loses it. Here one
-script does both (`worker.delivery.scripts`), for messages of every producer. The rest of kombu stays: the event loop,
-reconnecting, remote control.
+script does both (`worker.delivery.scripts`), for messages of every producer. kombu still provides everything else, such
+as the event loop, reconnecting and remote control.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from worker.delivery.taken import Deaths
 logger = logging.getLogger(__name__)
 
 #: An idle consumer polls at this interval, in case its doorbell fails.
-LOOK_EVERY_S: Final = 1.0
-#: `TAKE` returns this to a worker that is shutting down, or whose lease expired while Redis was away.
+POLL_EVERY_S: Final = 1.0
+#: `TAKE` returns this to a worker that is shutting down, or whose lease expired while Redis was unreachable.
 NO_LEASE: Final = 0
 
 
 class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
-    """Acknowledges and requeues messages by their delivery tag; messages that others hold by now stay as they are."""
+    """Acknowledges and requeues messages by their delivery tag, and never changes one that another worker now holds."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note a message that `TAKE` has already recorded in Redis."""
+        """Keep a message in memory that `TAKE` has already recorded in Redis."""
         VirtualQoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """Delete a held message."""
         try:
             acknowledge(self.channel.holding, self.channel.keys, delivery_tag)
-        finally:  # if Redis still records it, `Lease` requeues it as an orphan
+        finally:  # if Redis still holds the message, `Lease` requeues it as an orphan
             VirtualQoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
@@ -67,15 +67,15 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
             self.ack(delivery_tag)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's signature
-        """Requeue nothing: a channel also closes when its connection breaks, and jobs in hand then go on.
+        """Requeue nothing: a channel also closes when its connection breaks, and jobs in hand then continue.
 
         The process requeues its messages when it shuts down; see `worker.delivery.lease`.
         """
-        # Otherwise the registry of finalizers keeps this object, and the channel of each former connection, alive.
+        # Without this call, the registry of finalizers would keep this object alive, and so each closed channel.
         self._on_collect.cancel()
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
-        """Restore nothing: there is no visibility timeout; `worker.delivery.lease` reclaims after an expired lease."""
+        """Restore nothing: there is no visibility timeout; `worker.delivery.lease` reclaims messages instead."""
 
 
 class AtomicChannel(Declaring):
@@ -86,10 +86,10 @@ class AtomicChannel(Declaring):
     worker_name = ""
     #: The queues from which a message may be taken now; None for all. See `worker.jobs.consumer.ImageCredit`.
     takes: frozenset[str] | None = None
-    #: The beginning of the delivery tag of a message that Redis may be delivering, until that message is noted as in
-    #: hand: a large message takes long to arrive and to parse. The lease's thread reads it.
+    #: The beginning of the delivery tag of a message that Redis may be delivering, until the channel has the message in
+    #: hand: a large message takes long to arrive and to parse. The lease's thread reads this tag.
     pending_tag: str | None = None
-    #: Why the last attempt to take a message failed, such as a missing permission; None if it did not.
+    #: Why the last attempt to take a message failed, such as a missing permission; None if it did not fail.
     refusal: str | None = None
     #: The broker's address; the channel ignores what kombu reads from a URL.
     endpoint: Endpoint
@@ -100,12 +100,12 @@ class AtomicChannel(Declaring):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._order = Turns(WEIGHTS)
-        self._asked: frozenset[str] = frozenset()
+        self._tried: frozenset[str] = frozenset()
         self._idle_since: float | None = None
         self._doorbell: Doorbell | None = None
         super().__init__(*args, **kwargs)
         self.keys = DeliveryKeys(self.queue_prefix, self.worker_name)
-        # Jobs that outlive this channel still acknowledge through this client, whose connections are not the channel's.
+        # Jobs that outlive this channel acknowledge through this client, which has connections of its own.
         self.holding = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
@@ -118,12 +118,12 @@ class AtomicChannel(Declaring):
         if self.takes_replies:
             super()._brpop_start(timeout)
             return
-        opened = self.takes is not None and not self.takes <= self._asked
-        if self._idle_since is not None and monotonic() - self._idle_since < LOOK_EVERY_S and not opened:
+        opened = self.takes is not None and not self.takes <= self._tried
+        if self._idle_since is not None and monotonic() - self._idle_since < POLL_EVERY_S and not opened:
             return
         if not self.active_queues or self.takes == frozenset():
             return
-        queues = self._queues_in_order(first=self._doorbell.answer() if self._doorbell else None)
+        queues = self._queues_in_order(first=self._doorbell.respond() if self._doorbell else None)
         rung, counters = map(rung_name, queues), map(taken_name, queues)
         keys = self.keys
         names = (*queues, *rung, *counters, keys.lease, keys.in_flight, keys.suspects, keys.in_hand, keys.workers)
@@ -139,7 +139,7 @@ class AtomicChannel(Declaring):
             return bool(super()._brpop_read(**options))
         try:
             return self._read_taken(options)
-        finally:  # a message that arrived is noted by now, and one that was cut off must be requeued
+        finally:  # a message that arrived is in hand by now, and `Lease` must requeue one that was cut off
             self.pending_tag = None
 
     def _read_taken(self, options: dict[str, Any]) -> bool:
@@ -149,10 +149,10 @@ class AtomicChannel(Declaring):
             self.client.connection.disconnect()
             raise
         except self.ResponseError as error:
-            self._note_refusal(error)
+            self._record_refusal(error)
             taken = NO_LEASE
         else:
-            self._note_refusal(None)
+            self._record_refusal(None)
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
@@ -162,10 +162,10 @@ class AtomicChannel(Declaring):
                 self._listen_to_doorbell()
             raise Empty
         self._idle_since = None
-        self._hand_on(taken)
+        self._deliver_taken(taken)
         return True
 
-    def _note_refusal(self, error: redis.RedisError | None) -> None:
+    def _record_refusal(self, error: redis.RedisError | None) -> None:
         refusal = None if error is None else f"the broker refuses to hand out messages ({name_of(error)})"
         if refusal != self.refusal:
             if error is None:
@@ -174,7 +174,7 @@ class AtomicChannel(Declaring):
                 logger.error("the broker refuses to hand out messages: %s", error)
         self.refusal = refusal
 
-    def _hand_on(self, taken: Sequence[Any]) -> None:
+    def _deliver_taken(self, taken: Sequence[Any]) -> None:
         raw, size_bytes = taken[1], taken[4]
         queue, tag = bytes_to_str(taken[0]), bytes_to_str(taken[5])
         deaths = Deaths(int(taken[2]), int(taken[3]))
@@ -188,7 +188,7 @@ class AtomicChannel(Declaring):
     def postpone(self, delivery_tag: str, until_s: float) -> None:
         """Postpone a held message until a time in seconds since the epoch; then any worker may requeue it.
 
-        If the broker refuses that, the lease requeues the message within seconds, as one that no job belongs to.
+        If the broker refuses to postpone the message, `Lease` requeues it within seconds as an orphan.
         """
         try:
             postpone(self.holding, self.keys, delivery_tag, until_s)
@@ -197,32 +197,33 @@ class AtomicChannel(Declaring):
         VirtualQoS.ack(self.qos, delivery_tag)
 
     def _bury(self, tag: str, size_bytes: int) -> None:
-        """Store an undeliverable message as a dead letter, or drop it if that fails: it would come back forever."""
+        """Store an undeliverable message as a dead letter, or else drop it: otherwise it would be requeued forever."""
         burial = arguments(self.keys, tag, malformed_record(size_bytes=size_bytes), apart=tag, then="forget")
         try:
             self.holding.eval(BURY, *burial)
         except self.ResponseError as error:
-            logger.warning("could not store it as a dead letter: %s", describe(error))
+            logger.warning("dropped a message that could not be stored as a dead letter: %s", describe(error))
             acknowledge(self.holding, self.keys, tag)
 
     def _queues_in_order(self, first: str | None) -> list[str]:
-        """Return the queues that this worker takes from now, starting with the one whose turn it is.
+        """Return the queues to take from now, starting with the one whose turn it is.
 
         Args:
-            first: the queue whose message woke this worker; it precedes all others, since no other worker was woken.
+            first: the queue whose message woke this worker; it precedes the others, since the message woke no other
+                worker.
         """
         names = [queue_name(self.queue_prefix, queue) for queue in self._order.next()]
         active = set(self.active_queues)
         if self.takes is not None:
             active &= self.takes
-        self._asked = frozenset(active)
+        self._tried = frozenset(active)
         return sorted((name for name in names if name in active), key=lambda name: name != first)
 
     def _listen_to_doorbell(self) -> None:
         if self._doorbell is None:
             client = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
             self._doorbell = Doorbell(client, sorted(self.active_queues), self._wake)
-        self._doorbell.listen(self._asked)
+        self._doorbell.listen(self._tried)
 
     def queues_changed(self) -> None:
         """Drop the doorbell; the next one waits only on queues that this worker consumes."""
@@ -230,23 +231,23 @@ class AtomicChannel(Declaring):
         self._doorbell = self._idle_since = None
 
     def stop_waiting(self) -> None:
-        """Close the doorbell, from any thread: messages requeued at shutdown must wake other workers."""
+        """Close the doorbell, since messages requeued at shutdown must wake other workers. Any thread may call this."""
         if (doorbell := self._doorbell) is not None:
             doorbell.close()
 
     def _wake(self) -> None:
-        """Have the event loop take a message. The doorbell's threads call this."""
+        """Make the event loop take a message. The doorbell's threads call this."""
         self._idle_since = None
         wake_event_loop()
 
     def close(self) -> None:
-        """Close the doorbell and the channel; messages in hand stay there."""
+        """Close the doorbell and the channel; messages in hand stay in hand."""
         self.stop_waiting()
         super().close()
 
 
 def wake_event_loop() -> None:
-    """Have the event loop check at once which messages it may take. Any thread may call this."""
+    """Make the event loop check at once which messages it may take. Any thread may call this."""
     if (loop := get_event_loop()) is not None:
         loop.call_soon(lambda: None)
 
@@ -255,9 +256,9 @@ class AtomicTransport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is 
     """The transport for ``redis://`` and ``rediss://``, which the setting ``broker_transport`` names."""
 
     Channel = AtomicChannel
-    #: This keeps kombu from parsing the URL itself.
+    #: With this attribute, kombu does not parse the URL itself.
     can_parse_url = True
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:  # noqa: ARG002 - kombu's
-        """Return the broker's URL for messages; it holds no password."""
+        """Return the broker's URL for log lines; it holds no password."""
         return uri

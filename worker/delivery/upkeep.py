@@ -21,30 +21,31 @@ logger = logging.getLogger(__name__)
 #: A message with a priority waits for at most this long while its queue is empty; one script for 60 keys costs Redis
 #: about ten microseconds.
 STEP_S: Final = 0.05
-#: One round moves this many messages, 2,000 a second, far above what one worker takes.
+#: One round moves at most this many messages of each queue, so 2,000 a second, far more than one worker takes.
 MAX_MOVED: Final = 100
-#: An elected worker that dies is replaced after this long. The other workers stand for election at this interval.
+#: A worker is elected for this long, and the elected one renews its term. The other workers try to be elected at this
+#: interval, so that one of them soon replaces an elected worker that dies.
 TERM_S: Final = 1.0
 #: The elected worker sweeps at this interval; only the status of lost jobs depends on it.
 SWEEP_EVERY_S: Final = 2.5
-#: A worker names at most this many lists that are not served, since each is a line in the log.
+#: A worker warns of at most this many lists that no worker serves, since each is a line in the log.
 MAX_NAMED: Final = 20
-#: One sweep checks this many entries, so that it covers a hundred thousand jobs within five minutes.
+#: One sweep checks about this many entries, so that sweeps cover a hundred thousand jobs within five minutes.
 SWEPT: Final = 1_000
 #: A postponed job resumes within a few seconds of its time; an entry that is overdue for longer belongs to no message.
 LONG_PAST_S: Final = 60.0
 #: Within a day workers have taken all messages that an older worker requeued without counting them.
 MIXED_MS: Final = 86_400_000
-#: One search through the queues removes this many forgotten jobs.
+#: One search through the queues removes at most this many forgotten jobs.
 MAX_FORGOTTEN: Final = 500
 #: A request has an id of at most 128 bytes, a space, and a life of at most 128 characters, four bytes each.
 MAX_REQUEST_BYTES: Final = 641
 #: One script searches this many messages, or about this many bytes of them, in about a millisecond.
 SEARCHED: Final = 400
 SEARCHED_BYTES: Final = 1_000_000
-#: A round runs this many scripts, so that the thread returns to the election and to priorities in time.
+#: A round runs at most this many such scripts, so that the thread returns to the election and to priorities in time.
 MAX_SEARCHES: Final = 20
-#: One script removes this many dead letters; it searches all records for each and reads its message.
+#: One script removes at most this many dead letters, since it searches all records for each, and reads its message.
 LETTERS: Final = 20
 
 
@@ -64,17 +65,17 @@ class Upkeep:
         self._scanned = 0
         self._named: set[str] = set()
         self._swept_at_s = 0.0
-        #: The present search for messages of forgotten jobs.
+        #: The current search for messages of forgotten jobs.
         self._search: Iterator[None] | None = None
         self._duties = Duties(client, keys)
         self._thread = threading.Thread(target=self._serve, name="upkeep", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, which tries to become the elected worker's."""
+        """Start the thread, which tries to get this worker elected."""
         self._thread.start()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """End the thread after the present round and resign; another worker is elected within a second."""
+        """End the thread after the current round and resign; another worker is elected within a second."""
         self._end.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -83,8 +84,8 @@ class Upkeep:
         except Exception as error:  # the term expires by itself
             logger.debug("could not resign: %s", type(error).__name__)
 
-    def note_older_workers(self) -> None:
-        """Flag, for clients, that a listed worker of an older version takes messages without counting them."""
+    def flag_older_workers(self) -> None:
+        """Set a flag for clients if a listed worker of an older version takes messages without counting them."""
         names = [name.decode(errors="replace") for name in self._client.smembers(self._keys.workers)]
         if not all(map(counts_what_it_takes, names)):
             self._client.eval(scripts.SET, 1, self._keys.mixed, 1, MIXED_MS)
@@ -93,13 +94,13 @@ class Upkeep:
         pause_s = 0.0
         while not self._end.wait(pause_s):
             try:
-                pause_s = STEP_S if self._is_chosen() else TERM_S
+                pause_s = STEP_S if self._is_elected() else TERM_S
                 if pause_s == STEP_S:
                     self._maintain()
                 else:
                     self._search = None  # the newly elected worker starts the search from the beginning
                 self._duties.report("maintain the queues", "")
-            except Exception as error:  # the broker is away; this thread must keep running
+            except Exception as error:  # the broker is unreachable; this thread must keep running
                 self._duties.report("maintain the queues", describe(error))
                 pause_s = TERM_S
 
@@ -110,17 +111,17 @@ class Upkeep:
         is_due = time.monotonic() - self._swept_at_s > SWEEP_EVERY_S
         if is_due:
             self._swept_at_s = time.monotonic()
-            with duty("look for workers of an older version"):
-                self.note_older_workers()
+            with duty("find workers of an older version"):
+                self.flag_older_workers()
             with duty("remove the locations of lost jobs"):
                 self.sweep()
-            with duty("look for lists that no worker serves"):
+            with duty("find lists that no worker serves"):
                 self.warn_of_unserved_lists()
         if is_due or self._search:
             with duty("remove forgotten jobs"):
                 self.forget()
 
-    def _is_chosen(self) -> bool:
+    def _is_elected(self) -> bool:
         term_ms = int(TERM_S * 1000)
         return bool(self._client.eval(scripts.ELECT, 1, self._keys.upkeep, self._keys.worker, term_ms, "again"))
 
@@ -142,10 +143,9 @@ class Upkeep:
             self._client.eval(scripts.SWEEP, len(names), *names, time.time() - LONG_PAST_S, MIXED_MS, *doubtful)
 
     def warn_of_unserved_lists(self) -> None:
-        """Warn once about each list that a client seems to send to by mistake, among one chunk of the keys.
+        """Warn once about each list, among one chunk of the keys, that a client seems to send to by mistake.
 
-        kombu prefixes queue names with its option `global_keyprefix`, and appends a priority of ten or more, or one
-        with another `sep`.
+        kombu uses such a list if a client sets its option ``global_keyprefix`` or ``sep``, or a priority above 9.
         """
         pattern = f"*{self._keys.prefix}.*"
         self._scanned, found = self._client.scan(self._scanned, match=pattern, count=SWEPT, _type="list")
@@ -161,7 +161,7 @@ class Upkeep:
                 )
 
     def forget(self) -> bool:
-        """Remove messages and dead letters of forgotten jobs, many at a time; return whether none are left for now.
+        """Continue to remove messages and dead letters of forgotten jobs; return whether none are left.
 
         After an error the next call starts the search from the beginning.
         """
@@ -173,10 +173,10 @@ class Upkeep:
         return False
 
     def _searches(self) -> Iterator[None]:
-        """Search for the messages of forgotten jobs, yielding after each part of a place that goes on.
+        """Remove the messages of forgotten jobs, chunk by chunk; yield after each chunk, so that the caller can pause.
 
-        The search visits places in the order in which messages move (priorities, queues, rung messages), and each from
-        its newest message on, so that no message moves into a part that was searched already.
+        The search visits the places in the order in which messages move (priorities, queues, rung messages), and each
+        from its newest message on, so that no message moves into a part that was already searched.
         """
         limits = (MAX_FORGOTTEN, MAX_REQUEST_BYTES)
         while requests := self._client.eval(scripts.OLDEST_REQUESTS, 1, self._keys.forget, *limits):

@@ -47,10 +47,10 @@ RESIGN: Final = """
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
-#: Moves messages that a plain client sent with a priority to the back of their queue, the highest priority first, once
-#: the queue is empty: kombu, too, serves them after all messages without a priority.
-#: KEYS: the queue, its list of rung messages, the lists of its priorities. ARGV: the most messages to move;
-#: `MAX_MOVED_BYTES` end the call too. Returns the number moved.
+#: Moves messages that plain clients sent with a priority to the back of their queue, the highest priority first, if the
+#: queue is empty: kombu, too, serves them after all messages without a priority.
+#: KEYS: the queue, its list of rung messages, the lists of its priorities. ARGV: the maximum number of messages to
+#: move; a call also ends after `MAX_MOVED_BYTES`. Returns the number moved.
 MOVE_STEPS: Final = (
     PARTS
     + """
@@ -73,9 +73,10 @@ return moved
 )
 
 #: Removes the locations of jobs that no longer exist: held by a worker that is not listed, postponed to a time long
-#: past, or requeued with a number that its queue has passed since. Only a worker of an older version, another program's
-#: purge, or a deleted queue can leave such an entry. A job whose recorded holder is not listed was requeued, uncounted,
-#: by an older worker: it may still wait although its number has passed, so a flag warns clients not to trust numbers.
+#: past, or requeued with a number that its queue's counter has passed. Only a worker of an older version, another
+#: program's purge, or a deleted queue can leave such an entry. If a job's recorded holder is not listed, an older
+#: worker requeued the job without decrementing the counter. Then the job may still wait although the counter has
+#: passed its number, so a flag warns clients not to rely on numbers.
 #: KEYS: the locations of jobs, the set of workers, the counters of high, default and bulk, the flag. ARGV: the time,
 #: in seconds since the epoch, before which a postponed job is long past; the lifetime of the flag in milliseconds;
 #: then the id and the recorded location of each job. Returns the number removed.
@@ -105,10 +106,10 @@ if is_mixed then redis.call('SET', KEYS[6], 1, 'PX', ARGV[2]) end
 return removed
 """
 
-#: The scripts that search for messages of forgotten jobs share this. ``wanted`` maps a message's life to its id. A
-#: message is a match only if it has both in their fields. Only messages that contain a wanted life are parsed: any
-#: producer may request this search, and parsing all messages would take ten times as long. The scripts read eight
-#: messages at once, not more, since messages may be large, and Redis copies all of one read.
+#: The scripts that search for messages of forgotten jobs share this code. ``wanted`` maps a message's life to its id. A
+#: message matches only if its delivery tag is the life and its header has the id. Only messages that contain a wanted
+#: life are parsed: any producer may request this search, and parsing all messages would take ten times as long. One
+#: read returns at most eight messages, since messages may be large, and Redis copies all of them at once.
 _FORGOTTEN: Final = (
     JOB_ID
     + """
@@ -128,36 +129,36 @@ local function is_forgotten(raw)
   end
 end
 local begin, most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local looked, bytes = 0, 0
+local searched, bytes = 0, 0
 """
 )
 
 #: Removes the messages of forgotten jobs from one chunk of a list. KEYS: the list, the locations of jobs. ARGV: the
-#: index at which to start, where 0 is the newest message; the most messages and, approximately, bytes to search; a
-#: placeholder that equals no message; then the id and the life of each wanted message. Returns the index at which to
-#: continue, or -1 at the end of the list.
-#: The script replaces each match, by index, with the placeholder, and then removes all with one LREM, which scans the
-#: whole list.
+#: index at which to start, where 0 is the newest message; the maximum number of messages and, approximately, bytes to
+#: search; a placeholder that equals no message; then the id and the life of each wanted message. Returns the index at
+#: which to continue, or -1 at the end of the list.
+#: The script replaces each match, by index, with the placeholder, and then removes all placeholders with a single LREM,
+#: since each LREM may scan the whole list.
 REMOVE_WAITING: Final = (
     _FORGOTTEN
     + """
 redis.pcall('HDEL', KEYS[2], '')  -- a write that needs no memory: see `worker.delivery.lua`
 local removed, is_end = 0, false
-while looked < most and bytes < most_bytes do
-  local found = redis.pcall('LRANGE', KEYS[1], begin + looked, begin + looked + 7)
+while searched < most and bytes < most_bytes do
+  local found = redis.pcall('LRANGE', KEYS[1], begin + searched, begin + searched + 7)
   is_end = #found == 0  -- also if the key is not a list
   if is_end then break end
   for i, raw in ipairs(found) do
     bytes = bytes + #raw
     if is_forgotten(raw) then
-      redis.call('LSET', KEYS[1], begin + looked + i - 1, ARGV[4])
+      redis.call('LSET', KEYS[1], begin + searched + i - 1, ARGV[4])
       removed = removed + 1
     end
   end
-  looked = looked + #found
+  searched = searched + #found
 end
 if removed > 0 then redis.call('LREM', KEYS[1], removed, ARGV[4]) end
-return is_end and -1 or begin + looked - removed
+return is_end and -1 or begin + searched - removed
 """
 )
 
@@ -169,7 +170,7 @@ REMOVE_POSTPONED: Final = (
     + WHEREABOUTS
     + """
 local stays = begin
-while looked < most and bytes < most_bytes do
+while searched < most and bytes < most_bytes do
   local found = redis.pcall('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'WITHSCORES', 'LIMIT', stays, 8)
   if #found == 0 then return -1 end
   for i = 1, #found, 2 do
@@ -183,22 +184,22 @@ while looked < most and bytes < most_bytes do
       stays = stays + 1
     end
   end
-  looked = looked + #found / 2
+  searched = searched + #found / 2
 end
 return stays
 """
 )
 
-#: Reads the oldest requests to forget a job. Any producer may write to the list, and the requests are arguments of each
-#: search, so those that no client of ours can have written are removed unread: they are too long. KEYS: the list of
-#: requests. ARGV: the most requests to look at, of about `MAX_MOVED_BYTES`; the most bytes of one. Returns the
-#: requests, the newest first.
+#: Returns the oldest requests to forget a job, the newest of them first. Any producer may write to the list, and each
+#: search passes the requests to its scripts, so this script removes requests that are longer than any that our clients
+#: write. KEYS: the list of requests. ARGV: the maximum number of requests to read; the maximum bytes of one request. A
+#: call also ends after `MAX_MOVED_BYTES`.
 OLDEST_REQUESTS: Final = """
-local found, looked, bytes = {}, 0, 0
-while looked < tonumber(ARGV[1]) and bytes < MAX_MOVED_BYTES do
+local found, seen, bytes = {}, 0, 0
+while seen < tonumber(ARGV[1]) and bytes < MAX_MOVED_BYTES do
   local request = redis.call('LRANGE', KEYS[1], -1 - #found, -1 - #found)[1]
   if not request then break end
-  looked, bytes = looked + 1, bytes + #request
+  seen, bytes = seen + 1, bytes + #request
   if #request > tonumber(ARGV[2]) then
     redis.call('LREM', KEYS[1], -1, request)
   else
@@ -209,8 +210,8 @@ return found
 """.replace("MAX_MOVED_BYTES", str(MAX_MOVED_BYTES))
 
 #: Removes dead letters of forgotten jobs, except those of a message for which the id has been claimed again. KEYS: the
-#: records, their messages; then for each letter the place of its id. ARGV: for each letter its record as stored, and
-#: its name.
+#: records, their messages; then for each letter the key of its job's place. ARGV: for each letter its record as stored,
+#: and the letter's id.
 REMOVE_LETTERS: Final = (
     JOB_ID
     + """

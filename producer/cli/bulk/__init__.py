@@ -1,1 +1,1 @@
-"""``nameshot bulk``: read a list of images, write a file of answers."""
+"""``nameshot bulk``: read a list of images and write a file of answers."""

@@ -1,4 +1,4 @@
-"""``nameshot bulk``: classify any number of images with the same labels into JSONL; resumes an interrupted run."""
+"""``nameshot bulk``: classify any number of images with the same labels, or resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def bulk(
     timeout: options.Timeout = None,
     queue: options.QueueName = "bulk",
     file_format: Annotated[
-        Format, typer.Option("--format", help="Format of the input; auto goes by its name, or else by its first line.")
+        Format,
+        typer.Option("--format", help="Format of the input; auto chooses it by the name, or else by the first line."),
     ] = "auto",
     column: Annotated[
         str | None,
@@ -53,10 +54,10 @@ def bulk(
         typer.Option("--retry-failed", help="Retry the images that failed in an earlier run with a retryable code."),
     ] = False,
 ) -> int:
-    """Classify every image of a list, however long.
+    """Classify every image of a list of any length.
 
-    Run it again with the same -o to resume where it stopped. Answers are
-    written as they finish; each names its line of the input. Exits 1 if an image failed.
+    To resume an interrupted run, run the same command again with the same -o. Each answer is written as soon as it
+    arrives, and names its line of the input. Exits with status 1 if an image failed.
     """
     from producer.cli.bulk.output import BulkOutput, question_digest
     from producer.processes.raised_signals import Stopped, raised_signals
@@ -65,7 +66,7 @@ def bulk(
     if retry_failed and out is None:
         raise UsageError("--retry-failed needs the file of an earlier run; name it with -o.")
     if retry_failed and ordered:
-        raise UsageError("--retry-failed appends, so it cannot keep an order; leave out --ordered.")
+        raise UsageError("--retry-failed appends its answers, so it cannot keep the order; leave out --ordered.")
     source = BulkInput(file, file_format, column)
     digest = question_digest(question["labels"], question["hypothesis_template"], top_k)
     try:
@@ -88,7 +89,7 @@ def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput) -> N
         Progress(source.count(), done=answers.succeeded + answers.failed) as progress,
     ):
         urls = _unanswered(source.records(text), answers, under_way, running_system(), ordered=arguments["ordered"])
-        # Closing the stream cancels the messages in flight, whatever ends this.
+        # If an exception ends the loop, closing the stream cancels the messages in flight.
         with contextlib.closing(client.classify_many(urls, **arguments)) as stream:
             for outcome in stream:
                 record = under_way.pop(outcome.index)
@@ -105,14 +106,14 @@ def _unanswered(
     *,
     ordered: bool,
 ) -> Iterator[str]:
-    """Yield the URL of each record without an answer, and note the record under the URL's position."""
+    """Yield the URL of each record without an answer, and add the record to ``under_way`` by the URL's position."""
     from producer.cli.bulk.output import BulkOutputError
 
     position = 0
     for record in records:
         if answers.has(record):
             if ordered and position:
-                raise BulkOutputError("the answers so far are not in the input's order; leave out --ordered.")
+                raise BulkOutputError("the earlier answers are not in the input's order; leave out --ordered.")
             continue
         under_way[position] = record
         position += 1
@@ -120,7 +121,7 @@ def _unanswered(
 
 
 def _url(record: Record, up: UpInfo | None) -> str:
-    """Return the URL to send; for a record without an image the empty string, which the client refuses."""
+    """Return the URL to send; for a record without an image, return the empty string, which the client refuses."""
     if up is None or "://" in record.image or not record.image:
         return record.image
     from producer.embedded.pictures import file_url

@@ -15,7 +15,7 @@ from producer.errors import InvalidJob
 
 Format = Literal["auto", "text", "csv", "tsv", "jsonl"]
 
-#: Usual names of the column or key with the image, in search order.
+#: The column or key with the image usually has one of these names, which are tried in this order.
 IMAGE_NAMES: Final = ("image", "image_url", "url", "uri", "link", "href", "src")
 _BY_SUFFIX: Final[dict[str, Format]] = {
     ".csv": "csv",
@@ -32,7 +32,8 @@ class Record:
 
     Attributes:
         line: the line where the record begins, from 1.
-        image: the URL or path from the input; empty if ``problem`` says why there is none.
+        image: the URL or path from the input; empty if there is none.
+        problem: why there is no image, as a clause; empty if there is one.
     """
 
     line: int
@@ -49,7 +50,7 @@ class BulkInput:
     column: str | None = None
 
     def open(self) -> TextIO:
-        """Open the text; a byte that is not UTF-8 affects only its line. Raises `InvalidJob` if it cannot be read."""
+        """Open the text; invalid UTF-8 affects only its own line. Raise `InvalidJob` if the file cannot be opened."""
         if self.name == "-":
             if hasattr(sys.stdin, "reconfigure"):
                 sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
@@ -64,7 +65,7 @@ class BulkInput:
         """Yield each image in order, skipping blank lines.
 
         Raises:
-            InvalidJob: a CSV without the column named by the user, or without one that looks like the image's.
+            InvalidJob: a table lacks the column that the user named, or has none that seems to hold the images.
         """
         lines: Iterator[str] = iter(text)
         match self._format():
@@ -109,7 +110,7 @@ def _jsonl(lines: Iterable[str], key: str | None) -> Iterator[Record]:
             continue
         try:
             value = json.loads(line)
-        except (ValueError, RecursionError):  # RecursionError for brackets thousands deep
+        except (ValueError, RecursionError):  # thousands of nested brackets raise RecursionError
             yield Record(number, "", "the line is not JSON")
             continue
         yield _from_json(number, value, key)
@@ -140,7 +141,7 @@ def _table(lines: Iterable[str], delimiter: str, column: str | None) -> Iterator
             if position < len(row):
                 yield Record(line, row[position].strip())
             else:
-                yield Record(line, "", f"the row has {len(row)} columns, and the image should be in {position + 1}")
+                yield Record(line, "", f"the row has {len(row)} columns, and the image's column is {position + 1}")
     except csv.Error as error:
         raise InvalidJob(f"the table cannot be read after line {begins - 1}: {error}.") from None
 

@@ -1,7 +1,7 @@
-"""Write the answers of a bulk run to a JSONL file that the next run resumes, wherever the file was cut off.
+"""Write a bulk run's answers to a JSONL file; the next run continues it, even if its last line was truncated.
 
-Each line is ``{"line", "url", "question", "result" | "error"}``. ``line`` is the record's line in the input,
-``question`` is a digest of labels, template and top_k, so that answers for other labels are never mixed in.
+Each line is ``{"line", "url", "question", "result" | "error"}``. ``line`` is the record's line in the input.
+``question`` is a digest of labels, template and top_k, by which a run recognises answers to another question.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any, BinaryIO, Final, Self
 from producer.cli.bulk.input import Record
 from producer.errors import NameshotError
 
-#: Seconds of answers that a power cut may lose; a killed process loses none that it wrote.
+#: A power cut may lose the answers of this many seconds; a killed process loses none that it has written.
 _SYNC_EVERY_S: Final = 1.0
-#: Every line of ours begins with this; a truncated line with a part of it.
+#: `nameshot bulk` begins every line with these bytes; a very short truncated line holds only the first of them.
 _BEGINNING: Final = b'{"line": '
 
 
@@ -41,28 +41,29 @@ class BulkOutput:
         retry_failed: whether to drop the retryable errors, so that their images run again.
 
     Raises:
-        BulkOutputError: `nameshot bulk` did not write the file, or another run is writing to it.
+        BulkOutputError: the file cannot be opened, another run is writing to it, `nameshot bulk` did not write all of
+            its lines, or they answer another question.
     """
 
     def __init__(self, file: Path | None, question: str, *, retry_failed: bool = False) -> None:
         self._question = question
         self._name = str(file) if file is not None else "standard output"
-        # Eight bytes for each line of the input, so that a million lines take 8 MB.
+        # The digest of each answered line's image; at eight bytes a line, a million lines take 8 MB.
         self._answered = array("Q")
         self.succeeded = 0
         self.codes: Counter[str] = Counter()
         self.retryable = 0
         self._synced_at_s = time.monotonic()
-        self._is_on_disk = False
+        self._is_regular_file = False
         if file is None:
             self._file: RawIOBase | BinaryIO = sys.stdout.buffer
             return
         try:
             self._file = _open_locked(file)
             try:
-                self._is_on_disk = file.is_file()
-                if self._is_on_disk:
-                    self._take_up(file, retry_failed=retry_failed)
+                self._is_regular_file = file.is_file()
+                if self._is_regular_file:
+                    self._read_earlier_answers(file, retry_failed=retry_failed)
             except BaseException:
                 self._file.close()
                 raise
@@ -84,8 +85,8 @@ class BulkOutput:
             return False
         if self._answered[record.line] != _digest(record.image):
             raise BulkOutputError(
-                f"{self._name} has an answer for line {record.line}, but for another image than the input's; "
-                "write to another file with -o."
+                f"{self._name} holds an answer for line {record.line}, but the input now has a different image on that "
+                "line; write to another file with -o."
             )
         return True
 
@@ -95,10 +96,10 @@ class BulkOutput:
         try:
             # One write per line, so that a kill truncates at most the last line.
             rest = json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n"
-            while rest:  # a nearly full disk accepts only part
+            while rest:  # a nearly full disk may accept only a part of the line
                 rest = rest[self._file.write(rest) :]
             self._file.flush()
-            if self._is_on_disk and time.monotonic() - self._synced_at_s > _SYNC_EVERY_S:
+            if self._is_regular_file and time.monotonic() - self._synced_at_s > _SYNC_EVERY_S:
                 os.fsync(self._file.fileno())
                 self._synced_at_s = time.monotonic()
         except BrokenPipeError:
@@ -107,13 +108,13 @@ class BulkOutput:
             raise BulkOutputError(
                 f"{self._name} cannot be written: {error.strerror}; run the command again to resume."
             ) from None
-        self._note(record.line, record.image, answer)
+        self._count(record.line, record.image, answer)
 
     def close(self) -> None:
         """Flush everything to disk and release the lock."""
         if self._file is sys.stdout.buffer:
             return
-        if self._is_on_disk:
+        if self._is_regular_file:
             os.fsync(self._file.fileno())
         self._file.close()
 
@@ -123,7 +124,7 @@ class BulkOutput:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _note(self, line: int, image: str, answer: dict[str, Any]) -> None:
+    def _count(self, line: int, image: str, answer: dict[str, Any]) -> None:
         if line >= len(self._answered):
             missing = line + 1 - len(self._answered)
             self._answered.frombytes(bytes(8 * (missing + len(self._answered) // 8)))
@@ -134,37 +135,37 @@ class BulkOutput:
             self.codes[error["code"]] += 1
             self.retryable += bool(error["retryable"])
 
-    def _take_up(self, file: Path, *, retry_failed: bool) -> None:
-        """Read the existing answers. Change nothing until every line has proved to be ours."""
-        length = 0
-        forget = 0
+    def _read_earlier_answers(self, file: Path, *, retry_failed: bool) -> None:
+        """Read the earlier runs' answers; change the file only once all of its lines are known to be valid."""
+        complete_bytes = 0
+        to_retry = 0
         for entry, raw in _entries(file):
             if entry["question"] != self._question:
                 raise BulkOutputError(
                     f"{self._name} contains answers for other labels, another template or another --top-k; "
                     "write to another file with -o."
                 )
-            length += len(raw)
-            if retry_failed and _is_worth_another_try(entry):
-                forget += 1
+            complete_bytes += len(raw)
+            if retry_failed and _is_retryable(entry):
+                to_retry += 1
             else:
-                self._note(entry["line"], entry["url"], entry)
-        # Drop the text after the last newline: the previous run was killed in the middle of a line.
-        os.truncate(file, length)
-        if forget:
-            _write_anew(file)
+                self._count(entry["line"], entry["url"], entry)
+        # If the previous run was killed while it wrote a line, drop that incomplete line.
+        os.truncate(file, complete_bytes)
+        if to_retry:
+            _remove_retryable(file)
             self._file.close()
             self._file = _open_locked(file)
 
 
 def question_digest(labels: list[str], template: str | list[str], top_k: int | None) -> str:
-    """Return a short digest of one question; the order of the labels counts, since it breaks ties."""
+    """Return a short digest of one question, which depends on the order of the labels, since that breaks ties."""
     question = json.dumps([labels, template, top_k], ensure_ascii=True)
     return hashlib.blake2b(question.encode(), digest_size=4).hexdigest()
 
 
 def _digest(image: str) -> int:
-    # Never 0, which means "no answer".
+    # The digest is never 0, which stands for "no answer".
     return int.from_bytes(hashlib.blake2b(image.encode(errors="replace"), digest_size=8).digest(), "big") or 1
 
 
@@ -182,7 +183,7 @@ def _open_locked(file: Path) -> RawIOBase:
 
 
 def _entries(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Yield each complete line, parsed and raw; raises `BulkOutputError` for a line that is not ours."""
+    """Yield each complete line, parsed and raw; raise `BulkOutputError` if `nameshot bulk` did not write it."""
     with file.open("rb") as lines:
         for number, raw in enumerate(lines, 1):
             if not raw.endswith(b"\n") and raw[: len(_BEGINNING)] == _BEGINNING[: len(raw)]:
@@ -197,16 +198,16 @@ def _entries(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
             yield entry, raw
 
 
-def _is_worth_another_try(entry: dict[str, Any]) -> bool:
+def _is_retryable(entry: dict[str, Any]) -> bool:
     return "error" in entry and bool(entry["error"]["retryable"])
 
 
-def _write_anew(file: Path) -> None:
-    """Replace the file atomically by one without the retryable errors."""
+def _remove_retryable(file: Path) -> None:
+    """Replace the file atomically with one that lacks the retryable errors."""
     draft = file.with_name(file.name + ".draft")
     try:
         with draft.open("wb") as kept:
-            kept.writelines(raw for entry, raw in _entries(file) if not _is_worth_another_try(entry))
+            kept.writelines(raw for entry, raw in _entries(file) if not _is_retryable(entry))
             kept.flush()
             os.fsync(kept.fileno())
         draft.replace(file)

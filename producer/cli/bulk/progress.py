@@ -1,4 +1,4 @@
-"""Show a bulk run's progress: a bar on a terminal, otherwise a line every ten seconds."""
+"""Show a bulk run's progress: as a bar on a terminal, otherwise as a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from producer.cli import output
 if TYPE_CHECKING:
     from producer.cli.bulk.output import BulkOutput
 
-#: Often enough to show that the run continues; 360 lines an hour.
+#: Often enough to show that the run continues, and only 360 lines an hour.
 _LINE_EVERY_S: Final = 10.0
 
 
@@ -18,8 +18,8 @@ class Progress:
     """Counts the answers of this run and their rate.
 
     Args:
-        total: records in the input, including answered ones; None if unknown.
-        done: records answered in earlier runs.
+        total: the number of records in the input, including answered ones; None if unknown.
+        done: the number of records answered in earlier runs.
     """
 
     def __init__(self, total: int | None, *, done: int) -> None:
@@ -29,7 +29,7 @@ class Progress:
         console = output.notices()
         self._total, self._before = total, done
         self._now_done = self._failed = 0
-        self._started_s = self._said_s = time.monotonic()
+        self._started_s = self._printed_s = time.monotonic()
         self._bar: Bar | None = None
         if console.is_terminal:
             self._bar = Bar(
@@ -54,8 +54,8 @@ class Progress:
                 rate=f"{self._rate():.1f} images/s",
                 failed=f"{self._failed:,} failed" if self._failed else "",
             )
-        elif (now_s := time.monotonic()) - self._said_s > _LINE_EVERY_S:
-            self._said_s = now_s
+        elif (now_s := time.monotonic()) - self._printed_s > _LINE_EVERY_S:
+            self._printed_s = now_s
             output.notice(self._line())
 
     def summary(self, answers: BulkOutput) -> None:

@@ -1,1 +1,1 @@
-"""``nameshot doctor``: what is wrong with this machine, its settings and its Redis."""
+"""``nameshot doctor``: find what is wrong with this machine, its settings and its Redis."""

@@ -1,4 +1,4 @@
-"""What the doctor finds on this machine, without loading a model: versions, settings, checkpoint, GPU."""
+"""Check this machine without loading a model: versions, settings, checkpoint, GPU."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def embedded(up: UpInfo | None) -> Iterator[Finding]:
 
 
 def environment() -> Iterator[Finding]:
-    """Check the ``NAMESHOT_…`` variables: only the client's if no worker is installed here."""
+    """Check the ``NAMESHOT_…`` variables of clients and, if a worker is installed here, of workers."""
     given = sorted(name for name in os.environ if name.startswith(PREFIX))
     try:
         settings = _worker().read() if has_worker() else read_settings(ProducerSettings)
@@ -51,7 +51,7 @@ def environment() -> Iterator[Finding]:
         return
     known = type(settings).model_fields
     unknown = [name for name in given if name.removeprefix(PREFIX).lower() not in known]
-    if unknown and has_worker():  # others may be meant for a worker elsewhere
+    if unknown and has_worker():  # without a worker here, the variables may be meant for a worker elsewhere
         yield Finding("settings", "warning", f"no setting is called {', '.join(unknown)}", "check the spelling")
     else:
         yield Finding("settings", "ok", f"from the environment: {', '.join(given) or 'none, all are defaults'}")
@@ -68,7 +68,7 @@ def model(up: UpInfo | None) -> Iterator[Finding]:
 
 
 def device(*, deep: bool) -> Iterator[Finding]:
-    """Check a worker's device. Loads torch, which takes seconds, only if a GPU is visible or with ``deep``."""
+    """Check the worker's device; load torch, which takes seconds, only if a GPU is visible or ``deep`` is set."""
     if has_worker():
         yield from _worker().check_device(deep=deep)
 
@@ -79,7 +79,7 @@ def has_worker() -> bool:
 
 
 def _worker() -> Any:
-    """Return the worker's side of the command; by name, since this package never imports the worker."""
+    """Return the worker's part of the command, imported by name since this package must not depend on the worker."""
     return import_module("worker.command")
 
 

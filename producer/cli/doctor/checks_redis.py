@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from producer.embedded.home import UpInfo
 
 _TIMEOUT_S: Final = 2.0
-#: Above this share a burst of jobs may reach the limit before an operator reacts.
+#: Above this share of maxmemory, a burst of jobs may reach the limit before an operator reacts.
 _MEMORY_WARNING: Final = 0.9
-#: Limits of the scan for lists that no worker serves: one second covers some million keys; five findings suffice.
+#: The scan for lists that no worker serves ends after this time, in which it covers some million keys, and reports at
+#: most five lists, which show the mistake well enough.
 _SCAN_S: Final = 1.0
 _SCAN_COUNT: Final = 5_000
 _MOST_NAMED: Final = 5
 
 
 def redis(up: UpInfo | None) -> Iterator[Finding]:
-    """Run all checks that need Redis; one finding for each server that cannot be reached."""
+    """Run all checks that need Redis; an unreachable server yields one finding."""
     from producer.cli.connection import redis_of
     from producer.client.configuration import configure
     from producer.contract.names import queue_name, rung_name
@@ -42,11 +43,11 @@ def redis(up: UpInfo | None) -> Iterator[Finding]:
     yield broker
     checked: set[str] = set()
     if broker.state == "ok":
-        yield from _keeping(configuration.broker, "waiting jobs", checked)
+        yield from _durability(configuration.broker, "waiting jobs", checked)
     results = _server("result backend", configuration.results)
     yield results
     if results.state == "ok":
-        yield from _keeping(configuration.results, "answers", checked)
+        yield from _durability(configuration.results, "answers", checked)
     if broker.state == "ok":
         yield from _queues(configuration)
 
@@ -55,7 +56,7 @@ def _connect(endpoint: Endpoint) -> Redis:
     from producer.broker.dialling import connect
 
     timeouts = {"socket_connect_timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S}
-    options = {**timeouts, "client_name": "nameshot", "protocol": 2}  # the protocol that old servers support too
+    options = {**timeouts, "client_name": "nameshot", "protocol": 2}  # old servers support only protocol 2
     return connect(endpoint, **{**options, **endpoint.arguments})
 
 
@@ -103,19 +104,19 @@ def _cannot_wait(server: Redis, waits_at: str, endpoint: Endpoint) -> str | None
     try:
         server.script_exists("0" * 40)
     except NoPermissionError:
-        is_a_worker = False  # of our roles only the worker's permits SCRIPT EXISTS
+        is_a_worker = False  # among the roles, only the worker's permits SCRIPT EXISTS
     else:
         is_a_worker = True
     wrong = cannot_wait(server, waits_at, endpoint, as_a_worker=is_a_worker)
     return wrong or (cannot_subscribe(server, endpoint) if is_a_worker else None)
 
 
-def _keeping(endpoint: Endpoint, content: str, checked: set[str]) -> Iterator[Finding]:
+def _durability(endpoint: Endpoint, content: str, checked: set[str]) -> Iterator[Finding]:
     """Check that a server keeps its data when memory runs out and when it restarts.
 
     Args:
-        content: what the server would lose, in two words.
-        checked: the ids of the servers that were checked before; the broker may be the result backend too.
+        content: the data that the server would lose, as the finding names it.
+        checked: the ids of the servers checked so far, since one server may be both broker and result backend.
     """
     with _connect(endpoint) as server:
         run_id = str(server.info("server").get("run_id"))
@@ -133,7 +134,7 @@ def _keeping(endpoint: Endpoint, content: str, checked: set[str]) -> Iterator[Fi
             "set maxmemory-policy to noeviction",
         )
     elif limit and used > _MEMORY_WARNING * limit:
-        yield Finding("memory", "warning", f"{used / limit:.0%} of maxmemory is in use", "enlarge it, or add workers")
+        yield Finding("memory", "warning", f"{used / limit:.0%} of maxmemory is in use", "raise it, or add workers")
     else:
         yield Finding("memory", "ok", f"{used / 1e6:,.0f} MB in use, no eviction")
     if persistence["aof_enabled"]:
@@ -176,7 +177,7 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
         yield Finding("queues", "broken", unavailable(error, configuration.broker))
         return
     text = f"waiting messages: {', '.join(f'{name} {backlog.waiting[name]:,}' for name in QUEUES)}"
-    text += f"; with workers: {backlog.in_hand:,}"
+    text += f"; held by workers: {backlog.in_hand:,}"
     if backlog.in_dead_hands:
         text += f"; held by dead workers: {backlog.in_dead_hands:,}"
     if backlog.postponed:
@@ -210,9 +211,9 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
-    """Return lists that a plain Celery client filled by mistake: with a key prefix, or with an unserved priority.
+    """Return the lists that a plain Celery client filled by mistake: with a key prefix, or with an unserved priority.
 
-    The user needs permission to SCAN, which of the roles only the worker's has.
+    The check needs permission to SCAN, which only the worker's role has; without it, the list is empty.
     """
     from redis.exceptions import NoPermissionError
 

@@ -20,7 +20,7 @@ def doctor(
 ) -> int:
     """Check the setup and advise what to fix.
 
-    It checks Redis, queues, workers, settings, model and GPU. Exits 1 if something is broken.
+    It checks Redis, queues, workers, settings, model and GPU. Exits with status 1 if something is broken.
     """
     from producer.cli.connection import running_system
     from producer.cli.doctor import checks_local, checks_redis
