@@ -114,8 +114,6 @@ class RemoteEngine:
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
         """Implement `Engine.count_tokens`."""
-        if not prompts:
-            return []
         request = CountRequest(list(prompts))
         self._submit(request)
         counts: list[int] = result_within(request.future, scope)
