@@ -85,7 +85,8 @@ def image_url(image: str) -> str:
     if up is None:
         raise UsageError(
             f"{image!r} is a local file, and a worker fetches only http(s):// URLs; "
-            "run `nameshot up` in another terminal (with NAMESHOT_BROKER_URL and NAMESHOT_RESULT_BACKEND unset here), or give a URL."
+            "run `nameshot up` in another terminal (with NAMESHOT_BROKER_URL and NAMESHOT_RESULT_BACKEND unset here), "
+            "or give a URL."
         )
     from producer.embedded.pictures import file_url
 

@@ -32,9 +32,8 @@ def prepare_streams() -> None:
     """Replace the standard streams, so that a failure raises `StreamFailed`; a failure of standard error is ignored."""
     closed = [number for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)) if stream is None]
     for _ in closed:
-        os.open(os.devnull, os.O_RDWR)  # the descriptor gets the lowest free number, that of a closed stream
-    for number in closed:
-        os.set_inheritable(number, True)
+        # The descriptor gets the lowest free number, that of a closed stream, and child processes inherit it.
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if _STDIN in closed:
         sys.stdin = TextIOWrapper(BufferedReader(_Closed(_STDIN)), encoding="utf-8")
     output: type[_Output] = _Closed if _STDOUT in closed else _Output
@@ -70,17 +69,10 @@ class _Output(FileIO):
 class _Closed(_Output):
     """Replaces a stream that was closed when the program began."""
 
-    def readinto(self, _buffer: Any, /) -> Any:
-        self._fail()
-
-    def readall(self) -> Any:
-        self._fail()
-
-    def write(self, _data: ReadableBuffer, /) -> Any:
-        self._fail()
-
-    def _fail(self) -> None:
+    def _fail(self, *_: Any) -> Any:
         raise StreamFailed(errno.EBADF, "it is closed", _ACTIONS[self.fileno()])
+
+    readinto = readall = write = _fail
 
 
 class _Notices(_Output):

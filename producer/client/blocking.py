@@ -36,8 +36,8 @@ class Client:
     ```
 
     If Redis cannot be reached, a method raises `BrokerUnavailable` within 3 seconds. Only `classify_many`, and a wait
-    for an answer that has begun already, tolerate an outage of up to a minute. A method that submits jobs raises `InvalidJob` for an invalid
-    job before it sends that job.
+    for an answer that has begun already, tolerate an outage of up to a minute. A method that submits jobs raises
+    `InvalidJob` for an invalid job before it sends that job.
 
     Args:
         broker_url: the Redis that holds the queues. Each argument that is None is read from the environment:
@@ -91,9 +91,9 @@ class Client:
             hypothesis_template: a sentence with exactly one ``{}`` for the label; several sentences form an ensemble.
             top_k: how many of the best scores the answer keeps; None keeps all.
             timeout: the time limit of the image's download in seconds; None applies the worker's limit.
-            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``. Until the job's result expires, a program may submit the same id with
-                the same payload any number of times, and the job is queued once, unless it is purged or lost. None
-                chooses a new id.
+            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``. Until the job's result expires, a program may submit the same id
+                with the same payload any number of times, and the job is queued once, unless it is purged or lost.
+                None chooses a new id.
             expires_in: the seconds after which a worker no longer starts the job; None sets no limit.
             queue: ``high``, ``default`` or ``bulk``.
 
@@ -213,7 +213,7 @@ class Client:
         return self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
     def forget(self, job_id: str) -> bool:
-        """Free the id of an answered or lost job, so that a new job may use it; return False if there was nothing to free.
+        """Free the id of an answered or lost job for a new job; return False if there was nothing to free.
 
         This deletes the answer for every caller. A worker that receives or still holds the old message will not answer
         the new job. The call may be repeated.

@@ -119,11 +119,11 @@ def _lists(queue: str) -> Iterator[_List]:
 
 def _remove(prefix: str, waiting: _List, messages: Sequence[bytes]) -> Operation[int]:
     jobs = [(message, *_id_and_life(message)) for message in messages]
-    removed, *to_bar = yield from _remove_each(prefix, waiting, jobs)
-    while to_bar:  # a worker has requeued these messages since their location was read
-        jobs = [jobs[index] for index in to_bar]
-        more, *to_bar = yield from _remove_each(prefix, waiting, jobs)
-        removed += more
+    removed = 0
+    while jobs:
+        count, *to_bar = yield from _remove_each(prefix, waiting, jobs)
+        removed += count
+        jobs = [jobs[index] for index in to_bar]  # a worker has requeued these since their location was read
     return removed
 
 
