@@ -133,7 +133,7 @@ class Outage:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _seems_lasting(self, error: redis.RedisError) -> bool:
-        """Return whether an error but WRONGTYPE comes from the key or the content, since the server accepts the probe."""
+        """Return whether the key or the content causes an error that is not WRONGTYPE: the server accepts the probe."""
         if is_outage(error) or is_wrong_type(error):
             return False
         try:
