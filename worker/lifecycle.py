@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
+import signal
 from functools import partial
 from typing import Any
 
@@ -32,7 +34,6 @@ from worker.observability.readiness import Readiness
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
 from worker.runtime.ready_file import ReadyFile
-from worker.runtime.stacks import print_stacks_on_sigusr1
 from worker.service import Service, build
 from worker.settings import MAX_CONCURRENCY, WorkerSettings
 
@@ -63,7 +64,8 @@ class Lifecycle:
         """
         app = self._app
         logs.configure(app.settings.log_level, app.settings.log_format)
-        print_stacks_on_sigusr1()  # Celery later installs its own handler, which does the same
+        # Print all threads' stacks, even while native code runs; Celery later installs a handler that does the same.
+        faulthandler.register(signal.SIGUSR1)
         try:
             check_options(sender, app.own_configuration(), most_threads=MAX_CONCURRENCY)
             settings = [f"{PREFIX}{field.upper()}" for field in WorkerSettings.model_fields]

@@ -55,7 +55,10 @@ def link_to_redis() -> Iterator[tuple[BlockingLink, Configuration]]:
 
 
 def redis_of(up: UpInfo | None) -> dict[str, Any]:
-    """Return the arguments with which `Client` and `configure` use this `nameshot up`; for None, return none."""
+    """Return the arguments with which `Client` and `configure` use this `nameshot up`.
+
+    For None this is an empty dictionary, so that they read the environment.
+    """
     if up is None:
         return {}
     prefix = os.environ.get("NAMESHOT_QUEUE_PREFIX", up.queue_prefix)
@@ -82,7 +85,8 @@ def image_url(image: str) -> str:
     if up is None:
         raise UsageError(
             f"{image!r} is a local file, and a worker fetches only http(s):// URLs; "
-            "run `nameshot up` in another terminal (with NAMESHOT_BROKER_URL unset here), or give a URL."
+            "run `nameshot up` in another terminal (with NAMESHOT_BROKER_URL and NAMESHOT_RESULT_BACKEND unset here), "
+            "or give a URL."
         )
     from producer.embedded.pictures import file_url
 

@@ -39,10 +39,10 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def print_queued(ids: Sequence[str], lines: Sequence[str | Mapping[str, Any]]) -> None:
-    """Print a line, or a JSON object, for each job that is queued.
+    """Print a line, or a JSON object, for each queued job.
 
     Raises:
-        StreamFailed: standard output cannot be written; the error names the jobs without a line.
+        StreamFailed: standard output cannot be written; the error names the jobs whose lines are missing.
     """
     for number, line in enumerate(lines):
         try:

@@ -1,7 +1,7 @@
-"""Standard streams that may be closed or full: a failure is a sentence, and no other file gets their descriptors.
+"""Handles standard streams that are closed, or that cannot be written because a disk is full.
 
-The shell closes one with ``>&-``, and a supervisor may start programs without any. Python then sets ``sys.stdout`` to
-None, and the next socket that the program opens would become its standard output.
+A shell closes a stream with ``>&-``, and a supervisor may start a program without any. Python then sets, for example,
+``sys.stdout`` to None, and the next socket that the program opens would become its standard output.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ _ACTIONS: Final = {_STDIN: "standard input cannot be read", _STDOUT: "standard o
 
 
 class StreamFailed(NameshotError, OSError):
-    """A standard stream is closed, or its disk is full; takes a number of `errno`, a reason and what failed."""
+    """A standard stream is closed or fails. The arguments are an error number, the reason and what failed."""
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}."
 
 
 def prepare_streams() -> None:
-    """Replace the standard streams by ones that raise `StreamFailed`, or for notices lose what cannot be written."""
+    """Replace the standard streams, so that a failure raises `StreamFailed`; a failure of standard error is ignored."""
     closed = [number for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)) if stream is None]
     for _ in closed:
-        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, and child processes inherit it
-    for number in closed:
-        os.set_inheritable(number, True)
+        # The descriptor gets the lowest free number, that of a closed stream, and child processes inherit it.
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if _STDIN in closed:
         sys.stdin = TextIOWrapper(BufferedReader(_Closed(_STDIN)), encoding="utf-8")
     output: type[_Output] = _Closed if _STDOUT in closed else _Output
@@ -43,10 +42,10 @@ def prepare_streams() -> None:
 
 
 def _text(raw: FileIO, old: TextIO | Any) -> TextIOWrapper:
-    """Return a text stream as Python would make it, but for labels that a terminal cannot show."""
+    """Return a text stream as Python would make it, except that it escapes characters that a terminal cannot show."""
     lines, unbuffered = (old.line_buffering, old.write_through) if isinstance(old, TextIOWrapper) else (False, False)
     return TextIOWrapper(
-        raw if unbuffered else BufferedWriter(raw),  # as Python does with -u
+        raw if unbuffered else BufferedWriter(raw),  # Python leaves out the buffer too, if it is called with -u
         encoding=getattr(old, "encoding", "utf-8"),
         errors="backslashreplace",
         line_buffering=lines,
@@ -68,24 +67,17 @@ class _Output(FileIO):
 
 
 class _Closed(_Output):
-    """Stands for a stream that was closed when the program began."""
+    """Replaces a stream that was closed when the program began."""
 
-    def readinto(self, _buffer: Any, /) -> Any:
-        self._fail()
-
-    def readall(self) -> Any:
-        self._fail()
-
-    def write(self, _data: ReadableBuffer, /) -> Any:
-        self._fail()
-
-    def _fail(self) -> None:
+    def _fail(self, *_: Any) -> Any:
         raise StreamFailed(errno.EBADF, "it is closed", _ACTIONS[self.fileno()])
+
+    readinto = readall = write = _fail
 
 
 class _Notices(_Output):
     def write(self, data: ReadableBuffer, /) -> Any:
         try:
             return FileIO.write(self, data)
-        except OSError:  # there is no other place to say so
+        except OSError:  # no other stream is left to report the failure
             return memoryview(data).nbytes

@@ -1,7 +1,7 @@
-"""The answer listener of the blocking client, whose event loop runs in a daemon thread.
+"""Runs the asyncio client's `AnswerListener` for the blocking client, in an event loop in a daemon thread.
 
-Because it is the listener of the asyncio client, both clients wait in the same way, and a blocking client also needs
-only one connection to wait for thousands of jobs.
+So both clients wait in the same way, and a blocking client also needs only one connection to wait for thousands of
+jobs.
 """
 
 from __future__ import annotations

@@ -35,15 +35,16 @@ class Client:
         print(job.result(timeout=30).best.label)
     ```
 
-    If Redis cannot be reached, a method raises `BrokerUnavailable` within 3 seconds; only `classify_many` and a wait
-    for an answer tolerate an outage, of up to a minute. A method that submits jobs raises `InvalidJob` for an invalid
-    job before it sends that job.
+    If Redis cannot be reached, a method raises `BrokerUnavailable` within 3 seconds. Only `classify_many`, and a wait
+    for an answer that has begun already, tolerate an outage of up to a minute. A method that submits jobs raises
+    `InvalidJob` for an invalid job before it sends that job.
 
     Args:
-        broker_url: the Redis that holds the queues. If this is None, the client reads ``NAMESHOT_BROKER_URL``; for
-            each of the other arguments, it reads the variable of that name.
+        broker_url: the Redis that holds the queues. Each argument that is None is read from the environment:
+            `broker_url` from ``NAMESHOT_BROKER_URL``, `result_ttl` from ``NAMESHOT_RESULT_TTL``, and so on.
         result_backend: the Redis that holds the answers.
-        result_ttl: how many seconds Redis keeps a cancellation by this client, and an id after its longest wait.
+        result_ttl: how many seconds Redis keeps a cancellation by this client. It keeps the id of a job without an
+            answer for as long as the job may wait, and these seconds more.
         queue_prefix: the prefix of the queues' names.
         max_queue: the number of waiting messages in a queue at which calls raise `QueueFull`.
 
@@ -90,9 +91,9 @@ class Client:
             hypothesis_template: a sentence with exactly one ``{}`` for the label; several sentences form an ensemble.
             top_k: how many of the best scores the answer keeps; None keeps all.
             timeout: the time limit of the image's download in seconds; None applies the worker's limit.
-            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``. However often a program submits the same id with the same payload,
-                the job is queued only once until its result expires, and again only if it was purged or lost. None
-                chooses a new id.
+            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``. Until the job's result expires, a program may submit the same id
+                with the same payload any number of times, and the job is queued once, unless it is purged or lost.
+                None chooses a new id.
             expires_in: the seconds after which a worker no longer starts the job; None sets no limit.
             queue: ``high``, ``default`` or ``bulk``.
 
@@ -212,7 +213,7 @@ class Client:
         return self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
     def forget(self, job_id: str) -> bool:
-        """Free the id of an answered or lost job for any payload; returns False if there was nothing to free.
+        """Free the id of an answered or lost job for a new job; return False if there was nothing to free.
 
         This deletes the answer for every caller. A worker that receives or still holds the old message will not answer
         the new job. The call may be repeated.

@@ -36,8 +36,8 @@ LONGEST_PAUSE_S: Final = 2.0
 RECHECK_S: Final = 20.0
 #: One command carries at most this many ids, because Redis serves no other client while it runs.
 CHUNK: Final = 500
-#: After each command the listener pauses, so that further ids gather for the next command. The first id after a quiet
-#: period is not delayed.
+#: After each round of commands the listener pauses, so that further ids gather for the next one. The first id after a
+#: quiet period is not delayed.
 GATHERING_S: Final = 0.005
 
 _CHANNEL_PREFIX: Final = answer_key("")
@@ -64,8 +64,8 @@ class AnswerListener:
         """Return the job's terminal answer, or ``unknown`` once neither message nor answer is left.
 
         Raises:
-            BrokerUnavailable: Redis was down for more than `OUTAGE_S`, or the listener was closed. Once the broker has
-                confirmed that the job exists, the wait continues even through a longer outage of the broker.
+            BrokerUnavailable: for more than `OUTAGE_S`, the result backend was down, or the broker was before it had
+                confirmed that the job exists; or the listener was closed.
         """
         loop = asyncio.get_running_loop()
         arrival: asyncio.Future[Answer] = loop.create_future()

@@ -18,9 +18,9 @@ MAX_LABEL_CHARACTERS: Final = 200
 MAX_LABELS_BYTES: Final = 32_768
 #: The longest published ensemble (CLIP on ImageNet) has 80 templates.
 MAX_TEMPLATES: Final = 100
-#: CLIP reads at most 77 tokens of a prompt, and a template of more characters has more tokens.
+#: CLIP reads at most 77 tokens of a prompt, and ordinary text of this many characters has more.
 MAX_TEMPLATE_CHARACTERS: Final = 500
-#: The maximum number of label sets in the cache of those that passed the check; 64 of the largest take about 14 MB.
+#: The cache remembers at most this many label sets that passed the check; 64 of the largest take about 14 MB.
 KNOWN_SETS: Final = 64
 
 # Invisible characters, and those that change the direction of the text around them: C0/C1 controls and line
@@ -58,7 +58,7 @@ def check_candidate_labels(labels: object) -> list[str]:
     return list(_checked(given))
 
 
-# Most jobs repeat the labels of earlier jobs. The cache also lets such jobs share one tuple of strings.
+# Most jobs repeat the labels of earlier jobs. The cache also lets such jobs share one set of strings.
 @lru_cache(maxsize=KNOWN_SETS)
 def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
     total_bytes = 0

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Final
 
 from producer.contract import names
@@ -69,15 +68,18 @@ def purge(prefix: str, queue: names.Queue) -> Operation[int]:
     The operation deletes at most as many messages as waited when it began, so that it ends even if a program keeps
     submitting. A program that dies half-way leaves nothing to repair, and the call may be repeated.
     """
-    removed = 0
+    name, removed = names.queue_name(prefix, queue), 0
+    rung = names.rung_name(name)
     try:
-        for waiting in _lists(names.queue_name(prefix, queue)):
-            left, size = (yield Call("broker", ("LLEN", waiting.name))), 1
+        # In the order in which workers take from the lists. The rung list comes once more after the queue's own list,
+        # because an idle worker's BLMOVE moves messages there.
+        for waiting in (rung, name, rung, *names.step_names(name)):
+            left, size = (yield Call("broker", ("LLEN", waiting))), 1
             while left > 0:
-                messages = yield Call("broker", ("LRANGE", waiting.name, -min(left, size), -1))
+                messages = yield Call("broker", ("LRANGE", waiting, -min(left, size), -1))
                 if not messages:
                     break
-                removed += yield from _remove(prefix, waiting, messages[::-1])
+                removed += yield from _remove(prefix, name, waiting, messages[::-1])
                 left -= len(messages)
                 size = max(1, min(MAX_MESSAGES, MAX_BYTES * len(messages) // sum(map(len, messages))))
     except BrokerUnavailable as error:
@@ -89,52 +91,26 @@ def purge(prefix: str, queue: names.Queue) -> Operation[int]:
     return removed
 
 
-@dataclass(frozen=True, slots=True)
-class _List:
-    """A list in which messages of a queue wait.
-
-    Attributes:
-        first: the list whose messages workers take before those of this list, or this list itself.
-        counting: ``count`` if the list's messages have a number in their queue, otherwise empty.
-    """
-
-    name: str
-    first: str
-    queue: str
-    counting: str = "count"
-
-
-def _lists(queue: str) -> Iterator[_List]:
-    """Return the lists in the order in which workers take their messages.
-
-    The rung list comes once more after the queue's own list, because an idle worker's BLMOVE moves messages there.
-    """
-    rung = names.rung_name(queue)
-    yield _List(rung, rung, queue)
-    yield _List(queue, rung, queue)
-    yield _List(rung, rung, queue)
-    for step in names.step_names(queue):
-        yield _List(step, step, queue, counting="")
-
-
-def _remove(prefix: str, waiting: _List, messages: Sequence[bytes]) -> Operation[int]:
+def _remove(prefix: str, queue: str, waiting: str, messages: Sequence[bytes]) -> Operation[int]:
     jobs = [(message, *_id_and_life(message)) for message in messages]
-    removed, *to_bar = yield from _remove_each(prefix, waiting, jobs)
-    while to_bar:  # a worker has requeued these messages since their location was read
-        jobs = [jobs[index] for index in to_bar]
-        more, *to_bar = yield from _remove_each(prefix, waiting, jobs)
-        removed += more
+    removed = 0
+    while jobs:
+        count, *to_bar = yield from _remove_each(prefix, queue, waiting, jobs)
+        removed += count
+        jobs = [jobs[index] for index in to_bar]  # a worker has requeued these since their location was read
     return removed
 
 
-def _remove_each(prefix: str, waiting: _List, jobs: Sequence[tuple[bytes, str, str]]) -> Operation[list[int]]:
+def _remove_each(prefix: str, queue: str, waiting: str, jobs: Sequence[tuple[bytes, str, str]]) -> Operation[list[int]]:
     """Remove these messages; return the reply of `_PURGE`."""
     since_us = yield from server_time_us()
     fields = [field for _, job_id, life in jobs for field in (job_id, f"{job_id} {life}")]
     hands: list[bytes | None] = yield Call("broker", ("HMGET", names.in_hand_key(prefix), *fields))
     answers: list[bytes | None] = yield Call("results", ("MGET", *(names.answer_key(job_id) for _, job_id, _ in jobs)))
-    keys = [waiting.name, waiting.first, names.taken_name(waiting.queue), names.in_hand_key(prefix)]
-    arguments: list[str | bytes] = [waiting.counting]
+    first = names.rung_name(queue) if waiting == queue else waiting
+    keys = [waiting, first, names.taken_name(queue), names.in_hand_key(prefix)]
+    # Messages in a priority's list have no number in their queue yet.
+    arguments: list[str | bytes] = ["" if waiting in names.step_names(queue) else "count"]
     for (message, job_id, life), payload, *where in zip(jobs, answers, hands[::2], hands[1::2], strict=True):
         keys += names.claim_and_place(prefix, job_id)
         is_answered = payload is not None and Answer.from_meta(payload, job_id).is_terminal

@@ -41,7 +41,7 @@ class LeashedProcess:
         output: int | None = None,
     ) -> None:
         leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(death_signal)), str(folder)]
-        # The child inherits the mask, so that the signal cannot end it before the leash ignores it.
+        # The child inherits the mask, so that SIGUSR1 cannot end it before the leash ignores the signal.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours

@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> int:
     """Replace this process with the command; or, without the kernel's help, run it and return its exit status."""
     parent, death_signal, folder = int(arguments[0]), int(arguments[1]), arguments[2]
     command = arguments[arguments.index("--") + 1 :]
-    # Workers print their threads' stacks on it, and may get it before they have installed their handlers. Our parent
-    # has blocked it for us until here.
+    # On SIGUSR1, workers print their threads' stacks. The signal may arrive before a worker has installed its handler,
+    # so this script makes the command ignore it until then; the parent has blocked the signal up to here.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     try:

@@ -9,9 +9,9 @@ import signal
 from collections.abc import Iterator
 from typing import Final
 
-#: One request to stop can arrive twice at once: systemd signals every process of a service, and the launcher forwards
-#: its own signal; Ctrl-C reaches a program from the terminal and from make. Copies of one request arrive within this
-#: time; a person who asks twice takes longer.
+#: One request to stop can arrive twice at once: systemd signals every process of a service, and the launcher also
+#: forwards the signal to its workers; Ctrl-C reaches a program from the terminal and from make. Copies of one request
+#: arrive within this time; a person who asks twice takes longer.
 SAME_REQUEST_S: Final = 0.5
 
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)

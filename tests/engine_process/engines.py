@@ -95,7 +95,7 @@ class Engines:
         """A front that is connected."""
         front = RemoteEngine(self.path, ask_info(self.path), slots=slots, on_other_model=on_other_model)
         self._ends.append(front.close)
-        eventually(lambda: front.is_available)
+        eventually(lambda: front.unavailable_reason is None)
         return front
 
     def ask(

@@ -160,13 +160,13 @@ def test_a_frozen_engine_is_none_until_it_speaks_again(engines: Engines, engine:
     engine.watches = False
     front = engines.front()
     engine.process.send_signal(signal.SIGSTOP)
-    eventually(lambda: not front.is_available)
+    eventually(lambda: front.unavailable_reason)
     assert front.unavailable_reason == "the engine is silent"
     asked = engines.ask(front, image(1))
     engine.process.send_signal(signal.SIGCONT)
 
     assert asked.result(TIMEOUT_S).batch_size == 1
-    eventually(lambda: front.is_available)
+    eventually(lambda: front.unavailable_reason is None)
 
 
 def test_an_engine_ends_in_order_once_its_last_front_has_left(engines: Engines, engine: KeptEngine) -> None:

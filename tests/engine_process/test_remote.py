@@ -190,7 +190,7 @@ def test_an_image_waits_for_the_next_engine_and_no_longer_than_its_job(model: Ga
     first = engines.serve(model)
     front = engines.front()
     first.close()
-    eventually(lambda: not front.is_available)
+    eventually(lambda: front.unavailable_reason)
     with pytest.raises(JobFailed, match="deadline_exceeded"):
         front.embed_image(image(model, 1), "default", WatchedScope(0.0))
     asked = engines.ask(front, image(model, 2))
@@ -210,4 +210,4 @@ def test_a_front_is_told_when_the_next_engine_has_another_model(
     engines.serve(loaded("siglip"))
 
     assert other.wait(TIMEOUT_S)
-    assert not front.is_available
+    assert front.unavailable_reason

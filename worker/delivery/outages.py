@@ -1,9 +1,9 @@
 """Distinguishes an outage of Redis from a lasting error of one key, and lets a thread wait until an outage ends.
 
 A lasting error that is taken for an outage blocks a thread; an outage that is taken for a lasting error gives up jobs.
-So only WRONGTYPE is a lasting error at once. After any other error the thread retries, and before each retry it runs a
-probe: a similar command on a key of its own. The error is a lasting one of that key or message only if Redis keeps
-accepting the probe and keeps refusing the command.
+So only WRONGTYPE is a lasting error at once. After an error that is clearly an outage, the thread just retries. After
+any other error it first runs a probe, a similar command on a key of its own. The error is a lasting one of that key or
+message only if Redis keeps accepting the probe and keeps refusing the command.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Outage:
     Args:
         server: the server's name in messages, such as ``the result backend``.
         refusal: the predicate in messages about an outage, such as ``does not take answers``.
-        probe: runs a command like those of `outlast`, with a key and content of its own, which cause no error.
+        probe: runs a harmless command like those of `outlast`; it fails only if the server refuses such commands.
     """
 
     def __init__(self, server: str, refusal: str, probe: Callable[[], object]) -> None:
@@ -133,7 +133,7 @@ class Outage:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _seems_lasting(self, error: redis.RedisError) -> bool:
-        """Return whether the key or the content seems to cause the error, since the server accepts the probe."""
+        """Return whether the key or the content causes an error that is not WRONGTYPE: the server accepts the probe."""
         if is_outage(error) or is_wrong_type(error):
             return False
         try:

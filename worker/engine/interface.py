@@ -20,12 +20,8 @@ class Engine(Protocol):
     keeps_suspects_apart: bool
 
     @property
-    def is_available(self) -> bool:
-        """Whether the device can work now; until it can, requests wait."""
-
-    @property
     def unavailable_reason(self) -> str | None:
-        """Why the engine is unavailable, in a few words; None while it is available."""
+        """Why the device cannot work now, in a few words; None if it can. Until it can, requests wait."""
 
     @property
     def waiting(self) -> int:

@@ -45,7 +45,6 @@ class LocalEngine:
         stages: runs suspects' images and prompts alone.
     """
 
-    is_available = True
     unavailable_reason: str | None = None
     keeps_suspects_apart = True
 

@@ -31,13 +31,6 @@ class PromptOfFront(str):
     is_suspect: bool
     mark: Callable[[bool], None]
 
-    @classmethod
-    def made(cls, text: str, is_suspect: bool, mark: Callable[[bool], None]) -> PromptOfFront:
-        """Create a prompt with these attributes."""
-        prompt = cls(text)
-        prompt.is_suspect, prompt.mark = is_suspect, mark
-        return prompt
-
 
 class DeviceUse:
     """Marks the images or prompts of each batch while the batch runs, and runs a batch with a suspect alone.

@@ -145,10 +145,10 @@ class FrontConnection:
             raise ProtocolError("a prompt is too long, or has no header")
         [alone] = frames.PROMPT_HEAD.unpack_from(payload)
         try:
-            text = payload[frames.PROMPT_HEAD.size :].decode()
+            prompt = PromptOfFront(payload[frames.PROMPT_HEAD.size :].decode())
         except UnicodeDecodeError:
             raise ProtocolError("a prompt is not UTF-8") from None
-        prompt = PromptOfFront.made(text, alone, partial(memory.mark, memory.prompt_mark(number)))
+        prompt.is_suspect, prompt.mark = alone, partial(memory.mark, memory.prompt_mark(number))
         self._reply_when_done(number, self._engine.embed_prompt(prompt, alone=alone), "a label")
 
     def _count(self, number: int, payload: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -24,7 +25,6 @@ from worker.model import Model, load_model
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage
 from worker.runtime.heartbeat import HeartbeatSender
-from worker.runtime.stacks import print_stacks_on_sigusr1
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
     """
     path, heart = Path(arguments[0]), HeartbeatSender(int(arguments[1]) if arguments[1:] else None)
     logs.configure("INFO", "human")
-    print_stacks_on_sigusr1()
+    faulthandler.register(signal.SIGUSR1)  # prints all threads' stacks, even while native code runs
     try:
         settings = read_settings(WorkerSettings)
         logs.configure(settings.log_level, settings.log_format)

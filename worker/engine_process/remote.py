@@ -86,16 +86,11 @@ class RemoteEngine:
         threading.Thread(target=self._serve, name="engine-link", daemon=True).start()
 
     @property
-    def is_available(self) -> bool:
-        """Whether an engine is connected and not silent."""
-        return self._link is not None and time.monotonic() - self._state_at_s < SILENT_S
-
-    @property
     def unavailable_reason(self) -> str | None:
-        """Why the engine is unavailable; None while it is available."""
-        if self.is_available:
-            return None
-        return "the engine is not connected" if self._link is None else "the engine is silent"
+        """Why the engine is unavailable; None while one is connected and not silent."""
+        if self._link is None:
+            return "the engine is not connected"
+        return "the engine is silent" if time.monotonic() - self._state_at_s >= SILENT_S else None
 
     @property
     def waiting(self) -> int:
@@ -119,8 +114,6 @@ class RemoteEngine:
 
     def count_tokens(self, prompts: Sequence[str], scope: CancelScope) -> list[int]:
         """Implement `Engine.count_tokens`."""
-        if not prompts:
-            return []
         request = CountRequest(list(prompts))
         self._submit(request)
         counts: list[int] = result_within(request.future, scope)

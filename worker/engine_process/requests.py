@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any
 
 from producer.errors import JobFailed
 from worker.engine_process import frames
 from worker.engine_process.memory import described, layout
 from worker.model.interface import Prepared
-
-#: A request fails after this many deaths of engines. For an image or a prompt only deaths while it was in a batch
-#: count; after the first it runs alone, so it caused the second. Whether an engine died while it counted tokens is
-#: unknown, so a request to count them fails after one more death.
-DEATHS_ON_THE_DEVICE: Final = 2
-DEATHS_WHILE_COUNTING: Final = 3
 
 
 class Request:
@@ -26,7 +20,9 @@ class Request:
         deaths: the number of engines that died while it was on their device, or while they may have counted its tokens.
     """
 
-    max_deaths = DEATHS_ON_THE_DEVICE
+    #: A request fails after this many deaths of engines. For an image or a prompt only deaths while it was in a batch
+    #: count; after the first it runs alone, so it caused the second.
+    max_deaths = 2
     #: How error messages name the request's item.
     subject = "a label"
 
@@ -73,7 +69,8 @@ class PromptRequest(Request):
 class CountRequest(Request):
     """A request for the number of tokens of each of some prompts."""
 
-    max_deaths = DEATHS_WHILE_COUNTING
+    #: Whether an engine died while it counted tokens is unknown, so this request fails after one more death.
+    max_deaths = 3
 
     def __init__(self, prompts: list[str]) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ NETWORK_ERRORS: Final = (OSError, http.client.HTTPException, urllib3.exceptions.
 
 
 def unavailable(message: str) -> FetchFailed:
-    """Return the failure of a download that the worker does not send to its host now."""
+    """Return the failure of a download that the worker refuses to start now, to spare the host."""
     return FetchFailed("host_unavailable", message, again=False, of_host=False)
 
 

@@ -1,4 +1,4 @@
-"""An HTTP response with a strictly checked head and a limit on its bytes, which detects bytes after its end."""
+"""An HTTP response that checks its head strictly, limits the bytes it reads, and detects bytes after its end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StrictResponse(http.client.HTTPResponse):
         if not self.will_close and not self.wire.closed:
             self.meter.allow(1)
             timeout_s = self._sock.gettimeout()
-            self._sock.settimeout(0)  # without a timeout, peek would wait for bytes that have not arrived yet
+            self._sock.settimeout(0)  # so that peek does not wait for bytes that have not arrived
             with contextlib.suppress(OSError):  # TLS raises SSLWantReadError if no bytes have arrived
                 self.has_surplus = bool(self.wire.peek(1))
             with contextlib.suppress(OSError):

@@ -25,26 +25,20 @@ logger = logging.getLogger(__name__)
 _USER_OPTIONS: Final = ("--uid", "--gid")
 
 
-class CheckedStart:
-    """The function of ``celery worker`` with both steps before it.
+def checked_start(start: Callable[..., Any], **options: Any) -> Any:
+    """Change the user, check a detached start, and call Celery's function.
 
     Args:
-        start: Celery's function, called with all options.
+        start: the function of ``celery worker``, called with all options.
     """
-
-    def __init__(self, start: Callable[..., Any]) -> None:
-        self._start = start
-
-    def __call__(self, **options: Any) -> Any:
-        """Change the user, check a detached start, and call Celery's function."""
-        _become(options.pop("uid"), options.pop("gid"))
-        if options["detach"]:
-            context = click.get_current_context()
-            with suppress(KeyError, ValueError):  # Celery itself reports settings that it cannot parse
-                context.obj.app.config_from_cmdline(list(context.args), namespace="worker")
-            _check_detached(context.obj.app, dict(options))
-            sys.argv[1:] = _without_user(sys.argv[1:])
-        return self._start(uid=None, gid=None, **options)
+    _become(options.pop("uid"), options.pop("gid"))
+    if options["detach"]:
+        context = click.get_current_context()
+        with suppress(KeyError, ValueError):  # Celery itself reports settings that it cannot parse
+            context.obj.app.config_from_cmdline(list(context.args), namespace="worker")
+        _check_detached(context.obj.app, dict(options))
+        sys.argv[1:] = _without_user(sys.argv[1:])
+    return start(uid=None, gid=None, **options)
 
 
 def _become(uid: str | None, gid: str | None) -> None:

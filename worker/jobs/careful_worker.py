@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,9 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
         """Check ``-Q``, ``-X``, ``--pidfile`` and ``--statedb``, then set up the queues; Celery calls this first."""
-        self._check_files()
+        for option, path in (("--pidfile", self.pidfile), ("--statedb", self.statedb)):
+            if path and not os.access(Path(path).absolute().parent, os.W_OK):
+                raise refusal(f"{option} {path} cannot be created: its folder does not exist or is not writable.")
         chosen, left_out = _names(include), _names(exclude)
         known = list(self.app.amqp.queues)
         for option, names in (("-Q", chosen), ("-X", left_out)):
@@ -68,14 +69,6 @@ class CarefulWorker(Worker):  # type: ignore[misc]  # celery is untyped
             os.dup2(file, 2)
         os.close(file)
 
-    def _check_files(self) -> None:
-        for option, path in (("--pidfile", self.pidfile), ("--statedb", self.statedb)):
-            if path and not os.access(Path(path).absolute().parent, os.W_OK):
-                raise refusal(f"{option} {path} cannot be created: its folder does not exist or is not writable.")
-
 
 def _names(chosen: Any) -> list[str]:
-    if isinstance(chosen, str):
-        return [name.strip() for name in chosen.split(",")]
-    names: Iterable[str] = chosen or ()
-    return list(names)
+    return [name.strip() for name in chosen.split(",")] if isinstance(chosen, str) else list(chosen or ())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any, Final
 
 import click
 
-from worker.jobs.before_start import CheckedStart
+from worker.jobs.before_start import checked_start
 from worker.jobs.start_checks import refusal
 from worker.runtime import logs
 
@@ -16,8 +17,8 @@ def _prepare(ctx: click.Context, _param: Any, _value: Any) -> None:
     """Adapt Celery's command before click parses any other option."""
     click.UsageError.exit_code = os.EX_CONFIG
     start = ctx.command.callback
-    if start is not None and not isinstance(start, CheckedStart):
-        ctx.command.callback = CheckedStart(start)
+    if start is not None and not isinstance(start, partial):
+        ctx.command.callback = partial(checked_start, start)
     for param in ctx.command.params:
         if param.name == "hostname":
             param.type = _Name(param.type)

@@ -152,7 +152,7 @@ class ImageCredit(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is u
         sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
         def can_consume(_qos: Any) -> bool:
-            if not worker.service.engine.is_available or worker.answers.outage.description:
+            if worker.service.engine.unavailable_reason or worker.answers.outage.description:
                 return False  # leave the messages to other workers; the event loop's next tick checks again
             if len(worker.refusals.tags) >= consumer.pool.num_processes:
                 return False

@@ -14,7 +14,7 @@ from producer.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
-#: The file is out of date for at most this long, which is less than the second or more between a supervisor's checks.
+#: Supervisors check at most once a second, so a file that is out of date for at most this long is accurate enough.
 #: The launcher checks the ready files of its fronts at the same interval.
 UPDATE_INTERVAL_S: Final = 0.25
 
