@@ -26,7 +26,7 @@ result backend; a client without this package reads them from ``e.args``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("host_not_allowed", False, "the host matches none of `NAMESHOT_FETCH_HOSTS`, or a redirect leads from https to http", "use an allowed host"),
     ErrorCode("address_blocked", False, "the host is, or resolves to, an address that is not public", "use a public host, or add an exception to `NAMESHOT_FETCH_ALLOW`"),
     ErrorCode("tls_failed", False, "the server's certificate is not valid for its name", "fix the certificate"),
-    ErrorCode("too_many_redirects", False, "there are more than three redirects, or a loop", "send the final URL"),
+    ErrorCode("too_many_redirects", False, "there are more redirects than `NAMESHOT_FETCH_REDIRECTS` (3), or a loop", "send the final URL"),
     ErrorCode("bad_redirect", False, "a redirect has no usable target", "send the final URL"),
     ErrorCode("bad_response", False, "the response is malformed HTTP, or not what the worker requested", "check the server, and any compression it applies"),
     ErrorCode("http_status", False, "the server answered with a status other than 200", "check that the URL is public and has not expired"),
     ErrorCode("too_large", False, "the body is larger than `NAMESHOT_MAX_BYTES`", "send a smaller rendition"),
     ErrorCode("empty", False, "the body is empty", "check the upload"),
-    ErrorCode("unsupported_format", False, "the body is not a JPEG, PNG, WebP or GIF", "convert the image, and check that the URL is not an HTML page"),
+    ErrorCode("unsupported_format", False, "the body is not a JPEG, PNG, WebP, AVIF, GIF or (with the extra `heic`) HEIC", "convert the image, and check that the URL is not an HTML page"),
     ErrorCode("undecodable", False, "the image is damaged", "upload it again"),
     ErrorCode("too_many_pixels", False, "the image has more pixels than `NAMESHOT_MAX_PIXELS`", "send a smaller rendition"),
     ErrorCode("bad_aspect_ratio", False, "one side is more than 30 times as long as the other", "crop the image"),
@@ -169,6 +169,30 @@ class JobFailed(NameshotError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object of the three attributes."""
+        return {"code": self.code, "message": self.message, "retryable": self.retryable}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
+        """Have pydantic, and so FastAPI, write and read a failure as `to_dict` does."""
+        from pydantic_core import core_schema
+
+        fields = {
+            "code": core_schema.typed_dict_field(core_schema.str_schema()),
+            "message": core_schema.typed_dict_field(core_schema.str_schema()),
+            "retryable": core_schema.typed_dict_field(core_schema.bool_schema()),
+        }
+        as_object = core_schema.typed_dict_schema(fields)
+        read = core_schema.no_info_after_validator_function(lambda value: cls(**value), as_object)
+        return core_schema.json_or_python_schema(
+            json_schema=read,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), read]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda error: error.to_dict(), return_schema=as_object
+            ),
+        )
 
 
 class EmbeddedError(NameshotError):

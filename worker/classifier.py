@@ -22,9 +22,10 @@ from worker.concurrency.shares import of_places
 from worker.embeddings.of_images import Embedding, ImageEmbeddings
 from worker.embeddings.of_labels import LabelCache
 from worker.embeddings.reading import Matrix
+from worker.engine.failures import failure_of
 from worker.fetch import Downloads
 from worker.fetch.files import File, KnownFile
-from worker.model.interface import HostModel
+from worker.model.interface import HostModel, ModelError
 from worker.observability.metrics import Telemetry
 from worker.ranking import rank, scores
 
@@ -152,7 +153,11 @@ class Classifier:
             fetch_ms = (time.perf_counter() - started_s) * 1000
             embedded = self._images.embed(file, attempt.queue, scope)
             image = embedded.embedding
-            logits = self._model.logits(image.vector, read_matrix())
+            matrix = read_matrix()
+        try:
+            logits = self._model.logits(image.vector, matrix)
+        except ModelError as error:
+            raise failure_of(error, "this image") from None
         return Result(
             ranking=rank(question.candidate_labels, scores(logits, self._model.scoring), question.top_k),
             model=self._model.name,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from producer.errors import NameshotError
 from producer.findings import Finding
@@ -126,3 +126,25 @@ def _driver_gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+def compare(models: Sequence[str], files: Sequence[Path], labels: Sequence[str], templates: Sequence[str]) -> Any:
+    """Return the rankings of each file by each checkpoint (`worker.trial.trials.rankings`), loaded in turn."""
+    from worker.trial.trials import Choice, rankings
+
+    settings = read()
+    found = []
+    for model in models:
+        revision = settings.revision if model == settings.model else None
+        choice = Choice(model, revision, settings.device, settings.max_pixels)
+        found.append(rankings(choice, settings.dtype, files, labels, templates))
+    return found
+
+
+def verify(files: Sequence[Path], labels: Sequence[str], template: str, dtypes: Sequence[str]) -> Any:
+    """Yield how this worker's scores compare with the pipeline's (`worker.trial.trials.Verdict`), by precision."""
+    from worker.trial.trials import Choice, verdicts
+
+    settings = read()
+    choice = Choice(settings.model, settings.revision, settings.device, settings.max_pixels)
+    return verdicts(choice, files, labels, template, dtypes)

@@ -28,7 +28,7 @@ def scores(logits: NDArray[np.float32], scoring: Scoring) -> NDArray[np.float64]
 
 def rank(labels: Sequence[str], label_scores: NDArray[np.float64], top_k: int | None) -> list[Score]:
     """Return the best ``top_k`` labels, or all if None, by descending score; equal scores keep the labels' order."""
-    # Compare at the model's precision, because float64 noise must not reorder labels with equal scores.
-    order = np.argsort(-label_scores.astype(np.float32), kind="stable")[:top_k]
+    # Compare what is shown: float32 would call scores equal that differ, and `top_k` could drop the better one.
+    order = np.argsort(-label_scores, kind="stable")[:top_k]
     names = map(labels.__getitem__, order.tolist())
     return scores_of(zip(names, label_scores[order].tolist(), strict=True))

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from worker.engine_process.info import EngineInfo
 from worker.engine_process.link import ask_info
 from worker.engine_process.remote import RemoteEngine, RemoteModel
 from worker.fetch import CoalescingFetcher, Fetcher, UrlPolicy
+from worker.fetch.connection import tls_context
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
 from worker.model import load_preparation
@@ -85,8 +87,13 @@ class Service:
 
 
 def fetch_policy(settings: WorkerSettings) -> UrlPolicy:
-    """Return the URL policy of the settings; raise `SettingsError` if one of them cannot be parsed."""
+    """Return the URL policy of the settings; raise `SettingsError` if a setting of downloads cannot be used."""
+    tls_context(_ca_file(settings))
     return UrlPolicy.parsed(settings.fetch_ports, settings.fetch_allow, settings.fetch_hosts)
+
+
+def _ca_file(settings: WorkerSettings) -> str | None:
+    return None if settings.fetch_ca_file is None else str(settings.fetch_ca_file)
 
 
 def shared_cache_server(settings: WorkerSettings) -> Endpoint:
@@ -148,6 +155,9 @@ def build(
         # The pool keeps at most half of the connections for one host, which may use `fetch_per_host` at once.
         max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
         per_host=settings.fetch_per_host,
+        ca_file=_ca_file(settings),
+        user_agent=settings.fetch_user_agent or f"nameshot/{version('nameshot')}",
+        max_redirects=settings.fetch_redirects,
     )
     caching = CachingFetcher(fetcher, images.recall, max_bytes=settings.http_cache_bytes)
     downloads = caching if settings.http_cache_bytes else fetcher

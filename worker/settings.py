@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
@@ -116,6 +117,15 @@ class WorkerSettings(ProducerSettings):
         description="exceptions to the address rules: `CIDR:PORT` or `CIDR:*`, comma-separated",
     )
     fetch_hosts: str = Field("", description="if set, the only hosts that a URL may name (globs, comma-separated)")
+    fetch_redirects: int = Field(3, ge=0, le=20, description="redirects that a download follows")
+    fetch_user_agent: str = Field(
+        "",
+        pattern=r"[\x20-\x7e]*",
+        description="the `User-Agent` of downloads; default `nameshot/` and the version",
+    )
+    fetch_ca_file: Path | None = Field(
+        None, description="a PEM file of certificate authorities to trust besides the public ones"
+    )
     fetch_per_host: int = Field(
         64,
         ge=1,

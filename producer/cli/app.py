@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import acl, classify, dead_letters, jobs, purge, system
+from producer.cli import acl, classify, dead_letters, jobs, purge, system, trial
 from producer.cli.bulk import command as bulk
 from producer.cli.doctor import command as doctor
+from producer.cli.evaluate import command as evaluate
 
 app = typer.Typer(
     name="nameshot",
@@ -50,6 +51,9 @@ for _name, _command in (
     ("classify", classify.classify),
     ("submit", classify.submit),
     ("bulk", bulk.bulk),
+    ("evaluate", evaluate.evaluate),
+    ("compare", trial.compare),
+    ("verify", trial.verify),
     ("status", jobs.status),
     ("result", jobs.result),
     ("cancel", jobs.cancel),

@@ -125,7 +125,7 @@ def _print_answer(console: Console, image: str, which: str, job: Job, deadline: 
             output.notice(f"nameshot: {which}: {sentence(error)}")
         return False
     if as_json:
-        output.print_json({"url": image, "id": job.id, "result": result.to_json()})
+        output.print_json({"url": image, "id": job.id, "result": result.to_dict()})
     else:
         print_result(console, image, result)
     return True

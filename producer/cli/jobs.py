@@ -50,7 +50,7 @@ def result(job_id: JobId, wait: options.Wait = 0.0, as_json: options.AsJson = Fa
             output.print_json({"id": job_id, "error": error_to_json(error)})
             return 1
     if as_json:
-        output.print_json({"id": job_id, "result": answer.to_json()})
+        output.print_json({"id": job_id, "result": answer.to_dict()})
     else:
         print_result(output.console(), job_id, answer)
     return 0

@@ -66,6 +66,14 @@ def question(
 
 def _candidate_labels(labels: list[str] | None, labels_file: Path | None) -> list[str]:
     """Return the labels of both options, in order; raise `UsageError` if there are none."""
+    chosen = labels_of(labels, labels_file)
+    if not chosen:
+        raise UsageError("there are no candidate labels; give each with -l, as in -l fox -l bear.")
+    return chosen
+
+
+def labels_of(labels: list[str] | None, labels_file: Path | None) -> list[str]:
+    """Return the labels of both options, in order; raise `UsageError` if the file cannot be read."""
     chosen = list(labels or [])
     if labels_file is not None:
         try:
@@ -75,6 +83,4 @@ def _candidate_labels(labels: list[str] | None, labels_file: Path | None) -> lis
         except UnicodeDecodeError:
             raise UsageError(f"{str(labels_file)!r} is not UTF-8 text.") from None
         chosen += [line for line in lines if line.strip()]
-    if not chosen:
-        raise UsageError("there are no candidate labels; give each with -l, as in -l fox -l bear.")
     return chosen

@@ -25,14 +25,21 @@ KNOWN_SETS: Final = 64
 
 # Invisible characters, and those that change the direction of the text around them: C0/C1 controls and line
 # separators, lone surrogates, bidirectional controls, and characters without width. ZWNJ (U+200C), ZWJ (U+200D) and
-# the variation selectors are allowed, because real words and emoji need them.
+# the variation selectors are allowed, because real words and emoji need them, and so is a Mongolian vowel separator
+# (U+180E) behind a letter, whose shape it changes.
 _INVISIBLE: Final = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u2028\u2029"
     "\ud800-\udfff"
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"
-    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b\u2060-\u2065\u3164\ufeff\uffa0\ufff0-\ufffb"
-    "\U0001d173-\U0001d17a\U000e0000-\U000e00ff]"
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u200b\u2060-\u2065\u3164\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff]"
+    "|(?<![\u1820-\u18aa])\u180e"
 )
+#: The flag of a part of a country: a black flag, then its code in invisible tags, then their end (UTS 51, ED-14a).
+_FLAG: Final = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
+#: What may stand in a label, and shows nothing without another character: spaces, the blank pattern of Braille, the
+#: joiners, and the variation selectors of every script.
+_BLANK: Final = re.compile("[\\s\u2800\u200c\u200d\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]*")
 
 
 def check_candidate_labels(labels: object) -> list[str]:
@@ -98,12 +105,12 @@ def _check_text(name: str, text: object, max_characters: int) -> str:
     if len(text) > max_characters:
         raise InvalidJob(f"{name} has {len(text):,} characters; at most {max_characters} are allowed.")
     if not text.isascii() or not text.isprintable():
-        if found := _INVISIBLE.search(text):
+        if found := _INVISIBLE.search(_FLAG.sub("", text)):
             raise InvalidJob(f"{name} contains the invisible character U+{ord(found[0]):04X}; remove it.")
         canonical = unicodedata.normalize("NFC", text).strip()
     else:
         canonical = text.strip()
-    if not canonical:
+    if _BLANK.fullmatch(canonical):
         raise InvalidJob(f"{name} is blank; every label and template needs visible text.")
     return canonical
 

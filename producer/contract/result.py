@@ -5,33 +5,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from itertools import starmap
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Self
 
 from producer.errors import JobFailed
 
 
-class Score(NamedTuple):
+@dataclass(slots=True, unsafe_hash=True)
+class Score:
     """One candidate label and its score, a finite float in [0, 1].
 
-    It is a tuple, because a job may have a thousand scores and a frozen dataclass takes more than twice as long to
-    create.
+    Not frozen, since a job may have a thousand of them, and a frozen one takes more than twice as long to create.
     """
 
     label: str
     score: float
 
-
-#: Creates a `Score` as `Score._make` does, but without the length check, which more than doubles the time.
-_PAIR: Final = partial(tuple.__new__, Score)
+    def __iter__(self) -> Iterator[Any]:
+        """Yield label and score, so that ``label, score = result.best`` works."""
+        yield self.label
+        yield self.score
 
 
 def scores_of(pairs: Iterable[tuple[str, float]]) -> list[Score]:
-    """Return a `Score` for each pair of label and score, in the order given."""
-    return list(map(_PAIR, pairs))
+    """Return each pair of label and score as a `Score`, in the order given."""
+    return list(starmap(Score, pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,10 @@ class Result:
         """The first score of the ranking."""
         return self.ranking[0]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that the result backend holds."""
         return {
-            "ranking": [{"label": label, "score": score} for label, score in self.ranking],
+            "ranking": [{"label": each.label, "score": each.score} for each in self.ranking],
             "model": self.model,
             "revision": self.revision,
             "image": asdict(self.image),
@@ -119,14 +120,15 @@ class Outcome:
         """Whether there is a result."""
         return self.result is not None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object of the image's URL, and of its result or its error."""
+        if self.result is not None:
+            return {"image": self.image, "result": self.result.to_dict()}
+        return {"image": self.image, "error": None if self.error is None else self.error.to_dict()}
+
     @classmethod
     def from_json(cls, image: str, value: Mapping[str, Any]) -> Self:
         """Parse one element of ``outcomes``; the caller supplies the URL, because an answer never contains one."""
         if (error := value.get("error")) is not None:
             return cls(image, error=JobFailed(error["code"], error["message"], error["retryable"]))
         return cls(image, result=Result.from_json(value))
-
-
-def error_to_json(error: JobFailed) -> dict[str, Any]:
-    """Return the element of ``outcomes`` for an image that failed."""
-    return {"error": {"code": error.code, "message": error.message, "retryable": error.retryable}}

@@ -3,7 +3,7 @@
 import pytest
 
 from producer.errors import ERROR_CODES, JobFailed
-from worker.decoding.images import MAX_ASPECT_RATIO, REFUSALS, refusal
+from worker.decoding.images import MAX_ASPECT_RATIO, REFUSALS, reason_of, refusal
 from worker.fetch.fetcher import MAX_REDIRECTS
 
 
@@ -23,11 +23,15 @@ def test_a_failure_keeps_the_words_it_came_with() -> None:
     assert failure.retryable
 
 
-def test_each_code_of_an_image_stands_in_the_table() -> None:
-    assert [refusal(code).code for code in REFUSALS] == list(REFUSALS)
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_each_reason_to_refuse_an_image_has_a_code_of_the_table_and_a_sentence_of_its_own(reason: str) -> None:
+    failure = refusal(reason)
+
+    assert failure.code in ERROR_CODES
+    assert failure.message.endswith(".")
+    assert reason_of(failure) == reason
 
 
 def test_the_limits_in_the_table_are_those_that_hold() -> None:
     assert f"more than {MAX_ASPECT_RATIO} times" in ERROR_CODES["bad_aspect_ratio"].meaning
-    assert MAX_REDIRECTS == 3
-    assert "more than three redirects" in ERROR_CODES["too_many_redirects"].meaning
+    assert f"`NAMESHOT_FETCH_REDIRECTS` ({MAX_REDIRECTS})" in ERROR_CODES["too_many_redirects"].meaning

@@ -86,6 +86,13 @@ def test_an_image_is_a_string(image: object) -> None:
         (["a\u200bb"], "U+200B"),
         (["a\ufeffb"], "U+FEFF"),
         (["a\ud800b"], "U+D800"),
+        (["a\u180eb"], "U+180E"),
+        (["owl\U000e0067\U000e0062"], "U+E0067"),
+        (["\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in "readme") + "\U000e0020"], "U+E0072"),
+        (["\u2800"], "is blank"),
+        (["\u2800 \ufe0f"], "is blank"),
+        (["\u200d"], "is blank"),
+        (["\U000e0100"], "is blank"),
         (["é" * 200 + str(n) for n in range(90)], "characters"),
         ([f"{n:03d}" + "é" * 197 for n in range(90)], "bytes together"),
     ],
@@ -97,8 +104,30 @@ def test_wrong_labels_are_refused_in_one_sentence(labels: object, part: str) -> 
     assert "\n" not in sentence
 
 
+def flag(code: str) -> str:
+    """The flag of a part of a country."""
+    return "\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in code) + "\U000e007f"
+
+
 @pytest.mark.parametrize(
-    "label", ["owl", " owl", "フクロウ", "🦉", "👩‍🚀", "❤️", "می‌خواهم", "naïve café", "{} {0.__class__}", "a" * 200]
+    "label",
+    [
+        "owl",
+        " owl",
+        "フクロウ",
+        "🦉",
+        "👩‍🚀",
+        "❤️",
+        "می‌خواهم",
+        "naïve café",
+        "{} {0.__class__}",
+        "a" * 200,
+        *(flag(code) for code in ("gbeng", "gbsct", "gbwls", "ustx")),
+        "\u1820\u180b\u1820\u180d",  # Mongolian letters whose shape is selected
+        "\u1820\u182c\u180e\u1820",
+        "\u845b\U000e0100",  # an ideograph of which there are variants
+        "\u2801\u2800\u2803",  # Braille with a space
+    ],
 )
 def test_labels_in_any_script_are_taken_exactly_as_given(label: str) -> None:
     job = ClassifyJob.from_message((), {"image": URL, "candidate_labels": [label]})

@@ -11,7 +11,7 @@ from PIL import Image
 
 from producer.errors import JobFailed
 from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, code_of, scope
-from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
+from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, LADEN, SLOW, THIN
 from tests.images.test_pixels import FILES
 from worker.concurrency.budget import Budget
 from worker.decoding.decoder import DecoderOptions, PreparedPicture
@@ -28,7 +28,7 @@ GEOMETRIES = {
     "in two steps": Geometry(12, Image.Resampling.BICUBIC, (12, 12), reducing_gap=2.0),
     "none": None,
 }
-HOSTILE = {name: data for corpus in (FOREIGN, DAMAGED, BOMBS, THIN, SLOW) for name, data in corpus.items()}
+HOSTILE = {name: data for corpus in (FOREIGN, DAMAGED, BOMBS, THIN, SLOW, LADEN) for name, data in corpus.items()}
 
 
 @pytest.fixture(scope="module", params=GEOMETRIES)

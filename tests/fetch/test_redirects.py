@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from producer.errors import JobFailed
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of
 from tests.fetch.servers import Exchange
 
@@ -130,3 +131,45 @@ def test_a_redirect_that_says_it_has_a_body_and_has_none_is_not_kept(serve: Serv
     server = serve(script)
     assert make_fetcher(server).fetch(server.url("/from")) == IMAGE
     assert server.connections == 2
+
+
+def test_equal_locations_count_once_and_different_ones_are_bad(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    others = iter(("/to", "/other"))
+
+    def script(exchange: Exchange) -> None:
+        if exchange.path == "/to":
+            exchange.answer(IMAGE)
+        else:
+            exchange.answer(status="302 Found", headers=["Location: /to", f"Location: {next(others)}"])
+
+    server = serve(script)
+    assert make_fetcher(server).fetch(server.url("/from")) == IMAGE
+    assert code_of(make_fetcher(server), server.url("/from")) == "bad_redirect"
+
+
+def test_white_space_round_a_location_is_no_part_of_it(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    def script(exchange: Exchange) -> None:
+        if exchange.path == "/to":
+            exchange.answer(IMAGE)
+        else:
+            exchange.answer(status="302 Found", headers=["Location: \t /to \t "])
+
+    server = serve(script)
+    assert make_fetcher(server).fetch(server.url("/from")) == IMAGE
+
+
+def test_a_redirect_s_fault_is_told_as_the_redirect_s(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    server = serve(lambda exchange: exchange.redirect("http://user:pw@h.example/"))
+    with pytest.raises(JobFailed) as failed:
+        make_fetcher(server).fetch(server.url())
+    assert failed.value.code == "invalid_url"
+    assert failed.value.message.startswith("a redirect leads to a URL that is refused: ")
+
+
+@pytest.mark.parametrize("most", [0, 5])
+def test_as_many_redirects_are_followed_as_the_operator_wants(
+    most: int, serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    server = serve(lambda exchange: exchange.redirect(f"/{int(exchange.path[1:]) + 1}"))
+    assert code_of(make_fetcher(server, max_redirects=most), server.url("/1")) == "too_many_redirects"
+    assert len(server.requests) == most + 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from producer.errors import SettingsError
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve, code_of, failure_of
 from tests.fetch.servers import Exchange
 from worker.fetch import Fetcher, UrlPolicy
@@ -177,6 +178,11 @@ def test_a_redirect_from_https_to_http_is_refused_and_the_other_way_is_followed(
     assert [request.split()[1] for request in plain.requests] == ["/up"]
 
 
-def test_a_missing_authority_file_is_an_error_at_once() -> None:
-    with pytest.raises(FileNotFoundError):
-        Fetcher(UrlPolicy.parsed("443", "", ""), max_bytes=1, timeout_s=1, ca_file="/nowhere.pem")
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_an_authority_file_that_cannot_be_used_is_one_sentence_at_once(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+
+    with pytest.raises(SettingsError, match=r"NAMESHOT_FETCH_CA_FILE is .*ca\.pem', which holds no certificates"):
+        Fetcher(UrlPolicy.parsed("443", "", ""), max_bytes=1, timeout_s=1, ca_file=str(file))

@@ -22,12 +22,23 @@ def prepared() -> Iterator[None]:
 
 def code_of(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
     """The code that decoding these bytes fails with; ``ok`` when it does not."""
+    failure = _failure(data, max_pixels)
+    return "ok" if failure is None else failure.code
+
+
+def sentence_of(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
+    """What decoding these bytes fails with, in words; empty when it does not."""
+    failure = _failure(data, max_pixels)
+    return "" if failure is None else failure.message
+
+
+def _failure(data: bytes, max_pixels: int) -> JobFailed | None:
     try:
         open_image(data, max_pixels=max_pixels).decode()
     except JobFailed as error:
         failure = error
     else:
-        return "ok"
+        return None
     assert failure.__cause__ is None
     assert failure.__context__ is None
-    return failure.code
+    return failure

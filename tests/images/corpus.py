@@ -20,6 +20,7 @@ from tests.images.files import (
     segment,
     tiff,
 )
+from worker.decoding.heif import register_heif
 
 FOREIGN: dict[str, bytes] = {
     "HTML": b"<!doctype html><html><body><img src='a.png'></body></html>",
@@ -38,8 +39,6 @@ FOREIGN: dict[str, bytes] = {
     "TGA": encoded(photo(), "TGA"),
     "PCX": encoded(photo(), "PCX"),
     "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 ",
-    "AVIF": b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B",
-    "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
     "JPEG XL": b"\xff\x0a" + b"\0" * 100,
     "PSD": b"8BPS\0\x01" + b"\0" * 100,
     "FITS": b"SIMPLE  =                    T" + b" " * 2_850,
@@ -58,7 +57,10 @@ FOREIGN: dict[str, bytes] = {
     "random": random.Random(3).randbytes(10_000),
 }
 
-JPEG, PNG, GIF, WEBP = (encoded(photo(160, 120), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP"))
+register_heif()
+JPEG, PNG, GIF, WEBP, AVIF, HEIC = (
+    encoded(photo(160, 120), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "HEIF")
+)
 
 #: Under Pillow's own limits for a text and for a file.
 LONG_TEXT = chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(("\N{GRINNING FACE}" + "a" * 1_040_000).encode()))
@@ -78,20 +80,20 @@ DAMAGED: dict[str, bytes] = {
     "PNG, no width": png_header(0, 8) + chunk(b"IDAT", zlib.compress(b"\0" * 9)) + chunk(b"IEND"),
     "PNG, 0x0": png_header(0, 0) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND"),
     "PNG, impossible depth": png_header(8, 8, 7, 9) + chunk(b"IEND"),
-    "PNG, text that unpacks to 100 MB": png_header(8, 8)
-    + chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
-    + PNG[33:],
     "GIF, HTML behind the signature": b"GIF89a<html><script>alert(1)</script></html>",
     "JPEG, HTML behind the signature": b"\xff\xd8\xff<html></html>",
     "JPEG, last two bytes": JPEG[:-2],
     "JPEG, lossless": JPEG.replace(b"\xff\xc0", b"\xff\xc3", 1),
-    "PNG, profile that unpacks to 100 MB": png_header(8, 8)
-    + chunk(b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
-    + PNG[33:],
-    "PNG, 63 MB of text, four bytes a character": PNG[:33] + LONG_TEXT * 63 + PNG[33:],
     "WebP, last byte": WEBP[:-1],
     "GIF, half": GIF[: len(GIF) // 2],
     "GIF, header only": GIF[:13],
+    "AVIF, half": AVIF[: len(AVIF) // 2],
+    "AVIF, last bytes": AVIF[:-20],
+    "AVIF, header only": AVIF[: AVIF.index(b"mdat")],
+    "AVIF, brand only": AVIF[:32],
+    "HEIC, half": HEIC[: len(HEIC) // 2],
+    "HEIC, last bytes": HEIC[:-20],
+    "HEIC, header only": HEIC[: HEIC.index(b"mdat")],
     "WebP, half": WEBP[: len(WEBP) // 2],
     "WebP, header only": WEBP[:20],
 }  # fmt: skip
@@ -124,6 +126,7 @@ BOMBS: dict[str, bytes] = {
     "GIF, 65535x65535": gif_claiming(65_535, 65_535),
     "JPEG, 65000x65000": jpeg_claiming(65_000, 65_000),
     "WebP, 16383x16383": webp_claiming(16_383, 16_383),
+    "AVIF, 16000x16000": AVIF.replace(struct.pack(">II", 160, 120), struct.pack(">II", 16_000, 16_000)),
 }
 
 THIN: dict[str, bytes] = {
@@ -142,6 +145,58 @@ MANY_NUMBERS = tiff(
     (0x1000, _RATIONAL, 2_000_000, b"\0\0\0\x40"),
     behind=b"\0\0\0\1" * 4_500_000,
 )
+
+
+def laden_jpeg(*segments: bytes) -> bytes:
+    return JPEG[:2] + b"".join(segments) + JPEG[2:]
+
+
+#: From whichever byte of the text one takes for the length of a block, this leads to the end of XMP in a GIF.
+XMP_TRAILER = b"\1" + bytes(range(255, -1, -1)) + b"\0"
+
+
+def avif_with_exif(content: bytes) -> bytes:
+    """An AVIF with EXIF that Pillow would not write: it overwrites a comment with all that leads to it."""
+    comment = tiff((0x9286, 7, len(content), b"\0\0\0\x1a"), behind=b"c" * len(content))
+    data = encoded(photo(), "AVIF", exif=b"Exif\0\0" + comment)
+    start = data.index(comment[:4])
+    return data[:start] + content + data[start + len(content) :]
+
+
+#: Whole pictures, with more metadata than Pillow reads.
+LADEN: dict[str, bytes] = {
+    "PNG, text that unpacks to 100 MB": PNG[:33]
+    + chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
+    + PNG[33:],
+    "PNG, profile that unpacks to 100 MB": PNG[:33]
+    + chunk(b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
+    + PNG[33:],
+    "PNG, 63 MB of text, four bytes a character": PNG[:33] + LONG_TEXT * 63 + PNG[33:],
+    "PNG, 10 MB of text behind its pixels": PNG[:-12] + chunk(b"tEXt", b"a\0" + b"x" * 10_000_000) + PNG[-12:],
+    "PNG, a text with a wrong checksum": PNG[:33] + chunk(b"tEXt", b"a\0b", 1) + PNG[33:],
+    "PNG, an orientation of 100 MB": PNG[:33]
+    + chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"0" * 100_000_000))
+    + PNG[33:],
+    "PNG, a text named like a property": PNG[:33] + chunk(b"tEXt", b"transparency\0red") + PNG[33:],
+    "PNG, private chunks": PNG[:33] + chunk(b"prVt", b"x" * 30) * 10_000 + PNG[33:],
+    "JPEG, comments": laden_jpeg(segment(0xFE, b"x" * 40) * 5_000),
+    "JPEG, comments that look like scans": laden_jpeg(segment(0xFE, b"\xff\xda" * 100)),
+    "JPEG, a film behind it": JPEG + b"\0\0\0\x18ftypmp42" + b"\xff\xda" * 5_000,
+    "JPEG, another one behind it": JPEG + JPEG * 100,
+    "JPEG, a preview of hundreds of scans in its EXIF": laden_jpeg(
+        segment(0xE1, b"Exif\0\0" + tiff() + b"\xff\xd8" + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 500)
+    ),
+    "JPEG, all application segments": laden_jpeg(
+        *(segment(marker, b"x" * 60_000) for marker in range(0xE0, 0xF0)),
+        segment(0xE2, b"ICC_PROFILE\0\1\1" + b"x" * 60_000),
+    ),
+    "GIF, XMP": GIF[:781]
+    + b"\x21\xff\x0bXMP DataXMP"
+    + b"<rdf:li>a keyword</rdf:li> " * 12_000
+    + XMP_TRAILER
+    + GIF[781:],
+    "GIF, comments": GIF[:781] + (b"\x21\xfe\x20" + b"x" * 32 + b"\0") * 5_000 + GIF[781:],
+}
 
 SLOW: dict[str, bytes] = {
     "PNG of empty chunks": png_header(8, 8) + chunk(b"abCd") * 400_000,
@@ -164,6 +219,7 @@ SLOW: dict[str, bytes] = {
     "PNG of EXIF of 2 million numbers": PNG[:33] + chunk(b"eXIf", MANY_NUMBERS) + PNG[33:],
     "PNG of an orientation of 100,000 numbers": PNG[:33] + chunk(b"eXIf", MANY_NUMBERS[:900_000]) + PNG[33:],
     "WebP of EXIF": encoded(photo(), "WEBP", exif=b"Exif\0\0" + MANY_NUMBERS[:900_000]),
+    "AVIF of EXIF": avif_with_exif(MANY_NUMBERS),
     "GIF of long comments": GIF[:781] + b"\x21\xfe" + (b"\xff" + b"x" * 255) * 78_000 + b"\0" + GIF[781:],
     "GIF of extensions": GIF[:781] + b"\x21\xf9\x04\0\0\0\0\0" * 600_000 + GIF[781:],
 }

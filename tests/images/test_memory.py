@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, SLOW, THIN
+from tests.images.corpus import BOMBS, DAMAGED, FOREIGN, LADEN, SLOW, THIN
 from tests.images.files import encoded, flat_png
 from tests.images.memory_probe import CONCURRENCY, MAX_PIXELS
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
@@ -43,6 +43,8 @@ def largest() -> dict[str, bytes]:
         "PNG, 16-bit grey, turned": encoded(Image.new("I;16", (SIDE, SIDE), 40_000), "PNG", exif=turned()),
         "PNG, 1 bit": flat_png(SIDE, SIDE),
         "GIF": encoded(colour, "GIF"),
+        "HEIC, turned": encoded(colour.convert("RGBA"), "HEIF", chroma=444, exif=turned()),
+        "AVIF, turned": encoded(colour.convert("RGBA"), "AVIF", subsampling="4:4:4", speed=10, exif=turned()),
     }
 
 
@@ -65,7 +67,7 @@ def test_many_of_the_largest_images_at_once_stay_within_the_memory_for_decoding(
 
 
 def test_hostile_files_take_no_more_than_decoding_may_and_their_own_size_a_few_times(tmp_path: Path) -> None:
-    corpora = FOREIGN, DAMAGED, BOMBS, THIN, SLOW, largest()
+    corpora = FOREIGN, DAMAGED, BOMBS, THIN, SLOW, LADEN, largest()
     files = {name: data for corpus in corpora for name, data in corpus.items()}
     grown_bytes, codes = growth(files, tmp_path)
     # Each file is there once: the largest ones that can be in flight together.

@@ -12,8 +12,10 @@ from PIL import Image, ImageOps
 
 from tests.images.conftest import MAX_PIXELS, code_of
 from tests.images.files import chunk, encoded, gif_offset, jpeg_with_segments, photo, png, segment
+from worker.decoding.heif import register_heif
 from worker.decoding.images import open_image
 
+register_heif()  # since the files are made as the module is loaded
 RED, TRANSPARENT_RED = (255, 0, 0), (255, 0, 0, 0)
 
 
@@ -84,13 +86,21 @@ FILES: dict[str, bytes] = {
     "WebP, lossless": encoded(photo(), "WEBP", lossless=True),
     "WebP, alpha": encoded(Image.new("RGBA", (4, 4), (*RED, 9)), "WEBP", lossless=True, exact=True),
     "WebP, animated": animated("WEBP"),
+    "AVIF": encoded(photo(), "AVIF"),
+    "AVIF, all colours": encoded(photo(), "AVIF", quality=100, subsampling="4:4:4"),
+    "AVIF, grey": encoded(photo().convert("L"), "AVIF"),
+    "AVIF, alpha": encoded(Image.new("RGBA", (16, 16), (*RED, 9)), "AVIF", quality=100, subsampling="4:4:4"),
+    "AVIF, animated": animated("AVIF"),
+    "HEIC": encoded(photo(), "HEIF"),
+    "HEIC, alpha": encoded(Image.new("RGBA", (16, 16), (*RED, 9)), "HEIF", quality=-1, chroma=444),
+    "HEIC, grey": encoded(photo().convert("L"), "HEIF"),
     "1x1": encoded(photo(1, 1), "PNG"),
     "2x1": encoded(photo(2, 1), "JPEG"),
     "223x225": encoded(photo(223, 225), "JPEG"),
     "30x1": encoded(photo(30, 1), "PNG"),
     **{
         f"{kind}, orientation {orientation}": encoded(photo(), kind, exif=exif(orientation))
-        for kind in ("JPEG", "PNG", "WEBP")
+        for kind in ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")
         for orientation in (1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 65_535)
     },
 }
@@ -121,6 +131,8 @@ def test_the_pixels_are_those_of_transformers_own_loader(name: str) -> None:
         ("GIF", "GIF"),
         ("WebP", "WEBP"),
         ("WebP, animated", "WEBP"),
+        ("AVIF, animated", "AVIF"),
+        ("HEIC", "HEIF"),
     ],
 )
 def test_the_format_is_named_as_the_contract_names_it(name: str, format: str) -> None:  # noqa: A002

@@ -1,6 +1,7 @@
 """A checkpoint either loads, silently, or is refused in one sentence that says what is wrong and what to do."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from tests.model.checkpoints import SMALL
 from worker.model import Model, load_model
 from worker.model.families import FAMILIES, REFUSED
-from worker.model.interface import ModelLoadError
+from worker.model.interface import Logits, ModelError, ModelLoadError
 
 
 @pytest.fixture
@@ -203,3 +204,32 @@ def test_a_device_that_is_not_there_is_refused(broken: Path, device: str) -> Non
 
 def test_an_unknown_dtype_is_refused(broken: Path) -> None:
     assert "no dtype 'int8': use auto, float32, float16, bfloat16" in refusal(broken, dtype="int8")
+
+
+@pytest.mark.parametrize("parameter", ["logit_scale", "logit_bias"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_scale_or_bias_that_makes_every_score_nan_is_refused(
+    parameter: str, value: float, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(checkpoint("siglip"), folder)
+    weights = load_file(folder / "model.safetensors")
+    weights[parameter] = np.full_like(weights[parameter], value)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    assert "which are to be finite numbers" in refusal(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("family", ["clip", "siglip", "align"])
+def test_the_scale_and_the_bias_are_as_exact_in_half_precision(
+    family: str, dtype: str, checkpoint: Callable[[str], Path]
+) -> None:
+    exact, half = (load_model(str(checkpoint(family)), device="cpu", dtype=each).logits for each in ("float32", dtype))
+
+    assert (half.scale, half.bias) == (exact.scale, exact.bias)
+
+
+def test_logits_that_overflow_are_an_error_and_no_nan() -> None:
+    with pytest.raises(ModelError, match="not finite"):
+        Logits(3e38, 0.0)(np.ones(4, np.float32), np.ones((2, 4), np.float32))

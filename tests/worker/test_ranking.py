@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from worker.model.interface import Scoring
 from worker.ranking import rank, scores
 
 LABELS = ["fox", "bear", "owl"]
@@ -41,6 +44,26 @@ def test_equal_scores_keep_the_order_of_the_labels() -> None:
     ranking = rank(["a", "b", "c", "d"], np.array([0.25, 0.25, 0.4, 0.25]), None)
 
     assert [item.label for item in ranking] == ["c", "a", "b", "d"]
+
+
+@given(logits=st.lists(st.floats(-60, 60, width=32), min_size=2, max_size=40), top_k=st.integers(1, 40))
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
+def test_what_is_shown_is_descending_equals_keep_the_labels_order_and_no_better_label_is_left_out(
+    scoring: Scoring, logits: list[float], top_k: int
+) -> None:
+    values = scores(np.array(logits, np.float32), scoring)
+
+    ranking = rank([str(number) for number in range(len(logits))], values, None)
+
+    shown = [(-item.score, int(item.label)) for item in ranking]
+    assert shown == sorted(shown)
+    assert rank([item.label for item in ranking], np.array([item.score for item in ranking]), top_k) == ranking[:top_k]
+
+
+def test_labels_that_differ_by_less_than_float32_tells_are_in_the_order_of_what_is_shown() -> None:
+    ranking = rank(["a", "b"], scores(np.array([17.5, 25.0], np.float32), "sigmoid"), 1)
+
+    assert [item.label for item in ranking] == ["b"]
 
 
 def test_top_k_keeps_the_best_with_scores_over_all_labels() -> None:

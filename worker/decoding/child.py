@@ -19,12 +19,13 @@ from functools import partial
 from typing import Final, NoReturn
 
 import numpy as np
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from producer.errors import JobFailed
 from producer.processes.leash import die_with
 from worker.decoding import confinement
-from worker.decoding.images import FORMATS, Decoded, UndecodedImage, open_image, prepare_pillow
+from worker.decoding.heif import register_heif
+from worker.decoding.images import FORMATS, Decoded, UndecodedImage, open_image, prepare_pillow, reason_of
 from worker.decoding.protocol import ANSWER, DECODE, ENDED_BY_ITS_IMAGE, HELLO, MAGIC, OPEN, OUTCOMES, REQUEST
 from worker.model.geometry import Geometry, geometry_of
 from worker.runtime.allocator import bound_malloc
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     prepare_pillow(options["max_pixels"])
     geometry = geometry_of(options["geometry"])
     warm_up(geometry)
-    filtered = confinement.confine(options["memory_bytes"])
+    filtered = confinement.confine(options["memory_bytes"], threads=register_heif())
     _send(HELLO.pack(MAGIC, filtered))
     serve(options["max_pixels"], options["cpu_s"], geometry)
 
@@ -73,7 +74,7 @@ def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:
                 file, opened = opened, None
                 _answer_pixels(file.decode(geometry.least_side if geometry else None), geometry)
         except JobFailed as failure:
-            _answer(failure.code)
+            _answer(reason_of(failure))
         except MemoryError:
             _answer("out_of_memory")
         except ValueError:  # the geometry's size is one that Pillow cannot make
@@ -128,13 +129,14 @@ def warm_up(geometry: Geometry | None) -> None:
         (picture, "JPEG", {"exif": turned.tobytes()}),
         (picture, "JPEG", {"progressive": True}),
         (picture.convert("CMYK"), "JPEG", {}),
-        (picture, "MPO", {"save_all": True, "append_images": [picture]}),
         (picture, "PNG", {"exif": turned.tobytes(), "transparency": (1, 2, 3)}),
         (picture.quantize(4), "PNG", {"transparency": 1}),
         (Image.new("I;16", (48, 40), 40_000), "PNG", {}),
         (picture, "GIF", {}),
         (picture.convert("RGBA"), "WEBP", {"lossless": True}),
         (picture, "WEBP", {"exif": turned.tobytes()}),
+        *([(picture, "AVIF", {"exif": turned.tobytes()})] if AvifImagePlugin.SUPPORTED else ()),
+        *([(picture, "HEIF", {"exif": turned.tobytes()})] if register_heif() else ()),
     ):
         file = io.BytesIO()
         image.save(file, kind, **options)

@@ -11,42 +11,54 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from producer.errors import JobFailed
+from worker.decoding.avif import AvifFile, is_avif
+from worker.decoding.heif import is_heif, register_heif
+from worker.decoding.metadata import MAX_JPEG_SCANS, MAX_ORIENTATION_BYTES, TooManyParts, TooManyScans, without_metadata
 
 #: Browsers show these formats and Pillow decodes them itself: no Ghostscript, no document formats, no archives.
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
+#: Add a new one at the end: answers in the shared cache hold an index into this.
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF")
 #: Resizing the shorter side to 224 makes a 1 × 20,000 image 224 × 4,480,000: gigabytes from a 157-byte file.
 MAX_ASPECT_RATIO: Final = 30
-#: Each scan of a JPEG costs a pass over all its pixels. Encoders write about 10 for a progressive image.
-MAX_JPEG_SCANS: Final = 60
-#: Pillow parses headers in Python, in a few reads per chunk. Every image gets FREE_READS reads, plus one for each
-#: BYTES_PER_READ bytes of file: images have chunks of kilobytes, and a bomb of 12-byte chunks runs out.
+#: Pillow parses headers in Python, in a few reads per segment. Every image gets FREE_READS reads, plus one for each
+#: BYTES_PER_READ bytes: the segments that are left without metadata have hundreds of bytes.
 FREE_READS: Final = 2_000
 BYTES_PER_READ: Final = 128
-#: Pillow turns EXIF into objects of ten times its size, and copies all of it for each further JPEG segment: 19 s for
-#: 20 MB. Cameras write one segment of at most 64 KB; the orientation in a larger EXIF is ignored.
-MAX_EXIF_BYTES: Final = 1_000_000
-#: Pillow parses at most this many segments of a kind in Python.
-MAX_PARSED_SEGMENTS: Final = 8
-#: The bound on a PNG's unpacked texts. Pillow's own 64 MB take 256 MB as ``str`` if characters need four bytes.
-MAX_TEXT_BYTES: Final = 4 * PngImagePlugin.MAX_TEXT_CHUNK
 #: The most memory that decoding takes, measured: a progressive CMYK JPEG holds coefficients and pixels, PNG and GIF are
-#: converted or turned, and WebP holds two canvases of its own and a copy.
-BYTES_PER_PIXEL: Final = {"JPEG": 12, "MPO": 12, "PNG": 9, "GIF": 9, "WEBP": 18}
-#: The codes with which an image may be refused.
-REFUSALS: Final = (
-    *("empty", "unsupported_format", "undecodable", "too_many_pixels", "bad_aspect_ratio", "out_of_memory"),
-    "model_error",
-)
+#: converted or turned, WebP holds two canvases of its own and a copy, AVIF and HEIF planes of 16 bits and two copies.
+BYTES_PER_PIXEL: Final = {"JPEG": 12, "PNG": 9, "GIF": 9, "WEBP": 18, "AVIF": 24, "HEIF": 24}
+#: Why an image may be refused: the code, and what to say if the code's own sentence does not fit.
+REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
+    "empty": ("empty", None),
+    "unsupported_format": ("unsupported_format", None),
+    "damaged": ("undecodable", None),
+    "bad_header": ("undecodable", "the image's header is damaged or of a rare kind; save the image again."),
+    "cut_off": ("undecodable", "the image file ends before the image does; upload the whole file."),
+    "too_many_scans": (
+        "undecodable",
+        f"the JPEG has more than {MAX_JPEG_SCANS} scans; save it again as an ordinary JPEG.",
+    ),
+    "too_many_parts": (
+        "undecodable",
+        "the image file consists of too many small parts; save it again with an image editor.",
+    ),
+    "too_many_pixels": ("too_many_pixels", None),
+    "bad_aspect_ratio": ("bad_aspect_ratio", None),
+    "out_of_memory": ("out_of_memory", "the worker ran out of memory while decoding the image; try again."),
+    "model_error": ("model_error", None),
+}
 
-_SIGNATURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
-_PARSED_SEGMENTS: Final = (b"Exif\0\0", b"Photoshop 3.0\0")
+#: The formats that are not in a container of boxes, each of which every Pillow reads.
+_PLAIN_FORMATS: Final = FORMATS[:4]
+_SIGNATURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|....ftypavi[fs]", re.DOTALL)
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -58,6 +70,8 @@ _TURNS: Final = {
 }
 #: These turns swap width and height.
 _QUARTER_TURNS: Final = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+#: Files of these formats keep their decoder's own pictures alive.
+_WITH_DECODERS: Final = ("WEBP", "AVIF", "HEIF")
 _Returned = TypeVar("_Returned")
 
 
@@ -69,7 +83,7 @@ class Decoded:
         image: mode RGB, upright; smaller than the picture if `least_side` allowed it.
         width: width of the upright picture in pixels.
         height: height of the same.
-        format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
+        format: one of `FORMATS`.
     """
 
     image: Image.Image
@@ -105,14 +119,17 @@ class UndecodedImage:
         image, turn = _contained(lambda: _upright_rgb(file, least_side))
         if turn in _QUARTER_TURNS:
             width, height = height, width
-        return Decoded(image, width, height, "JPEG" if name == "MPO" else name)
+        return Decoded(image, width, height, name)
 
 
-def refusal(code: str) -> JobFailed:
-    """Return the failure for one of the codes of `REFUSALS`."""
-    if code == "out_of_memory":
-        return JobFailed(code, "the worker ran out of memory while decoding the image; try again.")
-    return JobFailed(code)
+def refusal(reason: str) -> JobFailed:
+    """Return the failure for one of the reasons of `REFUSALS`."""
+    return JobFailed(*REFUSALS[reason])
+
+
+def reason_of(failure: JobFailed) -> str:
+    """Return the reason from which `refusal` makes this failure."""
+    return next(reason for reason in REFUSALS if refusal(reason).args == failure.args)
 
 
 def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
@@ -126,18 +143,14 @@ def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
         raise refusal("empty")
     file = _contained(lambda: _open(data))
     if file is None:
-        if _SIGNATURES.match(data):
-            raise refusal("undecodable")
-        raise refusal("unsupported_format")
+        raise refusal("bad_header" if _SIGNATURES.match(data) else "unsupported_format")
     width, height = file.size
     if width < 1 or height < 1:
-        raise refusal("undecodable")
+        raise refusal("bad_header")
     if width * height > max_pixels:
         raise refusal("too_many_pixels")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise refusal("bad_aspect_ratio")
-    if file.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise refusal("undecodable")
     return UndecodedImage(file)
 
 
@@ -151,7 +164,6 @@ def prepare_pillow(max_pixels: int) -> None:
         raise RuntimeError("ImageFile.LOAD_TRUNCATED_IMAGES is set; damaged images would be classified as if whole")
     # Pillow warns above this and refuses above twice this; images that only make it warn are refused by `open_image`.
     Image.MAX_IMAGE_PIXELS = max_pixels
-    PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
     # Untrusted files could otherwise write to this process's standard error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -166,27 +178,27 @@ class _MeteredBytes(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads_left -= 1
         if self._reads_left < 0:
-            raise refusal("undecodable")
+            raise TooManyParts
         return super().read(size)
 
 
 def _open(data: bytes) -> Image.Image | None:
     try:
-        return Image.open(_MeteredBytes(_quick_to_parse(data)), formats=FORMATS)
-    except UnidentifiedImageError:
+        if data[4:8] == b"ftyp":
+            return _opened_container(data)
+        return Image.open(_MeteredBytes(without_metadata(data)), formats=_PLAIN_FORMATS)
+    except (SyntaxError, UnidentifiedImageError):
         return None
 
 
-def _quick_to_parse(data: bytes) -> bytes:
-    """Rename all but the first few metadata segments of a kind in a JPEG, so that Pillow ignores them."""
-    if data.startswith(b"\xff\xd8"):
-        for name in _PARSED_SEGMENTS:
-            if data.count(name) > MAX_PARSED_SEGMENTS:
-                kept = 0
-                for _ in range(MAX_PARSED_SEGMENTS):
-                    kept = data.index(name, kept) + len(name)
-                data = data[:kept] + data[kept:].replace(name, name.lower())
-    return data
+def _opened_container(data: bytes) -> Image.Image:
+    """Open an AVIF or HEIC picture; both are items of a container whose brand may be a general one."""
+    if is_avif(data):
+        with suppress(SyntaxError):
+            return AvifFile(io.BytesIO(data))
+    if is_heif(data) and register_heif():
+        return Image.open(io.BytesIO(data), formats=("HEIF",))
+    raise UnidentifiedImageError
 
 
 def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image, Image.Transpose | None]:
@@ -195,7 +207,7 @@ def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image
         file.draft(None, (least_side, least_side))
     file.load()
     turn = _turn(file)
-    if file.mode == "RGB" and file.format != "WEBP":  # a WebP file would keep its decoder's canvases alive
+    if file.mode == "RGB" and file.format not in _WITH_DECODERS:
         image = file
     else:
         image = _rgb(file)
@@ -215,7 +227,9 @@ def _rgb(file: Image.Image) -> Image.Image:
 
 def _turn(file: Image.Image) -> Image.Transpose | None:
     """Find the turn like ``ImageOps.exif_transpose``, which also rewrites EXIF: 28 s and 650 MB for 18 MB of it."""
-    if len(file.info.get("exif") or b"") > MAX_EXIF_BYTES:
+    if isinstance(file, AvifFile):
+        return _TURNS.get(file.orientation)
+    if len(file.info.get("exif") or b"") > MAX_ORIENTATION_BYTES:
         return None
     try:
         return _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
@@ -242,7 +256,11 @@ def _contained(work: Callable[[], _Returned]) -> _Returned:
         failure = refusal("out_of_memory")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         failure = refusal("too_many_pixels")
-    except Exception:
+    except TooManyScans:
+        failure = refusal("too_many_scans")
+    except TooManyParts:
+        failure = refusal("too_many_parts")
+    except Exception as error:
         # Decoders raise OSError, SyntaxError, ValueError, struct.error, RecursionError and others.
-        failure = refusal("undecodable")
+        failure = refusal("cut_off" if "truncated" in str(error).lower() else "damaged")
     raise failure

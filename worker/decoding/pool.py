@@ -186,7 +186,7 @@ class DecoderPool:
             return DecoderInterrupted()
         logger.warning("a decoder process %s while it had an image; the image has failed", how)
         # The kernel's OOM killer sends SIGKILL, and then the image may be fine.
-        return refusal("out_of_memory" if status == -signal.SIGKILL else "undecodable")
+        return refusal("out_of_memory" if status == -signal.SIGKILL else "damaged")
 
 
 @contextmanager

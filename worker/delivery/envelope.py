@@ -14,9 +14,9 @@ from worker.delivery.names import field_of
 from worker.delivery.taken import NO_DEATHS, TAKEN_HEADER, Deaths, Taken, elapsed_s
 
 #: The largest honest message is a `classify_many` that uses every limit of the contract, each character as a JSON
-#: escape of up to 12 bytes: 64 URLs of 2,048 characters (1.6 MB), 100 templates of 500 (0.6 MB), and labels of 32,768
-#: bytes of UTF-8, which escapes make up to six times as long (0.2 MB). Base64 adds a third. That is 3.2 MB, and the
-#: limit is the next power of two. Our clients' messages with ordinary URLs and labels have a few kilobytes.
+#: escape of up to 12 bytes: 64 URLs of 8,192 characters (0.5 MB: an escape is no longer than a percent-encoded
+#: character), 100 templates of 500 (0.6 MB), and labels of 32,768 bytes of UTF-8, which escapes make up to six times as
+#: long (0.2 MB). Base64 adds a third. That is 1.7 MB; twice as much and more is left for what plain clients add.
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 

@@ -8,7 +8,7 @@ in this order:
 code                    when
 ======================  ==========================================================================================
 ``scheme_not_allowed``  the URL begins with a scheme other than http or https (``data:``, ``file:``, …)
-``invalid_url``         not a string; over 2,048 characters; a space, control character or backslash; no host; a user
+``invalid_url``         not a string; over 8,192 characters; a space, control character or backslash; no host; a user
                         name or password; a port that is not a number or above 65535; an IPv6 zone; a host that is not
                         made of DNS labels, or that ends in a number without being a dotted quad (``127.1``,
                         ``2130706433``, ``0x7f.1``)

@@ -16,6 +16,9 @@ from worker.fetch.meter import Exceeded, Meter
 from worker.fetch.retries import retry_after_s
 from worker.fetch.session import GuardedResponse
 
+#: Encodings of content that change its bytes (IANA's registry, and the names that RFC 9110 calls equivalent). Any other
+#: name, such as ``aws-chunked`` of an upload that S3 stored, leaves the body as it is.
+COMPRESSIONS: Final = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"))
 #: The module http.client represents HTTP/1.0 by this number.
 _HTTP_1_0: Final = 10
 
@@ -29,8 +32,8 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
     if response.status_code != 200:
         raise _refused_status(response)
     raw = response.raw
-    if set(list_members(raw.headers.getlist("Content-Encoding"))) - {"identity"}:
-        raise bad_response("the server applied a content encoding to the image; switch the encoding off.")
+    if set(list_members(raw.headers.getlist("Content-Encoding"))) & COMPRESSIONS:
+        raise bad_response("the server compressed the image although it was asked not to; switch the compression off.")
     is_chunked, length = framing(raw)
     if length is not None and length > max_bytes:
         raise FetchFailed("too_large")

@@ -21,6 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.ssl_ import create_urllib3_context
 
 from producer.contract.names import Queue
+from producer.errors import SettingsError
 from worker.concurrency.cancel_scope import CancelScope
 from worker.fetch.address_policy import Address, parse_address
 from worker.fetch.deadline import Watch, Watchdog
@@ -223,11 +224,20 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
     Args:
         ca_file: the operator's own certificate authorities, trusted in addition to the public ones.
+
+    Raises:
+        SettingsError: the file cannot be used.
     """
     context = create_urllib3_context()
     context.verify_mode = ssl.CERT_REQUIRED
     context.check_hostname = True
     context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
     if ca_file is not None:
-        context.load_verify_locations(cafile=ca_file)
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:  # ssl.SSLError is one too
+            raise SettingsError(
+                f"NAMESHOT_FETCH_CA_FILE is {ca_file!r}, which holds no certificates in PEM form that can be read "
+                f"({error.strerror or type(error).__name__})."
+            ) from None
     return context

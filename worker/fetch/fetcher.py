@@ -21,6 +21,7 @@ from worker.fetch.deadline import Watchdog
 from worker.fetch.failures import FetchFailed
 from worker.fetch.files import File
 from worker.fetch.freshness import Arrival, CacheTerms, confirms, renewed, terms_of
+from worker.fetch.head import BLANKS
 from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
@@ -28,6 +29,8 @@ from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedResponse, GuardedSession
 from worker.fetch.url_policy import FORBIDDEN, SCHEME, Target, UrlPolicy
 
+#: The formats that every worker decodes, so that a server that chooses by this field sends one of them.
+ACCEPT: Final = "image/jpeg,image/png,image/webp,image/gif,image/avif;q=0.9,*/*;q=0.5"
 #: Image URLs of CDNs and shorteners redirect once or twice.
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -66,6 +69,8 @@ class Fetcher:
         max_connection_age_s: the age from which a connection is not reused, in seconds.
         connection_quiet_s: the shortest time between a response and the next request on the same connection.
         ca_file: a PEM file of certificate authorities to trust in addition to the public ones.
+        user_agent: the ``User-Agent`` of each request.
+        max_redirects: the largest number of redirects that one download follows.
         resolve: takes a host name and a port, and returns addresses as text.
     """
 
@@ -80,10 +85,13 @@ class Fetcher:
         max_connection_age_s: float = MAX_AGE_S,
         connection_quiet_s: float = QUIET_S,
         ca_file: str | None = None,
+        user_agent: str = "nameshot",
+        max_redirects: int = MAX_REDIRECTS,
         resolve: Resolve = system_resolve,
     ) -> None:
         mute_http_loggers()
         self._max_bytes = max_bytes
+        self._max_redirects = max_redirects
         self._timeout_s = timeout_s
         self._policy = policy
         self._watchdog = Watchdog()
@@ -92,7 +100,7 @@ class Fetcher:
         dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses, timeout_s=timeout_s)
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
         # The worker accepts no content encoding, because compressed bytes could grow a thousandfold.
-        headers = {"User-Agent": "nameshot", "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
+        headers = {"User-Agent": user_agent, "Accept": ACCEPT, "Accept-Encoding": "identity"}
         self._session = GuardedSession(dialer, self._watchdog, kept, tls_context(ca_file), headers)
         self._closing = threading.Event()
 
@@ -181,13 +189,16 @@ class Fetcher:
                     return Fetched(body, terms_of(headers, arrival) if len(seen) == 1 else None)
                 target, known = self._follow(target, response), None
                 finish_empty(response)
-            if target.url in seen or len(seen) > MAX_REDIRECTS:
+            if target.url in seen or len(seen) > self._max_redirects:
                 raise FetchFailed("too_many_redirects")
             seen.add(target.url)
 
     def _follow(self, target: Target, response: GuardedResponse) -> Target:
         """Return a redirect's target after the same checks as for a first request; never read the redirect's body."""
-        location = response.headers.get("Location", "")
+        locations = {value.strip(BLANKS) for value in response.raw.headers.getlist("Location")}
+        if len(locations) != 1:  # none, or several that differ
+            raise FetchFailed("bad_redirect")
+        (location,) = locations
         try:
             # The module http.client decodes headers as Latin-1, but servers send UTF-8 and plain spaces, and browsers
             # accept both.
@@ -198,7 +209,10 @@ class Fetcher:
             location = url = ""
         if not location or FORBIDDEN.search(location):
             raise FetchFailed("bad_redirect")
-        following = self._policy.check(url)
+        try:
+            following = self._policy.check(url)
+        except FetchFailed as error:
+            raise FetchFailed(error.code, f"a redirect leads to a URL that is refused: {error.message}") from None
         if target.scheme == "https" and following.scheme == "http":
             raise FetchFailed("host_not_allowed", "a redirect leads from https to http; send the final URL.")
         return following

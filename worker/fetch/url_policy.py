@@ -16,12 +16,12 @@ from typing import Final, Self
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
+from producer.contract.job import MAX_URL_CHARACTERS, characters_on_the_wire
 from producer.errors import SettingsError
 from worker.fetch.address_policy import Address, AllowedAddress, is_public, parse_allow
 from worker.fetch.failures import FetchFailed
+from worker.fetch.url_parts import ascii_host, request_target
 
-#: URLs may have this length, which all browsers, proxies and CDNs support.
-MAX_URL_CHARACTERS: Final = 2048
 #: DNS allows no longer names; the trailing dot does not count.
 MAX_HOST_CHARACTERS: Final = 253
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -30,6 +30,7 @@ SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,63}):")
 # Control characters (C0, DEL, C1), the space, the backslash, which parsers interpret differently, Unicode's line and
 # paragraph separators, and lone surrogates.
 FORBIDDEN: Final = re.compile("[\x00-\x20\x7f-\x9f\\\\\u2028\u2029\ud800-\udfff]")
+_HOST_AND_PORT: Final = re.compile(r"(.*?)(:[0-9]*)?", re.DOTALL)
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")  # real bucket names contain underscores
 _IPV4: Final = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -171,8 +172,8 @@ def _scheme_of(url: str) -> str:
 
 def _parse(url: str, scheme: str) -> tuple[str, int, str]:
     """Return the normalised host, the port, and the request line's path and query."""
-    if len(url) > MAX_URL_CHARACTERS:
-        raise _invalid(f"the image URL has {len(url):,} characters; at most {MAX_URL_CHARACTERS:,} are allowed.")
+    if (length := characters_on_the_wire(url)) > MAX_URL_CHARACTERS:
+        raise _invalid(f"the image URL has {length:,} characters; at most {MAX_URL_CHARACTERS:,} are allowed.")
     if FORBIDDEN.search(url):
         raise _invalid("the image URL contains a space, a backslash or an invisible character; percent-encode it.")
     rest = url[len(scheme) + 1 :]
@@ -183,8 +184,9 @@ def _parse(url: str, scheme: str) -> tuple[str, int, str]:
         raise _invalid("the image URL contains a user name or password; leave it out.")
     if "%" in authority:  # this refuses zone ids too, as in [fe80::1%25eth0]
         raise _invalid()
+    host, port_text = _HOST_AND_PORT.fullmatch(authority).groups()  # type: ignore[union-attr] # matches any text
     try:
-        parsed = parse_url(url)
+        parsed = parse_url(f"{scheme}://{ascii_host(host)}{port_text or ''}")
     except (LocationParseError, UnicodeError):
         raise _invalid() from None
     if not parsed.host or parsed.auth is not None or parsed.scheme != scheme or not parsed.host.isascii():
@@ -192,7 +194,7 @@ def _parse(url: str, scheme: str) -> tuple[str, int, str]:
     port = DEFAULT_PORTS[scheme] if parsed.port is None else parsed.port
     if not 1 <= port <= 65_535:
         raise _bad_port()
-    return _checked_host(parsed.host.lower()), port, parsed.request_uri
+    return _checked_host(parsed.host.lower()), port, request_target(rest[2 + len(authority) :])
 
 
 def _checked_host(host: str) -> str:

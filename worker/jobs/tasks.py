@@ -23,7 +23,7 @@ from redis import RedisError
 
 from producer.contract.job import ClassifyJob, ClassifyManyJob
 from producer.contract.names import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
-from producer.contract.result import Result, error_to_json
+from producer.contract.result import Result
 from producer.errors import InvalidJob, JobFailed
 from worker.classifier import Attempt, Classifier
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
@@ -183,7 +183,7 @@ class ClassifyTask(JobTask):
         job = ClassifyJob.from_message(self.request.args, self.request.kwargs)
         result = classifier.classify(job, attempt)
         logger.info("job %s: %s", self.request.id, _summary(result))
-        return result.to_json()
+        return result.to_dict()
 
 
 class ClassifyManyTask(JobTask):
@@ -203,7 +203,8 @@ class ClassifyManyTask(JobTask):
         )
         return {
             "outcomes": [
-                outcome.to_json() if isinstance(outcome, Result) else error_to_json(outcome) for outcome in outcomes
+                outcome.to_dict() if isinstance(outcome, Result) else {"error": outcome.to_dict()}
+                for outcome in outcomes
             ]
         }
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from worker.model.families import Family, Network, scale_and_bias
+from worker.model.families import Family, Network
 from worker.model.forward import forward_pass
 from worker.model.interface import DeviceLostError, Float32, Logits, ModelError, ModelLoadError, Prepared, Scoring
 from worker.model.pixels import PIXELS, Preparation, SplitPreparation
@@ -35,6 +35,7 @@ class DualEncoder:
         family: runs the network.
         preparation: prepares images on the host.
         prompts: tokenises prompts on the host.
+        logits: computes logits on the host.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class DualEncoder:
         family: Family,
         preparation: Preparation,
         prompts: Prompts,
+        logits: Logits,
     ) -> None:
         self.name = name
         self.revision = revision
@@ -64,7 +66,7 @@ class DualEncoder:
         self._cores = torch.get_num_threads()
         self.parallel_batches = 1 if self._on_gpu else min(self._cores, MAX_PARALLEL_BATCHES)
         self.geometry = preparation.geometry if isinstance(preparation, SplitPreparation) else None
-        self.logits = Logits(*scale_and_bias(network))
+        self.logits = logits
         if isinstance(preparation, SplitPreparation):
             # The device's part of the preparation, scale and offset, each (3,), for the last axis of the pixels.
             self._affine = tuple(

@@ -64,10 +64,16 @@ class Logits:
         Args:
             image: (d,) or (q, d), a row of `Model.embed_images`.
             texts: (k, d), rows of `Model.embed_texts`.
+
+        Raises:
+            ModelError: a logit is not finite, since the factor overflows it.
         """
         # This is einsum instead of matmul, because BLAS threads would compete with those of the forward pass.
         cosines = np.einsum("qd,kd->qk", np.atleast_2d(image), texts).max(axis=0)
-        logits: Float32 = (cosines * self.scale + self.bias).astype(np.float32)
+        with np.errstate(over="ignore"):
+            logits: Float32 = (cosines * self.scale + self.bias).astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise ModelError("the model's logits are not finite")
         return logits
 
 

@@ -12,9 +12,9 @@ from huggingface_hub import hf_hub_download
 
 from worker.model.devices import compute_exactly, pick_device, pick_dtype
 from worker.model.dual import DualEncoder
-from worker.model.families import FAMILIES, REFUSED, Family, longest_prompt
+from worker.model.families import EXACT_PARAMETERS, FAMILIES, REFUSED, Family, longest_prompt, scale_and_bias
 from worker.model.forward import meaning_of
-from worker.model.interface import DeviceLostError, Model, ModelLoadError, ModelOutOfMemoryError
+from worker.model.interface import DeviceLostError, Logits, Model, ModelLoadError, ModelOutOfMemoryError
 from worker.model.pixels import Preparation, preparation
 from worker.model.prompts import Prompts
 from worker.model.refusals import explained, quiet
@@ -61,6 +61,8 @@ def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
             _refuse_empty_tokenizer(model, tokenizer)
         with explained(model, revision, "image processor"):
             processor = _processor(family, source, commit)
+        with explained(model, revision, "scale of scores"):
+            logits = Logits(*scale_and_bias(network))
         with explained(model, revision, f"move to {target}"):
             network = _moved(network.eval().requires_grad_(False), target, model)
     return DualEncoder(
@@ -71,6 +73,7 @@ def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
         family=family,
         preparation=preparation(processor),
         prompts=prompts,
+        logits=logits,
     )
 
 
@@ -146,12 +149,17 @@ def _family(model: str, model_type: str) -> Family:
 
 def _architecture(model: str, family: Family) -> Any:
     try:
-        return getattr(transformers, family.architecture)
+        architecture: Any = getattr(transformers, family.architecture)
     except AttributeError as missing:
         raise ModelLoadError(
             f"model {model!r} needs {family.architecture}, which transformers {transformers.__version__} does not "
             "have: install a newer transformers"
         ) from missing
+    architecture._keep_in_fp32_modules_strict = {
+        *(architecture._keep_in_fp32_modules_strict or ()),
+        *EXACT_PARAMETERS,
+    }
+    return architecture
 
 
 def _refuse_missing_weights(model: str, family: Family, report: Mapping[str, Any]) -> None:

@@ -134,11 +134,10 @@ def _url(record: Record, up: UpInfo | None) -> str:
 
 def _answer(record: Record, outcome: BulkOutcome) -> dict[str, Any]:
     if outcome.result is not None:
-        return {"result": outcome.result.to_json()}
-    from producer.contract.result import error_to_json
+        return {"result": outcome.result.to_dict()}
     from producer.errors import JobFailed
 
     error = JobFailed("invalid_job", f"{record.problem}.") if record.problem else outcome.error
     if error is None:
         raise ValueError("an outcome has neither a result nor an error")
-    return error_to_json(error)
+    return {"error": error.to_dict()}

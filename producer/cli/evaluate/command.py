@@ -1,0 +1,116 @@
+"""``nameshot evaluate``: how often a model is right about pictures whose labels are known."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from producer.cli import options, output
+from producer.cli.connection import connect, image_url
+from producer.errors import UsageError
+
+if TYPE_CHECKING:
+    from producer.cli.evaluate.examples import Example
+    from producer.cli.evaluate.measures import Evaluation, Judged
+
+
+def evaluate(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with a folder of pictures for each label, or a CSV file of images and labels.",
+            metavar="FOLDER|CSV",
+        ),
+    ],
+    label: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    template: options.Template = None,
+    timeout: options.Timeout = None,
+    queue: options.QueueName = "bulk",
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Also write one HTML page with plots and the worst pictures.", metavar="FILE"),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Classify pictures whose labels are known, and print how often the model is right.
+
+    The candidate labels are those of the pictures; -l and --labels-file add others. In a
+    folder's name an underscore stands for a space. Exits 1 if an image failed.
+    """
+    from producer.cli.evaluate.examples import read_examples
+
+    examples = read_examples(source)
+    labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
+    question = options.question(labels, None, template, None, timeout)
+    for example in examples:
+        if example.label not in labels:
+            raise UsageError(f"the label {example.label!r} is not among the candidate labels.")
+    evaluation = _classified(examples, labels, {**question, "queue": queue})
+    if html is not None:
+        _write_page(html, evaluation, f"{source.name or source}: {len(examples):,} pictures")
+    if as_json:
+        output.print_json(evaluation.to_json())
+    else:
+        _print(evaluation)
+    return 1 if evaluation.failed else 0
+
+
+def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: dict[str, Any]) -> Evaluation:
+    from producer.cli.bulk.progress import Progress
+    from producer.cli.evaluate.measures import Evaluation, Judged
+
+    urls = [image_url(example.image) for example in examples]
+    judged: dict[int, Judged] = {}
+    failed = Counter[str]()
+    with (
+        connect() as client,
+        Progress(len(examples), done=0) as progress,
+        contextlib.closing(client.classify_many(urls, **arguments)) as stream,
+    ):
+        for outcome in stream:
+            if outcome.result is not None:
+                judged[outcome.index] = Judged(examples[outcome.index], outcome.result.ranking)
+            elif outcome.error is not None:
+                failed[outcome.error.code] += 1
+            progress.advance(failed=not outcome.ok)
+    return Evaluation(tuple(labels), tuple(judged[index] for index in sorted(judged)), failed)
+
+
+def _write_page(file: Path, evaluation: Evaluation, title: str) -> None:
+    from producer.cli.evaluate.page import page
+
+    try:
+        file.write_text(page(evaluation, title), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{str(file)!r} cannot be written: {error.strerror}.") from None
+
+
+def _print(evaluation: Evaluation) -> None:
+    from rich.table import Table
+
+    console = output.console()
+    top_1, top_5 = (share if share is not None else 0.0 for share in (evaluation.top(1), evaluation.top(5)))
+    console.print(f"{len(evaluation.judged):,} pictures, {len(evaluation.labels):,} labels", markup=False)
+    if evaluation.failed:
+        codes = ", ".join(f"{code}: {count:,}" for code, count in evaluation.failed.most_common())
+        console.print(f"{evaluation.failed.total():,} pictures failed ({codes})", markup=False)
+    console.print(f"top-1 {top_1:.1%}, top-5 {top_5:.1%}", markup=False)
+    table = Table("label", "pictures", "recall", "precision", box=None)
+    for each in evaluation.by_label():
+        shares = ("–" if share is None else f"{share:.1%}" for share in (each.recall, each.precision))
+        table.add_row(each.label, f"{each.pictures:,}", *shares)
+    console.print(table, markup=False)
+    for one in evaluation.worst():
+        console.print(_mistake(one), markup=False)
+
+
+def _mistake(one: Judged) -> str:
+    first = one.ranking[0]
+    own = f"{one.example.label} {one.score:.1%} (place {one.rank})"
+    return f"{one.example.image}: {own}, ranked first: {first.label} {first.score:.1%}"

@@ -1,0 +1,80 @@
+"""Read pictures whose labels are known: a folder per label, or the rows of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from producer.cli.bulk.input import IMAGE_NAMES
+from producer.errors import UsageError
+
+#: Usual names of the column with the label, in search order.
+LABEL_NAMES: Final = ("label", "class", "category", "target")
+#: Files of a label's folder that have none of these endings are not pictures that a worker decodes.
+ENDINGS: Final = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".heif"))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One picture, as a URL or a path, and its label."""
+
+    image: str
+    label: str
+
+
+def read_examples(source: Path) -> list[Example]:
+    """Return the pictures of a folder or a CSV file, in its order.
+
+    Raises:
+        UsageError: the source cannot be read, or holds no picture with a label.
+    """
+    try:
+        examples = list(_of_folder(source) if source.is_dir() else _of_table(source))
+    except OSError as error:
+        raise UsageError(f"{str(source)!r} cannot be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise UsageError(f"{str(source)!r} is neither a folder nor a CSV file in UTF-8.") from None
+    if not examples:
+        wanted = "a folder for each label, with pictures in it" if source.is_dir() else "rows of image and label"
+        raise UsageError(f"{str(source)!r} holds no pictures with labels; it needs {wanted}.")
+    return examples
+
+
+def _of_folder(folder: Path) -> Iterator[Example]:
+    for labelled in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        label = labelled.name.replace("_", " ")
+        for path in sorted(labelled.rglob("*")):
+            if path.suffix.lower() in ENDINGS and path.is_file():
+                yield Example(str(path), label)
+
+
+def _of_table(file: Path) -> Iterator[Example]:
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        rows = (row for row in csv.reader(text) if any(cell.strip() for cell in row))
+        first = next(rows, None)
+        if first is None:
+            return
+        image, label, is_header = _columns(first)
+        for row in itertools.chain([] if is_header else [first], rows):
+            if len(row) <= max(image, label) or not row[image].strip() or not row[label].strip():
+                raise UsageError(f"{str(file)!r} has a row without an image or a label: {','.join(row)[:100]!r}.")
+            yield Example(_place(file, row[image].strip()), row[label].strip())
+
+
+def _columns(first: list[str]) -> tuple[int, int, bool]:
+    """Return the index of the image's column, of the label's, and whether this row is a header."""
+    names = [cell.strip().lower() for cell in first]
+    image = next((names.index(name) for name in IMAGE_NAMES if name in names), None)
+    label = next((names.index(name) for name in LABEL_NAMES if name in names), None)
+    if image is not None and label is not None:
+        return image, label, True
+    return 0, 1, False
+
+
+def _place(file: Path, image: str) -> str:
+    """Return an image as it is, or where it lies next to the table."""
+    return image if "://" in image or Path(image).is_absolute() else str(file.parent / image)

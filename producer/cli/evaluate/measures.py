@@ -1,0 +1,132 @@
+"""How often a model is right about pictures whose labels are known; pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from producer.cli.evaluate.examples import Example
+from producer.contract.result import Score
+
+#: The number of the worst pictures that a report shows.
+WORST: Final = 20
+#: The first places of a ranking among which the picture's own label counts as found.
+TOP: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A picture, its label, and the ranking that a worker answered."""
+
+    example: Example
+    ranking: Sequence[Score]
+
+    @property
+    def rank(self) -> int:
+        """The place of the picture's own label, from 1."""
+        return 1 + next(place for place, score in enumerate(self.ranking) if score.label == self.example.label)
+
+    @property
+    def score(self) -> float:
+        """The score of the picture's own label."""
+        return self.ranking[self.rank - 1].score
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMeasures:
+    """The counts of one label.
+
+    Attributes:
+        pictures: how many classified pictures have this label.
+        right: for how many of them the model ranked it first.
+        named: for how many pictures of any label the model ranked it first.
+    """
+
+    label: str
+    pictures: int
+    right: int
+    named: int
+
+    @property
+    def recall(self) -> float | None:
+        """The share of its pictures for which the model ranked it first; None without pictures."""
+        return self.right / self.pictures if self.pictures else None
+
+    @property
+    def precision(self) -> float | None:
+        """The share of its own among the pictures for which the model ranked it first; None if there are none."""
+        return self.right / self.named if self.named else None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All measures of one run.
+
+    Attributes:
+        failed: how many pictures failed, by error code.
+    """
+
+    labels: tuple[str, ...]
+    judged: tuple[Judged, ...]
+    failed: Counter[str]
+
+    def top(self, places: int) -> float | None:
+        """Return the share of the classified pictures whose own label is among the first ``places``."""
+        if not self.judged:
+            return None
+        return sum(one.rank <= places for one in self.judged) / len(self.judged)
+
+    def confusion(self) -> Counter[tuple[str, str]]:
+        """Count the pairs of a picture's own label and the label that the model ranked first."""
+        return Counter((one.example.label, one.ranking[0].label) for one in self.judged)
+
+    def by_label(self) -> list[LabelMeasures]:
+        """Return the measures of each label, in the order of the labels."""
+        counts = self.confusion()
+        pictures, named = Counter[str](), Counter[str]()
+        for (own, first), count in counts.items():
+            pictures[own] += count
+            named[first] += count
+        return [LabelMeasures(each, pictures[each], counts[each, each], named[each]) for each in self.labels]
+
+    def worst(self) -> list[Judged]:
+        """Return the pictures for which the model ranked another label first, the most confident mistakes first."""
+        wrong = [one for one in self.judged if one.rank > 1]
+        return sorted(wrong, key=lambda one: one.score - one.ranking[0].score)[:WORST]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as one JSON object."""
+        return {
+            "pictures": len(self.judged) + self.failed.total(),
+            "classified": len(self.judged),
+            "failed": dict(self.failed),
+            "top_1": self.top(1),
+            "top_5": self.top(TOP),
+            "labels": [
+                {
+                    "label": each.label,
+                    "pictures": each.pictures,
+                    "right": each.right,
+                    "recall": each.recall,
+                    "precision": each.precision,
+                }
+                for each in self.by_label()
+            ],
+            "confusion": [
+                {"label": own, "first": first, "pictures": count}
+                for (own, first), count in sorted(self.confusion().items(), key=lambda item: (-item[1], item[0]))
+            ],
+            "worst": [
+                {
+                    "image": one.example.image,
+                    "label": one.example.label,
+                    "rank": one.rank,
+                    "score": one.score,
+                    "first": one.ranking[0].label,
+                    "first_score": one.ranking[0].score,
+                }
+                for one in self.worst()
+            ],
+        }

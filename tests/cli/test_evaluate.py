@@ -1,0 +1,162 @@
+"""`nameshot evaluate`: how often a model is right about pictures whose labels are known."""
+
+import json
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from producer.cli.evaluate.examples import Example, read_examples
+from producer.cli.evaluate.measures import Evaluation, Judged
+from producer.cli.evaluate.page import page
+from producer.contract.result import scores_of
+from producer.demo.gallery import FOLDER
+from producer.errors import UsageError
+from tests.cli.command import Home, Running
+
+#: A system that starts, on a machine that has much else to do.
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A folder for each label; one picture lies in a wrong one, and one file is no picture."""
+    for label, file in (("owl", "owl.png"), ("car", "car.jpg"), ("red_fox", "owl.png")):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / file).write_bytes((FOLDER / file).read_bytes())
+    (tmp_path / "car" / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def test_a_folder_for_each_label_is_evaluated(up: Running, labelled: Path) -> None:
+    done = up.home.run("evaluate", labelled, "-l", "bear", "--html", "report.html")
+
+    assert done.status == 0
+    assert "3 pictures, 4 labels" in done.out
+    assert "top-1 66.7%" in done.out
+    assert f"{labelled}/red_fox/owl.png: red fox " in done.out
+    assert "ranked first: owl" in done.out
+    report = (up.home.folder / "report.html").read_text()
+    assert "66.7%" in report
+    assert report.count("data:image/jpeg;base64,") == 1
+
+
+def test_a_table_of_urls_and_labels_is_evaluated_as_json(up: Running, tmp_path: Path) -> None:
+    table = tmp_path / "pictures.csv"
+    table.write_text(f"label,url\nowl,{FOLDER / 'owl.png'}\ncar,{FOLDER / 'car.jpg'}\ncar,http://127.0.0.1:1/x.png\n")
+
+    done = up.home.run("evaluate", table, "--json")
+
+    assert done.status == 1
+    (found,) = done.json_lines
+    assert (found["pictures"], found["classified"], found["top_1"], found["top_5"]) == (3, 2, 1.0, 1.0)
+    assert sum(found["failed"].values()) == 1
+    assert found["labels"][0] == {"label": "owl", "pictures": 1, "right": 1, "recall": 1.0, "precision": 1.0}
+    assert found["worst"] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("", "holds no pictures with labels; it needs rows of image and label"),
+        ("url,label\n", "holds no pictures with labels"),
+        ("http://x/1.png,owl\nhttp://x/2.png\n", "has a row without an image or a label: 'http://x/2.png'"),
+        (b"\xff\xfe\x00", "is neither a folder nor a CSV file"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_sentence(home: Home, content: str | bytes, part: str) -> None:
+    data = content if isinstance(content, bytes) else content.encode()
+    (home.folder / "table.csv").write_bytes(data)
+
+    done = home.run("evaluate", "table.csv")
+
+    assert done.status == 2
+    assert part in done.sentence
+
+
+def test_a_folder_without_pictures_and_no_folder_at_all_are_one_sentence_each(home: Home) -> None:
+    (home.folder / "empty").mkdir()
+
+    assert "it needs a folder for each label, with pictures in it" in home.run("evaluate", "empty").sentence
+    assert "'missing' cannot be read: No such file or directory." in home.run("evaluate", "missing").sentence
+
+
+def test_a_tables_own_folder_is_where_its_files_lie(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "\ufeffowl.png,owl\n\nhttps://example.com/car.jpg, car \n/abs/x.png,x\n", encoding="utf-8"
+    )
+
+    assert read_examples(tmp_path / "t.csv") == [
+        Example(str(tmp_path / "owl.png"), "owl"),
+        Example("https://example.com/car.jpg", "car"),
+        Example("/abs/x.png", "x"),
+    ]
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_examples(tmp_path / "other.csv")
+
+
+def judged(image: str, label: str, *ranking: tuple[str, float]) -> Judged:
+    return Judged(Example(image, label), scores_of(ranking))
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    return Evaluation(
+        ("owl", "car", "<fox>"),
+        (
+            judged("1", "owl", ("owl", 0.9), ("car", 0.1), ("<fox>", 0.0)),
+            judged("2", "owl", ("car", 0.5), ("owl", 0.4), ("<fox>", 0.1)),
+            judged("3", "car", ("owl", 0.98), ("<fox>", 0.01), ("car", 0.01)),
+        ),
+        Counter(too_large=2),
+    )
+
+
+def test_measures_count_what_was_named_right(evaluation: Evaluation) -> None:
+    owl, car, fox = evaluation.by_label()
+
+    assert [evaluation.top(places) for places in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert (owl.recall, owl.precision) == (0.5, 0.5)
+    assert (car.recall, car.precision) == (0.0, 0.0)
+    assert (fox.recall, fox.precision) == (None, None)
+    assert [(one.example.image, one.rank) for one in evaluation.worst()] == [("3", 3), ("2", 2)]
+    assert json.loads(json.dumps(evaluation.to_json()))["confusion"][0]["pictures"] == 1
+
+
+def test_the_page_is_well_formed_quotes_what_it_is_told_and_needs_no_other_file(evaluation: Evaluation) -> None:
+    text = page(evaluation, "a & b")
+
+    assert "&lt;fox&gt;" in text
+    assert "<fox>" not in text
+    assert "a &amp; b" in text
+    assert not [name for name in ("src", "href", "@import", "url(") if f"{name}=" in text or f'{name}"' in text]
+    open_tags: list[str] = []
+
+    class Nesting(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 - the parser's signature
+            if tag not in {"meta", "img", "br", "rect"}:
+                open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+    Nesting().feed(text.replace("/>", ">"))
+    assert open_tags == []
+
+
+def test_a_page_of_many_labels_lists_the_commonest_mistakes() -> None:
+    labels = tuple(f"label {number}" for number in range(100))
+    wrong = tuple(judged(str(n), labels[n], (labels[n - 1], 0.9), (labels[n], 0.1)) for n in range(100))
+
+    text = page(Evaluation(labels, wrong, Counter()), "many")
+
+    assert text.count("<th>") == 8
+    assert "0.0%" in text
+
+
+def test_nothing_classified_is_said_without_a_share() -> None:
+    empty = Evaluation(("a",), (), Counter(dns_failed=3))
+
+    assert (empty.top(1), empty.to_json()["top_1"]) == (None, None)
+    assert "dns_failed: 3" in page(empty, "none")

@@ -1,0 +1,150 @@
+"""What the pixels of an image do not need costs nothing and breaks nothing; what they need is kept."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from tests.images.conftest import MAX_PIXELS, code_of
+from tests.images.corpus import GIF, JPEG, LADEN, PNG
+from tests.images.files import chunk, encoded, photo, png_header, segment
+from worker.decoding.images import open_image
+from worker.decoding.metadata import without_metadata
+
+BARE = {"JPEG": JPEG, "PNG": PNG, "GIF": GIF}
+#: A turn by a quarter, as EXIF and as XMP.
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+
+
+def pixels(data: bytes) -> bytes:
+    return open_image(data, max_pixels=MAX_PIXELS).decode().image.tobytes()
+
+
+def as_the_pipeline_opens(data: bytes) -> bytes:
+    return ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("name", LADEN)
+def test_a_picture_is_the_same_whatever_it_carries_along(name: str) -> None:
+    bare = BARE[name.partition(",")[0]]
+    started_s = time.thread_time()
+    assert pixels(LADEN[name]) == pixels(bare)
+    assert time.thread_time() - started_s < 1.0
+
+
+def rows_apart(width: int, height: int) -> bytes:
+    """A PNG whose encoder flushes a chunk a row."""
+    grey = np.random.default_rng(5).integers(0, 256, (height, width), dtype=np.uint8)
+    compressor = zlib.compressobj()
+    chunks = []
+    for row in grey:
+        data = compressor.compress(b"\0" + row.tobytes()) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        chunks.append(chunk(b"IDAT", data))
+    chunks.append(chunk(b"IDAT", compressor.flush()))
+    return png_header(width, height, 8, 0) + b"".join(chunks) + chunk(b"IEND")
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 1_000), (40, 1_200), (200, 6_000)])
+def test_an_encoder_may_flush_after_each_row(width: int, height: int) -> None:
+    data = rows_apart(width, height)
+    assert pixels(data) == as_the_pipeline_opens(data)
+
+
+def test_pixels_in_chunks_that_do_not_follow_each_other_are_cut_off() -> None:
+    data = rows_apart(20, 20)
+    second = data.index(b"IDAT", data.index(b"IDAT") + 4) - 4
+    assert code_of(data[:second] + chunk(b"tEXt", b"a\0b") + data[second:]) == "undecodable"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        JPEG[:2] + segment(0xFE, b"x" * 50) * 3_000 + segment(0xE1, TURNED.tobytes()) + JPEG[2:],
+        JPEG[:2] + segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP) + JPEG[2:],
+        JPEG[:2] + segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + XMP) + JPEG[2:],
+        JPEG[:2] + b"\xff" * 100 + segment(0xE1, TURNED.tobytes()) + JPEG[2:],
+        PNG[:33] + chunk(b"eXIf", TURNED.tobytes()[6:]) + PNG[33:],
+        PNG[:-12] + chunk(b"eXIf", TURNED.tobytes()[6:]) + PNG[-12:],
+        PNG[:33] + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP) + PNG[33:],
+        PNG[:33] + chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP)) + PNG[33:],
+        PNG[:33]
+        + chunk(
+            b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 34\n" + TURNED.tobytes().hex().encode())
+        )
+        + PNG[33:],
+        PNG[:33] + chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 34\n" + TURNED.tobytes().hex().encode()) + PNG[33:],
+    ],
+    ids=[
+        "behind comments",
+        "XMP",
+        "further XMP",
+        "fill bytes",
+        "eXIf",
+        "eXIf at the end",
+        "iTXt",
+        "packed iTXt",
+        "packed profile",
+        "profile",
+    ],
+)
+def test_the_orientation_is_read_wherever_the_pipeline_reads_it(data: bytes) -> None:
+    assert pixels(data) == as_the_pipeline_opens(data)
+
+
+def segments(*markers: int) -> st.SearchStrategy[bytes]:
+    return st.builds(segment, st.sampled_from(markers), st.binary(max_size=40))
+
+
+JUNK = {
+    "JPEG": segments(0xFE, *range(0xE3, 0xEE)) | st.just(b"\xff"),
+    "PNG": st.builds(
+        chunk, st.sampled_from([b"tEXt", b"prVt", b"tIME", b"gAMA", b"pHYs"]), st.binary(min_size=32, max_size=60)
+    ),
+    "GIF": st.builds(lambda text: b"\x21\xfe" + bytes([len(text)]) + text + b"\0", st.binary(min_size=1, max_size=40)),
+}
+PROGRESSIVE = encoded(photo(), "JPEG", progressive=True)
+PLACES = {
+    "JPEG": [
+        2,
+        *(PROGRESSIVE.index(mark) for mark in (b"\xff\xc2", b"\xff\xdb", b"\xff\xda")),
+        PROGRESSIVE.rindex(b"\xff\xda"),
+    ],
+    "PNG": [33, len(PNG) - 12],
+    "GIF": [781],
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_parts_that_no_pixel_needs_change_no_pixel(kind: str) -> None:
+    bare = PROGRESSIVE if kind == "JPEG" else BARE[kind]
+    expected = pixels(bare)
+
+    @settings(max_examples=60, deadline=None)
+    @given(junk=st.lists(JUNK[kind], max_size=30), place=st.sampled_from(PLACES[kind]))
+    def holds(junk: list[bytes], place: int) -> None:
+        assert pixels(bare[:place] + b"".join(junk) + bare[place:]) == expected
+
+    holds()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([JPEG, PNG, GIF, PROGRESSIVE]), st.binary(max_size=200), st.integers(0, 2_000), st.booleans())
+def test_nothing_but_its_own_errors_comes_of_broken_structures(data: bytes, junk: bytes, place: int, cut: bool) -> None:
+    broken = data[:place] + junk + (b"" if cut else data[place:])
+    assert len(without_metadata(broken)) <= len(broken) + 12
+
+
+def test_a_claim_of_two_billion_rows_allows_no_more_parts() -> None:
+    header = png_header(8, 2**31 - 1)
+    assert code_of(header + chunk(b"abCd") * 400_000) == "undecodable"
+    assert struct.unpack(">I", header[20:24]) == (2**31 - 1,)

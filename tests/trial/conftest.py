@@ -1,0 +1,5 @@
+"""A user of the command."""
+
+from tests.cli.conftest import home
+
+__all__ = ["home"]

@@ -1,0 +1,80 @@
+"""Trying checkpoints without a queue: two against each other, and one against the pipeline."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from producer.demo.gallery import FOLDER
+from producer.errors import InvalidJob, UsageError
+from tests.cli.command import Home
+from tests.model.conftest import checkpoint
+from worker.trial.trials import Choice, rankings, verdicts
+
+__all__ = ["checkpoint"]
+
+FILES = [FOLDER / "owl.png", FOLDER / "car.jpg"]
+LABELS = ["a fox", "an owl", "a car"]
+TEMPLATE = "This is a photo of {}."
+
+
+def choice(model: Path) -> Choice:
+    return Choice(str(model), None, "cpu", 50_000_000)
+
+
+def test_two_checkpoints_rank_the_same_labels_each_in_its_own_order(checkpoint: Callable[[str], Path]) -> None:
+    first, second = (
+        rankings(choice(checkpoint(family)), "float32", FILES, LABELS, [TEMPLATE]) for family in ("clip", "siglip")
+    )
+
+    for one, other in zip(first, second, strict=True):
+        assert {label for label, _ in one} == {label for label, _ in other} == set(LABELS)
+        assert [score for _, score in one] == sorted((score for _, score in one), reverse=True)
+    assert first != second
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_a_checkpoint_is_equal_to_the_pipeline_in_float32_and_about_so_in_half_precision(
+    family: str, checkpoint: Callable[[str], Path]
+) -> None:
+    exact, half = verdicts(choice(checkpoint(family)), FILES, LABELS, TEMPLATE, ["float32", "bfloat16"])
+
+    assert exact.is_equal
+    assert (exact.pictures, exact.scores) == (2, 6)
+    assert exact.difference < half.difference < 0.2
+
+
+def test_what_cannot_be_tried_is_one_sentence(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    clip = choice(checkpoint("clip"))
+    (tmp_path / "text.png").write_text("no picture")
+
+    with pytest.raises(UsageError, match=r"is not a JPEG"):
+        rankings(clip, "float32", [tmp_path / "text.png"], LABELS, [TEMPLATE])
+    with pytest.raises(UsageError, match=r"cannot be read: No such file"):
+        rankings(clip, "float32", [tmp_path / "missing.png"], LABELS, [TEMPLATE])
+    with pytest.raises(UsageError, match=r"no-model"):
+        rankings(choice(tmp_path / "no-model"), "float32", FILES, LABELS, [TEMPLATE])
+    with pytest.raises(InvalidJob, match=r"tokens, and .* reads"):
+        rankings(clip, "float32", FILES, ["fox " * 200], [TEMPLATE])
+
+
+@pytest.mark.timeout(300)
+def test_the_commands_print_tables_and_json(home: Home, checkpoint: Callable[[str], Path]) -> None:
+    user = home.with_settings(NAMESHOT_MODEL=str(checkpoint("clip")), NAMESHOT_DEVICE="cpu")
+
+    verified = user.run("verify", "--images", FOLDER, "-l", "an owl", "-l", "a car", "--json")
+    compared = user.run("compare", checkpoint("clip"), checkpoint("siglip"), FILES[0], "-l", "an owl", "-l", "a car")
+
+    assert (verified.status, [line["dtype"] for line in verified.json_lines]) == (0, ["float32", "bfloat16", "float16"])
+    assert verified.json_lines[0]["equal"] is True
+    assert compared.status == 0
+    assert str(FILES[0]) in compared.out
+    assert "(1)" in compared.out
+    assert "Traceback" not in verified.err + compared.err
+
+
+def test_a_folder_without_pictures_and_a_missing_file_are_refused_before_anything_is_loaded(home: Home) -> None:
+    (home.folder / "empty").mkdir()
+
+    assert "holds no pictures" in home.run("verify", "--images", "empty").sentence
+    assert "is not a folder" in home.run("verify", "--images", "missing").sentence

@@ -1,0 +1,27 @@
+"""HEIC pictures, as phones take them, where the optional package ``pillow-heif`` is installed."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.util import find_spec
+from typing import Final
+
+#: The major brands of pictures and sequences that HEVC compresses, and the two general ones.
+_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def is_heif(data: bytes) -> bool:
+    """Whether a file begins like a HEIC picture."""
+    return data[4:8] == b"ftyp" and data[8:12] in _BRANDS
+
+
+@cache
+def register_heif() -> bool:
+    """Have Pillow open HEIC pictures, if ``pillow-heif`` is installed; return whether it is."""
+    if find_spec("pillow_heif") is None:
+        return False
+    plugin = importlib.import_module("pillow_heif")
+    # A decoder process may start no thread. Nothing but the picture itself is decoded.
+    plugin.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+    return True

@@ -1,0 +1,65 @@
+"""Scores pictures with a loaded model, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from producer.contract.labels import fill
+from producer.errors import InvalidJob, JobFailed, UsageError
+from worker.decoding.images import open_image
+from worker.model.interface import Model
+from worker.ranking import scores
+
+#: Prompts that are embedded at once.
+PROMPTS: Final = 64
+
+
+def read_picture(path: Path, *, max_pixels: int) -> Image.Image:
+    """Decode a local file as a worker decodes a download.
+
+    Raises:
+        UsageError: the file cannot be read or decoded.
+    """
+    try:
+        return open_image(path.read_bytes(), max_pixels=max_pixels).decode().image
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
+    except JobFailed as error:
+        raise UsageError(f"{str(path)!r}: {error.message}") from None
+
+
+class Scorer:
+    """A model and the candidate labels that it scores pictures against.
+
+    Raises:
+        InvalidJob: a label inside its template has more tokens than the model reads.
+    """
+
+    def __init__(self, model: Model, labels: Sequence[str], templates: Sequence[str]) -> None:
+        self._model = model
+        self._labels = _label_vectors(model, labels, templates)
+
+    def __call__(self, image: Image.Image) -> NDArray[np.float64]:
+        """Compute the scores of a decoded image over all labels, shape (k,)."""
+        [vectors] = self._model.embed_images([self._model.prepare(image)])
+        return scores(self._model.logits(vectors, self._labels), self._model.scoring)
+
+
+def _label_vectors(model: Model, labels: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
+    """Return the unit vectors of the labels, (k, d): the mean over the templates' unit vectors, as a worker's."""
+    prompts = [fill(template, label) for template in templates for label in labels]
+    for prompt, tokens in zip(prompts, model.count_tokens(prompts), strict=True):
+        if tokens > model.max_tokens:
+            raise InvalidJob(
+                f"{prompt!r} has {tokens} tokens, and {model.name} reads {model.max_tokens}; shorten the label."
+            )
+    parts = [model.embed_texts(prompts[start : start + PROMPTS]) for start in range(0, len(prompts), PROMPTS)]
+    each = np.concatenate(parts).reshape(len(templates), len(labels), -1)
+    mean: NDArray[np.float32] = each.mean(axis=0)
+    return mean if len(templates) == 1 else np.asarray(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
