@@ -41,6 +41,7 @@ from worker.model.pixels import Preparation
 from worker.observability.gauges import PartsCollector
 from worker.observability.metrics import Telemetry
 from worker.runtime.allocator import bound_malloc
+from worker.runtime.shortages import allow_open_files
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ def build(
 
     Raises:
         ModelLoadError: the checkpoint cannot be used.
-        SettingsError: a setting cannot be parsed, or no decoder process can be started.
+        SettingsError: a setting cannot be used, the system permits too few open files, or no decoder process can be
+            started.
     """
     prepare_pillow(settings.max_pixels)
     # Settings come first, so that the operator sees an error in them before the model has loaded.
@@ -138,6 +140,7 @@ def build(
         if front is None
         else _engine_process(settings, front, load_preparation, on_other_model)
     )
+    allow_open_files(concurrency)
     labels = LabelCache(engine)
     # The shared cache is created only if it is used, because its key requires reading the checkpoint's files.
     is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ OLDEST: Final = (6, 2)
 OF_A_CLUSTER: Final = (AskError, ClusterError, ClusterCrossSlotError)
 #: BLMOVE blocks while the list is empty, so the trial needs a timeout.
 _TRIAL_S: Final = 0.01
+#: Synchronised clocks differ by milliseconds; a reply that takes longer than this is an outage.
+CLOCK_TOLERANCE_S: Final = 5.0
 #: Redis confirms or refuses a subscription as fast as it replies to any command.
 _CONFIRMATION_TIMEOUT_S: Final = 2.0
 
@@ -102,6 +105,23 @@ def cannot_subscribe(server: Any, endpoint: Endpoint) -> str | None:
                 f"are for another database; create new rules with `nameshot acl`, or correct {endpoint.variable}."
             )
     return None
+
+
+def clock_fault(info: Any, endpoint: Endpoint) -> str | None:
+    """Return how far this machine's clock is from the server's, which replied to `QUERY` just now; None if it is close.
+
+    A worker's clock decides whether a job's ``expires_in`` or ``eta`` is over.
+    """
+    if not isinstance(info, Mapping) or not isinstance(told_us := info.get("server_time_usec"), int):
+        return None
+    ahead_s = time.time() - told_us / 1e6
+    if abs(ahead_s) < CLOCK_TOLERANCE_S:
+        return None
+    which = "ahead of" if ahead_s > 0 else "behind"
+    return (
+        f"this machine's clock is {abs(ahead_s):,.0f} s {which} that of Redis at {endpoint.shown}; jobs with an "
+        "expires_in or an eta may expire or begin at a wrong time: synchronise the clocks (NTP)."
+    )
 
 
 def refused_database(reason: str, endpoint: Endpoint) -> str | None:

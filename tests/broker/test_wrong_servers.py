@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import BaseRequestHandler, ThreadingTCPServer
@@ -12,7 +13,7 @@ import pytest
 import trustme
 
 from producer import AsyncClient, BrokerUnavailable, Client
-from producer.broker.servers import what_is_wrong
+from producer.broker.servers import CLOCK_TOLERANCE_S, clock_fault, what_is_wrong
 from producer.broker.urls import endpoint
 from tests.chaos.proxy import Switchboard
 from tests.valkey_server import ValkeyServer
@@ -164,3 +165,26 @@ def test_a_server_is_asked_once_what_it_is(own_valkey: ValkeyServer) -> None:
             client.job("a").status()
     with own_valkey.connect() as operator:
         assert operator.info("commandstats")["cmdstat_info"]["calls"] == 2  # broker and results
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "part"), [(3_600, "3,600 s ahead of that of Redis"), (-60, "60 s behind that of Redis"), (1, None)]
+)
+def test_a_clock_that_differs_from_the_servers_is_told(ahead_s: float, part: str | None) -> None:
+    info = {"server_time_usec": int((time.time() - ahead_s) * 1e6)}
+
+    fault = clock_fault(info, endpoint("redis://h/0", "NAMESHOT_BROKER_URL"))
+
+    assert fault is None if part is None else part in str(fault)
+
+
+@pytest.mark.parametrize("info", [{}, {"server_time_usec": "soon"}, "no mapping"])
+def test_a_server_that_does_not_tell_its_time_is_no_fault(info: object) -> None:
+    assert clock_fault(info, endpoint("redis://h/0", "NAMESHOT_BROKER_URL")) is None
+
+
+def test_a_real_server_tells_its_time(valkey: ValkeyServer) -> None:
+    with valkey.connect() as server:
+        info = server.execute_command("INFO", "server")
+
+    assert abs(info["server_time_usec"] / 1e6 - time.time()) < CLOCK_TOLERANCE_S

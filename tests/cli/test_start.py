@@ -11,8 +11,8 @@ from producer.errors import BrokerUnavailable, NameshotError
 from tests.cli.command import NAMESHOT, Home
 
 COMMANDS = (
-    *("demo", "up", "env", "worker", "classify", "submit", "bulk", "status", "result", "cancel", "forget", "purge"),
-    *("doctor", "acl", "dead-letters"),
+    *("demo", "up", "env", "worker", "classify", "submit", "bulk", "evaluate", "compare", "verify"),
+    *("status", "result", "cancel", "forget", "purge", "doctor", "acl", "dead-letters"),
 )
 
 #: What a command that only explains itself has no use for.

@@ -16,7 +16,7 @@ import pytest
 from producer.errors import JobFailed, SettingsError
 from tests.decoding.conftest import MAX_BYTES, MAX_PIXELS, MakePool, code_of, scope
 from tests.eventually import eventually
-from tests.images.corpus import JPEG
+from tests.images.corpus import HEIC, JPEG
 from tests.images.files import flat_png
 from worker.concurrency.cancel_scope import Cancelled
 from worker.decoding.decoder import PROGRAM, DecoderOptions
@@ -40,9 +40,20 @@ ATTEMPTS = {
 }
 
 
+#: A decoder without the extra ``heic``, which alone permits threads.
+WITHOUT_HEIC = "from worker.decoding import child\nchild.register_heif = lambda: False\n"
+
+
+def without_heic() -> DecoderOptions:
+    """Decoders as they are where ``pillow-heif`` is not installed."""
+    first, second, *rest = PROGRAM.splitlines(keepends=True)
+    return DecoderOptions(MAX_PIXELS, MAX_BYTES, None, 30, "".join((first, second, WITHOUT_HEIC, *rest)))
+
+
 def taken_over(code: str, cpu_s: int = 30, max_pixels: int = MAX_PIXELS) -> DecoderOptions:
     """Decoders that run a line of Python when they open an image of fewer than 64 bytes."""
     hook = (
+        f"{WITHOUT_HEIC}"
         "import os, resource, socket, threading, time\n"
         "from worker.decoding import child\n"
         "open_image = child.open_image\n"
@@ -81,10 +92,21 @@ def test_a_decoder_that_was_taken_over_reaches_nothing(
     assert code_of(pool, JPEG) == "ok"
 
 
+def test_where_heic_is_decoded_a_decoder_may_start_threads_and_still_no_process(make_pool: MakePool) -> None:
+    permissive = [taken_over(ATTEMPTS[attempt]) for attempt in ("a thread", "a process")]
+    threads, processes = (
+        make_pool(replace(options, program=options.program.replace(WITHOUT_HEIC, ""))) for options in permissive
+    )
+
+    assert code_of(threads, HOSTILE) == "unsupported_format"
+    assert code_of(threads, HEIC) == "ok"
+    assert code_of(processes, HOSTILE) == "undecodable"
+
+
 def test_a_decoder_has_an_empty_environment_no_other_descriptor_and_its_limits(make_pool: MakePool) -> None:
     os.environ["NAMESHOT_CANARY"] = "CANARY"
     try:
-        (pid,) = make_pool().pids
+        (pid,) = make_pool(without_heic()).pids
     finally:
         del os.environ["NAMESHOT_CANARY"]
 
@@ -252,7 +274,9 @@ def test_an_image_whose_decoder_is_ended_from_outside_is_decoded_by_another(
         "signal.signal(signal.SIGUSR1, signal.SIG_DFL), os.kill(os.getpid(), signal.SIGUSR1))"
     )
     head, body = options.program.split("from worker.decoding import child", 1)
-    unconfined = "import signal\nfrom worker.decoding import confinement\nconfinement.confine = lambda _memory: False\n"
+    unconfined = (
+        "import signal\nfrom worker.decoding import confinement\nconfinement.confine = lambda _memory, threads: False\n"
+    )
     program = f"{head}{unconfined}from worker.decoding import child{body}"
     pool = make_pool(replace(options, program=program))
 

@@ -16,8 +16,10 @@ __all__ = ["origin", "plain", "start_worker"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def worker(start_worker: StartWorker) -> None:
-    """One ready worker for all tests of a file."""
+def worker(start_worker: StartWorker, valkey_of_this_run: ValkeyServer) -> None:
+    """One ready worker for all tests of a file, on servers without jobs of other files."""
+    with valkey_of_this_run.connect() as connection:
+        connection.flushall()
     start_worker("bundled").wait_until_ready()
 
 

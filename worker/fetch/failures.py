@@ -12,6 +12,7 @@ from typing import Final, Literal
 import urllib3.exceptions
 
 from producer.errors import JobFailed
+from worker.runtime.shortages import is_shortage
 
 #: The phase of the exchange in which an exception was raised.
 Phase = Literal["connecting", "requesting", "reading"]
@@ -62,6 +63,8 @@ def classify(error: BaseException, phase: Phase) -> FetchFailed:
     """Translate an exception of sockets, TLS, ``http.client`` or urllib3 into a failure."""
     if isinstance(error, FetchFailed):
         return error
+    if is_shortage(error):  # which says nothing about the host
+        return FetchFailed("out_of_memory", "the worker had no memory or open files left; try again.", of_host=False)
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
         return FetchFailed("fetch_timeout", "the server stopped responding; try again or raise NAMESHOT_FETCH_TIMEOUT.")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):

@@ -28,6 +28,7 @@ from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedResponse, GuardedSession
 from worker.fetch.url_policy import FORBIDDEN, SCHEME, Target, UrlPolicy
+from worker.runtime.shortages import is_shortage
 
 #: The formats that every worker decodes, so that a server that chooses by this field sends one of them.
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/gif,image/avif;q=0.9,*/*;q=0.5"
@@ -226,13 +227,11 @@ def _contained(work: Callable[[], T], scope: CancelScope) -> T:
         raise
     except FetchFailed as error:
         failure = JobFailed(error.code, error.message, error.retryable)
-    except MemoryError:
-        failure = JobFailed("out_of_memory", "the worker ran out of memory during the download; try again.")
     except Exception as error:
-        # A hostile response may break a parser. The log line omits the exception's text, which may hold the URL.
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        _logger.error("unexpected %s in %s at line %s", type(error).__name__, frame.name, frame.lineno)
-        failure = JobFailed("bad_response", "the response could not be parsed; check the server.")
+        if is_shortage(error):
+            failure = JobFailed("out_of_memory", "the worker had no memory or threads left; try again.")
+        else:
+            failure = _unexpected(error)
     # The cancellation itself may have caused the failure.
     scope.check()
     # Raising outside the handlers keeps the original exception, which may hold the URL, out of the failure's context.
@@ -243,3 +242,10 @@ def mute_http_loggers() -> None:
     """Silence the loggers of urllib3 and requests, because urllib3's warning about malformed headers holds the URL."""
     for name in ("urllib3", "requests"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _unexpected(error: Exception) -> JobFailed:
+    # A hostile response may break a parser. The log line omits the exception's text, which may hold the URL.
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    _logger.error("unexpected %s in %s at line %s", type(error).__name__, frame.name, frame.lineno)
+    return JobFailed("bad_response", "the response could not be parsed; check the server.")

@@ -7,6 +7,7 @@ setting for them, and ``celery -A worker worker`` should need no options.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -41,6 +42,18 @@ RECONNECT_S: Final = 1.0
 
 class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
     """Celery's consumer without gossip and mingle, which never logs the content of an unusable message."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]  # celery is untyped
+        """Celery's steps; a shortage of open files counts as a lost connection, where Celery would end the worker."""
+
+        def start(self, parent: Any) -> None:
+            """Start all steps and run until the last one ends."""
+            try:
+                super().start(parent)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                raise ConnectionError("no open files left") from error
 
     _connected_at_s = float("-inf")
     _lost_at_s: float | None = None

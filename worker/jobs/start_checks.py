@@ -15,7 +15,7 @@ from celery.concurrency.thread import TaskPool
 
 from producer.broker.dialling import connect
 from producer.broker.failures import unavailable
-from producer.broker.servers import cannot_subscribe, cannot_wait, unfit
+from producer.broker.servers import QUERY, cannot_subscribe, cannot_wait, clock_fault, unfit
 from producer.broker.urls import Endpoint
 from producer.contract.names import queue_name, rung_name
 from producer.errors import SettingsError
@@ -167,6 +167,8 @@ class FirstContact:
 
     def _unfit(self, client: redis.Redis, server: Endpoint) -> str | None:
         wrong = unfit(client, server)
+        if fault := None if wrong else clock_fault(client.execute_command(*QUERY), server):
+            logger.warning("%s", fault)
         if wrong or server is not self._broker:
             return wrong
         return cannot_wait(client, self._list, server) or cannot_subscribe(client, server)

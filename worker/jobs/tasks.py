@@ -33,6 +33,7 @@ from worker.engine.capacity import BULK_TIME_FACTOR
 from worker.jobs.results import Unanswerable
 from worker.jobs.running_worker import RunningWorker, worker_of
 from worker.runtime.logs import place_of
+from worker.runtime.shortages import is_shortage
 
 logger = logging.getLogger(__name__)
 
@@ -230,11 +231,11 @@ def _contract_failures(job_id: str) -> Iterator[None]:
     except InvalidJob as error:
         logger.info("job %s failed: invalid_job: %s", job_id, error)
         raise JobFailed("invalid_job", str(error)) from None
-    except MemoryError:
-        # Celery ends the whole worker when a MemoryError leaves a task.
-        logger.error("job %s failed: out of memory", job_id)
-        raise JobFailed("out_of_memory", "the worker ran out of memory on this job.") from None
     except Exception as error:
+        # Celery ends the whole worker when a MemoryError leaves a task.
+        if is_shortage(error):
+            logger.error("job %s failed: no memory, threads or open files left (%s)", job_id, type(error).__name__)
+            raise JobFailed("out_of_memory", "the worker had no memory, threads or open files left.") from None
         logger.error("job %s failed with %s at %s", job_id, type(error).__name__, place_of(error))
         raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
 

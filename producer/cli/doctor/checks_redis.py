@@ -71,7 +71,7 @@ def _server(subject: str, endpoint: Endpoint, *, waits_at: str | None = None) ->
     from redis import RedisError
 
     from producer.broker.failures import unavailable
-    from producer.broker.servers import what_is_wrong
+    from producer.broker.servers import clock_fault, what_is_wrong
     from producer.cli.connection import is_configured
 
     try:
@@ -91,6 +91,8 @@ def _server(subject: str, endpoint: Endpoint, *, waits_at: str | None = None) ->
         return Finding(
             subject, "broken", f"{endpoint.shown} is a read-only replica", f"set {endpoint.variable} to the primary"
         )
+    if fault := clock_fault(info, endpoint):
+        return Finding(subject, "warning", fault.rstrip("."))
     version = info.get("valkey_version") or info.get("redis_version")
     name = "Valkey" if "valkey_version" in info else "Redis"
     return Finding(subject, "ok", f"{endpoint.shown}: {name} {version}, answers in {took_ms:.1f} ms")

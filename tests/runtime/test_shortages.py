@@ -1,0 +1,61 @@
+"""What a machine runs short of is no fault of a job, of its image or of its host."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from worker.fetch.failures import classify
+from worker.runtime.shortages import is_shortage
+
+ALLOW = """
+import resource, sys
+from worker.runtime.shortages import allow_open_files
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+allow_open_files({images})
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.EMFILE, "Too many open files"), True),
+        (OSError(errno.ENFILE, "Too many open files in system"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("another"), False),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), False),
+        (BlockingIOError(errno.EAGAIN, "not yet"), False),
+        (ValueError("no memory"), False),
+    ],
+    ids=repr,
+)
+def test_a_shortage_is_told_from_other_errors(error: Exception, expected: bool) -> None:
+    assert is_shortage(error) is expected
+
+
+def test_a_download_without_a_free_descriptor_may_be_tried_again_and_does_not_count_against_its_host() -> None:
+    failure = classify(OSError(errno.EMFILE, "Too many open files"), "connecting")
+
+    assert (failure.code, failure.retryable, failure.of_host) == ("out_of_memory", True, False)
+
+
+def run(**values: int) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-c", ALLOW.format(**values)], capture_output=True, text=True, check=False)
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_the_system_permits() -> None:
+    done = run(soft=64, hard=512, images=100)
+
+    assert (done.returncode, done.stdout) == (0, "512\n"), done.stderr
+
+
+def test_more_images_in_flight_than_the_system_permits_files_are_refused_in_a_sentence() -> None:
+    done = run(soft=64, hard=256, images=300)
+
+    assert done.returncode == 1
+    assert "300 images in flight (NAMESHOT_CONCURRENCY) take up to 700 open files" in done.stderr
+    assert "this system permits 256" in done.stderr
