@@ -38,7 +38,7 @@ STAGES = (
     ("batching", BatchQueue, "run_batch"),
     ("model", DualEncoder, "embed_images"),
     ("model", DualEncoder, "embed_texts"),
-    ("rank", LabelCache, "_keep"),
+    ("rank", LabelCache, "_remember"),
     ("rank", Logits, "__call__"),
     ("rank", classifier, "scores"),
     ("rank", classifier, "rank"),
