@@ -7,11 +7,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from producer.broker.urls import Endpoint, endpoint
+from producer.version import own_version
 from worker.classifier import Classifier
 from worker.concurrency.budget import Budget
 from worker.concurrency.isolation import Isolation
@@ -159,7 +159,7 @@ def build(
         max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
         per_host=settings.fetch_per_host,
         ca_file=_ca_file(settings),
-        user_agent=settings.fetch_user_agent or f"nameshot/{version('nameshot')}",
+        user_agent=settings.fetch_user_agent or "/".join(filter(None, ("nameshot", own_version()))),
         max_redirects=settings.fetch_redirects,
     )
     caching = CachingFetcher(fetcher, images.recall, max_bytes=settings.http_cache_bytes)

@@ -23,12 +23,9 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
+        from producer.version import own_version
 
-        try:
-            print(f"nameshot {version('nameshot')}")
-        except PackageNotFoundError:
-            print("nameshot (not installed, run from its sources)")
+        print(f"nameshot {own_version() or '(not installed, run from its sources)'}")
         raise typer.Exit
 
 
