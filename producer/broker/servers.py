@@ -39,17 +39,18 @@ def what_is_wrong(info: Any, endpoint: Endpoint) -> str | None:
     )
 
 
-def unfit(server: Any, endpoint: Endpoint) -> str | None:
-    """Query a server through a redis-py client, and return why it is unsuitable, as `what_is_wrong` does.
+def inspected(server: Any, endpoint: Endpoint) -> tuple[Any, str | None]:
+    """Query a server through a redis-py client; return its reply, and why it is unsuitable, as `what_is_wrong` does.
 
     Raises redis-py's error if the server does not reply. A server that hides its version counts as suitable.
     """
     try:
-        return what_is_wrong(server.execute_command(*QUERY), endpoint)
+        info = server.execute_command(*QUERY)
     except OF_A_CLUSTER:
-        return is_a_cluster(endpoint)
+        return None, is_a_cluster(endpoint)
     except ResponseError as error:
-        return refused_database(str(error), endpoint)
+        return None, refused_database(str(error), endpoint)
+    return info, what_is_wrong(info, endpoint)
 
 
 def cannot_wait(server: Any, name: str, endpoint: Endpoint, *, as_a_worker: bool = True) -> str | None:

@@ -23,7 +23,7 @@ def error_to_json(error: NameshotError) -> dict[str, Any]:
     Its code is a failed job's error code, the state of a cancelled or expired job, or the error's class name.
     """
     if isinstance(error, JobFailed):
-        return {"code": error.code, "message": error.message, "retryable": error.retryable}
+        return error.to_dict()
     code = {JobCancelled: "cancelled", JobExpired: "expired"}.get(type(error), type(error).__name__)
     return {"code": code, "message": str(error), "retryable": isinstance(error, TimeoutError | ConnectionError)}
 

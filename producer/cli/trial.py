@@ -88,7 +88,7 @@ def _worker() -> Any:
 
 def _pictures(folder: Path | None) -> tuple[list[Path], list[str]]:
     """Return pictures, and labels for them: the bundled ones, or those of a folder with the bundled labels."""
-    from producer.cli.evaluate.examples import ENDINGS
+    from producer.cli.evaluate.examples import pictures_in
     from producer.demo.gallery import FOLDER, pictures
 
     labels = sorted({label for picture in pictures() for label in picture.candidate_labels})
@@ -96,7 +96,7 @@ def _pictures(folder: Path | None) -> tuple[list[Path], list[str]]:
         return [FOLDER / picture.file for picture in pictures()], labels
     if not folder.is_dir():
         raise UsageError(f"{str(folder)!r} is not a folder.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    files = pictures_in(folder)
     if not files:
         raise UsageError(f"{str(folder)!r} holds no pictures.")
     return files, labels

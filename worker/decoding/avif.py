@@ -31,6 +31,6 @@ class AvifFile(AvifImagePlugin.AvifImageFile):
         self.seek(0)
 
 
-def is_avif(data: bytes) -> bool:
-    """Whether a file begins like an AVIF file, and Pillow can read those."""
-    return AvifImagePlugin.SUPPORTED and data[4:8] == b"ftyp" and data[8:12] in _BRANDS
+def is_avif(brand: bytes) -> bool:
+    """Whether a container of this brand may hold an AVIF picture, and Pillow can read those."""
+    return AvifImagePlugin.SUPPORTED and brand in _BRANDS

@@ -11,9 +11,9 @@ from typing import Final
 _BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-def is_heif(data: bytes) -> bool:
-    """Whether a file begins like a HEIC picture."""
-    return data[4:8] == b"ftyp" and data[8:12] in _BRANDS
+def is_heif(brand: bytes) -> bool:
+    """Whether a container of this brand may hold a HEIC picture."""
+    return brand in _BRANDS
 
 
 @cache
@@ -22,6 +22,6 @@ def register_heif() -> bool:
     if find_spec("pillow_heif") is None:
         return False
     plugin = importlib.import_module("pillow_heif")
-    # A decoder process may start no thread. Nothing but the picture itself is decoded.
+    # Only the picture itself is decoded, by one thread besides the caller's, which libde265 always starts.
     plugin.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
     return True

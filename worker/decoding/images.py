@@ -193,10 +193,11 @@ def _open(data: bytes) -> Image.Image | None:
 
 def _opened_container(data: bytes) -> Image.Image:
     """Open an AVIF or HEIC picture; both are items of a container whose brand may be a general one."""
-    if is_avif(data):
+    brand = data[8:12]
+    if is_avif(brand):
         with suppress(SyntaxError):
             return AvifFile(io.BytesIO(data))
-    if is_heif(data) and register_heif():
+    if is_heif(brand) and register_heif():
         return Image.open(io.BytesIO(data), formats=("HEIF",))
     raise UnidentifiedImageError
 

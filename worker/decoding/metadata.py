@@ -29,10 +29,9 @@ MAX_ORIENTATION_PARTS: Final = 8
 #: Each scan of a JPEG costs a pass over all its pixels. Encoders write about 10 for a progressive image.
 MAX_JPEG_SCANS: Final = 60
 
-_EXIF: Final = b"Exif\0\0"
 #: Application segments of a JPEG that decide how its colours are stored, and those that may hold its orientation.
 _JPEG_PIXELS: Final = {0xE0: b"JFIF", 0xEE: b"Adobe"}
-_JPEG_ORIENTATION: Final = (_EXIF, b"http://ns.adobe.com/xap/1.0/\0")
+_JPEG_ORIENTATION: Final = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
 #: TEM, RST0 to RST7 and SOI consist of the marker alone.
 _JPEG_LONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 _SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
@@ -92,26 +91,27 @@ def without_metadata(data: bytes) -> bytes:
 
 
 def _jpeg(data: bytes) -> bytes:
-    parts, kept, at, scans = _Parts(data), [data[:2]], 2, 0
+    view, parts = memoryview(data), _Parts(data)
+    kept, at, scans = [view[:2]], 2, 0
     while (found := _MARKER.search(data, at)) is not None:
         # Bytes before a marker are data of a scan, or junk, which decoders skip.
         if scans:
-            kept.append(data[at : found.start()])
+            kept.append(view[at : found.start()])
         parts.next()
         marker, at = data[found.end() - 1], found.end()
         if marker in _JPEG_LONE or marker == _EOI:
-            kept.append(found[0])
+            kept.append(view[found.start() : at])
             if marker == _EOI:  # what follows is not the picture: a phone's film, another picture
                 return b"".join(kept)
             continue
-        end = at + int.from_bytes(data[at : at + 2], "big")
+        end = at + max(2, int.from_bytes(data[at : at + 2], "big"))  # the length counts its own two bytes
         if _keeps_segment(marker, data[at + 2 : end], parts):
-            kept.append(data[found.start() : end])
+            kept.append(view[found.start() : end])
         scans += marker == _SOS
         if scans > MAX_JPEG_SCANS:
             raise TooManyScans
-        at = max(end, at + 2)
-    return b"".join((*kept, data[at:]))
+        at = end
+    return b"".join((*kept, view[at:]))
 
 
 def _keeps_segment(marker: int, content: bytes, parts: _Parts) -> bool:

@@ -86,7 +86,7 @@ class Reading:
                 self._requested.popleft()
                 self.request_more()
                 if len(self._of_label) == self._templates:
-                    self._rows.append(_mean(self._of_label))
+                    self._rows.append(mean_of(self._of_label))
                     self._of_label.clear()
             self._matrix = np.stack(self._rows)
             self._matrix.setflags(write=False)
@@ -123,7 +123,8 @@ def prompts_of(question: Question) -> Iterator[tuple[str, str]]:
     return ((label, fill(template, label)) for label in question.candidate_labels for template in question.templates)
 
 
-def _mean(vectors: Sequence[Vector]) -> Vector:
+def mean_of(vectors: Sequence[Vector]) -> Vector:
+    """Return the unit vector of one label, (d,), from the unit vectors of its prompts, one for each template."""
     if len(vectors) == 1:
         return vectors[0]
     mean = np.mean(vectors, axis=0)

@@ -30,7 +30,6 @@ SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,63}):")
 # Control characters (C0, DEL, C1), the space, the backslash, which parsers interpret differently, Unicode's line and
 # paragraph separators, and lone surrogates.
 FORBIDDEN: Final = re.compile("[\x00-\x20\x7f-\x9f\\\\\u2028\u2029\ud800-\udfff]")
-_HOST_AND_PORT: Final = re.compile(r"(.*?)(:[0-9]*)?", re.DOTALL)
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")  # real bucket names contain underscores
 _IPV4: Final = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -184,9 +183,10 @@ def _parse(url: str, scheme: str) -> tuple[str, int, str]:
         raise _invalid("the image URL contains a user name or password; leave it out.")
     if "%" in authority:  # this refuses zone ids too, as in [fe80::1%25eth0]
         raise _invalid()
-    host, port_text = _HOST_AND_PORT.fullmatch(authority).groups()  # type: ignore[union-attr] # matches any text
+    host, colon, port_text = authority.partition(":")
     try:
-        parsed = parse_url(f"{scheme}://{ascii_host(host)}{port_text or ''}")
+        # An IPv6 address, in which the first colon is not the port's, is ASCII.
+        parsed = parse_url(f"{scheme}://{authority if authority.isascii() else ascii_host(host) + colon + port_text}")
     except (LocationParseError, UnicodeError):
         raise _invalid() from None
     if not parsed.host or parsed.auth is not None or parsed.scheme != scheme or not parsed.host.isascii():

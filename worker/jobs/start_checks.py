@@ -15,7 +15,7 @@ from celery.concurrency.thread import TaskPool
 
 from producer.broker.dialling import connect
 from producer.broker.failures import unavailable
-from producer.broker.servers import QUERY, cannot_subscribe, cannot_wait, clock_fault, unfit
+from producer.broker.servers import cannot_subscribe, cannot_wait, clock_fault, inspected
 from producer.broker.urls import Endpoint
 from producer.contract.names import queue_name, rung_name
 from producer.errors import SettingsError
@@ -166,8 +166,8 @@ class FirstContact:
             self._left.remove(server)
 
     def _unfit(self, client: redis.Redis, server: Endpoint) -> str | None:
-        wrong = unfit(client, server)
-        if fault := None if wrong else clock_fault(client.execute_command(*QUERY), server):
+        info, wrong = inspected(client, server)
+        if fault := clock_fault(info, server):
             logger.warning("%s", fault)
         if wrong or server is not self._broker:
             return wrong

@@ -9,7 +9,7 @@ from typing import Final
 from producer.errors import SettingsError
 
 #: Errors of the operating system that say that this process, or its machine, has no more of something.
-_SHORTAGES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
+_SHORTAGES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 #: The files that an idle worker has open: libraries, logs, both Redis connections and their pools, probes, decoders.
 _IDLE_FILES: Final = 100
 
@@ -17,7 +17,7 @@ _IDLE_FILES: Final = 100
 def is_shortage(error: BaseException) -> bool:
     """Return whether an error says that the process has no memory, threads or open files left, whatever it works on."""
     if isinstance(error, OSError):
-        return error.errno in _SHORTAGES and not isinstance(error, BlockingIOError)
+        return error.errno in _SHORTAGES
     if isinstance(error, RuntimeError):  # the module threading has no class of its own for this
         return "can't start new thread" in str(error)
     return isinstance(error, MemoryError)

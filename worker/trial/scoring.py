@@ -13,6 +13,7 @@ from PIL import Image
 from producer.contract.labels import fill
 from producer.errors import InvalidJob, JobFailed, UsageError
 from worker.decoding.images import open_image
+from worker.embeddings.reading import mean_of
 from worker.model.interface import Model
 from worker.ranking import scores
 
@@ -61,5 +62,4 @@ def _label_vectors(model: Model, labels: Sequence[str], templates: Sequence[str]
             )
     parts = [model.embed_texts(prompts[start : start + PROMPTS]) for start in range(0, len(prompts), PROMPTS)]
     each = np.concatenate(parts).reshape(len(templates), len(labels), -1)
-    mean: NDArray[np.float32] = each.mean(axis=0)
-    return mean if len(templates) == 1 else np.asarray(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
+    return np.stack([mean_of(list(of_label)) for of_label in each.swapaxes(0, 1)])

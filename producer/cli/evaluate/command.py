@@ -48,9 +48,6 @@ def evaluate(
     examples = read_examples(source)
     labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
     question = options.question(labels, None, template, None, timeout)
-    for example in examples:
-        if example.label not in labels:
-            raise UsageError(f"the label {example.label!r} is not among the candidate labels.")
     evaluation = _classified(examples, labels, {**question, "queue": queue})
     if html is not None:
         _write_page(html, evaluation, f"{source.name or source}: {len(examples):,} pictures")
@@ -94,17 +91,17 @@ def _write_page(file: Path, evaluation: Evaluation, title: str) -> None:
 def _print(evaluation: Evaluation) -> None:
     from rich.table import Table
 
+    from producer.cli.evaluate.measures import percent
+
     console = output.console()
     top_1, top_5 = (share if share is not None else 0.0 for share in (evaluation.top(1), evaluation.top(5)))
     console.print(f"{len(evaluation.judged):,} pictures, {len(evaluation.labels):,} labels", markup=False)
     if evaluation.failed:
-        codes = ", ".join(f"{code}: {count:,}" for code, count in evaluation.failed.most_common())
-        console.print(f"{evaluation.failed.total():,} pictures failed ({codes})", markup=False)
+        console.print(f"{evaluation.failed.total():,} pictures failed ({evaluation.failures})", markup=False)
     console.print(f"top-1 {top_1:.1%}, top-5 {top_5:.1%}", markup=False)
     table = Table("label", "pictures", "recall", "precision", box=None)
     for each in evaluation.by_label():
-        shares = ("–" if share is None else f"{share:.1%}" for share in (each.recall, each.precision))
-        table.add_row(each.label, f"{each.pictures:,}", *shares)
+        table.add_row(each.label, f"{each.pictures:,}", percent(each.recall), percent(each.precision))
     console.print(table, markup=False)
     for one in evaluation.worst():
         console.print(_mistake(one), markup=False)

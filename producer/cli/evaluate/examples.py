@@ -44,12 +44,16 @@ def read_examples(source: Path) -> list[Example]:
     return examples
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the files in a folder, at any depth, whose endings are those of pictures that a worker decodes."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+
+
 def _of_folder(folder: Path) -> Iterator[Example]:
     for labelled in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         label = labelled.name.replace("_", " ")
-        for path in sorted(labelled.rglob("*")):
-            if path.suffix.lower() in ENDINGS and path.is_file():
-                yield Example(str(path), label)
+        for path in pictures_in(labelled):
+            yield Example(str(path), label)
 
 
 def _of_table(file: Path) -> Iterator[Example]:

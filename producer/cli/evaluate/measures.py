@@ -16,6 +16,11 @@ WORST: Final = 20
 TOP: Final = 5
 
 
+def percent(share: float | None) -> str:
+    """Return a share as people read it; None is a dash."""
+    return "–" if share is None else f"{share:.1%}"
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A picture, its label, and the ranking that a worker answered."""
@@ -71,6 +76,11 @@ class Evaluation:
     labels: tuple[str, ...]
     judged: tuple[Judged, ...]
     failed: Counter[str]
+
+    @property
+    def failures(self) -> str:
+        """The error codes of the pictures that failed, the most frequent first, each with its number of pictures."""
+        return ", ".join(f"{code}: {count:,}" for code, count in self.failed.most_common())
 
     def top(self, places: int) -> float | None:
         """Return the share of the classified pictures whose own label is among the first ``places``."""

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from producer.cli.evaluate.measures import Evaluation, Judged
+from producer.cli.evaluate.measures import TOP, Evaluation, Judged, percent
 
 #: With more labels than these a table of all pairs cannot be read; the page then lists the commonest mistakes only.
 MOST_LABELS_OF_A_TABLE: Final = 30
@@ -39,10 +39,10 @@ def page(evaluation: Evaluation, title: str) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         '<div class="numbers">',
-        f"<div><b>{_percent(evaluation.top(1))}</b>top-1 accuracy</div>",
-        f"<div><b>{_percent(evaluation.top(5))}</b>top-5 accuracy</div>",
+        f"<div><b>{percent(evaluation.top(1))}</b>top-1 accuracy</div>",
+        f"<div><b>{percent(evaluation.top(TOP))}</b>top-{TOP} accuracy</div>",
         f"<div><b>{count:,}</b>pictures, {len(evaluation.labels):,} labels</div>",
-        f"<div><b>{failed:,}</b>failed{_codes(evaluation)}</div>" if failed else "",
+        f"<div><b>{failed:,}</b>failed ({escape(evaluation.failures)})</div>" if failed else "",
         "</div>",
         "<h2>Accuracy by the number of labels that may count</h2>",
         _places(evaluation),
@@ -58,14 +58,6 @@ def page(evaluation: Evaluation, title: str) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n'
     )
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
-
-
-def _codes(evaluation: Evaluation) -> str:
-    return " (" + ", ".join(f"{escape(code)}: {count:,}" for code, count in evaluation.failed.most_common()) + ")"
 
 
 def _places(evaluation: Evaluation) -> str:
@@ -85,8 +77,8 @@ def _places(evaluation: Evaluation) -> str:
 
 def _by_label(evaluation: Evaluation) -> str:
     rows = "".join(
-        f"<tr><td>{escape(each.label)}</td><td>{each.pictures:,}</td><td>{_percent(each.recall)}</td>"
-        f"<td>{_percent(each.precision)}</td><td>{_bar(each.recall)}</td></tr>"
+        f"<tr><td>{escape(each.label)}</td><td>{each.pictures:,}</td><td>{percent(each.recall)}</td>"
+        f"<td>{percent(each.precision)}</td><td>{_bar(each.recall)}</td></tr>"
         for each in sorted(evaluation.by_label(), key=lambda each: (each.recall is None, each.recall or 0.0))
     )
     head = "<tr><th>label</th><th>pictures</th><th>recall</th><th>precision</th><th></th></tr>"
