@@ -34,6 +34,7 @@ from worker.fetch import CoalescingFetcher, Fetcher, UrlPolicy
 from worker.fetch.connection import tls_context
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher
+from worker.fetch.proxy import Proxy
 from worker.model import load_preparation
 from worker.model.identity import identity
 from worker.model.interface import HostModel, Model
@@ -90,11 +91,16 @@ class Service:
 def fetch_policy(settings: WorkerSettings) -> UrlPolicy:
     """Return the URL policy of the settings; raise `SettingsError` if a setting of downloads cannot be used."""
     tls_context(_ca_file(settings))
+    _proxy(settings)
     return UrlPolicy.parsed(settings.fetch_ports, settings.fetch_allow, settings.fetch_hosts)
 
 
 def _ca_file(settings: WorkerSettings) -> str | None:
     return None if settings.fetch_ca_file is None else str(settings.fetch_ca_file)
+
+
+def _proxy(settings: WorkerSettings) -> Proxy | None:
+    return Proxy.parsed(settings.fetch_proxy, settings.fetch_direct, settings.fetch_proxy_tunnel)
 
 
 def shared_cache_server(settings: WorkerSettings) -> Endpoint:
@@ -161,6 +167,7 @@ def build(
         ca_file=_ca_file(settings),
         user_agent=settings.fetch_user_agent or "/".join(filter(None, ("nameshot", own_version()))),
         max_redirects=settings.fetch_redirects,
+        proxy=_proxy(settings),
     )
     caching = CachingFetcher(fetcher, images.recall, max_bytes=settings.http_cache_bytes)
     downloads = caching if settings.http_cache_bytes else fetcher

@@ -126,6 +126,20 @@ class WorkerSettings(ProducerSettings):
     fetch_ca_file: Path | None = Field(
         None, description="a PEM file of certificate authorities to trust besides the public ones"
     )
+    fetch_proxy: str = Field(
+        "",
+        repr=False,
+        description="the HTTP proxy of all downloads, `http://USER:PASSWORD@HOST:PORT`; the worker resolves and checks "
+        "hosts as without a proxy and names addresses to it. `HTTP_PROXY` and its kin have no effect",
+    )
+    fetch_proxy_tunnel: bool = Field(
+        False,
+        description="whether the proxy tunnels `http` too (CONNECT), as it does `https`. Proxies such as Squid and "
+        "tinyproxy otherwise send the address as `Host`, and a server of several sites then sends another one's image",
+    )
+    fetch_direct: str = Field(
+        "", description="addresses that downloads reach without the proxy: `CIDR:PORT` or `CIDR:*`, comma-separated"
+    )
     fetch_per_host: int = Field(
         64,
         ge=1,

@@ -44,14 +44,19 @@ def embedded_system(
     announce("starting Valkey")
     with RunningValkey(folder, persistent=persistent, inherit=inherit) as valkey:
         announce("loading the model")
-        allowed = settings.get("NAMESHOT_FETCH_ALLOW", "").strip().strip(",")
+
+        def extended(setting: str) -> str:
+            return ",".join(filter(None, (settings.get(setting, "").strip().strip(","), pictures.fetch_allow)))
+
         worker = WorkerProcess(
             {
                 "NAMESHOT_MODEL": BUNDLED,
                 **settings,
                 "NAMESHOT_BROKER_URL": valkey.broker_url,
                 "NAMESHOT_RESULT_BACKEND": valkey.result_backend,
-                "NAMESHOT_FETCH_ALLOW": ",".join(filter(None, (allowed, pictures.fetch_allow))),
+                "NAMESHOT_FETCH_ALLOW": extended("NAMESHOT_FETCH_ALLOW"),
+                # A proxy on another machine cannot reach the pictures of this one.
+                "NAMESHOT_FETCH_DIRECT": extended("NAMESHOT_FETCH_DIRECT"),
             },
             folder,
         )

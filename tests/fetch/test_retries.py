@@ -71,8 +71,8 @@ def test_a_failure_that_would_only_repeat_itself_is_reported_at_once(
 def test_a_silent_server_is_tried_again_while_time_is_left(
     serve: Serve, make_fetcher: MakeFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.fetch.connection.SILENCE_TIMEOUT_S", 0.2)
-    monkeypatch.setattr("worker.fetch.connection.SILENCE_SHARE", 0.0)
+    monkeypatch.setattr("worker.fetch.dialer.SILENCE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("worker.fetch.dialer.SILENCE_SHARE", 0.0)
 
     def script(exchange: Exchange) -> None:
         if exchange.connection == 1:

@@ -14,7 +14,7 @@ import trustme
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve
 from tests.fetch.servers import Exchange, Script
-from worker.fetch.connection import MAX_DIALS, Dialer
+from worker.fetch.dialer import MAX_DIALS, Dialer
 from worker.fetch.resolver import BoundedResolver
 from worker.fetch.slots import Slots
 from worker.fetch.url_policy import UrlPolicy
@@ -24,8 +24,8 @@ SILENCE_S = 1.0
 
 @pytest.fixture
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.fetch.connection.CONNECT_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("worker.fetch.connection.SILENCE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("worker.fetch.dialer.CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("worker.fetch.dialer.SILENCE_TIMEOUT_S", 0.1)
 
 
 def silent_after(*pieces: bytes) -> Script:

@@ -70,7 +70,7 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class AllowedAddress:
-    """One exception from ``NAMESHOT_FETCH_ALLOW``: a network and a port, where None means every port."""
+    """One entry of ``NAMESHOT_FETCH_ALLOW`` or ``_DIRECT``: a network and a port, where None means every port."""
 
     network: IPv4Network | IPv6Network
     port: int | None
@@ -85,26 +85,26 @@ _EXCEPTION: Final = re.compile(
 )
 
 
-def parse_allow(text: str) -> tuple[AllowedAddress, ...]:
-    """Read ``NAMESHOT_FETCH_ALLOW``: ``127.0.0.1/32:8099,[fd00::]/8:443,10.0.0.0/8:*``.
+def parse_allow(text: str, setting: str = "NAMESHOT_FETCH_ALLOW") -> tuple[AllowedAddress, ...]:
+    """Read ``NAMESHOT_FETCH_ALLOW`` or ``_DIRECT``: ``127.0.0.1/32:8099,[fd00::]/8:443,10.0.0.0/8:*``.
 
     Raises:
         SettingsError: an entry cannot be used; the message is one sentence about the first such entry.
     """
-    return tuple(_parse_exception(entry.strip()) for entry in text.split(",") if entry.strip())
+    return tuple(_parse_exception(entry.strip(), setting) for entry in text.split(",") if entry.strip())
 
 
-def _parse_exception(entry: str) -> AllowedAddress:
+def _parse_exception(entry: str, setting: str) -> AllowedAddress:
     form = "write CIDR:PORT or CIDR:*, for example 127.0.0.1/32:8099 or [fd00::]/8:443"
     if (match := _EXCEPTION.fullmatch(entry)) is None:
-        raise SettingsError(f"NAMESHOT_FETCH_ALLOW has the entry {entry!r}; {form}.")
+        raise SettingsError(f"{setting} has the entry {entry!r}; {form}.")
     try:
         network = ip_network((match["v6"] or match["v4"]) + (match["prefix"] or ""))
     except ValueError as error:
-        raise SettingsError(f"NAMESHOT_FETCH_ALLOW has the entry {entry!r}: {error}; {form}.") from None
+        raise SettingsError(f"{setting} has the entry {entry!r}: {error}; {form}.") from None
     port = None if match["port"] == "*" else int(match["port"])
     if port is not None and not 1 <= port <= 65_535:
-        raise SettingsError(f"NAMESHOT_FETCH_ALLOW has the entry {entry!r}, whose port is not in 1 to 65535; {form}.")
+        raise SettingsError(f"{setting} has the entry {entry!r}, whose port is not in 1 to 65535; {form}.")
     return AllowedAddress(network, port)
 
 

@@ -12,9 +12,8 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Iterable
-from ipaddress import IPv6Address
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -23,102 +22,12 @@ from urllib3.util.ssl_ import create_urllib3_context
 from producer.contract.names import Queue
 from producer.errors import SettingsError
 from worker.concurrency.cancel_scope import CancelScope
-from worker.fetch.address_policy import Address, parse_address
+from worker.fetch.address_policy import Address
 from worker.fetch.deadline import Watch, Watchdog
-from worker.fetch.failures import FetchFailed
-from worker.fetch.resolver import BoundedResolver
+from worker.fetch.dialer import SHORTEST_WAIT_S, Dialer
+from worker.fetch.proxy import Proxy, absolute_form
 from worker.fetch.response import StrictResponse
-from worker.fetch.slots import Slots
-from worker.fetch.url_policy import Target, UrlPolicy
-
-#: The worker tries at most this many addresses, so that a name with many dead ones cannot use up the download's time.
-MAX_DIALS: Final = 3
-#: A host may take this long to accept a connection. Hosts accept within a round trip; if the SYN is lost, the kernel
-#: sends it again after 1 s.
-CONNECT_TIMEOUT_S: Final = 3.0
-#: With a timeout above the default 10 s, each address may take this share of it to accept a connection, so that
-#: `MAX_DIALS` dead addresses leave some time for the request.
-CONNECT_SHARE: Final = 0.3
-#: A server that sends nothing for this long counts as failed. Services that resize images on demand need seconds before
-#: they send their first byte, so a server gets most of the default 10 s. The rest is for a second attempt.
-SILENCE_TIMEOUT_S: Final = 8.0
-#: With a timeout above the default, a server may be silent for this share of it, as 8 s are of 10 s.
-SILENCE_SHARE: Final = 0.8
-#: A socket's timeout is never shorter, because 0 would make the socket non-blocking.
-_SHORTEST_WAIT_S: Final = 0.001
-
-
-class Dialer:
-    """Resolves a target once, checks every address, and connects to one that the policy allows.
-
-    Args:
-        timeout_s: the longest time that one download may take, in seconds.
-
-    Attributes:
-        slots: limits the concurrent exchanges with each address, whichever names resolve to it.
-        connect_s: how long an address may take to accept a connection, in seconds.
-        silence_s: how long a server may be silent, in seconds.
-    """
-
-    def __init__(self, policy: UrlPolicy, resolver: BoundedResolver, slots: Slots, *, timeout_s: float) -> None:
-        self._policy = policy
-        self._resolver = resolver
-        self.connect_s = max(CONNECT_TIMEOUT_S, CONNECT_SHARE * timeout_s)
-        self.slots = slots
-        self.silence_s = max(SILENCE_TIMEOUT_S, SILENCE_SHARE * timeout_s)
-
-    def dial(self, target: Target, scope: CancelScope, queue: Queue) -> tuple[socket.socket, Address]:
-        """Connect; return the socket and its address. The caller's queue then holds one slot of that address.
-
-        Raises:
-            FetchFailed: no connection could be made; a refused address also raises it, because callers might retry an
-                OSError.
-            Cancelled: the scope was cancelled.
-        """
-        if target.address is not None:
-            addresses: list[Address] = [target.address]
-        else:
-            resolved = self._resolver.look_up(target.host, target.port, scope, queue)
-            addresses = self._policy.choose(target, resolved)
-        for address in alternate_families(addresses)[:MAX_DIALS]:
-            if scope.is_over:
-                raise FetchFailed("fetch_timeout")
-            self.slots.take(address, scope, queue)
-            try:
-                return _connect(address, target.port, min(self.connect_s, scope.left_s)), address
-            except BaseException as error:
-                self.slots.give_back(address, queue)
-                if not isinstance(error, OSError):
-                    raise
-        if scope.is_over:
-            raise FetchFailed("fetch_timeout")
-        raise FetchFailed("connect_failed", "no connection could be made; try again.")
-
-
-def alternate_families(addresses: Iterable[Address]) -> list[Address]:
-    """Interleave IPv6 and IPv4 addresses, so that the second attempt uses IPv4 if IPv6 does not work."""
-    addresses = list(addresses)
-    first = [address for address in addresses if address.version == addresses[0].version]
-    second = [address for address in addresses if address.version != addresses[0].version]
-    turns = [address for pair in zip(first, second, strict=False) for address in pair]
-    shorter = min(len(first), len(second))
-    return turns + first[shorter:] + second[shorter:]
-
-
-def _connect(address: Address, port: int, timeout_s: float) -> socket.socket:
-    is_v6 = isinstance(address, IPv6Address)
-    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(timeout_s)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.connect((str(address), port, 0, 0) if is_v6 else (str(address), port))
-        peer = sock.getpeername()
-        if parse_address(peer[0]) != address or peer[1] != port:
-            raise FetchFailed("address_blocked")
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+from worker.fetch.url_policy import Target
 
 
 class Connection(HTTPConnection):
@@ -166,7 +75,7 @@ class Connection(HTTPConnection):
     def begin(self, scope: CancelScope, queue: Queue) -> None:
         """Start an exchange; it ends when its scope ends, whatever the server does."""
         self.scope, self.queue = scope, queue
-        self.timeout = min(self._dialer.silence_s, max(_SHORTEST_WAIT_S, scope.left_s))
+        self.timeout = min(self._dialer.silence_s, max(SHORTEST_WAIT_S, scope.left_s))
         if self.duplicate is not None and self.address is not None:  # a reused connection
             self._dialer.slots.take(self.address, scope, queue)
             self._has_slot = True
@@ -180,9 +89,25 @@ class Connection(HTTPConnection):
         watch, self._watch = self._watch, None
         return watch.end() if watch is not None else self.scope.is_over
 
+    @property
+    def forwarder(self) -> Proxy | None:
+        """The proxy that reads this connection's requests; None if the server itself does, also through a tunnel."""
+        proxy = self._dialer.proxy
+        if proxy is None or self.address is None or proxy.tunnels(self.target.scheme):
+            return None
+        return proxy if proxy.serves(self.address, self.target.port) else None
+
+    def addressed(self, path: str, headers: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+        """Return the request target and the fields for a request on this connection, which is connected."""
+        if (proxy := self.forwarder) is None or self.address is None:
+            return path, headers
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        host += "" if self.port == self.default_port else f":{self.port}"
+        return absolute_form(self.address, self.target.port, path), {**headers, "Host": host, **proxy.headers}
+
     def _new_conn(self) -> socket.socket:
         """Connect, and have the watchdog watch the new socket before TLS begins."""
-        sock, self.address = self._dialer.dial(self.target, self.scope, self.queue)
+        sock, self.address = self._dialer.dial(self.target, self.scope, self.queue, self._watchdog)
         self._has_slot = True
         # TLS detaches the descriptor from this socket object, so the watchdog gets a duplicate to shut down.
         self.duplicate = sock.dup()

@@ -16,14 +16,16 @@ from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.fetch.body import finish_empty, finish_unchanged, read_body
-from worker.fetch.connection import Dialer, tls_context
+from worker.fetch.connection import tls_context
 from worker.fetch.deadline import Watchdog
+from worker.fetch.dialer import Dialer
 from worker.fetch.failures import FetchFailed
 from worker.fetch.files import File
 from worker.fetch.freshness import Arrival, CacheTerms, confirms, renewed, terms_of
 from worker.fetch.head import BLANKS
 from worker.fetch.hosts import PATIENCE_S, Hosts
 from worker.fetch.pool import MAX_AGE_S, QUIET_S, KeptConnections
+from worker.fetch.proxy import Proxy
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedResponse, GuardedSession
@@ -72,6 +74,7 @@ class Fetcher:
         ca_file: a PEM file of certificate authorities to trust in addition to the public ones.
         user_agent: the ``User-Agent`` of each request.
         max_redirects: the largest number of redirects that one download follows.
+        proxy: the operator's proxy; the environment's (``HTTP_PROXY``) never counts.
         resolve: takes a host name and a port, and returns addresses as text.
     """
 
@@ -88,6 +91,7 @@ class Fetcher:
         ca_file: str | None = None,
         user_agent: str = "nameshot",
         max_redirects: int = MAX_REDIRECTS,
+        proxy: Proxy | None = None,
         resolve: Resolve = system_resolve,
     ) -> None:
         mute_http_loggers()
@@ -98,7 +102,7 @@ class Fetcher:
         self._watchdog = Watchdog()
         # With a short timeout no request lasts `PATIENCE_S`, but its timeouts must still count against the host.
         self._hosts = Hosts(per_host, min(PATIENCE_S, timeout_s / 2))
-        dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses, timeout_s=timeout_s)
+        dialer = Dialer(self._policy, BoundedResolver(resolve), self._hosts.addresses, timeout_s=timeout_s, proxy=proxy)
         kept = KeptConnections(max_connections, max_connection_age_s, connection_quiet_s)
         # The worker accepts no content encoding, because compressed bytes could grow a thousandfold.
         headers = {"User-Agent": user_agent, "Accept": ACCEPT, "Accept-Encoding": "identity"}

@@ -20,10 +20,12 @@ from urllib3.response import HTTPResponse
 
 from producer.contract.names import Queue
 from worker.concurrency.cancel_scope import CancelScope
-from worker.fetch.connection import Connection, Dialer, open_connection
+from worker.fetch.connection import Connection, open_connection
 from worker.fetch.deadline import Watchdog
+from worker.fetch.dialer import Dialer
 from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify
 from worker.fetch.pool import KeptConnections
+from worker.fetch.proxy import refused
 from worker.fetch.url_policy import Target
 
 #: A reused connection raises one of these if the server has closed it, or has sent bytes after the previous response.
@@ -142,10 +144,12 @@ class GuardedSession(requests.Session):
             if fresh:
                 connection.connect()
             phase = "requesting"
-            connection.request(
-                "GET", request.target.path, headers=request.headers, preload_content=False, decode_content=False
-            )
-            return GuardedResponse(connection.getresponse(), connection, self._kept)
+            path, headers = connection.addressed(request.target.path, request.headers)
+            connection.request("GET", path, headers=headers, preload_content=False, decode_content=False)
+            response = connection.getresponse()
+            if response.status == 407 and connection.forwarder is not None:
+                raise refused("asks for another user name or password")
+            return GuardedResponse(response, connection, self._kept)
         except BaseException as error:
             expired = connection.dispose()
             if isinstance(error, FetchFailed):

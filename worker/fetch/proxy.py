@@ -1,0 +1,134 @@
+"""The operator's HTTP proxy, through which downloads leave a network that has no other way out.
+
+The worker resolves and judges a URL's host as it does without a proxy, and then names the judged address to the proxy,
+never the host: a proxy that resolved the name again could be led to another address. For ``https`` the proxy opens a
+tunnel (CONNECT; RFC 9110, 9.3.6), in which the certificate is checked against the URL's name. For ``http`` the request
+line holds the absolute form (RFC 9112, 3.2.2) and the Host field the URL's name. RFC 9112 has proxies replace that
+field by the address, and Squid and tinyproxy do, so that a server of several sites serves another one; with such a
+proxy, ``http`` needs a tunnel too.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Final, Self
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from producer.errors import SettingsError
+from worker.fetch.address_policy import Address, AllowedAddress, parse_allow
+from worker.fetch.failures import FetchFailed
+from worker.fetch.head import MAX_HEAD_BYTES, read_head
+from worker.fetch.meter import Meter
+from worker.fetch.url_policy import DEFAULT_PORTS
+
+_FORM: Final = "write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with special characters percent-encoded"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Proxy:
+    """The proxy of ``NAMESHOT_FETCH_PROXY``; its `repr` is none, because it may hold a password.
+
+    Attributes:
+        host: its name or address, without brackets.
+        port: its port.
+        headers: the fields that identify the worker to it; empty without a user name.
+        direct: the addresses that the worker reaches without it.
+        tunnels_http: whether requests by ``http`` go through a tunnel too.
+    """
+
+    host: str
+    port: int
+    headers: Mapping[str, str]
+    direct: Sequence[AllowedAddress]
+    tunnels_http: bool
+
+    @classmethod
+    def parsed(cls, url: str, direct: str = "", tunnels_http: bool = False) -> Self | None:
+        """Read ``NAMESHOT_FETCH_PROXY``, ``_DIRECT`` and ``_PROXY_TUNNEL``; return None if there is no proxy.
+
+        Raises:
+            SettingsError: a value cannot be used; the message does not repeat the URL, which may hold a password.
+        """
+        exceptions = parse_allow(direct, "NAMESHOT_FETCH_DIRECT")
+        if not url:
+            return None
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host or not port or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise SettingsError(f"NAMESHOT_FETCH_PROXY is not the URL of a proxy; {_FORM}.")
+        if parts.scheme != "http":
+            raise SettingsError(f"NAMESHOT_FETCH_PROXY begins with {parts.scheme}://, which is not supported; {_FORM}.")
+        headers = {}
+        if parts.username is not None:
+            pair = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+            headers["Proxy-Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        return cls(host, port, headers, exceptions, tunnels_http)
+
+    def serves(self, address: Address, port: int) -> bool:
+        """Return whether the worker reaches this address and port through the proxy."""
+        return not any(entry.covers(address, port) for entry in self.direct)
+
+    def tunnels(self, scheme: str) -> bool:
+        """Return whether requests by this scheme go through a tunnel."""
+        return scheme == "https" or self.tunnels_http
+
+    def open_tunnel(self, sock: socket.socket, address: Address, port: int) -> None:
+        """Have the proxy connect this socket to the address.
+
+        Raises:
+            ConnectionRefusedError: the proxy could not connect.
+            FetchFailed: the proxy refuses to connect.
+            OSError, http.client.HTTPException: the proxy broke off, was silent, or does not speak HTTP/1.
+        """
+        authority = f"{_bracketed(address)}:{port}"
+        fields = {"Host": authority, **self.headers}
+        lines = [f"CONNECT {authority} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        sock.sendall("\r\n".join(lines).encode("ascii") + b"\r\n\r\n")
+        meter = Meter(sock.makefile("rb", buffering=0))
+        meter.allow(MAX_HEAD_BYTES)
+        # The buffer holds one byte, so that none that follows the head is taken from the tunnel.
+        with io.BufferedReader(meter, 1) as wire:
+            head = read_head(wire)
+        raise_for_status(int(head[9:12]))
+
+
+def raise_for_status(status: int) -> None:
+    """Raise if the proxy did not open a tunnel.
+
+    Raises:
+        ConnectionRefusedError: the proxy could not connect.
+        FetchFailed: the proxy refuses to connect.
+    """
+    if status == 407:
+        raise refused("asks for another user name or password")
+    if status in (502, 503, 504):  # the host is to blame, or there is no route to this one of its addresses
+        raise ConnectionRefusedError
+    if not 200 <= status < 300:
+        raise refused(f"does not connect to this host and port (status {status})")
+
+
+def refused(how: str) -> FetchFailed:
+    """Return the failure of a download that the proxy refuses; trying again does not help."""
+    return FetchFailed("connect_failed", f"the worker's proxy {how}; correct its configuration.", False)
+
+
+def unreachable() -> FetchFailed:
+    """Return the failure of a download while the proxy cannot be reached, which says nothing about the host."""
+    return FetchFailed("connect_failed", "the worker's proxy cannot be reached; try again.", of_host=False)
+
+
+def absolute_form(address: Address, port: int, path: str) -> str:
+    """Return the request target with which a proxy fetches ``path`` from this address by ``http``."""
+    return f"http://{_bracketed(address)}{'' if port == DEFAULT_PORTS['http'] else f':{port}'}{path}"
+
+
+def _bracketed(address: Address) -> str:
+    return f"[{address}]" if isinstance(address, IPv6Address) else str(address)
