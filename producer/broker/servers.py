@@ -39,18 +39,18 @@ def what_is_wrong(info: Any, endpoint: Endpoint) -> str | None:
     )
 
 
-def inspected(server: Any, endpoint: Endpoint) -> tuple[Any, str | None]:
-    """Query a server through a redis-py client; return its reply, and why it is unsuitable, as `what_is_wrong` does.
+def unsuitable(server: Any, endpoint: Endpoint) -> str | None:
+    """Query a server through a redis-py client; return why it is unsuitable, as `what_is_wrong` does.
 
     Raises redis-py's error if the server does not reply. A server that hides its version counts as suitable.
     """
     try:
         info = server.execute_command(*QUERY)
     except OF_A_CLUSTER:
-        return None, is_a_cluster(endpoint)
+        return is_a_cluster(endpoint)
     except ResponseError as error:
-        return None, refused_database(str(error), endpoint)
-    return info, what_is_wrong(info, endpoint)
+        return refused_database(str(error), endpoint)
+    return what_is_wrong(info, endpoint)
 
 
 def cannot_wait(server: Any, name: str, endpoint: Endpoint, *, as_a_worker: bool = True) -> str | None:
@@ -111,7 +111,8 @@ def cannot_subscribe(server: Any, endpoint: Endpoint) -> str | None:
 def clock_fault(info: Any, endpoint: Endpoint) -> str | None:
     """Return how far this machine's clock is from the server's, which replied to `QUERY` just now; None if it is close.
 
-    A worker's clock decides whether a job's ``expires_in`` or ``eta`` is over.
+    For nameshot's clients and workers the server's clock decides, but a plain Celery client computes ``expires`` and
+    ``eta`` by its machine's clock.
     """
     if not isinstance(info, Mapping) or not isinstance(told_us := info.get("server_time_usec"), int):
         return None
@@ -120,8 +121,8 @@ def clock_fault(info: Any, endpoint: Endpoint) -> str | None:
         return None
     which = "ahead of" if ahead_s > 0 else "behind"
     return (
-        f"this machine's clock is {abs(ahead_s):,.0f} s {which} that of Redis at {endpoint.shown}; jobs with an "
-        "expires_in or an eta may expire or begin at a wrong time: synchronise the clocks (NTP)."
+        f"this machine's clock is {abs(ahead_s):,.0f} s {which} that of Redis at {endpoint.shown}; a plain Celery "
+        "client on it would send a wrong expires or eta: synchronise the clocks (NTP)."
     )
 
 

@@ -10,10 +10,8 @@ import json
 import os
 import socket
 from binascii import b2a_base64
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Final
-
-from producer.contract.names import SENT_AT_HEADER
 
 #: Replaces the arguments that Celery would show in logs and events, because an image's URL may be signed.
 REDACTED: Final = "…"
@@ -46,6 +44,21 @@ _HEADERS: Final = canonical_json(
 _PROPERTIES: Final = '"reply_to":"","delivery_mode":2,"priority":0,"body_encoding":"base64"'
 
 
+@dataclass(frozen=True, slots=True)
+class UndatedMessage:
+    """A message without the times at which it was sent and expires, which are two members of its headers.
+
+    The script that queues the message writes them between the two parts; see `producer.operations.dating`.
+    """
+
+    before: str = field(repr=False)
+    after: str = field(repr=False)
+
+    def __len__(self) -> int:
+        """Return the number of characters."""
+        return len(self.before) + len(self.after)
+
+
 def celery_message(
     *,
     task: str,
@@ -53,31 +66,25 @@ def celery_message(
     delivery_tag: str,
     kwargs_json: str,
     queue: str,
-    sent_at_s: float,
-    expires_at: datetime | None,
-) -> str:
-    """Return the message, ready for LPUSH.
+    expires_in_s: float | None,
+) -> UndatedMessage:
+    """Return the message.
 
     Args:
         delivery_tag: unique to this message.
         kwargs_json: the task's keyword arguments, as JSON text.
         queue: the full name of the queue, which is also its Redis list.
-        sent_at_s: seconds since the epoch.
-        expires_at: the time at which the job expires, with a time zone; None if the job never expires.
+        expires_in_s: how long the job may wait; None if it never expires.
     """
     body = b2a_base64(f"[[],{kwargs_json},{_NO_CANVAS}]".encode(), newline=False).decode()
     own_id, tag = canonical_json(job_id), canonical_json(delivery_tag)
-    expires, expiration = "null", ""
-    if expires_at is not None:
-        expires = canonical_json(expires_at.isoformat())
-        expiration = f'"expiration":"{round((expires_at.timestamp() - sent_at_s) * 1000)}",'
+    expiration = "" if expires_in_s is None else f'"expiration":"{round(expires_in_s * 1000)}",'
     origin = canonical_json(f"gen{os.getpid()}@{socket.gethostname()}")
-    headers = (
-        f'"task":{canonical_json(task)},"id":{own_id},"root_id":{own_id},"expires":{expires},"origin":{origin},'
-        f'"{SENT_AT_HEADER}":{sent_at_s!r},{_HEADERS}'
-    )
+    headers = f'"task":{canonical_json(task)},"id":{own_id},"root_id":{own_id},"origin":{origin},{_HEADERS}'
     properties = (
         f'"correlation_id":{own_id},"delivery_tag":{tag},{expiration}'
         f'"delivery_info":{{"exchange":"","routing_key":{canonical_json(queue)}}},{_PROPERTIES}'
     )
-    return f'{{"body":"{body}",{_ENVELOPE},"headers":{{{headers}}},"properties":{{{properties}}}}}'
+    return UndatedMessage(
+        f'{{"body":"{body}",{_ENVELOPE},"headers":{{{headers},', f'}},"properties":{{{properties}}}}}'
+    )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Final, Unpack
 from uuid import uuid4
@@ -16,7 +14,7 @@ from uuid import uuid4
 from producer.contract.job import ClassifyJob, check_url_shape, shown_number
 from producer.contract.names import CLASSIFY, CLASSIFY_MANY, QUEUES, Queue, queue_name
 from producer.errors import InvalidJob
-from producer.messages.envelope import celery_message
+from producer.messages.envelope import UndatedMessage, celery_message
 from producer.messages.forms import QuestionJson, question_json_of_one
 from producer.messages.options import QuestionOptions, SubmitOptions
 
@@ -26,7 +24,7 @@ JobLike = tuple[str, Sequence[str]] | Mapping[str, Any] | ClassifyJob
 #: How long a job may wait in its queue. The claim of a job without an answer lasts this long and then one TTL of a
 #: result, before it expires and frees the id.
 LONGEST_WAIT_S: Final = 7 * 86_400
-#: A year, longer than any job needs. The limit keeps the time of expiry within the range of a datetime.
+#: A year, longer than any job needs. The limit keeps the time of expiry within the years of four digits.
 MAX_EXPIRES_IN_S: Final = 366 * 86_400.0
 
 #: The maximum number of messages in one script. It takes about a millisecond; Redis serves no other client meanwhile.
@@ -48,6 +46,7 @@ class Submission:
         fingerprint: the digest of the task's name and arguments, without queue and expiry.
         claim_ttl_s: how long the id stays claimed while there is no answer.
         life: unique to this message, which also contains it as its delivery tag.
+        expires_in_s: how long the job may wait once it is queued; None if it never expires.
     """
 
     job_id: str
@@ -56,7 +55,8 @@ class Submission:
     fingerprint: str
     claim_ttl_s: int
     life: str
-    message: str = field(repr=False)
+    expires_in_s: float | None
+    message: UndatedMessage = field(repr=False)
 
 
 def fingerprint(task: str | None, payload: str) -> str:
@@ -135,26 +135,22 @@ class MessageWriter:
         unique = str(uuid4())
         job_id = unique if job_id is None else check_job_id(job_id)
         list_name = queue_name(self.queue_prefix, check_queue(queue))
-        sent_at_s = time.time()
-        expires_at = None
-        if expires_in is not None:
-            expires_in = check_expires_in(expires_in)
-            expires_at = datetime.fromtimestamp(sent_at_s, UTC) + timedelta(seconds=expires_in)
+        expires_in_s = None if expires_in is None else check_expires_in(expires_in)
         return Submission(
             job_id=job_id,
             queue=queue,
             list_name=list_name,
             fingerprint=fingerprint(task, kwargs_json),
-            claim_ttl_s=self.result_ttl_s + math.ceil(max(LONGEST_WAIT_S, expires_in or 0)),
+            claim_ttl_s=self.result_ttl_s + math.ceil(max(LONGEST_WAIT_S, expires_in_s or 0)),
             life=unique,
+            expires_in_s=expires_in_s,
             message=celery_message(
                 task=task,
                 job_id=job_id,
                 delivery_tag=unique,
                 kwargs_json=kwargs_json,
                 queue=list_name,
-                sent_at_s=sent_at_s,
-                expires_at=expires_at,
+                expires_in_s=expires_in_s,
             ),
         )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from producer.contract import names
 from producer.errors import NameshotError
 from producer.messages.envelope import canonical_json
 from producer.messages.submission import LONGEST_WAIT_S, fingerprint
-from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full
+from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full, server_time_us
 from producer.operations.submitting import OPEN_QUEUE, queue_keys
 
 #: A replay removes an ``expires`` that is nearer than this, because the job could expire again while it waits.
@@ -149,7 +148,8 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
     if message is None:
         raise _no_such(letter.letter)
     job_id, life = str(uuid4()), str(uuid4())
-    written, digest, lost_expires = _as_new_job(message, letter, job_id, life)
+    now_s = (yield from server_time_us("broker")) / 1_000_000
+    written, digest, lost_expires = _as_new_job(message, letter, job_id, life, now_s)
     keys = (*queue_keys(prefix, queue), *names.claim_and_place(prefix, job_id), records, messages)
     claim_ttl_s = result_ttl_s + LONGEST_WAIT_S
     arguments = (max_queue, queue, digest, claim_ttl_s, life, written, letter.letter, letter.record)
@@ -183,7 +183,7 @@ def _queue_of(prefix: str, letter: DeadLetter) -> names.Queue:
     )
 
 
-def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> tuple[str, str, bool]:
+def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str, now_s: float) -> tuple[str, str, bool]:
     """Return the message with a new id, the fingerprint for its claim, and whether its ``expires`` was removed.
 
     The message may have the short form that docs/wire-format.md describes.
@@ -194,8 +194,8 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> t
         headers["id"] = headers["root_id"] = properties["correlation_id"] = job_id
         properties["delivery_tag"] = life
         if names.SENT_AT_HEADER in headers:
-            headers[names.SENT_AT_HEADER] = time.time()
-        expires = _is_soon(headers.get("expires"))
+            headers[names.SENT_AT_HEADER] = now_s
+        expires = _is_soon(headers.get("expires"), now_s)
         if expires:
             headers["expires"] = None
             properties.pop("expiration", None)
@@ -215,15 +215,16 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str) -> t
         ) from None
 
 
-def _is_soon(expires: object) -> bool:
+def _is_soon(expires: object, now_s: float) -> bool:
     """Return whether ``expires`` has passed or will pass within `LEAST_LEFT`; True if no worker can parse it."""
     if expires is None:
         return False
     try:
         moment = datetime.fromisoformat(str(expires))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) < datetime.now(UTC) + LEAST_LEFT
+        expires_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return True
+    return expires_s < now_s + LEAST_LEFT.total_seconds()
 
 
 def _no_such(letter: str) -> DeadLetterError:

@@ -10,8 +10,8 @@ from producer.contract.names import answer_key, cancel_channel, claim_and_place,
 from producer.errors import JobNotFound, NameshotError
 from producer.messages.submission import LONGEST_WAIT_S
 from producer.operations.answers import FIRST_ANSWER_WINS, cancelled_meta
-from producer.operations.exchanges import Call, Operation, Together, not_found
-from producer.operations.forgetting import forget_answered, forget_lost, server_time_us
+from producer.operations.exchanges import Call, Operation, Together, not_found, server_time_us
+from producer.operations.forgetting import forget_answered, forget_lost
 from producer.operations.standing import Standing, examine
 from producer.operations.submitting import FROZEN_S
 from producer.operations.traces import JobTraces
@@ -84,7 +84,7 @@ def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
         else:
             if not standing.is_lost or standing.traces.claim is None:
                 return False
-            since_us = yield from server_time_us()
+            since_us = yield from server_time_us("results")
             standing = (yield from examine(prefix, [job_id]))[job_id]
             if not standing.is_lost:
                 continue

@@ -59,6 +59,12 @@ class Together:
 Operation = Generator[Call | Together, Any, T]
 
 
+def server_time_us(server: Server) -> Operation[int]:
+    """Return the time of a server's clock, in microseconds since the epoch."""
+    seconds, microseconds = yield Call(server, ("TIME",))
+    return int(seconds) * 1_000_000 + int(microseconds)
+
+
 def not_found(job_id: str) -> JobNotFound:
     """Return the error for an id that is ``unknown``."""
     return JobNotFound(f"there is no job {job_id}, or its result has expired; check the id.")

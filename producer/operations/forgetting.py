@@ -62,15 +62,9 @@ def forget_lost(job_id: str, life: str, since_us: int, *, keep_s: int) -> Operat
     """Do the same as `forget_answered` for a lost job; returns None if a terminal answer has arrived.
 
     Args:
-        since_us: the result of `server_time_us` before the job was found to be lost.
+        since_us: the result backend's time before the job was found to be lost.
     """
     return (yield from _forget(job_id, life, since_us, keep_s))
-
-
-def server_time_us() -> Operation[int]:
-    """Return the time of the result backend's clock, in microseconds since the epoch."""
-    seconds, microseconds = yield Call("results", ("TIME",))
-    return int(seconds) * 1_000_000 + int(microseconds)
 
 
 def _forget(job_id: str, life: str, since_us: int | str, keep_s: int) -> Operation[list[str] | None]:

@@ -10,8 +10,8 @@ from producer.contract import names
 from producer.errors import BrokerUnavailable, InvalidJob
 from producer.messages.submission import LONGEST_WAIT_S, check_job_id
 from producer.operations.answers import Answer
-from producer.operations.exchanges import Call, Operation
-from producer.operations.forgetting import forget_lost, server_time_us
+from producer.operations.exchanges import Call, Operation, server_time_us
+from producer.operations.forgetting import forget_lost
 from producer.operations.submitting import FROZEN_S
 
 #: The maximum number of messages in one script. It takes about a millisecond; Redis serves no other client meanwhile.
@@ -103,7 +103,7 @@ def _remove(prefix: str, queue: str, waiting: str, messages: Sequence[bytes]) ->
 
 def _remove_each(prefix: str, queue: str, waiting: str, jobs: Sequence[tuple[bytes, str, str]]) -> Operation[list[int]]:
     """Remove these messages; return the reply of `_PURGE`."""
-    since_us = yield from server_time_us()
+    since_us = yield from server_time_us("results")
     fields = [field for _, job_id, life in jobs for field in (job_id, f"{job_id} {life}")]
     hands: list[bytes | None] = yield Call("broker", ("HMGET", names.in_hand_key(prefix), *fields))
     answers: list[bytes | None] = yield Call("results", ("MGET", *(names.answer_key(job_id) for _, job_id, _ in jobs)))

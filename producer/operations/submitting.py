@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 from producer.contract.names import Queue, claim_and_place, queue_name, rung_name, step_names, taken_name
 from producer.errors import JobConflict, QueueFull
 from producer.messages.submission import Submission
-from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full
-from producer.operations.forgetting import forget_lost, server_time_us
+from producer.operations.dating import DATED
+from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_full, server_time_us
+from producer.operations.forgetting import forget_lost
 from producer.operations.standing import Standing, examine
 
 #: How long a frozen worker may hold a lost message after the message's claim has expired.
@@ -49,18 +50,19 @@ end
 #: KEYS: the keys of each queue, then the claim and the place of each job. ARGV: the maximum of waiting messages; the
 #: number of queues; 'stop' to stop at the first claimed id, so that the caller can examine it; the short name of each
 #: queue; then for each job the number of its queue, its fingerprint, its claim's TTL in seconds, the life of its
-#: message, and the message.
+#: message, and the arguments of ``dated`` for the message.
 #: Returns how many jobs are queued now or existed already, why it stopped ('queued' after the last job), and for each
 #: job 1 if this message is queued, or 0 if the id belongs to another message.
 _SUBMIT: Final = (
     OPEN_QUEUE
+    + DATED
     + """
 local most, count = tonumber(ARGV[1]), tonumber(ARGV[2])
 local queues, is_new = {}, {}
 local jobs = (#KEYS - 21 * count) / 2
 for i = 1, jobs do
   local claim, place = KEYS[21 * count + 2 * i - 1], KEYS[21 * count + 2 * i]
-  local of, fingerprint, seconds, life, message = unpack(ARGV, 5 * i + count - 1, 5 * i + count + 3)
+  local of, fingerprint, seconds, life = unpack(ARGV, 7 * i + count - 3, 7 * i + count)
   of = tonumber(of)
   local existing = redis.call('GET', claim)
   if existing then
@@ -73,6 +75,7 @@ for i = 1, jobs do
   else
     queues[of] = queues[of] or open(21 * of - 20)
     if queues[of].ahead + queues[of].steps >= most then return {i - 1, 'full', is_new} end
+    local message = dated(unpack(ARGV, 7 * i + count + 1, 7 * i + count + 3))
     local refused = push(queues[of], ARGV[3 + of], claim, place, fingerprint, seconds, life, message)
     if refused then return refused end
     is_new[i] = 1
@@ -85,9 +88,10 @@ return {jobs, 'queued', is_new}
 #: Queues a lost job again, unless another client has since freed its id or queued a message for it.
 #: KEYS: the keys of the queue, the claim, the place. ARGV: the maximum of waiting messages; the claim and the place as
 #: the caller read them, empty if absent; the queue's short name, the fingerprint, the claim's TTL in seconds, the
-#: message's life, the message. Returns 'queued', 'changed' or 'full'.
+#: message's life, and the arguments of ``dated``. Returns 'queued', 'changed' or 'full'.
 _SUBMIT_ANEW: Final = (
     OPEN_QUEUE
+    + DATED
     + """
 local claim, place = redis.call('GET', KEYS[22]) or '', redis.call('GET', KEYS[23]) or ''
 if claim ~= ARGV[2] or place ~= ARGV[3] then
@@ -95,7 +99,8 @@ if claim ~= ARGV[2] or place ~= ARGV[3] then
 end
 local queue = open(1)
 if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
-return push(queue, ARGV[4], KEYS[22], KEYS[23], unpack(ARGV, 5, 8)) or 'queued'
+local message = dated(unpack(ARGV, 8, 10))
+return push(queue, ARGV[4], KEYS[22], KEYS[23], ARGV[5], ARGV[6], ARGV[7], message) or 'queued'
 """
 )
 
@@ -170,7 +175,7 @@ def _call(prefix: str, submissions: Sequence[Submission], max_queue: int, *, the
     for each in submissions:
         keys += claim_and_place(prefix, each.job_id)
         number = queues.index(each.queue) + 1
-        arguments += (number, each.fingerprint, each.claim_ttl_s, each.life, each.message)
+        arguments += (number, each.fingerprint, each.claim_ttl_s, each.life, *_undated(each))
     if len(submissions) == 1:
         doubt = f" Job {submissions[0].job_id} may have been queued; submitting it again with this job_id is safe."
     else:
@@ -197,7 +202,7 @@ def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str,
                 has_another_payload |= not is_same
         if since_us or not has_another_payload:
             return lost
-        since_us = yield from server_time_us()  # `forget_lost` needs this time; then examine the jobs again
+        since_us = yield from server_time_us("results")  # `forget_lost` needs this time; then examine the jobs again
 
 
 def _submit_anew(
@@ -213,7 +218,7 @@ def _submit_anew(
     keys = (*queue_keys(prefix, submission.queue), *claim_and_place(prefix, submission.job_id))
     arguments = (
         *(max_queue, *seen.traces.as_seen, submission.queue, submission.fingerprint),
-        *(submission.claim_ttl_s, submission.life, submission.message),
+        *(submission.claim_ttl_s, submission.life, *_undated(submission)),
     )
     doubt = f" Job {submission.job_id} may have been queued; submitting it again with this job_id is safe."
     outcome = yield Call("broker", ("EVAL", _SUBMIT_ANEW, len(keys), *keys, *arguments), doubt)
@@ -228,6 +233,12 @@ def _submit_again(prefix: str, submission: Submission, max_queue: int, submitted
     """Submit a job again, because another client has changed the records of its id in the meantime."""
     (submitted,) = yield from submit(prefix, [submission], max_queue=max_queue, submitted_before=submitted_before)
     return submitted
+
+
+def _undated(submission: Submission) -> tuple[str, int | str, str]:
+    """Return the arguments of `DATED`."""
+    lifetime_us = "" if submission.expires_in_s is None else round(submission.expires_in_s * 1_000_000)
+    return submission.message.before, lifetime_us, submission.message.after
 
 
 def _full(submission: Submission, max_queue: int, submitted_before: int) -> QueueFull:

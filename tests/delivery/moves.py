@@ -16,6 +16,8 @@ from worker.delivery.scripts import RECLAIM, RESUME, TAKE
 
 QUEUE = "nameshot.default"
 OURS = DeliveryKeys("nameshot", "us/n1")
+#: A time in the year 2286, in seconds since the epoch.
+FAR_AHEAD_S = 10_000_000_000
 
 
 def take(broker: redis.Redis, tag: str, queues: tuple[str, ...] = (QUEUE,), keys: DeliveryKeys = OURS) -> Any:
@@ -36,14 +38,14 @@ def postpone(broker: redis.Redis, tag: str | bytes, until_s: float, keys: Delive
     return moves.postpone(broker, keys, tag, until_s)
 
 
-def resume(broker: redis.Redis, now_s: float) -> int:
-    return moves.resume(broker, OURS, now_s)
+def resume(broker: redis.Redis) -> int:
+    return moves.resume(broker, OURS)
 
 
-def resume_a_part(broker: redis.Redis, now_s: float) -> int:
+def resume_a_part(broker: redis.Redis) -> int:
     """How many messages one script requeues."""
     names = (OURS.postponed, *OURS.put_back)
-    return int(broker.eval(RESUME, len(names), *names, now_s, *put_back_arguments(), 0)[0])
+    return int(broker.eval(RESUME, len(names), *names, *put_back_arguments(), 0)[0])
 
 
 def reclaim(broker: redis.Redis, how: Literal["dead", "gone", "leaving"], keys: DeliveryKeys = OURS) -> int:

@@ -12,6 +12,7 @@ from tests.chaos.takers import envelope
 from tests.delivery.hands import misread
 from tests.delivery.moves import OURS, QUEUE, acknowledge, give_back, postpone, reclaim, resume, take
 from tests.valkey_server import ValkeyServer
+from worker.delivery.broker_clock import BrokerClock
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.lease import Lease
 from worker.delivery.times import Times
@@ -41,6 +42,7 @@ def a_lease(broker: redis.Redis) -> Lease:
         on_stuck=pytest.fail,
         on_broker_unreachable=lambda: pytest.fail("the lease is not renewed"),
         times=Times(),
+        clock=BrokerClock(),
     )
 
 
@@ -55,7 +57,7 @@ def test_messages_are_taken_acknowledged_and_given_back(broker: redis.Redis) -> 
 
 def test_messages_are_postponed_and_resumed(broker: redis.Redis) -> None:
     assert postpone(broker, take(broker, "1")[5], 10) == 1
-    assert resume(broker, 10) == 1
+    assert resume(broker) == 1
     assert broker.llen(QUEUE) == 6
 
 

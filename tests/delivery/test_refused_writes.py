@@ -117,7 +117,7 @@ MOVES: dict[str, tuple[Callable[[redis.Redis], None], Callable[[redis.Redis], ob
     "give back": (in_hand, lambda worker: give_back(worker, TAG)),
     "give back to no queue": (of_no_queue, lambda worker: give_back(worker, TAG)),
     "postpone": (in_hand, lambda worker: postpone(worker, TAG, 10)),
-    "resume": (postponed, lambda worker: resume(worker, 10)),
+    "resume": (postponed, resume),
     "reclaim": (in_hand, lambda worker: reclaim(worker, "dead")),
     "reclaim for no queue": (of_no_queue, lambda worker: reclaim(worker, "dead")),
     "bury": (in_hand, bury),
@@ -205,7 +205,7 @@ def test_postponed_messages_of_a_queue_that_is_none_do_not_keep_the_others(
     admin.set("nameshot.high", "junk")
 
     with pytest.raises(redis.ResponseError, match=r"WRONGTYPE .*nameshot\.high"):
-        resume(worker, 1_000)
+        resume(worker)
     assert admin.lrange(QUEUE, 0, -1) == [message("job-150")]
     assert admin.zcard(OURS.postponed) == 150
 

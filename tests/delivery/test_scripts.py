@@ -7,6 +7,7 @@ import redis
 
 from producer.contract.names import rung_name
 from tests.delivery.moves import (
+    FAR_AHEAD_S,
     OURS,
     QUEUE,
     acknowledge,
@@ -200,16 +201,33 @@ def test_messages_that_were_put_aside_come_back_byte_by_byte_when_their_time_has
 ) -> None:
     bodies = [message("later"), message("sooner"), message("sooner"), b"\x00\n\xff"]
     broker.lpush(QUEUE, *bodies)
-    for tag, due_s in (("a", 30), ("b", 10), ("c", 10), ("d", 99)):
+    for tag, due_s in (("a", 30), ("b", 10), ("c", 10), ("d", FAR_AHEAD_S)):
         assert postpone(broker, take(broker, tag)[5], due_s) == 1
     assert postpone(broker, "a later", 30) == 0
     assert not broker.exists(QUEUE, OURS.in_flight)
 
-    assert resume(broker, 9) == 0
-    assert resume(broker, 30) == 3
+    assert resume(broker) == 3
     assert [take(broker, tag)[1] for tag in "efg"] == [message("sooner"), message("sooner"), message("later")]
-    assert resume(broker, 99.5) == 1
+    assert resume(broker) == 0
+    last = broker.zrange(OURS.postponed, 0, -1)[0]
+    assert isinstance(last, bytes)
+    broker.zadd(OURS.postponed, {last: broker.time()[0]})
+    assert resume(broker) == 1
     assert take(broker, "h")[1] == bodies[3]
+
+
+def test_a_message_is_postponed_for_some_seconds_by_the_clock_of_redis(broker: redis.Redis) -> None:
+    broker.lpush(QUEUE, message("later"))
+    earliest_s = broker.time()[0] + 60
+
+    assert moves.postpone_for(broker, OURS, take(broker, "tag")[5], 60.0) == 1
+
+    where = broker.hget(OURS.in_hand, "later")
+    assert isinstance(where, bytes)
+    until_s = int(where.removeprefix(b"postponed "))
+    assert earliest_s <= until_s <= broker.time()[0] + 60
+    assert broker.zcount(OURS.postponed, until_s, until_s) == 1
+    assert resume(broker) == 0
 
 
 @pytest.mark.parametrize("text", ['"\\ud83d"', '"\\uDC00 \\\\ud83d"', "NaN", "[" * 900 + "]" * 900])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from producer import Client
 from producer.contract.names import in_hand_key, rung_name, taken_name
-from tests.delivery.moves import QUEUE, acknowledge, give_back, postpone, reclaim, resume, take
+from tests.delivery.moves import FAR_AHEAD_S, QUEUE, acknowledge, give_back, postpone, reclaim, resume, take
 from tests.valkey_server import ValkeyServer
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.scripts import HAND_ON
@@ -63,7 +63,7 @@ class System:
                 reclaim(self.broker, "dead" if event == "die" else "leaving", worker)
                 self.held = [each for each in self.held if each[0] is not worker]
             case "resume":
-                resume(self.broker, 20 if which % 2 else 10)
+                resume(self.broker)
                 self.postponed = [job_id for job_id in self.postponed if self.where(job_id)[0] != "returned"]
             case _ if self.held:
                 worker, tag, job_id = self.held.pop(which % len(self.held))
@@ -74,7 +74,7 @@ class System:
                     case "give_back":
                         assert give_back(self.broker, tag, worker) == 1
                     case "postpone":
-                        assert postpone(self.broker, tag, 10 + which, worker) == 1
+                        assert postpone(self.broker, tag, which + (FAR_AHEAD_S if which % 2 else 0), worker) == 1
                         self.postponed.append(job_id)
 
     def where(self, job_id: str) -> list[str]:

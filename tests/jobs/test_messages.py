@@ -14,6 +14,7 @@ from producer.contract.labels import MAX_LABELS, MAX_LABELS_BYTES, MAX_TEMPLATE_
 from producer.contract.strict_json import MAX_PARTS, parts_of
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json, celery_message
+from tests.messages.dated import dated
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.jobs.messages import Malformed, TaskMessage, read_message
 
@@ -182,15 +183,15 @@ def test_the_largest_message_that_the_contract_allows_is_read_however_it_is_esca
         "hypothesis_template": ["{}".ljust(MAX_TEMPLATE_CHARACTERS, emoji)] * MAX_TEMPLATES,
         "top_k": 1,
     }
-    written = celery_message(
+    undated = celery_message(
         task="nameshot.classify_many",
         job_id="an-id",
         delivery_tag="a-tag",
         kwargs_json=canonical_json(kwargs),
         queue="nameshot.bulk",
-        sent_at_s=1.0,
-        expires_at=NOW + timedelta(hours=1),
-    ).encode()
+        expires_in_s=3_600,
+    )
+    written = dated(undated, sent_at_s=1.0, expires_at=NOW + timedelta(hours=1))
 
     found = read(written)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any, Final
 
 import redis
 
 from worker.delivery.letter_records import arguments, malformed_record
-from worker.delivery.moves import postpone
+from worker.delivery.moves import postpone_for
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.outages import Outage, describe
 from worker.delivery.scripts import BURY
@@ -71,7 +70,7 @@ class DeadLetters:
                 describe(error),
                 TRY_AGAIN_S,
             )
-            self._broker.outlast(lambda: postpone(self._client, self._keys, tag, time.time() + TRY_AGAIN_S))
+            self._broker.outlast(lambda: postpone_for(self._client, self._keys, tag, TRY_AGAIN_S))
 
     def _bury(self, tag: str, about: dict[str, Any], *, apart: str) -> None:
         self._client.eval(BURY, *arguments(self._keys, tag, about, apart=apart, then="acknowledge"))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from worker.delivery.broker_clock import BrokerClock
 from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.lease import Lease
 from worker.delivery.liveness import Liveness
@@ -49,6 +50,7 @@ class Delivery:
         self._marks = marks
         self._on_leaving = on_leaving
         self.liveness = liveness
+        self.clock = BrokerClock()
         self.lease = Lease(
             client,
             keys,
@@ -57,6 +59,7 @@ class Delivery:
             on_stuck=self.end,
             on_broker_unreachable=liveness.pause,  # the event loop may block on its socket to the broker
             times=times,
+            clock=self.clock,
         )
         self.upkeep = Upkeep(client, keys)
         self.shutdown = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self._leave)

@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+from worker.delivery.broker_clock import BrokerClock
 from worker.delivery.duties import Duties
 from worker.delivery.moves import give_back, reclaim, resume
 from worker.delivery.names import DeliveryKeys, beginning_of, is_known_dead
 from worker.delivery.outages import describe
+from worker.delivery.taken import elapsed_s
 from worker.delivery.times import Times
 from worker.delivery.upkeep_scripts import ELECT, RENEW, UPDATE_LEASE
 
@@ -35,6 +37,7 @@ class Lease:
         on_stuck: called with the reason once the worker has been unhealthy for a whole round.
         on_broker_unreachable: called after each round in which the broker did not respond.
         times: the duration of a lease, and of a round, which is the interval between renewals.
+        clock: gets the time that Redis returns with each renewal.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Lease:
         on_stuck: Callable[[str], None],
         on_broker_unreachable: Callable[[], None],
         times: Times,
+        clock: BrokerClock,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -56,6 +60,7 @@ class Lease:
         self._on_stuck = on_stuck
         self._on_broker_unreachable = on_broker_unreachable
         self._times = times
+        self._clock = clock
         self._was_stuck = False
         self._orphans: set[str] = set()
         #: Returns the delivery tags of all messages that this process has in hand, plus the beginning of the tag of one
@@ -110,7 +115,7 @@ class Lease:
                     self._requeue_orphans()
             if not self._end.is_set() and time.monotonic() >= self._reclaim_from and self._is_elected():
                 with duty("requeue postponed messages"):
-                    resume(self._client, self._keys, time.time())
+                    resume(self._client, self._keys)
                 with duty("requeue the messages of dead workers"):
                     self._reclaim_from_the_dead()
         except Exception as error:  # the broker is unreachable, so all leases expire; this thread must keep running
@@ -121,7 +126,9 @@ class Lease:
     def _renew(self) -> None:
         lease_ms = int(self._times.lease_s * 1000)
         was_failing, self._failing = self._failing, True
-        self._client.eval(RENEW, 2, self._keys.lease, self._keys.workers, self._state(), lease_ms, self._keys.worker)
+        names, sent_s = (self._keys.lease, self._keys.workers), elapsed_s()
+        told = self._client.eval(RENEW, len(names), *names, self._state(), lease_ms, self._keys.worker)
+        self._clock.read(told, sent_s=sent_s)
         self._failing = False
         if was_failing:
             # After an outage of Redis, every lease may have expired: give live workers two rounds to renew theirs, and

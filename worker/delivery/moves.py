@@ -42,8 +42,13 @@ def postpone(client: Any, keys: DeliveryKeys, tag: str | bytes, until_s: float) 
     return client.eval(POSTPONE, 3, keys.in_flight, keys.in_hand, keys.postponed, tag, until_s)
 
 
-def resume(client: Any, keys: DeliveryKeys, now_s: float) -> int:
-    """Requeue postponed messages that are due at a time in seconds since the epoch; return their number.
+def postpone_for(client: Any, keys: DeliveryKeys, tag: str | bytes, seconds: float) -> Any:
+    """Postpone a held message for some seconds from now on; return 0 if the worker no longer holds it."""
+    return client.eval(POSTPONE, 3, keys.in_flight, keys.in_hand, keys.postponed, tag, seconds, "from now")
+
+
+def resume(client: Any, keys: DeliveryKeys) -> int:
+    """Requeue postponed messages that are due by Redis's clock; return their number.
 
     Raises:
         RedisError: the broker failed, or it refused to requeue some messages after all others were requeued.
@@ -51,7 +56,7 @@ def resume(client: Any, keys: DeliveryKeys, now_s: float) -> int:
     names = (keys.postponed, *keys.put_back)
     total, refused, reason, moved = 0, 0, b"", 1
     while moved:
-        moved, newly, why = client.eval(RESUME, len(names), *names, now_s, *put_back_arguments(), refused)
+        moved, newly, why = client.eval(RESUME, len(names), *names, *put_back_arguments(), refused)
         total, refused, reason = total + moved, refused + newly, why or reason
         moved += newly
     _raise_if_refused(refused, reason)

@@ -111,8 +111,8 @@ return redis.call('HDEL', KEYS[1], ARGV[1])
 )
 
 #: Postpones one message. KEYS: the holder's in-flight hash, the locations of jobs, the postponed messages. ARGV: the
-#: delivery tag, seconds since the epoch. The tag keeps messages with equal bytes distinct. Returns 1, or 0 if the
-#: message is no longer held.
+#: delivery tag; seconds since the epoch, or from now on if the third argument is 'from now'. The tag keeps messages
+#: with equal bytes distinct. Returns 1, or 0 if the message is no longer held.
 POSTPONE: Final = (
     PARTS
     + WHEREABOUTS
@@ -120,31 +120,34 @@ POSTPONE: Final = (
 redis.call('HDEL', KEYS[1], '')
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then return 0 end
-local kept = redis.pcall('ZADD', KEYS[3], ARGV[2], ARGV[1] .. '\\n' .. held)
+local until_s = ARGV[3] == 'from now' and redis.call('TIME')[1] + ARGV[2] or ARGV[2]
+local kept = redis.pcall('ZADD', KEYS[3], until_s, ARGV[1] .. '\\n' .. held)
 if refusal(kept) then return redis.error_reply(refusal(kept) .. ' (' .. KEYS[3] .. ')') end
-save(KEYS[2], id_in(ARGV[1]), 'postponed ' .. ARGV[2])
+save(KEYS[2], id_in(ARGV[1]), 'postponed ' .. until_s)
 return redis.call('HDEL', KEYS[1], ARGV[1])
 """
 )
 
 #: Requeues postponed messages that are due, at the front of their queues. KEYS: the postponed messages, then those of
-#: `PUT_BACK`. ARGV: seconds since the epoch; the record and the maximum number of records; how many due messages to
-#: skip, since Redis has refused to requeue them.
+#: `PUT_BACK`. ARGV: the record and the maximum number of records; how many due messages to skip, since Redis has
+#: refused to requeue them.
 #: One call moves at most a hundred messages, or about `MAX_MOVED_BYTES`. Returns the number moved, the number that
 #: Redis refused to requeue, and the last error or ''.
 RESUME: Final = (
     PUT_BACK
     + """
 redis.call('ZREM', KEYS[1], '')
+local now = redis.call('TIME')
+local now_s = string.format('%d.%06d', now[1], now[2])
 local due, bytes, moved, why = {}, 0, 0, ''
 while #due < 100 and bytes < MAX_MOVED_BYTES do
-  local first = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', ARGV[4] + #due, 1)[1]
+  local first = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_s, 'LIMIT', ARGV[3] + #due, 1)[1]
   if not first then break end
   due[#due + 1], bytes = first, bytes + #first
 end
 for i = #due, 1, -1 do
   local tag, held = parts(due[i])
-  local done, refused = put_back(held, id_in(tag), tag, ARGV[2], ARGV[3])
+  local done, refused = put_back(held, id_in(tag), tag, ARGV[1], ARGV[2])
   if done then
     redis.call('ZREM', KEYS[1], due[i])
     moved = moved + 1

@@ -140,7 +140,7 @@ class Upkeep:
         doubtful = [part for job_id, where in entries.items() if where not in workers for part in (job_id, where)]
         if doubtful:
             names = (self._keys.in_hand, self._keys.workers, *self._keys.counters, self._keys.mixed)
-            self._client.eval(scripts.SWEEP, len(names), *names, time.time() - LONG_PAST_S, MIXED_MS, *doubtful)
+            self._client.eval(scripts.SWEEP, len(names), *names, LONG_PAST_S, MIXED_MS, *doubtful)
 
     def warn_of_unserved_lists(self) -> None:
         """Warn once about each list, among one chunk of the keys, that a client seems to send to by mistake.

@@ -7,11 +7,12 @@ from typing import Final
 from worker.delivery.lua import JOB_ID, MAX_MOVED_BYTES, PARTS, WHEREABOUTS
 
 #: Renews a lease and adds its worker to the set. KEYS: the lease, the set of workers. ARGV: the lease's value, its
-#: lifetime in milliseconds, the worker's name.
+#: lifetime in milliseconds, the worker's name. Returns the time by Redis's clock, for `worker.delivery.broker_clock`.
 RENEW: Final = """
 redis.call('PEXPIRE', KEYS[1], ARGV[2])  -- a write that needs no memory: see `worker.delivery.lua`
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('SADD', KEYS[2], ARGV[3])
+return redis.call('TIME')
 """
 
 #: Changes a lease's value and keeps its expiry. KEYS: the lease. ARGV: the new value.
@@ -77,11 +78,12 @@ return moved
 #: program's purge, or a deleted queue can leave such an entry. If a job's recorded holder is not listed, an older
 #: worker requeued the job without decrementing the counter. Then the job may still wait although the counter has
 #: passed its number, so a flag warns clients not to rely on numbers.
-#: KEYS: the locations of jobs, the set of workers, the counters of high, default and bulk, the flag. ARGV: the time,
-#: in seconds since the epoch, before which a postponed job is long past; the lifetime of the flag in milliseconds;
-#: then the id and the recorded location of each job. Returns the number removed.
+#: KEYS: the locations of jobs, the set of workers, the counters of high, default and bulk, the flag. ARGV: how
+#: many seconds ago a postponed job was due that is long past; the lifetime of the flag in milliseconds; then the id and
+#: the recorded location of each job. Returns the number removed.
 SWEEP: Final = """
 local counters = {high = KEYS[3], default = KEYS[4], bulk = KEYS[5]}
+local long_past_s = redis.call('TIME')[1] - ARGV[1]
 local removed, is_mixed = 0, false
 for i = 3, #ARGV, 2 do
   local id, where = ARGV[i], ARGV[i + 1]
@@ -89,7 +91,7 @@ for i = 3, #ARGV, 2 do
   local queue, number = string.match(where, '^returned (%a+) (-?%d+)$')
   local is_stale
   if until_s then
-    is_stale = tonumber(until_s) < tonumber(ARGV[1])
+    is_stale = tonumber(until_s) < long_past_s
   elseif queue and counters[queue] then
     local taken = redis.pcall('GET', counters[queue])
     is_stale = (type(taken) == 'string' and tonumber(taken) or 0) >= tonumber(number)

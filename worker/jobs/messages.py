@@ -71,7 +71,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
         headers: the headers as `worker.delivery.envelope.read_envelope` returns them.
         content_type: the content type that the sender declared.
         body: the serialised arguments.
-        now: the current time, as an aware datetime.
+        now: the current time by the broker's clock, as an aware datetime.
 
     Raises:
         Malformed: the message cannot become a job.
@@ -121,9 +121,12 @@ def validating_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> C
     """Return a strategy that validates a message with `read_message` and then calls Celery's default strategy."""
     take = default(task, app, consumer, **options)
 
+    def now() -> datetime:
+        return datetime.fromtimestamp(worker_of(app).delivery.clock.now_s(), UTC)
+
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **kwargs: Any) -> Any:
         try:
-            found = read_message(message.headers, message.content_type, message.body, datetime.now(UTC))
+            found = read_message(message.headers, message.content_type, message.body, now())
         except Malformed as fault:
             refuse(consumer, message, str(fault))
             return None

@@ -15,7 +15,7 @@ from celery.concurrency.thread import TaskPool
 
 from producer.broker.dialling import connect
 from producer.broker.failures import unavailable
-from producer.broker.servers import cannot_subscribe, cannot_wait, clock_fault, inspected
+from producer.broker.servers import cannot_subscribe, cannot_wait, unsuitable
 from producer.broker.urls import Endpoint
 from producer.contract.names import queue_name, rung_name
 from producer.errors import SettingsError
@@ -166,9 +166,7 @@ class FirstContact:
             self._left.remove(server)
 
     def _unfit(self, client: redis.Redis, server: Endpoint) -> str | None:
-        info, wrong = inspected(client, server)
-        if fault := clock_fault(info, server):
-            logger.warning("%s", fault)
+        wrong = unsuitable(client, server)
         if wrong or server is not self._broker:
             return wrong
         return cannot_wait(client, self._list, server) or cannot_subscribe(client, server)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -161,16 +161,21 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             self._check_time()  # `begin` may have waited for the result backend for a long time
             # The job's time starts only here, because that wait must not use it up.
             scope.deadline_s = time.monotonic() + worker.service.job_timeout_s * self.time_factor
-            attempt = Attempt(scope, queue, _queued_ms(request), on_outcome=partial(worker.outcomes.add, tag))
+            attempt = Attempt(
+                scope, queue, _queued_ms(request, self._now_s()), on_outcome=partial(worker.outcomes.add, tag)
+            )
             if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
                 images = partial(suspects.images, scope, suspect, deaths, keep)
                 attempt = replace(attempt, scope=scope.of(suspect), images=images)
             yield attempt
 
+    def _now_s(self) -> float:
+        return self.worker.delivery.clock.now_s()
+
     def _check_time(self) -> None:
         # The header is a valid time, because `worker.jobs.messages.read_message` has checked it.
         expires = self.request.expires
-        if expires is not None and datetime.now(UTC) >= datetime.fromisoformat(expires):
+        if expires is not None and self._now_s() >= datetime.fromisoformat(expires).timestamp():
             self._revoke("expired", "job %s expired while it waited")
 
 
@@ -240,15 +245,15 @@ def _contract_failures(job_id: str) -> Iterator[None]:
         raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
 
 
-def _queued_ms(request: Any) -> float | None:
+def _queued_ms(request: Any, now_s: float) -> float | None:
     """Return how long the message waited, in ms; None without a plausible time of sending.
 
-    Clocks differ, so the result could be negative; it is 0 then.
+    A client of an older version wrote that time by its own clock, so the result could be negative; it is 0 then.
     """
     sent_at = (request.headers or {}).get(SENT_AT_HEADER) or getattr(request, SENT_AT_HEADER, None)
     if isinstance(sent_at, bool) or not isinstance(sent_at, int | float):
         return None
-    queued_ms = round(max(0.0, time.time() - sent_at) * 1000, 3)
+    queued_ms = round(max(0.0, now_s - sent_at) * 1000, 3)
     return queued_ms if queued_ms <= LONGEST_QUEUED_MS else None
 
 

@@ -12,6 +12,7 @@ from producer.contract.names import CLASSIFY, SENT_AT_HEADER
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json, celery_message
 from tests.fuzz.target import Target
+from tests.messages.dated import dated
 from worker.delivery.envelope import read_envelope
 from worker.delivery.taken import NO_DEATHS, TAKEN_HEADER
 from worker.jobs.messages import MAX_ID_CHARACTERS, Malformed, TaskMessage, read_message
@@ -103,15 +104,15 @@ def check_sentence(text: str) -> None:
 
 
 def seeds() -> list[bytes]:
-    ours = celery_message(
+    undated = celery_message(
         task=CLASSIFY,
         job_id="an-id",
         delivery_tag="a-tag",
         kwargs_json=canonical_json(json.loads(KWARGS)),
         queue="nameshot.bulk",
-        sent_at_s=1.0,
-        expires_at=NOW,
-    ).encode()
+        expires_in_s=60,
+    )
+    ours = dated(undated, sent_at_s=1.0, expires_at=NOW)
     pieces = [
         (ENVELOPE, ours),
         (ENVELOPE, envelope_of(HEADERS, TASK_HEADERS)),
