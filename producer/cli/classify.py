@@ -31,7 +31,7 @@ def classify(
     labels_file: options.LabelsFile = None,
     template: options.Template = None,
     top_k: options.TopK = None,
-    timeout: options.Timeout = None,
+    download_timeout: options.DownloadTimeout = None,
     queue: options.QueueName = "default",
     wait: options.Wait = 120.0,
     as_json: options.AsJson = False,
@@ -41,7 +41,7 @@ def classify(
     Exits with status 1 if an image could not be classified. A job that has no answer in time continues, and the command
     prints its id.
     """
-    question = options.question(label, labels_file, template, top_k, timeout)
+    question = options.question(label, labels_file, template, top_k, download_timeout)
     urls = _urls(images)
     with connect() as client:
         jobs = client.submit_many({"url": url, "queue": queue, **question} for url in urls)
@@ -59,7 +59,7 @@ def submit(
     labels_file: options.LabelsFile = None,
     template: options.Template = None,
     top_k: options.TopK = None,
-    timeout: options.Timeout = None,
+    download_timeout: options.DownloadTimeout = None,
     queue: options.QueueName = "default",
     job_id: Annotated[
         str | None,
@@ -77,7 +77,7 @@ def submit(
     """
     from producer.messages.submission import check_expires_in, check_job_id
 
-    shared = {"queue": queue, **options.question(label, labels_file, template, top_k, timeout)}
+    shared = {"queue": queue, **options.question(label, labels_file, template, top_k, download_timeout)}
     if job_id is not None and len(images) > 1:
         raise UsageError("--id names a single job; give only one image with it.")
     try:

@@ -57,21 +57,28 @@ class AsyncClient:
         """Do the same as `Client.submit`.
 
         Args:
-            **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``, ``expires_in`` and ``queue``.
+            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``, ``expires_in`` and
+                ``queue``.
         """
         async with await self._link.writing():
             return (await self._submit([self._writer.single(url, labels, **options)]))[0]
 
     async def classify(
-        self, url: str, labels: Sequence[str], *, result_timeout: float | None = None, **options: Unpack[SubmitOptions]
+        self,
+        url: str,
+        labels: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same signature as `Client.classify`
+        **options: Unpack[SubmitOptions],
     ) -> Result:
         """Do the same as `Client.classify`.
 
         Args:
-            **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``, ``expires_in`` and ``queue``.
+            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``, ``expires_in`` and
+                ``queue``.
         """
-        check_wait(result_timeout, "result_timeout")
-        return await (await self.submit(url, labels, **options)).result(result_timeout)
+        check_wait(timeout)
+        return await (await self.submit(url, labels, **options)).result(timeout)
 
     async def submit_many(self, jobs: Iterable[JobLike]) -> list[AsyncJob]:
         """Do the same as `Client.submit_many`."""
@@ -91,7 +98,7 @@ class AsyncClient:
         ``contextlib.aclosing``: closing the generator cancels the messages in flight.
 
         Args:
-            **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``expires_in``, ``queue``,
+            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``expires_in``, ``queue``,
                 ``images_per_message``, ``in_flight`` and ``ordered``.
         """
         check_many(urls)

@@ -137,14 +137,14 @@ def single_result(job_id: str, answer: Answer) -> Result:
     return answer.result()
 
 
-def check_wait(timeout: object, name: str = "timeout") -> float | None:
+def check_wait(timeout: object) -> float | None:
     """Return the seconds to wait, None for indefinitely; negative values become 0. Raises `InvalidJob`."""
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise InvalidJob(f"{name} must be a number of seconds or None, not {type(timeout).__name__}.")
+        raise InvalidJob(f"timeout must be a number of seconds or None, not {type(timeout).__name__}.")
     if timeout != timeout:  # nan; `math.isnan` would fail for an integer too large for a float
-        raise InvalidJob(f"{name} must be a number of seconds or None, not nan.")
+        raise InvalidJob("timeout must be a number of seconds or None, not nan.")
     # A lock cannot wait longer than TIMEOUT_MAX (centuries, or weeks on Windows), so wait indefinitely instead.
     return None if timeout > threading.TIMEOUT_MAX else max(0.0, float(timeout))
 

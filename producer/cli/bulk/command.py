@@ -32,7 +32,7 @@ def bulk(
     ] = None,
     template: options.Template = None,
     top_k: options.TopK = None,
-    timeout: options.Timeout = None,
+    download_timeout: options.DownloadTimeout = None,
     queue: options.QueueName = "bulk",
     file_format: Annotated[
         Format,
@@ -62,7 +62,7 @@ def bulk(
     from producer.cli.bulk.output import BulkOutput, question_digest
     from producer.processes.raised_signals import Stopped, raised_signals
 
-    question = options.question(label, labels_file, template, top_k, timeout)
+    question = options.question(label, labels_file, template, top_k, download_timeout)
     if retry_failed and out is None:
         raise UsageError("--retry-failed needs the file of an earlier run; name it with -o.")
     if retry_failed and ordered:

@@ -30,7 +30,7 @@ def evaluate(
     label: options.Labels = None,
     labels_file: options.LabelsFile = None,
     template: options.Template = None,
-    timeout: options.Timeout = None,
+    download_timeout: options.DownloadTimeout = None,
     queue: options.QueueName = "bulk",
     html: Annotated[
         Path | None,
@@ -47,7 +47,7 @@ def evaluate(
 
     examples = read_examples(source)
     labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
-    question = options.question(labels, None, template, None, timeout)
+    question = options.checked_question(labels, template, download_timeout=download_timeout)
     evaluation = _classified(examples, labels, {**question, "queue": queue})
     if html is not None:
         _write_page(html, evaluation, f"{source.name or source}: {len(examples):,} pictures")
