@@ -135,7 +135,16 @@ class JobNotFound(NameshotError, LookupError):
 
 
 class ResultTimeout(NameshotError, TimeoutError):
-    """The answer did not arrive within the caller's timeout. The job itself continues."""
+    """The answer did not arrive within the caller's timeout. The job itself continues.
+
+    Attributes:
+        no_worker: whether no worker took jobs when the time was over; False also if the wait was shorter than a second,
+            for which the client does not look for one.
+    """
+
+    def __init__(self, message: str, *, no_worker: bool = False) -> None:
+        super().__init__(message)
+        self.no_worker = no_worker
 
 
 class JobCancelled(NameshotError):

@@ -10,6 +10,7 @@ from producer.client.aio_bulk import run_bulk
 from producer.client.configuration import configure
 from producer.client.jobs import AsyncJob, answer_in, check_wait, existing, timed_out
 from producer.client.portions import BulkOutcome, BulkPlan, check_many
+from producer.client.worker_look import LookAhead
 from producer.contract.names import Queue
 from producer.contract.result import Result
 from producer.messages.options import BulkOptions, SubmitOptions
@@ -119,11 +120,12 @@ class AsyncClient:
         until_s = None if timeout is None else asyncio.get_running_loop().time() + timeout
         known = await self._link.run(known_answers(self._config.queue_prefix, [job_id]))
         if (answer := answer_in(known, job_id, timeout)) is None:
-            try:
-                async with asyncio.timeout_at(until_s):
-                    answer = await self._link.wait(job_id)
-            except TimeoutError:
-                raise timed_out(job_id, timeout) from None
+            with LookAhead(self._link.finds_no_worker, timeout, until_s) as look:
+                try:
+                    async with asyncio.timeout_at(until_s):
+                        answer = await self._link.wait(job_id)
+                except TimeoutError:
+                    raise timed_out(job_id, timeout, no_worker=look.found_none()) from None
         return existing(answer, job_id)
 
     async def cancel(self, job_id: str) -> bool:

@@ -209,7 +209,9 @@ class Client:
         until_s = None if timeout is None else time.monotonic() + timeout
         known = self._link.run(known_answers(self._config.queue_prefix, [job_id]))
         if (answer := answer_in(known, job_id, timeout)) is None:
-            answer = answer_within(self._listener.wait(job_id), job_id, timeout, until_s=until_s)
+            listener = self._listener
+            look = listener.finds_no_worker
+            answer = answer_within(listener.wait(job_id), job_id, timeout, until_s=until_s, finds_no_worker=look)
         return existing(answer, job_id)
 
     def cancel(self, job_id: str) -> bool:

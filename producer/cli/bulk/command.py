@@ -12,6 +12,7 @@ import typer
 from producer.cli import options, output
 from producer.cli.bulk.input import BulkInput, Format, Record
 from producer.cli.connection import connect, running_system
+from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,8 +91,12 @@ def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput) -> N
     ):
         urls = _unanswered(source.records(text), answers, under_way, running_system(), ordered=arguments["ordered"])
         # If an exception ends the loop, closing the stream cancels the messages in flight.
-        with contextlib.closing(client.classify_many(urls, **arguments)) as stream:
+        with (
+            contextlib.closing(client.classify_many(urls, **arguments)) as stream,
+            told_of_missing_workers(client) as answered,
+        ):
             for outcome in stream:
+                answered()
                 record = under_way.pop(outcome.index)
                 answers.write(record, _answer(record, outcome))
                 progress.advance(failed=not outcome.ok)

@@ -12,6 +12,7 @@ import typer
 
 from producer.cli import options, output
 from producer.cli.connection import connect, image_url
+from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,8 +70,10 @@ def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: d
         connect() as client,
         Progress(len(examples), done=0) as progress,
         contextlib.closing(client.classify_many(urls, **arguments)) as stream,
+        told_of_missing_workers(client) as answered,
     ):
         for outcome in stream:
+            answered()
             if outcome.result is not None:
                 judged[outcome.index] = Judged(examples[outcome.index], outcome.result.ranking)
             elif outcome.error is not None:
