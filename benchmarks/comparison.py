@@ -96,7 +96,7 @@ class Comparison:
         with session(NAMESHOT, self._place, Labels(first).next_set(), self._announce) as ours:
             self._begin(NAMESHOT.name, ours)
             for count in self._plan.same:  # its rows begin where the worker knows their labels
-                _client_of(ours).classify(self._place.url(0), Labels(count).next_set(), result_timeout=TIMEOUT_S)
+                _client_of(ours).classify(self._place.url(0), Labels(count).next_set(), timeout=TIMEOUT_S)
             for number in range(self._plan.rounds):
                 self._announce(f"round {number + 1} of {self._plan.rounds}")
                 self._round(ours, Round(number))
@@ -223,7 +223,7 @@ class Comparison:
                 self.direct_ms[share].append((time.perf_counter() - started) * 1000)
             time.sleep(PAUSE_S)
             started = time.perf_counter()
-            result = client.classify(self._place.url(number), labels, result_timeout=TIMEOUT_S)
+            result = client.classify(self._place.url(number), labels, timeout=TIMEOUT_S)
             self.lone_ms.append((time.perf_counter() - started) * 1000)
             self.lone_stages_ms.append(asdict(result.timings_ms))
 

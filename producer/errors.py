@@ -71,7 +71,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("poisoned", False, "several workers died while they held this job", "see `nameshot dead-letters list`; `replay` runs it again"),
     ErrorCode("dns_failed", True, "the host name could not be resolved", "check the name, or try again"),
     ErrorCode("connect_failed", True, "the connection failed or broke", "try again"),
-    ErrorCode("fetch_timeout", True, "the download exceeded its time limit", "try again, or raise `NAMESHOT_FETCH_TIMEOUT` and the job's `timeout`"),
+    ErrorCode("fetch_timeout", True, "the download exceeded its time limit", "try again, or raise `NAMESHOT_FETCH_TIMEOUT` and the job's download timeout"),
     ErrorCode("truncated", True, "the body ended before its declared length", "try again"),
     ErrorCode("host_unavailable", True, "downloads from this host failed too often recently, or too many are running", "try again in a minute"),
     ErrorCode("out_of_memory", True, "the device or the worker ran out of memory", "try again, or lower `NAMESHOT_MAX_BATCH`"),
@@ -135,7 +135,16 @@ class JobNotFound(NameshotError, LookupError):
 
 
 class ResultTimeout(NameshotError, TimeoutError):
-    """The answer did not arrive within the caller's timeout. The job itself continues."""
+    """The answer did not arrive within the caller's timeout. The job itself continues.
+
+    Attributes:
+        no_worker: whether no worker took jobs when the time was over; False also if the wait was shorter than a second,
+            for which the client does not look for one.
+    """
+
+    def __init__(self, message: str, *, no_worker: bool = False) -> None:
+        super().__init__(message)
+        self.no_worker = no_worker
 
 
 class JobCancelled(NameshotError):

@@ -148,7 +148,7 @@ class Classifier:
             started_s = time.perf_counter()
             # Jobs that share a download need copies, because `embed` frees this copy's bytes before the image waits for
             # the device.
-            download = scope if question.timeout_s is None else scope.within(question.timeout_s)
+            download = scope if question.download_timeout is None else scope.within(question.download_timeout)
             file = copy(self._fetcher.fetch(url, scope=download, queue=attempt.queue))
             fetch_ms = (time.perf_counter() - started_s) * 1000
             embedded = self._images.embed(file, attempt.queue, scope)

@@ -97,7 +97,7 @@ class Nameshot(Contender):
             with Client(site.valkey.broker_url, site.valkey.result_backend) as client:
 
                 def ask(url: str, labels: list[str]) -> Answer:
-                    result = client.classify(url, labels, result_timeout=ANSWER_TIMEOUT_S)
+                    result = client.classify(url, labels, timeout=ANSWER_TIMEOUT_S)
                     return {score.label: score.score for score in result.ranking}
 
                 yield Running(worker.process, ask, client)

@@ -91,7 +91,7 @@ async def measured(
 
     async def single_jobs() -> None:
         while not over.is_set():
-            await client.classify(url_of(next(numbers)), LABELS, result_timeout=TIMEOUT_S)
+            await client.classify(url_of(next(numbers)), LABELS, timeout=TIMEOUT_S)
             answers.add()
 
     async def bulk_messages() -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from producer.cli import options, output
 from producer.cli.connection import connect, image_url
 from producer.cli.failures import error_to_json, sentence, shown_image
+from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, ResultTimeout, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from producer.client.jobs import Job
-
-#: After this long without an answer, the command suggests `nameshot doctor`.
-HINT_AFTER_S: Final = 10.0
 
 Images = Annotated[
     list[str], typer.Argument(help="URLs of images; while `nameshot up` runs, also local files.", metavar="IMAGE...")
@@ -31,7 +29,7 @@ def classify(
     labels_file: options.LabelsFile = None,
     template: options.Template = None,
     top_k: options.TopK = None,
-    timeout: options.Timeout = None,
+    download_timeout: options.DownloadTimeout = None,
     queue: options.QueueName = "default",
     wait: options.Wait = 120.0,
     as_json: options.AsJson = False,
@@ -41,15 +39,17 @@ def classify(
     Exits with status 1 if an image could not be classified. A job that has no answer in time continues, and the command
     prints its id.
     """
-    question = options.question(label, labels_file, template, top_k, timeout)
+    question = options.question(label, labels_file, template, top_k, download_timeout)
     urls = _urls(images)
     with connect() as client:
         jobs = client.submit_many({"url": url, "queue": queue, **question} for url in urls)
         deadline = time.monotonic() + wait
         console = output.console()
         failed = 0
-        for number, (image, job) in enumerate(zip(images, jobs, strict=True), start=1):
-            failed += not _print_answer(console, image, _which(images, number), job, deadline, as_json=as_json)
+        with told_of_missing_workers(client) as answered:
+            for number, (image, job) in enumerate(zip(images, jobs, strict=True), start=1):
+                failed += not _print_answer(console, image, _which(images, number), job, deadline, as_json=as_json)
+                answered()
     return 1 if failed else 0
 
 
@@ -59,7 +59,7 @@ def submit(
     labels_file: options.LabelsFile = None,
     template: options.Template = None,
     top_k: options.TopK = None,
-    timeout: options.Timeout = None,
+    download_timeout: options.DownloadTimeout = None,
     queue: options.QueueName = "default",
     job_id: Annotated[
         str | None,
@@ -77,7 +77,7 @@ def submit(
     """
     from producer.messages.submission import check_expires_in, check_job_id
 
-    shared = {"queue": queue, **options.question(label, labels_file, template, top_k, timeout)}
+    shared = {"queue": queue, **options.question(label, labels_file, template, top_k, download_timeout)}
     if job_id is not None and len(images) > 1:
         raise UsageError("--id names a single job; give only one image with it.")
     try:
@@ -135,13 +135,10 @@ def _await_result(job: Job, deadline: float) -> Any:
     remaining = max(0.0, deadline - time.monotonic())
     with output.waiting("waiting for a worker's answer…"):
         try:
-            return job.result(min(remaining, HINT_AFTER_S))
-        except ResultTimeout:
-            if remaining > HINT_AFTER_S:
-                output.notice("nameshot: no answer yet; check with `nameshot doctor` whether a worker runs.")
-        try:
-            return job.result(max(0.0, deadline - time.monotonic()))
-        except ResultTimeout:
+            return job.result(remaining)
+        except ResultTimeout as error:
+            why = ", because no worker takes jobs" if error.no_worker else ""
             raise ResultTimeout(
-                f"there is no answer yet, but the job continues; get its answer with `nameshot result {job.id}`."
+                f"there is no answer yet{why}, but the job continues; get its answer with `nameshot result {job.id}`.",
+                no_worker=error.no_worker,
             ) from None

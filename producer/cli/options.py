@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from producer.contract.job import Question
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.contract.names import Queue
+from producer.contract.spelling import Spelling
 from producer.errors import InvalidJob, UsageError
 
 Labels = Annotated[
@@ -28,8 +30,9 @@ Template = Annotated[
     ),
 ]
 TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Keep only the N best labels.", metavar="N")]
-Timeout = Annotated[
-    float | None, typer.Option("--timeout", help="Seconds that the download of each image may take.", metavar="S")
+DownloadTimeout = Annotated[
+    float | None,
+    typer.Option("--download-timeout", help="Seconds that the download of each image may take.", metavar="S"),
 ]
 QueueName = Annotated[Queue, typer.Option("--queue", help="Queue of the job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object per line.")]
@@ -41,7 +44,7 @@ def question(
     labels_file: Path | None,
     template: list[str] | None,
     top_k: int | None,
-    timeout: float | None,
+    download_timeout: float | None,
 ) -> dict[str, Any]:
     """Return the options that determine an answer, as arguments of the client's methods.
 
@@ -50,37 +53,73 @@ def question(
     Raises:
         UsageError: the first label, template or other option that is invalid.
     """
+    typed, from_file = list(labels or []), _labels_in(labels_file)
+    if not typed and not from_file:
+        raise UsageError("there are no candidate labels; give each with -l, as in -l fox -l bear.")
+    places = [f"label {number} of -l" for number, _ in enumerate(typed, 1)]
+    places += [f"line {line} of {labels_file}" for line, _ in from_file]
+    candidates = typed + [label for _, label in from_file]
+    return checked_question(candidates, template, top_k, download_timeout, places)
+
+
+def checked_question(
+    labels: list[str],
+    template: list[str] | None,
+    top_k: int | None = None,
+    download_timeout: float | None = None,
+    places: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the arguments of `question` for labels that were read already.
+
+    Args:
+        places: for each label, where it is from, as an error names it; by default its number.
+    """
     templates = template[0] if template and len(template) == 1 else template or DEFAULT_TEMPLATE
     asked = {
-        "labels": _candidate_labels(labels, labels_file),
+        "labels": labels,
         "hypothesis_template": templates,
         "top_k": top_k,
-        "timeout": timeout,
+        "download_timeout": download_timeout,
     }
     try:
-        Question.checked(*asked.values())
+        Question.checked(*asked.values(), spelling=_OptionSpelling(places))
     except InvalidJob as error:
         raise UsageError(str(error)) from None
     return asked
 
 
-def _candidate_labels(labels: list[str] | None, labels_file: Path | None) -> list[str]:
-    """Return the labels of both options, in order; raise `UsageError` if there are none."""
-    chosen = labels_of(labels, labels_file)
-    if not chosen:
-        raise UsageError("there are no candidate labels; give each with -l, as in -l fox -l bear.")
-    return chosen
-
-
 def labels_of(labels: list[str] | None, labels_file: Path | None) -> list[str]:
     """Return the labels of both options, in order; raise `UsageError` if the file cannot be read."""
-    chosen = list(labels or [])
-    if labels_file is not None:
-        try:
-            lines = labels_file.read_text(encoding="utf-8-sig").splitlines()
-        except OSError as error:
-            raise UsageError(f"{str(labels_file)!r} cannot be read: {error.strerror}.") from None
-        except UnicodeDecodeError:
-            raise UsageError(f"{str(labels_file)!r} is not UTF-8 text.") from None
-        chosen += [line for line in lines if line.strip()]
-    return chosen
+    return [*(labels or []), *(label for _, label in _labels_in(labels_file))]
+
+
+class _OptionSpelling(Spelling):
+    """The names of the options, and the place of each label."""
+
+    __slots__ = ("_places",)
+    _places: Sequence[str]
+
+    def __init__(self, places: Sequence[str]) -> None:
+        super().__init__("IMAGE", "-l", "--template", "--top-k", "--download-timeout")
+        object.__setattr__(self, "_places", places)
+
+    def label(self, position: int) -> str:
+        """Return where a label is from."""
+        return self._places[position] if self._places else f"label {position + 1}"
+
+    def template(self, position: int) -> str:
+        """Return which of several templates it is."""
+        return f"template {position + 1} of --template"
+
+
+def _labels_in(file: Path | None) -> list[tuple[int, str]]:
+    """Return the labels in a file, each with its line from 1."""
+    if file is None:
+        return []
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise UsageError(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{str(file)!r} is not UTF-8 text.") from None
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

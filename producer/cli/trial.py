@@ -61,8 +61,10 @@ def verify(
     if a score in float32 differs by more than 1e-5. Half precision is shown, not judged.
     """
     files, own_labels = _pictures(images)
-    labels = options.labels_of(label, labels_file) or own_labels
-    options.question(labels, None, [template], None, None)
+    if label or labels_file:
+        labels: list[str] = options.question(label, labels_file, [template], None, None)["labels"]
+    else:
+        labels = options.checked_question(own_labels, [template])["labels"]
     equal = True
     dtypes = ("float32", "bfloat16", "float16")
     rows = []

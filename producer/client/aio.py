@@ -10,6 +10,7 @@ from producer.client.aio_bulk import run_bulk
 from producer.client.configuration import configure
 from producer.client.jobs import AsyncJob, answer_in, check_wait, existing, timed_out
 from producer.client.portions import BulkOutcome, BulkPlan, check_many
+from producer.client.worker_look import LookAhead
 from producer.contract.names import Queue
 from producer.contract.result import Result
 from producer.messages.options import BulkOptions, SubmitOptions
@@ -57,21 +58,28 @@ class AsyncClient:
         """Do the same as `Client.submit`.
 
         Args:
-            **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``, ``expires_in`` and ``queue``.
+            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``, ``expires_in`` and
+                ``queue``.
         """
         async with await self._link.writing():
             return (await self._submit([self._writer.single(url, labels, **options)]))[0]
 
     async def classify(
-        self, url: str, labels: Sequence[str], *, result_timeout: float | None = None, **options: Unpack[SubmitOptions]
+        self,
+        url: str,
+        labels: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same signature as `Client.classify`
+        **options: Unpack[SubmitOptions],
     ) -> Result:
         """Do the same as `Client.classify`.
 
         Args:
-            **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``, ``expires_in`` and ``queue``.
+            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``, ``expires_in`` and
+                ``queue``.
         """
-        check_wait(result_timeout, "result_timeout")
-        return await (await self.submit(url, labels, **options)).result(result_timeout)
+        check_wait(timeout)
+        return await (await self.submit(url, labels, **options)).result(timeout)
 
     async def submit_many(self, jobs: Iterable[JobLike]) -> list[AsyncJob]:
         """Do the same as `Client.submit_many`."""
@@ -91,7 +99,7 @@ class AsyncClient:
         ``contextlib.aclosing``: closing the generator cancels the messages in flight.
 
         Args:
-            **options: ``hypothesis_template``, ``top_k``, ``timeout``, ``expires_in``, ``queue``,
+            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``expires_in``, ``queue``,
                 ``images_per_message``, ``in_flight`` and ``ordered``.
         """
         check_many(urls)
@@ -112,11 +120,12 @@ class AsyncClient:
         until_s = None if timeout is None else asyncio.get_running_loop().time() + timeout
         known = await self._link.run(known_answers(self._config.queue_prefix, [job_id]))
         if (answer := answer_in(known, job_id, timeout)) is None:
-            try:
-                async with asyncio.timeout_at(until_s):
-                    answer = await self._link.wait(job_id)
-            except TimeoutError:
-                raise timed_out(job_id, timeout) from None
+            with LookAhead(self._link.finds_no_worker, timeout, until_s) as look:
+                try:
+                    async with asyncio.timeout_at(until_s):
+                        answer = await self._link.wait(job_id)
+                except TimeoutError:
+                    raise timed_out(job_id, timeout, no_worker=look.found_none()) from None
         return existing(answer, job_id)
 
     async def cancel(self, job_id: str) -> bool:

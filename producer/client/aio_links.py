@@ -14,6 +14,7 @@ from typing import TypeVar
 from producer.broker.connections import MAX_ASYNC_CONNECTIONS, AsyncLink
 from producer.client.configuration import Configuration
 from producer.client.waiting import AnswerListener
+from producer.client.worker_look import WorkerLook
 from producer.operations.answers import Answer
 from producer.operations.exchanges import Operation
 
@@ -26,6 +27,7 @@ class _InLoop:
 
     link: AsyncLink
     listener: AnswerListener
+    look: WorkerLook
     writing: asyncio.Semaphore
     end: AsyncGenerator[None, None]
 
@@ -45,6 +47,10 @@ class LinkOfEachLoop:
     async def wait(self, job_id: str) -> Answer:
         """Wait for an answer with this loop's listener, as `AnswerListener.wait` does."""
         return await (await self._here()).listener.wait(job_id)
+
+    async def finds_no_worker(self) -> bool:
+        """Look for a worker, as `WorkerLook.finds_none` does."""
+        return await (await self._here()).look.finds_none()
 
     async def writing(self) -> asyncio.Semaphore:
         """Return the semaphore that a task holds while it writes and sends a message.
@@ -71,7 +77,8 @@ class LinkOfEachLoop:
     def _make(self) -> _InLoop:
         link = AsyncLink(self._config.broker, self._config.results)
         listener = AnswerListener(link, self._config.queue_prefix)
-        return _InLoop(link, listener, asyncio.Semaphore(MAX_ASYNC_CONNECTIONS), _until_the_end(link, listener))
+        look = WorkerLook(link, self._config.queue_prefix)
+        return _InLoop(link, listener, look, asyncio.Semaphore(MAX_ASYNC_CONNECTIONS), _until_the_end(link, listener))
 
 
 async def _until_the_end(link: AsyncLink, listener: AnswerListener) -> AsyncGenerator[None, None]:

@@ -11,17 +11,19 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from producer.client.waiting import AnswerListener
+from producer.client.worker_look import WorkerLook
 from producer.operations.answers import Answer
 
 if TYPE_CHECKING:
     from producer.broker.connections import AsyncLink
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class BackgroundListener:
@@ -35,6 +37,13 @@ class BackgroundListener:
 
     def wait(self, job_id: str) -> Future[Answer]:
         """Call `AnswerListener.wait` and return its future; cancelling the future ends the wait."""
+        return self._call(lambda thread: thread.listener.wait(job_id))
+
+    def finds_no_worker(self) -> Future[bool]:
+        """Call `WorkerLook.finds_none` and return its future."""
+        return self._call(lambda thread: thread.look.finds_none())
+
+    def _call(self, call: Callable[[_ListenerThread], Coroutine[Any, Any, T]]) -> Future[T]:
         with self._lock:
             running = self._running
             if running is None or running.pid != os.getpid() or running.loop.is_closed():
@@ -43,7 +52,7 @@ class BackgroundListener:
                 running = self._running = _ListenerThread(self._make_link, self._queue_prefix)
                 running.finalizer = weakref.finalize(self, running.stop)
             # Hold the lock, because a wait that is scheduled after `close` would never end: its loop has stopped.
-            return asyncio.run_coroutine_threadsafe(running.listener.wait(job_id), running.loop)
+            return asyncio.run_coroutine_threadsafe(call(running), running.loop)
 
     def close(self) -> None:
         """Stop the thread; callers that still wait get `BrokerUnavailable`."""
@@ -62,6 +71,7 @@ class _ListenerThread:
         self.finalizer: weakref.finalize[..., BackgroundListener] | None = None
         self._link = make_link()
         self.listener = AnswerListener(self._link, queue_prefix)
+        self.look = WorkerLook(self._link, queue_prefix)
         self._thread = threading.Thread(target=self._serve, name="nameshot-answers", daemon=True)
         self._thread.start()
 

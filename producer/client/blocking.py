@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Never, Self, Unpack
 
 from producer.client.bulk import run_bulk
 from producer.client.configuration import configure
@@ -78,10 +78,11 @@ class Client:
         *,
         hypothesis_template: Templates = DEFAULT_TEMPLATE,
         top_k: int | None = None,
-        timeout: float | None = None,
+        download_timeout: float | None = None,
         job_id: str | None = None,
         expires_in: float | None = None,
         queue: Queue = "default",
+        **unknown: Never,
     ) -> Job:
         """Queue the classification of one image.
 
@@ -90,7 +91,7 @@ class Client:
             labels: 1 to 1,000 candidate labels.
             hypothesis_template: a sentence with exactly one ``{}`` for the label; several sentences form an ensemble.
             top_k: how many of the best scores the answer keeps; None keeps all.
-            timeout: the time limit of the image's download in seconds; None applies the worker's limit.
+            download_timeout: the time limit of the image's download in seconds; None applies the worker's limit.
             job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``. Until the job's result expires, a program may submit the same id
                 with the same payload any number of times, and the job is queued once, unless it is purged or lost.
                 None chooses a new id.
@@ -106,24 +107,25 @@ class Client:
             labels,
             hypothesis_template=hypothesis_template,
             top_k=top_k,
-            timeout=timeout,
+            download_timeout=download_timeout,
             job_id=job_id,
             expires_in=expires_in,
             queue=queue,
+            **unknown,
         )
         return self._submit([submission])[0]
 
     def classify(
-        self, url: str, labels: Sequence[str], *, result_timeout: float | None = None, **options: Unpack[SubmitOptions]
+        self, url: str, labels: Sequence[str], *, timeout: float | None = None, **options: Unpack[SubmitOptions]
     ) -> Result:
-        """Submit a job and wait for its result, for at most ``result_timeout`` seconds; see `Job.result`.
+        """Submit a job and wait for its result, for at most ``timeout`` seconds; see `Job.result`.
 
         Args:
-            **options: those of `submit`, namely ``hypothesis_template``, ``top_k``, ``timeout``, ``job_id``,
+            **options: those of `submit`, namely ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``,
                 ``expires_in`` and ``queue``.
         """
-        check_wait(result_timeout, "result_timeout")
-        return self.submit(url, labels, **options).result(result_timeout)
+        check_wait(timeout)
+        return self.submit(url, labels, **options).result(timeout)
 
     def submit_many(self, jobs: Iterable[JobLike]) -> list[Job]:
         """Queue many jobs, one message each, up to a hundred in one round trip.
@@ -153,12 +155,13 @@ class Client:
         *,
         hypothesis_template: Templates = DEFAULT_TEMPLATE,
         top_k: int | None = None,
-        timeout: float | None = None,
+        download_timeout: float | None = None,
         expires_in: float | None = None,
         queue: Queue = "bulk",
         images_per_message: int = IMAGES_PER_MESSAGE,
         in_flight: int = IN_FLIGHT,
         ordered: bool = False,
+        **unknown: Never,
     ) -> Generator[BulkOutcome, None, None]:
         """Classify any number of images with one set of labels, and yield outcomes as they finish.
 
@@ -182,12 +185,13 @@ class Client:
             labels,
             hypothesis_template=hypothesis_template,
             top_k=top_k,
-            timeout=timeout,
+            download_timeout=download_timeout,
             expires_in=expires_in,
             queue=queue,
             images_per_message=images_per_message,
             in_flight=in_flight,
             ordered=ordered,
+            **unknown,
         )
         return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel_rest=self._cancel_rest)
 
@@ -205,7 +209,9 @@ class Client:
         until_s = None if timeout is None else time.monotonic() + timeout
         known = self._link.run(known_answers(self._config.queue_prefix, [job_id]))
         if (answer := answer_in(known, job_id, timeout)) is None:
-            answer = answer_within(self._listener.wait(job_id), job_id, timeout, until_s=until_s)
+            listener = self._listener
+            look = listener.finds_no_worker
+            answer = answer_within(listener.wait(job_id), job_id, timeout, until_s=until_s, finds_no_worker=look)
         return existing(answer, job_id)
 
     def cancel(self, job_id: str) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from producer.client.worker_look import found_none, look_at_s
 from producer.contract.result import Result
 from producer.errors import InvalidJob, ResultTimeout
 from producer.operations.answers import Answer, State
@@ -137,20 +138,26 @@ def single_result(job_id: str, answer: Answer) -> Result:
     return answer.result()
 
 
-def check_wait(timeout: object, name: str = "timeout") -> float | None:
+def check_wait(timeout: object) -> float | None:
     """Return the seconds to wait, None for indefinitely; negative values become 0. Raises `InvalidJob`."""
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise InvalidJob(f"{name} must be a number of seconds or None, not {type(timeout).__name__}.")
+        raise InvalidJob(f"timeout must be a number of seconds or None, not {type(timeout).__name__}.")
     if timeout != timeout:  # nan; `math.isnan` would fail for an integer too large for a float
-        raise InvalidJob(f"{name} must be a number of seconds or None, not nan.")
+        raise InvalidJob("timeout must be a number of seconds or None, not nan.")
     # A lock cannot wait longer than TIMEOUT_MAX (centuries, or weeks on Windows), so wait indefinitely instead.
     return None if timeout > threading.TIMEOUT_MAX else max(0.0, float(timeout))
 
 
-def timed_out(job_id: str, timeout: float | None) -> ResultTimeout:
+def timed_out(job_id: str, timeout: float | None, *, no_worker: bool) -> ResultTimeout:
     """Return the error for a wait that ended without an answer."""
+    if no_worker:
+        return ResultTimeout(
+            f"job {job_id} had no answer within {timeout or 0:g} s, because no worker takes jobs from its queue; "
+            "start one with `nameshot worker`, and the job continues.",
+            no_worker=True,
+        )
     return ResultTimeout(f"job {job_id} had no answer within {timeout or 0:g} s; it continues, so try again later.")
 
 
@@ -171,14 +178,27 @@ def existing(answer: Answer, job_id: str) -> Answer:
     return answer
 
 
-def answer_within(waiting: Future[Answer], job_id: str, timeout: float | None, *, until_s: float | None) -> Answer:
+def answer_within(
+    waiting: Future[Answer],
+    job_id: str,
+    timeout: float | None,
+    *,
+    until_s: float | None,
+    finds_no_worker: Callable[[], Future[bool]],
+) -> Answer:
     """Wait for the answer in this thread until `time.monotonic` is ``until_s``; then raises `ResultTimeout`."""
+    look: Future[bool] | None = None
     try:
+        if (look_s := look_at_s(timeout, until_s)) is not None:
+            wait([waiting], max(0.0, look_s - time.monotonic()))
+            look = None if waiting.done() else finds_no_worker()
         return waiting.result(None if until_s is None else max(0.0, until_s - time.monotonic()))
     except TimeoutError:
         if waiting.done() and not waiting.cancelled():
             return waiting.result()
-        raise timed_out(job_id, timeout) from None
+        raise timed_out(job_id, timeout, no_worker=found_none(look)) from None
     finally:
+        if look is not None:
+            look.cancel()
         # After a timeout or Ctrl-C this ends the subscription; after an answer it does nothing.
         waiting.cancel()

@@ -16,9 +16,10 @@ from producer.contract.job import (
 )
 from producer.contract.names import Queue
 from producer.contract.result import Outcome
+from producer.contract.spelling import CALL
 from producer.errors import InvalidJob, JobFailed
 from producer.messages.forms import QuestionJson
-from producer.messages.options import QuestionOptions
+from producer.messages.options import QuestionOptions, refuse_unknown
 from producer.messages.submission import MessageWriter, Submission, check_expires_in, check_queue
 from producer.operations.answers import Answer
 
@@ -104,7 +105,8 @@ class BulkPlan:
         **options: Unpack[QuestionOptions],
     ) -> Self:
         """Check each argument; raises `InvalidJob`."""
-        question = Question.checked(labels, **options)
+        refuse_unknown("classify_many", options)
+        question = Question.checked(labels, **options, spelling=CALL)
         _check_whole("images_per_message", images_per_message)
         if not 1 <= images_per_message <= MAX_IMAGES_PER_MESSAGE:
             raise InvalidJob(

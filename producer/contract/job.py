@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from producer.contract.labels import DEFAULT_TEMPLATE, check_candidate_labels, check_templates
+from producer.contract.spelling import ATTRIBUTES, CALL, MESSAGE, QUESTION, Spelling
 from producer.errors import InvalidJob
 
 MAX_IMAGES_PER_MESSAGE: Final = 64
@@ -30,13 +31,13 @@ class Question:
         candidate_labels: 1 to 1,000 labels, as the user wrote them.
         templates: one hypothesis template, or several for an ensemble.
         top_k: how many of the best labels the answer keeps; None keeps all.
-        timeout_s: the total time of the download in seconds; None applies the worker's own limit.
+        download_timeout: the total time of the download in seconds; None applies the worker's own limit.
     """
 
     candidate_labels: list[str]
     templates: list[str] = field(default_factory=lambda: [DEFAULT_TEMPLATE])
     top_k: int | None = None
-    timeout_s: float | None = None
+    download_timeout: float | None = None
 
     @classmethod
     def checked(
@@ -44,14 +45,16 @@ class Question:
         candidate_labels: object,
         hypothesis_template: object = DEFAULT_TEMPLATE,
         top_k: object = None,
-        timeout: object = None,
+        download_timeout: object = None,
+        *,
+        spelling: Spelling = QUESTION,
     ) -> Self:
         """Check each argument; raise `InvalidJob` with one sentence about the first invalid one."""
         return cls(
-            check_candidate_labels(candidate_labels),
-            check_templates(hypothesis_template),
-            _check_top_k(top_k),
-            _check_timeout(timeout),
+            check_candidate_labels(candidate_labels, spelling),
+            check_templates(hypothesis_template, spelling),
+            _check_top_k(top_k, spelling),
+            _check_download_timeout(download_timeout, spelling),
         )
 
     @property
@@ -66,8 +69,8 @@ class Question:
             kwargs["hypothesis_template"] = self.templates[0] if len(self.templates) == 1 else self.templates
         if self.top_k is not None:
             kwargs["top_k"] = self.top_k
-        if self.timeout_s is not None:
-            kwargs["timeout"] = self.timeout_s
+        if self.download_timeout is not None:
+            kwargs["timeout"] = self.download_timeout
         return kwargs
 
 
@@ -78,14 +81,24 @@ class ClassifyJob:
     image: str = field(repr=False)  # the URL may be signed
     question: Question
 
+    def __post_init__(self) -> None:
+        """Check the types alone, as in a job that a program makes itself."""
+        if not isinstance(self.image, str):
+            raise InvalidJob(f"image must be a URL string, not {ATTRIBUTES.kind(self.image)}.")
+        if not isinstance(self.question, Question):
+            raise InvalidJob(
+                f"question must be a Question, not {ATTRIBUTES.kind(self.question)}; "
+                "make one of the labels with Question.checked(labels)."
+            )
+
     @classmethod
     def from_message(cls, args: Sequence[object], kwargs: Mapping[str, object]) -> Self:
         """Check the arguments of a message from the broker; raise `InvalidJob` if one is invalid."""
         shared = _shared_arguments(args, kwargs, own="image")
         image = kwargs["image"]
         if not isinstance(image, str):
-            raise InvalidJob(f"image must be a URL string, not {type(image).__name__}.")
-        return cls(image, Question.checked(**shared))
+            raise InvalidJob(f"image must be a URL string, not {MESSAGE.kind(image)}.")
+        return cls(image, Question.checked(**shared, spelling=MESSAGE))
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return the message's keyword arguments."""
@@ -108,7 +121,7 @@ class ClassifyManyJob:
             raise InvalidJob("images must be a list of URL strings.")
         if not 1 <= len(images) <= MAX_IMAGES_PER_MESSAGE:
             raise InvalidJob(f"images must hold 1 to {MAX_IMAGES_PER_MESSAGE} URLs, not {len(images):,}.")
-        job = cls(images, Question.checked(**shared))
+        job = cls(images, Question.checked(**shared, spelling=MESSAGE))
         if (scores := len(images) * job.question.kept_scores) > MAX_SCORES_PER_MESSAGE:
             raise InvalidJob(
                 f"{len(images)} images with {job.question.kept_scores:,} scores each make {scores:,} scores; "
@@ -133,25 +146,31 @@ def characters_on_the_wire(url: str) -> int:
     return sum(1 if byte < 0x80 else 3 for byte in encoded)
 
 
-def check_url_shape(url: object) -> str:
+def check_url_shape(url: object, name: str = "the image URL") -> str:
     """Return the URL after the checks that are cheap for a client; the worker applies the full URL policy.
+
+    Args:
+        url: the image's URL.
+        name: what the caller calls it.
 
     Raises:
         InvalidJob: the URL is not a string, is no absolute http(s) URL, or contains half of a surrogate pair.
     """
     if not isinstance(url, str):
-        raise InvalidJob(f"image must be a URL string, not {type(url).__name__}.")
+        raise InvalidJob(f"{name} must be a string, not {CALL.kind(url)}.")
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https") or not rest or rest[0] in "/?#":
-        raise InvalidJob("image must be an absolute http:// or https:// URL; other schemes and file paths are refused.")
+        raise InvalidJob(
+            f"{name} must be an absolute http:// or https:// URL; other schemes and file paths are refused."
+        )
     # For a lone surrogate in one URL, a worker refuses the whole message with all its images. Most URLs are ASCII and
     # skip the search.
     if not url.isascii() and (half := _SURROGATE.search(url)):
         raise InvalidJob(
-            f"image contains U+{ord(half[0]):04X}, half of a surrogate pair; percent-encode the bytes it represents."
+            f"{name} contains U+{ord(half[0]):04X}, half of a surrogate pair; percent-encode the bytes it represents."
         )
     if (length := characters_on_the_wire(url)) > MAX_URL_CHARACTERS:
-        raise InvalidJob(f"image is a URL of {length:,} characters; at most {MAX_URL_CHARACTERS:,} are allowed.")
+        raise InvalidJob(f"{name} has {length:,} characters; at most {MAX_URL_CHARACTERS:,} are allowed.")
     return url
 
 
@@ -175,28 +194,33 @@ def _shared_arguments(args: Sequence[object], kwargs: Mapping[str, object], own:
     for name in (own, "candidate_labels"):
         if name not in kwargs:
             raise InvalidJob(f"the argument {name} is missing.")
-    return {name: kwargs[name] for name in _SHARED_ARGUMENTS if name in kwargs}
+    shared = {name: kwargs[name] for name in _SHARED_ARGUMENTS if name in kwargs}
+    if MESSAGE.download_timeout in shared:
+        shared["download_timeout"] = shared.pop(MESSAGE.download_timeout)
+    return shared
 
 
-def _check_top_k(top_k: object) -> int | None:
+def _check_top_k(top_k: object, spelling: Spelling) -> int | None:
     if top_k is None:
         return None
+    name = spelling.top_k
     if isinstance(top_k, bool) or not isinstance(top_k, int):
-        raise InvalidJob(f"top_k must be a whole number or null, not {type(top_k).__name__}.")
+        raise InvalidJob(f"{name} must be a whole number or {spelling.nothing}, not {type(top_k).__name__}.")
     if not 1 <= top_k <= MAX_TOP_K:
-        raise InvalidJob(f"top_k must be 1 or more and less than 10**20, not {shown_number(top_k)}.")
+        raise InvalidJob(f"{name} must be 1 or more and less than 10**20, not {shown_number(top_k)}.")
     return top_k
 
 
-def _check_timeout(timeout: object) -> float | None:
+def _check_download_timeout(timeout: object, spelling: Spelling) -> float | None:
     if timeout is None:
         return None
+    name = spelling.download_timeout
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise InvalidJob(f"timeout must be a number of seconds or null, not {type(timeout).__name__}.")
+        raise InvalidJob(f"{name} must be a number of seconds or {spelling.nothing}, not {type(timeout).__name__}.")
     try:
         timeout_s = float(timeout)
     except OverflowError:
         timeout_s = math.inf
     if not math.isfinite(timeout_s) or timeout_s <= 0:
-        raise InvalidJob(f"timeout must be more than 0 seconds, not {timeout_s}.")
+        raise InvalidJob(f"{name} must be more than 0 seconds, not {timeout_s}.")
     return timeout_s

@@ -7,6 +7,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
+from producer.contract.spelling import QUESTION, Spelling
 from producer.errors import InvalidJob
 
 DEFAULT_TEMPLATE: Final = "This is a photo of {}."
@@ -42,52 +43,53 @@ _FLAG: Final = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a
 _BLANK: Final = re.compile("[\\s\u2800\u200c\u200d\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]*")
 
 
-def check_candidate_labels(labels: object) -> list[str]:
+def check_candidate_labels(labels: object, spelling: Spelling = QUESTION) -> list[str]:
     """Return the labels exactly as given; raise an `InvalidJob` that names the first invalid one."""
     if not isinstance(labels, list | tuple):
-        raise InvalidJob(f"candidate_labels must be a list of strings, not {_kind(labels)}.")
+        raise InvalidJob(f"{spelling.labels} must be a list of strings, not {spelling.kind(labels)}.")
     if not 1 <= len(labels) <= MAX_LABELS:
-        raise InvalidJob(f"candidate_labels must hold 1 to {MAX_LABELS:,} labels, not {len(labels):,}.")
+        raise InvalidJob(f"{spelling.labels} must hold 1 to {MAX_LABELS:,} labels, not {len(labels):,}.")
     try:
         # Convert to plain strings: a subclass of str could define its own equality, and the cache would keep its
         # instances alive.
         given = tuple(map(str.__str__, labels))
     except TypeError:  # an item is not a string; the check raises an error that names it
         given = tuple(labels)
-        return list(_checked.__wrapped__(given))
-    return list(_checked(given))
+        return list(_checked.__wrapped__(given, spelling))
+    return list(_checked(given, spelling))
 
 
 # Most jobs repeat the labels of earlier jobs. The cache also lets such jobs share one set of strings.
 @lru_cache(maxsize=KNOWN_SETS)
-def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
+def _checked(labels: tuple[str, ...], spelling: Spelling) -> tuple[str, ...]:
     total_bytes = 0
     seen: dict[str, int] = {}
     for position, label in enumerate(labels):
-        name = f"candidate_labels[{position}]"
-        canonical = _check_text(name, label, MAX_LABEL_CHARACTERS)
+        name = spelling.label(position)
+        canonical = _check_text(name, label, MAX_LABEL_CHARACTERS, spelling)
         total_bytes += len(label.encode())
         first = seen.setdefault(canonical, position)
         if first != position:
-            raise InvalidJob(f"{name} {label!r} is the same label as candidate_labels[{first}]; send each label once.")
+            other = spelling.label(first)
+            raise InvalidJob(f"{name} {label!r} is the same label as {other}; send each label once.")
     if total_bytes > MAX_LABELS_BYTES:
         raise InvalidJob(
-            f"candidate_labels have {total_bytes:,} bytes together; at most {MAX_LABELS_BYTES:,} are allowed."
+            f"{spelling.labels} have {total_bytes:,} bytes together; at most {MAX_LABELS_BYTES:,} are allowed."
         )
     return labels
 
 
-def check_templates(template: object) -> list[str]:
+def check_templates(template: object, spelling: Spelling = QUESTION) -> list[str]:
     """Return the hypothesis template, or the templates of an ensemble, as a list; raise `InvalidJob`."""
     if isinstance(template, list | tuple):
         templates = list(template)
-        names = [f"hypothesis_template[{position}]" for position in range(len(templates))]
+        names = [spelling.template(position) for position in range(len(templates))]
     else:
-        templates, names = [template], ["hypothesis_template"]
+        templates, names = [template], [spelling.templates]
     if not 1 <= len(templates) <= MAX_TEMPLATES:
-        raise InvalidJob(f"hypothesis_template must hold 1 to {MAX_TEMPLATES} templates, not {len(templates):,}.")
+        raise InvalidJob(f"{spelling.templates} must hold 1 to {MAX_TEMPLATES} templates, not {len(templates):,}.")
     for name, item in zip(names, templates, strict=True):
-        _check_text(name, item, MAX_TEMPLATE_CHARACTERS)
+        _check_text(name, item, MAX_TEMPLATE_CHARACTERS, spelling)
         if (count := item.count(PLACEHOLDER)) != 1:
             raise InvalidJob(f"{name} {item!r} must contain {{}} exactly once, not {count} times.")
     return templates
@@ -98,10 +100,10 @@ def fill(template: str, label: str) -> str:
     return template.replace(PLACEHOLDER, label, 1)
 
 
-def _check_text(name: str, text: object, max_characters: int) -> str:
+def _check_text(name: str, text: object, max_characters: int, spelling: Spelling) -> str:
     """Check one label or template; return its canonical form, which is equal for duplicates."""
     if not (isinstance(text, str) and issubclass(type(text), str)):  # isinstance also accepts a proxy object
-        raise InvalidJob(f"{name} must be a string, not {_kind(text)}.")
+        raise InvalidJob(f"{name} must be a string, not {spelling.kind(text)}.")
     if len(text) > max_characters:
         raise InvalidJob(f"{name} has {len(text):,} characters; at most {max_characters} are allowed.")
     if not text.isascii() or not text.isprintable():
@@ -113,7 +115,3 @@ def _check_text(name: str, text: object, max_characters: int) -> str:
     if _BLANK.fullmatch(canonical):
         raise InvalidJob(f"{name} is blank; every label and template needs visible text.")
     return canonical
-
-
-def _kind(value: object) -> str:
-    return "null" if value is None else type(value).__name__

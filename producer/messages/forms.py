@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 from producer.contract.job import Question
 from producer.contract.labels import DEFAULT_TEMPLATE
+from producer.contract.spelling import CALL, Spelling
 from producer.messages.envelope import canonical_json
 
 #: The number of cached questions. Most programs repeat a few questions; the largest possible one takes a megabyte.
@@ -34,14 +35,20 @@ class QuestionJson:
 
 
 def question_json_of_one(
-    labels: object, hypothesis_template: object = DEFAULT_TEMPLATE, top_k: object = None, timeout: object = None
+    labels: object,
+    hypothesis_template: object = DEFAULT_TEMPLATE,
+    top_k: object = None,
+    download_timeout: object = None,
+    *,
+    spelling: Spelling = CALL,
 ) -> QuestionJson:
     """Return the JSON for jobs of one image; raises `InvalidJob`."""
     try:
-        return _remembered(_plain(labels), _plain(hypothesis_template), top_k, timeout)
+        return _remembered(_plain(labels), _plain(hypothesis_template), top_k, download_timeout, spelling)
     except TypeError:
         # An argument is not hashable or has an unsuitable type; the check raises an error that names the argument.
-        return QuestionJson.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")
+        question = Question.checked(labels, hypothesis_template, top_k, download_timeout, spelling=spelling)
+        return QuestionJson.blank(question, "image")
 
 
 def _plain(value: Any) -> Any:
@@ -52,5 +59,8 @@ def _plain(value: Any) -> Any:
 
 # The cache is typed, because True equals 1 but is not a valid number here. It does not store errors.
 @lru_cache(REMEMBERED, typed=True)
-def _remembered(labels: object, hypothesis_template: object, top_k: object, timeout: object) -> QuestionJson:
-    return QuestionJson.blank(Question.checked(labels, hypothesis_template, top_k, timeout), "image")
+def _remembered(
+    labels: object, hypothesis_template: object, top_k: object, download_timeout: object, spelling: Spelling
+) -> QuestionJson:
+    question = Question.checked(labels, hypothesis_template, top_k, download_timeout, spelling=spelling)
+    return QuestionJson.blank(question, "image")

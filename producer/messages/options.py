@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Final, TypedDict
 
 from producer.contract.names import Queue
+from producer.errors import InvalidJob
 
 Templates = str | Sequence[str]
 
@@ -15,7 +16,7 @@ class QuestionOptions(TypedDict, total=False):
 
     hypothesis_template: Templates
     top_k: int | None
-    timeout: float | None
+    download_timeout: float | None
 
 
 class SubmitOptions(QuestionOptions, total=False):
@@ -34,3 +35,24 @@ class BulkOptions(QuestionOptions, total=False):
     images_per_message: int
     in_flight: int
     ordered: bool
+
+
+_QUESTION_OPTIONS: Final = frozenset(QuestionOptions.__annotations__)
+
+
+def refuse_unknown(call: str, options: Mapping[str, object]) -> None:
+    """Raise `InvalidJob` for a ``timeout``, and for any other option that no question has, the error of Python."""
+    if options.keys() <= _QUESTION_OPTIONS:
+        return
+    refuse_timeout(options)
+    unknown = next(name for name in options if name not in _QUESTION_OPTIONS)
+    raise TypeError(f"{call}() got an unexpected keyword argument {unknown!r}")
+
+
+def refuse_timeout(options: Mapping[str, object]) -> None:
+    """Raise `InvalidJob` if there is a ``timeout``: it could limit the download, or how long the caller waits."""
+    if "timeout" in options:
+        raise InvalidJob(
+            "timeout is the time to wait for an answer, and this call does not wait; "
+            "to limit the image's download, give download_timeout."
+        )

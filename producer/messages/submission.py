@@ -13,10 +13,11 @@ from uuid import uuid4
 
 from producer.contract.job import ClassifyJob, check_url_shape, shown_number
 from producer.contract.names import CLASSIFY, CLASSIFY_MANY, QUEUES, Queue, queue_name
+from producer.contract.spelling import ATTRIBUTES, CALL, Spelling
 from producer.errors import InvalidJob
 from producer.messages.envelope import UndatedMessage, celery_message
 from producer.messages.forms import QuestionJson, question_json_of_one
-from producer.messages.options import QuestionOptions, SubmitOptions
+from producer.messages.options import QuestionOptions, SubmitOptions, refuse_timeout, refuse_unknown
 
 #: What `submit_many` accepts: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
 JobLike = tuple[str, Sequence[str]] | Mapping[str, Any] | ClassifyJob
@@ -79,11 +80,13 @@ class MessageWriter:
         job_id: str | None = None,
         expires_in: float | None = None,
         queue: Queue = "default",
+        spelling: Spelling = CALL,
         **question: Unpack[QuestionOptions],
     ) -> Submission:
-        """Write the message of one image; raises `InvalidJob`."""
-        url = check_url_shape(url)
-        kwargs_json = question_json_of_one(labels, **question).filled(url)
+        """Write the message of one image; raises an `InvalidJob` that names the arguments as ``spelling`` does."""
+        refuse_unknown("submit", question)
+        url = check_url_shape(url, spelling.image)
+        kwargs_json = question_json_of_one(labels, **question, spelling=spelling).filled(url)
         return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
 
     def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], Exception | None]]:
@@ -189,9 +192,11 @@ def _arguments(job: JobLike) -> dict[str, Any]:
             "labels": question.candidate_labels,
             "hypothesis_template": question.templates,
             "top_k": question.top_k,
-            "timeout": question.timeout_s,
+            "download_timeout": question.download_timeout,
+            "spelling": ATTRIBUTES,
         }
     if isinstance(job, Mapping):
+        refuse_timeout(job)
         if unknown := sorted(str(name) for name in job if name not in _SUBMIT_ARGUMENTS):
             raise InvalidJob(f"unknown argument {unknown[0][:50]!r}; known are {', '.join(_SUBMIT_ARGUMENTS)}.")
         for name in ("url", "labels"):

@@ -144,7 +144,7 @@ def test_a_revoked_bulk_job_gives_up_all_its_downloads(
 
     for _ in range(2):
         assert own_origin.left.acquire(timeout=TIMEOUT_S)
-    assert client.classify(own_origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(own_origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert many.state == "REVOKED"
     assert own_origin.paths.count("/held/owl.png") == 2
 
@@ -162,7 +162,7 @@ def test_celerys_own_revoke_stops_a_running_job_and_harms_no_other(
     assert own_origin.left.acquire(timeout=TIMEOUT_S)
     with pytest.raises(TaskRevokedError):
         held.get(timeout=TIMEOUT_S)
-    assert client.classify(own_origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(own_origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert "Traceback" not in worker.log
     assert worker.process.poll() is None
 
@@ -182,7 +182,7 @@ def test_a_revoked_job_stays_revoked_although_the_worker_that_heard_it_was_kille
     start()
 
     assert held.get(timeout=TIMEOUT_S)["ranking"]
-    assert client.classify(own_origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(own_origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert client.job(waiting.id).status() == "cancelled"
     assert "/never.png" not in own_origin.paths
 
@@ -224,7 +224,7 @@ def test_a_job_cancelled_while_it_waits_to_run_alone_gives_up_its_place(
 
     hang.unlink()
     assert first.result(timeout=TIMEOUT_S).ranking
-    assert client.classify(own_origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(own_origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
 
 def test_a_suspect_cancelled_before_it_waits_to_run_alone_does_not_wait(

@@ -51,9 +51,9 @@ def counted(worker: Worker) -> dict[str, float]:
 def test_ranked_and_failed_jobs_count_once_each_whatever_their_images(
     worker: Worker, client: Client, origin: Origin
 ) -> None:
-    client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S)
+    client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S)
     with pytest.raises(JobFailed):
-        client.classify(origin.url("/nothing-here.png"), LABELS, result_timeout=TIMEOUT_S)
+        client.classify(origin.url("/nothing-here.png"), LABELS, timeout=TIMEOUT_S)
     pictures = [origin.url("/owl.png"), origin.url("/nothing-here.png")]
     assert len(list(client.classify_many(pictures, LABELS))) == 2
 

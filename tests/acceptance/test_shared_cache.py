@@ -27,7 +27,7 @@ def test_a_picture_that_another_worker_has_seen_needs_no_forward_pass(
         for command in ((), FRONTS):
             worker = start_worker(checkpoint("clip"), command, PREFIX, **SHARED)
             worker.wait_until_ready()
-            ranked.append(client.classify(owl, ["an owl", "a fox"], result_timeout=60))
+            ranked.append(client.classify(owl, ["an owl", "a fox"], timeout=60))
             assert worker.stop() == 0
 
     assert [result.batch_size for result in ranked] == [1, 0]

@@ -159,7 +159,7 @@ def test_a_malformed_message_does_not_harm_its_neighbours(
     with valkey.connect() as broker:
         broker.lpush("nameshot.default", json.dumps(envelope))
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert worker.process.poll() is None
 
 

@@ -38,7 +38,7 @@ def test_the_files_that_it_writes_make_a_valkey_with_a_worker_and_a_producer(tmp
     with server, Worker(folder, {**settings_in(access / "worker.env"), **fetching}, START) as worker:
         worker.wait_until_ready()
         with Client(producer["NAMESHOT_BROKER_URL"], producer["NAMESHOT_RESULT_BACKEND"]) as client:
-            assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+            assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
 
 def test_passwords_that_are_in_use_are_not_overwritten(tmp_path: Path) -> None:

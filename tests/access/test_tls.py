@@ -76,7 +76,7 @@ def test_jobs_of_every_kind_of_client_are_answered_over_tls(
 ) -> None:
     broker_url, result_backend = tls_valkey.url(0, "producer"), tls_valkey.url(1, "producer")
     with Client(broker_url, result_backend) as client:
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
         assert origin.asked.acquire(timeout=TIMEOUT_S)
         held = client.submit(origin.url("/held/owl.png"), LABELS)
         assert origin.asked.acquire(timeout=TIMEOUT_S)
@@ -95,7 +95,7 @@ def test_jobs_of_every_kind_of_client_are_answered_over_tls(
 
 async def ask_asynchronously(broker_url: str, result_backend: str, image: str) -> None:
     async with AsyncClient(broker_url, result_backend) as client:
-        assert (await client.classify(image, LABELS, result_timeout=TIMEOUT_S)).ranking
+        assert (await client.classify(image, LABELS, timeout=TIMEOUT_S)).ranking
 
 
 def test_a_server_of_another_authority_is_not_spoken_to(tls_valkey: TlsValkey) -> None:

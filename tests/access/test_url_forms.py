@@ -123,7 +123,7 @@ def test_client_and_worker_understand_every_form(
         Client(doors.url(broker, "producer", 2), doors.url(results, "producer", 3)) as client,
     ):
         worker.wait_until_ready()
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
         assert PASSWORDS["worker"] not in worker.log
         assert worker.stop() == os.EX_OK
 
@@ -188,5 +188,5 @@ def test_celery_s_own_variables_lead_a_worker_nowhere_else(
         Client(doors.url(forms[0], "producer", 0), doors.url(forms[1], "producer", 1)) as client,
     ):
         worker.wait_until_ready()
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
         assert "CELERY_BROKER_URL is not read" in worker.log

@@ -105,5 +105,5 @@ def test_whatever_a_role_does_a_worker_that_starts_afterwards_answers(
     worker = start_worker("fresh")
 
     with Client(own_valkey.broker_url, own_valkey.result_backend) as client:
-        assert client.classify(origin.url("/owl.png"), ["owl", "car"], result_timeout=60).best
+        assert client.classify(origin.url("/owl.png"), ["owl", "car"], timeout=60).best
     assert worker.process.poll() is None, worker.log

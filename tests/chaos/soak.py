@@ -97,7 +97,7 @@ def soak(total: int, folder: Path) -> Iterator[Sample]:
             for _ in range(RECONNECTIONS):
                 worker.line.cut()
                 worker.line.restore()
-                client.classify(origin.url(next(pictures)), ["fox", "bear"], result_timeout=TIMEOUT_S)
+                client.classify(origin.url(next(pictures)), ["fox", "bear"], timeout=TIMEOUT_S)
             yield _sample(number * each, each / (time.monotonic() - started_s), worker.process.pid, observer)
 
 

@@ -94,9 +94,12 @@ def test_a_command_used_wrongly_says_so_in_one_sentence(arguments: list[str], wo
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-l", "fox", "-l", "fox"], "candidate_labels[1] 'fox' is the same label as candidate_labels[0]"),
-        (["-l", "fox", "--template", "a photo"], "must contain {} exactly once"),
-        (["-l", "fox", "--timeout", "0"], "timeout must be"),
+        (["-l", "fox", "-l", "fox"], "label 2 of -l 'fox' is the same label as label 1 of -l"),
+        (["-l", "fox", "--template", "a photo"], "--template 'a photo' must contain {} exactly once"),
+        (["-l", "fox", "--template", "{}", "--template", "{"], "template 2 of --template '{' must contain {}"),
+        (["-l", "fox", "--download-timeout", "0"], "--download-timeout must be more than 0 seconds"),
+        (["-l", "fox", "--timeout", "5"], "--download-timeout"),
+        (["-l", "fox", "--labels-file", "labels.txt"], "line 3 of labels.txt 'fox' is the same label as label 1 of -l"),
     ],
 )
 @pytest.mark.parametrize("command", [["classify", "http://example.com/a.png"], ["bulk", "urls.txt"]])
@@ -104,6 +107,8 @@ def test_an_impossible_question_is_refused_before_anything_is_sent(
     command: list[str], arguments: list[str], words: str, home: Home
 ) -> None:
     """No Redis runs here: the refusal does not need one."""
+    (home.folder / "labels.txt").write_text("bear\n\nfox\n")
+
     done = home.run(*command, *arguments)
 
     assert done.status == 2
@@ -116,7 +121,7 @@ def test_an_impossible_question_is_refused_before_anything_is_sent(
     [
         (
             "ftp://user:secret@h.example/a.png?secret",
-            "image 2, ftp://h.example/…: image must be an absolute http:// or",
+            "image 2, ftp://h.example/…: the image URL must be an absolute http:// or",
         ),
         ("owl.png", "image 2, owl.png: 'owl.png' is neither an http(s):// URL nor a file."),
     ],

@@ -75,7 +75,7 @@ async def test_a_job_is_submitted_answered_and_read(valkey: ValkeyServer, worker
 async def test_an_answer_wakes_the_waiting_task(valkey: ValkeyServer, worker: StockWorker) -> None:
     async with connected(valkey) as client:
         with worker.serving("default", lambda kwargs: result_for(kwargs["candidate_labels"])):
-            result = await client.classify(URL, LABELS, result_timeout=10)
+            result = await client.classify(URL, LABELS, timeout=10)
 
     assert result.best.label == "fox"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from producer import AsyncClient, Client
+from producer import AsyncClient, Client, InvalidJob, ResultTimeout
 from producer.contract.names import QUEUES
 from tests.client.stock_worker import StockWorker, result_for
 from tests.valkey_server import ValkeyServer
@@ -49,6 +49,27 @@ def test_an_unknown_option_is_named_and_nothing_is_sent(name: str, calls: dict[s
     assert client.queue_depths() == dict.fromkeys(QUEUES, 0)
 
 
+@pytest.mark.parametrize("name", ["submit", "classify_many"])
+def test_a_call_that_does_not_wait_refuses_a_timeout_and_names_the_one_of_the_download(
+    name: str, calls: dict[str, Call], client: Client
+) -> None:
+    for call in (calls[name], calls[f"async {name}"]):
+        with pytest.raises(InvalidJob, match=r"^timeout is the time to wait .* give download_timeout\.$"):
+            call(timeout=2)
+
+    with pytest.raises(InvalidJob, match=r"^jobs\[0\]: timeout is the time to wait .* give download_timeout\."):
+        client.submit_many([{"url": URLS[0], "labels": LABELS, "timeout": 2}])
+    assert client.queue_depths() == dict.fromkeys(QUEUES, 0)
+
+
+def test_the_timeout_of_classify_is_the_time_to_wait(calls: dict[str, Call], worker: StockWorker) -> None:
+    for name in ("classify", "async classify"):
+        with pytest.raises(ResultTimeout, match=r"had no answer within 0\.1 s"):
+            calls[name](timeout=0.1, download_timeout=2.5)
+
+        assert worker.take("default").payload[1]["timeout"] == 2.5
+
+
 def test_without_options_both_clients_send_the_same_job(calls: dict[str, Call], worker: StockWorker) -> None:
     for name in ("submit", "async submit"):
         calls[name]()
@@ -71,7 +92,9 @@ def test_without_options_both_clients_send_the_same_bulk_messages(calls: dict[st
 
 @pytest.mark.parametrize("name", ["submit", "async submit"])
 def test_each_option_reaches_the_job(name: str, calls: dict[str, Call], worker: StockWorker) -> None:
-    calls[name](hypothesis_template="a {}", top_k=1, timeout=2.5, job_id="order-17", expires_in=60, queue="high")
+    calls[name](
+        hypothesis_template="a {}", top_k=1, download_timeout=2.5, job_id="order-17", expires_in=60, queue="high"
+    )
 
     message = worker.take("high")
     question = {"hypothesis_template": "a {}", "top_k": 1, "timeout": 2.5}

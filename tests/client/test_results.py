@@ -53,7 +53,7 @@ def test_a_result_that_comes_later_wakes_whoever_waits(client: Client, worker: S
 
 def test_classify_submits_and_waits(client: Client, worker: StockWorker) -> None:
     with worker.serving("default", lambda kwargs: result_for(kwargs["candidate_labels"])):
-        assert client.classify(URL, LABELS, result_timeout=10).best == Score("fox", 1.0)
+        assert client.classify(URL, LABELS, timeout=10).best == Score("fox", 1.0)
 
 
 def test_starting_is_no_answer(client: Client, worker: StockWorker) -> None:

@@ -43,7 +43,9 @@ def test_queue_and_expiry_are_no_part_of_the_payload(client: Client) -> None:
     assert client.queue_depths() == {"high": 0, "default": 1, "bulk": 0}
 
 
-@pytest.mark.parametrize("change", [{"url": URL + "?"}, {"labels": ["owl", "fox"]}, {"top_k": 1}, {"timeout": 1.0}])
+@pytest.mark.parametrize(
+    "change", [{"url": URL + "?"}, {"labels": ["owl", "fox"]}, {"top_k": 1}, {"download_timeout": 1.0}]
+)
 def test_the_same_id_with_another_payload_is_a_conflict(client: Client, change: dict[str, Any]) -> None:
     client.submit(URL, LABELS, job_id="order-17")
 
@@ -65,7 +67,9 @@ def test_an_answered_id_is_still_taken(client: Client, worker: StockWorker) -> N
 
 
 def test_an_id_stands_for_the_same_payload_as_in_earlier_versions(client: Client, valkey: ValkeyServer) -> None:
-    client.submit(URL, ["fox", "フクロウ"], hypothesis_template=["a {}", "{}!"], top_k=1, timeout=2, job_id="order-17")
+    client.submit(
+        URL, ["fox", "フクロウ"], hypothesis_template=["a {}", "{}!"], top_k=1, download_timeout=2, job_id="order-17"
+    )
 
     # Claims outlive an upgrade of the client, and two versions may submit at once.
     written = """nameshot.classify
@@ -135,7 +139,7 @@ def test_the_prefix_keeps_two_systems_apart(client: Client, valkey: ValkeyServer
         ({"labels": ["owl", "owl"]}, "same label"),
         ({"hypothesis_template": "no place"}, "exactly once"),
         ({"top_k": 0}, "top_k must be 1 or more"),
-        ({"timeout": 0}, "timeout must be more than 0"),
+        ({"download_timeout": 0}, "download_timeout must be more than 0"),
         ({"job_id": "a b"}, "job_id must be 1 to 128"),
         ({"job_id": ""}, "job_id must be 1 to 128"),
         ({"job_id": "x" * 129}, "job_id must be 1 to 128"),
@@ -188,10 +192,10 @@ def test_each_job_has_the_labels_that_its_list_held_then(client: Client, worker:
     [
         ({"top_k": 1}, {"top_k": True}, "top_k must be a whole number"),
         ({"top_k": 1}, {"top_k": 1.0}, "top_k must be a whole number"),
-        ({"timeout": 1}, {"timeout": True}, "timeout must be a number"),
+        ({"download_timeout": 1}, {"download_timeout": True}, "download_timeout must be a number"),
         ({"labels": ["o", "w"]}, {"labels": "ow"}, "must be a list of strings, not str"),
         ({"labels": ["fox"]}, {"labels": {"fox": 1}}, "must be a list of strings, not dict"),
-        ({"labels": ["fox"]}, {"labels": ["fox", ["fox"]]}, r"candidate_labels\[1\] must be a string, not list"),
+        ({"labels": ["fox"]}, {"labels": ["fox", ["fox"]]}, r"labels\[1\] must be a string, not list"),
         ({"labels": ["fox"]}, {"labels": ["fox", "fox"]}, "same label"),
         ({"hypothesis_template": "{}"}, {"hypothesis_template": [["{}"]]}, r"template\[0\] must be a string, not list"),
         ({"hypothesis_template": "{}"}, {"hypothesis_template": {"{}": 1}}, "template must be a string, not dict"),
@@ -227,7 +231,7 @@ def test_many_jobs_may_come_from_any_iterable(client: Client) -> None:
 
 
 def test_many_jobs_end_at_the_first_bad_one_and_those_before_it_are_queued(client: Client) -> None:
-    with pytest.raises(InvalidJob, match=r"jobs\[130\]: image must be an absolute http"):
+    with pytest.raises(InvalidJob, match=r"jobs\[130\]: url must be an absolute http"):
         client.submit_many(("no url" if number == 130 else URL, LABELS) for number in count())
 
     assert client.queue_depths()["default"] == 130

@@ -74,11 +74,11 @@ def test_what_is_no_number_of_seconds_is_refused(timeout: Any, kind: str, wait: 
 def test_a_wrong_wait_is_refused_before_anything_is_sent(client: Client, valkey: ValkeyServer) -> None:
     async def classify() -> None:
         async with AsyncClient(valkey.broker_url, valkey.result_backend) as client:
-            await client.classify(URL, LABELS, result_timeout=float("nan"))
+            await client.classify(URL, LABELS, timeout=float("nan"))
 
-    with pytest.raises(InvalidJob, match=r"^result_timeout must be a number of seconds or None, not nan"):
-        client.classify(URL, LABELS, result_timeout=float("nan"))
-    with pytest.raises(InvalidJob, match=r"^result_timeout must be a number of seconds or None, not nan"):
+    with pytest.raises(InvalidJob, match=r"^timeout must be a number of seconds or None, not nan"):
+        client.classify(URL, LABELS, timeout=float("nan"))
+    with pytest.raises(InvalidJob, match=r"^timeout must be a number of seconds or None, not nan"):
         asyncio.run(classify())
 
     assert client.queue_depths()["default"] == 0

@@ -55,7 +55,7 @@ def test_hundreds_of_awaited_jobs_need_one_subscriber(
 
 def test_threads_may_share_a_client(client: Client, worker: StockWorker, valkey: ValkeyServer) -> None:
     def classify(number: int) -> str:
-        return client.classify(URL, [f"label {number}", "owl"], result_timeout=30).best.label
+        return client.classify(URL, [f"label {number}", "owl"], timeout=30).best.label
 
     with (
         worker.serving("default", lambda kwargs: result_for(kwargs["candidate_labels"])),

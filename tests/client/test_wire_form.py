@@ -63,7 +63,7 @@ def test_every_field_is_what_celerys_own_send_task_writes(
 def test_a_kombu_consumer_reads_the_task_and_its_arguments(client: Client, worker: StockWorker) -> None:
     before_s = time.time()
     job = client.submit(
-        URL, LABELS, hypothesis_template=["a {}", "the {}"], top_k=2, timeout=3, expires_in=60, queue="high"
+        URL, LABELS, hypothesis_template=["a {}", "the {}"], top_k=2, download_timeout=3, expires_in=60, queue="high"
     )
 
     message = worker.take("high")
@@ -108,7 +108,7 @@ def test_a_plain_celery_worker_runs_our_jobs(client: Client, valkey: ValkeyServe
     environment = {**os.environ, "PLAIN_BROKER": valkey.url(0), "PLAIN_BACKEND": valkey.url(1)}
     worker = subprocess.Popen(command, env=environment)
     try:
-        result = client.classify(URL, LABELS, result_timeout=30)
+        result = client.classify(URL, LABELS, timeout=30)
         outcomes = list(client.classify_many([URL, "no url", URL], LABELS, top_k=1))
     finally:
         worker.terminate()

@@ -32,7 +32,7 @@ def test_a_job_needs_an_image_and_labels_and_nothing_else() -> None:
 
 
 def test_a_job_survives_its_own_message() -> None:
-    job = ClassifyJob(URL, Question(["a", "b"], ["{}!", "a {}"], top_k=1, timeout_s=2.5))
+    job = ClassifyJob(URL, Question(["a", "b"], ["{}!", "a {}"], top_k=1, download_timeout=2.5))
 
     assert ClassifyJob.from_message((), job.to_kwargs()) == job
 
@@ -264,7 +264,7 @@ def test_a_producer_sees_at_once_that_something_is_no_url(url: object) -> None:
 
 @pytest.mark.parametrize("half", [0xD800, 0xDCFF, 0xDFFF])
 def test_a_producer_sees_at_once_that_a_url_holds_half_a_surrogate_pair(half: int) -> None:
-    with pytest.raises(InvalidJob, match=rf"image contains U\+{half:04X}, half of a surrogate pair"):
+    with pytest.raises(InvalidJob, match=rf"the image URL contains U\+{half:04X}, half of a surrogate pair"):
         check_url_shape(f"https://images.example/フクロウ{chr(half)}.jpg")
 
 

@@ -75,7 +75,7 @@ def test_the_jobs_of_a_killed_worker_run_beside_one_another_and_a_job_of_high_wa
     for _ in jobs:  # none of these downloads ends before all of them have begun
         assert origin.asked.acquire(timeout=TIMEOUT_S), heir.log
     assert broker.hvals("nameshot:suspects") == [b"1"] * IN_HAND
-    assert client.classify(origin.url("/owl.png"), LABELS, queue="high", result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, queue="high", timeout=TIMEOUT_S).ranking
 
     origin.hold.set()
     assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)
@@ -123,7 +123,7 @@ def test_a_job_of_high_waits_for_few_of_many_suspects_and_all_of_them_end_in_tim
 
     eventually(lambda: answered() > 0, lambda: worker.log)
     before = answered()
-    assert client.classify(origin.url("/car.jpg"), ["new", "labels"], queue="high", result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/car.jpg"), ["new", "labels"], queue="high", timeout=TIMEOUT_S).ranking
     assert answered() - before < IN_HAND / 4
 
     assert all(job.result(timeout=TIMEOUT_S).ranking for job in jobs)

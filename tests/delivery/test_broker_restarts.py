@@ -83,7 +83,7 @@ def test_a_worker_outlives_a_redis_that_keeps_its_port_open_and_answers_nothing(
     own_valkey.stop()
     own_valkey.start()
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
 
 def test_workers_consume_again_after_redis_lost_everything(
@@ -94,4 +94,4 @@ def test_workers_consume_again_after_redis_lost_everything(
         broker.flushall()
         broker.script_flush()
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking

@@ -168,7 +168,7 @@ def test_junk_becomes_malformed_letters_and_the_worker_goes_on(
         for raw in junk.values():
             broker.lpush("nameshot.default", raw)
 
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
         eventually(lambda: broker.llen(LETTERS) == len(junk), lambda: "not every message became a letter")
         assert workers.starts == 1
@@ -196,7 +196,7 @@ def test_junk_that_cannot_be_kept_is_dropped(
         broker.set(LETTERS, "somebody else's")
         broker.lpush("nameshot.default", b"null", envelope())
 
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
         eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "a message is still held")
         assert workers.starts == 1

@@ -64,7 +64,7 @@ def test_a_frozen_worker_loses_its_job_and_can_neither_take_it_back_nor_change_i
 
     frozen.process.send_signal(signal.SIGCONT)
     for _ in range(20):  # the thawed worker takes its share of what comes
-        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
 
     assert job.result(timeout=TIMEOUT_S) == answer
     assert frozen.process.poll() is None

@@ -57,9 +57,9 @@ def test_a_worker_starts_and_connects_anew_whatever_kombus_keys_hold(
         broker.set(key, "x")
 
     worker = start_worker("undeterred")
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     cut_off(broker)
-    assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
 
     broker.delete(*KOMBUS)  # whoever asks notes there where it waits for the reply
     with Celery(broker=own_valkey.url(0), set_as_current=False) as operator:
@@ -77,9 +77,9 @@ def test_a_worker_needs_no_right_to_any_of_kombus_keys(
         assert not any(may(broker, command, key) for key in KOMBUS), command
 
     worker = start_worker("modest")
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     cut_off(broker)
-    assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
 
     assert worker.stop() == 0
     assert broker.acl_log() == []
@@ -94,7 +94,7 @@ def test_a_queue_of_the_wrong_kind_does_not_keep_a_worker_from_starting_and_serv
     worker = start_worker("partial")
     broker.delete("nameshot.bulk")
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert worker.process.poll() is None
 
 

@@ -58,7 +58,7 @@ def test_a_detached_worker_answers_and_logs_to_its_file(
     done = run(*COMMAND, "-D", "-n", "w1@%h", "-f", str(tmp_path / "%n%I.log"), "--pidfile", str(pidfile))
 
     assert done.returncode == 0, done.stderr
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     eventually(lambda: "worker.jobs.tasks  job " in log.read_text(), log.read_text)
     again = run(*COMMAND, "-D", "-f", str(log), "--pidfile", str(pidfile))
     assert (again.returncode, "already exists" in again.stderr) == (73, True)
@@ -109,7 +109,7 @@ def test_celery_multi_starts_and_stops_workers_that_log_to_their_files(
     assert run(*multi, "start", "one", "-A", NULL_APP, *files).returncode == 0
     log = tmp_path / "one.log"
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert run(*multi, "stopwait", "one", "-A", NULL_APP, *files).returncode == 0
     assert "Warm shutdown" in log.read_text()
 

@@ -179,7 +179,7 @@ def test_without_it_no_event_of_a_job_is_sent(
     own_valkey: ValkeyServer, client: Client, origin: Origin, watcher: Watcher, tmp_path: Path
 ) -> None:
     with telling_worker(own_valkey, origin, tmp_path / "silent"):
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
         eventually(lambda: watcher.events)
 
     assert not [event for event in watcher.events if event["type"].startswith("task-")]

@@ -113,7 +113,7 @@ def test_whatever_is_not_ours_is_refused_by_the_same_process_and_writes_no_key(
         code, sentence, retryable = answer(own_valkey, job_id)["exc_message"]
         assert (code, retryable) == ("invalid_job", False)
         assert sentence.startswith("the message is malformed: ")
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "a message is still held")
     assert broker.llen("nameshot:dead-letters") == len(ids)
     assert not broker.exists("nameshot:suspects", "stranger.own", "nameshot:postponed", "celery")
@@ -168,7 +168,7 @@ def test_no_message_is_held_in_a_workers_memory(
             far = {"eta": "2999-01-01T00:00:00+00:00", "expires": "2999-01-01T00:00:00+00:00", "argsrepr": filler}
             broker.lpush("nameshot.default", message(headers(id=f"far-{number}", **far), [[], kwargs, None]))
             broker.lpush("nameshot.default", message({"task": "celery.group", "id": f"foreign-{number}", **far}))
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
         eventually(lambda: not broker.llen("nameshot.default"), lambda: "they are not taken")
         eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "they are still held")
 

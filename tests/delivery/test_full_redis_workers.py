@@ -69,4 +69,4 @@ def test_an_idle_worker_answers_again_once_there_is_memory(
         eventually(lambda: 0 < operator.ttl(lease) <= times.lease_s, lambda: worker.log)  # renewed while Redis is full
         operator.config_set("maxmemory", 0)
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).best
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).best

@@ -94,7 +94,7 @@ def test_a_worker_that_is_killed_is_started_again_and_takes_jobs(
 
     launcher.wait_until_ready()
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert workers_of(launcher) != [killed]
     assert launcher.stop() == 0
 
@@ -105,7 +105,7 @@ def test_a_message_that_kills_a_worker_before_a_job_of_it_runs_is_survived(
     (tmp_path / "fragile").touch()
     launcher = launch(module="tests.delivery.fragile_worker", FRAGILE=str(tmp_path / "fragile"))
 
-    answer = client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S)
+    answer = client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S)
 
     assert answer.ranking
     assert launcher.log.count("the worker was killed by SIGKILL") == 1
@@ -140,7 +140,7 @@ def test_a_redis_that_is_away_when_the_worker_starts_is_waited_for(
     wait_for("this worker takes no jobs until the broker works again", launcher)
     own_valkey.start()
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert "starting it again" not in launcher.log
 
 
@@ -201,7 +201,7 @@ def test_on_sigusr1_its_worker_prints_each_threads_stack_and_all_go_on(
     launcher.process.send_signal(signal.SIGUSR1)
     wait_for("MainThread", launcher)
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert workers_of(launcher) == workers
     assert launcher.stop() == 0
 
@@ -275,7 +275,7 @@ def test_each_gpu_has_a_worker_of_its_own(launch: Launch, client: Client, origin
     wait_for("ready: null takes jobs", launcher, times=3)
 
     assert devices["NAMESHOT_DEVICE=cuda:0"] in workers_of(launcher)
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert launcher.stop() == 0
 
 

@@ -133,7 +133,7 @@ def test_a_worker_that_was_frozen_with_a_forgotten_job_never_answers_the_new_one
 
     frozen.process.send_signal(signal.SIGCONT)
     for _ in range(20):  # the thawed worker takes its share of what comes, and finishes what it held
-        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
 
     assert again.status() == "running"
     origin.hold.set()
@@ -190,7 +190,7 @@ def test_a_worker_that_was_frozen_with_a_message_that_names_no_life_never_answer
 
     frozen.process.send_signal(signal.SIGCONT)
     for _ in range(20):  # the thawed worker takes its share of what comes, and finishes what it held
-        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
 
     assert again.status() == "running"
     origin.hold.set()

@@ -78,7 +78,7 @@ def test_workers_and_clients_follow_a_redis_whose_name_resolves_to_another_addre
         successor.start()
         origin.hold.set()
         assert waiting.result().ranking
-    assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
 
     origin.hold_back()
     unwanted = client.submit(origin.url("/held/owl.png"), LABELS)

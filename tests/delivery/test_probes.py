@@ -47,7 +47,7 @@ def test_without_its_broker_a_worker_is_not_ready_and_not_dead_and_recovers(
     own_valkey.stop()
     own_valkey.start()
     wait_for(probe, "/readyz", OK, worker)
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     eventually(lambda: not doctor(command))
 
 
@@ -57,7 +57,7 @@ def test_while_its_device_hangs_a_worker_is_neither_ready_nor_healthy(
     hang = tmp_path / "hang"
     settings = {"NAMESHOT_METRICS_PORT": probe.port, "NAMESHOT_JOB_TIMEOUT": "3"}
     worker = start_worker("hanging", NULL_HANG=str(hang), **settings)
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     hang.touch()
     client.submit(origin.url("/owl.png"), LABELS)
 

@@ -53,7 +53,7 @@ def test_while_the_broker_answers_with_errors_a_worker_waits_and_says_so_and_goe
         wait_for(probe, "/readyz", OK, worker)
 
         assert job.result(timeout=TIMEOUT_S).ranking
-        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
     with own_valkey.connect() as broker:
         eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: worker.log)
     assert (worker.process.pid, worker.process.poll()) == (pid, None)
@@ -73,7 +73,7 @@ def test_a_worker_is_ready_only_once_it_consumes_again_and_that_is_soon_after_th
 
     assert AGAIN in worker.log
     assert time.monotonic() - began_s < 4
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
 
 def test_an_idle_worker_is_woken_by_a_message_after_its_connection_broke_too(
@@ -83,11 +83,11 @@ def test_an_idle_worker_is_woken_by_a_message_after_its_connection_broke_too(
     with own_valkey.connect() as broker:
         broker.client_kill_filter(_type="normal", user="nameshot-worker")
     eventually(lambda: AGAIN in worker.log, lambda: worker.log)
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
     began_s = time.monotonic()
     for _ in range(6):
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     # A worker that nobody wakes looks once a second.
     assert time.monotonic() - began_s < 3
 
@@ -110,7 +110,7 @@ def test_nothing_is_left_of_connections_that_broke(
                 said = worker.log.count(AGAIN)
                 broker.client_kill_filter(_type="normal", user="nameshot-worker")
                 eventually(lambda said=said: worker.log.count(AGAIN) > said, lambda: worker.log)  # type: ignore[misc]
-                assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+                assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
     reconnect(2)
     before = held()

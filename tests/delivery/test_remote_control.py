@@ -116,14 +116,14 @@ def test_a_cancelled_queue_is_not_taken_from_until_it_is_added_again(
     start_worker: StartWorker, celery_tool: Tool, operator: Celery, client: Client, origin: Origin, broker: redis.Redis
 ) -> None:
     worker = start_worker("choosy")
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     told = celery_tool("control", "-t", PATIENCE, "cancel_consumer", "nameshot.bulk")
     assert told.returncode == 0
     assert "takes no more messages from nameshot.bulk" in told.stdout
 
     left = client.submit(origin.url("/owl.png"), LABELS, queue="bulk")
     for _ in range(5):  # each wakes the worker, which looks into its queues
-        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
     assert broker.llen("nameshot.bulk") == 1
     assert left.status() == "queued"
 
@@ -258,7 +258,7 @@ def test_no_broadcast_ends_a_worker_or_has_it_write_a_key(
         broker.publish("/0.celery.pidbox", text)
 
     assert ask(operator, "ping") == {"ok": "pong"}
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     new = {key for key in set(broker.keys()) - keys if b":claim:" not in key}
     assert not [key for key in new if b"suspects" in key or (b"reply" in key and ADDRESS.encode() in key)], new
     assert obeying.process.poll() is None

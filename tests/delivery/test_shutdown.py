@@ -135,7 +135,7 @@ def test_a_terminal_that_closes_ends_no_worker_that_nohup_started(
     worker = start_worker("staying", prefix=with_sighup("SIG_IGN"))
     worker.process.send_signal(signal.SIGHUP)
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
     assert worker.stop(signal.SIGTERM) == 0
     assert worker.log.count("ready: ") == 1
 

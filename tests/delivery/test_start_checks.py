@@ -170,7 +170,7 @@ def test_a_configuration_module_may_set_what_does_no_harm(
     settings = {"PYTHONPATH": str(tmp_path), "NAMESHOT_FETCH_ALLOW": f"127.0.0.1/32:{origin.port}"}
     start(**own_valkey.settings("worker"), **settings, CELERY_CONFIG_MODULE="configured").wait_until_ready()
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
 
 def test_a_broker_on_the_command_line_is_not_used(start: Start, own_valkey: ValkeyServer) -> None:
@@ -205,7 +205,7 @@ def test_threads_are_what_it_has(
     worker = start(*arguments, **own_valkey.settings("worker"), **allowed)
     worker.wait_until_ready()
 
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
 
 @pytest.fixture

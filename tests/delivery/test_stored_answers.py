@@ -154,7 +154,7 @@ def test_an_answer_whose_key_holds_something_else_makes_a_dead_letter_and_holds_
         results.hset("celery-task-meta-finished", "a", 1)
         origin.hold.set()
 
-        assert client.classify(origin.url("/car.jpg"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/car.jpg"), LABELS, timeout=TIMEOUT_S).ranking
         eventually(lambda: broker.llen("nameshot:dead-letters") == 5, lambda: worker.log)
         records = [json.loads(record) for record in broker.lrange("nameshot:dead-letters", 0, -1)]
     assert {(record["id"], record["code"]) for record in records} == {

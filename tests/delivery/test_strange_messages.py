@@ -127,7 +127,7 @@ def test_a_job_with_an_eta_waits_in_redis_not_in_a_worker_and_runs_in_time(
     later = ask(plain, origin, eta=due)
     cancelled = ask(plain, origin, countdown=5)
     ask(plain, origin, countdown=3_000)
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
     with own_valkey.connect() as broker:
         eventually(lambda: broker.zcard("nameshot:postponed") == 3, lambda: "they are not put aside")

@@ -45,7 +45,7 @@ def test_a_job_that_cannot_be_postponed_waits_in_its_queue_and_runs_at_its_time(
         broker.lpush("nameshot.default", asks(origin, "later", eta=eta))
         eventually(lambda: "cannot postpone a message until its eta" in worker.log, lambda: worker.log)
 
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
         assert client.job("later").result(timeout=TIMEOUT_S).ranking
     assert worker.process.poll() is None
     assert "Traceback" not in worker.log
@@ -67,7 +67,7 @@ def test_a_job_that_can_neither_be_answered_nor_stored_as_a_dead_letter_stays_in
         worker = start_worker("careful", NAMESHOT_RESULT_BACKEND=answers.url(1, "worker"))
         broker.lpush("nameshot.default", asks(origin, "occupied"))
         eventually(lambda: "could not store job occupied as a dead letter" in worker.log, lambda: worker.log)
-        assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S).ranking
+        assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
         for key in broken:
             broker.delete(f"nameshot:{key}")

@@ -54,10 +54,11 @@ def public_methods(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def options(method: Callable[..., Any]) -> list[str]:
-    """Return the names of the options that a method takes as one ``**`` argument."""
+    """Return the names of the options that a method takes as one ``**`` argument, unless it takes none (`Never`)."""
     hints = typing.get_type_hints(inspect.unwrap(method))
     kinds = [hints[one.name] for one in inspect.signature(method).parameters.values() if one.kind is one.VAR_KEYWORD]
-    return [name for kind in kinds for name in typing.get_type_hints(typing.get_args(kind)[0])]
+    named = (typing.get_args(kind)[0] for kind in kinds if kind is not typing.Never)
+    return [name for kind in named for name in typing.get_type_hints(kind)]
 
 
 def arguments(method: Callable[..., Any]) -> tuple[list[str], list[str]]:

@@ -99,7 +99,7 @@ def test_a_job_says_how_many_labels_it_wants_back_and_how_they_are_put_to_the_mo
 ) -> None:
     """The template has `{}` where each label stands."""
     result: Result = client.classify(
-        pictures("owl.png"), ANIMALS, top_k=1, hypothesis_template="a picture of a {}.", result_timeout=30
+        pictures("owl.png"), ANIMALS, top_k=1, hypothesis_template="a picture of a {}.", timeout=30
     )
 
     assert [score.label for score in result.ranking] == ["owl"]
@@ -108,7 +108,7 @@ def test_a_job_says_how_many_labels_it_wants_back_and_how_they_are_put_to_the_mo
 def test_a_failure_has_a_code_and_says_whether_to_try_again(client: Client, pictures: Pictures) -> None:
     """docs/errors.md lists the codes."""
     with pytest.raises(JobFailed) as failure:
-        client.classify(pictures("no-such-file.png"), ANIMALS, result_timeout=30)
+        client.classify(pictures("no-such-file.png"), ANIMALS, timeout=30)
 
     assert failure.value.code == "http_status"
     assert not failure.value.retryable

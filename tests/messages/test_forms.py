@@ -12,7 +12,7 @@ from tests.client.caseless import Caseless
 URL = 'https://images.example/a"b\\c/フクロウ.jpg?image=null'
 QUESTIONS = [
     Question(["fox"]),
-    Question(["fox", "フクロウ", 'a "quoted" \\ label'], ["a {}", 'the "{}"'], top_k=1, timeout_s=2.5),
+    Question(["fox", "フクロウ", 'a "quoted" \\ label'], ["a {}", 'the "{}"'], top_k=1, download_timeout=2.5),
     # Labels that look like the place where the image goes.
     Question(['"image":null', '\\"image":null', '"images":null', '{"image":null,'], ['{},"image":null']),
 ]
@@ -37,7 +37,7 @@ def test_a_question_in_a_callers_own_strings_is_written_as_they_are() -> None:
     for labels, template in ((["Fox", "Owl"], "A {}"), (["FOX", "OWL"], "a {}")):
         form = question_json_of_one(list(map(Caseless, labels)), Caseless(template), 1, 2.5)
 
-        assert form == QuestionJson.blank(Question(labels, [template], top_k=1, timeout_s=2.5), "image")
+        assert form == QuestionJson.blank(Question(labels, [template], top_k=1, download_timeout=2.5), "image")
 
 
 @pytest.mark.parametrize("template", [None, 7, {"a {}"}, b"a {}"])

@@ -37,10 +37,10 @@ def blocking() -> None:
     """Every call of `Client` and `Job`."""
     with Client() as client:
         assert_type(client, Client)
-        job = client.submit(URL, LABELS, top_k=1, timeout=5, job_id="owl-1", expires_in=60.0, queue="high")
+        job = client.submit(URL, LABELS, top_k=1, download_timeout=5, job_id="owl-1", expires_in=60.0, queue="high")
         assert_type(job, Job)
         assert_type(client.submit(URL, ("fox", "owl"), hypothesis_template=["A {}.", "One {}."]), Job)
-        assert_type(client.classify(URL, LABELS, top_k=1, timeout=5, queue="high", result_timeout=30), Result)
+        assert_type(client.classify(URL, LABELS, top_k=1, download_timeout=5, queue="high", timeout=30), Result)
         assert_type(client.submit_many([(URL, LABELS), {"url": URL, "labels": LABELS}]), list[Job])
         outcomes = client.classify_many([URL], LABELS, images_per_message=8, in_flight=4, ordered=True)
         assert_type(outcomes, Generator[BulkOutcome, None, None])
@@ -67,9 +67,11 @@ async def with_asyncio(urls: AsyncIterator[str]) -> None:
     """Every call of `AsyncClient` and `AsyncJob`."""
     async with AsyncClient(max_queue=10) as client:
         assert_type(client, AsyncClient)
-        job = await client.submit(URL, LABELS, top_k=1, timeout=5, job_id="owl-1", expires_in=60.0, queue="high")
+        job = await client.submit(
+            URL, LABELS, top_k=1, download_timeout=5, job_id="owl-1", expires_in=60.0, queue="high"
+        )
         assert_type(job, AsyncJob)
-        assert_type(await client.classify(URL, LABELS, top_k=1, queue="high", result_timeout=30), Result)
+        assert_type(await client.classify(URL, LABELS, top_k=1, queue="high", timeout=30), Result)
         assert_type(await client.submit_many([(URL, LABELS), {"url": URL, "labels": LABELS}]), list[AsyncJob])
         assert_type(client.classify_many(urls, LABELS, ordered=True), AsyncGenerator[BulkOutcome, None])
         assert_type(client.job("owl-1"), AsyncJob)
@@ -121,8 +123,9 @@ def mistakes(client: Client) -> None:
     client.submit(URL, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.submit(URL, LABELS, top_k="three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.submit(URL, LABELS, queue="urgent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    client.submit(URL, LABELS, colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    client.classify_many([URL], LABELS, job_id="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.submit(URL, LABELS, timeout=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.submit(URL, LABELS, colour="red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.classify_many([URL], LABELS, job_id="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.classify(URL, LABELS, colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.classify(URL, LABELS, top_k="three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -171,7 +171,9 @@ def _live(scene: Scene) -> Aftermath:
     bulk_file = command.folder / "urls.txt"
     bulk_file.write_text("\n".join(urls))
     commands = [
-        command.run("bulk", bulk_file, "-l", "fox", "-l", "bear", "--timeout", "2", "-o", command.folder / "out.jsonl"),
+        command.run(
+            "bulk", bulk_file, "-l", "fox", "-l", "bear", "--download-timeout", "2", "-o", command.folder / "out.jsonl"
+        ),
         command.run("doctor"),
         command.run("dead-letters", "list"),
         command.run("classify", f"http://10.0.0.1{PATH}", "-l", "fox"),

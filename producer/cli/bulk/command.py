@@ -12,6 +12,7 @@ import typer
 from producer.cli import options, output
 from producer.cli.bulk.input import BulkInput, Format, Record
 from producer.cli.connection import connect, running_system
+from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def bulk(
     ] = None,
     template: options.Template = None,
     top_k: options.TopK = None,
-    timeout: options.Timeout = None,
+    download_timeout: options.DownloadTimeout = None,
     queue: options.QueueName = "bulk",
     file_format: Annotated[
         Format,
@@ -62,7 +63,7 @@ def bulk(
     from producer.cli.bulk.output import BulkOutput, question_digest
     from producer.processes.raised_signals import Stopped, raised_signals
 
-    question = options.question(label, labels_file, template, top_k, timeout)
+    question = options.question(label, labels_file, template, top_k, download_timeout)
     if retry_failed and out is None:
         raise UsageError("--retry-failed needs the file of an earlier run; name it with -o.")
     if retry_failed and ordered:
@@ -90,8 +91,12 @@ def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput) -> N
     ):
         urls = _unanswered(source.records(text), answers, under_way, running_system(), ordered=arguments["ordered"])
         # If an exception ends the loop, closing the stream cancels the messages in flight.
-        with contextlib.closing(client.classify_many(urls, **arguments)) as stream:
+        with (
+            contextlib.closing(client.classify_many(urls, **arguments)) as stream,
+            told_of_missing_workers(client) as answered,
+        ):
             for outcome in stream:
+                answered()
                 record = under_way.pop(outcome.index)
                 answers.write(record, _answer(record, outcome))
                 progress.advance(failed=not outcome.ok)

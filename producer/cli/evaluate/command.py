@@ -12,6 +12,7 @@ import typer
 
 from producer.cli import options, output
 from producer.cli.connection import connect, image_url
+from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def evaluate(
     label: options.Labels = None,
     labels_file: options.LabelsFile = None,
     template: options.Template = None,
-    timeout: options.Timeout = None,
+    download_timeout: options.DownloadTimeout = None,
     queue: options.QueueName = "bulk",
     html: Annotated[
         Path | None,
@@ -47,7 +48,7 @@ def evaluate(
 
     examples = read_examples(source)
     labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
-    question = options.question(labels, None, template, None, timeout)
+    question = options.checked_question(labels, template, download_timeout=download_timeout)
     evaluation = _classified(examples, labels, {**question, "queue": queue})
     if html is not None:
         _write_page(html, evaluation, f"{source.name or source}: {len(examples):,} pictures")
@@ -69,8 +70,10 @@ def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: d
         connect() as client,
         Progress(len(examples), done=0) as progress,
         contextlib.closing(client.classify_many(urls, **arguments)) as stream,
+        told_of_missing_workers(client) as answered,
     ):
         for outcome in stream:
+            answered()
             if outcome.result is not None:
                 judged[outcome.index] = Judged(examples[outcome.index], outcome.result.ranking)
             elif outcome.error is not None:

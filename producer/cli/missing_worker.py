@@ -1,0 +1,45 @@
+"""Say once, while a command waits for answers, that no worker takes jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from producer.cli import output
+from producer.errors import NameshotError
+
+if TYPE_CHECKING:
+    from producer.client.blocking import Client
+
+#: After this long without an answer, the command looks for a worker, and then as often.
+LOOK_AFTER_S: Final = 3.0
+
+
+@contextlib.contextmanager
+def told_of_missing_workers(client: Client) -> Iterator[Callable[[], None]]:
+    """Look for workers during a ``with`` block while no answers arrive; yield a function to call at each answer."""
+    ended, answered = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LOOK_AFTER_S):
+            if answered.is_set():
+                answered.clear()
+                continue
+            try:
+                workers = client.backlog().workers
+            except NameshotError:  # the command itself reports a Redis that fails
+                continue
+            if not workers and not ended.is_set():
+                output.notice(
+                    "nameshot: no worker takes jobs, so this command waits; start one with `nameshot worker`, "
+                    "or see `nameshot doctor`."
+                )
+                return
+
+    threading.Thread(target=look, name="missing-worker", daemon=True).start()
+    try:
+        yield answered.set
+    finally:
+        ended.set()

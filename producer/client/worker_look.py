@@ -1,0 +1,91 @@
+"""Look for a worker shortly before a wait times out, so that the error can say that there is none.
+
+The look takes place during the wait, which it never prolongs. A short wait, such as that of a program that asks
+repeatedly, does without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from producer.errors import BrokerUnavailable
+from producer.operations.workers import has_no_worker
+
+if TYPE_CHECKING:
+    from producer.broker.connections import AsyncLink
+
+#: The shortest wait at whose end the client looks for a worker.
+SHORTEST_WAIT_S: Final = 1.0
+#: The look begins this long before the end of the wait.
+LEAD_S: Final = 0.5
+#: Callers whose waits end within this time share one look.
+_FRESH_S: Final = 1.0
+
+
+class WorkerLook:
+    """Looks for a worker in one event loop, once for all callers at about the same time."""
+
+    def __init__(self, link: AsyncLink, queue_prefix: str) -> None:
+        self._link = link
+        self._queue_prefix = queue_prefix
+        self._task: asyncio.Task[bool] | None = None
+        self._began_s = 0.0
+
+    async def finds_none(self) -> bool:
+        """Return whether certainly no worker takes jobs."""
+        loop = asyncio.get_running_loop()
+        if self._task is None or (self._task.done() and loop.time() - self._began_s > _FRESH_S):
+            self._began_s = loop.time()
+            self._task = loop.create_task(self._look())
+        return await asyncio.shield(self._task)
+
+    async def _look(self) -> bool:
+        try:
+            return await self._link.run(has_no_worker(self._queue_prefix))
+        except BrokerUnavailable:
+            return False
+
+
+class LookAhead:
+    """Begins a look during a ``with`` block in which a coroutine waits, if the block lasts long enough."""
+
+    def __init__(
+        self, finds_none: Callable[[], Coroutine[Any, Any, bool]], timeout: float | None, until_s: float | None
+    ) -> None:
+        self._finds_none = finds_none
+        self._at_s = look_at_s(timeout, until_s)
+        self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.Task[bool] | None = None
+
+    def found_none(self) -> bool:
+        """Return whether the look has ended and found no worker."""
+        return found_none(self._look)
+
+    def __enter__(self) -> Self:
+        if self._at_s is not None:
+            self._timer = asyncio.get_running_loop().call_at(self._at_s, self._begin)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._look is not None:
+            self._look.cancel()
+
+    def _begin(self) -> None:
+        self._look = asyncio.get_running_loop().create_task(self._finds_none())
+
+
+def look_at_s(timeout: float | None, until_s: float | None) -> float | None:
+    """Return when to look for a worker during a wait of ``timeout`` seconds until ``until_s``; None for not at all."""
+    if timeout is None or until_s is None or timeout < SHORTEST_WAIT_S:
+        return None
+    return until_s - LEAD_S
+
+
+def found_none(look: asyncio.Future[bool] | Future[bool] | None) -> bool:
+    """Return whether a look that has ended found no worker."""
+    return look is not None and look.done() and not look.cancelled() and look.exception() is None and look.result()

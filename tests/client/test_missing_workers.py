@@ -1,0 +1,142 @@
+"""A wait that times out says if no worker takes jobs, and costs no more than one that does not."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from producer import AsyncClient, Client, ResultTimeout
+from producer.contract.names import lease_key, workers_key
+from tests.client.stock_worker import NAME
+from tests.eventually import eventually
+from tests.valkey_server import ValkeyServer
+
+URL = "https://images.example/owl.jpg"
+LABELS = ["fox", "owl"]
+
+Wait = Callable[[str, float], ResultTimeout]
+
+
+def wait_blocking(valkey: ValkeyServer, job_id: str, timeout: float) -> ResultTimeout:
+    with Client(valkey.broker_url, valkey.result_backend) as client, pytest.raises(ResultTimeout) as caught:
+        client.job(job_id).result(timeout)
+    return caught.value
+
+
+def wait_async(valkey: ValkeyServer, job_id: str, timeout: float) -> ResultTimeout:
+    async def wait() -> ResultTimeout:
+        async with AsyncClient(valkey.broker_url, valkey.result_backend) as client:
+            with pytest.raises(ResultTimeout) as caught:
+                await client.job(job_id).result(timeout)
+            return caught.value
+
+    return asyncio.run(wait())
+
+
+@pytest.fixture(params=[wait_blocking, wait_async])
+def wait(request: pytest.FixtureRequest, valkey: ValkeyServer) -> Wait:
+    def run(job_id: str, timeout: float) -> ResultTimeout:
+        error: ResultTimeout = request.param(valkey, job_id, timeout)
+        return error
+
+    return run
+
+
+@pytest.fixture
+def lease(valkey: ValkeyServer) -> str:
+    """The key of the lease of a worker that is running."""
+    key = lease_key("nameshot", NAME)
+    with valkey.connect() as connection:
+        connection.sadd(workers_key("nameshot"), NAME)
+        connection.set(key, "a-host/1")
+    return key
+
+
+def commands(valkey: ValkeyServer, name: str) -> int:
+    with valkey.connect() as connection:
+        return int(connection.info("commandstats").get(f"cmdstat_{name}", {"calls": 0})["calls"])
+
+
+def test_a_wait_that_no_worker_could_end_says_so(wait: Wait, client: Client) -> None:
+    job = client.submit(URL, LABELS)
+
+    error = wait(job.id, 1.0)
+
+    assert error.no_worker
+    assert str(error) == (
+        f"job {job.id} had no answer within 1 s, because no worker takes jobs from its queue; "
+        "start one with `nameshot worker`, and the job continues."
+    )
+
+
+def test_a_worker_whose_lease_has_expired_is_none(wait: Wait, client: Client, lease: str, valkey: ValkeyServer) -> None:
+    job = client.submit(URL, LABELS)
+    with valkey.connect() as connection:
+        connection.delete(lease)
+
+    assert wait(job.id, 1.0).no_worker
+
+
+@pytest.mark.usefixtures("lease")
+def test_while_a_worker_runs_the_error_tells_to_try_again(wait: Wait, client: Client) -> None:
+    job = client.submit(URL, LABELS)
+
+    error = wait(job.id, 1.0)
+
+    assert not error.no_worker
+    assert str(error) == f"job {job.id} had no answer within 1 s; it continues, so try again later."
+
+
+@pytest.mark.parametrize("timeout", [0, 0.3])
+def test_a_program_that_asks_repeatedly_looks_for_no_worker(
+    timeout: float, wait: Wait, client: Client, valkey: ValkeyServer
+) -> None:
+    job = client.submit(URL, LABELS)
+    before = commands(valkey, "smembers")
+
+    assert not wait(job.id, timeout).no_worker
+
+    assert commands(valkey, "smembers") == before
+
+
+def test_callers_whose_waits_end_together_look_once(client: Client, valkey: ValkeyServer) -> None:
+    jobs = client.submit_many([(URL, LABELS)] * 50)
+    before = commands(valkey, "smembers")
+
+    async def wait() -> list[BaseException | object]:
+        async with AsyncClient(valkey.broker_url, valkey.result_backend) as waiting:
+            return await asyncio.gather(
+                *(waiting.job(job.id).result(timeout=1.5) for job in jobs), return_exceptions=True
+            )
+
+    errors = asyncio.run(wait())
+
+    assert all(isinstance(error, ResultTimeout) and error.no_worker for error in errors)
+    assert commands(valkey, "smembers") == before + 1
+
+
+def test_a_broker_that_does_not_answer_the_look_prolongs_no_wait(tmp_path: Path) -> None:
+    for name in ("queues", "answers"):
+        (tmp_path / name).mkdir()
+    with (
+        ValkeyServer(tmp_path / "queues") as queues,
+        ValkeyServer(tmp_path / "answers") as answers,
+        Client(queues.broker_url, answers.result_backend) as client,
+        ThreadPoolExecutor(1) as threads,
+        answers.connect() as connection,
+    ):
+        job = client.submit(URL, LABELS)
+        began_s = time.monotonic()
+        waiting = threads.submit(job.result, timeout=2.0)
+        eventually(lambda: bool(connection.pubsub_channels("*")))
+        queues.freeze()
+
+        with pytest.raises(ResultTimeout) as caught:
+            waiting.result()
+
+        assert not caught.value.no_worker
+        assert time.monotonic() - began_s < 3.0
+        queues.thaw()
