@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from producer.errors import NameshotError
 
 #: The exit status that shells report for a program ended by Ctrl-C.
 EXIT_INTERRUPTED: Final = 130
+#: A job has no answer yet, so the same command may succeed later (EX_TEMPFAIL of sysexits.h).
+EXIT_NO_ANSWER_YET: Final = 75
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit: with status 0 for success, 1 for failure, 2 for wrong usage, 128 + n after signal n."""
+    """Run one command and exit.
+
+    The status is 0 for success, 1 for failure, 2 for wrong usage, 75 for an answer that is not there yet, and 128 + n
+    after signal n.
+    """
     try:
         from producer.cli.interrupts import never_lose_an_interrupt
         from producer.cli.streams import prepare_streams
@@ -37,7 +48,7 @@ def _flush() -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    from typer import TyperException
+    from typer import Abort, TyperException
 
     from producer.cli.app import app
     from producer.errors import NameshotError, UsageError
@@ -45,15 +56,28 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         status = app(arguments, prog_name="nameshot", standalone_mode=False)
         sys.stdout.flush()
+    except Abort:  # Ctrl-C or the end of the input at a question
+        return EXIT_INTERRUPTED
     except TyperException as error:
-        print(f"nameshot: {_usage(error)}", file=sys.stderr)
+        _report(UsageError(_usage(error)), arguments)
         return error.exit_code
     except NameshotError as error:
-        from producer.cli.failures import sentence
-
-        print(f"nameshot: {sentence(error)}", file=sys.stderr)
+        _report(error, arguments)
         return 2 if isinstance(error, UsageError) else 1
     return status if isinstance(status, int) else 0
+
+
+def _report(error: NameshotError, arguments: Sequence[str] | None) -> None:
+    """Print the error as a sentence on standard error and, with ``--json``, as an object on standard output."""
+    from producer.cli.failures import error_to_json, sentence
+    from producer.cli.output import print_json
+    from producer.cli.streams import StreamFailed
+
+    options = itertools.takewhile(lambda argument: argument != "--", sys.argv[1:] if arguments is None else arguments)
+    print(f"nameshot: {sentence(error)}", file=sys.stderr)
+    if "--json" in options:
+        with contextlib.suppress(StreamFailed):
+            print_json({"error": error_to_json(error)})
 
 
 def _usage(error: Exception) -> str:

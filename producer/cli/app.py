@@ -53,6 +53,7 @@ for _name, _command in (
     ("verify", trial.verify),
     ("status", jobs.status),
     ("result", jobs.result),
+    ("wait", jobs.wait),
     ("cancel", jobs.cancel),
     ("forget", jobs.forget),
     ("purge", purge.purge),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from producer.cli import options, output
-from producer.cli.connection import connect, image_url
+from producer.cli.connection import connect, image_url, running_system
 from producer.cli.failures import error_to_json, sentence, shown_image
 from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, ResultTimeout, UsageError
@@ -97,10 +97,10 @@ def submit(
 
 def _urls(images: list[str]) -> list[str]:
     """Return the URL to send for each image; raise `UsageError`, with the image's number, at the first unusable one."""
-    urls = []
+    urls, up = [], running_system()
     for number, image in enumerate(images, start=1):
         try:
-            urls.append(image_url(image))
+            urls.append(image_url(image, up))
         except UsageError as error:
             raise error if len(images) == 1 else UsageError(f"{_which(images, number)}: {error}") from None
     return urls

@@ -65,8 +65,8 @@ def redis_of(up: UpInfo | None) -> dict[str, Any]:
     return {"broker_url": up.broker_url, "result_backend": up.result_backend, "queue_prefix": prefix}
 
 
-def image_url(image: str) -> str:
-    """Return the URL to send to a worker: a URL unchanged, or the URL that serves a local file.
+def image_url(image: str, up: UpInfo | None) -> str:
+    """Return the URL to send to a worker: a URL unchanged, or that under which this `nameshot up` serves a local file.
 
     Raises:
         UsageError: ``image`` is neither an http(s) URL nor a file that can be served.
@@ -79,9 +79,12 @@ def image_url(image: str) -> str:
     from pathlib import Path
 
     path = Path(image)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError:  # the name is too long, for example
+        is_file = False
+    if not is_file:
         raise UsageError(f"{image!r} is neither an http(s):// URL nor a file.")
-    up = running_system()
     if up is None:
         raise UsageError(
             f"{image!r} is a local file, and a worker fetches only http(s):// URLs; "

@@ -28,6 +28,11 @@ def error_to_json(error: NameshotError) -> dict[str, Any]:
     return {"code": code, "message": str(error), "retryable": isinstance(error, TimeoutError | ConnectionError)}
 
 
+def refusal(reason: str) -> dict[str, Any]:
+    """Return what ``--json`` adds to the answer of a command that could not, or was told not to, do its work."""
+    return {"error": {"code": "refused", "message": reason, "retryable": False}}
+
+
 def shown_image(image: str) -> str:
     """Return how standard error shows an image: a file by its path, a URL only by its host, since it may be signed."""
     scheme, separator, rest = image.partition("://")

@@ -1,15 +1,17 @@
-"""``nameshot status``, ``result``, ``cancel`` and ``forget``: act on a submitted job."""
+"""``nameshot status``, ``result``, ``wait``, ``cancel`` and ``forget``: act on a submitted job."""
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Annotated
 
 import typer
 
 from producer.cli import options, output
 from producer.cli.connection import connect
-from producer.cli.failures import error_to_json
-from producer.errors import JobCancelled, JobExpired, JobFailed, ResultTimeout
+from producer.cli.failures import error_to_json, refusal, sentence
+from producer.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, NameshotError, ResultTimeout
 
 JobId = Annotated[str, typer.Argument(help="The job's id, from `nameshot submit`.", metavar="ID")]
 
@@ -31,29 +33,59 @@ def status(job_id: JobId, as_json: options.AsJson = False) -> int:
 def result(job_id: JobId, wait: options.Wait = 0.0, as_json: options.AsJson = False) -> int:
     """Print a job's answer.
 
-    Exits with status 1 if there is no answer yet, or if the job did not succeed.
+    Exits with status 1 if the job did not succeed, and with 75 if there is no answer yet.
     """
+    return _print_answers([job_id], wait, as_json=as_json)
+
+
+def wait(
+    job_ids: Annotated[
+        list[str], typer.Argument(help="The jobs' ids, from `nameshot submit`.", metavar="ID...", show_default=False)
+    ],
+    wait: options.Wait = math.inf,
+    as_json: options.AsJson = False,
+) -> int:
+    """Wait for jobs and print their answers, in the order of the ids.
+
+    Exits with status 75 if a job had no answer in time, or else with 1 if one did not succeed.
+    """
+    return _print_answers(job_ids, wait, as_json=as_json)
+
+
+def _print_answers(job_ids: list[str], wait_s: float, *, as_json: bool) -> int:
+    """Print the answers as they are, or will be within some seconds, and return the exit status."""
+    from producer.cli import EXIT_NO_ANSWER_YET
     from producer.cli.show import print_result
 
+    console = output.console()
+    failed = unanswered = False
     with connect() as client:
-        job = client.job(job_id)
-        try:
-            answer = job.result(wait)
-        except ResultTimeout:
-            state = job.status()
-            raise ResultTimeout(
-                f"job {job_id} is {state} and has no answer yet; wait for it with --wait SECONDS."
-            ) from None
-        except (JobFailed, JobCancelled, JobExpired) as error:
-            if not as_json:
-                raise
-            output.print_json({"id": job_id, "error": error_to_json(error)})
-            return 1
+        deadline = time.monotonic() + wait_s
+        for job in [client.job(job_id) for job_id in job_ids]:
+            try:
+                with output.waiting("waiting for a worker's answer…"):
+                    answer = job.result(max(0.0, deadline - time.monotonic()))
+            except ResultTimeout:
+                unanswered = True
+                advice = f"wait for it with `nameshot wait {job.id}`"
+                late = ResultTimeout(f"job {job.id} is {job.status()} and has no answer yet; {advice}.")
+                _print_error(job.id, late, as_json=as_json)
+            except (JobFailed, JobCancelled, JobExpired, JobNotFound) as error:
+                failed = True
+                _print_error(job.id, error, as_json=as_json, prefix=f"{job.id}: " if len(job_ids) > 1 else "")
+            else:
+                if as_json:
+                    output.print_json({"id": job.id, "result": answer.to_dict()})
+                else:
+                    print_result(console, job.id, answer)
+    return EXIT_NO_ANSWER_YET if unanswered else int(failed)
+
+
+def _print_error(job_id: str, error: NameshotError, *, as_json: bool, prefix: str = "") -> None:
     if as_json:
-        output.print_json({"id": job_id, "result": answer.to_dict()})
+        output.print_json({"id": job_id, "error": error_to_json(error)})
     else:
-        print_result(output.console(), job_id, answer)
-    return 0
+        output.notice(f"nameshot: {prefix}{sentence(error)}")
 
 
 def cancel(job_id: JobId, as_json: options.AsJson = False) -> int:
@@ -63,13 +95,8 @@ def cancel(job_id: JobId, as_json: options.AsJson = False) -> int:
     """
     with connect() as client:
         cancelled = client.job(job_id).cancel()
-    if as_json:
-        output.print_json({"id": job_id, "cancelled": cancelled})
-    elif cancelled:
-        print("cancelled")
-    else:
-        output.notice(f"nameshot: job {job_id} already has an answer; `nameshot result {job_id}` prints it.")
-    return 0 if cancelled else 1
+    reason = "" if cancelled else f"job {job_id} already has an answer; `nameshot result {job_id}` prints it."
+    return _print_done(job_id, "cancelled", reason, as_json=as_json)
 
 
 def forget(job_id: JobId, as_json: options.AsJson = False) -> int:
@@ -81,12 +108,21 @@ def forget(job_id: JobId, as_json: options.AsJson = False) -> int:
         job = client.job(job_id)
         forgotten = job.forget()
         state = "" if forgotten else job.status()
-    if as_json:
-        output.print_json({"id": job_id, "forgotten": forgotten})
-    elif forgotten:
-        print("forgotten")
+    if forgotten:
+        reason = ""
     elif state == "unknown":
-        output.notice(f"nameshot: job {job_id} is unknown, so its id is free.")
+        reason = f"job {job_id} is unknown, so its id is free."
     else:
-        output.notice(f"nameshot: job {job_id} is {state}; cancel it first, or wait for its answer.")
-    return 0 if forgotten else 1
+        reason = f"job {job_id} is {state}; cancel it first, or wait for its answer."
+    return _print_done(job_id, "forgotten", reason, as_json=as_json)
+
+
+def _print_done(job_id: str, what: str, reason: str, *, as_json: bool) -> int:
+    """Print whether something was done, and if not, the reason why; return the exit status."""
+    if as_json:
+        output.print_json({"id": job_id, what: not reason, **(refusal(reason) if reason else {})})
+    elif reason:
+        output.notice(f"nameshot: {reason}")
+    else:
+        print(what)
+    return 1 if reason else 0

@@ -9,6 +9,7 @@ import typer
 
 from producer.cli import options, output
 from producer.cli.connection import link_to_redis
+from producer.cli.failures import refusal
 from producer.contract.names import Queue
 
 
@@ -30,7 +31,10 @@ def purge(
         if not yes and sys.stdin.isatty():
             waiting = link.run(queue_depths(config.queue_prefix))[queue]
             if not typer.confirm(f"Delete the waiting jobs in {config.queue_prefix}.{queue} ({waiting:,})?", err=True):
-                output.notice("nameshot: nothing was deleted.")
+                if as_json:
+                    output.print_json({"queue": queue, "purged": 0, **refusal("nothing was deleted.")})
+                else:
+                    output.notice("nameshot: nothing was deleted.")
                 return 1
         purged = link.run(delete_waiting(config.queue_prefix, queue))
     if as_json:

@@ -1,14 +1,18 @@
 """`nameshot bulk` with a real worker: any list in, JSONL out, whatever happens in between."""
 
+import gzip
 import json
+import re
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from producer.client.portions import IMAGES_PER_MESSAGE
 from producer.demo.gallery import FOLDER
-from tests.cli.command import Home, Running
+from tests.cli.command import NAMESHOT, Home, Running
 
 #: Several starts of a worker, on a machine that has much else to do.
 pytestmark = pytest.mark.timeout(300)
@@ -41,18 +45,29 @@ def answers(file: Path) -> list[dict[str, Any]]:
 
 def test_every_line_of_the_input_has_one_line_in_the_output(up: Running, folder: Path) -> None:
     owl, car = pictures(up)
-    images = [owl, car, owl, "not a url", str(FOLDER / "owl.png"), owl.replace("owl", "nobody")]
+    images = [
+        owl,
+        car,
+        owl,
+        "not a url",
+        str(FOLDER / "owl.png"),
+        owl.replace("owl", "nobody"),
+        "beside.png",
+        "x" * 999,
+    ]
+    (folder / "beside.png").write_bytes((FOLDER / "owl.png").read_bytes())
     file, out = write_list(folder, images), folder / "out.jsonl"
 
     done = up.home.run("bulk", file, *OWL, "-o", out)
 
     assert (done.status, done.out) == (1, "")
     found = {answer["line"]: answer for answer in answers(out)}
-    assert [found[line]["url"] for line in range(1, 7)] == images
-    assert [found[line]["result"]["ranking"][0]["label"] for line in (1, 3, 5)] == ["owl"] * 3
-    assert found[4]["error"]["code"] == "invalid_url"
+    assert [found[line]["url"] for line in range(1, 9)] == [image.strip() for image in images]
+    assert [found[line]["result"]["ranking"][0]["label"] for line in (1, 3, 5, 7)] == ["owl"] * 4
+    assert [found[line]["error"]["code"] for line in (4, 8)] == ["invalid_url"] * 2
+    assert found[4]["error"]["message"] == "'not a url' is neither an http(s):// URL nor a file."
     assert found[6]["error"]["code"] == "http_status"
-    assert "6 images: 4 classified, 2 failed (" in done.err
+    assert "8 images: 5 classified, 3 failed (" in done.err
     assert "Traceback" not in done.err
 
 
@@ -83,10 +98,12 @@ def test_with_ordered_the_output_has_the_order_of_the_input(up: Running, folder:
     rows = [f"{number},{owl if number % 3 else car if number % 2 else 'nonsense'}" for number in range(100)]
     file, out = write_list(folder, ["id,url", *rows], "list.csv"), folder / "out.jsonl"
 
-    done = up.home.run("bulk", file, *OWL, "-o", out, "--ordered")
+    done = up.home.run("bulk", file, *OWL, "-o", out, "--ordered", "--images-per-message", "64")
 
     assert done.status == 1
-    assert [answer["line"] for answer in answers(out)] == list(range(2, 102))
+    found = answers(out)
+    assert [answer["line"] for answer in found] == list(range(2, 102))
+    assert [answer["id"] for answer in found] == [str(number) for number in range(100)]
 
 
 def test_a_killed_run_is_continued_where_it_was(up: Running, folder: Path) -> None:
@@ -121,7 +138,13 @@ def test_ctrl_c_takes_back_what_is_under_way_and_says_how_to_go_on(up: Running, 
         running.send(signal.SIGINT)
 
         assert running.ended() == 130
-        assert running.err == f"nameshot: stopped; run the same command to resume ({out}).\n"
+        said = re.fullmatch(
+            rf"nameshot: stopped; cancelled ([\d,]+) images that had been sent and had no answer yet; "
+            rf"run the same command to resume \({out}\)\.\n",
+            running.err,
+        )
+    assert said
+    assert 0 < int(said[1].replace(",", "")) <= 2000 - len(answers(out))
     assert out.read_bytes().endswith(b"\n")
 
 
@@ -142,6 +165,41 @@ def test_retry_failed_asks_again_what_may_succeed_now(up: Running, folder: Path)
 
     assert "2 images: 1 classified, 1 failed (1 http_status); 1 in this run" in done.err
     assert [answer["line"] for answer in answers(out)] == [2, 1]
+
+
+def test_a_local_file_fails_alone_where_no_embedded_system_runs(with_valkey: Home) -> None:
+    write_list(with_valkey.folder, ["owl.png", "nowhere.png"])
+    (with_valkey.folder / "owl.png").write_bytes(b"")
+
+    done = with_valkey.run("bulk", "urls.txt", *OWL)
+
+    assert done.status == 1
+    local, missing = done.json_lines
+    assert local["error"]["code"] == "invalid_url"
+    assert (
+        "'owl.png' is a local file, and a worker fetches only http(s):// URLs; run `nameshot"
+        in local["error"]["message"]
+    )
+    assert missing["error"]["message"] == "'nowhere.png' is neither an http(s):// URL nor a file."
+
+
+def test_a_gzipped_table_can_come_from_standard_input(with_valkey: Home) -> None:
+    process = subprocess.run(
+        [NAMESHOT, "bulk", "-", *OWL, "--column", "2"],
+        input=gzip.compress(b"id;url\n7;\n"),
+        env=with_valkey.environment,
+        capture_output=True,
+        check=False,
+    )
+
+    assert process.returncode == 1, process.stderr
+    answer = json.loads(process.stdout)
+    assert (answer["line"], answer["id"]) == (2, "7")
+    assert answer["error"]["message"] == "the row has no image."
+
+
+def test_help_names_the_default_number_of_images_in_a_message(home: Home) -> None:
+    assert f"(default: {IMAGES_PER_MESSAGE})" in home.run("bulk", "--help").out
 
 
 @pytest.mark.parametrize(

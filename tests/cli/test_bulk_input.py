@@ -1,11 +1,17 @@
 """Lists of images, in the forms in which people have them."""
 
+import datetime
+import gzip
+import random
+import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from producer.cli.bulk.input import BulkInput, Record
-from producer.errors import InvalidJob
+from producer.cli.bulk.input import BulkInput
+from producer.cli.bulk.rows import Record
+from producer.errors import InvalidJob, NameshotError
 
 
 def records(folder: Path, name: str, text: str | bytes, **options: str) -> list[Record]:
@@ -70,6 +76,175 @@ def test_a_tsv_is_split_at_tabs(tmp_path: Path) -> None:
     assert images(records(tmp_path, "list.tsv", "id\turl\n7\thttp://a/1,2\n")) == [(2, "http://a/1,2")]
 
 
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [
+        ("id;url\n7;http://a/1,2\n", "http://a/1,2"),
+        ("id\turl;x\tnote\n7\thttp://a/1;2\t\n", None),
+        ("\n7;http://a/1,2\n", "http://a/1,2"),
+        ("http://a/1\t7\n", "http://a/1"),
+        ("7\thttp://a/1;2,3\n", "http://a/1;2,3"),
+        ("http://a/1;jsessionid=3\n", "http://a/1;jsessionid=3"),
+        ("url\nhttp://a/1;2\n", "http://a/1;2"),
+        ('"id;x",url\n7,http://a/1\n', "http://a/1"),
+    ],
+)
+def test_a_csv_may_be_split_at_semicolons_or_tabs(text: str, image: str | None, tmp_path: Path) -> None:
+    if image is None:
+        with pytest.raises(InvalidJob, match="choose one of id, url;x, note with"):
+            records(tmp_path, "list.csv", text)
+        return
+    (record,) = records(tmp_path, "list.csv", text)
+
+    assert record.image == image
+
+
+def test_comments_and_blank_lines_of_a_plain_list_are_skipped(tmp_path: Path) -> None:
+    text = "# pictures of May\n\n  # and of June\nhttp://a/1#top\nhttp://a/2\n"
+
+    assert images(records(tmp_path, "urls.txt", text)) == [(4, "http://a/1#top"), (5, "http://a/2")]
+    assert images(records(tmp_path, "urls", text)) == [(4, "http://a/1#top"), (5, "http://a/2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [
+        ("list.csv", "ID,url\n007,http://a/1\n,http://a/2\n", ["007", ""]),
+        (
+            "list.jsonl",
+            '{"url": "http://a/1", "id": 7}\n{"url": "http://a/2", "id": "x"}\n"http://a/3"\n',
+            [7, "x", None],
+        ),
+        ("list.jsonl", '{"url": "http://a/1", "id": NaN}\n{"url": "http://a/2", "id": [1]}\n', [None, "[1]"]),
+        ("list.csv", "7,http://a/1\n", [None]),
+        ("urls.txt", "http://a/1\n", [None]),
+    ],
+)
+def test_a_record_has_the_id_of_the_input(name: str, text: str, ids: list[object], tmp_path: Path) -> None:
+    assert [record.id for record in records(tmp_path, name, text)] == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("urls.txt.gz", "http://a/1\n"),
+        ("list.csv.gz", "id;url\n7;http://a/1\n"),
+        ("list.JSONL.gz", '{"url": "http://a/1"}\n'),
+    ],
+)
+def test_any_list_may_be_gzipped(name: str, text: str, tmp_path: Path) -> None:
+    (record,) = records(tmp_path, name, gzip.compress(text.encode()))
+
+    assert record.image == "http://a/1"
+
+
+def test_a_gzipped_list_is_known_by_its_content_too(tmp_path: Path) -> None:
+    assert images(records(tmp_path, "urls", gzip.compress(b"http://a/1\n"))) == [(1, "http://a/1")]
+
+
+def test_a_damaged_gzip_file_yields_its_lines_and_then_a_sentence(tmp_path: Path) -> None:
+    numbers = "".join(f"http://a/{random.random()}\n" for _ in range(10_000))
+    file = tmp_path / "urls.txt.gz"
+    file.write_bytes(gzip.compress(numbers.encode())[:-1000])
+    source = BulkInput(str(file))
+
+    with source.open() as opened:
+        found = source.records(opened)
+        assert [next(found).line for _ in range(100)] == list(range(1, 101))
+        with pytest.raises(InvalidJob, match=r"gz cannot be read after line \d+: the gzip file is damaged\.$"):
+            list(found)
+
+
+def test_a_missing_quotation_mark_spoils_the_rows_that_it_swallows_and_no_more(tmp_path: Path) -> None:
+    rows = [f"{number},http://a/{number}" for number in range(3, 10_000)]
+    text = "\n".join(["id,url", '2,"http://a/2', *rows, '10000,"http://a/10000"', "10001,http://a/10001", ""])
+
+    found = records(tmp_path, "list.csv", text)
+
+    assert found[0].line == 2
+    assert found[0].problem.endswith("is a quotation mark missing")
+    assert found[-1] == Record(10_001, "http://a/10001", id="10001")
+
+
+def write_parquet(folder: Path, rows_per_group: int = 10, **columns: list[object]) -> bytes:
+    from pyarrow import parquet, table
+
+    parquet.write_table(table(columns), folder / "list.parquet", row_group_size=rows_per_group)
+    return (folder / "list.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["list.parquet", "list", "list.parquet.gz"])
+def test_parquet_is_read_by_its_columns(name: str, tmp_path: Path) -> None:
+    urls: list[object] = [f"http://a/{number}" for number in range(1, 26)]
+    content = write_parquet(tmp_path, note=[*urls], url=urls, id=[*range(1, 26)])
+    if name.endswith(".gz"):
+        content = gzip.compress(content)
+
+    found = records(tmp_path, name, content)
+
+    assert found == [Record(number, f"http://a/{number}", id=number) for number in range(1, 26)]
+
+
+def test_a_row_of_parquet_without_text_spoils_only_itself(tmp_path: Path) -> None:
+    content = write_parquet(tmp_path, picture=["http://a/1", None], id=[datetime.date(2026, 1, 31), None])
+
+    first, second = records(tmp_path, "list.parquet", content, column="picture")
+
+    assert first == Record(1, "http://a/1", id="2026-01-31")
+    assert second == Record(2, "", "the row has no text under picture")
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"PAR1 and nothing", {}, "cannot be read as Parquet: "),
+        (b"no parquet at all", {}, "cannot be read as Parquet: "),
+        (None, {}, "no column of the table is called image or url; choose one of id, picture with"),
+        (None, {"column": "3"}, "has 2 columns, and the image's column is 3"),
+    ],
+)
+def test_parquet_that_cannot_be_read_is_one_sentence(
+    content: bytes | None, options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    content = content or write_parquet(tmp_path, id=[1], picture=["http://a/1"])
+
+    with pytest.raises(InvalidJob, match=message):
+        records(tmp_path, "list.parquet", content, **options)
+
+
+def test_without_pyarrow_parquet_is_refused_by_the_name_of_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(NameshotError, match=r"pyarrow is not installed; install nameshot\[parquet\], or give CSV"):
+        records(tmp_path, "list.parquet", b"PAR1")
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.csv.gz", "list.jsonl", "list.parquet"])
+def test_memory_does_not_grow_with_the_length_of_the_list(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    urls: list[object] = [f"http://a/{number:0100}" for number in range(30_000)]
+    if name.endswith("parquet"):
+        write_parquet(tmp_path, len(urls), url=urls)
+    elif "jsonl" in name:
+        file.write_text("".join(f'{{"url": "{url}"}}\n' for url in urls))
+    else:
+        text = "url\n" + "".join(f"{url}\n" for url in urls)
+        file.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    source = BulkInput(str(file))
+
+    tracemalloc.start()
+    try:
+        with source.open() as opened:
+            assert sum(1 for _ in source.records(opened)) == len(urls)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 2_000_000
+
+
 @pytest.mark.parametrize("name", ["list.jsonl", "list.ndjson", "list"])
 def test_jsonl_has_objects_or_plain_strings(name: str, tmp_path: Path) -> None:
     text = '{"image": "http://a/1", "id": 7}\n{"url": "http://a/2"}\n"http://a/3"\n'
@@ -90,6 +265,8 @@ def test_a_json_key_can_be_chosen(tmp_path: Path) -> None:
         pytest.param("list.jsonl", "[" * 100_000, "the line is not JSON", id="too deep"),
         ("list.jsonl", '{"name": "x"}', "the line has no text under image or url"),
         ("list.jsonl", '{"url": 7}', "the line has no text under image or url"),
+        ("list.jsonl", '{"url": " "}', "the line has no text under image or url"),
+        ("list.csv", "7,", "the row has no image"),
         ("list.csv", "7", "the row has 1 columns, and the image's column is 2"),
     ],
 )
@@ -100,7 +277,7 @@ def test_a_bad_record_spoils_only_itself(name: str, line: str, problem: str, tmp
     found = records(tmp_path, name, f"{first}{line}\n{last}")
 
     assert [record.problem for record in found if not record.image] == [problem]
-    assert found[-1] == Record(3, "http://a/2")
+    assert (found[-1].line, found[-1].image) == (3, "http://a/2")
 
 
 def test_a_byte_order_mark_and_stray_bytes_are_survived(tmp_path: Path) -> None:
@@ -114,5 +291,8 @@ def test_the_form_can_be_said_where_the_name_does_not(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_one_sentence() -> None:
-    with pytest.raises(InvalidJob, match=r"^nowhere.txt cannot be read: No such file or directory\.$"):
-        BulkInput("nowhere.txt").open()
+    with (
+        pytest.raises(InvalidJob, match=r"^nowhere.txt cannot be read: No such file or directory\.$"),
+        BulkInput("nowhere.txt").open(),
+    ):
+        pass

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from producer.cli.bulk.input import Record
 from producer.cli.bulk.output import BulkOutput, BulkOutputError, question_digest
+from producer.cli.bulk.rows import Record
 
 QUESTION = question_digest(["fox", "owl"], "This is a photo of {}.", None)
 RESULT = {"result": {"ranking": [{"label": "owl", "score": 1.0}]}}

@@ -95,8 +95,8 @@ def test_the_result_of_a_waiting_job_is_refused_with_its_state(with_valkey: Home
 
     done = with_valkey.run("result", "an-id")
 
-    assert (done.status, done.out) == (1, "")
-    assert done.sentence == "job an-id is queued and has no answer yet; wait for it with --wait SECONDS."
+    assert (done.status, done.out) == (75, "")
+    assert done.sentence == "job an-id is queued and has no answer yet; wait for it with `nameshot wait an-id`."
 
 
 def test_a_result_is_a_table_with_bars_and_times(with_valkey: Home, valkey: ValkeyServer) -> None:
@@ -140,7 +140,7 @@ def test_a_cancelled_job_stays_cancelled(with_valkey: Home) -> None:
     assert "already has an answer" in again.sentence
 
 
-@pytest.mark.parametrize("command", ["result", "cancel"])
+@pytest.mark.parametrize("command", ["result", "cancel", "wait"])
 def test_a_job_that_was_never_submitted_is_not_found(command: str, with_valkey: Home) -> None:
     done = with_valkey.run(command, "nobody")
 

@@ -111,6 +111,22 @@ def test_on_a_terminal_it_asks_first(answer: str, status: int, left: int, with_v
     assert (ended, client.queue_depths()["default"]) == (status, left)
 
 
+def test_the_end_of_the_input_at_the_question_deletes_nothing(with_valkey: Home, client: Client) -> None:
+    client.submit(URL, LABELS)
+
+    ended, shown = on_a_terminal(with_valkey, "\x04", "purge", "default")
+
+    assert (ended, client.queue_depths()["default"]) == (130, 1)
+    assert "Traceback" not in shown
+
+
+def test_on_a_terminal_no_is_an_error_in_json(with_valkey: Home) -> None:
+    ended, shown = on_a_terminal(with_valkey, "n", "purge", "default", "--json")
+
+    assert ended == 1
+    assert '"purged": 0, "error": {"code": "refused", "message": "nothing was deleted."' in shown
+
+
 def test_on_a_terminal_it_does_not_ask_who_is_sure(with_valkey: Home, client: Client) -> None:
     client.submit(URL, LABELS)
 
@@ -164,7 +180,8 @@ def test_forget_frees_the_id_of_an_answered_job(home: Home, valkey: ValkeyServer
     assert (done.status, done.out, done.err) == (0, "forgotten\n", "")
     again = producer.run("forget", "an-id")
     assert (again.status, again.sentence) == (1, "job an-id is unknown, so its id is free.")
-    assert producer.run("forget", "an-id", "--json").json_lines == [{"id": "an-id", "forgotten": False}]
+    (refused,) = producer.run("forget", "an-id", "--json").json_lines
+    assert (refused["forgotten"], refused["error"]["message"]) == (False, "job an-id is unknown, so its id is free.")
     with valkey.connect(1) as results:
         assert not results.exists(answer_key("an-id"))
     assert producer.run("submit", URL, "-l", "another", "--id", "an-id").out == "an-id\n"

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from producer.cli import options, output
-from producer.cli.bulk.input import BulkInput, Format, Record
-from producer.cli.connection import connect, running_system
+from producer.cli.bulk.input import BulkInput
+from producer.cli.bulk.rows import Format, Record
+from producer.cli.connection import connect, image_url, running_system
 from producer.cli.missing_worker import told_of_missing_workers
+from producer.contract.job import MAX_IMAGES_PER_MESSAGE
 from producer.errors import UsageError
 
 if TYPE_CHECKING:
     from producer import BulkOutcome
     from producer.cli.bulk.output import BulkOutput
-    from producer.embedded.home import UpInfo
 
 
 def bulk(
     file: Annotated[
-        str, typer.Argument(help="Text, CSV, TSV or JSONL with the images' URLs; - is standard input.", metavar="FILE")
+        str,
+        typer.Argument(
+            help="Text, CSV, JSONL or Parquet (also gzipped) with URLs or, while `nameshot up` runs, paths of local "
+            "files; - is standard input.",
+            metavar="FILE",
+        ),
     ],
     label: options.Labels = None,
     labels_file: options.LabelsFile = None,
@@ -43,6 +50,16 @@ def bulk(
         str | None,
         typer.Option("--column", help="Column (name, or number from 1) or JSON key of the image.", metavar="NAME"),
     ] = None,
+    images_per_message: Annotated[
+        int | None,
+        typer.Option(
+            "--images-per-message",
+            min=1,
+            max=MAX_IMAGES_PER_MESSAGE,
+            help="Images in one message (default: 32). Fewer spread a short list over more workers.",
+            metavar="N",
+        ),
+    ] = None,
     ordered: Annotated[
         bool,
         typer.Option(
@@ -58,7 +75,7 @@ def bulk(
     """Classify every image of a list of any length.
 
     To resume an interrupted run, run the same command again with the same -o. Each answer is written as soon as it
-    arrives, and names its line of the input. Exits with status 1 if an image failed.
+    arrives, and names its line of the input and the `id` there. Exits with status 1 if an image failed.
     """
     from producer.cli.bulk.output import BulkOutput, question_digest
     from producer.processes.raised_signals import Stopped, raised_signals
@@ -70,71 +87,84 @@ def bulk(
         raise UsageError("--retry-failed appends its answers, so it cannot keep the order; leave out --ordered.")
     source = BulkInput(file, file_format, column)
     digest = question_digest(question["labels"], question["hypothesis_template"], top_k)
+    arguments = {**question, "queue": queue, "ordered": ordered}
+    if images_per_message is not None:
+        arguments["images_per_message"] = images_per_message
+    under_way: dict[int, Record] = {}
     try:
         with raised_signals(), BulkOutput(out, digest, retry_failed=retry_failed) as answers:
-            _run(source, {**question, "queue": queue, "ordered": ordered}, answers)
+            _run(source, arguments, answers, under_way)
             return 1 if answers.failed else 0
     except Stopped as stopped:
-        if out is not None:
-            output.notice(f"nameshot: stopped; run the same command to resume ({out}).")
+        sent = sum(1 for record in under_way.values() if not record.problem)
+        unanswered = f"; cancelled {sent:,} images that had been sent and had no answer yet" if sent else ""
+        advice = "with -o FILE a run can be resumed" if out is None else f"run the same command to resume ({out})"
+        output.notice(f"nameshot: stopped{unanswered}; {advice}.")
         return 128 + stopped.signal_number
 
 
-def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput) -> None:
+def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput, under_way: dict[int, Record]) -> None:
+    """Send the records without an answer and write the answers; ``under_way`` is what has been sent meanwhile."""
     from producer.cli.bulk.progress import Progress
 
-    under_way: dict[int, Record] = {}
     with (
-        source.open() as text,
+        source.open() as stream,
         connect() as client,
         Progress(source.count(), done=answers.succeeded + answers.failed) as progress,
     ):
-        urls = _unanswered(source.records(text), answers, under_way, running_system(), ordered=arguments["ordered"])
+        records = _unanswered(source.records(stream), answers, ordered=arguments["ordered"])
+        urls = _urls(records, under_way, folder=Path(source.name).parent)
         # If an exception ends the loop, closing the stream cancels the messages in flight.
         with (
-            contextlib.closing(client.classify_many(urls, **arguments)) as stream,
+            contextlib.closing(client.classify_many(urls, **arguments)) as outcomes,
             told_of_missing_workers(client) as answered,
         ):
-            for outcome in stream:
+            for outcome in outcomes:
                 answered()
-                record = under_way.pop(outcome.index)
+                record = under_way[outcome.index]
                 answers.write(record, _answer(record, outcome))
+                del under_way[outcome.index]
                 progress.advance(failed=not outcome.ok)
         progress.summary(answers)
 
 
-def _unanswered(
-    records: Iterator[Record],
-    answers: BulkOutput,
-    under_way: dict[int, Record],
-    up: UpInfo | None,
-    *,
-    ordered: bool,
-) -> Iterator[str]:
-    """Yield the URL of each record without an answer, and add the record to ``under_way`` by the URL's position."""
+def _unanswered(records: Iterator[Record], answers: BulkOutput, *, ordered: bool) -> Iterator[Record]:
     from producer.cli.bulk.output import BulkOutputError
 
-    position = 0
+    is_first = True
     for record in records:
         if answers.has(record):
-            if ordered and position:
+            if ordered and not is_first:
                 raise BulkOutputError("the earlier answers are not in the input's order; leave out --ordered.")
             continue
+        is_first = False
+        yield record
+
+
+def _urls(records: Iterator[Record], under_way: dict[int, Record], folder: Path) -> Iterator[str]:
+    """Yield the URL of each record, and add the record to ``under_way`` by the URL's position.
+
+    The URL of a record that cannot be sent is the empty string, which the client refuses.
+    """
+    up = running_system()
+    for position, record in enumerate(records):
         under_way[position] = record
-        position += 1
-        yield _url(record, up)
+        url = "" if record.problem else record.image
+        if url and "://" not in url:
+            try:
+                url = image_url(_place(url, folder), up)
+            except UsageError as error:
+                under_way[position] = replace(record, problem=str(error).rstrip("."))
+                url = ""
+        yield url
 
 
-def _url(record: Record, up: UpInfo | None) -> str:
-    """Return the URL to send; for a record without an image, return the empty string, which the client refuses."""
-    if up is None or "://" in record.image or not record.image:
-        return record.image
-    from producer.embedded.pictures import file_url
-
-    try:
-        return file_url(up.url, up.file_secret, Path(record.image))
-    except (OSError, ValueError):
-        return record.image
+def _place(image: str, folder: Path) -> str:
+    """Return the path of a local file, which may be relative to the working directory or to the list's folder."""
+    with contextlib.suppress(OSError):  # the name is too long, for example
+        if not Path(image).exists() and (folder / image).exists():
+            return str(folder / image)
+    return image
 
 
 def _answer(record: Record, outcome: BulkOutcome) -> dict[str, Any]:
@@ -142,7 +172,9 @@ def _answer(record: Record, outcome: BulkOutcome) -> dict[str, Any]:
         return {"result": outcome.result.to_dict()}
     from producer.errors import JobFailed
 
-    error = JobFailed("invalid_job", f"{record.problem}.") if record.problem else outcome.error
+    error = outcome.error
+    if record.problem:
+        error = JobFailed("invalid_url" if record.image else "invalid_job", f"{record.problem}.")
     if error is None:
         raise ValueError("an outcome has neither a result nor an error")
     return {"error": error.to_dict()}

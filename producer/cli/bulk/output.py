@@ -1,6 +1,7 @@
 """Write a bulk run's answers to a JSONL file; the next run continues it, even if its last line was truncated.
 
-Each line is ``{"line", "url", "question", "result" | "error"}``. ``line`` is the record's line in the input.
+Each line is ``{"line", "id", "url", "question", "result" | "error"}``. ``line`` is the record's line in the input, and
+``id`` is there if the input has one.
 ``question`` is a digest of labels, template and top_k, by which a run recognises answers to another question.
 """
 
@@ -19,7 +20,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
-from producer.cli.bulk.input import Record
+from producer.cli.bulk.rows import Record
 from producer.errors import NameshotError
 
 #: A power cut may lose the answers of this many seconds; a killed process loses none that it has written.
@@ -92,7 +93,8 @@ class BulkOutput:
 
     def write(self, record: Record, answer: dict[str, Any]) -> None:
         """Append one answer: ``{"result": …}`` or ``{"error": …}``."""
-        entry = {"line": record.line, "url": record.image, "question": self._question, **answer}
+        own_id = {} if record.id is None else {"id": record.id}
+        entry = {"line": record.line, **own_id, "url": record.image, "question": self._question, **answer}
         try:
             # One write per line, so that a kill truncates at most the last line.
             rest = json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Final, Self
 
@@ -26,19 +27,18 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        console = output.notices()
         self._total, self._before = total, done
         self._now_done = self._failed = 0
         self._started_s = self._printed_s = time.monotonic()
         self._bar: Bar | None = None
-        if console.is_terminal:
+        if sys.stderr.isatty():  # rich also calls a file a terminal if FORCE_COLOR is set
             self._bar = Bar(
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[failed]}", style="red"),
-                console=console,
+                console=output.notices(),
                 transient=True,
             )
             self._task = self._bar.add_task("", total=total, completed=done, rate="", failed="")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from producer.cli import options, output
-from producer.cli.connection import connect, image_url
+from producer.cli.connection import connect, image_url, running_system
 from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import UsageError
 
@@ -63,7 +63,8 @@ def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: d
     from producer.cli.bulk.progress import Progress
     from producer.cli.evaluate.measures import Evaluation, Judged
 
-    urls = [image_url(example.image) for example in examples]
+    up = running_system()
+    urls = [image_url(example.image, up) for example in examples]
     judged: dict[int, Judged] = {}
     failed = Counter[str]()
     with (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from producer.cli.bulk.input import IMAGE_NAMES
+from producer.cli.bulk.rows import IMAGE_NAMES
 from producer.errors import UsageError
 
 #: Usual names of the column with the label, in search order.

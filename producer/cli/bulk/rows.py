@@ -1,0 +1,188 @@
+"""Read the images of a bulk run from lines of text: a plain list, JSONL, or a table such as CSV."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from producer.errors import InvalidJob
+
+Format = Literal["auto", "text", "csv", "tsv", "jsonl", "parquet"]
+
+#: The column or key with the image usually has one of these names, which are tried in this order.
+IMAGE_NAMES: Final = ("image", "image_url", "url", "uri", "link", "href", "src")
+#: The column or key whose value the output repeats.
+ID_NAME: Final = "id"
+#: Delimiters of tables that are called CSV, from the most usual one.
+_DELIMITERS: Final = (",", ";", "\t")
+
+Id = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image of the input.
+
+    Attributes:
+        line: the line where the record begins, or the row of a Parquet file, from 1.
+        image: the URL or path from the input; empty if there is none.
+        problem: why the image cannot be sent, as a clause; empty if it can.
+        id: what the input calls the image; None if it has no id.
+    """
+
+    line: int
+    image: str
+    problem: str = ""
+    id: Id = None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where a table has the image and its id, as indices, and whether the first row is the header."""
+
+    image: int
+    id: int | None
+    has_header: bool
+
+
+def as_id(value: Any) -> Id:
+    """Return an input's id as JSON can hold it: text for a date, for example, and None for what is not a number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, Id) else str(value)
+
+
+def is_content(line: str) -> bool:
+    """Return whether a line of a plain list names an image: it is neither blank nor a comment."""
+    return not line.isspace() and not line.lstrip().startswith("#")
+
+
+def plain(lines: Iterable[str]) -> Iterator[Record]:
+    """Yield an image for each line, except blank lines and those that begin with ``#``."""
+    for number, line in enumerate(lines, 1):
+        if is_content(line):
+            yield Record(number, line.strip())
+
+
+def jsonl(lines: Iterable[str], key: str | None) -> Iterator[Record]:
+    """Yield an image for each line, which holds an object or a string."""
+    for number, line in enumerate(lines, 1):
+        if line.isspace():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):  # thousands of nested brackets raise RecursionError
+            yield Record(number, "", "the line is not JSON")
+            continue
+        yield _from_json(number, value, key)
+
+
+def plain_or_jsonl(lines: Iterator[str], key: str | None) -> Iterator[Record]:
+    """Yield the images of a list whose first line with content decides which of the two it is."""
+    first, lines = _peek(lines)
+    return jsonl(lines, key) if first.lstrip().startswith(("{", '"')) else plain(lines)
+
+
+def table(lines: Iterator[str], column: str | None, delimiter: str | None = None) -> Iterator[Record]:
+    """Yield an image for each row; without a ``delimiter`` the first line decides which one the table has."""
+    first, lines = _peek(lines)
+    reader = csv.reader(lines, delimiter=delimiter or _delimiter(first))
+    begins = 1
+    columns: Columns | None = None
+    while True:
+        line = begins
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            if columns is None:
+                raise InvalidJob(f"the table's first row cannot be read: {error}.") from None
+            yield Record(line, "", f"the row cannot be read ({error}); is a quotation mark missing")
+            continue
+        finally:
+            begins = reader.line_num + 1
+        if row is None:
+            return
+        if not any(cell.strip() for cell in row):
+            continue
+        if columns is None:
+            columns = find_columns(row, column)
+            if columns.has_header:
+                continue
+        yield _from_row(line, row, columns)
+
+
+def find_columns(row: Sequence[str], column: str | None) -> Columns:
+    """Find the columns in a table's first row, or by the names of a Parquet file's columns.
+
+    Raises:
+        InvalidJob: there is no such column, or none that seems to hold the images.
+    """
+    names = [cell.strip() for cell in row]
+    lower = [name.lower() for name in names]
+    looks_like_data = any("://" in cell for cell in names)
+    with_id = lower.index(ID_NAME) if ID_NAME in lower else None
+    if column is not None:
+        if column in names:
+            return Columns(names.index(column), with_id, True)
+        if column.isdecimal() and int(column) >= 1:
+            return Columns(int(column) - 1, with_id, not looks_like_data)
+        raise InvalidJob(f"the table has no column {column!r}; its columns are {', '.join(names)[:300]}.")
+    for name in IMAGE_NAMES:
+        if name in lower:
+            return Columns(lower.index(name), with_id, True)
+    if looks_like_data:
+        return Columns(next(position for position, cell in enumerate(names) if "://" in cell), None, False)
+    raise InvalidJob(
+        f"no column of the table is called image or url; choose one of {', '.join(names)[:300]} with --column."
+    )
+
+
+def _from_json(number: int, value: Any, key: str | None) -> Record:
+    own_id: Id = None
+    if isinstance(value, dict):
+        names = (key,) if key is not None else IMAGE_NAMES
+        own_id = as_id(value.get(ID_NAME))
+        value = next((value[name] for name in names if name in value), None)
+    if isinstance(value, str) and value.strip():
+        return Record(number, value.strip(), id=own_id)
+    return Record(number, "", f"the line has no text under {key or 'image or url'}", own_id)
+
+
+def _from_row(line: int, row: list[str], columns: Columns) -> Record:
+    own_id = row[columns.id].strip() if columns.id is not None and columns.id < len(row) else None
+    if columns.image >= len(row):
+        problem = f"the row has {len(row)} columns, and the image's column is {columns.image + 1}"
+        return Record(line, "", problem, own_id)
+    image = row[columns.image].strip()
+    if not image:
+        return Record(line, "", "the row has no image", own_id)
+    if "\n" in image:
+        return Record(line, "", "the image spans several lines; is a quotation mark missing", own_id)
+    return Record(line, image, id=own_id)
+
+
+def _peek(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
+    """Return the first line with content, and an iterator that still has all lines."""
+    seen: list[str] = []
+    for line in lines:
+        seen.append(line)
+        if is_content(line):
+            break
+    return seen[-1] if seen else "", itertools.chain(seen, lines)
+
+
+def _delimiter(first: str) -> str:
+    """Return the delimiter that is the most frequent in a table's first line.
+
+    What follows ``://`` does not count: a URL may contain commas and semicolons.
+    """
+    before_url, is_data, _ = first.partition("://")
+    found = max(_DELIMITERS, key=before_url.count)
+    if found not in before_url and is_data and "\t" in first:
+        return "\t"
+    return found
