@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 import transformers
@@ -12,15 +12,13 @@ from huggingface_hub import hf_hub_download
 
 from worker.model.devices import compute_exactly, pick_device, pick_dtype
 from worker.model.dual import DualEncoder
-from worker.model.families import EXACT_PARAMETERS, FAMILIES, REFUSED, Family, longest_prompt, scale_and_bias
+from worker.model.families import EXACT_PARAMETERS, FAMILIES, REFUSED, Family, scale_and_bias
 from worker.model.forward import meaning_of
 from worker.model.interface import DeviceLostError, Logits, Model, ModelLoadError, ModelOutOfMemoryError
 from worker.model.pixels import Preparation, preparation
-from worker.model.prompts import Prompts
+from worker.model.prompts import PROBE
 from worker.model.refusals import explained, quiet
-
-#: Every usable tokenizer, whatever its language, has tokens for some of these English words.
-_PROBE: Final = "a photo of the dog"
+from worker.model.text_tower import measured_prompts
 
 
 def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
@@ -50,21 +48,15 @@ def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
         _refuse_missing_weights(model, family, report)
         with explained(model, revision, "tokenizer"):
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=commit, trust_remote_code=False)
-            # A tokenizer or a configuration with wrong values fails only when it is used.
-            longest = longest_prompt(family, config)
-            prompts = Prompts(
-                tokenizer,
-                max_tokens=longest,
-                pad_to=None if family.pad_to is None else longest,
-                vocabulary=getattr(config, family.text_config).vocab_size,
-            )
             _refuse_empty_tokenizer(model, tokenizer)
+        with explained(model, revision, "text tower"):
+            prompts = measured_prompts(model, tokenizer, network.eval(), family, config, torch_dtype)
         with explained(model, revision, "image processor"):
             processor = _processor(family, source, commit)
         with explained(model, revision, "scale of scores"):
             logits = Logits(*scale_and_bias(network))
         with explained(model, revision, f"move to {target}"):
-            network = _moved(network.eval().requires_grad_(False), target, model)
+            network = _moved(network.requires_grad_(False), target, model)
     return DualEncoder(
         name=folder.resolve().name if local else model,
         revision=commit,
@@ -184,7 +176,7 @@ def _processor(family: Family, source: str, revision: str | None) -> Any:
 
 def _refuse_empty_tokenizer(model: str, tokenizer: Any) -> None:
     """Refuse the empty tokenizer that Transformers creates for a checkpoint without tokenizer files."""
-    known = set(tokenizer(_PROBE, verbose=False)["input_ids"]) - set(tokenizer.all_special_ids)
+    known = set(tokenizer(PROBE, verbose=False)["input_ids"]) - set(tokenizer.all_special_ids)
     if not known:
         raise ModelLoadError(
             f"the tokenizer of model {model!r} knows no words, because the checkpoint lacks its tokenizer files: copy "
