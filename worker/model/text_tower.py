@@ -18,8 +18,8 @@ from worker.model.families import Family, Network
 from worker.model.interface import Float32, ModelLoadError
 from worker.model.prompts import Prompts, Tokens
 
-#: Towers without a table of positions read prompts of up to this many tokens, as the largest of those with a table do.
-LONGEST: Final = 512
+#: No label in its template has more tokens, in most languages; a tower may read fewer, or state no limit at all.
+LONGEST: Final = 1024
 #: The lengths, in tokens, of a prompt and of a longer one beside which it is padded.
 _SHORT, _LONG = 4, 16
 #: Rounding changes a unit vector by less than this. Shifted positions or visible padding change it by much more.
