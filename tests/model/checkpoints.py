@@ -209,7 +209,7 @@ def make_checkpoint(family: str, folder: Path, *, seed: int = 0) -> Path:
         tokenizer = recipe.tokenizer(folder)
         torch.manual_seed(seed)
         network = recipe.network(tokenizer)
-        _widen(network)
+        widen(network)
         network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         processor = _transformers(recipe.processor)(**recipe.resize) if recipe.processor else pillow_tips_processor()
@@ -232,7 +232,7 @@ def pillow_tips_processor() -> Any:
     return Tipsv2ImageProcessorPil()
 
 
-def _widen(network: Any) -> None:
+def widen(network: Any) -> None:
     """Draw every weight so that a layer keeps the spread of what it gets, and biases so that no layer is a zero."""
     from torch import nn, no_grad
 

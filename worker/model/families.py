@@ -131,15 +131,3 @@ FAMILIES: Final[Mapping[str, Family]] = {
 REFUSED: Final[Mapping[str, str]] = {
     "videoprism": "it classifies videos, not single images",
 }
-
-#: In these text towers positions start after the padding token's index, and the table of positions is that much longer.
-POSITIONS_AFTER_PADDING: Final = frozenset({"altclip_text_model", "camembert", "roberta", "xlm-roberta"})
-
-
-def longest_prompt(family: Family, config: Any) -> int:
-    """Return how many tokens, special ones included, the text tower of this configuration reads at most."""
-    text_config = getattr(config, family.text_config)
-    length = int(text_config.max_position_embeddings)
-    if text_config.model_type in POSITIONS_AFTER_PADDING:
-        length -= int(text_config.pad_token_id) + 1
-    return length if family.pad_to is None else min(length, family.pad_to)

@@ -14,6 +14,8 @@ from worker.model.interface import ModelError
 
 #: One pass of the text tower reads at most this many tokens, which bounds its memory and still fills a GPU.
 TOKENS_PER_PASS: Final = 8192
+#: Every usable tokenizer, whatever its language, has tokens for some of these English words.
+PROBE: Final = "a photo of the dog"
 
 #: The padded prompts of one pass: arrays, int64 (prompts, length), by the name of the network's input.
 Tokens = Mapping[str, npt.NDArray[np.int64]]
@@ -60,11 +62,27 @@ class Prompts:
             raise ModelError(f"a prompt has {max(lengths)} tokens, but the model reads at most {self.max_tokens}")
         if min(lengths) == 0:
             raise ModelError("a prompt has no tokens at all")
-        if max(max(row) for row in tokenized["input_ids"]) >= self._vocabulary:
-            raise ModelError("the tokenizer produces a token outside the model's vocabulary")
+        self._refuse_unknown_tokens(tokenized)
         order = sorted(range(len(prompts)), key=lengths.__getitem__)
         for rows in _groups(order, [self._pad_to or length for length in lengths]):
             yield rows, self._pad({name: [column[row] for row in rows] for name, column in tokenized.items()})
+
+    def sample(self, lengths: Sequence[int]) -> Tokens:
+        """Return prompts of exactly these numbers of tokens, padded together.
+
+        Raises:
+            ModelError: the tokenizer does not match the model.
+        """
+        tokenized = self._tokenize([f"{PROBE} " * max(lengths)])
+        self._refuse_unknown_tokens(tokenized)
+        # The last token may mark the end, at which some towers read the vector.
+        return self._pad(
+            {name: [[*row[: length - 1], row[-1]] for length in lengths] for name, [row] in tokenized.items()}
+        )
+
+    def _refuse_unknown_tokens(self, tokenized: Mapping[str, list[list[int]]]) -> None:
+        if max(max(row) for row in tokenized["input_ids"]) >= self._vocabulary:
+            raise ModelError("the tokenizer produces a token outside the model's vocabulary")
 
     def _tokenize(self, prompts: Sequence[str]) -> Mapping[str, list[list[int]]]:
         with self._lock:

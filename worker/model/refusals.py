@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import huggingface_hub
 import transformers
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
 
+from worker.model.damage import damage_of
 from worker.model.interface import DeviceLostError, ModelLoadError
+from worker.model.sources import Source
+
+#: What to do if the system does not let the Hub's client write to its cache.
+_DISK: Final[Mapping[int, str]] = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.EACCES: "let the worker's user write there",
+    errno.EPERM: "let the worker's user write there",
+    errno.EROFS: "mount it writable",
+}
 
 
 @contextmanager
@@ -36,41 +48,74 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def explained(model: str, revision: str | None, part: str) -> Iterator[None]:
-    """Turn any failure except `DeviceLostError` into a `ModelLoadError` about this part of the checkpoint."""
+def explained(part: str, model: str, *, revision: str | None = None, source: Source | None = None) -> Iterator[None]:
+    """Turn any failure except `DeviceLostError` into a `ModelLoadError` about this part of the checkpoint.
+
+    Args:
+        source: the checkpoint's files, once they are found.
+    """
     try:
         yield
     except (ModelLoadError, DeviceLostError):
         raise
     except Exception as failure:  # Transformers raises OSError, ValueError, KeyError, RuntimeError, ImportError, …
-        raise ModelLoadError(_sentence(model, revision, part, failure)) from failure
+        damage = None if source is None else damage_of(source, part)
+        online = _about_hub(model, revision, failure) if source is None or source.commit else None
+        raise ModelLoadError(damage or online or _sentence(part, model, failure)) from failure
 
 
-def _sentence(model: str, revision: str | None, part: str, failure: Exception) -> str:
+def _about_hub(model: str, revision: str | None, failure: Exception) -> str | None:
     causes = list(_causes(failure))
     for kind, sentence in (
         (errors.GatedRepoError, f"model {model!r} is gated: accept its terms on the Hub and set HF_TOKEN"),
         (errors.RevisionNotFoundError, f"model {model!r} has no revision {revision!r}: name a branch, tag or commit"),
+        (errors.DisabledRepoError, f"the Hub has disabled model {model!r}: choose another model"),
         (errors.RepositoryNotFoundError, f"the Hub shows no model {model!r}: check the name, or set HF_TOKEN"),
         (errors.HFValidationError, f"{model!r} is neither a folder here nor a possible Hub id: check the name"),
-        (
-            errors.LocalEntryNotFoundError,
-            f"model {model!r} is not in the local cache and the Hub cannot be reached: check the network, or name a "
-            "folder",
-        ),
-        (
-            errors.EntryNotFoundError,
-            f"model {model!r} lacks a file on the Hub that Transformers needs for its {part}: choose another model",
-        ),
     ):
         if any(isinstance(cause, kind) for cause in causes):
             return sentence
+    answer = next((cause for cause in causes if isinstance(cause, errors.HfHubHTTPError)), None)
+    if answer is not None and not isinstance(answer, errors.EntryNotFoundError):
+        return _about_answer(model, answer.response.status_code)
+    disk = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno in _DISK), None)
+    if disk is not None:
+        return (
+            f"model {model!r} cannot be stored in the cache {constants.HF_HUB_CACHE!r} ({disk.strerror}): "
+            f"{_DISK[disk.errno or 0]}, or set HF_HOME to another folder"
+        )
+    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes) and constants.is_offline_mode():
+        return (
+            f"model {model!r} is not in the cache {constants.HF_HUB_CACHE!r}, and HF_HUB_OFFLINE forbids its download: "
+            "unset that, or name a folder"
+        )
+    if any(isinstance(cause, errors.LocalEntryNotFoundError) for cause in causes):
+        return (
+            f"model {model!r} is not in the local cache and the Hub cannot be reached at {constants.ENDPOINT}: check "
+            "the network, or name a folder"
+        )
+    return None
+
+
+def _sentence(part: str, model: str, failure: Exception) -> str:
+    causes = list(_causes(failure))
+    if any(isinstance(cause, errors.EntryNotFoundError) for cause in causes):
+        return f"model {model!r} lacks a file on the Hub that Transformers needs for its {part}: choose another model"
     missing = next((cause for cause in causes if isinstance(cause, ImportError)), None)
     if missing is not None:
         return f"the {part} of model {model!r} needs a package that is not installed: {_first_sentence(missing)}"
     return (
         f"the {part} of model {model!r} cannot be loaded, {type(failure).__name__}: {_first_sentence(failure)}; save "
         "the checkpoint again with Transformers, or choose another"
+    )
+
+
+def _about_answer(model: str, status: int) -> str:
+    if status in (401, 403):
+        return f"the Hub at {constants.ENDPOINT} refuses access to model {model!r} ({status}): check HF_TOKEN"
+    return (
+        f"model {model!r} is not in the local cache, and the Hub at {constants.ENDPOINT} answers {status}: try again "
+        "later, or name a folder"
     )
 
 

@@ -1,0 +1,117 @@
+"""Finds a checkpoint's files: a folder, or a snapshot that the Hub's client downloads or has in its cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from worker.model.interface import ModelLoadError
+
+#: The file that every checkpoint of Transformers has.
+CONFIG: Final = "config.json"
+#: Files that hold an adapter of PEFT or Diffusers.
+_ADAPTERS: Final = ("adapter_config.json", "adapter_model.*", "pytorch_lora_weights.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The files of one checkpoint.
+
+    Attributes:
+        model: the folder or Hub id, as the operator named it.
+        location: the same for Transformers.
+        commit: the commit of a Hub checkpoint; None for a folder.
+        folder: the folder with the files; for a Hub checkpoint, its snapshot in the cache.
+    """
+
+    model: str
+    location: str
+    commit: str | None
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The model's name in results, which never contains a whole path."""
+        return self.folder.resolve().name if self.commit is None else self.model
+
+
+def find_source(model: str, revision: str | None) -> Source:
+    """Find a checkpoint; for one of the Hub, download its configuration if it is not in the cache.
+
+    All files of a Hub checkpoint are loaded from one commit, even if the branch moves meanwhile.
+
+    Raises:
+        ModelLoadError: the name or the revision cannot be that of a checkpoint, or it is an adapter.
+        Exception: what the Hub's client raises.
+    """
+    folder = _folder(model, revision)
+    if folder is not None:
+        _refuse_adapter(model, next((file for name in _ADAPTERS for file in folder.glob(name)), None))
+        if not (folder / CONFIG).is_file():
+            raise ModelLoadError(f"folder {model!r} holds no {CONFIG}: name the folder of a saved checkpoint")
+        return Source(model, str(folder), None, folder)
+    try:
+        config = _download(model, CONFIG, revision)
+    except LocalEntryNotFoundError:
+        raise
+    except EntryNotFoundError:
+        _refuse_adapter(model, find_adapter_config_file(model, revision=revision))
+        raise
+    # The cache stores the files of each commit in a folder named after the commit.
+    source = Source(model, model, config.parent.name, config.parent)
+    _refuse_adapter(model, find_adapter_config_file(model, revision=source.commit))
+    return source
+
+
+def _folder(model: str, revision: str | None) -> Path | None:
+    """Return the folder that is named, or None for a name of the Hub."""
+    if not model.strip():
+        raise ModelLoadError("no model is named: name the folder of a saved checkpoint, or a Hub id")
+    try:
+        folder = Path(model).expanduser()
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except (OSError, RuntimeError) as failure:  # RuntimeError is for the home of an unknown user
+        reason = getattr(failure, "strerror", None) or failure
+        raise ModelLoadError(f"folder {model!r} cannot be read ({reason}): check its path and permissions") from None
+    if is_folder and revision is not None:
+        raise ModelLoadError(
+            f"revision {revision!r} was requested, but {model!r} is a folder here and has no revisions: leave it out, "
+            "or name a Hub id"
+        )
+    if is_folder:
+        return folder
+    if exists:
+        raise ModelLoadError(f"{model!r} is a file: name the folder of a saved checkpoint, or a Hub id")
+    if model.startswith((".", "~", "/", "\\")) or model.count("/") > 1 or "\\" in model:
+        raise ModelLoadError(
+            f"there is no folder {model!r}: check the path, or name a Hub id such as openai/clip-vit-base-patch32"
+        )
+    return None
+
+
+def _download(model: str, file: str, revision: str | None) -> Path:
+    """Return a file of the Hub, or the cached one if the Hub does not answer."""
+    try:
+        return Path(hf_hub_download(model, file, revision=revision))
+    except (HfHubHTTPError, EntryNotFoundError, HFValidationError):
+        raise
+    except Exception as failure:  # a connection that breaks, or a proxy that fails, has classes of the HTTP library
+        try:
+            return Path(hf_hub_download(model, file, revision=revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise failure from None
+
+
+def _refuse_adapter(model: str, file: Path | str | None) -> None:
+    """Refuse an adapter, because Transformers ignores it without an error if PEFT is not installed."""
+    if file is not None:
+        raise ModelLoadError(
+            f"model {model!r} holds an adapter ({Path(file).name}), which a worker does not apply: merge it into its "
+            "base with PEFT's merge_and_unload(), and name the folder to which save_pretrained() writes the result; or "
+            "remove the adapter's files"
+        )
