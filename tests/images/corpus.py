@@ -12,6 +12,7 @@ from PIL import Image
 from tests.images.files import (
     PNG_SIGNATURE,
     chunk,
+    deflated,
     encoded,
     flat_png,
     jpeg_with_segments,
@@ -165,17 +166,15 @@ def avif_with_exif(content: bytes) -> bytes:
 
 #: Whole pictures, with more metadata than Pillow reads.
 LADEN: dict[str, bytes] = {
-    "PNG, text that unpacks to 100 MB": PNG[:33]
-    + chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
-    + PNG[33:],
+    "PNG, text that unpacks to 100 MB": PNG[:33] + chunk(b"zTXt", b"a\0\0" + deflated(b"\0", 100_000_000)) + PNG[33:],
     "PNG, profile that unpacks to 100 MB": PNG[:33]
-    + chunk(b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 100_000_000))
+    + chunk(b"iCCP", b"a\0\0" + deflated(b"\0", 100_000_000))
     + PNG[33:],
     "PNG, 63 MB of text, four bytes a character": PNG[:33] + LONG_TEXT * 63 + PNG[33:],
     "PNG, 10 MB of text behind its pixels": PNG[:-12] + chunk(b"tEXt", b"a\0" + b"x" * 10_000_000) + PNG[-12:],
     "PNG, a text with a wrong checksum": PNG[:33] + chunk(b"tEXt", b"a\0b", 1) + PNG[33:],
     "PNG, an orientation of 100 MB": PNG[:33]
-    + chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"0" * 100_000_000))
+    + chunk(b"zTXt", b"Raw profile type exif\0\0" + deflated(b"0", 100_000_000))
     + PNG[33:],
     "PNG, a text named like a property": PNG[:33] + chunk(b"tEXt", b"transparency\0red") + PNG[33:],
     "PNG, private chunks": PNG[:33] + chunk(b"prVt", b"x" * 30) * 10_000 + PNG[33:],

@@ -45,6 +45,14 @@ def flat_png(width: int, height: int) -> bytes:
     return png_header(width, height, 1, 0) + chunk(b"IDAT", data) + chunk(b"IEND")
 
 
+def deflated(byte: bytes, count: int) -> bytes:
+    """What `zlib` unpacks to so many equal bytes, whole millions of them; only the first million is compressed."""
+    million = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    block = million.compress(byte * 1_000_000) + million.flush(zlib.Z_FULL_FLUSH)
+    checksum = struct.pack(">I", zlib.adler32(byte * count))
+    return b"\x78\x9c" + block * (count // 1_000_000) + zlib.compressobj(wbits=-zlib.MAX_WBITS).flush() + checksum
+
+
 def photo(width: int = 64, height: int = 48) -> Image.Image:
     """A picture that is smooth in places, noisy in others, and that no rotation or reflection maps onto itself."""
     y, x = np.mgrid[0:height, 0:width]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,27 @@ def turned() -> bytes:
     return tags.tobytes()
 
 
-def largest() -> dict[str, bytes]:
-    """As many pixels as allowed, in few bytes, the costliest ways there are."""
-    colour = Image.new("RGB", (SIDE, SIDE), (200, 30, 90))
-    return {
-        "WebP": encoded(colour, "WEBP", lossless=True, quality=0, method=0),
-        "WebP, turned": encoded(colour, "WEBP", lossless=True, quality=0, method=0, exif=turned()),
-        "JPEG, progressive CMYK, turned": encoded(colour.convert("CMYK"), "JPEG", progressive=True, exif=turned()),
-        "JPEG, progressive": encoded(colour, "JPEG", progressive=True, subsampling=0),
-        "PNG, RGBA, turned": encoded(colour.convert("RGBA"), "PNG", exif=turned()),
-        "PNG, 16-bit grey, turned": encoded(Image.new("I;16", (SIDE, SIDE), 40_000), "PNG", exif=turned()),
-        "PNG, 1 bit": flat_png(SIDE, SIDE),
-        "GIF": encoded(colour, "GIF"),
-        "HEIC, turned": encoded(colour.convert("RGBA"), "HEIF", chroma=444, exif=turned()),
-        "AVIF, turned": encoded(colour.convert("RGBA"), "AVIF", subsampling="4:4:4", speed=10, exif=turned()),
-    }
+def colour(mode: str = "RGB") -> Image.Image:
+    return Image.new("RGB", (SIDE, SIDE), (200, 30, 90)).convert(mode)
+
+
+#: As many pixels as allowed, in few bytes, the costliest ways there are. Encoding them takes seconds, so each is made
+#: when its test asks for it, and once.
+LARGEST: dict[str, Callable[[], bytes]] = {
+    name: cache(make)
+    for name, make in {
+        "WebP": lambda: encoded(colour(), "WEBP", lossless=True, quality=0, method=0),
+        "WebP, turned": lambda: encoded(colour(), "WEBP", lossless=True, quality=0, method=0, exif=turned()),
+        "JPEG, progressive CMYK, turned": lambda: encoded(colour("CMYK"), "JPEG", progressive=True, exif=turned()),
+        "JPEG, progressive": lambda: encoded(colour(), "JPEG", progressive=True, subsampling=0),
+        "PNG, RGBA, turned": lambda: encoded(colour("RGBA"), "PNG", exif=turned()),
+        "PNG, 16-bit grey, turned": lambda: encoded(Image.new("I;16", (SIDE, SIDE), 40_000), "PNG", exif=turned()),
+        "PNG, 1 bit": lambda: flat_png(SIDE, SIDE),
+        "GIF": lambda: encoded(colour(), "GIF"),
+        "HEIC, turned": lambda: encoded(colour("RGBA"), "HEIF", chroma=444, exif=turned()),
+        "AVIF, turned": lambda: encoded(colour("RGBA"), "AVIF", subsampling="4:4:4", speed=10, exif=turned()),
+    }.items()
+}
 
 
 def growth(files: Mapping[str, bytes], folder: Path, copies: int = 1) -> tuple[int, list[str]]:
@@ -59,15 +66,15 @@ def growth(files: Mapping[str, bytes], folder: Path, copies: int = 1) -> tuple[i
     return found["growth_bytes"], found["codes"]
 
 
-@pytest.mark.parametrize("name", largest())
+@pytest.mark.parametrize("name", LARGEST)
 def test_many_of_the_largest_images_at_once_stay_within_the_memory_for_decoding(name: str, tmp_path: Path) -> None:
-    grown_bytes, codes = growth({name: largest()[name]}, tmp_path, copies=CONCURRENCY)
+    grown_bytes, codes = growth({name: LARGEST[name]()}, tmp_path, copies=CONCURRENCY)
     assert set(codes) == {"ok"}
     assert grown_bytes < DECODING_BYTES_PER_PIXEL * MAX_PIXELS + SLACK_BYTES
 
 
 def test_hostile_files_take_no_more_than_decoding_may_and_their_own_size_a_few_times(tmp_path: Path) -> None:
-    corpora = FOREIGN, DAMAGED, BOMBS, THIN, SLOW, LADEN, largest()
+    corpora = FOREIGN, DAMAGED, BOMBS, THIN, SLOW, LADEN, {name: make() for name, make in LARGEST.items()}
     files = {name: data for corpus in corpora for name, data in corpus.items()}
     grown_bytes, codes = growth(files, tmp_path)
     # Each file is there once: the largest ones that can be in flight together.

@@ -1,5 +1,6 @@
 """What happens to a picture on the host: the bytes of the checkpoint's own image processor, only sooner."""
 
+import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -7,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import transformers
 from PIL import Image
 
 from tests.model.pictures import scene
@@ -17,7 +17,8 @@ from worker.model.pixels import PIXELS, SplitPreparation, WholePreparation, prep
 
 
 def _transformers(name: str, **settings: Any) -> Any:
-    return getattr(transformers, name)(**settings)
+    # Imported here: each process of a test run loads this file, and few of them need Transformers, which takes seconds.
+    return getattr(importlib.import_module("transformers"), name)(**settings)
 
 
 SIZES = [
@@ -78,25 +79,31 @@ def test_rescaled_and_normalised_values_are_those_of_the_processor(name: str) ->
         assert np.abs(split.affine(split.prepare(image).arrays[PIXELS]) - expected).max() < 1e-6
 
 
-class _Negative(transformers.CLIPImageProcessorPil):
+def _negative() -> Any:
     """A processor whose settings do not tell all it does."""
 
-    def resize(self, image: Any, *arguments: Any, **settings: Any) -> Any:
-        return super().resize(255 - image, *arguments, **settings)
+    class Negative(type(CLIP())):  # type: ignore[misc]  # a class that is found as the test runs
+        def resize(self, image: Any, *arguments: Any, **settings: Any) -> Any:
+            return super().resize(255 - image, *arguments, **settings)
+
+    return Negative()
 
 
-class _Squared(transformers.CLIPImageProcessorPil):
+def _squared() -> Any:
     """Not a straight line from pixel to value."""
 
-    def normalize(self, image: Any, *arguments: Any, **settings: Any) -> Any:
-        return super().normalize(image, *arguments, **settings) ** 2
+    class Squared(type(CLIP())):  # type: ignore[misc]  # a class that is found as the test runs
+        def normalize(self, image: Any, *arguments: Any, **settings: Any) -> Any:
+            return super().normalize(image, *arguments, **settings) ** 2
+
+    return Squared()
 
 
 WHOLE: dict[str, Callable[[], Any]] = {
     "patches": partial(_transformers, "Siglip2ImageProcessorPil", patch_size=8, max_num_patches=16),
     "two limits": partial(CLIP, size={"shortest_edge": 32, "longest_edge": 40}, do_center_crop=False),
-    "its own resize": _Negative,
-    "its own arithmetic": _Squared,
+    "its own resize": _negative,
+    "its own arithmetic": _squared,
 }
 
 
