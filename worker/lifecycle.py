@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from producer.broker.dialling import connect
 from producer.contract.names import cancel_channel
+from producer.processes.leash import continue_when_parent_ends
 from producer.settings import PREFIX
 from worker.concurrency.isolation import HEAD_START_S, Isolation
 from worker.delivery.credit import Outcomes
@@ -64,6 +65,7 @@ class Lifecycle:
         """
         app = self._app
         logs.configure(app.settings.log_level, app.settings.log_format)
+        continue_when_parent_ends()
         # Print all threads' stacks, even while native code runs; Celery later installs a handler that does the same.
         faulthandler.register(signal.SIGUSR1)
         try:

@@ -4,7 +4,8 @@ Run this file as a script, with the standard library only: ``python -I -S leash.
 
 On Linux the kernel ends the command: this script sets ``PR_SET_PDEATHSIG``, which survives exec, and replaces itself
 with the command. The parent does not set it in a ``preexec_fn``, which may deadlock in a program with threads. The
-kernel sends the signal when the *thread* that started this process ends, so start it from the main thread.
+kernel sends the signal when the *thread* that started this process ends, so start it from the main thread. A stopped
+process receives no signal but SIGKILL; one that is to receive another calls `continue_when_parent_ends`.
 
 Elsewhere this script runs the command as its child and watches its standard input, a pipe that only the parent holds
 open: end of file means that the parent has ended.
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import threading
 
-_PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2  # from <linux/prctl.h>
 #: The exit status with which shells report a command that cannot be run.
 CANNOT_RUN = 127
 
@@ -45,13 +46,37 @@ def main(arguments: list[str]) -> int:
 
 def die_with(parent: int, death_signal: int) -> None:
     """Have the Linux kernel send this process the signal when the thread that started it ends."""
+    _prctl(_PR_SET_PDEATHSIG, death_signal)
+    if os.getppid() != parent:  # the parent ended before prctl
+        raise SystemExit(CANNOT_RUN)
+
+
+def continue_when_parent_ends() -> None:
+    """If this thread has a death signal, have the kernel also continue this process then, should it be stopped.
+
+    Each thread has a death signal of its own, so a second thread gets SIGCONT, and lives as long as this process.
+    """
+    import ctypes
+
+    if sys.platform != "linux":
+        return
+    death_signal = ctypes.c_int(0)
+    _prctl(_PR_GET_PDEATHSIG, ctypes.byref(death_signal))
+    if death_signal.value:
+        threading.Thread(target=_wait_with_sigcont, name="leash", daemon=True).start()
+
+
+def _wait_with_sigcont() -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    threading.Event().wait()
+
+
+def _prctl(option: int, argument: object) -> None:
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    if os.getppid() != parent:  # the parent ended before prctl
-        raise SystemExit(CANNOT_RUN)
 
 
 def _watch(command: list[str]) -> int:

@@ -250,6 +250,22 @@ def test_a_worker_whose_launcher_is_killed_finishes_its_job_and_ends(
     wait_until_gone(worker)
 
 
+def test_a_stopped_worker_whose_launcher_is_killed_finishes_its_job_and_ends(
+    launch: Launch, client: Client, origin: Origin
+) -> None:
+    launcher = launch(NAMESHOT_DRAIN_TIMEOUT="600")
+    launcher.wait_until_ready()
+    (worker,) = workers_of(launcher)
+    answer = hold_a_job(client, origin)
+    os.kill(worker, signal.SIGSTOP)
+    launcher.process.kill()
+    wait_for("Warm shutdown", launcher)
+    origin.hold.set()
+
+    assert answer()
+    wait_until_gone(worker)
+
+
 def test_a_launcher_that_waits_to_start_a_worker_again_ends_at_once(launch: Launch) -> None:
     launcher = launch()
     launcher.wait_until_ready()

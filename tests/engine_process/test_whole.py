@@ -240,3 +240,13 @@ def readiness() -> list[tuple[int, str]]:
         else:
             answers.append((answer.status_code, answer.text))
     return answers
+
+
+def test_nothing_is_left_of_a_launcher_that_was_killed_while_its_engine_and_a_front_were_stopped(start: Start) -> None:
+    launcher = start("killed-launcher")
+    (engine,), fronts = children(launcher)["engine"], children(launcher)["fronts"]
+    for stopped in (engine, fronts[0]):
+        os.kill(stopped, signal.SIGSTOP)
+    launcher.process.kill()
+
+    wait_until_gone(engine, *fronts)

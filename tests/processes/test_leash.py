@@ -1,6 +1,7 @@
 """A child process never outlives the one that started it, however that one ends."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from producer.processes import leash
 from producer.processes.child import ChildProcess
+from tests.eventually import eventually
 from tests.processes.programs import TIMEOUT_S, is_running, kill, numbers_of, run_python, wait_until_gone
 
 STARTS_A_SLEEPER = """
@@ -17,6 +19,30 @@ from pathlib import Path
 from producer.processes.child import ChildProcess
 folder = Path(sys.argv[1])
 child = ChildProcess(["/bin/sleep", "600"], folder=folder, log=folder / "log", environment=dict(os.environ))
+print(json.dumps([child.pid]), flush=True)
+time.sleep(600)
+"""
+
+CHILD_THAT_TIDIES_UP = """
+import signal, sys, time
+from pathlib import Path
+from producer.processes.leash import continue_when_parent_ends
+def tidy_up(*_):
+    Path("tidy").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, tidy_up)
+continue_when_parent_ends()
+Path("started").touch()
+time.sleep(600)
+"""
+
+STARTS_A_CHILD_THAT_TIDIES_UP = """
+import json, os, signal, sys, time
+from pathlib import Path
+from producer.processes.child import ChildProcess
+folder, environment = Path(sys.argv[1]), {**os.environ, "PYTHONPATH": os.getcwd()}
+command, log = [sys.executable, "-c", sys.argv[2]], folder / "log"
+child = ChildProcess(command, folder=folder, log=log, environment=environment, death_signal=signal.SIGTERM)
 print(json.dumps([child.pid]), flush=True)
 time.sleep(600)
 """
@@ -50,6 +76,18 @@ def test_a_child_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
     kill(starter)
 
     wait_until_gone(child)
+
+
+def test_a_stopped_child_is_continued_to_receive_its_signal_when_its_starter_is_killed(tmp_path: Path) -> None:
+    starter = run_python(STARTS_A_CHILD_THAT_TIDIES_UP, tmp_path, CHILD_THAT_TIDIES_UP)
+    (child,) = numbers_of(starter)
+    eventually((tmp_path / "started").exists)
+    os.kill(child, signal.SIGSTOP)
+
+    kill(starter)
+
+    wait_until_gone(child)
+    assert (tmp_path / "tidy").exists()
 
 
 def test_where_the_kernel_keeps_no_leash_a_watcher_ends_the_whole_family() -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from producer.processes.leash import continue_when_parent_ends
 from producer.processes.queued_signals import SAME_REQUEST_S, QueuedSignals, queued_signals
 from producer.settings import read_settings
 from worker.engine.capacity import BULK_TIME_FACTOR
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
     """
     path, heart = Path(arguments[0]), HeartbeatSender(int(arguments[1]) if arguments[1:] else None)
     logs.configure("INFO", "human")
+    continue_when_parent_ends()
     faulthandler.register(signal.SIGUSR1)  # prints all threads' stacks, even while native code runs
     try:
         settings = read_settings(WorkerSettings)

@@ -5,7 +5,7 @@ loads neither the model's libraries nor Celery. Whenever it receives SIGTERM, SI
 processes; it forwards SIGQUIT, and also SIGUSR1, on which the processes print their threads' stacks.
 `worker.delivery.shutdown` describes how workers react, and an engine ends once its fronts have ended. The launcher
 kills processes that do not end in time, and engines that send no heartbeats. If the launcher dies, the kernel sends
-SIGTERM to its processes.
+SIGTERM to its processes, and continues those that are stopped.
 """
 
 from __future__ import annotations
