@@ -16,6 +16,7 @@ from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, Res
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from producer.cli.thumbnail import Method
     from producer.client.jobs import Job
 
 Images = Annotated[
@@ -32,6 +33,7 @@ def classify(
     download_timeout: options.DownloadTimeout = None,
     queue: options.QueueName = "default",
     wait: options.Wait = 120.0,
+    show: options.Show = None,
     as_json: options.AsJson = False,
 ) -> int:
     """Classify images and print their rankings.
@@ -39,16 +41,20 @@ def classify(
     Exits with status 1 if an image could not be classified. A job that has no answer in time continues, and the command
     prints its id.
     """
+    from producer.cli.thumbnail import drawing_method
+
     question = options.question(label, labels_file, template, top_k, download_timeout)
     urls = _urls(images)
+    console = output.console()
+    method = drawing_method(console, images, show=False if as_json else show)
     with connect() as client:
         jobs = client.submit_many({"url": url, "queue": queue, **question} for url in urls)
         deadline = time.monotonic() + wait
-        console = output.console()
         failed = 0
         with told_of_missing_workers(client) as answered:
             for number, (image, job) in enumerate(zip(images, jobs, strict=True), start=1):
-                failed += not _print_answer(console, image, _which(images, number), job, deadline, as_json=as_json)
+                which = _which(images, number)
+                failed += not _print_answer(console, image, which, job, deadline, method=method, as_json=as_json)
                 answered()
     return 1 if failed else 0
 
@@ -112,9 +118,12 @@ def _which(images: list[str], number: int) -> str:
     return shown if len(images) == 1 else f"image {number}, {shown}"
 
 
-def _print_answer(console: Console, image: str, which: str, job: Job, deadline: float, *, as_json: bool) -> bool:
+def _print_answer(
+    console: Console, image: str, which: str, job: Job, deadline: float, *, method: Method | None, as_json: bool
+) -> bool:
     """Wait for one job and print its outcome; return whether its image was classified."""
     from producer.cli.show import print_result
+    from producer.cli.thumbnail import draw
 
     try:
         result = _await_result(job, deadline)
@@ -127,7 +136,7 @@ def _print_answer(console: Console, image: str, which: str, job: Job, deadline: 
     if as_json:
         output.print_json({"url": image, "id": job.id, "result": result.to_dict()})
     else:
-        print_result(console, image, result)
+        print_result(console, image, result, draw(console, image, method) if method is not None else None)
     return True
 
 

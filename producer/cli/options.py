@@ -36,6 +36,15 @@ DownloadTimeout = Annotated[
 ]
 QueueName = Annotated[Queue, typer.Option("--queue", help="Queue of the job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object per line.")]
+Show = Annotated[
+    bool | None,
+    typer.Option(
+        "--show/--no-show",
+        help="Draw local pictures beside their rankings, with coloured blocks if need be; by default only in a "
+        "terminal that has kitty's, iTerm2's or sixel graphics.",
+        show_default=False,
+    ),
+]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the answer.", metavar="S")]
 
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def console() -> Console:
-    """Return a console on standard output, which adapts to the terminal's width and colours."""
+def console(width: int | None = None) -> Console:
+    """Return a console on standard output, which adapts to the terminal's width, unless one is given, and colours."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, soft_wrap=False, width=width)
 
 
 def notices() -> Console:

@@ -5,22 +5,41 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
+from producer.cli import output
 from producer.cli.failures import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from producer.cli.thumbnail import Thumbnail
     from producer.contract.result import Result, Timings
 
 #: Character cells of a 100 % bar, which fits into 80 columns next to a label of ordinary length.
 BAR_CELLS: Final = 32
 #: A table has at most this many rows, enough for a person to read; --json prints every label.
 MAX_ROWS: Final = 15
+#: Cells between a picture and the text beside it.
+GAP: Final = 2
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
 
-def print_result(console: Console, title: str, result: Result) -> None:
-    """Print a title, the ranking as a table with bars, and the timings."""
+def print_result(console: Console, title: str, result: Result, picture: Thumbnail | None = None) -> None:
+    """Print a title, the ranking as a table with bars, and the timings, to the right of the picture if there is one."""
+    if picture is None:
+        _print_text(console, title, result, soft_wrap=True)
+        return
+    narrow = output.console(width=console.width - picture.columns - GAP)
+    with narrow.capture() as capture:
+        _print_text(narrow, title, result, soft_wrap=False)
+    lines = capture.get().rstrip("\n").split("\n")
+    # Make room, draw at its top, and return there, since terminals differ in where a picture leaves the cursor.
+    drawn = "\n" * picture.rows + f"\x1b[{picture.rows}A\x1b7{picture.drawing}\x1b8"
+    text = "".join(f"\r\x1b[{picture.columns + GAP}C{line}\n" for line in lines)
+    console.file.write(drawn + text + "\n" * (1 + max(0, picture.rows - len(lines))))
+    console.file.flush()
+
+
+def _print_text(console: Console, title: str, result: Result, *, soft_wrap: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -40,7 +59,7 @@ def print_result(console: Console, title: str, result: Result) -> None:
     if len(result.ranking) > MAX_ROWS:
         console.print(f"  … and {len(result.ranking) - MAX_ROWS:,} more (--json prints all)", style="dim")
     how = f"batch of {result.batch_size}" if result.batch_size else "known picture"
-    console.print(f"  {timings(result.timings_ms)} · {how}", style="dim", markup=False, soft_wrap=True)
+    console.print(f"  {timings(result.timings_ms)} · {how}", style="dim", markup=False, soft_wrap=soft_wrap)
     console.print()
 
 

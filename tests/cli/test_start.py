@@ -12,7 +12,7 @@ from tests.cli.command import NAMESHOT, Home
 
 COMMANDS = (
     *("demo", "up", "env", "worker", "classify", "submit", "bulk", "evaluate", "compare", "verify"),
-    *("status", "result", "cancel", "forget", "purge", "doctor", "acl", "dead-letters"),
+    *("status", "result", "wait", "cancel", "forget", "purge", "doctor", "acl", "dead-letters"),
 )
 
 #: What a command that only explains itself has no use for.

@@ -10,7 +10,8 @@ import pytest
 
 from producer import Client
 from producer.demo.gallery import FOLDER
-from tests.cli.command import Home, Running
+from tests.cli.command import NAMESHOT, Home, Running
+from tests.cli.terminal import on_a_terminal
 
 #: Several starts of a worker, on a machine that has much else to do.
 pytestmark = pytest.mark.timeout(300)
@@ -50,6 +51,18 @@ def test_a_program_of_the_users_own_reaches_it_with_the_lines_of_env(up: Running
     settings = dict(line.removeprefix("export ").split("=", 1) for line in done.out.splitlines())
     with Client(settings["NAMESHOT_BROKER_URL"], settings["NAMESHOT_RESULT_BACKEND"]) as client:
         assert client.queue_depths() == {"high": 0, "default": 0, "bulk": 0}
+
+
+def test_on_a_terminal_with_graphics_local_files_are_shown(up: Running) -> None:
+    command: list[object] = [NAMESHOT, "classify", FOLDER / "owl.png", *OWL]
+    kitty = {"TERM": "xterm-kitty"}
+
+    status, shown = on_a_terminal(up.home, command, kitty)
+
+    assert status == 0
+    assert shown.count(b"\x1b_Ga=T,") == 1
+    assert "\N{FULL BLOCK}".encode() in shown.partition(b"\x1b8")[2]
+    assert b"\x1b_G" not in on_a_terminal(up.home, [*command, "--json"], kitty)[1]
 
 
 def test_local_files_can_be_classified(up: Running) -> None:
