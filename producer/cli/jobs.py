@@ -11,6 +11,7 @@ import typer
 from producer.cli import options, output
 from producer.cli.connection import connect
 from producer.cli.failures import error_to_json, refusal, sentence
+from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, NameshotError, ResultTimeout
 
 JobId = Annotated[str, typer.Argument(help="The job's id, from `nameshot submit`.", metavar="ID")]
@@ -59,16 +60,19 @@ def _print_answers(job_ids: list[str], wait_s: float, *, as_json: bool) -> int:
 
     console = output.console()
     failed = unanswered = False
-    with connect() as client:
+    with connect() as client, told_of_missing_workers(client) as answered:
         deadline = time.monotonic() + wait_s
         for job in [client.job(job_id) for job_id in job_ids]:
             try:
                 with output.waiting("waiting for a worker's answer…"):
                     answer = job.result(max(0.0, deadline - time.monotonic()))
-            except ResultTimeout:
+            except ResultTimeout as error:
                 unanswered = True
+                why = ", because no worker takes jobs" if error.no_worker else ""
                 advice = f"wait for it with `nameshot wait {job.id}`"
-                late = ResultTimeout(f"job {job.id} is {job.status()} and has no answer yet; {advice}.")
+                late = ResultTimeout(
+                    f"job {job.id} is {job.status()} and has no answer yet{why}; {advice}.", no_worker=error.no_worker
+                )
                 _print_error(job.id, late, as_json=as_json)
             except (JobFailed, JobCancelled, JobExpired, JobNotFound) as error:
                 failed = True
@@ -78,6 +82,7 @@ def _print_answers(job_ids: list[str], wait_s: float, *, as_json: bool) -> int:
                     output.print_json({"id": job.id, "result": answer.to_dict()})
                 else:
                     print_result(console, job.id, answer)
+            answered()
     return EXIT_NO_ANSWER_YET if unanswered else int(failed)
 
 
