@@ -11,7 +11,7 @@ from producer.cli import options, output
 from producer.cli.connection import connect, image_url, running_system
 from producer.cli.failures import error_to_json, sentence, shown_image
 from producer.cli.missing_worker import told_of_missing_workers
-from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, ResultTimeout, UsageError
+from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, JobNotFound, ResultTimeout, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,7 +127,7 @@ def _print_answer(
 
     try:
         result = _await_result(job, deadline)
-    except (JobFailed, JobCancelled, JobExpired, ResultTimeout) as error:
+    except (JobFailed, JobCancelled, JobExpired, JobNotFound, ResultTimeout) as error:
         if as_json:
             output.print_json({"url": image, "id": job.id, "error": error_to_json(error)})
         else:

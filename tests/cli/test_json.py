@@ -1,5 +1,7 @@
 """With --json, standard output holds only JSON, whatever goes wrong; people read standard error."""
 
+import json
+
 import pytest
 
 from producer.contract.names import answer_key
@@ -73,3 +75,18 @@ def test_what_a_command_refuses_to_do_has_an_error_beside_what_it_says_today(
     assert cancelled["error"]["message"].startswith("job an-id already has an answer")
     assert forgotten["forgotten"] is False
     assert forgotten["error"]["message"].startswith("job queued is queued; cancel it first")
+
+
+def test_a_job_that_is_purged_while_classify_waits_is_the_error_of_its_own_image(
+    with_valkey: Home, valkey: ValkeyServer
+) -> None:
+    with with_valkey.start("classify", URL, f"{URL}?2", "-l", "fox", "--json") as running, valkey.connect() as broker:
+        while broker.llen("nameshot.default") < 2:
+            assert running.process.poll() is None, running.err
+        with_valkey.with_settings(**valkey.settings("worker")).run("purge", "default")
+
+        assert running.ended() == 1
+
+    lines = [json.loads(line) for line in running.out.splitlines()]
+    assert [line["url"] for line in lines] == [URL, f"{URL}?2"]
+    assert {line["error"]["code"] for line in lines} == {"JobNotFound"}
