@@ -138,11 +138,11 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
             (
                 *keys.seen_by_all(),
                 # One script appends a message and claims its id.
-                Grant((*keys.lists, *keys.rung, *keys.counters, keys.claims, keys.forget), ("eval",)),
+                Grant((*keys.lists, *keys.rung, *keys.counters, keys.claims, keys.forget), ("eval", "evalsha")),
                 Grant((*keys.lists, keys.forget), ("lpush",)),
                 Grant((keys.claims,), ("del", "expire", "get", "set")),
                 Grant(keys.counters, ("get",), is_read=True),
-                Grant((keys.answers, keys.forgotten), ("eval",)),
+                Grant((keys.answers, keys.forgotten), ("eval", "evalsha")),
                 Grant((keys.answers,), ("get", "mget", "pexpire", "set")),
                 Grant((keys.answers, keys.forgotten), ("del",)),
                 Grant((keys.forgotten,), ("expire", "zadd", "zmscore", "zremrangebyscore")),

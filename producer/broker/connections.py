@@ -222,7 +222,10 @@ def _options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
 
 def _send(server: redis.Redis, call: Call | Together) -> Any:
     if isinstance(call, Call):
-        return server.execute_command(*call.command)
+        if call.command[0] != "EVAL":
+            return server.execute_command(*call.command)
+        script, count, *rest = call.command[1:]
+        return server.eval(str(script), int(count), *rest)
     with server.pipeline(transaction=True) as pipe:
         for command in call.commands:
             pipe.execute_command(*command)
@@ -231,7 +234,10 @@ def _send(server: redis.Redis, call: Call | Together) -> Any:
 
 async def _send_async(server: redis.asyncio.Redis, call: Call | Together) -> Any:
     if isinstance(call, Call):
-        return await server.execute_command(*call.command)
+        if call.command[0] != "EVAL":
+            return await server.execute_command(*call.command)
+        script, count, *rest = call.command[1:]
+        return await server.eval(str(script), int(count), *rest)
     async with server.pipeline(transaction=True) as pipe:
         for command in call.commands:
             pipe.execute_command(*command)

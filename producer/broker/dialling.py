@@ -9,6 +9,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from producer.broker.scripting import AsyncScriptingRedis, ScriptingRedis
 from producer.broker.urls import Endpoint, Medium
 from producer.errors import SettingsError
 
@@ -27,7 +28,7 @@ _OF_THE_URL: Final = frozenset({"host", "port", "db", "username", "password"})
 
 
 def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
-    """Return a client with a connection pool of its own, which connects at first use.
+    """Return a client that runs scripts by their digests, with a connection pool of its own; it connects at first use.
 
     Args:
         endpoint: the server and database.
@@ -38,7 +39,7 @@ def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
     """
     pool = redis.ConnectionPool(connection_class=CLASSES[endpoint.medium], **connection_arguments(endpoint, options))
     _check(pool, endpoint)
-    return redis.Redis.from_pool(pool)
+    return ScriptingRedis.from_pool(pool)
 
 
 def connect_async(endpoint: Endpoint, **options: Any) -> redis.asyncio.Redis:
@@ -47,7 +48,7 @@ def connect_async(endpoint: Endpoint, **options: Any) -> redis.asyncio.Redis:
         connection_class=_ASYNC_CLASSES[endpoint.medium], **connection_arguments(endpoint, options)
     )
     _check(pool, endpoint)
-    return redis.asyncio.Redis.from_pool(pool)
+    return AsyncScriptingRedis.from_pool(pool)
 
 
 def connection_arguments(endpoint: Endpoint, options: Mapping[str, Any]) -> dict[str, Any]:

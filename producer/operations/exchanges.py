@@ -24,7 +24,7 @@ RETRY_AFTER_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One Redis command.
+    """One Redis command. For EVAL, the server receives the script's text only if it does not have the script yet.
 
     Attributes:
         if_unanswered: text to add to the error if the command was sent but its reply did not arrive.

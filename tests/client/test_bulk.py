@@ -226,7 +226,7 @@ def test_a_full_queue_slows_the_stream_and_does_not_end_it(
 
     def scripts_run() -> int:
         with valkey.connect() as connection:
-            return int(connection.info("commandstats")["cmdstat_eval"]["calls"])
+            return int(connection.info("commandstats")["cmdstat_evalsha"]["calls"])
 
     def make_room_after_some_refusals() -> None:
         deadline_s = time.monotonic() + 30

@@ -131,7 +131,7 @@ def test_a_connection_that_breaks_in_the_midst_of_a_call_is_tried_again(own_valk
         client.queue_depths()
         connection.client_pause(timeout=10_000, all=False)  # what writes waits
         submitting = thread.submit(client.submit, URL, LABELS)
-        eventually(lambda: any(each["cmd"] == "eval" for each in connection.client_list()))
+        eventually(lambda: any(each["cmd"] == "evalsha" for each in connection.client_list()))
         connection.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         connection.client_unpause()
 

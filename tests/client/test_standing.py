@@ -9,6 +9,7 @@ import redis
 from producer import Client, JobNotFound
 from producer.contract.names import QUEUES
 from tests.client.stock_worker import IN_HAND, StockWorker, result_for
+from tests.delivery.moves import FAR_AHEAD_S, OURS, give_back, postpone, take
 from tests.valkey_server import ValkeyServer
 
 URL = "https://images.example/owl.jpg"
@@ -54,6 +55,26 @@ def test_the_place_of_a_job_stands_beside_its_claim(client: Client, broker: redi
     ]
     assert len({place(job_id)[2] for job_id in "abcd"}) == 4
     assert abs(broker.pttl("nameshot:claim:a") - broker.pttl("nameshot:claim:a:place")) < 1_000
+
+
+def test_a_plain_clients_job_is_known_only_once_a_worker_has_taken_it(
+    client: Client, worker: StockWorker, broker: redis.Redis
+) -> None:
+    worker.app.send_task("nameshot.classify", (), {}, queue=QUEUE, task_id="plain")
+    client.submit(URL, LABELS)
+    job = client.job("plain")
+    assert (job.status(), job.position()) == ("unknown", None)
+    with pytest.raises(JobNotFound):
+        job.result(timeout=0)
+
+    broker.set(OURS.lease, 1)
+    broker.sadd(OURS.workers, OURS.worker)
+    (*_, tag, _) = take(broker, "tag")
+    assert job.status() == "queued"
+    assert give_back(broker, tag) == 1
+    assert (job.status(), job.position()) == ("queued", 0)
+    assert postpone(broker, take(broker, "again")[5], FAR_AHEAD_S) == 1
+    assert job.status() == "queued"
 
 
 def test_a_position_counts_the_messages_before_it(client: Client, worker: StockWorker) -> None:

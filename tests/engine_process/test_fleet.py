@@ -1,12 +1,15 @@
 """Which processes ``nameshot worker --gpus … --processes N`` starts, and when they are ready together."""
 
+import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from producer.errors import SettingsError
 from worker.runtime.fleet import all_take_jobs, engine_and_fronts, private_folder
+from worker.runtime.ready_file import FROZEN_S
 
 
 def test_each_device_has_an_engine_that_sees_it_and_fronts_that_see_none(
@@ -44,12 +47,16 @@ def test_one_device_is_the_environment_s(tmp_path: Path, monkeypatch: pytest.Mon
 def test_fronts_are_ready_while_each_of_them_is(tmp_path: Path) -> None:
     specs = list(engine_and_fronts([""], 2, tmp_path, front=["front"], engine=["engine"]))
     one, other = (Path(spec.ready_file) for spec in specs if spec.ready_file)
+
+    def freeze_other() -> None:
+        os.utime(other, (0, time.time() - FROZEN_S))
+
     seen = []
-    for change in (one.touch, other.touch, one.unlink, one.touch):
+    for change in (one.touch, other.touch, one.unlink, one.touch, freeze_other, other.touch):
         change()
         seen.append(all_take_jobs(specs))
 
-    assert seen == [False, True, False, True]
+    assert seen == [False, True, False, True, False, True]
 
 
 def test_nobody_else_may_enter_the_folder_of_the_sockets_and_it_does_not_stay() -> None:

@@ -242,6 +242,16 @@ def readiness() -> list[tuple[int, str]]:
     return answers
 
 
+def test_the_ready_file_is_away_while_a_front_is_frozen(start: Start) -> None:
+    launcher = start("frozen-front")
+    front = children(launcher)["fronts"][0]
+    os.kill(front, signal.SIGSTOP)
+    eventually(lambda: not launcher.is_ready, lambda: launcher.log)
+    os.kill(front, signal.SIGCONT)
+
+    launcher.wait_until_ready()
+
+
 def test_nothing_is_left_of_a_launcher_that_was_killed_while_its_engine_and_a_front_were_stopped(start: Start) -> None:
     launcher = start("killed-launcher")
     (engine,), fronts = children(launcher)["engine"], children(launcher)["fronts"]

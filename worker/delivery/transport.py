@@ -18,17 +18,20 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Empty
 from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import NoScriptError
 
 from producer.broker.dialling import CLASSES, connection_arguments
+from producer.broker.scripting import ScriptingRedis, digest
 from producer.broker.urls import Endpoint
 from producer.contract.names import queue_name, rung_name, taken_name
 from worker.concurrency.shares import WEIGHTS
 from worker.concurrency.turns import Turns
+from worker.delivery.acknowledging import AtomicQoS
 from worker.delivery.declaring import Declaring
 from worker.delivery.doorbell import Doorbell
 from worker.delivery.envelope import MAX_MESSAGE_BYTES, read_envelope
 from worker.delivery.letter_records import arguments, malformed_record
-from worker.delivery.moves import acknowledge, give_back, postpone
+from worker.delivery.moves import acknowledge, postpone
 from worker.delivery.names import DeliveryKeys, new_tag
 from worker.delivery.outages import describe, name_of
 from worker.delivery.scripts import BURY, TAKE
@@ -40,42 +43,6 @@ logger = logging.getLogger(__name__)
 POLL_EVERY_S: Final = 1.0
 #: `TAKE` returns this to a worker that is shutting down, or whose lease expired while Redis was unreachable.
 NO_LEASE: Final = 0
-
-
-class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
-    """Acknowledges and requeues messages by their delivery tag, and never changes one that another worker now holds."""
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """Keep a message in memory that `TAKE` has already recorded in Redis."""
-        VirtualQoS.append(self, message, delivery_tag)
-
-    def ack(self, delivery_tag: str) -> None:
-        """Delete a held message."""
-        try:
-            acknowledge(self.channel.holding, self.channel.keys, delivery_tag)
-        finally:  # if Redis still holds the message, `Lease` requeues it as an orphan
-            VirtualQoS.ack(self, delivery_tag)
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Delete a held message, or requeue it at the front of its queue."""
-        if requeue:
-            try:
-                give_back(self.channel.holding, self.channel.keys, delivery_tag)
-            finally:
-                VirtualQoS.ack(self, delivery_tag)
-        else:
-            self.ack(delivery_tag)
-
-    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's signature
-        """Requeue nothing: a channel also closes when its connection breaks, and jobs in hand then continue.
-
-        The process requeues its messages when it shuts down; see `worker.delivery.lease`.
-        """
-        # Without this call, the registry of finalizers would keep this object alive, and so each closed channel.
-        self._on_collect.cancel()
-
-    def restore_visible(self, *_: Any, **__: Any) -> None:
-        """Restore nothing: there is no visibility timeout; `worker.delivery.lease` reclaims messages instead."""
 
 
 class AtomicChannel(Declaring):
@@ -103,10 +70,15 @@ class AtomicChannel(Declaring):
         self._tried: frozenset[str] = frozenset()
         self._idle_since: float | None = None
         self._doorbell: Doorbell | None = None
+        self._take: tuple[Any, ...] = ()
         super().__init__(*args, **kwargs)
         self.keys = DeliveryKeys(self.queue_prefix, self.worker_name)
         # Jobs that outlive this channel acknowledge through this client, which has connections of its own.
         self.holding = self.Client(connection_pool=redis.ConnectionPool(**self._connparams()))
+
+    def _get_client(self) -> type[ScriptingRedis]:
+        """Return the class of all clients of this channel."""
+        return ScriptingRedis
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """Return arguments for redis-py's connections; kombu derives its own class from `connection_class`."""
@@ -131,7 +103,8 @@ class AtomicChannel(Declaring):
         self._brpop_sent_at = monotonic()
         self.pending_tag = new_tag()
         arguments = (self.pending_tag, MAX_MESSAGE_BYTES, len(queues), self.keys.worker)
-        self.client.connection.send_command("EVAL", TAKE, len(names), *names, *arguments)
+        self._take = (len(names), *names, *arguments)
+        self.client.connection.send_command("EVALSHA", digest(TAKE), *self._take)
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read the reply to `_brpop_start` and deliver the message."""
@@ -144,7 +117,7 @@ class AtomicChannel(Declaring):
 
     def _read_taken(self, options: dict[str, Any]) -> bool:
         try:
-            taken = self.client.parse_response(self.client.connection, "EVAL", **options)
+            taken = self._take_reply(options)
         except self.connection_errors:
             self.client.connection.disconnect()
             raise
@@ -164,6 +137,15 @@ class AtomicChannel(Declaring):
         self._idle_since = None
         self._deliver_taken(taken)
         return True
+
+    def _take_reply(self, options: dict[str, Any]) -> Any:
+        """Return the reply to `TAKE`; if Redis has run nothing because it does not have the script, send its text."""
+        connection = self.client.connection
+        try:
+            return self.client.parse_response(connection, "EVALSHA", **options)
+        except NoScriptError:
+            connection.send_command("EVAL", TAKE, *self._take)
+            return self.client.parse_response(connection, "EVAL", **options)
 
     def _record_refusal(self, error: redis.RedisError | None) -> None:
         refusal = None if error is None else f"the broker refuses to hand out messages ({name_of(error)})"

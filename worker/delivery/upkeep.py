@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from uuid import uuid4
 
+from producer.broker.scripting import eval_all
 from producer.contract.names import counts_what_it_takes, place_key, rung_name, step_names
 from worker.delivery import upkeep_scripts as scripts
 from worker.delivery.duties import Duties
@@ -127,11 +128,8 @@ class Upkeep:
 
     def move_steps(self) -> None:
         """Move messages with a priority into their queue, for each queue that is empty."""
-        with self._client.pipeline(transaction=False) as pipe:
-            for queue in self._keys.queues:
-                names = (queue, rung_name(queue), *step_names(queue))
-                pipe.eval(scripts.MOVE_STEPS, len(names), *names, MAX_MOVED)
-            pipe.execute()
+        names = [(queue, rung_name(queue), *step_names(queue)) for queue in self._keys.queues]
+        eval_all(self._client, scripts.MOVE_STEPS, [(len(each), *each, MAX_MOVED) for each in names])
 
     def sweep(self) -> None:
         """Remove the locations of jobs that no longer exist, from one chunk of the hash."""

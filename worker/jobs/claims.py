@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import redis
 
+from producer.broker.scripting import eval_all
 from producer.contract.names import claim_and_place
 from producer.messages.submission import CLAIMED_ID
 from producer.operations.traces import Place, is_stray
@@ -85,9 +86,10 @@ class ClaimKeeper:
             while not self._answered.empty() and len(answered) < MAX_PIPELINE:
                 answered.append(self._answered.get())
             try:
-                with self._client.pipeline(transaction=False) as pipe:
-                    for job_id, life in answered:
-                        pipe.eval(_SHORTEN, 2, *claim_and_place(self._prefix, job_id), self._ttl_s, life)
-                    pipe.execute()
+                eval_all(
+                    self._client,
+                    _SHORTEN,
+                    [(2, *claim_and_place(self._prefix, job_id), self._ttl_s, life) for job_id, life in answered],
+                )
             except Exception as error:  # this thread must continue; a claim that is not shortened does no harm
                 logger.warning("could not shorten %d job claims: %s", len(answered), type(error).__name__)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from producer.errors import SettingsError
+from worker.runtime.ready_file import is_kept
 
 #: Linux limits the path of a Unix socket to 108 bytes, including the final zero byte (unix(7)).
 _MAX_PATH_BYTES: Final = 107
@@ -54,7 +55,7 @@ def one_for_each(devices: Sequence[str], command: Sequence[str]) -> Iterator[Pro
 
 def all_take_jobs(processes: Iterable[ProcessSpec]) -> bool:
     """Return whether every process with a ready file takes jobs."""
-    return all(Path(process.ready_file).exists() for process in processes if process.ready_file)
+    return all(is_kept(Path(process.ready_file)) for process in processes if process.ready_file)
 
 
 def engine_and_fronts(

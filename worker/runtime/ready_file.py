@@ -17,6 +17,16 @@ logger = logging.getLogger(__name__)
 #: Supervisors check at most once a second, so a file that is out of date for at most this long is accurate enough.
 #: The launcher checks the ready files of its fronts at the same interval.
 UPDATE_INTERVAL_S: Final = 0.25
+#: A process touches its file at each update. One that has not for this long is frozen: no busy process is so late.
+FROZEN_S: Final = 10.0
+
+
+def is_kept(path: Path) -> bool:
+    """Return whether a ready file exists and its process is not frozen."""
+    try:
+        return time.time() - path.stat().st_mtime < FROZEN_S
+    except OSError:
+        return False
 
 
 class ReadyFile:
@@ -74,14 +84,14 @@ class ReadyFile:
             self.update()
 
     def update(self) -> None:
-        """Create the file if the worker takes jobs now; remove it otherwise."""
+        """Create or touch the file if the worker takes jobs now; remove it otherwise."""
         if self._path is None:
             return
         with self._lock:
             try:
                 if not self._is_ready():
                     self._path.unlink(missing_ok=True)
-                elif not self._path.exists():
+                else:
                     self._path.touch()
             except OSError as error:
                 if not self._has_warned:

@@ -1,0 +1,46 @@
+"""Acknowledges and requeues the messages that a channel has taken, by their delivery tags."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+from kombu.transport.virtual import QoS as VirtualQoS
+
+from worker.delivery.moves import acknowledge, give_back
+
+
+class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
+    """Acknowledges and requeues messages by their delivery tag, and never changes one that another worker now holds."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Keep a message in memory that `TAKE` has already recorded in Redis."""
+        VirtualQoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Delete a held message."""
+        try:
+            acknowledge(self.channel.holding, self.channel.keys, delivery_tag)
+        finally:  # if Redis still holds the message, `Lease` requeues it as an orphan
+            VirtualQoS.ack(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Delete a held message, or requeue it at the front of its queue."""
+        if requeue:
+            try:
+                give_back(self.channel.holding, self.channel.keys, delivery_tag)
+            finally:
+                VirtualQoS.ack(self, delivery_tag)
+        else:
+            self.ack(delivery_tag)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's signature
+        """Requeue nothing: a channel also closes when its connection breaks, and jobs in hand then continue.
+
+        The process requeues its messages when it shuts down; see `worker.delivery.lease`.
+        """
+        # Without this call, the registry of finalizers would keep this object alive, and so each closed channel.
+        self._on_collect.cancel()
+
+    def restore_visible(self, *_: Any, **__: Any) -> None:
+        """Restore nothing: there is no visibility timeout; `worker.delivery.lease` reclaims messages instead."""
