@@ -104,20 +104,23 @@ class DualEncoder:
 
     def warm_up(self) -> None:
         """Implement `Model.warm_up`."""
+        image = Image.new("RGB", (640, 480), (127, 127, 127))
+        part = "text tower"
         try:
             self.embed_texts(["a photo"])
-            image = self.prepare(Image.new("RGB", (640, 480), (127, 127, 127)))
-            self.embed_images([image])
-        except (DeviceLostError, MemoryError):
+            part = "image processor (preprocessor_config.json) or the image tower"
+            prepared = self.prepare(image)
+            self.embed_images([prepared])
+        except DeviceLostError:
             raise  # the checkpoint is not at fault
         except Exception as failure:  # Transformers raises nearly every kind
             kind = "" if isinstance(failure, ModelError) else f"{type(failure).__name__}: "
             what, cause = (str(error or "").partition("\n")[0] for error in (failure, failure.__cause__))
             raise ModelLoadError(
-                f"model {self.name!r} loads but does not run: {kind}{what} {cause}".strip()
+                f"model {self.name!r} loads but does not run, because of the {part}: {kind}{what} {cause}".strip()
             ) from failure
         if not self._on_gpu and isinstance(self._preparation, SplitPreparation):
-            self._image_tower.trace(self._images([image])[INPUT])
+            self._image_tower.trace(self._images([prepared])[INPUT])
 
     def _share_cores(self, parallel: int) -> None:
         """Limit this batch to its share of the cores; PyTorch's number of threads is set per calling thread."""

@@ -1,4 +1,4 @@
-"""Loads a checkpoint by name, or explains in one sentence why it cannot be used."""
+"""Loads a checkpoint by name, or says in one sentence why it cannot be used."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 import torch
 import transformers
 
+from worker.model.damage import refuse_unreadable_files
 from worker.model.devices import compute_exactly, pick_device, pick_dtype
 from worker.model.dual import DualEncoder
 from worker.model.families import EXACT_PARAMETERS, FAMILIES, REFUSED, Family, scale_and_bias
 from worker.model.forward import meaning_of
 from worker.model.interface import DeviceLostError, Logits, Model, ModelLoadError, ModelOutOfMemoryError
 from worker.model.pixels import Preparation, preparation
+from worker.model.plausible import refuse_implausible_images, refuse_implausible_network
 from worker.model.prompts import PROBE
 from worker.model.refusals import explained, quiet
 from worker.model.sources import Source, find_source
@@ -30,13 +32,17 @@ def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
     with quiet():
         with explained("configuration", model, revision=revision):
             source = find_source(model, revision)
+            refuse_unreadable_files(source)
         explaining = partial(explained, model=model, revision=revision, source=source)
         files: dict[str, Any] = {"pretrained_model_name_or_path": source.location, "revision": source.commit}
         with explaining("configuration"):
             config = transformers.AutoConfig.from_pretrained(**files, trust_remote_code=False)
         family = _family(model, config.model_type)
+        architecture = _architecture(model, family)
+        with explaining("configuration"):
+            refuse_implausible_network(source, architecture, config)
         with explaining("weights"):
-            network, report = _architecture(model, family).from_pretrained(
+            network, report = architecture.from_pretrained(
                 **files,
                 config=config,
                 dtype=torch_dtype,
@@ -51,7 +57,9 @@ def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
         with explaining("text tower"):
             prompts = measured_prompts(model, tokenizer, network, family, config, torch_dtype)
         with explaining("image processor"):
-            prepares = preparation(_processor(family, source))
+            processor = _processor(family, source)
+            refuse_implausible_images(source, processor)
+            prepares = preparation(processor)
         with explaining("scale of scores"):
             logits = Logits(*scale_and_bias(network))
         with explaining(f"move to {target}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -11,7 +12,7 @@ import huggingface_hub
 import transformers
 from huggingface_hub import constants, errors
 
-from worker.model.damage import damage_of
+from worker.model.damage import damage_of, files_of
 from worker.model.interface import DeviceLostError, ModelLoadError
 from worker.model.sources import Source
 
@@ -37,7 +38,9 @@ def quiet() -> Iterator[None]:
     ours.disable_progress_bar()
     hub.disable_progress_bars()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         ours.set_verbosity(verbosity)
         hub.logging.set_verbosity(hub_verbosity)
@@ -61,7 +64,7 @@ def explained(part: str, model: str, *, revision: str | None = None, source: Sou
     except Exception as failure:  # Transformers raises OSError, ValueError, KeyError, RuntimeError, ImportError, …
         damage = None if source is None else damage_of(source, part)
         online = _about_hub(model, revision, failure) if source is None or source.commit else None
-        raise ModelLoadError(damage or online or _sentence(part, model, failure)) from failure
+        raise ModelLoadError(damage or online or _sentence(part, model, source, failure)) from failure
 
 
 def _about_hub(model: str, revision: str | None, failure: Exception) -> str | None:
@@ -97,16 +100,17 @@ def _about_hub(model: str, revision: str | None, failure: Exception) -> str | No
     return None
 
 
-def _sentence(part: str, model: str, failure: Exception) -> str:
+def _sentence(part: str, model: str, source: Source | None, failure: Exception) -> str:
     causes = list(_causes(failure))
-    if any(isinstance(cause, errors.EntryNotFoundError) for cause in causes):
-        return f"model {model!r} lacks a file on the Hub that Transformers needs for its {part}: choose another model"
     missing = next((cause for cause in causes if isinstance(cause, ImportError)), None)
     if missing is not None:
         return f"the {part} of model {model!r} needs a package that is not installed: {_first_sentence(missing)}"
+    if any(isinstance(cause, errors.EntryNotFoundError) for cause in causes):
+        return f"model {model!r} lacks a file on the Hub that Transformers needs for its {part}: choose another model"
+    files = " and ".join(file.name for file in files_of(source, part)) if source else ""
     return (
-        f"the {part} of model {model!r} cannot be loaded, {type(failure).__name__}: {_first_sentence(failure)}; save "
-        "the checkpoint again with Transformers, or choose another"
+        f"the {part} of model {model!r} cannot be used{files and f' from {files}'}, {type(failure).__name__}: "
+        f"{_first_sentence(failure)}; save the checkpoint again with Transformers, or choose another"
     )
 
 
@@ -128,5 +132,7 @@ def _causes(failure: BaseException) -> Iterator[BaseException]:
 
 def _first_sentence(failure: BaseException) -> str:
     """Return an error's first sentence; in Transformers' messages, the next ones are advice for its own callers."""
-    line = next((line.strip() for line in str(failure).splitlines() if line.strip()), "no details")
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()] or ["no details"]
+    # The first line of a message may only announce what the next one says.
+    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return line.partition(". ")[0][:200].rstrip(".:")

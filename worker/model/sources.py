@@ -52,7 +52,7 @@ def find_source(model: str, revision: str | None) -> Source:
     folder = _folder(model, revision)
     if folder is not None:
         _refuse_adapter(model, next((file for name in _ADAPTERS for file in folder.glob(name)), None))
-        if not (folder / CONFIG).is_file():
+        if not (folder / CONFIG).is_file() and not (folder / CONFIG).is_symlink():
             raise ModelLoadError(f"folder {model!r} holds no {CONFIG}: name the folder of a saved checkpoint")
         return Source(model, str(folder), None, folder)
     try:

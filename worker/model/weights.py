@@ -27,11 +27,18 @@ def check_weights(model: str, architecture: str, report: Mapping[str, Any]) -> N
             f"model {model!r} has weights of an adapter beside its own, {adapters[0]!r} the first of {len(adapters)}, "
             "which a worker does not apply: merge them with PEFT's merge_and_unload(), and save the result"
         )
-    absent = sorted(report["missing_keys"]) + sorted(str(key) for key, *_ in report["mismatched_keys"])
-    if absent:
+    if report["missing_keys"]:
+        absent = sorted(report["missing_keys"])
         raise ModelLoadError(
             f"model {model!r} lacks {len(absent)} of the weights of a {architecture}, {absent[0]!r} the first of them, "
             "so its scores would be random: choose a checkpoint trained for zero-shot classification"
+        )
+    if report["mismatched_keys"]:
+        key, stored, stated = min(report["mismatched_keys"])
+        raise ModelLoadError(
+            f"the weights of model {model!r} do not have the shapes that its config.json states, {key!r} the first of "
+            f"{len(report['mismatched_keys'])}, {tuple(stored)} instead of {tuple(stated)}: copy both from "
+            "one checkpoint"
         )
     if unused:
         logger.warning(

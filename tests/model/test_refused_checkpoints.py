@@ -1,0 +1,125 @@
+"""Any damage of any file, and any wrong value, ends a start with one sentence that names the file."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.model import load_model
+from worker.model.interface import ModelLoadError
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n"
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"]
+
+
+@pytest.fixture
+def folder(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A copy of a working CLIP checkpoint."""
+    return Path(shutil.copytree(checkpoint("clip"), tmp_path / "clip"))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(ModelLoadError) as caught:
+        load_model(str(folder), device="cpu").warm_up()
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def link_to_itself(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+def link_to_nothing(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("nothing")
+
+
+def make_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda file: file.write_bytes(b""), "is empty: copy or save the checkpoint again"),
+        (lambda file: file.write_text(POINTER), "is a Git LFS pointer, not the file itself: run `git lfs pull` there"),
+        (lambda file: file.write_bytes(bytes(300)), r"is (not JSON|damaged) \(.*\): copy or save"),
+        (lambda file: file.write_bytes('{"a": 1}'.encode("utf-16")), r"is (not JSON|damaged) \(.*\): copy or save"),
+        (lambda file: file.write_text("null"), r"is (JSON, but not an object|damaged \(.*\)): copy or save"),
+        (link_to_itself, r"cannot be read \(Too many levels of symbolic links\): copy or save"),
+        (link_to_nothing, r"cannot be read \(No such file or directory\): copy or save"),
+        (make_folder, r"cannot be read \(Is a directory\): copy or save|holds no config.json"),
+    ],
+    ids=["empty", "pointer", "zeros", "utf-16", "null", "a link to itself", "a link to nothing", "a folder"],
+)
+def test_a_damaged_file_is_named_with_its_remedy(
+    name: str, damage: Callable[[Path], Any], expected: str, folder: Path
+) -> None:
+    damage(folder / name)
+    sentence = refusal(folder)
+    assert re.search(expected, sentence), sentence
+    assert name in sentence
+
+
+def test_a_pointer_in_a_format_of_weights_that_is_not_read_does_no_harm(folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_text(POINTER)
+    load_model(str(folder), device="cpu").warm_up()
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value", "expected"),
+    [
+        ("config.json", "model_type", None, "names no model_type"),
+        ("config.json", "projection_dim", None, "the configuration of model .* from config.json"),
+        ("config.json", "projection_dim", 0, "do not have the shapes that its config.json states"),
+        ("config.json", "projection_dim", -1, "negative dimension -1"),
+        ("config.json", "projection_dim", 10**12, "the config.json of .* describes a network of"),
+        ("config.json", "text_config.hidden_size", "x", "'hidden_size'"),
+        ("config.json", "text_config.hidden_size", 0, "from config.json"),
+        ("config.json", "text_config.hidden_size", 10**6, "the config.json of .* describes a network of"),
+        ("config.json", "text_config.hidden_act", "x", "from config.json"),
+        ("config.json", "text_config.num_hidden_layers", 10**9, "text_config.num_hidden_layers is 1000000000"),
+        ("config.json", "text_config.num_attention_heads", 0, "from config.json"),
+        ("config.json", "text_config.num_attention_heads", -1, "the text tower of model"),
+        ("config.json", "text_config.max_position_embeddings", 0, "'text_model.embeddings.position_embedding.weight'"),
+        ("config.json", "text_config.max_position_embeddings", 10**9, "the config.json of .* describes a network of"),
+        ("config.json", "text_config.eos_token_id", None, "the text tower of model"),
+        ("config.json", "vision_config.num_attention_heads", -1, "because of the image processor .*or the image tower"),
+        ("config.json", "vision_config.image_size", None, "from config.json"),
+        ("preprocessor_config.json", "size.shortest_edge", 0, "size.shortest_edge is 0, which is to be 1 to 16384"),
+        ("preprocessor_config.json", "size.shortest_edge", 10**9, "size.shortest_edge is 1000000000"),
+        ("preprocessor_config.json", "crop_size.height", -1, "crop_size.height is -1"),
+        ("preprocessor_config.json", "crop_size.height", 10**9, "crop_size.height is 1000000000"),
+        ("preprocessor_config.json", "image_std", [0, 0, 0], "image processor"),
+        ("preprocessor_config.json", "image_mean", "x", "image processor"),
+        ("preprocessor_config.json", "rescale_factor", None, "image processor"),
+        ("preprocessor_config.json", "resample", 99, "image processor"),
+        ("tokenizer_config.json", "pad_token", None, "padding token"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_file(
+    file: str, path: str, value: object, expected: str, folder: Path
+) -> None:
+    content = json.loads((folder / file).read_text())
+    *sections, name = path.split(".")
+    section = content
+    for each in sections:
+        section = section[each]
+    section[name] = value
+    (folder / file).write_text(json.dumps(content))
+    sentence = refusal(folder)
+    assert re.search(expected, sentence), sentence
+
+
+@pytest.mark.parametrize("name", ["~no-such-user/model", "x" * 5000])
+def test_a_path_that_the_system_cannot_follow_is_refused(name: str) -> None:
+    with pytest.raises(ModelLoadError, match=r"cannot be read \("):
+        load_model(name, device="cpu")
