@@ -58,8 +58,8 @@ class AsyncClient:
         """Do the same as `Client.submit`.
 
         Args:
-            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``, ``expires_in`` and
-                ``queue``.
+            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``, ``expires_in``,
+                ``retries`` and ``queue``.
         """
         async with await self._link.writing():
             return (await self._submit([self._writer.single(url, labels, **options)]))[0]
@@ -75,8 +75,8 @@ class AsyncClient:
         """Do the same as `Client.classify`.
 
         Args:
-            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``, ``expires_in`` and
-                ``queue``.
+            **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``, ``expires_in``,
+                ``retries`` and ``queue``.
         """
         check_wait(timeout)
         return await (await self.submit(url, labels, **options)).result(timeout)

@@ -81,6 +81,7 @@ class Client:
         download_timeout: float | None = None,
         job_id: str | None = None,
         expires_in: float | None = None,
+        retries: int = 0,
         queue: Queue = "default",
         **unknown: Never,
     ) -> Job:
@@ -96,6 +97,9 @@ class Client:
                 with the same payload any number of times, and the job is queued once, unless it is purged or lost.
                 None chooses a new id.
             expires_in: the seconds after which a worker no longer starts the job; None sets no limit.
+            retries: how many more times, up to 10, workers run the job if it fails with a retryable error. They pause
+                for 5 s before the first retry and twice as long before each further one, at most 10 minutes, and start
+                none after ``expires_in``. The job is ``queued`` meanwhile.
             queue: ``high``, ``default`` or ``bulk``.
 
         Raises:
@@ -110,6 +114,7 @@ class Client:
             download_timeout=download_timeout,
             job_id=job_id,
             expires_in=expires_in,
+            retries=retries,
             queue=queue,
             **unknown,
         )
@@ -122,7 +127,7 @@ class Client:
 
         Args:
             **options: those of `submit`, namely ``hypothesis_template``, ``top_k``, ``download_timeout``, ``job_id``,
-                ``expires_in`` and ``queue``.
+                ``expires_in``, ``retries`` and ``queue``.
         """
         check_wait(timeout)
         return self.submit(url, labels, **options).result(timeout)

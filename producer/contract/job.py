@@ -17,6 +17,8 @@ from producer.contract.spelling import ATTRIBUTES, CALL, MESSAGE, QUESTION, Spel
 from producer.errors import InvalidJob
 
 MAX_IMAGES_PER_MESSAGE: Final = 64
+#: The pauses between the attempts double from seconds to ten minutes, so that this many retries last about an hour.
+MAX_RETRIES: Final = 10
 #: The maximum number of scores in one bulk answer, such as 312 for each of 64 images. It keeps an answer near 1 MB.
 MAX_SCORES_PER_MESSAGE: Final = 20_000
 #: A worker refuses a message that contains an integer of more than 20 characters.

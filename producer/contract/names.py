@@ -13,6 +13,8 @@ QUEUES: Final[tuple[Queue, ...]] = ("high", "default", "bulk")
 
 #: The message header in which our client stores the time of sending, a float of seconds since the epoch.
 SENT_AT_HEADER: Final = "nameshot_sent_at"
+#: The header with how many more times a worker may run a job that failed with a retryable error; 0 if it is missing.
+RETRIES_HEADER: Final = "nameshot_retries"
 
 
 def queue_name(prefix: str, queue: Queue) -> str:

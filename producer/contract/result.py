@@ -66,6 +66,7 @@ class Result:
         model: the checkpoint; ``revision`` is its commit, if known.
         batch_size: the number of images in this image's forward pass; 0 if it needed none, because the worker had
             embedded, or was embedding, an image of the same bytes.
+        attempts: how often workers ran the job; more than 1 only if it was submitted with ``retries``.
     """
 
     ranking: list[Score]
@@ -74,6 +75,7 @@ class Result:
     image: ImageInfo
     batch_size: int
     timings_ms: Timings
+    attempts: int = 1
 
     @property
     def best(self) -> Score:
@@ -81,7 +83,7 @@ class Result:
         return self.ranking[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object that the result backend holds."""
+        """Return a JSON object; the one that the result backend holds has ``attempts`` only if there were several."""
         return {
             "ranking": [{"label": each.label, "score": each.score} for each in self.ranking],
             "model": self.model,
@@ -89,6 +91,7 @@ class Result:
             "image": asdict(self.image),
             "batch_size": self.batch_size,
             "timings_ms": asdict(self.timings_ms),
+            "attempts": self.attempts,
         }
 
     @classmethod
@@ -104,6 +107,7 @@ class Result:
             timings_ms=Timings(
                 timings["queued"], timings["fetch"], timings["decode"], timings["wait"], timings["forward"]
             ),
+            attempts=value.get("attempts", 1),
         )
 
 

@@ -13,6 +13,8 @@ from binascii import b2a_base64
 from dataclasses import dataclass, field
 from typing import Final
 
+from producer.contract.names import RETRIES_HEADER
+
 #: Replaces the arguments that Celery would show in logs and events, because an image's URL may be signed.
 REDACTED: Final = "…"
 
@@ -67,6 +69,7 @@ def celery_message(
     kwargs_json: str,
     queue: str,
     expires_in_s: float | None,
+    retries: int = 0,
 ) -> UndatedMessage:
     """Return the message.
 
@@ -75,12 +78,14 @@ def celery_message(
         kwargs_json: the task's keyword arguments, as JSON text.
         queue: the full name of the queue, which is also its Redis list.
         expires_in_s: how long the job may wait; None if it never expires.
+        retries: how many more times a worker may run the job after a retryable failure.
     """
     body = b2a_base64(f"[[],{kwargs_json},{_NO_CANVAS}]".encode(), newline=False).decode()
     own_id, tag = canonical_json(job_id), canonical_json(delivery_tag)
     expiration = "" if expires_in_s is None else f'"expiration":"{round(expires_in_s * 1000)}",'
     origin = canonical_json(f"gen{os.getpid()}@{socket.gethostname()}")
-    headers = f'"task":{canonical_json(task)},"id":{own_id},"root_id":{own_id},"origin":{origin},{_HEADERS}'
+    again = f'"{RETRIES_HEADER}":{retries},' if retries else ""
+    headers = f'"task":{canonical_json(task)},"id":{own_id},"root_id":{own_id},"origin":{origin},{again}{_HEADERS}'
     properties = (
         f'"correlation_id":{own_id},"delivery_tag":{tag},{expiration}'
         f'"delivery_info":{{"exchange":"","routing_key":{canonical_json(queue)}}},{_PROPERTIES}'

@@ -24,6 +24,7 @@ class SubmitOptions(QuestionOptions, total=False):
 
     job_id: str | None
     expires_in: float | None
+    retries: int
     queue: Queue
 
 

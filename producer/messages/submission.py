@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Final, Unpack
 from uuid import uuid4
 
-from producer.contract.job import ClassifyJob, check_url_shape, shown_number
+from producer.contract.job import MAX_RETRIES, ClassifyJob, check_url_shape, shown_number
 from producer.contract.names import CLASSIFY, CLASSIFY_MANY, QUEUES, Queue, queue_name
 from producer.contract.spelling import ATTRIBUTES, CALL, Spelling
 from producer.errors import InvalidJob
@@ -79,6 +79,7 @@ class MessageWriter:
         *,
         job_id: str | None = None,
         expires_in: float | None = None,
+        retries: int = 0,
         queue: Queue = "default",
         spelling: Spelling = CALL,
         **question: Unpack[QuestionOptions],
@@ -87,7 +88,7 @@ class MessageWriter:
         refuse_unknown("submit", question)
         url = check_url_shape(url, spelling.image)
         kwargs_json = question_json_of_one(labels, **question, spelling=spelling).filled(url)
-        return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, queue=queue)
+        return self._write(CLASSIFY, kwargs_json, job_id=job_id, expires_in=expires_in, retries=retries, queue=queue)
 
     def chunks(self, jobs: Iterable[JobLike]) -> Iterator[tuple[list[Submission], Exception | None]]:
         """Write the messages of many jobs, and yield them in chunks, each together with None or an error.
@@ -132,9 +133,16 @@ class MessageWriter:
         )
 
     def _write(
-        self, task: str, kwargs_json: str, *, job_id: str | None, expires_in: float | None, queue: Queue
+        self,
+        task: str,
+        kwargs_json: str,
+        *,
+        job_id: str | None,
+        expires_in: float | None,
+        queue: Queue,
+        retries: int = 0,
     ) -> Submission:
-        """Write the message of either task; raises `InvalidJob` for a bad id, expiry or queue."""
+        """Write the message of either task; raises `InvalidJob` for a bad id, expiry, number of retries or queue."""
         unique = str(uuid4())
         job_id = unique if job_id is None else check_job_id(job_id)
         list_name = queue_name(self.queue_prefix, check_queue(queue))
@@ -154,6 +162,7 @@ class MessageWriter:
                 kwargs_json=kwargs_json,
                 queue=list_name,
                 expires_in_s=expires_in_s,
+                retries=check_retries(retries),
             ),
         )
 
@@ -181,6 +190,15 @@ def check_expires_in(expires_in: object, name: str = "expires_in") -> float:
             f"{name} must be more than 0 and at most {MAX_EXPIRES_IN_S:,.0f} s, not {shown_number(expires_in)}."
         )
     return float(expires_in)
+
+
+def check_retries(retries: object, name: str = "retries") -> int:
+    """Return the number, or raise an `InvalidJob` in which the argument is called ``name``."""
+    if isinstance(retries, bool) or not isinstance(retries, int):
+        raise InvalidJob(f"{name} must be an integer, not {type(retries).__name__}.")
+    if not 0 <= retries <= MAX_RETRIES:
+        raise InvalidJob(f"{name} must be from 0 to {MAX_RETRIES}, not {shown_number(retries)}.")
+    return retries
 
 
 def _arguments(job: JobLike) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class Answer:
             if "expired" in arguments:
                 return cls("expired", error=JobExpired(f"job {job_id} expired before a worker took it."))
             return cls("cancelled", error=JobCancelled(f"job {job_id} was cancelled."))
-        return cls("queued" if status == "PENDING" else "running")
+        return cls("queued" if status in ("PENDING", "RETRY") else "running")
 
     def result(self) -> Result:
         """Return the result of a job of one image, or raise the error of a job without a result."""

@@ -13,6 +13,7 @@ Environment:
     NULL_LOAD_ERROR: what loading the model fails with, as a text that no log may hold.
     NULL_ERROR_TEXT: what images of three colours fail with, see `tests.chaos.null_model`; no log may hold it either.
     NULL_TIME_SCALE: what every time of the delivery is multiplied by (1): leases, silence, jobs that hang.
+    NULL_RETRY_PAUSE_S: the pause before the first retry of a job that asks for some.
     NULL_HOSTS: a file of addresses and names, see `tests.chaos.hosts_file`.
     NULL_EXECUTIONS: a file that gets a line ``<job id> <pid> taken`` when a task starts, and one that ends in ``run``
         when its image is about to be embedded. A job that had its answer already is taken and not run.
@@ -32,6 +33,7 @@ from tests.chaos.hosts_file import looking_into
 from tests.chaos.null_model import NullModel, PoisonedStage
 from tests.chaos.scaled_times import scaled_times
 from worker.celery import app, lifecycle
+from worker.jobs import retrying
 
 __all__ = ["app"]
 
@@ -80,5 +82,7 @@ if "NULL_EXECUTIONS" in os.environ:
     _log_executions(os.environ["NULL_EXECUTIONS"])
 if "NULL_HOSTS" in os.environ:
     socket.getaddrinfo = looking_into(Path(os.environ["NULL_HOSTS"]))
+if "NULL_RETRY_PAUSE_S" in os.environ:
+    vars(retrying)["FIRST_PAUSE_S"] = float(os.environ["NULL_RETRY_PAUSE_S"])
 app.load_model = _load_null_model
 lifecycle.times = scaled_times(float(os.environ.get("NULL_TIME_SCALE", "1")))

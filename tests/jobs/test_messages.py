@@ -90,6 +90,7 @@ def test_headers_of_ordinary_clients_are_taken_and_those_that_mean_nothing_here_
         "argsrepr": "…",
         "kwargsrepr": "…",
         "nameshot_sent_at": 1.5,
+        "nameshot_retries": 0,
         "nameshot_taken": found.headers["nameshot_taken"],
     }
 

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import pytest
 
 from producer.contract.names import SENT_AT_HEADER
-from worker.jobs.tasks import _queued_ms
+from worker.jobs.queued_time import queued_ms as measured_ms
 
 NOW_S = 1_800_000_000.0
 
 
 def queued_ms(sent_at: object) -> float | None:
-    return _queued_ms(SimpleNamespace(headers={SENT_AT_HEADER: sent_at}), NOW_S)
+    return measured_ms(SimpleNamespace(headers={SENT_AT_HEADER: sent_at}), NOW_S)
 
 
 def test_it_is_measured_from_the_moment_of_sending() -> None:

@@ -12,7 +12,9 @@ from worker.delivery.dead_letters import DeadLetters
 from worker.delivery.lease import Lease
 from worker.delivery.liveness import Liveness
 from worker.delivery.marks import Marks
+from worker.delivery.moves import postpone_for
 from worker.delivery.names import DeliveryKeys
+from worker.delivery.outages import Outage
 from worker.delivery.shutdown import Shutdown
 from worker.delivery.suspects import Suspects
 from worker.delivery.times import Times
@@ -47,6 +49,8 @@ class Delivery:
         times: Times,
         on_leaving: Callable[[], None],
     ) -> None:
+        self._client, self._keys = client, keys
+        self._broker = Outage("the broker", "does not postpone jobs", lambda: client.hdel(keys.in_flight, ""))
         self._marks = marks
         self._on_leaving = on_leaving
         self.liveness = liveness
@@ -65,6 +69,14 @@ class Delivery:
         self.shutdown = Shutdown(drain_timeout_s=drain_timeout_s, marks=marks, leave=self._leave)
         self.dead_letters = DeadLetters(client, keys)
         self.suspects = Suspects(client, keys, max_attempts=max_attempts)
+
+    def postpone_for(self, tag: str, seconds: float) -> None:
+        """Postpone a message that this worker holds, from now on; while the broker is down, wait for it.
+
+        Raises:
+            RedisError: the broker is up, but refuses to postpone the message.
+        """
+        self._broker.outlast(lambda: postpone_for(self._client, self._keys, tag, seconds))
 
     def _leave(self) -> None:
         self._on_leaving()

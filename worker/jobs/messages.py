@@ -20,7 +20,8 @@ from typing import Any, Final
 from celery.worker.strategy import default
 
 from producer.contract import strict_json
-from producer.contract.names import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
+from producer.contract.job import MAX_RETRIES
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY, RETRIES_HEADER, SENT_AT_HEADER
 from producer.contract.strict_json import MAX_PARTS
 from producer.messages.envelope import REDACTED
 from worker.delivery.taken import TAKEN_HEADER
@@ -62,7 +63,8 @@ class TaskMessage:
 def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, now: datetime) -> TaskMessage:
     """Validate a message of one of our tasks and return its parts.
 
-    Of the sender's headers only ``id``, ``task``, ``eta``, ``expires`` and the time of sending count. All others are
+    Of the sender's headers only ``id``, ``task``, ``eta``, ``expires``, the time of sending and the
+    number of retries count. All others are
     ignored, such as ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group`` and ``ignore_result``. Ordinary
     clients send them, but the worker's time limit applies to every job. Every job also gets an answer, which tells a
     worker that receives the message again that the job is done.
@@ -98,6 +100,9 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
     eta, expires = _moment(headers, "eta"), _moment(headers, "expires")
     if eta is not None and eta - now > LONGEST_DELAY:
         raise Malformed("its eta is more than an hour ahead")
+    retries = headers.get(RETRIES_HEADER) or 0
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
+        raise Malformed(f"the header {RETRIES_HEADER} is not an integer from 0 to {MAX_RETRIES}")
     sent_at = headers.get(SENT_AT_HEADER)
     clean = {
         "id": headers["id"],
@@ -107,6 +112,7 @@ def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, 
         "argsrepr": REDACTED,
         "kwargsrepr": REDACTED,
         SENT_AT_HEADER: sent_at if isinstance(sent_at, int | float) else None,
+        RETRIES_HEADER: retries,
         TAKEN_HEADER: headers[TAKEN_HEADER],
     }
     return TaskMessage(clean, args, kwargs, eta if eta is not None and eta > now else None)

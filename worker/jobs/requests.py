@@ -11,7 +11,7 @@ import logging
 from typing import Any, Final
 
 from celery.exceptions import Ignore
-from celery.states import FAILURE, REVOKED, SUCCESS
+from celery.states import FAILURE, RETRY, REVOKED, SUCCESS
 from celery.worker.request import Request
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class JobRequest(Request):  # type: ignore[misc]  # celery is untyped
         stored: dict[str, tuple[str, dict[str, Any]]] = {
             SUCCESS: ("task-succeeded", {"result": "", "runtime": None}),
             FAILURE: ("task-failed", {"exception": repr(result), "traceback": ""}),
+            RETRY: ("task-retried", {"exception": repr(result), "traceback": ""}),
             REVOKED: (
                 "task-revoked",
                 {"terminated": False, "signum": None, "expired": getattr(result, "args", ())[:1] == ("expired",)},

@@ -35,6 +35,10 @@ PROBE_LIFE_S: Final = 1
 WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
 
 
+#: The field of a job's answer, and the attribute of its request, with how many of its attempts have failed.
+FAILED_ATTEMPTS: Final = "failed_attempts"
+
+
 class Unanswerable(Exception):
     """A job's answer can never be stored, for example because its key has another type."""
 
@@ -84,6 +88,19 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
             # drifts from it by milliseconds within a minute, in which an id can be freed and submitted again.
             request.taken_at_us = reply
         return True
+
+    def failed_attempts(self, job_id: str, life: str) -> int:
+        """Return how often a message of this life has failed and been postponed; 0 if it is not known.
+
+        Raises:
+            Unanswerable: the answer can never be read.
+        """
+        stored = self._ensure_retryable(self.client.get, self.get_key_for_task(job_id))
+        try:
+            meta = self.decode(stored) if stored is not None else {}
+            return int(meta[FAILED_ATTEMPTS]) if meta.get("life", "") == life else 0
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return 0
 
     def refuse(self, job_id: str, failure: JobFailed, taken: Taken) -> bool:
         """Answer a message that cannot become a job; return False if the id has a terminal answer or was forgotten.
@@ -148,7 +165,9 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = job_id
         if taken.life:
-            meta["life"] = taken.life  # only nameshot reads this field
+            meta["life"] = taken.life  # only nameshot reads this field and the next
+        if failed_attempts := getattr(request, FAILED_ATTEMPTS, 0):
+            meta[FAILED_ATTEMPTS] = failed_attempts
         keys = [self.get_key_for_task(job_id), forgotten_key(job_id)]
         at_us = getattr(request, "taken_at_us", None) or taken.ago_us()
         arguments = [self.encode(meta), self.expires, taken.life, at_us]

@@ -22,7 +22,7 @@ from celery.states import FAILURE, SUCCESS
 from redis import RedisError
 
 from producer.contract.job import ClassifyJob, ClassifyManyJob
-from producer.contract.names import CLASSIFY, CLASSIFY_MANY, SENT_AT_HEADER
+from producer.contract.names import CLASSIFY, CLASSIFY_MANY
 from producer.contract.result import Result
 from producer.errors import InvalidJob, JobFailed
 from worker.classifier import Attempt, Classifier
@@ -30,16 +30,15 @@ from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.delivery.credit import queue_of
 from worker.delivery.taken import TAKEN_HEADER, Deaths
 from worker.engine.capacity import BULK_TIME_FACTOR
+from worker.jobs.queued_time import queued_ms
 from worker.jobs.results import Unanswerable
+from worker.jobs.retrying import after_attempts, count_failed_attempts, failed_attempts, run_again_later
 from worker.jobs.running_worker import RunningWorker, worker_of
 from worker.runtime.logs import place_of
 from worker.runtime.shortages import is_shortage
 
 logger = logging.getLogger(__name__)
 
-#: A longer wait than a year means that a clock is wrong. Such a wait is not reported, because it would ruin the
-#: histogram's sum.
-LONGEST_QUEUED_MS: Final = 366 * 86_400_000.0
 #: The worker pauses for this long before it requeues a job that it can neither answer nor store as a dead letter, so
 #: that the job does not return at once.
 GIVE_UP_PAUSE_S: Final = 1.0
@@ -84,7 +83,8 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         that failed. Celery would also format all thousand scores of a returned result to keep only a few characters.
 
         Raises:
-            Ignore: the job has another answer; or its answer can never be stored, and the message is a dead letter.
+            Ignore: the job has another answer, or runs again later; or its answer can never be stored, and the message
+                is a dead letter.
             JobFailed: the job failed, and this failure is stored as its answer.
             Reject: neither the answer nor a dead letter can be stored now; Celery requeues the message.
         """
@@ -93,13 +93,17 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             try:
                 with _contract_failures(self.request.id), self._attempt(deaths) as attempt:
                     result = self.work(self.worker.service.classifier, attempt)
-            except JobFailed as failure:
+            except JobFailed as error:
+                run_again_later(self.worker, self.request, error)
+                failure = after_attempts(error, failed_attempts(self.request) + 1)
                 self._store(failure, FAILURE, failure.code)
-                raise
+                raise failure from None
             except Cancelled:
                 # The client that cancelled the job should have stored an answer. The worker stores one if it has not,
                 # because a message without an answer must not be acknowledged.
                 self._revoke("cancelled", "job %s was cancelled while it ran")
+            if failed := failed_attempts(self.request):
+                result["attempts"] = failed + 1
             self._store(result, SUCCESS, "ok")
         except Unanswerable as error:
             self._give_up(error)
@@ -155,6 +159,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         # Registering the job before its answer is read ensures that no cancellation in between is missed.
         with worker.jobs.job(request.id, scope):
             self._check_time()
+            count_failed_attempts(worker, request)
             if not worker.answers.begin(request.id, request):
                 logger.info("job %s has its answer already", request.id)
                 raise Ignore
@@ -162,7 +167,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             # The job's time starts only here, because that wait must not use it up.
             scope.deadline_s = time.monotonic() + worker.service.job_timeout_s * self.time_factor
             attempt = Attempt(
-                scope, queue, _queued_ms(request, self._now_s()), on_outcome=partial(worker.outcomes.add, tag)
+                scope, queue, queued_ms(request, self._now_s()), on_outcome=partial(worker.outcomes.add, tag)
             )
             if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
                 images = partial(suspects.images, scope, suspect, deaths, keep)
@@ -189,7 +194,7 @@ class ClassifyTask(JobTask):
         job = ClassifyJob.from_message(self.request.args, self.request.kwargs)
         result = classifier.classify(job, attempt)
         logger.info("job %s: %s", self.request.id, _summary(result))
-        return result.to_dict()
+        return _answer_of(result)
 
 
 class ClassifyManyTask(JobTask):
@@ -209,7 +214,7 @@ class ClassifyManyTask(JobTask):
         )
         return {
             "outcomes": [
-                outcome.to_dict() if isinstance(outcome, Result) else {"error": outcome.to_dict()}
+                _answer_of(outcome) if isinstance(outcome, Result) else {"error": outcome.to_dict()}
                 for outcome in outcomes
             ]
         }
@@ -245,16 +250,10 @@ def _contract_failures(job_id: str) -> Iterator[None]:
         raise JobFailed("model_error", "the worker failed on this job; its log says where.") from None
 
 
-def _queued_ms(request: Any, now_s: float) -> float | None:
-    """Return how long the message waited, in ms; None without a plausible time of sending.
-
-    A client of an older version wrote that time by its own clock, so the result could be negative; it is 0 then.
-    """
-    sent_at = (request.headers or {}).get(SENT_AT_HEADER) or getattr(request, SENT_AT_HEADER, None)
-    if isinstance(sent_at, bool) or not isinstance(sent_at, int | float):
-        return None
-    queued_ms = round(max(0.0, now_s - sent_at) * 1000, 3)
-    return queued_ms if queued_ms <= LONGEST_QUEUED_MS else None
+def _answer_of(result: Result) -> dict[str, Any]:
+    answer = result.to_dict()
+    del answer["attempts"]  # only a job that ran more than once counts them
+    return answer
 
 
 def _summary(result: Result) -> str:
