@@ -132,11 +132,11 @@ def test_a_worker_sends_no_script_again_that_the_server_has(
     start_worker: StartWorker, client: Client, origin: Origin, own_valkey: ValkeyServer
 ) -> None:
     start_worker("frugal")
-    assert client.classify(origin.url("/owl.png"), LABELS, result_timeout=TIMEOUT_S)
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S)
     with own_valkey.connect() as operator:
         before = operator.info("commandstats")["cmdstat_eval"]["calls"]
         for job in client.submit_many([(origin.url("/owl.png"), LABELS)] * 50):
             assert job.result(TIMEOUT_S).ranking
 
-        assert operator.info("commandstats")["cmdstat_eval"]["calls"] - before < 5
+        assert operator.info("commandstats")["cmdstat_eval"]["calls"] - before < 10  # the first use of others
         assert operator.info("commandstats")["cmdstat_evalsha"]["calls"] > 100
