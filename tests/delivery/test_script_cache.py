@@ -138,5 +138,5 @@ def test_a_worker_sends_no_script_again_that_the_server_has(
         for job in client.submit_many([(origin.url("/owl.png"), LABELS)] * 50):
             assert job.result(TIMEOUT_S).ranking
 
-        assert operator.info("commandstats")["cmdstat_eval"]["calls"] - before < 5
+        assert operator.info("commandstats")["cmdstat_eval"]["calls"] - before < 10  # the first use of others
         assert operator.info("commandstats")["cmdstat_evalsha"]["calls"] > 100
