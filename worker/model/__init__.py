@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.model.interface import Model
+from worker.model.names import named_folder
 
 if TYPE_CHECKING:
     from worker.model.pixels import Preparation
@@ -28,7 +29,7 @@ def load_model(model: str, *, revision: str | None = None, device: str = "auto",
     Raises:
         ModelLoadError: the checkpoint cannot be used here; the message says why and what to do.
     """
-    # This import takes seconds, which a process that only needs `Model` should not spend.
+    named_folder(model, revision)  # refuses a wrong name before the import, which takes seconds
     from worker.model.loading import load
 
     return load(model, revision=revision, device=device, dtype=dtype)
