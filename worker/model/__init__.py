@@ -29,10 +29,14 @@ def load_model(model: str, *, revision: str | None = None, device: str = "auto",
     Raises:
         ModelLoadError: the checkpoint cannot be used here; the message says why and what to do.
     """
-    named_folder(model, revision)  # refuses a wrong name before the import, which takes seconds
+    # Each of these imports takes seconds: a wrong name is refused before both, a wrong device before the second.
+    named_folder(model, revision)
+    from worker.model.devices import pick_device
+
+    target = pick_device(device)
     from worker.model.loading import load
 
-    return load(model, revision=revision, device=device, dtype=dtype)
+    return load(model, revision=revision, target=target, dtype=dtype)
 
 
 def load_preparation(model: str, revision: str | None, model_type: str) -> Preparation:
