@@ -10,6 +10,7 @@ import pytest
 
 from producer.demo.gallery import pictures
 from tests.cli.command import Home, Running
+from tests.eventually import eventually
 
 #: When the model loads: Valkey runs, the worker has just been started.
 LOADING = "starting Valkey: "
@@ -108,8 +109,7 @@ def kill_child(running: Running, command: str) -> None:
 def test_the_death_of_a_part_is_one_sentence(command: str, sentence: str | None, home: Home) -> None:
     with home.start("demo") as running:
         running.wait_for(LOADING)
-        while not any(command in line for line in home.processes().values()):
-            assert running.process.poll() is None
+        eventually(lambda: any(command in line for line in home.processes().values()), lambda: running.err)
 
         kill_child(running, command)
 
@@ -125,10 +125,9 @@ def test_a_worker_killed_while_jobs_wait_is_one_sentence(home: Home, tmp_path: P
     """Stopped first, so that its answers are still missing when it dies."""
     with home.start("demo") as running:
         running.wait_for(LOADING)
-        worker = None
-        while worker is None or not list((tmp_path / "tmp").glob("nameshot-demo-*/worker.ready")):
-            assert running.process.poll() is None
-            worker = next((pid for pid, line in home.processes().items() if "celery" in line), None)
+        eventually(lambda: any("celery" in line for line in home.processes().values()), lambda: running.err)
+        worker = running.child("celery")
+        eventually(lambda: list((tmp_path / "tmp").glob("nameshot-demo-*/worker.ready")), lambda: running.err)
         os.kill(worker, signal.SIGSTOP)
         running.wait_for("loading the model: ")
 
