@@ -58,7 +58,13 @@ def test_it_begins_with_the_two_examples_of_the_guide() -> None:
     assert (car.candidate_labels, car.expect) == (["tree", "car", "bike", "cat"], "car")
 
 
-@pytest.mark.parametrize(("moment", "number"), [*((LOADING, number) for number in SIGNALS), (ANSWERING, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        *((LOADING, number) for number in SIGNALS),
+        pytest.param(ANSWERING, signal.SIGINT, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_signal_ends_it_at_once_and_leaves_nothing(moment: str, number: signal.Signals, home: Home) -> None:
     with home.start("demo") as running:
         running.wait_for(moment)
@@ -84,7 +90,7 @@ def test_a_signal_at_any_moment_leaves_no_process(number: signal.Signals, home: 
         home.assert_nothing_runs()
 
 
-@pytest.mark.parametrize("moment", [LOADING, ANSWERING])
+@pytest.mark.parametrize("moment", [LOADING, pytest.param(ANSWERING, marks=pytest.mark.thorough)])
 def test_a_killed_demo_takes_its_processes_with_it(moment: str, home: Home) -> None:
     with home.start("demo") as running:
         running.wait_for(moment)

@@ -171,6 +171,7 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     eventually(lambda: launcher.is_ready)
 
 
+@pytest.mark.thorough  # without a launcher's own clocks, test_frozen.py does the same in `make test`
 def test_a_frozen_engine_is_replaced_and_the_jobs_in_it_are_answered_by_the_next(
     launcher: Worker, client: Client, origin: Origin
 ) -> None:
@@ -191,7 +192,8 @@ def test_a_frozen_engine_is_replaced_and_the_jobs_in_it_are_answered_by_the_next
     eventually(lambda: readiness() == [(200, "ok\n")] * 2)
 
 
-@pytest.mark.parametrize("ends", ["told", "killed"])
+# In `make test`, tests/delivery/test_launcher.py kills the launcher of workers that have no weights.
+@pytest.mark.parametrize("ends", ["told", pytest.param("killed", marks=pytest.mark.thorough)])
 def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
     ends: str, start: Start, valkey: ValkeyServer, origin: Origin, tmp_path: Path
 ) -> None:
