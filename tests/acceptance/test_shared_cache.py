@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from producer import Client
 from tests.acceptance.conftest import StartWorker
 from tests.acceptance.origin import Origin
@@ -14,6 +16,7 @@ SHARED = {"NAMESHOT_SHARED_CACHE_BYTES": "1000000"}
 FRONTS = (str(NAMESHOT), "worker", "--processes", "2")
 
 
+@pytest.mark.thorough  # of the shared cache itself, `tests/embeddings` tests every rule in `make test`
 def test_a_picture_that_another_worker_has_seen_needs_no_forward_pass(
     start_worker: StartWorker,
     checkpoint: Callable[[str], Path],

@@ -17,6 +17,7 @@ from tests.acceptance.conftest import StartWorker, picture
 from tests.acceptance.origin import Origin
 from tests.acceptance.worker_process import Worker
 from tests.cli.command import NAMESHOT
+from tests.delivery.conftest import NULL_APP, command_of
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
@@ -26,6 +27,10 @@ TIMEOUT_S = 60
 #: A test that needs the shared worker but not its handle.
 with_a_worker = pytest.mark.usefixtures("worker")
 
+#: A worker whose model has no weights starts in a second; everything else about it is real.
+NULL = command_of(NULL_APP)
+#: By default such a worker runs every image; with this it keeps their vectors, as others do.
+CACHED = {"NAMESHOT_EMBEDDING_CACHE_BYTES": "1000000"}
 COMMANDS = {"celery": (), "nameshot": (str(NAMESHOT), "worker")}
 
 
@@ -103,7 +108,7 @@ def test_our_client_learns_how_long_its_job_waited(client: Client, origin: Origi
 
 
 def test_a_job_cancelled_while_it_waits_is_never_run(
-    valkey: ValkeyServer, start_worker: StartWorker, checkpoint: Callable[[str], Path], origin: Origin
+    valkey: ValkeyServer, start_worker: StartWorker, origin: Origin
 ) -> None:
     """On queues of its own, so that no other worker takes the job first."""
     client = client_of(valkey, "cancelled")
@@ -111,7 +116,7 @@ def test_a_job_cancelled_while_it_waits_is_never_run(
     job = client.submit(origin.url("/never.png"), LABELS)
     job.cancel()
 
-    late = start_worker(checkpoint("clip"), prefix="cancelled")
+    late = start_worker("bundled", NULL, prefix="cancelled")
     late.wait_until_ready()
     client.classify(origin.url("/owl.png"), LABELS)
 
@@ -164,10 +169,10 @@ def test_a_malformed_message_does_not_harm_its_neighbours(
 
 
 def test_probes_say_ready_and_metrics_count_outcomes(
-    valkey: ValkeyServer, start_worker: StartWorker, checkpoint: Callable[[str], Path], origin: Origin
+    valkey: ValkeyServer, start_worker: StartWorker, origin: Origin
 ) -> None:
     client = client_of(valkey, "probed")
-    worker = start_worker(checkpoint("clip"), prefix="probed", NAMESHOT_METRICS_PORT="19808")
+    worker = start_worker("bundled", NULL, prefix="probed", NAMESHOT_METRICS_PORT="19808", **CACHED)
     worker.wait_until_ready()
     for labels in (LABELS, ["new", "labels"]):
         client.classify(origin.url("/owl.png"), labels)

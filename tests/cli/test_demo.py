@@ -10,6 +10,7 @@ import pytest
 
 from producer.demo.gallery import pictures
 from tests.cli.command import Home, Running
+from tests.eventually import eventually
 
 #: When the model loads: Valkey runs, the worker has just been started.
 LOADING = "starting Valkey: "
@@ -57,7 +58,13 @@ def test_it_begins_with_the_two_examples_of_the_guide() -> None:
     assert (car.candidate_labels, car.expect) == (["tree", "car", "bike", "cat"], "car")
 
 
-@pytest.mark.parametrize(("moment", "number"), [*((LOADING, number) for number in SIGNALS), (ANSWERING, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        *((LOADING, number) for number in SIGNALS),
+        pytest.param(ANSWERING, signal.SIGINT, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_signal_ends_it_at_once_and_leaves_nothing(moment: str, number: signal.Signals, home: Home) -> None:
     with home.start("demo") as running:
         running.wait_for(moment)
@@ -83,7 +90,7 @@ def test_a_signal_at_any_moment_leaves_no_process(number: signal.Signals, home: 
         home.assert_nothing_runs()
 
 
-@pytest.mark.parametrize("moment", [LOADING, ANSWERING])
+@pytest.mark.parametrize("moment", [LOADING, pytest.param(ANSWERING, marks=pytest.mark.thorough)])
 def test_a_killed_demo_takes_its_processes_with_it(moment: str, home: Home) -> None:
     with home.start("demo") as running:
         running.wait_for(moment)
@@ -108,8 +115,7 @@ def kill_child(running: Running, command: str) -> None:
 def test_the_death_of_a_part_is_one_sentence(command: str, sentence: str | None, home: Home) -> None:
     with home.start("demo") as running:
         running.wait_for(LOADING)
-        while not any(command in line for line in home.processes().values()):
-            assert running.process.poll() is None
+        eventually(lambda: any(command in line for line in home.processes().values()), lambda: running.err)
 
         kill_child(running, command)
 
@@ -125,10 +131,9 @@ def test_a_worker_killed_while_jobs_wait_is_one_sentence(home: Home, tmp_path: P
     """Stopped first, so that its answers are still missing when it dies."""
     with home.start("demo") as running:
         running.wait_for(LOADING)
-        worker = None
-        while worker is None or not list((tmp_path / "tmp").glob("nameshot-demo-*/worker.ready")):
-            assert running.process.poll() is None
-            worker = next((pid for pid, line in home.processes().items() if "celery" in line), None)
+        eventually(lambda: any("celery" in line for line in home.processes().values()), lambda: running.err)
+        worker = running.child("celery")
+        eventually(lambda: list((tmp_path / "tmp").glob("nameshot-demo-*/worker.ready")), lambda: running.err)
         os.kill(worker, signal.SIGSTOP)
         running.wait_for("loading the model: ")
 

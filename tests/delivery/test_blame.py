@@ -130,7 +130,9 @@ def test_a_job_of_high_waits_for_few_of_many_suspects_and_all_of_them_end_in_tim
     assert "failed" not in worker.log
 
 
-@pytest.mark.parametrize("stage", ["tokens", "preparation", "images"])  # prompts: test_dead_letters.py
+@pytest.mark.parametrize(  # prompts: test_dead_letters.py
+    "stage", [*(pytest.param(stage, marks=pytest.mark.thorough) for stage in ("tokens", "preparation")), "images"]
+)
 def test_a_poison_ends_after_three_deaths_and_its_neighbours_are_answered(
     stage: str, supervise: Supervise, client: Client, command: Home, origin: Origin, broker: redis.Redis
 ) -> None:

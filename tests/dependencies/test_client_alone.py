@@ -1,4 +1,4 @@
-"""`pip install .` in an environment of its own: the client needs no Celery, and stands beside another one's."""
+"""The wheel in an environment of its own: the client needs no Celery, and stands beside another one's."""
 
 import hashlib
 import os
@@ -41,9 +41,9 @@ assert type(failed) is JobFailed and failed.code == "empty"
 """
 
 
-def pip(folder: Path, *arguments: str) -> None:
+def pip(python: Path, *arguments: str) -> None:
     done = subprocess.run(
-        [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments],
+        [python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -54,17 +54,28 @@ def pip(folder: Path, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def environment() -> Path:
-    """This project as it is now, installed without any extra and without Celery."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """This project as it is now, built with the hatchling that is installed beside the tests."""
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder))
+    pip(Path(sys.executable), "wheel", *options, str(ROOT))
+    (file,) = folder.glob("nameshot-*.whl")
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: str) -> Path:
+    """This project, installed without any extra and without Celery."""
+    python = KEPT / "bin" / "python"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
     mark = KEPT / "made-of"
     if not mark.is_file() or mark.read_text() != wanted:
         shutil.rmtree(KEPT, ignore_errors=True)
         venv.create(KEPT, with_pip=True)
-        pip(KEPT, "install", str(ROOT))
+        pip(python, "install", wheel)
         mark.write_text(wanted)
-    pip(KEPT, "uninstall", "--yes", "celery", "kombu", "nameshot")
-    pip(KEPT, "install", "--upgrade", str(ROOT))
+    pip(python, "uninstall", "--yes", "celery", "kombu", "nameshot")
+    pip(python, "install", "--upgrade", wheel)
     return KEPT
 
 
@@ -101,10 +112,11 @@ def test_the_client_and_its_commands_need_no_celery(environment: Path) -> None:
 
 
 @pytest.mark.usefixtures("redis")
-def test_the_client_stands_beside_an_older_celery(environment: Path) -> None:
-    pip(environment, "install", "--upgrade", str(ROOT), OTHER_CELERY)
+def test_the_client_stands_beside_an_older_celery(environment: Path, wheel: str) -> None:
+    python = environment / "bin" / "python"
+    pip(python, "install", "--upgrade", wheel, OTHER_CELERY)
 
-    pip(environment, "check")
+    pip(python, "check")
     for program in (USE, BESIDE):
-        used = run(environment / "bin" / "python", "-c", program)
+        used = run(python, "-c", program)
         assert used.returncode == 0, used.stderr

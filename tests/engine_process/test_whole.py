@@ -47,9 +47,21 @@ def start(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Start
 
 
 @pytest.fixture(scope="module")
-def launcher(start_worker: StartWorker, checkpoint: Callable[[str], Path]) -> Worker:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the shared launcher keeps what lasts as long as it does."""
+    return tmp_path_factory.mktemp("launcher")
+
+
+@pytest.fixture(scope="module")
+def launcher(start_worker: StartWorker, checkpoint: Callable[[str], Path], folder: Path) -> Worker:
     """One that several tests share; engines and fronts of it may be killed."""
-    settings = {"NAMESHOT_DEVICE": "cpu", "NAMESHOT_METRICS_PORT": str(METRICS_PORTS[0]), "CUDA_VISIBLE_DEVICES": "0"}
+    settings = {
+        "NAMESHOT_DEVICE": "cpu",
+        "NAMESHOT_METRICS_PORT": str(METRICS_PORTS[0]),
+        "NAMESHOT_DRAIN_TIMEOUT": "600",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "TMPDIR": str(folder),
+    }
     launcher = start_worker(checkpoint("clip"), COMMAND, PREFIX, **settings)
     launcher.wait_until_ready()
     return launcher
@@ -150,6 +162,7 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     meanwhile = [job.status()]
     while readiness() == [(503, "the engine is not connected\n")] * 2:
         meanwhile.append(job.status())
+        time.sleep(0.05)
 
     # The last one may have been read after the engine was back.
     assert set(meanwhile[:-1]) == {"queued"}
@@ -158,6 +171,7 @@ def test_while_its_engine_is_away_a_front_is_not_ready_and_takes_no_job(
     eventually(lambda: launcher.is_ready)
 
 
+@pytest.mark.thorough  # without a launcher's own clocks, test_frozen.py does the same in `make test`
 def test_a_frozen_engine_is_replaced_and_the_jobs_in_it_are_answered_by_the_next(
     launcher: Worker, client: Client, origin: Origin
 ) -> None:
@@ -178,7 +192,8 @@ def test_a_frozen_engine_is_replaced_and_the_jobs_in_it_are_answered_by_the_next
     eventually(lambda: readiness() == [(200, "ok\n")] * 2)
 
 
-@pytest.mark.parametrize("ends", ["told", "killed"])
+# In `make test`, tests/delivery/test_launcher.py kills the launcher of workers that have no weights.
+@pytest.mark.parametrize("ends", ["told", pytest.param("killed", marks=pytest.mark.thorough)])
 def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
     ends: str, start: Start, valkey: ValkeyServer, origin: Origin, tmp_path: Path
 ) -> None:
@@ -215,18 +230,18 @@ def test_a_model_that_cannot_be_used_is_one_sentence_and_ends_all(start_worker: 
     assert "Traceback" not in launcher.log
 
 
-def test_a_frozen_front_is_killed_when_all_are_to_end_at_once(start: Start, tmp_path: Path) -> None:
-    launcher = start("frozen", NAMESHOT_DRAIN_TIMEOUT="600", TMPDIR=str(tmp_path))
-    processes = children(launcher)
+def test_a_frozen_front_is_killed_when_all_are_to_end_at_once(launcher: Worker, folder: Path) -> None:
+    """The last test here, since it ends the launcher that they share."""
+    processes, before = children(launcher), len(launcher.log)
     os.kill(processes["fronts"][0], signal.SIGSTOP)
     launcher.process.send_signal(signal.SIGTERM)
     time.sleep(2 * SAME_REQUEST_S)
 
     assert launcher.stop() == 1
     wait_until_gone(*processes["engine"], *processes["fronts"])
-    assert launcher.log.count("does not end: killing it.") == 1
+    assert launcher.log[before:].count("does not end: killing it.") == 1
     assert not launcher.is_ready
-    assert list(tmp_path.glob("nameshot-*")) == []
+    assert list(folder.glob("nameshot-*")) == []
 
 
 def readiness() -> list[tuple[int, str]]:

@@ -125,6 +125,21 @@ def test_a_name_that_can_be_nothing_is_refused(name: str, part: str) -> None:
     assert part in refusal(name)
 
 
+def test_a_wrong_name_is_refused_before_pytorch_is_loaded() -> None:
+    program = """
+import sys
+from worker.model import load_model
+from worker.model.interface import ModelLoadError
+try:
+    load_model("/there/is/no/such/folder")
+except ModelLoadError:
+    assert not {"torch", "transformers"} & set(sys.modules)
+else:
+    raise AssertionError("it was loaded")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 def test_a_file_in_place_of_a_folder_is_refused(broken: Path) -> None:
     assert "is a file" in refusal(broken / "config.json")
 

@@ -30,6 +30,35 @@ assert after() is None, "a later ring was collected"
 """
 
 
+LOADING = """
+import gc
+from worker.engine.device import load_engine
+from worker.settings import WorkerSettings
+
+collections = []
+gc.callbacks.append(lambda phase, info: collections.append(phase))
+
+class Loading(Exception):
+    pass
+
+def load_model(*_, **__):
+    collections.clear()
+    kept = [[] for _ in range(100_000)]
+    assert not collections, "what is loaded was scanned"
+    raise Loading
+
+try:
+    load_engine(WorkerSettings(), load_model=load_model, on_device_lost=lambda: None)
+except Loading:
+    kept = [[] for _ in range(100_000)]
+assert collections, "nothing is collected any more"
+"""
+
+
+def test_nothing_is_collected_while_the_model_loads_and_garbage_is_again_once_it_has() -> None:
+    subprocess.run([sys.executable, "-c", LOADING], check=True, timeout=60)
+
+
 def test_only_what_comes_later_is_collected() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)
 

@@ -15,6 +15,7 @@ from worker.engine.local import PROMPT_BATCH, AroundBatch, LocalEngine
 from worker.engine.stages import Stages
 from worker.model.interface import Model
 from worker.runtime.allocator import bound_malloc
+from worker.runtime.garbage import uncollected
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def load_engine(
 
     wanted = None if settings.max_batch == "auto" else settings.max_batch
 
+    @uncollected()
     def warm() -> tuple[Model, int | Callable[[], int]]:
         model = load_model(
             checkpoint(settings.model), revision=settings.revision, device=settings.device, dtype=settings.dtype

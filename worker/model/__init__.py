@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.model.interface import Model
+from worker.model.names import named_folder
 
 if TYPE_CHECKING:
     from worker.model.pixels import Preparation
@@ -28,10 +29,14 @@ def load_model(model: str, *, revision: str | None = None, device: str = "auto",
     Raises:
         ModelLoadError: the checkpoint cannot be used here; the message says why and what to do.
     """
-    # This import takes seconds, which a process that only needs `Model` should not spend.
+    # Each of these imports takes seconds: a wrong name is refused before both, a wrong device before the second.
+    named_folder(model, revision)
+    from worker.model.devices import pick_device
+
+    target = pick_device(device)
     from worker.model.loading import load
 
-    return load(model, revision=revision, device=device, dtype=dtype)
+    return load(model, revision=revision, target=target, dtype=dtype)
 
 
 def load_preparation(model: str, revision: str | None, model_type: str) -> Preparation:

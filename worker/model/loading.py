@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from worker.model.damage import refuse_unreadable_files
-from worker.model.devices import compute_exactly, pick_device, pick_dtype
+from worker.model.devices import compute_exactly, pick_dtype
 from worker.model.dual import DualEncoder
 from worker.model.families import EXACT_PARAMETERS, FAMILIES, REFUSED, Family, scale_and_bias
 from worker.model.forward import meaning_of
@@ -23,9 +23,8 @@ from worker.model.text_tower import measured_prompts
 from worker.model.weights import check_weights
 
 
-def load(model: str, *, revision: str | None, device: str, dtype: str) -> Model:
-    """Implement `worker.model.load_model`."""
-    target = pick_device(device)
+def load(model: str, *, revision: str | None, target: torch.device, dtype: str) -> Model:
+    """Implement `worker.model.load_model`, on the device `target`."""
     torch_dtype = pick_dtype(dtype, target)
     if torch_dtype == torch.float32:
         compute_exactly()

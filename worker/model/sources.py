@@ -11,6 +11,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from worker.model.interface import ModelLoadError
+from worker.model.names import named_folder
 
 #: The file that every checkpoint of Transformers has.
 CONFIG: Final = "config.json"
@@ -49,7 +50,7 @@ def find_source(model: str, revision: str | None) -> Source:
         ModelLoadError: the name or the revision cannot be that of a checkpoint, or it is an adapter.
         Exception: what the Hub's client raises.
     """
-    folder = _folder(model, revision)
+    folder = named_folder(model, revision)
     if folder is not None:
         _refuse_adapter(model, next((file for name in _ADAPTERS for file in folder.glob(name)), None))
         if not (folder / CONFIG).is_file() and not (folder / CONFIG).is_symlink():
@@ -66,32 +67,6 @@ def find_source(model: str, revision: str | None) -> Source:
     source = Source(model, model, config.parent.name, config.parent)
     _refuse_adapter(model, find_adapter_config_file(model, revision=source.commit))
     return source
-
-
-def _folder(model: str, revision: str | None) -> Path | None:
-    """Return the folder that is named, or None for a name of the Hub."""
-    if not model.strip():
-        raise ModelLoadError("no model is named: name the folder of a saved checkpoint, or a Hub id")
-    try:
-        folder = Path(model).expanduser()
-        is_folder, exists = folder.is_dir(), folder.exists()
-    except (OSError, RuntimeError) as failure:  # RuntimeError is for the home of an unknown user
-        reason = getattr(failure, "strerror", None) or failure
-        raise ModelLoadError(f"folder {model!r} cannot be read ({reason}): check its path and permissions") from None
-    if is_folder and revision is not None:
-        raise ModelLoadError(
-            f"revision {revision!r} was requested, but {model!r} is a folder here and has no revisions: leave it out, "
-            "or name a Hub id"
-        )
-    if is_folder:
-        return folder
-    if exists:
-        raise ModelLoadError(f"{model!r} is a file: name the folder of a saved checkpoint, or a Hub id")
-    if model.startswith((".", "~", "/", "\\")) or model.count("/") > 1 or "\\" in model:
-        raise ModelLoadError(
-            f"there is no folder {model!r}: check the path, or name a Hub id such as openai/clip-vit-base-patch32"
-        )
-    return None
 
 
 def _download(model: str, file: str, revision: str | None) -> Path:
