@@ -1,68 +1,44 @@
 """Checkpoints by their Hub id, against a server on this machine that answers as the Hub does."""
 
-import hashlib
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REVISIONS = {"main": COMMIT, "v2": COMMIT, COMMIT: COMMIT}
-# The codes by which the Hub says why it answers 4xx.
-REFUSED = {"someone/unknown": (401, "RepoNotFound"), "someone/gated": (403, "GatedRepo")}
+from tests.model.hub_stand_in import COMMIT, TOKEN, Hub, serve
+from worker.model.interface import ModelLoadError
+from worker.model.refusals import explained
 
 
 @pytest.fixture
-def hub(checkpoint: Callable[[str], Path]) -> Iterator[str]:
-    """Its address; it holds `someone/small-clip`, an empty `someone/empty`, and what `REFUSED` says."""
-    folder = checkpoint("clip")
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0].strip("/")
-            if path.startswith("api/"):  # which further files there are: none
-                self.answer(200 if "/tree/" in path else 404, b"[]", {"Content-Type": "application/json"})
-                return
-            owner, name, _, revision, file = path.split("/", 4)
-            repository = f"{owner}/{name}"
-            if repository in REFUSED:
-                status, code = REFUSED[repository]
-                self.answer(status, b"", {"X-Error-Code": code})
-            elif revision not in REVISIONS:
-                self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
-            elif repository == "someone/empty" or not (folder / file).is_file():
-                self.answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
-            else:
-                content = (folder / file).read_bytes()
-                tag = f'"{hashlib.sha256(content).hexdigest()}"'
-                self.answer(200, content, {"ETag": tag, "X-Repo-Commit": REVISIONS[revision]})
-
-        def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def hub(checkpoint: Callable[[str], Path], tmp_path: Path) -> Iterator[Hub]:
+    empty, adapter, both = (tmp_path / name for name in ("empty", "adapter", "both"))
+    empty.mkdir()
+    adapter.mkdir()
+    shutil.copytree(checkpoint("clip"), both)
+    for folder in (adapter, both):
+        (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "x/y"}')
+        (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    with serve(
+        Hub(
+            {
+                "someone/small-clip": checkpoint("clip"),
+                "someone/gated": checkpoint("siglip"),
+                "someone/empty": empty,
+                "someone/adapter": adapter,
+                "someone/both": both,
+            },
+            gated=frozenset({"someone/gated"}),
+            refused={"someone/private": (403, ""), "someone/disabled": (403, "")},
+        )
+    ) as running:
+        yield running
 
 
 # Prints one line a model: what it says it is, or why it was refused.
@@ -79,27 +55,95 @@ for name, revision in json.loads(sys.argv[1]):
     except ModelLoadError as refusal:
         print(json.dumps(str(refusal)))
 """
+LOADED = ["someone/small-clip", COMMIT]
+Wanted = Sequence[tuple[str, str | None, str | list[str]]]
 
 
-def test_a_hub_id_loads_with_its_commit_or_says_why_not(hub: str, tmp_path: Path) -> None:
-    wanted = {
-        ("someone/small-clip", None): ["someone/small-clip", COMMIT],
-        ("someone/small-clip", "v2"): ["someone/small-clip", COMMIT],
-        ("someone/small-clip", "v3"): "no revision 'v3'",
-        ("someone/unknown", None): "the Hub shows no model 'someone/unknown'",
-        ("someone/gated", None): "'someone/gated' is gated",
-        ("someone/empty", None): "'someone/empty' lacks a file on the Hub",
-    }
-    # Its address is read once, when the Hub's client is imported: hence a process of its own.
+def load_all(wanted: Wanted, hub: Hub, home: Path, settings: Mapping[str, str] | None = None) -> None:
+    """Load checkpoints in a process of its own, because the Hub's client reads its settings at its import."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
-        "HF_ENDPOINT": hub,
-        "HF_HOME": str(tmp_path),
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(home),
+        **(settings or {}),
     }
-    program = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(list(wanted))], env=environment, capture_output=True, check=False
-    )
+    models = json.dumps([(name, revision) for name, revision, _ in wanted])
+    program = subprocess.run([sys.executable, "-c", PROGRAM, models], env=environment, capture_output=True, check=False)
     assert program.stderr == b""
-    for line, expected in zip(program.stdout.splitlines(), wanted.values(), strict=True):
+    for line, (_, _, expected) in zip(program.stdout.splitlines(), wanted, strict=True):
         found = json.loads(line)
-        assert found == expected or (isinstance(expected, str) and expected in found)
+        if isinstance(expected, str):
+            assert expected in found
+        else:
+            assert found == expected
+
+
+def test_a_hub_id_loads_with_its_commit_or_says_why_not(hub: Hub, tmp_path: Path) -> None:
+    wanted: Wanted = [
+        ("someone/small-clip", None, LOADED),
+        ("someone/small-clip", "v2", LOADED),
+        ("someone/small-clip", COMMIT, LOADED),
+        ("someone/small-clip", "v3", "no revision 'v3'"),
+        ("someone/unknown", None, "the Hub shows no model 'someone/unknown'"),
+        ("someone/gated", None, "'someone/gated' is gated: accept its terms on the Hub and set HF_TOKEN"),
+        ("someone/private", None, f"the Hub at {hub.url} refuses access to model 'someone/private' (403)"),
+        ("someone/empty", None, "'someone/empty' lacks a file on the Hub"),
+        ("someone/adapter", None, "'someone/adapter' holds an adapter (adapter_config.json)"),
+        ("someone/both", None, "'someone/both' holds an adapter (adapter_config.json)"),
+    ]
+    load_all(wanted, hub, tmp_path / "home")
+
+
+def test_a_token_opens_a_gated_model_and_never_goes_to_the_store(hub: Hub, tmp_path: Path) -> None:
+    load_all([("someone/gated", None, ["someone/gated", COMMIT])], hub, tmp_path / "home", {"HF_TOKEN": TOKEN})
+    assert any(path.startswith("store/") for _, path, _ in hub.requests)
+
+
+def test_a_download_that_breaks_off_is_tried_again(hub: Hub, tmp_path: Path) -> None:
+    hub.cuts = 1
+    load_all([("someone/small-clip", None, LOADED)], hub, tmp_path / "home")
+    assert [method for method, path, _ in hub.requests if path.startswith("store/")].count("GET") == 2
+
+
+def test_a_model_in_the_cache_starts_without_the_hub(hub: Hub, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    load_all([("someone/small-clip", None, LOADED)], hub, home)
+    hub.requests.clear()
+    load_all(
+        [("someone/small-clip", None, LOADED), ("someone/gated", None, "and HF_HUB_OFFLINE forbids its download")],
+        hub,
+        home,
+        {"HF_HUB_OFFLINE": "1"},
+    )
+    assert hub.requests == []
+    hub.status = 503
+    load_all([("someone/small-clip", None, LOADED)], hub, home)
+    hub.status = 451
+    load_all(
+        [("someone/small-clip", None, LOADED), ("someone/gated", None, f"the Hub at {hub.url} answers 451")], hub, home
+    )
+
+
+def test_a_damaged_file_of_the_cache_is_to_be_deleted(hub: Hub, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    load_all([("someone/small-clip", None, LOADED)], hub, home)
+    folder = home / "hub" / "models--someone--small-clip"
+    weights = folder / "snapshots" / COMMIT / "model.safetensors"
+    content = weights.read_bytes()
+    weights.resolve().write_bytes(content[: len(content) // 2])
+    load_all([("someone/small-clip", None, f"delete {str(folder)!r}, so that it is downloaded again")], hub, home)
+    shutil.rmtree(folder)
+    load_all([("someone/small-clip", None, LOADED)], hub, home)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free space there, or set HF_HOME"),
+        (errno.EACCES, "let the worker's user write there, or set HF_HOME"),
+        (errno.EROFS, "mount it writable, or set HF_HOME"),
+    ],
+)
+def test_a_cache_that_cannot_be_written_is_named_with_its_remedy(number: int, advice: str) -> None:
+    with pytest.raises(ModelLoadError, match=advice), explained("weights", "someone/small-clip"):
+        raise OSError(number, os.strerror(number))

@@ -1,9 +1,14 @@
 """Any damage of any file, and any wrong value, ends a start with one sentence that names the file."""
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +128,60 @@ def test_a_wrong_value_is_refused_with_its_file(
 def test_a_path_that_the_system_cannot_follow_is_refused(name: str) -> None:
     with pytest.raises(ModelLoadError, match=r"cannot be read \("):
         load_model(name, device="cpu")
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    """The superuser may read every file, so that it has to become another user to be refused."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("name", [*FILES, ""])
+def test_a_file_or_folder_that_the_worker_s_user_may_not_read_is_refused(name: str, folder: Path) -> None:
+    load_model(str(folder), device="cpu")  # imports what another user could not
+    with tempfile.TemporaryDirectory() as reachable:  # the folders of pytest are closed to other users
+        Path(reachable).chmod(0o755)
+        copied = Path(shutil.copytree(folder, Path(reachable) / "clip"))
+        (copied / name).chmod(0)
+        with as_another_user():
+            sentence = refusal(copied)
+        (copied / name).chmod(0o755)
+    assert re.search(r"cannot be read \(Permission denied\): (let the worker's user|check its path)", sentence), (
+        sentence
+    )
+    assert str(copied / name) in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("model.safetensors", POINTER, "is a Git LFS pointer"),
+        (
+            "preprocessor_config.json",
+            '{"image_processor_type": "CLIPImageProcessor", "size": 7}',
+            "loads but does not run",
+        ),
+    ],
+)
+def test_an_engine_that_cannot_use_its_checkpoint_ends_with_78_and_one_sentence(
+    name: str, content: str, expected: str, folder: Path, tmp_path: Path
+) -> None:
+    (folder / name).write_text(content)
+    ended = subprocess.run(
+        [sys.executable, "-m", "worker.engine_process", str(tmp_path / "engine")],
+        env={**os.environ, "NAMESHOT_MODEL": str(folder), "NAMESHOT_DEVICE": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == os.EX_CONFIG, ended.stderr
+    [critical] = [line for line in ended.stderr.splitlines() if "CRITICAL" in line]
+    assert expected in critical
+    assert "Traceback" not in ended.stderr

@@ -85,3 +85,18 @@ def test_a_missing_weight_is_refused(key: str, folder: Path) -> None:
 def test_a_renamed_weight_is_refused_as_missing(folder: Path) -> None:
     change_weights(folder, lambda weights: weights.update(scale=weights.pop("logit_scale")))
     assert "lacks 1 of the weights of a CLIPModel, 'logit_scale'" in refusal(folder)
+
+
+def test_a_checkpoint_that_overflows_float16_is_refused_in_it_and_runs_in_float32(folder: Path) -> None:
+    key = "vision_model.encoder.layers.0.mlp.fc1.bias"
+    change_weights(folder, lambda weights: weights.update({key: weights[key] + np.float32(60_000)}))
+    load_model(str(folder), device="cpu", dtype="float32").warm_up()
+    with pytest.raises(ModelLoadError, match="numbers that are not finite in float16"):
+        load_model(str(folder), device="cpu", dtype="float16").warm_up()
+
+
+def test_a_text_tower_that_overflows_float16_is_refused_in_it(folder: Path) -> None:
+    key = "text_model.encoder.layers.0.mlp.fc1.bias"
+    change_weights(folder, lambda weights: weights.update({key: weights[key] + np.float32(60_000)}))
+    with pytest.raises(ModelLoadError, match="numbers that are not finite in float16"):
+        load_model(str(folder), device="cpu", dtype="float16").warm_up()

@@ -33,16 +33,15 @@ def load(model: str, *, revision: str | None, target: torch.device, dtype: str) 
             source = find_source(model, revision)
             refuse_unreadable_files(source)
         explaining = partial(explained, model=model, revision=revision, source=source)
-        files: dict[str, Any] = {"pretrained_model_name_or_path": source.location, "revision": source.commit}
         with explaining("configuration"):
-            config = transformers.AutoConfig.from_pretrained(**files, trust_remote_code=False)
+            config = transformers.AutoConfig.from_pretrained(**source.arguments, trust_remote_code=False)
         family = _family(model, config.model_type)
         architecture = _architecture(model, family)
         with explaining("configuration"):
             refuse_implausible_network(source, architecture, config)
         with explaining("weights"):
             network, report = architecture.from_pretrained(
-                **files,
+                **source.arguments,
                 config=config,
                 dtype=torch_dtype,
                 output_loading_info=True,
@@ -51,7 +50,7 @@ def load(model: str, *, revision: str | None, target: torch.device, dtype: str) 
         check_weights(model, family.architecture, report)
         network.eval().requires_grad_(False)
         with explaining("tokenizer"):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(**files, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(**source.arguments, trust_remote_code=False)
             _refuse_empty_tokenizer(model, tokenizer)
         with explaining("text tower"):
             prompts = measured_prompts(model, tokenizer, network, family, config, torch_dtype)
@@ -139,8 +138,8 @@ def _processor(family: Family, source: Source) -> Any:
     if family.processor:
         backend: Any = transformers.image_processing_backends.PilBackend
         pillow: Any = type("PillowProcessor", (backend,), dict(family.processor))
-        return pillow.from_pretrained(source.location, revision=source.commit)
-    return auto.from_pretrained(source.location, revision=source.commit, backend="pil", trust_remote_code=False)
+        return pillow.from_pretrained(**source.arguments)
+    return auto.from_pretrained(**source.arguments, backend="pil", trust_remote_code=False)
 
 
 def _refuse_empty_tokenizer(model: str, tokenizer: Any) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from worker.model.interface import ModelLoadError
@@ -28,17 +30,28 @@ class Source:
         location: the same for Transformers.
         commit: the commit of a Hub checkpoint; None for a folder.
         folder: the folder with the files; for a Hub checkpoint, its snapshot in the cache.
+        local_only: whether the Hub does not answer, so that only its cache is read.
     """
 
     model: str
     location: str
     commit: str | None
     folder: Path
+    local_only: bool = False
 
     @property
     def name(self) -> str:
         """The model's name in results, which never contains a whole path."""
         return self.folder.resolve().name if self.commit is None else self.model
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of ``from_pretrained`` that choose these files."""
+        return {
+            "pretrained_model_name_or_path": self.location,
+            "revision": self.commit,
+            "local_files_only": self.local_only,
+        }
 
 
 def find_source(model: str, revision: str | None) -> Source:
@@ -57,29 +70,38 @@ def find_source(model: str, revision: str | None) -> Source:
             raise ModelLoadError(f"folder {model!r} holds no {CONFIG}: name the folder of a saved checkpoint")
         return Source(model, str(folder), None, folder)
     try:
-        config = _download(model, CONFIG, revision)
+        config, local_only = _config(model, revision)
     except LocalEntryNotFoundError:
         raise
     except EntryNotFoundError:
         _refuse_adapter(model, find_adapter_config_file(model, revision=revision))
         raise
     # The cache stores the files of each commit in a folder named after the commit.
-    source = Source(model, model, config.parent.name, config.parent)
-    _refuse_adapter(model, find_adapter_config_file(model, revision=source.commit))
+    source = Source(model, model, config.parent.name, config.parent, local_only)
+    _refuse_adapter(model, find_adapter_config_file(model, revision=source.commit, local_files_only=local_only))
     return source
 
 
-def _download(model: str, file: str, revision: str | None) -> Path:
-    """Return a file of the Hub, or the cached one if the Hub does not answer."""
+def _config(model: str, revision: str | None) -> tuple[Path, bool]:
+    """Return the configuration of a Hub checkpoint, and whether it is the cached one since the Hub does not answer.
+
+    Without that knowledge, Transformers would ask for optional files for a minute before it used those in the cache.
+    """
+    if not _hub_answers(model, revision):
+        with suppress(EntryNotFoundError):
+            return Path(hf_hub_download(model, CONFIG, revision=revision, local_files_only=True)), True
+    # Without a cached one, this tries several times.
+    return Path(hf_hub_download(model, CONFIG, revision=revision)), False
+
+
+def _hub_answers(model: str, revision: str | None) -> bool:
     try:
-        return Path(hf_hub_download(model, file, revision=revision))
-    except (HfHubHTTPError, EntryNotFoundError, HFValidationError):
-        raise
-    except Exception as failure:  # a connection that breaks, or a proxy that fails, has classes of the HTTP library
-        try:
-            return Path(hf_hub_download(model, file, revision=revision, local_files_only=True))
-        except LocalEntryNotFoundError:
-            raise failure from None
+        get_hf_file_metadata(hf_hub_url(model, CONFIG, revision=revision))
+    except HfHubHTTPError as refusal:
+        return refusal.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    except Exception:  # the HTTP library has a class for each way to fail
+        return False
+    return True
 
 
 def _refuse_adapter(model: str, file: Path | str | None) -> None:
