@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from producer.contract.job import check_url_shape
 from producer.errors import InvalidJob, UsageError
 
+#: No sensible path is longer.
+_MOST_SHOWN: Final = 200
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from producer.broker.connections import BlockingLink
     from producer.client.blocking import Client
     from producer.client.configuration import Configuration
@@ -79,12 +84,8 @@ def image_url(image: str, up: UpInfo | None) -> str:
     from pathlib import Path
 
     path = Path(image)
-    try:
-        is_file = path.is_file()
-    except OSError:  # the name is too long, for example
-        is_file = False
-    if not is_file:
-        raise UsageError(f"{image!r} is neither an http(s):// URL nor a file.")
+    if not _is_file(path):
+        raise UsageError(f"{_shown(image)} is neither an http(s):// URL nor a file.")
     if up is None:
         raise UsageError(
             f"{image!r} is a local file, and a worker fetches only http(s):// URLs; "
@@ -97,4 +98,17 @@ def image_url(image: str, up: UpInfo | None) -> str:
         with path.open("rb"):
             return file_url(up.url, up.file_secret, path)
     except OSError as error:
-        raise UsageError(f"{image!r} cannot be read: {error.strerror}.") from None
+        raise UsageError(f"{_shown(image)} cannot be read: {error.strerror}.") from None
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file; a path that the system refuses, such as one that is too long, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _shown(image: str) -> str:
+    """Return a path for a message; a data: URL can have megabytes."""
+    return repr(image if len(image) <= _MOST_SHOWN else f"{image[:_MOST_SHOWN]}…")

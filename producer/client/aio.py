@@ -102,7 +102,7 @@ class AsyncClient:
             **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``expires_in``, ``queue``,
                 ``images_per_message``, ``in_flight`` and ``ordered``.
         """
-        check_many(urls)
+        check_many(urls, (Iterable, AsyncIterable))
         plan = BulkPlan.checked(self._writer, labels, **options)
         return run_bulk(plan, urls, submit=self._submit, wait=self._link.wait, cancel_rest=self._cancel_rest)
 

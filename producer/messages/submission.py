@@ -98,6 +98,7 @@ class MessageWriter:
         """
         chunk: list[Submission] = []
         characters = 0
+        _check_iterable(jobs)
         source = iter(jobs)
         for position in count():
             try:
@@ -110,7 +111,8 @@ class MessageWriter:
             try:
                 chunk.append(self.single(**_arguments(job)))
             except InvalidJob as error:
-                yield chunk, InvalidJob(f"jobs[{position}]: {error} The jobs before it were queued.")
+                before = " The jobs before it were queued." if position else ""
+                yield chunk, InvalidJob(f"jobs[{position}]: {error}{before}")
                 return
             characters += len(chunk[-1].message)
             if len(chunk) == CHUNK or characters >= CHUNK_CHARACTERS:
@@ -199,6 +201,13 @@ def check_retries(retries: object, name: str = "retries") -> int:
     if not 0 <= retries <= MAX_RETRIES:
         raise InvalidJob(f"{name} must be from 0 to {MAX_RETRIES}, not {shown_number(retries)}.")
     return retries
+
+
+def _check_iterable(jobs: object) -> None:
+    """Raise `InvalidJob` for what is no iterable, and for a single job."""
+    is_iterable = isinstance(jobs, Iterable) or hasattr(jobs, "__getitem__")
+    if isinstance(jobs, str | bytes | Mapping) or not is_iterable:
+        raise InvalidJob(f"jobs must be a list or another iterable of jobs, not {CALL.kind(jobs)}.")
 
 
 def _arguments(job: JobLike) -> dict[str, Any]:

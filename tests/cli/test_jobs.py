@@ -149,7 +149,7 @@ def test_a_job_that_was_never_submitted_is_not_found(command: str, with_valkey: 
 
 
 def test_what_cannot_be_an_id_is_refused(with_valkey: Home) -> None:
-    assert with_valkey.run("status", "../../etc").status == 1
+    assert with_valkey.run("status", "../../etc").status == 2
 
 
 def test_without_a_worker_classify_gives_up_after_its_time_and_names_the_job(with_valkey: Home) -> None:
