@@ -105,14 +105,14 @@ class UrlPolicy:
         may_except = any(entry.port in (None, port) for entry in self._allow)
         if is_local_name and not may_except:
             raise _local_name()
-        if self._hosts and not any(glob.match(host.removesuffix(".")) for glob in self._hosts):
-            raise FetchFailed("host_not_allowed", "the host is outside NAMESHOT_FETCH_HOSTS; use an allowed host.")
         refusal = _local_name if is_local_name else _bad_port if port not in self._ports else None
         if address is not None:
             if self._excepted([address], port):
                 refusal = None
-            elif refusal is None and not is_public(address):
-                refusal = _blocked
+            elif not is_public(address):
+                refusal = _blocked if refusal is None else _bad_port_of_blocked
+        if self._hosts and not any(glob.match(host.removesuffix(".")) for glob in self._hosts):
+            raise _bad_host(refusal)
         if refusal is not None and (address is not None or not may_except):
             raise refusal()
         return Target(scheme, host, port, path, address, refusal)
@@ -129,6 +129,8 @@ class UrlPolicy:
         known = [address for address in resolved if address is not None]
         if excepted := self._excepted(known, target.port):
             return excepted
+        if target.refusal is _bad_port and not all(map(is_public, known)):
+            raise _bad_port_of_blocked()
         if target.refusal is not None:
             raise target.refusal()
         if not known or len(known) != len(resolved) or not all(is_public(address) for address in known):
@@ -144,12 +146,30 @@ def _local_name() -> FetchFailed:
     return FetchFailed(
         "invalid_url",
         "the image URL's host is a local or reserved name; use a public host name, "
-        "or add an exception to NAMESHOT_FETCH_ALLOW for its address.",
+        "or add an exception to NAMESHOT_FETCH_ALLOW for its address and port.",
     )
+
+
+def _bad_host(refusal: Callable[[], FetchFailed] | None) -> FetchFailed:
+    """Return the failure, which also says what else of the URL no setting allows."""
+    also = ""
+    if refusal is _bad_port:
+        also = " The port, too, is outside NAMESHOT_FETCH_PORTS."
+    elif refusal is not None:
+        also = " Its address, too, is not public: it also needs an exception to NAMESHOT_FETCH_ALLOW, with its port."
+    return FetchFailed("host_not_allowed", f"the host is outside NAMESHOT_FETCH_HOSTS; use an allowed host.{also}")
 
 
 def _bad_port() -> FetchFailed:
     return FetchFailed("port_not_allowed")
+
+
+def _bad_port_of_blocked() -> FetchFailed:
+    return FetchFailed(
+        "port_not_allowed",
+        "the URL names a port outside NAMESHOT_FETCH_PORTS, and an address that is not public; "
+        "an exception to NAMESHOT_FETCH_ALLOW for this address and port allows both.",
+    )
 
 
 def _blocked() -> FetchFailed:
@@ -193,7 +213,7 @@ def _parse(url: str, scheme: str) -> tuple[str, int, str]:
         raise _invalid()
     port = DEFAULT_PORTS[scheme] if parsed.port is None else parsed.port
     if not 1 <= port <= 65_535:
-        raise _bad_port()
+        raise FetchFailed("port_not_allowed", "the URL names a port that is not in 1 to 65535; correct it.")
     return _checked_host(parsed.host.lower()), port, request_target(rest[2 + len(authority) :])
 
 

@@ -93,6 +93,7 @@ def bulk(
     under_way: dict[int, Record] = {}
     try:
         with raised_signals(), BulkOutput(out, digest, retry_failed=retry_failed) as answers:
+            options.warn_of_single_label(question["labels"])
             _run(source, arguments, answers, under_way)
             return 1 if answers.failed else 0
     except Stopped as stopped:
