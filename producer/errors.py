@@ -53,7 +53,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("invalid_job", False, "an argument is missing, unknown or malformed", "correct the argument that the message names"),
     ErrorCode("invalid_url", False, "the image URL is not a plain http(s) URL", "send an absolute URL with an ordinary host name"),
     ErrorCode("scheme_not_allowed", False, "the URL is neither http nor https", "serve the image over http or https"),
-    ErrorCode("port_not_allowed", False, "the URL names a port outside `NAMESHOT_FETCH_PORTS`", "use port 80 or 443, or widen the setting"),
+    ErrorCode("port_not_allowed", False, "the URL names a port outside `NAMESHOT_FETCH_PORTS`", "use port 80 or 443, or widen the setting; for an address that is not public, add an exception to `NAMESHOT_FETCH_ALLOW`"),
     ErrorCode("host_not_allowed", False, "the host matches none of `NAMESHOT_FETCH_HOSTS`, or a redirect leads from https to http", "use an allowed host"),
     ErrorCode("address_blocked", False, "the host is, or resolves to, an address that is not public", "use a public host, or add an exception to `NAMESHOT_FETCH_ALLOW`"),
     ErrorCode("tls_failed", False, "the server's certificate is not valid for its name", "fix the certificate"),

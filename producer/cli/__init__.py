@@ -58,12 +58,19 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
     except Abort:  # Ctrl-C or the end of the input at a question
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
     except TyperException as error:
         _report(UsageError(_usage(error)), arguments)
         return error.exit_code
     except NameshotError as error:
         _report(error, arguments)
         return 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        # The system refused something, such as a file, a folder or memory; the command did nothing wrong.
+        subject = f"{error.filename} cannot be used" if error.filename else "the system refused a call"
+        _report(NameshotError(f"{subject}: {error.strerror or error}."), arguments)
+        return 1
     return status if isinstance(status, int) else 0
 
 

@@ -49,6 +49,7 @@ def classify(
     method = drawing_method(console, images, show=False if as_json else show)
     with connect() as client:
         jobs = client.submit_many({"url": url, "queue": queue, **question} for url in urls)
+        options.warn_of_single_label(question["labels"])
         deadline = time.monotonic() + wait
         failed = 0
         with told_of_missing_workers(client) as answered:
@@ -98,6 +99,7 @@ def submit(
         ids = [job.id for job in client.submit_many({"url": url, **shared} for url in urls)]
         lines = [{"url": image, "id": job_id} for image, job_id in zip(images, ids, strict=True)]
         output.print_queued(ids, lines if as_json else ids)
+    options.warn_of_single_label(shared["labels"])
     return 0
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from producer.contract.job import check_url_shape
 from producer.errors import InvalidJob, UsageError
 
+_REDIS_VARIABLES: Final = ("NAMESHOT_BROKER_URL", "NAMESHOT_RESULT_BACKEND")
+#: No sensible path is longer.
+_MOST_SHOWN: Final = 200
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from producer.broker.connections import BlockingLink
     from producer.client.blocking import Client
     from producer.client.configuration import Configuration
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
 
 def is_configured() -> bool:
     """Return whether the environment names a Redis."""
-    return "NAMESHOT_BROKER_URL" in os.environ or "NAMESHOT_RESULT_BACKEND" in os.environ
+    return any(name in os.environ for name in _REDIS_VARIABLES)
 
 
 def names_its_redis(up: UpInfo) -> bool:
@@ -79,17 +85,12 @@ def image_url(image: str, up: UpInfo | None) -> str:
     from pathlib import Path
 
     path = Path(image)
-    try:
-        is_file = path.is_file()
-    except OSError:  # the name is too long, for example
-        is_file = False
-    if not is_file:
-        raise UsageError(f"{image!r} is neither an http(s):// URL nor a file.")
+    if not _is_file(path):
+        raise UsageError(f"{_shown(image)} is neither an http(s):// URL nor a file.")
     if up is None:
         raise UsageError(
-            f"{image!r} is a local file, and a worker fetches only http(s):// URLs; "
-            "run `nameshot up` in another terminal (with NAMESHOT_BROKER_URL and NAMESHOT_RESULT_BACKEND unset here), "
-            "or give a URL."
+            f"{_shown(image)} is a local file, and a worker fetches only http(s):// URLs; {_how_to_serve()}, or give a "
+            "URL."
         )
     from producer.embedded.pictures import file_url
 
@@ -97,4 +98,29 @@ def image_url(image: str, up: UpInfo | None) -> str:
         with path.open("rb"):
             return file_url(up.url, up.file_secret, path)
     except OSError as error:
-        raise UsageError(f"{image!r} cannot be read: {error.strerror}.") from None
+        raise UsageError(f"{_shown(image)} cannot be read: {error.strerror}.") from None
+
+
+def _how_to_serve() -> str:
+    """Return what makes `nameshot up` serve a local file, as a clause: no system that this command uses runs here."""
+    from producer.embedded.home import running_up
+
+    if not is_configured():
+        return "run `nameshot up` in another terminal"
+    unset = f"`unset {' '.join(name for name in _REDIS_VARIABLES if name in os.environ)}`"
+    if running_up() is None:
+        return f"run `nameshot up` in another terminal, and in this one {unset}"
+    return f"the environment names another Redis than that of the running `nameshot up`, so {unset}"
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file; a path that the system refuses, such as one that is too long, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _shown(image: str) -> str:
+    """Return a path for a message; a data: URL can have megabytes."""
+    return repr(image if len(image) <= _MOST_SHOWN else f"{image[:_MOST_SHOWN]}…")

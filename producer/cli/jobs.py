@@ -12,9 +12,33 @@ from producer.cli import options, output
 from producer.cli.connection import connect
 from producer.cli.failures import error_to_json, refusal, sentence
 from producer.cli.missing_worker import told_of_missing_workers
-from producer.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, NameshotError, ResultTimeout
+from producer.errors import (
+    InvalidJob,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    NameshotError,
+    ResultTimeout,
+    UsageError,
+)
 
-JobId = Annotated[str, typer.Argument(help="The job's id, from `nameshot submit`.", metavar="ID")]
+
+def _checked(job_id: str) -> str:
+    """Return the id; raise `UsageError` if no job of ours can have it."""
+    from producer.messages.submission import check_job_id
+
+    try:
+        return check_job_id(job_id, "ID")
+    except InvalidJob as error:
+        raise UsageError(str(error)) from None
+
+
+def _all_checked(job_ids: list[str]) -> list[str]:
+    return [_checked(job_id) for job_id in job_ids]
+
+
+JobId = Annotated[str, typer.Argument(help="The job's id, from `nameshot submit`.", metavar="ID", callback=_checked)]
 
 
 def status(job_id: JobId, as_json: options.AsJson = False) -> int:
@@ -41,7 +65,10 @@ def result(job_id: JobId, wait: options.Wait = 0.0, as_json: options.AsJson = Fa
 
 def wait(
     job_ids: Annotated[
-        list[str], typer.Argument(help="The jobs' ids, from `nameshot submit`.", metavar="ID...", show_default=False)
+        list[str],
+        typer.Argument(
+            help="The jobs' ids, from `nameshot submit`.", metavar="ID...", show_default=False, callback=_all_checked
+        ),
     ],
     wait: options.Wait = math.inf,
     as_json: options.AsJson = False,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from producer.cli import output
+from producer.cli.failures import printable
 from producer.contract.job import Question
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.contract.names import Queue
@@ -69,6 +72,19 @@ def question(
     places += [f"line {line} of {labels_file}" for line, _ in from_file]
     candidates = typed + [label for _, label in from_file]
     return checked_question(candidates, template, top_k, download_timeout, places)
+
+
+def warn_of_single_label(labels: list[str]) -> None:
+    """Warn if there is only one label: a model compares labels, so most give it 100 %."""
+    if len(labels) > 1:
+        return
+    parts = [part.strip() for part in labels[0].split(",") if part.strip()]
+    advice = "give others to compare it with"
+    if len(parts) > 1:
+        advice = f"for each of its parts, give {' '.join(f'-l {shlex.quote(part)}' for part in parts[:3])}"
+        advice += " …" if len(parts) > 3 else ""
+    only = printable(labels[0])
+    output.notice(f"nameshot: {only!r} is the only label, and most models give a single one 100 %; {advice}.")
 
 
 def checked_question(

@@ -53,6 +53,16 @@ def up(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65_535, help="Port of the picture server; 0 selects any free port.")
     ] = DEFAULT_PORT,
+    redis_port: Annotated[
+        int | None,
+        typer.Option(
+            "--redis-port",
+            min=1,
+            max=65_535,
+            help="Port of Valkey; by default that of the last run, at first any free port.",
+            metavar="PORT",
+        ),
+    ] = None,
 ) -> int:
     """Run a whole system on this machine until Ctrl-C.
 
@@ -65,7 +75,7 @@ def up(
     try:
         with raised_signals() as signals:
             _require_worker()
-            run_up(port, own_command(), signals.raise_if_stopped)
+            run_up(port, redis_port, own_command(), signals.raise_if_stopped)
     except Stopped as stopped:
         # Ctrl-C is the usual way to end this command, so it counts as success.
         return 0 if stopped.signal_number == signal.SIGINT else 128 + stopped.signal_number

@@ -96,9 +96,12 @@ def _pictures(folder: Path | None) -> tuple[list[Path], list[str]]:
     labels = sorted({label for picture in pictures() for label in picture.candidate_labels})
     if folder is None:
         return [FOLDER / picture.file for picture in pictures()], labels
-    if not folder.is_dir():
+    try:
+        files = pictures_in(folder) if folder.is_dir() else None
+    except OSError as error:
+        raise UsageError(f"{str(folder)!r} cannot be read: {error.strerror}.") from None
+    if files is None:
         raise UsageError(f"{str(folder)!r} is not a folder.")
-    files = pictures_in(folder)
     if not files:
         raise UsageError(f"{str(folder)!r} holds no pictures.")
     return files, labels

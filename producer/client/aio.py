@@ -13,8 +13,8 @@ from producer.client.portions import BulkOutcome, BulkPlan, check_many
 from producer.client.worker_look import LookAhead
 from producer.contract.names import Queue
 from producer.contract.result import Result
-from producer.messages.options import BulkOptions, SubmitOptions
-from producer.messages.submission import JobLike, Submission, check_job_id
+from producer.messages.options import BulkOptions, JobId, SubmitOptions
+from producer.messages.submission import JobLike, Submission, check_job_id, known_job_id
 from producer.operations.answers import Answer
 from producer.operations.backlog import Backlog, backlog, queue_depths
 from producer.operations.ending import cancel, cancel_rest, forget
@@ -102,21 +102,22 @@ class AsyncClient:
             **options: ``hypothesis_template``, ``top_k``, ``download_timeout``, ``expires_in``, ``queue``,
                 ``images_per_message``, ``in_flight`` and ``ordered``.
         """
-        check_many(urls)
+        check_many(urls, (Iterable, AsyncIterable))
         plan = BulkPlan.checked(self._writer, labels, **options)
         return run_bulk(plan, urls, submit=self._submit, wait=self._link.wait, cancel_rest=self._cancel_rest)
 
-    def job(self, job_id: str) -> AsyncJob:
+    def job(self, job_id: JobId) -> AsyncJob:
         """Do the same as `Client.job`."""
         return AsyncJob(check_job_id(job_id), self)
 
-    async def look_up(self, job_id: str) -> Answer:
+    async def look_up(self, job_id: JobId) -> Answer:
         """Do the same as `Client.look_up`."""
+        job_id = known_job_id(job_id)
         return (await self._link.run(look_up(self._config.queue_prefix, [job_id])))[job_id]
 
-    async def wait_for(self, job_id: str, timeout: float | None) -> Answer:  # noqa: ASYNC109
+    async def wait_for(self, job_id: JobId, timeout: float | None) -> Answer:  # noqa: ASYNC109
         """Do the same as `Client.wait_for`."""
-        timeout = check_wait(timeout)
+        job_id, timeout = known_job_id(job_id), check_wait(timeout)
         until_s = None if timeout is None else asyncio.get_running_loop().time() + timeout
         known = await self._link.run(known_answers(self._config.queue_prefix, [job_id]))
         if (answer := answer_in(known, job_id, timeout)) is None:
@@ -128,18 +129,19 @@ class AsyncClient:
                     raise timed_out(job_id, timeout, no_worker=look.found_none()) from None
         return existing(answer, job_id)
 
-    async def cancel(self, job_id: str) -> bool:
+    async def cancel(self, job_id: JobId) -> bool:
         """Do the same as `Client.cancel`."""
-        return await self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+        operation = cancel(self._config.queue_prefix, known_job_id(job_id), result_ttl_s=self._config.result_ttl_s)
+        return await self._link.run(operation)
 
-    async def forget(self, job_id: str) -> bool:
+    async def forget(self, job_id: JobId) -> bool:
         """Do the same as `Client.forget`."""
         job_id = check_job_id(job_id)
         return await self._link.run(forget(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
 
-    async def position(self, job_id: str) -> int | None:
+    async def position(self, job_id: JobId) -> int | None:
         """Do the same as `Client.position`."""
-        return await self._link.run(position(self._config.queue_prefix, job_id))
+        return await self._link.run(position(self._config.queue_prefix, known_job_id(job_id)))
 
     async def backlog(self) -> Backlog:
         """Do the same as `Client.backlog`."""

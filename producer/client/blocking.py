@@ -14,8 +14,8 @@ from producer.client.portions import IMAGES_PER_MESSAGE, IN_FLIGHT, BulkOutcome,
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.contract.names import Queue
 from producer.contract.result import Result
-from producer.messages.options import SubmitOptions, Templates
-from producer.messages.submission import JobLike, Submission, check_job_id
+from producer.messages.options import JobId, SubmitOptions, Templates
+from producer.messages.submission import JobLike, Submission, check_job_id, known_job_id
 from producer.operations.answers import Answer
 from producer.operations.backlog import Backlog, backlog, queue_depths
 from producer.operations.ending import cancel, cancel_rest, forget
@@ -79,7 +79,7 @@ class Client:
         hypothesis_template: Templates = DEFAULT_TEMPLATE,
         top_k: int | None = None,
         download_timeout: float | None = None,
-        job_id: str | None = None,
+        job_id: JobId | None = None,
         expires_in: float | None = None,
         retries: int = 0,
         queue: Queue = "default",
@@ -93,9 +93,9 @@ class Client:
             hypothesis_template: a sentence with exactly one ``{}`` for the label; several sentences form an ensemble.
             top_k: how many of the best scores the answer keeps; None keeps all.
             download_timeout: the time limit of the image's download in seconds; None applies the worker's limit.
-            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``. Until the job's result expires, a program may submit the same id
-                with the same payload any number of times, and the job is queued once, unless it is purged or lost.
-                None chooses a new id.
+            job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``, or a whole number or a UUID, whose text is the id. Until the job's
+                result expires, a program may submit the same id with the same payload any number of times, and the job
+                is queued once, unless it is purged or lost. None chooses a new id.
             expires_in: the seconds after which a worker no longer starts the job; None sets no limit.
             retries: how many more times, up to 10, workers run the job if it fails with a retryable error. They pause
                 for 5 s before the first retry and twice as long before each further one, at most 10 minutes, and start
@@ -200,17 +200,18 @@ class Client:
         )
         return run_bulk(plan, urls, submit=self._submit, wait=self._listener.wait, cancel_rest=self._cancel_rest)
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: JobId) -> Job:
         """Return the handle for a known id without contacting Redis; raises `InvalidJob` for an invalid id."""
         return Job(check_job_id(job_id), self)
 
-    def look_up(self, job_id: str) -> Answer:
+    def look_up(self, job_id: JobId) -> Answer:
         """Return the job's current answer, terminal or not; see `Job.status`."""
+        job_id = known_job_id(job_id)
         return self._link.run(look_up(self._config.queue_prefix, [job_id]))[job_id]
 
-    def wait_for(self, job_id: str, timeout: float | None) -> Answer:
+    def wait_for(self, job_id: JobId, timeout: float | None) -> Answer:
         """Wait for the job's terminal answer, for at most ``timeout`` seconds; see `Job.answer`."""
-        timeout = check_wait(timeout)
+        job_id, timeout = known_job_id(job_id), check_wait(timeout)
         until_s = None if timeout is None else time.monotonic() + timeout
         known = self._link.run(known_answers(self._config.queue_prefix, [job_id]))
         if (answer := answer_in(known, job_id, timeout)) is None:
@@ -219,11 +220,12 @@ class Client:
             answer = answer_within(listener.wait(job_id), job_id, timeout, until_s=until_s, finds_no_worker=look)
         return existing(answer, job_id)
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: JobId) -> bool:
         """Cancel a job by its id; see `Job.cancel`."""
-        return self._link.run(cancel(self._config.queue_prefix, job_id, result_ttl_s=self._config.result_ttl_s))
+        operation = cancel(self._config.queue_prefix, known_job_id(job_id), result_ttl_s=self._config.result_ttl_s)
+        return self._link.run(operation)
 
-    def forget(self, job_id: str) -> bool:
+    def forget(self, job_id: JobId) -> bool:
         """Free the id of an answered or lost job for a new job; return False if there was nothing to free.
 
         This deletes the answer for every caller. A worker that receives or still holds the old message will not answer
@@ -232,9 +234,9 @@ class Client:
         operation = forget(self._config.queue_prefix, check_job_id(job_id), result_ttl_s=self._config.result_ttl_s)
         return self._link.run(operation)
 
-    def position(self, job_id: str) -> int | None:
+    def position(self, job_id: JobId) -> int | None:
         """Return how many messages are ahead of the job in its queue, or None if it is not waiting."""
-        return self._link.run(position(self._config.queue_prefix, job_id))
+        return self._link.run(position(self._config.queue_prefix, known_job_id(job_id)))
 
     def backlog(self) -> Backlog:
         """Count the messages that are accepted and unanswered: waiting, postponed, or held by workers."""

@@ -153,10 +153,12 @@ class BulkPlan:
         )
 
 
-def check_many(urls: object) -> None:
-    """Raise `InvalidJob` for a single string: each of its characters would count as a URL."""
+def check_many(urls: object, kinds: tuple[type, ...] = (Iterable,)) -> None:
+    """Raise `InvalidJob` unless these are several URLs: each character of a single string would count as one."""
     if isinstance(urls, str | bytes):
         raise InvalidJob("urls must be a list or another iterable of URLs, not a single URL; put it into a list.")
+    if not isinstance(urls, kinds) and not hasattr(urls, "__getitem__"):
+        raise InvalidJob(f"urls must be a list or another iterable of URLs, not {CALL.kind(urls)}.")
 
 
 def _check_whole(name: str, number: object) -> None:

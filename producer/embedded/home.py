@@ -40,19 +40,29 @@ class UpInfo:
 
 
 def data_folder() -> Path:
-    """Return the user's data folder by the platform's convention (``~/.local/share/nameshot`` on Linux)."""
+    """Return the user's data folder by the platform's convention (``~/.local/share/nameshot`` on Linux).
+
+    Raises:
+        EmbeddedError: the user has no home directory, as in a container that runs as an unknown user.
+    """
     import platformdirs
 
-    return Path(platformdirs.user_data_path("nameshot", appauthor=False))
+    try:
+        return Path(platformdirs.user_data_path("nameshot", appauthor=False))
+    except RuntimeError:
+        raise EmbeddedError(
+            "this user has no home directory for the data of `nameshot up`; set HOME or XDG_DATA_HOME to the absolute "
+            "path of a folder."
+        ) from None
 
 
 def running_up(folder: Path | None = None) -> UpInfo | None:
     """Return this user's running `nameshot up`, or None if none is running."""
-    folder = folder or data_folder()
     try:
+        folder = folder or data_folder()
         values = json.loads((folder / "up.json").read_text(encoding="utf-8"))
         info = UpInfo(**{field.name: values[field.name] for field in fields(UpInfo)})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (EmbeddedError, OSError, ValueError, KeyError, TypeError):
         return None
     return info if _is_alive(info.pid) and _is_locked(folder / "lock") else None
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from producer.embedded.kept import Kept
 from producer.embedded.pictures import PictureServer
 from producer.embedded.valkey import RunningValkey
 from producer.embedded.worker import WorkerProcess
@@ -20,6 +21,8 @@ def embedded_system(
     settings: Mapping[str, str],
     persistent: bool = False,
     inherit: Sequence[int] = (),
+    kept: Kept | None = None,
+    redis_port: int | None = None,
     stop_grace_s: float,
     announce: Callable[[str], None],
     on_poll: Callable[[], None],
@@ -34,6 +37,8 @@ def embedded_system(
         settings: environment variables for the worker.
         persistent: whether to keep the queues and the answers in the folder.
         inherit: file descriptors that Valkey keeps open.
+        kept: the password of Valkey, and the port that it uses if it is free; None for new ones.
+        redis_port: the port that Valkey must use; None for that of ``kept``, or any free one.
         stop_grace_s: how long a worker that was ready may take to finish its jobs when it is stopped.
         announce: called with the name of each stage of the start, and with an empty name at its end.
         on_poll: called about 20 times a second while the model loads.
@@ -42,7 +47,14 @@ def embedded_system(
         EmbeddedError: a part did not start.
     """
     announce("starting Valkey")
-    with RunningValkey(folder, persistent=persistent, inherit=inherit) as valkey:
+    with RunningValkey(
+        folder,
+        persistent=persistent,
+        inherit=inherit,
+        port=redis_port or (kept.redis_port if kept else None),
+        or_another=redis_port is None,
+        password=kept.redis_password if kept else None,
+    ) as valkey:
         announce("loading the model")
 
         def extended(setting: str) -> str:

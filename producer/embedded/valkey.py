@@ -62,25 +62,41 @@ class RunningValkey:
         folder: holds the server's log and, if persistent, its data.
         persistent: whether to keep an append-only file in the folder, and load that of an earlier run.
         inherit: file descriptors that the server keeps open, such as that of a lock on its folder.
+        port: the port; None selects any free one.
+        or_another: whether to use any free port if this one is in use.
+        password: None makes a new one.
 
     Raises:
         EmbeddedError: there is no server binary, or the server did not start; the message then has its last log line.
     """
 
-    def __init__(self, folder: Path, *, persistent: bool = False, inherit: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        persistent: bool = False,
+        inherit: Sequence[int] = (),
+        port: int | None = None,
+        or_another: bool = False,
+        password: str | None = None,
+    ) -> None:
         self.folder = folder
         self.persistent = persistent
         self._inherit = tuple(inherit)
         self._server = find_server()
-        self._password = secrets.token_urlsafe(24)
+        self._password = password or secrets.token_urlsafe(24)
         for attempt in range(_PORT_ATTEMPTS):
-            self.port = _free_port()
+            self.port = port if port is not None and attempt == 0 else _free_port()
             try:
                 self.process = self._start()
                 return
             except EmbeddedError as error:
                 if attempt == _PORT_ATTEMPTS - 1 or not any(sign in str(error) for sign in _PORT_TAKEN):
                     raise
+                if port is not None and not or_another:
+                    raise EmbeddedError(
+                        f"port {port} on 127.0.0.1 is in use or not permitted; choose another with --redis-port."
+                    ) from None
 
     @property
     def broker_url(self) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final, TypedDict
+from uuid import UUID
 
 from producer.contract.names import Queue
 from producer.errors import InvalidJob
 
 Templates = str | Sequence[str]
+#: A web app's own ids are often numbers or UUIDs; the job's id is their text.
+JobId = str | int | UUID
 
 
 class QuestionOptions(TypedDict, total=False):
@@ -22,7 +25,7 @@ class QuestionOptions(TypedDict, total=False):
 class SubmitOptions(QuestionOptions, total=False):
     """The options of `Client.submit`."""
 
-    job_id: str | None
+    job_id: JobId | None
     expires_in: float | None
     retries: int
     queue: Queue

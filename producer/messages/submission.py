@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, Unpack
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from producer.contract.job import MAX_RETRIES, ClassifyJob, check_url_shape, shown_number
 from producer.contract.names import CLASSIFY, CLASSIFY_MANY, QUEUES, Queue, queue_name
@@ -17,7 +17,7 @@ from producer.contract.spelling import ATTRIBUTES, CALL, Spelling
 from producer.errors import InvalidJob
 from producer.messages.envelope import UndatedMessage, celery_message
 from producer.messages.forms import QuestionJson, question_json_of_one
-from producer.messages.options import QuestionOptions, SubmitOptions, refuse_timeout, refuse_unknown
+from producer.messages.options import JobId, QuestionOptions, SubmitOptions, refuse_timeout, refuse_unknown
 
 #: What `submit_many` accepts: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
 JobLike = tuple[str, Sequence[str]] | Mapping[str, Any] | ClassifyJob
@@ -77,7 +77,7 @@ class MessageWriter:
         url: str,
         labels: Sequence[str],
         *,
-        job_id: str | None = None,
+        job_id: JobId | None = None,
         expires_in: float | None = None,
         retries: int = 0,
         queue: Queue = "default",
@@ -98,6 +98,7 @@ class MessageWriter:
         """
         chunk: list[Submission] = []
         characters = 0
+        _check_iterable(jobs)
         source = iter(jobs)
         for position in count():
             try:
@@ -110,7 +111,8 @@ class MessageWriter:
             try:
                 chunk.append(self.single(**_arguments(job)))
             except InvalidJob as error:
-                yield chunk, InvalidJob(f"jobs[{position}]: {error} The jobs before it were queued.")
+                before = " The jobs before it were queued." if position else ""
+                yield chunk, InvalidJob(f"jobs[{position}]: {error}{before}")
                 return
             characters += len(chunk[-1].message)
             if len(chunk) == CHUNK or characters >= CHUNK_CHARACTERS:
@@ -137,7 +139,7 @@ class MessageWriter:
         task: str,
         kwargs_json: str,
         *,
-        job_id: str | None,
+        job_id: JobId | None,
         expires_in: float | None,
         queue: Queue,
         retries: int = 0,
@@ -168,10 +170,35 @@ class MessageWriter:
 
 
 def check_job_id(job_id: object, name: str = "job_id") -> str:
-    """Return the id, or raise an `InvalidJob` in which the argument is called ``name``."""
-    if not isinstance(job_id, str) or not CLAIMED_ID.fullmatch(job_id):
+    """Return the id as text, or raise an `InvalidJob` in which the argument is called ``name``."""
+    text = _id_text(job_id, name)
+    if not CLAIMED_ID.fullmatch(text):
         raise InvalidJob(f"{name} must be 1 to 128 of the characters A-Z a-z 0-9 _ and -.")
-    return job_id
+    return text
+
+
+def known_job_id(job_id: object) -> str:
+    """Return the id of a job that any client may have sent, as text; raises `InvalidJob`.
+
+    A plain Celery client may choose ids with other characters than ours.
+    """
+    text = _id_text(job_id, "job_id")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidJob("job_id contains half of a surrogate pair, which no job's id does.") from None
+    return text
+
+
+def _id_text(job_id: object, name: str) -> str:
+    """Return an id as text: a web app's own ids are often numbers or UUIDs."""
+    if isinstance(job_id, str):
+        return job_id
+    if isinstance(job_id, UUID):
+        return str(job_id)
+    if isinstance(job_id, int) and not isinstance(job_id, bool):
+        return shown_number(job_id)
+    raise InvalidJob(f"{name} must be a string, a whole number or a UUID, not {CALL.kind(job_id)}.")
 
 
 def check_queue(queue: Queue) -> Queue:
@@ -199,6 +226,13 @@ def check_retries(retries: object, name: str = "retries") -> int:
     if not 0 <= retries <= MAX_RETRIES:
         raise InvalidJob(f"{name} must be from 0 to {MAX_RETRIES}, not {shown_number(retries)}.")
     return retries
+
+
+def _check_iterable(jobs: object) -> None:
+    """Raise `InvalidJob` for what is no iterable, and for a single job."""
+    is_iterable = isinstance(jobs, Iterable) or hasattr(jobs, "__getitem__")
+    if isinstance(jobs, str | bytes | Mapping) or not is_iterable:
+        raise InvalidJob(f"jobs must be a list or another iterable of jobs, not {CALL.kind(jobs)}.")
 
 
 def _arguments(job: JobLike) -> dict[str, Any]:

@@ -149,11 +149,11 @@ def test_a_job_that_was_never_submitted_is_not_found(command: str, with_valkey: 
 
 
 def test_what_cannot_be_an_id_is_refused(with_valkey: Home) -> None:
-    assert with_valkey.run("status", "../../etc").status == 1
+    assert with_valkey.run("status", "../../etc").status == 2
 
 
 def test_without_a_worker_classify_gives_up_after_its_time_and_names_the_job(with_valkey: Home) -> None:
-    done = with_valkey.run("classify", URL, "-l", "fox", "--wait", "0.5")
+    done = with_valkey.run("classify", URL, "-l", "fox", "-l", "owl", "--wait", "0.5")
 
     assert (done.status, done.out) == (1, "")
     assert "there is no answer yet, but the job continues; get its answer with `nameshot result " in done.sentence

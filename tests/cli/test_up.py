@@ -12,6 +12,7 @@ from producer import Client
 from producer.demo.gallery import FOLDER
 from tests.cli.command import NAMESHOT, Home, Running
 from tests.cli.terminal import on_a_terminal
+from tests.valkey_server import ValkeyServer
 
 #: Several starts of a worker, on a machine that has much else to do.
 pytestmark = pytest.mark.timeout(300)
@@ -139,6 +140,16 @@ def test_in_a_shell_that_took_its_environment_it_is_the_same_system(up: Running)
 
     assert "commands use it" in said
     assert "bundled, in `nameshot up`" in said
+    assert shell.run("classify", FOLDER / "owl.png", *OWL).out.splitlines()[1].split()[0] == "owl"
+
+
+def test_with_another_redis_a_local_file_is_refused_with_what_to_unset(up: Running, home: Home) -> None:
+    for user, words in (
+        (up.home, "names another Redis than that of the running `nameshot up`, so `unset NAMESHOT_BROKER_URL`"),
+        (home, "run `nameshot up` in another terminal, and in this one `unset NAMESHOT_BROKER_URL`"),
+    ):
+        elsewhere = user.with_settings(NAMESHOT_BROKER_URL="redis://127.0.0.1:1/0")
+        assert words in elsewhere.run("classify", FOLDER / "owl.png", *OWL).sentence
 
 
 def test_a_second_one_is_refused(up: Running) -> None:
@@ -158,13 +169,24 @@ def test_a_taken_port_is_one_sentence(up: Running, home: Home) -> None:
     home.assert_nothing_runs()
 
 
-def test_a_model_that_cannot_be_loaded_is_one_sentence(home: Home) -> None:
-    (home.folder / "empty").mkdir()
-
-    done = home.with_settings(NAMESHOT_MODEL=str(home.folder / "empty")).run("up", "--port", "0")
+def test_a_taken_redis_port_is_one_sentence(home: Home, valkey: ValkeyServer) -> None:
+    done = home.run("up", "--port", "0", "--redis-port", valkey.port)
 
     assert done.status == 1
-    assert "holds no config.json" in done.err.splitlines()[-1]
+    assert done.err.splitlines()[-1] == (
+        f"nameshot: port {valkey.port} on 127.0.0.1 is in use or not permitted; choose another with --redis-port."
+    )
+    home.assert_nothing_runs()
+
+
+def test_a_model_that_cannot_be_loaded_is_one_sentence(home: Home) -> None:
+    """A relative path is one from where the user is."""
+    (home.folder / "empty").mkdir()
+
+    done = home.with_settings(NAMESHOT_MODEL="./empty").run("up", "--port", "0")
+
+    assert done.status == 1
+    assert f"{home.folder}/empty' holds no config.json" in done.err.splitlines()[-1]
     assert "Traceback" not in done.err
     home.assert_nothing_runs()
 
@@ -172,6 +194,7 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(home: Home) -> None:
 def test_it_survives_the_death_of_its_parts_and_its_data_survives_its_own(home: Home) -> None:
     with home.start("up", "--port", "0") as first:
         first.wait_for("Data and logs")
+        settings = home.run("env").out
         job_id = home.run("submit", FOLDER / "owl.png", *OWL).out.strip()
         assert home.run("result", job_id, "--wait", "60").status == 0
         first.send(signal.SIGKILL)
@@ -181,6 +204,7 @@ def test_it_survives_the_death_of_its_parts_and_its_data_survives_its_own(home: 
 
     with home.start("up", "--port", "0") as second:
         second.wait_for("Data and logs")
+        assert home.run("env").out == settings
         assert home.run("status", job_id).out == "succeeded\n"
 
         os.kill(second.child("celery"), signal.SIGKILL)

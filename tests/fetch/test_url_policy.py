@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.fetch.conftest import code_of
 from worker.fetch import Fetcher
-from worker.fetch.address_policy import is_public
+from worker.fetch.address_policy import is_public, parse_address, parse_allow
 from worker.fetch.failures import FetchFailed
 from worker.fetch.url_policy import Target, UrlPolicy
 
@@ -195,6 +195,40 @@ def test_an_ordinary_url_says_what_to_dial(url: str, dialled: tuple[str, str, in
 def test_of_several_broken_rules_the_first_is_named(url: str, code: str) -> None:
     with pytest.raises(Exception, match=code):
         judge(url, hosts=("images.example",))
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "code", "advice"),
+    [
+        ("http://127.0.0.1:9000/", (), "port_not_allowed", "an exception to NAMESHOT_FETCH_ALLOW for this address and"),
+        ("http://[fd00::1]:9000/", (), "port_not_allowed", "an exception to NAMESHOT_FETCH_ALLOW for this address and"),
+        ("http://10.0.0.1/", (), "address_blocked", "add an exception to NAMESHOT_FETCH_ALLOW"),
+        ("http://h.example:9000/", (), "port_not_allowed", "for an address that is not public, add an exception to"),
+        ("http://1.1.1.1:0/", (), "port_not_allowed", "not in 1 to 65535"),
+        (
+            "http://10.0.0.1:9000/",
+            ("h.example",),
+            "host_not_allowed",
+            "also needs an exception to NAMESHOT_FETCH_ALLOW",
+        ),
+        ("http://1.1.1.1:9000/", ("h.example",), "host_not_allowed", "The port, too, is outside NAMESHOT_FETCH_PORTS"),
+    ],
+)
+def test_a_refusal_names_all_that_the_url_needs(url: str, hosts: tuple[str, ...], code: str, advice: str) -> None:
+    with pytest.raises(FetchFailed) as caught:
+        judge(url, hosts=hosts)
+
+    assert caught.value.code == code
+    assert advice in caught.value.message
+
+
+def test_a_name_of_a_private_address_at_another_port_needs_an_exception_alone() -> None:
+    policy = UrlPolicy(frozenset({80, 443}), parse_allow("127.0.0.9/32:9000"))
+    target = policy.check("http://h.example:9000/")
+
+    for address, advice in (("10.0.0.1", "an exception to NAMESHOT_FETCH_ALLOW for this"), ("1.1.1.1", "use port 80")):
+        with pytest.raises(FetchFailed, match=f"port_not_allowed: .*{advice}"):
+            policy.choose(target, [parse_address(address)])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from producer.contract.job import MAX_URL_CHARACTERS, characters_on_the_wire
 from producer.errors import SettingsError
 from worker.fetch.address_policy import Address, AllowedAddress, is_public, parse_allow
 from worker.fetch.failures import FetchFailed
+from worker.fetch.refusals import bad_host, bad_port, bad_port_of_blocked, blocked, invalid, local_name
 from worker.fetch.url_parts import ascii_host, request_target
 
 #: DNS allows no longer names; the trailing dot does not count.
@@ -104,15 +105,15 @@ class UrlPolicy:
         is_local_name = address is None and not _is_public_name(host)
         may_except = any(entry.port in (None, port) for entry in self._allow)
         if is_local_name and not may_except:
-            raise _local_name()
-        if self._hosts and not any(glob.match(host.removesuffix(".")) for glob in self._hosts):
-            raise FetchFailed("host_not_allowed", "the host is outside NAMESHOT_FETCH_HOSTS; use an allowed host.")
-        refusal = _local_name if is_local_name else _bad_port if port not in self._ports else None
+            raise local_name()
+        refusal = local_name if is_local_name else bad_port if port not in self._ports else None
         if address is not None:
             if self._excepted([address], port):
                 refusal = None
-            elif refusal is None and not is_public(address):
-                refusal = _blocked
+            elif not is_public(address):
+                refusal = blocked if refusal is None else bad_port_of_blocked
+        if self._hosts and not any(glob.match(host.removesuffix(".")) for glob in self._hosts):
+            raise bad_host(refusal)
         if refusal is not None and (address is not None or not may_except):
             raise refusal()
         return Target(scheme, host, port, path, address, refusal)
@@ -129,10 +130,12 @@ class UrlPolicy:
         known = [address for address in resolved if address is not None]
         if excepted := self._excepted(known, target.port):
             return excepted
+        if target.refusal is bad_port and not all(map(is_public, known)):
+            raise bad_port_of_blocked()
         if target.refusal is not None:
             raise target.refusal()
         if not known or len(known) != len(resolved) or not all(is_public(address) for address in known):
-            raise _blocked()
+            raise blocked()
         return known
 
     def _excepted(self, addresses: Sequence[Address], port: int) -> list[Address]:
@@ -140,29 +143,9 @@ class UrlPolicy:
         return [address for address in addresses if any(entry.covers(address, port) for entry in self._allow)]
 
 
-def _local_name() -> FetchFailed:
-    return FetchFailed(
-        "invalid_url",
-        "the image URL's host is a local or reserved name; use a public host name, "
-        "or add an exception to NAMESHOT_FETCH_ALLOW for its address.",
-    )
-
-
-def _bad_port() -> FetchFailed:
-    return FetchFailed("port_not_allowed")
-
-
-def _blocked() -> FetchFailed:
-    return FetchFailed("address_blocked")
-
-
-def _invalid(message: str | None = None) -> FetchFailed:
-    return FetchFailed("invalid_url", message)
-
-
 def _scheme_of(url: str) -> str:
     if (match := SCHEME.match(url)) is None:
-        raise _invalid()
+        raise invalid()
     scheme = match[1].lower()
     if scheme not in DEFAULT_PORTS:
         raise FetchFailed("scheme_not_allowed")
@@ -172,28 +155,28 @@ def _scheme_of(url: str) -> str:
 def _parse(url: str, scheme: str) -> tuple[str, int, str]:
     """Return the normalised host, the port, and the request line's path and query."""
     if (length := characters_on_the_wire(url)) > MAX_URL_CHARACTERS:
-        raise _invalid(f"the image URL has {length:,} characters; at most {MAX_URL_CHARACTERS:,} are allowed.")
+        raise invalid(f"the image URL has {length:,} characters; at most {MAX_URL_CHARACTERS:,} are allowed.")
     if FORBIDDEN.search(url):
-        raise _invalid("the image URL contains a space, a backslash or an invisible character; percent-encode it.")
+        raise invalid("the image URL contains a space, a backslash or an invisible character; percent-encode it.")
     rest = url[len(scheme) + 1 :]
     authority = re.split("[/?#]", rest[2:], maxsplit=1)[0]
     if not rest.startswith("//") or not authority:
-        raise _invalid()
+        raise invalid()
     if "@" in authority:
-        raise _invalid("the image URL contains a user name or password; leave it out.")
+        raise invalid("the image URL contains a user name or password; leave it out.")
     if "%" in authority:  # this refuses zone ids too, as in [fe80::1%25eth0]
-        raise _invalid()
+        raise invalid()
     host, colon, port_text = authority.partition(":")
     try:
         # An IPv6 address, in which the first colon is not the port's, is ASCII.
         parsed = parse_url(f"{scheme}://{authority if authority.isascii() else ascii_host(host) + colon + port_text}")
     except (LocationParseError, UnicodeError):
-        raise _invalid() from None
+        raise invalid() from None
     if not parsed.host or parsed.auth is not None or parsed.scheme != scheme or not parsed.host.isascii():
-        raise _invalid()
+        raise invalid()
     port = DEFAULT_PORTS[scheme] if parsed.port is None else parsed.port
     if not 1 <= port <= 65_535:
-        raise _bad_port()
+        raise FetchFailed("port_not_allowed", "the URL names a port that is not in 1 to 65535; correct it.")
     return _checked_host(parsed.host.lower()), port, request_target(rest[2 + len(authority) :])
 
 
@@ -205,9 +188,9 @@ def _checked_host(host: str) -> str:
     labels = host.removesuffix(".").split(".")
     # A name that ends in a number is refused, because the resolver reads 2130706433, 0x7f.1 and 127.1 as addresses.
     if _NUMERIC_LABEL.fullmatch(labels[-1]) or sum(map(len, labels)) + len(labels) - 1 > MAX_HOST_CHARACTERS:
-        raise _invalid()
+        raise invalid()
     if not all(_LABEL.fullmatch(label) and _is_readable(label) for label in labels):
-        raise _invalid()
+        raise invalid()
     return host
 
 
@@ -227,7 +210,7 @@ def _as_address(host: str) -> Address | None:
             return IPv6Address(host)
         return IPv4Address(host) if _IPV4.fullmatch(host) else None
     except ValueError:  # 256.1.1.1
-        raise _invalid() from None
+        raise invalid() from None
 
 
 def _is_public_name(host: str) -> bool:

@@ -102,6 +102,8 @@ def _about_hub(model: str, revision: str | None, failure: Exception) -> str | No
 
 def _sentence(part: str, model: str, source: Source | None, failure: Exception) -> str:
     causes = list(_causes(failure))
+    if any(isinstance(cause, RuntimeError) and "home directory" in str(cause) for cause in causes):  # from pathlib
+        return f"model {model!r} cannot be looked for, as this user has no home directory: set HOME, or HF_HOME"
     missing = next((cause for cause in causes if isinstance(cause, ImportError)), None)
     if missing is not None:
         return f"the {part} of model {model!r} needs a package that is not installed: {_first_sentence(missing)}"

@@ -112,6 +112,7 @@ def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput, unde
         connect() as client,
         Progress(source.count(), done=answers.succeeded + answers.failed) as progress,
     ):
+        options.warn_of_single_label(arguments["labels"])
         records = _unanswered(source.records(stream), answers, ordered=arguments["ordered"])
         urls = _urls(records, under_way, folder=Path(source.name).parent)
         # If an exception ends the loop, closing the stream cancels the messages in flight.
