@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 
-from producer import Client, JobNotFound, ResultTimeout
+from producer import Client, JobNotFound
 from producer.contract.names import QUEUES
 from tests.client.stock_worker import IN_HAND, StockWorker, result_for
 from tests.delivery.moves import FAR_AHEAD_S, OURS, give_back, postpone, take
@@ -326,19 +326,3 @@ def test_priorities_of_plain_clients_count_for_the_limit_and_the_depths(
         assert job.position() == 0
         with pytest.raises(Exception, match="holds 4 waiting messages or more"):
             client.submit(URL, LABELS)
-
-
-def test_no_job_is_unknown_while_another_program_hides_what_workers_hold(client: Client, broker: redis.Redis) -> None:
-    broker.set(OURS.lease, 1)
-    taken, waiting = submit(client, "taken"), submit(client, "waiting")
-    assert take(broker, "tag")
-    broker.delete(IN_HAND)
-    broker.set(IN_HAND, "junk")
-
-    assert [client.job(job_id).status() for job_id in (taken, waiting)] == ["queued", "queued"]
-    with pytest.raises(ResultTimeout):
-        client.job(taken).result(timeout=0.1)
-    assert client.job("never-sent").status() == "unknown"
-
-    broker.delete(IN_HAND)
-    assert client.job(taken).status() == "unknown"
