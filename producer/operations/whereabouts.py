@@ -40,11 +40,13 @@ class Snapshot:
         traces: the records of each job by its id.
         queues: the numbers of each queue by its short name.
         is_mixed: whether workers of an older version, which do not record what they hold, ran within the last day.
+        hides_held: whether another program overwrote the records of what workers hold.
     """
 
     traces: dict[str, JobTraces]
     queues: dict[str, QueuePosition]
     is_mixed: bool
+    hides_held: bool = False
 
     def ahead(self, job_id: str) -> int | None:
         """Return how many messages are ahead of a job's message, or None if the job does not wait."""
@@ -85,6 +87,8 @@ class ThoroughSnapshot:
         traces = self.snapshot.traces[job_id]
         if traces.is_lost:
             return False
+        if self.snapshot.hides_held:
+            return True
         queues = {place.queue for place in traces.places} or set(QUEUES)
         if self.snapshot.is_mixed:
             return self.may_be_held or self._anything_waits(queues)
@@ -129,7 +133,7 @@ def locate_missing(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughS
     }
     is_mixed = seen.is_mixed or bool(old)
     return ThoroughSnapshot(
-        Snapshot(traces, seen.queues, is_mixed),
+        replace(seen, traces=traces, is_mixed=is_mixed),
         in_steps=frozenset(queue for queue, count in zip(QUEUES, rest[2:], strict=False) if count),
         may_be_held=is_mixed and bool(rest[1] or any(rest[2 + len(steps) + len(ages) :])),
     )
@@ -148,6 +152,7 @@ def _commands(prefix: str, job_ids: Sequence[str], with_lives: Sequence[str] = (
 
 def _snapshot(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
     values, hands, *lengths, mixed = replies
+    hides_held = hands is None  # the key holds another type
     hands = hands or [None] * len(job_ids)
     hands = [exact or hand for hand, exact in zip_longest(hands[: len(job_ids)], hands[len(job_ids) :])]
     lengths = [length or 0 for length in lengths]
@@ -162,6 +167,7 @@ def _snapshot(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
             for queue, taken, length, rung in zip(QUEUES, counters, lengths[::2], lengths[1::2], strict=True)
         },
         bool(mixed),
+        hides_held,
     )
 
 

@@ -100,6 +100,31 @@ def test_a_progressive_jpeg_of_hundreds_of_scans_is_refused_in_bounded_time() ->
 
 
 @pytest.mark.parametrize(
+    ("side", "scans", "is_refused"), [(1_000, 18, False), (1_000, 19, True), (500, 60, False), (500, 61, True)]
+)
+def test_the_larger_a_jpeg_is_the_fewer_scans_it_may_have(side: int, scans: int, is_refused: bool) -> None:
+    data = encoded(Image.new("L", (side, side)), "JPEG", progressive=True)
+    last_scan = data[data.rindex(b"\xff\xda") : -2]
+    data = data[:-2] + last_scan * (scans - data.count(b"\xff\xda")) + data[-2:]
+
+    sentence = sentence_of(data, max_pixels=1_000_000)
+    assert ("too many for its size" in sentence) is is_refused, sentence
+
+
+def test_a_progressive_jpeg_of_four_colours_may_be_as_large_as_an_image_may_be() -> None:
+    data = encoded(Image.new("CMYK", (1_000, 1_000)), "JPEG", progressive=True)
+
+    assert data.count(b"\xff\xda") == 18
+    assert open_image(data, max_pixels=1_000_000).decode().width == 1_000
+
+
+def test_a_jpeg_of_many_scans_that_is_too_large_is_refused_for_its_size() -> None:
+    data = encoded(Image.new("CMYK", (1_010, 1_000)), "JPEG", progressive=True)
+
+    assert sentence_of(data, max_pixels=1_000_000) == JobFailed("too_many_pixels").message
+
+
+@pytest.mark.parametrize(
     ("name", "part"),
     [
         ("JPEG, half", "ends before the image does; upload the whole file"),

@@ -141,7 +141,7 @@ def test_parts_that_no_pixel_needs_change_no_pixel(kind: str) -> None:
 @given(st.sampled_from([JPEG, PNG, GIF, PROGRESSIVE]), st.binary(max_size=200), st.integers(0, 2_000), st.booleans())
 def test_nothing_but_its_own_errors_comes_of_broken_structures(data: bytes, junk: bytes, place: int, cut: bool) -> None:
     broken = data[:place] + junk + (b"" if cut else data[place:])
-    assert len(without_metadata(broken)) <= len(broken) + 12
+    assert len(without_metadata(broken, max_pixels=50_000_000)) <= len(broken) + 12
 
 
 def test_a_claim_of_two_billion_rows_allows_no_more_parts() -> None:

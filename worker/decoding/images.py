@@ -44,7 +44,7 @@ REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "cut_off": ("undecodable", "the image file ends before the image does; upload the whole file."),
     "too_many_scans": (
         "undecodable",
-        f"the JPEG has more than {MAX_JPEG_SCANS} scans; save it again as an ordinary JPEG.",
+        f"the JPEG has more than {MAX_JPEG_SCANS} scans, or too many for its size; save it again as an ordinary JPEG.",
     ),
     "too_many_parts": (
         "undecodable",
@@ -141,7 +141,7 @@ def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
     """
     if not data:
         raise refusal("empty")
-    file = _contained(lambda: _open(data))
+    file = _contained(lambda: _open(data, max_pixels))
     if file is None:
         raise refusal("bad_header" if _SIGNATURES.match(data) else "unsupported_format")
     width, height = file.size
@@ -182,11 +182,11 @@ class _MeteredBytes(io.BytesIO):
         return super().read(size)
 
 
-def _open(data: bytes) -> Image.Image | None:
+def _open(data: bytes, max_pixels: int) -> Image.Image | None:
     try:
         if data[4:8] == b"ftyp":
             return _opened_container(data)
-        return Image.open(_MeteredBytes(without_metadata(data)), formats=_PLAIN_FORMATS)
+        return Image.open(_MeteredBytes(without_metadata(data, max_pixels=max_pixels)), formats=_PLAIN_FORMATS)
     except (SyntaxError, UnidentifiedImageError):
         return None
 

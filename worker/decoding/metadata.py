@@ -26,8 +26,12 @@ MAX_ROWS: Final = 40_000
 MAX_ORIENTATION_BYTES: Final = 1_000_000
 #: As many parts that may hold an orientation are kept. Pillow copies all EXIF for each further segment of it.
 MAX_ORIENTATION_PARTS: Final = 8
-#: Each scan of a JPEG costs a pass over all its pixels. Encoders write about 10 for a progressive image.
+#: Each scan of a JPEG costs a pass over its pixels, even if the image is decoded at a fraction of its size. A small
+#: image may have this many.
 MAX_JPEG_SCANS: Final = 60
+#: The scans of a JPEG together may cover this many times the most pixels of an image. For a progressive image encoders
+#: write about 10 scans, and libjpeg 18 if it has four components.
+FULL_JPEG_SCANS: Final = 18
 
 #: Application segments of a JPEG that decide how its colours are stored, and those that may hold its orientation.
 _JPEG_PIXELS: Final = {0xE0: b"JFIF", 0xEE: b"Adobe"}
@@ -35,6 +39,8 @@ _JPEG_ORIENTATION: Final = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
 #: TEM, RST0 to RST7 and SOI consist of the marker alone.
 _JPEG_LONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 _SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
+#: SOF0 to SOF15, which hold the image's size, without DHT, JPG and DAC.
+_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 #: In the data of a scan only a marker that is neither a stuffed zero, nor RST, nor a fill byte ends it.
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
@@ -52,7 +58,7 @@ class TooManyParts(ValueError):
 
 
 class TooManyScans(ValueError):
-    """The JPEG has more scans than MAX_JPEG_SCANS."""
+    """The JPEG has more scans than MAX_JPEG_SCANS, or they cover more pixels than FULL_JPEG_SCANS allows."""
 
 
 class _Parts:
@@ -74,15 +80,18 @@ class _Parts:
         return size <= MAX_ORIENTATION_BYTES and self._orientation_left >= 0
 
 
-def without_metadata(data: bytes) -> bytes:
+def without_metadata(data: bytes, *, max_pixels: int) -> bytes:
     """Return an image file without what its pixels and its orientation do not need.
+
+    Args:
+        max_pixels: the most pixels of an image; the caller refuses larger ones.
 
     Raises:
         TooManyParts: see FREE_PARTS.
-        TooManyScans: see MAX_JPEG_SCANS.
+        TooManyScans: see MAX_JPEG_SCANS and FULL_JPEG_SCANS.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        return _jpeg(data)
+        return _jpeg(data, max_pixels)
     if data.startswith(_PNG_SIGNATURE):
         return _png(data)
     if data.startswith((b"GIF87a", b"GIF89a")):
@@ -90,9 +99,9 @@ def without_metadata(data: bytes) -> bytes:
     return data
 
 
-def _jpeg(data: bytes) -> bytes:
+def _jpeg(data: bytes, max_pixels: int) -> bytes:
     view, parts = memoryview(data), _Parts(data)
-    kept, at, scans = [view[:2]], 2, 0
+    kept, at, scans, max_scans = [view[:2]], 2, 0, MAX_JPEG_SCANS
     while (found := _MARKER.search(data, at)) is not None:
         # Bytes before a marker are data of a scan, or junk, which decoders skip.
         if scans:
@@ -107,11 +116,21 @@ def _jpeg(data: bytes) -> bytes:
         end = at + max(2, int.from_bytes(data[at : at + 2], "big"))  # the length counts its own two bytes
         if _keeps_segment(marker, data[at + 2 : end], parts):
             kept.append(view[found.start() : end])
+        if marker in _JPEG_FRAMES and not scans:  # Pillow uses the last frame before the first scan
+            max_scans = _max_scans(data[at + 3 : at + 7], max_pixels)
         scans += marker == _SOS
-        if scans > MAX_JPEG_SCANS:
+        if scans > max_scans:
             raise TooManyScans
         at = end
     return b"".join((*kept, view[at:]))
+
+
+def _max_scans(size: bytes, max_pixels: int) -> int:
+    """Return the most scans of an image with this height and width, as its frame holds them."""
+    pixels = int.from_bytes(size[:2], "big") * int.from_bytes(size[2:], "big")
+    if not 0 < pixels <= max_pixels:  # it is refused for its size
+        return MAX_JPEG_SCANS
+    return min(MAX_JPEG_SCANS, FULL_JPEG_SCANS * max_pixels // pixels)
 
 
 def _keeps_segment(marker: int, content: bytes, parts: _Parts) -> bool:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
 from worker.delivery.broker_clock import BrokerClock
 from worker.delivery.duties import Duties
@@ -24,6 +25,10 @@ from worker.delivery.times import Times
 from worker.delivery.upkeep_scripts import ELECT, RENEW, UPDATE_LEASE
 
 logger = logging.getLogger(__name__)
+
+#: Each of the three duties that requeue messages may use this share of a round, however many messages there are, so
+#: that the thread renews the lease in time. The next rounds continue.
+DUTY_SHARE: Final = 0.2
 
 
 class Lease:
@@ -115,7 +120,7 @@ class Lease:
                     self._requeue_orphans()
             if not self._end.is_set() and time.monotonic() >= self._reclaim_from and self._is_elected():
                 with duty("requeue postponed messages"):
-                    resume(self._client, self._keys)
+                    resume(self._client, self._keys, ends_at_s=self._ends_at_s())
                 with duty("requeue the messages of dead workers"):
                     self._reclaim_from_the_dead()
         except Exception as error:  # the broker is unreachable, so all leases expire; this thread must keep running
@@ -134,8 +139,7 @@ class Lease:
             # After an outage of Redis, every lease may have expired: give live workers two rounds to renew theirs, and
             # reclaim at once only the messages of workers that are known to be dead.
             self._reclaim_from = time.monotonic() + 2 * self._times.round_s
-            for name in filter(is_known_dead, self._others()):
-                self._reclaim_apart(name, "gone")
+            self._reclaim_all(dict.fromkeys(filter(is_known_dead, self._others()), "gone"))
 
     def _state(self) -> str:
         return f"{self._where}: {warning}" if (warning := self._warning()) else self._where
@@ -150,9 +154,12 @@ class Lease:
             return
         tags = {tag.decode() for tag in self._client.hkeys(self._keys.in_flight)}
         orphans = {tag for tag in tags - known if beginning_of(tag) not in known}
+        ends_at_s = self._ends_at_s()
         for tag in orphans & self._orphans:
             give_back(self._client, self._keys, tag)
             logger.info("requeued a message whose delivery or acknowledgement was lost")
+            if time.monotonic() >= ends_at_s:
+                break
         self._orphans = orphans
 
     def _is_elected(self) -> bool:
@@ -170,11 +177,13 @@ class Lease:
             for name in others:
                 pipe.exists(self._keys.of(name).lease)
             alive = pipe.execute()
+        dead: dict[str, Literal["dead", "gone"]] = {}
         for name, lives in zip(others, alive, strict=True):
             if is_known_dead(name):
-                self._reclaim_apart(name, "gone")
+                dead[name] = "gone"
             elif not lives:
-                self._reclaim_apart(name, "dead")
+                dead[name] = "dead"
+        self._reclaim_all(dead)
 
     def _others(self) -> list[str]:
         names = set()
@@ -185,7 +194,17 @@ class Lease:
                 self._client.srem(self._keys.workers, name)
         return sorted(names - {self._keys.worker})
 
-    def _reclaim_apart(self, worker: str, how: Literal["dead", "gone"]) -> None:
-        """Reclaim one worker's messages; log an error, so that the messages of the next worker are reclaimed too."""
-        with self._duties.duty(f"requeue the messages of the dead worker {worker}"):
-            reclaim(self._client, self._keys.of(worker), how)
+    def _reclaim_all(self, dead: Mapping[str, Literal["dead", "gone"]]) -> None:
+        """Reclaim the messages of dead workers in any order, so that each one's turn comes if time is short.
+
+        The error of one worker is logged and does not keep the next ones from being reclaimed.
+        """
+        ends_at_s = self._ends_at_s()
+        for name in random.sample(list(dead), len(dead)):
+            with self._duties.duty(f"requeue the messages of the dead worker {name}"):
+                reclaim(self._client, self._keys.of(name), dead[name], ends_at_s=ends_at_s)
+            if time.monotonic() >= ends_at_s:
+                break
+
+    def _ends_at_s(self) -> float:
+        return time.monotonic() + DUTY_SHARE * self._times.round_s

@@ -1,12 +1,15 @@
 """Moves messages with the scripts: one that a worker holds, all of a dead worker, or the postponed ones that are due.
 
-A function that requeues many messages runs its script several times. If Redis refuses to requeue a message, that
-message stays where it is until the next call, and the function requeues the others.
+A function that requeues many messages runs its script several times, but begins no further run after the time that its
+caller allows; the next call continues. If Redis refuses to requeue a message, that message stays where it is until the
+next call, and the function requeues the others.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from typing import Any, Final, Literal
 
 import redis
@@ -47,32 +50,38 @@ def postpone_for(client: Any, keys: DeliveryKeys, tag: str | bytes, seconds: flo
     return client.eval(POSTPONE, 3, keys.in_flight, keys.in_hand, keys.postponed, tag, seconds, "from now")
 
 
-def resume(client: Any, keys: DeliveryKeys) -> int:
+def resume(client: Any, keys: DeliveryKeys, *, ends_at_s: float = math.inf) -> int:
     """Requeue postponed messages that are due by Redis's clock; return their number.
 
+    Args:
+        ends_at_s: a time of the monotonic clock after which no further run of the script begins.
+
     Raises:
-        RedisError: the broker failed, or it refused to requeue some messages after all others were requeued.
+        RedisError: the broker failed, or it refused to requeue some messages, which keeps no other ones from moving.
     """
     names = (keys.postponed, *keys.put_back)
     total, refused, reason, moved = 0, 0, b"", 1
     while moved:
         moved, newly, why = client.eval(RESUME, len(names), *names, *put_back_arguments(), refused)
         total, refused, reason = total + moved, refused + newly, why or reason
-        moved += newly
+        moved = moved + newly if time.monotonic() < ends_at_s else 0
     _raise_if_refused(refused, reason)
     return total
 
 
-def reclaim(client: Any, keys: DeliveryKeys, how: Literal["dead", "gone", "leaving"]) -> int:
+def reclaim(
+    client: Any, keys: DeliveryKeys, how: Literal["dead", "gone", "leaving"], *, ends_at_s: float = math.inf
+) -> int:
     """Requeue the messages of a worker; return their number, or -1 if the worker lives.
 
     Args:
         keys: the keys of that worker.
         how: ``dead`` if its lease has expired, ``gone`` if its process has ended or is about to end as a death,
             ``leaving`` if it is the caller itself, whose end counts as no death.
+        ends_at_s: as for `resume`.
 
     Raises:
-        RedisError: the broker failed, or it refused to requeue some messages after all others were requeued.
+        RedisError: the broker failed, or it refused to requeue some messages, which keeps no other ones from moving.
     """
     names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
     options = (keys.worker, how, SUSPICION_S, *put_back_arguments(), RECLAIMED, RECLAIMED_BYTES)
@@ -80,6 +89,8 @@ def reclaim(client: Any, keys: DeliveryKeys, how: Literal["dead", "gone", "leavi
     while left:
         moved, newly, left, why = client.eval(RECLAIM, len(names), *names, *options, refused)
         total, refused, reason = total + moved, refused + newly, why or reason
+        if time.monotonic() >= ends_at_s:
+            break
     if total > 0 and how != "leaving":
         logger.warning("a worker has died: requeued the %d jobs that it held", total)
     elif total > 0:

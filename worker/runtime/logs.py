@@ -10,7 +10,9 @@ import json
 import logging
 import re
 from traceback import extract_tb
-from typing import Final
+from typing import Any, Final
+
+from worker.runtime.output import Output, keep_output_from_blocking
 
 #: These loggers' INFO and DEBUG lines hold request lines or message bodies, or add a second line per job.
 QUIET: Final = (
@@ -33,6 +35,7 @@ _TARGET: Final = re.compile(r"(with url: |\"(?:GET|HEAD|POST) )\S+")
 #: Longer lines are truncated. The worker's own lines are shorter; Celery logs up to 1,024 characters of a message that
 #: it cannot decode.
 _MAX_CHARACTERS: Final = 2_000
+_LOST_LINES: Final = "%d lines of this log are lost: standard error could not be written"
 
 
 def redact(text: str) -> str:
@@ -68,14 +71,38 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class _Handler(logging.StreamHandler[Any]):
+    """Writes the lines to standard error, and also how many it could not write."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell_of_losses()
+        super().emit(record)
+
+    def close(self) -> None:
+        self._tell_of_losses()
+        super().close()
+
+    def _tell_of_losses(self) -> None:
+        if not (self._output.lost_lines and self._output.has_room):
+            return
+        lost_lines, self._output.lost_lines = self._output.lost_lines, 0
+        super().emit(
+            logging.LogRecord(__name__, logging.WARNING, __file__, 0, _LOST_LINES, (lost_lines,), exc_info=None)
+        )
+
+
 def configure(level: str, style: str) -> None:
-    """Have this process write all log lines to stderr in one form.
+    """Have this process write all log lines to stderr in one form, and never wait long for their reader.
 
     Args:
         level: the lowest level of log lines to write; libraries' loggers may have a higher one.
         style: ``human`` or ``json``.
     """
-    handler = logging.StreamHandler()
+    handler = _Handler(keep_output_from_blocking())
     handler.setFormatter(JsonFormatter() if style == "json" else HumanFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
