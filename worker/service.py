@@ -20,8 +20,8 @@ from worker.decoding.decoder import DecoderOptions
 from worker.decoding.images import prepare_pillow
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
-from worker.embeddings.of_images import Embedding, ImageEmbeddings
-from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.image_cache import Embedding, ImageEmbeddings
+from worker.embeddings.label_cache import LabelCache
 from worker.embeddings.shared import SharedEmbeddings
 from worker.engine.capacity import BULK_TIME_FACTOR, DECODING_BYTES_PER_PIXEL, decoder_processes, default_concurrency
 from worker.engine.device import checkpoint, load_engine
