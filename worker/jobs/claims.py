@@ -17,7 +17,7 @@ import redis
 from producer.broker.scripting import eval_all
 from producer.contract.names import claim_and_place
 from producer.messages.submission import CLAIMED_ID
-from producer.operations.traces import Place, is_stray
+from producer.operations.traces import Location, is_stray
 from worker.delivery.outages import describe, is_wrong_type
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class ClaimKeeper:
             # The result backend retries a ConnectionError; it would take any other error for its own failure to store
             # the answer.
             raise redis.ConnectionError(f"the broker: {describe(value)}") from value
-        found = Place.read(value)
+        found = Location.read(value)
         return found is not None and not is_stray(claim_ms, place_ms) and found.life != life
 
     def _serve(self) -> None:
