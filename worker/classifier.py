@@ -19,8 +19,8 @@ from producer.errors import JobFailed
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.concurrency.shares import of_places
-from worker.embeddings.of_images import Embedding, ImageEmbeddings
-from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.image_cache import Embedding, ImageEmbeddings
+from worker.embeddings.label_cache import LabelCache
 from worker.embeddings.reading import Matrix
 from worker.engine.failures import failure_of
 from worker.fetch import Downloads

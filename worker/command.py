@@ -1,4 +1,4 @@
-"""The only entry of the `nameshot` command to the worker, for ``nameshot worker`` and ``nameshot doctor``.
+"""The `nameshot` command's only way into the worker: for ``worker``, ``doctor``, ``compare`` and ``verify``.
 
 The command imports this module by name, so that it also runs without the worker's packages. The functions import heavy
 modules only when they need them, because torch takes seconds to load.
@@ -31,15 +31,17 @@ def launch(*, gpus: str | None, processes: int | None) -> int:
 
 
 def read() -> WorkerSettings:
-    """Return the settings from the environment after all checks, including those that pydantic cannot make.
+    """Return the settings from the environment; check also those of downloads and of the shared cache's server.
 
     Raises:
         SettingsError: a variable's value cannot be used.
     """
-    from worker.service import fetch_policy
+    from worker.service import fetch_policy, shared_cache_server
 
     settings = read_settings(WorkerSettings)
     fetch_policy(settings)
+    if settings.shared_cache_url:
+        shared_cache_server(settings)
     return settings
 
 
@@ -74,14 +76,15 @@ def check_model() -> Iterator[Finding]:
 def check_device(*, deep: bool) -> Iterator[Finding]:
     """Yield a finding about the device that a worker on this machine would use.
 
-    Torch is loaded only if `deep` is true, or there are signs of a GPU, or the settings choose one.
+    This loads torch only if `deep` is true, a GPU seems to be present or NAMESHOT_DEVICE names one. If NAMESHOT_DEVICE
+    is ``cpu`` although a GPU is present, the answer is known without torch.
     """
     from worker.model.nvidia import sign_of_nvidia
 
     wanted = os.environ.get("NAMESHOT_DEVICE", "auto")
     sign = sign_of_nvidia()
     if wanted == "cpu" and sign:
-        yield Finding("device", "ok", f"{_shown(sign)}, and not used: NAMESHOT_DEVICE is cpu")
+        yield Finding("device", "ok", f"{_shown(sign)}; not used, because NAMESHOT_DEVICE is cpu")
     elif deep or sign or wanted.startswith("cuda"):
         yield _torch_device(wanted, sign)
     else:
@@ -107,7 +110,7 @@ def _cuda_build_advice() -> str:
 
 
 def _shown(sign: str) -> str:
-    """Return the driver's names of the GPUs; if it returns none, return the sign that there is a GPU."""
+    """Return the GPUs' names as nvidia-smi reports them, or ``sign``, the evidence of a GPU, if it reports none."""
     return ", ".join(_driver_gpus()) or sign
 
 
@@ -142,7 +145,7 @@ def compare(models: Sequence[str], files: Sequence[Path], labels: Sequence[str],
 
 
 def verify(files: Sequence[Path], labels: Sequence[str], template: str, dtypes: Sequence[str]) -> Any:
-    """Yield how this worker's scores compare with the pipeline's (`worker.trial.trials.Verdict`), by precision."""
+    """Yield a `worker.trial.trials.Verdict` per dtype: how the scores compare with those of Transformers' pipeline."""
     from worker.trial.trials import Choice, verdicts
 
     settings = read()

@@ -30,7 +30,7 @@ from worker.jobs.refusals import Refusals
 from worker.jobs.results import FirstAnswerBackend
 from worker.jobs.running_worker import RunningWorker
 from worker.jobs.start_checks import FirstContact, check_options, warn_of_unread
-from worker.observability.metrics import Probes
+from worker.observability.probes import Probes
 from worker.observability.readiness import Readiness
 from worker.runtime import logs
 from worker.runtime.garbage import freeze_garbage

@@ -20,8 +20,8 @@ from worker.decoding.decoder import DecoderOptions
 from worker.decoding.images import prepare_pillow
 from worker.decoding.pool import DecoderPool
 from worker.decoding.preparing import InProcesses, InThreads, Preparing
-from worker.embeddings.of_images import Embedding, ImageEmbeddings
-from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.image_cache import Embedding, ImageEmbeddings
+from worker.embeddings.label_cache import LabelCache
 from worker.embeddings.shared import SharedEmbeddings
 from worker.engine.capacity import BULK_TIME_FACTOR, DECODING_BYTES_PER_PIXEL, decoder_processes, default_concurrency
 from worker.engine.device import checkpoint, load_engine
@@ -84,12 +84,15 @@ class Service:
     job_timeout_s: float
 
     def close(self) -> None:
-        """Stop the threads and the device, and close all connections."""
+        """Stop all threads, including the device's, and close all connections."""
         self.classifier.close()
 
 
 def fetch_policy(settings: WorkerSettings) -> UrlPolicy:
-    """Return the URL policy of the settings; raise `SettingsError` if a setting of downloads cannot be used."""
+    """Return the URL policy of the settings; raise `SettingsError` if a setting for downloads cannot be used.
+
+    That includes the CA file and the proxy, which are not part of the policy.
+    """
     tls_context(_ca_file(settings))
     _proxy(settings)
     return UrlPolicy.parsed(settings.fetch_ports, settings.fetch_allow, settings.fetch_hosts)
@@ -148,7 +151,7 @@ def build(
     )
     allow_open_files(concurrency)
     labels = LabelCache(engine)
-    # The shared cache is created only if it is used, because its key requires reading the checkpoint's files.
+    # Create the shared cache only if it is used: for a checkpoint in a folder, its key requires reading all files.
     is_shared = settings.shared_cache_bytes and settings.embedding_cache_bytes
     shared = _shared_embeddings(settings, server, model) if is_shared else None
     images = ImageEmbeddings(
@@ -161,7 +164,7 @@ def build(
         policy,
         max_bytes=settings.max_bytes,
         timeout_s=settings.fetch_timeout,
-        # The pool keeps at most half of the connections for one host, which may use `fetch_per_host` at once.
+        # At most half of the idle connections lead to one host, so twice `fetch_per_host` keeps all of that host's.
         max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
         per_host=settings.fetch_per_host,
         ca_file=_ca_file(settings),
@@ -182,7 +185,7 @@ def build(
         telemetry=telemetry,
         concurrency=concurrency,
     )
-    logger.info("%d images in flight", concurrency)
+    logger.info("at most %d images in flight", concurrency)
     device_limit_s = BULK_TIME_FACTOR * settings.job_timeout if front is None else math.inf
     return Service(classifier, model, engine, telemetry, concurrency, device_limit_s, settings.job_timeout)
 
@@ -242,7 +245,11 @@ def _preparing(
     if geometry is not None:
         geometry = replace(geometry, reducing_gap=settings.reducing_gap)
     elif settings.reducing_gap is not None:
-        logger.warning("NAMESHOT_REDUCING_GAP has no effect: %s uses its own image processor", model.name)
+        logger.warning(
+            "NAMESHOT_REDUCING_GAP has no effect: the image processor of %s does more than resize and crop; unset the "
+            "variable",
+            model.name,
+        )
     if settings.decoder == "thread":
         return InThreads(model, budget, geometry=geometry, max_pixels=settings.max_pixels, stages=stages)
     options = DecoderOptions(settings.max_pixels, settings.max_bytes, geometry)

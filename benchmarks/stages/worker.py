@@ -17,7 +17,7 @@ from benchmarks.stages.clock import StageClock, native_threads_cpu_s
 from worker import classifier
 from worker.celery import app
 from worker.decoding.preparing import InProcesses, InThreads
-from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.label_cache import LabelCache
 from worker.engine.batch_queue import BatchQueue
 from worker.fetch import Fetcher
 from worker.fetch.files import File

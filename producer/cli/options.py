@@ -68,10 +68,10 @@ def question(
     typed, from_file = list(labels or []), _labels_in(labels_file)
     if not typed and not from_file:
         raise UsageError("there are no candidate labels; give each with -l, as in -l fox -l bear.")
-    places = [f"label {number} of -l" for number, _ in enumerate(typed, 1)]
-    places += [f"line {line} of {labels_file}" for line, _ in from_file]
+    sources = [f"label {number} of -l" for number, _ in enumerate(typed, 1)]
+    sources += [f"line {line} of {labels_file}" for line, _ in from_file]
     candidates = typed + [label for _, label in from_file]
-    return checked_question(candidates, template, top_k, download_timeout, places)
+    return checked_question(candidates, template, top_k, download_timeout, sources)
 
 
 def warn_of_single_label(labels: list[str]) -> None:
@@ -92,12 +92,12 @@ def checked_question(
     template: list[str] | None,
     top_k: int | None = None,
     download_timeout: float | None = None,
-    places: Sequence[str] = (),
+    sources: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the arguments of `question` for labels that were read already.
 
     Args:
-        places: for each label, where it is from, as an error names it; by default its number.
+        sources: for each label, where it is from, as an error names it; by default its number.
     """
     templates = template[0] if template and len(template) == 1 else template or DEFAULT_TEMPLATE
     asked = {
@@ -107,7 +107,7 @@ def checked_question(
         "download_timeout": download_timeout,
     }
     try:
-        Question.checked(*asked.values(), spelling=_OptionSpelling(places))
+        Question.checked(*asked.values(), spelling=_OptionSpelling(sources))
     except InvalidJob as error:
         raise UsageError(str(error)) from None
     return asked
@@ -119,18 +119,18 @@ def labels_of(labels: list[str] | None, labels_file: Path | None) -> list[str]:
 
 
 class _OptionSpelling(Spelling):
-    """The names of the options, and the place of each label."""
+    """The names of the options, and the source of each label."""
 
-    __slots__ = ("_places",)
-    _places: Sequence[str]
+    __slots__ = ("_sources",)
+    _sources: Sequence[str]
 
-    def __init__(self, places: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[str]) -> None:
         super().__init__("IMAGE", "-l", "--template", "--top-k", "--download-timeout")
-        object.__setattr__(self, "_places", places)
+        object.__setattr__(self, "_sources", sources)
 
     def label(self, position: int) -> str:
         """Return where a label is from."""
-        return self._places[position] if self._places else f"label {position + 1}"
+        return self._sources[position] if self._sources else f"label {position + 1}"
 
     def template(self, position: int) -> str:
         """Return which of several templates it is."""

@@ -22,7 +22,8 @@ def purge(
 ) -> int:
     """Delete a queue's waiting jobs and free their ids.
 
-    A client that waits for one of these jobs gets `JobNotFound`. Jobs that a worker holds continue.
+    A client that waits for one of these jobs gets `JobNotFound`; `classify_many` and `nameshot bulk` send theirs again.
+    Jobs that a worker holds continue.
     """
     from producer.operations.backlog import queue_depths
     from producer.operations.purging import purge as delete_waiting
@@ -40,5 +41,5 @@ def purge(
     if as_json:
         output.print_json({"queue": queue, "purged": purged})
     else:
-        print(f"{purged:,} waiting {'job' if purged == 1 else 'jobs'} of {queue} deleted")
+        print(f"deleted {purged:,} waiting {'job' if purged == 1 else 'jobs'} from {queue}")
     return 0

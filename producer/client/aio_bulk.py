@@ -23,10 +23,11 @@ async def run_bulk(
     """Yield outcomes as they finish, or in the order of the URLs.
 
     One task reads URLs and sends messages, and one task per message in flight waits for its answer. The generator only
-    yields the finished outcomes, so a slow source of URLs does not delay them.
+    yields the finished outcomes, so a slow asynchronous source of URLs does not delay them; a slow plain iterable
+    blocks the event loop.
     """
     reorderer = Reorderer(ordered=plan.ordered)
-    places = asyncio.Semaphore(plan.in_flight)
+    slots = asyncio.Semaphore(plan.in_flight)
     finished: asyncio.Queue[tuple[BulkMessage, Answer | None] | None] = asyncio.Queue()
     unanswered: dict[int, str] = {}
     retries = RetryPolicy()
@@ -41,7 +42,7 @@ async def run_bulk(
     async def send_all() -> None:
         async with asyncio.TaskGroup() as followers:
             async for message in _messages(plan, urls):
-                await places.acquire()
+                await slots.acquire()
                 if message.submission is None:
                     finished.put_nowait((message, None))
                     continue
@@ -57,7 +58,7 @@ async def run_bulk(
             for outcomes in reorderer.release(message.outcomes(answer)):
                 for outcome in outcomes:
                     yield outcome
-                places.release()
+                slots.release()
         try:
             sending.result()
         except BaseExceptionGroup as several:

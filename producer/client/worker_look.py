@@ -1,7 +1,7 @@
 """Look for a worker shortly before a wait times out, so that the error can say that there is none.
 
-The look takes place during the wait, which it never prolongs. A short wait, such as that of a program that asks
-repeatedly, does without it.
+The client looks during the wait and never prolongs it. During a short wait it does not look, because a program that
+polls would repeat the look all the time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from producer.operations.workers import has_no_worker
 if TYPE_CHECKING:
     from producer.broker.connections import AsyncLink
 
-#: The shortest wait at whose end the client looks for a worker.
+#: The client looks for a worker only during waits of at least this length.
 SHORTEST_WAIT_S: Final = 1.0
 #: The look begins this long before the end of the wait.
 LEAD_S: Final = 0.5
-#: Callers whose waits end within this time share one look.
+#: A look serves all callers that ask while it runs, or within this time of its beginning.
 _FRESH_S: Final = 1.0
 
 
@@ -35,7 +35,7 @@ class WorkerLook:
         self._began_s = 0.0
 
     async def finds_none(self) -> bool:
-        """Return whether certainly no worker takes jobs."""
+        """Return True only if it is certain that no worker takes jobs; if the broker fails, False."""
         loop = asyncio.get_running_loop()
         if self._task is None or (self._task.done() and loop.time() - self._began_s > _FRESH_S):
             self._began_s = loop.time()
@@ -80,12 +80,12 @@ class LookAhead:
 
 
 def look_at_s(timeout: float | None, until_s: float | None) -> float | None:
-    """Return when to look for a worker during a wait of ``timeout`` seconds until ``until_s``; None for not at all."""
+    """Return when to look for a worker, on the clock of the wait's end ``until_s``; None if the wait needs no look."""
     if timeout is None or until_s is None or timeout < SHORTEST_WAIT_S:
         return None
     return until_s - LEAD_S
 
 
 def found_none(look: asyncio.Future[bool] | Future[bool] | None) -> bool:
-    """Return whether a look that has ended found no worker."""
+    """Return whether the look has ended and found no worker; False if there was no look."""
     return look is not None and look.done() and not look.cancelled() and look.exception() is None and look.result()

@@ -22,13 +22,15 @@ from producer.messages.options import JobId, QuestionOptions, SubmitOptions, ref
 #: What `submit_many` accepts: ``(url, labels)``, a mapping of `submit`'s arguments, or a checked `ClassifyJob`.
 JobLike = tuple[str, Sequence[str]] | Mapping[str, Any] | ClassifyJob
 
-#: How long a job may wait in its queue. The claim of a job without an answer lasts this long and then one TTL of a
-#: result, before it expires and frees the id.
+#: The claim on the id of a job without an answer lasts this long, or `expires_in` if that is longer, plus the TTL of a
+#: result. Then the claim expires and the id is free, although the message may still wait in its queue.
 LONGEST_WAIT_S: Final = 7 * 86_400
-#: A year, longer than any job needs. The limit keeps the time of expiry within the years of four digits.
+#: A year, longer than any job needs. With this limit, the year of the time of expiry has four digits, as ISO
+#: 8601 demands.
 MAX_EXPIRES_IN_S: Final = 366 * 86_400.0
 
-#: The maximum number of messages in one script. It takes about a millisecond; Redis serves no other client meanwhile.
+#: The maximum number of messages in one script, which then takes about a millisecond; Redis serves no other client
+#: meanwhile.
 CHUNK: Final = 100
 #: A chunk ends with the message that reaches this number of characters. Messages with a thousand labels thus form
 #: smaller chunks, and the client sends the first before it has written the last.
@@ -46,7 +48,7 @@ class Submission:
     Attributes:
         fingerprint: the digest of the task's name and arguments, without queue and expiry.
         claim_ttl_s: how long the id stays claimed while there is no answer.
-        life: unique to this message, which also contains it as its delivery tag.
+        life: the message's delivery tag, different each time that the job is submitted.
         expires_in_s: how long the job may wait once it is queued; None if it never expires.
     """
 
@@ -111,6 +113,7 @@ class MessageWriter:
             try:
                 chunk.append(self.single(**_arguments(job)))
             except InvalidJob as error:
+                # The caller submits this chunk before it raises the error, whose last sentence is then true.
                 before = " The jobs before it were queued." if position else ""
                 yield chunk, InvalidJob(f"jobs[{position}]: {error}{before}")
                 return

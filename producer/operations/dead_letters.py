@@ -30,9 +30,9 @@ _IN_RECORDS: Final = {"job_id": "id", "size_bytes": "bytes"}
 
 #: Queues a dead letter's message as a new job. A caller that lost the reply may repeat the call: the script queues the
 #: message only once.
-#: KEYS: the keys of the queue, the new job's claim and place, the list of records, the hash of messages. ARGV: the
-#: maximum of waiting messages, the queue's short name, the fingerprint, the claim's TTL in seconds, the message's life,
-#: the message, the letter's id, its stored record. Returns 'replayed', 'gone' or 'full'.
+#: KEYS: the keys of the queue, the new job's claim key and place key, the list of records, the hash of messages. ARGV:
+#: the maximum of waiting messages, the queue's short name, the fingerprint, the claim's TTL in seconds, the message's
+#: life, the message, the letter's id, its stored record. Returns 'replayed', 'gone' or 'full'.
 _REPLAY: Final = (
     OPEN_QUEUE
     + """

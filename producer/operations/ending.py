@@ -1,4 +1,4 @@
-"""Cancel a job that has no answer; forget a job that has one."""
+"""Cancel a job that has no answer yet; forget a job, which frees its id, once it is answered or lost."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from producer.operations.traces import JobTraces
 
 logger = logging.getLogger(__name__)
 
-#: Give up forgetting a job after this many conflicts with other programs that change it; more are no coincidence.
+#: `forget` gives up after this many attempts during each of which another program changed the job's records; chance
+#: conflicts are fewer.
 MOST_TRIES: Final = 5
 
-#: Frees an id unless it has been submitted again, and adds entries to the list of forgotten jobs, whose messages
-#: workers remove.
-#: KEYS: the claim, the place, the list. ARGV: the claim and the place as the caller read them, empty if absent; then
-#: the entries.
+#: Frees an id unless it has been submitted again, and adds entries to the list of forgotten jobs. Workers remove the
+#: messages of these jobs.
+#: KEYS: the claim key, the place key, the list. ARGV: the values of the first two as the caller read them, empty if
+#: absent; then the entries.
 _FREE: Final = """
 if (redis.call('GET', KEYS[1]) or '') == ARGV[1] and (redis.call('GET', KEYS[2]) or '') == ARGV[2] then
   redis.call('DEL', KEYS[1], KEYS[2])
@@ -63,13 +64,17 @@ def cancel_rest(prefix: str, job_ids: Iterable[str], *, result_ttl_s: int) -> Op
         except JobNotFound:  # purged or lost
             continue
         except NameshotError as error:
-            # Do not raise: the stream is ending, perhaps because of the same error, and the messages may run.
+            # Do not raise: the stream is ending, perhaps because of this very error, and it does no harm if workers
+            # run the messages.
             logger.warning("bulk: could not cancel the messages in flight: %s", error)
             return
 
 
 def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
-    """Free the id of a job that is answered or lost; return whether there was anything to free.
+    """Free the id of a job that is answered or lost; return whether this was done.
+
+    It is not done if there is nothing to free, or if other programs change the job's records during `MOST_TRIES`
+    attempts.
 
     The answer is deleted first, because an id with a claim but neither message nor answer counts as lost and may be
     submitted again. So a program that dies half-way leaves nothing to repair, and the call may be repeated.

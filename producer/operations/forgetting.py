@@ -52,7 +52,7 @@ def forget_answered(job_id: str, life: str, *, keep_s: int) -> Operation[list[st
     Returns the lives of these messages, or None if there is no terminal answer.
 
     Args:
-        life: the life of the job's message, from the job's place; empty if unknown.
+        life: the delivery tag of the job's message, from the place key; empty if unknown.
         keep_s: how long a copy of the message may still exist.
     """
     return (yield from _forget(job_id, life, "", keep_s))

@@ -14,22 +14,24 @@ from producer.operations.exchanges import Call, Operation, server_time_us
 from producer.operations.forgetting import forget_lost
 from producer.operations.submitting import FROZEN_S
 
-#: The maximum number of messages in one script. It takes about a millisecond; Redis serves no other client meanwhile.
+#: The maximum number of messages in one script, which then takes about a millisecond; Redis serves no other client
+#: meanwhile.
 MAX_MESSAGES: Final = 200
-#: The maximum size of the messages in one script. The client reads them and sends them back; even a slow network
-#: carries this much well within a call's timeout.
-MAX_BYTES: Final = 500_000
+#: The size of the messages in one script at which `purge` aims, by the average size of the messages before them. The
+#: client reads them and sends them back; even a slow network carries much more than this within a call's timeout.
+AIM_BYTES: Final = 500_000
 
 #: Removes messages from the end of a list, the oldest first, and the claim of each. It skips a message that a worker
-#: has taken since the caller read the list, and keeps the claim of an id that has another message or an answer. A
-#: message that was requeued must first be *barred* by `forget_lost`: the worker that held it before may be frozen, and
-#: must not answer its copy. The script skips such a message if it is not barred.
-#: A job waits until its queue's counter has reached its number, so the script counts a removed message only if it was
-#: the next in the queue. A message that was requeued since the caller read the list comes first, with a smaller number.
+#: has taken since the caller read the list, and keeps the claim of an id that has another message or an answer. It
+#: also skips a message that a worker has requeued, unless the caller has *barred* it: the worker may be frozen and must
+#: not answer the job when it wakes, so `forget_lost` first records that no worker may answer this message.
+#: Each message has a number, and counts as taken once its queue's counter has reached the number. So the script
+#: increments the counter only for a message that was next in the queue; otherwise jobs ahead of the removed message
+#: would count as taken. A message that was requeued since the caller read the list is then the next one.
 #: KEYS: the list; the list whose messages workers take before this one's, or the same list; its queue's counter; the
-#: hash of jobs in hand; then the claim and the place of each job. ARGV: 'count' if the counter counts the list's
-#: messages; then for each message: the message; its job's id, empty if the id must not be freed; its life; and
-#: 'barred', or empty if it is not.
+#: hash of jobs in hand; then the claim key and the place key of each job. ARGV: 'count' if the counter counts the
+#: list's messages; then for each message: the message; its job's id, empty if the id must not be freed; its life (its
+#: delivery tag); and 'barred', or empty if it is not.
 #: Returns how many messages it removed, then the index of each message that it skipped because it is not barred.
 _PURGE: Final = """
 local removed, counted, to_bar = 0, 0, {}
@@ -65,13 +67,14 @@ return {removed, unpack(to_bar)}
 def purge(prefix: str, queue: names.Queue) -> Operation[int]:
     """Delete the messages that wait in a queue, whatever their priority; return their number.
 
-    The operation deletes at most as many messages as waited when it began, so that it ends even if a program keeps
-    submitting. A program that dies half-way leaves nothing to repair, and the call may be repeated.
+    The operation deletes at most as many messages from each list as the list holds when its turn comes, so that it ends
+    even if a program keeps submitting. A program that dies half-way leaves nothing to repair, and the call may be
+    repeated.
     """
     name, removed = names.queue_name(prefix, queue), 0
     rung = names.rung_name(name)
     try:
-        # In the order in which workers take from the lists. The rung list comes once more after the queue's own list,
+        # Visit the lists in the order in which workers take from them, and the rung list again after the queue's own,
         # because an idle worker's BLMOVE moves messages there.
         for waiting in (rung, name, rung, *names.step_names(name)):
             left, size = (yield Call("broker", ("LLEN", waiting))), 1
@@ -81,7 +84,7 @@ def purge(prefix: str, queue: names.Queue) -> Operation[int]:
                     break
                 removed += yield from _remove(prefix, name, waiting, messages[::-1])
                 left -= len(messages)
-                size = max(1, min(MAX_MESSAGES, MAX_BYTES * len(messages) // sum(map(len, messages))))
+                size = max(1, min(MAX_MESSAGES, AIM_BYTES * len(messages) // sum(map(len, messages))))
     except BrokerUnavailable as error:
         if not removed:
             raise
@@ -97,7 +100,7 @@ def _remove(prefix: str, queue: str, waiting: str, messages: Sequence[bytes]) ->
     while jobs:
         count, *to_bar = yield from _remove_each(prefix, queue, waiting, jobs)
         removed += count
-        jobs = [jobs[index] for index in to_bar]  # a worker has requeued these since their location was read
+        jobs = [jobs[index] for index in to_bar]  # workers requeued these after `_remove_each` had read who held them
     return removed
 
 

@@ -14,8 +14,8 @@ from producer.operations.traces import LOST, JobTraces
 from producer.operations.whereabouts import locate, locate_missing
 
 #: Records that jobs are lost, except those whose ids have since been freed or submitted again.
-#: KEYS: the claim and the place of each job. ARGV: for each job the claim and the place as the caller read them, empty
-#: without a claim, and the new place.
+#: KEYS: the claim key and the place key of each job. ARGV: for each job the values of both as the caller read them,
+#: empty without a claim, and the new value of the place key.
 #: Returns the number of each job that it recorded as lost, from 1.
 _RECORD_LOST: Final = """
 local recorded = {}
@@ -167,7 +167,7 @@ def _record_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[s
     new = {
         job_id: replace(traces, place=b" ".join((traces.place.split(b" ")[0], LOST.encode(), traces.life.encode())))
         for job_id, traces in lost.items()
-        if traces.place is not None and traces.places and not traces.is_stray
+        if traces.place is not None and traces.locations and not traces.is_stray
     }
     if not new:
         return {}

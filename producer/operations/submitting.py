@@ -47,10 +47,10 @@ end
 """
 
 #: Queues jobs in order until it refuses one, and never claims an id without queueing its message.
-#: KEYS: the keys of each queue, then the claim and the place of each job. ARGV: the maximum of waiting messages; the
-#: number of queues; 'stop' to stop at the first claimed id, so that the caller can examine it; the short name of each
-#: queue; then for each job the number of its queue, its fingerprint, its claim's TTL in seconds, the life of its
-#: message, and the arguments of ``dated`` for the message.
+#: KEYS: the keys of each queue, then the claim key and the place key of each job. ARGV: the maximum of waiting
+#: messages; the number of queues; 'stop' to stop at the first claimed id, so that the caller can examine it; the short
+#: name of each queue; then for each job the number of its queue, its fingerprint, its claim's TTL in seconds, the life
+#: of its message, and the arguments of ``dated`` for the message.
 #: Returns how many jobs are queued now or existed already, why it stopped ('queued' after the last job), and for each
 #: job 1 if this message is queued, or 0 if the id belongs to another message.
 _SUBMIT: Final = (
@@ -66,7 +66,7 @@ for i = 1, jobs do
   of = tonumber(of)
   local existing = redis.call('GET', claim)
   if existing then
-    -- If the place has this message's life, an earlier attempt of this call queued it, and its reply was lost.
+    -- If the place key has this message's life, an earlier attempt of this call queued it, and its reply was lost.
     local is_own = string.match(redis.call('GET', place) or '', '^%S+ %d+ (%S+)$') == life
     if not is_own and (ARGV[3] == 'stop' or existing ~= fingerprint) then
       return {i - 1, ARGV[3] == 'stop' and 'claimed' or 'conflict', is_new}
@@ -86,9 +86,9 @@ return {jobs, 'queued', is_new}
 )
 
 #: Queues a lost job again, unless another client has since freed its id or queued a message for it.
-#: KEYS: the keys of the queue, the claim, the place. ARGV: the maximum of waiting messages; the claim and the place as
-#: the caller read them, empty if absent; the queue's short name, the fingerprint, the claim's TTL in seconds, the
-#: message's life, and the arguments of ``dated``. Returns 'queued', 'changed' or 'full'.
+#: KEYS: the keys of the queue, the claim key, the place key. ARGV: the maximum of waiting messages; the values of these
+#: two keys as the caller read them, empty if absent; the queue's short name, the fingerprint, the claim's TTL in
+#: seconds, the message's life, and the arguments of ``dated``. Returns 'queued', 'changed' or 'full'.
 _SUBMIT_ANEW: Final = (
     OPEN_QUEUE
     + DATED

@@ -1,4 +1,4 @@
-"""The broker's records of one job: its claim, its place, and which worker holds or requeued its message."""
+"""The broker's records of one job: its claim, where its message waits, and which worker holds or requeued it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Final, Self
 
 from producer.contract.names import QUEUES
 
-#: A client that finds a message lost writes this into its place instead of the number. Numbers begin again at the
+#: A client that finds a message lost writes this into the place key instead of the number. Numbers begin again at the
 #: counter after another program has purged the queue, so the lost job would appear to wait behind new messages.
 LOST: Final = "lost"
 
-#: A script gives a claim and its place the same TTL. If the two differ by more than the rounding, a client or worker of
-#: an older version has changed only the claim, and the place belongs to an earlier message.
+#: A script gives a claim and its place key the same TTL. If the two differ by more than the rounding, a client or
+#: worker of an older version has changed only the claim, and the place key belongs to an earlier message.
 SAME_TTL_MS: Final = 1_500
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where a message waits or waited; a worker has taken it once its queue's counter has reached the number."""
 
     queue: str
@@ -40,7 +40,7 @@ class JobTraces:
     Attributes:
         claim, place: the values of the job's `claim_key` and `place_key`.
         hand: the value of the job's field in `in_hand_key`.
-        is_stray: whether the place belongs to an earlier message.
+        is_stray: whether the place key belongs to an earlier message.
     """
 
     claim: bytes | None = None
@@ -50,12 +50,12 @@ class JobTraces:
 
     @property
     def as_seen(self) -> tuple[bytes, bytes]:
-        """Claim and place, empty if absent, for a script that acts only if both still have these values."""
+        """The values of both keys, empty if absent, for a script that acts only if both still have these values."""
         return self.claim or b"", self.place or b""
 
     @property
     def life(self) -> str:
-        """The life, which distinguishes the message from others of the same id; empty if unknown."""
+        """The message's life (its delivery tag), which no other message of the id has; empty if unknown."""
         parts = _words(self.place)
         return parts[2] if len(parts) == 3 else ""
 
@@ -70,21 +70,21 @@ class JobTraces:
         return self.hand is not None and not self.hand.startswith(b"returned ")
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        """The places where the message may wait: the place of its last requeue, and the place from the client.
+    def locations(self) -> tuple[Location, ...]:
+        """The locations where the message may wait: that of its last requeue, and that from the client.
 
         One of them may belong to an earlier message of the same id, which a worker has taken. The job waits if the
-        queue's counter has not reached the number of at least one place.
+        queue's counter has not reached the number of at least one location.
         """
         if self.is_lost:
             return ()
         hand = (self.hand or b"").removeprefix(b"returned ") + b" returned"
-        found = (Place.read(hand), None if self.is_stray else Place.read(self.place))
-        return tuple(place for place in found if place is not None)
+        found = (Location.read(hand), None if self.is_stray else Location.read(self.place))
+        return tuple(location for location in found if location is not None)
 
 
 def is_stray(claim_ms: int, place_ms: int) -> bool:
-    """Return whether the TTLs, in milliseconds, show that a place belongs to an earlier message than its claim."""
+    """Return whether the TTLs, in milliseconds, show that a place key is of an earlier message than its claim."""
     return abs(claim_ms - place_ms) > SAME_TTL_MS
 
 

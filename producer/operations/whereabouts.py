@@ -1,6 +1,6 @@
 """Locate the messages of jobs in the broker from the records of clients and workers, in one transaction.
 
-A client records a job's place when it queues the message, and a worker records which messages it holds. The script that
+A client records where a message waits when it queues it, and a worker records which messages it holds. The script that
 moves a message also updates these records (`producer.contract.names`), so a job that is neither waiting nor held nor
 answered is lost.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from producer.contract import names
 from producer.contract.names import QUEUES
 from producer.operations.exchanges import Command, Operation, Together
-from producer.operations.traces import JobTraces, Place, is_stray, is_whole
+from producer.operations.traces import JobTraces, Location, is_stray, is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class QueuePosition:
     taken: int
     waiting: int
 
-    def ahead(self, place: Place) -> int | None:
-        """Return how many messages are ahead of this place; None if its message was taken or the queue is empty."""
-        if place.number <= self.taken or not self.waiting:
+    def ahead(self, location: Location) -> int | None:
+        """Return how many messages are ahead of this location; None if the message was taken or the queue is empty."""
+        if location.number <= self.taken or not self.waiting:
             return None
-        return min(place.number - self.taken, self.waiting) - 1
+        return min(location.number - self.taken, self.waiting) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Snapshot:
 
     def ahead(self, job_id: str) -> int | None:
         """Return how many messages are ahead of a job's message, or None if the job does not wait."""
-        found = (self.queues[place.queue].ahead(place) for place in self.traces[job_id].places)
+        found = (self.queues[location.queue].ahead(location) for location in self.traces[job_id].locations)
         return next((ahead for ahead in found if ahead is not None), None)
 
     def is_beyond(self, job_id: str) -> bool:
@@ -60,8 +60,8 @@ class Snapshot:
         """
         queues = self.queues
         return not self.is_mixed and all(
-            place.number > queues[place.queue].taken + queues[place.queue].waiting
-            for place in self.traces[job_id].places
+            location.number > queues[location.queue].taken + queues[location.queue].waiting
+            for location in self.traces[job_id].locations
         )
 
 
@@ -89,10 +89,10 @@ class ThoroughSnapshot:
             return False
         if self.snapshot.hides_held:
             return True
-        queues = {place.queue for place in traces.places} or set(QUEUES)
+        queues = {location.queue for location in traces.locations} or set(QUEUES)
         if self.snapshot.is_mixed:
             return self.may_be_held or self._anything_waits(queues)
-        if traces.places or has_begun:
+        if traces.locations or has_begun:
             return False  # every worker records the messages that it takes or requeues
         return traces.claim is not None and self._anything_waits(queues)
 
@@ -109,7 +109,7 @@ def locate_missing(prefix: str, lives: Mapping[str, str]) -> Operation[ThoroughS
     """Locate jobs that `locate` did not find.
 
     Args:
-        lives: the life of each job's message, from the place that `locate` read; empty if unknown. An id that was
+        lives: the life of each job's message, from the place key that `locate` read; empty if unknown. An id that was
             freed and submitted again has two messages for a short time, which workers also record by their lives.
     """
     job_ids = tuple(lives)

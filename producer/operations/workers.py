@@ -7,7 +7,10 @@ from producer.operations.exchanges import Call, Operation
 
 
 def has_no_worker(prefix: str) -> Operation[bool]:
-    """Return whether certainly no worker takes jobs: none holds a lease. If the broker fails, return False."""
+    """Return True only if it is certain that no worker takes jobs, because none holds a lease.
+
+    If the broker fails, return False.
+    """
     names = yield Call("broker", ("SMEMBERS", workers_key(prefix)), may_fail=True)
     if not names:
         return names is not None

@@ -139,7 +139,7 @@ def test_ctrl_c_takes_back_what_is_under_way_and_says_how_to_go_on(up: Running, 
 
         assert running.ended() == 130
         said = re.fullmatch(
-            rf"nameshot: stopped; cancelled ([\d,]+) images that had been sent and had no answer yet; "
+            rf"nameshot: stopped; cancelled ([\d,]+) images before their answers were written; "
             rf"run the same command to resume \({out}\)\.\n",
             running.err,
         )

@@ -136,6 +136,7 @@ def test_a_result_backend_that_would_drop_answers_is_found(
         ("NAMESHOT_FETCH_PORTS", "http", "broken", "NAMESHOT_FETCH_PORTS has the entry 'http'; write ports from 1"),
         ("NAMESHOT_FETCH_ALLOW", "10.0.0.1", "broken", "has the entry '10.0.0.1'; write CIDR:PORT or CIDR:*"),
         ("NAMESHOT_FETCH_HOSTS", "http://a.com", "broken", "has the entry 'http://a.com'; write host names or globs"),
+        ("NAMESHOT_SHARED_CACHE_URL", "http://a.com", "broken", "NAMESHOT_SHARED_CACHE_URL must be one redis://"),
         ("NAMESHOT_MAX_BATCH", "8", "ok", "NAMESHOT_MAX_BATCH"),
     ],
 )
@@ -208,7 +209,7 @@ def test_a_gpu_that_torch_cannot_use_is_broken_unless_the_cpu_was_asked_for(
     monkeypatch.setenv("NAMESHOT_DEVICE", "cpu")
     (found,) = checks_local.device(deep=deep)
     assert found.state == "ok"
-    assert found.text == "NVIDIA H100 80GB HBM3, 81559 MiB, and not used: NAMESHOT_DEVICE is cpu"
+    assert found.text == "NVIDIA H100 80GB HBM3, 81559 MiB; not used, because NAMESHOT_DEVICE is cpu"
 
 
 @pytest.mark.parametrize(

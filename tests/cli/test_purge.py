@@ -47,7 +47,7 @@ def test_waiting_jobs_are_thrown_away_and_their_ids_are_free(
 
     done = with_valkey.run("purge", "default")
 
-    assert (done.status, done.err, done.out) == (0, "", "502 waiting jobs of default deleted\n")
+    assert (done.status, done.err, done.out) == (0, "", "deleted 502 waiting jobs from default\n")
     assert client.queue_depths() == {"high": 1, "default": 0, "bulk": 1}
     assert broker.get("nameshot.default:taken") == b"500"
     assert len(broker.keys("nameshot:claim:*")) == 4  # those of the other queues

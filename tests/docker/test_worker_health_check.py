@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from worker.observability.metrics import Probes, Telemetry
+from worker.observability.metrics import Telemetry
+from worker.observability.probes import Probes
 from worker.settings import WorkerSettings
 
 

@@ -34,8 +34,8 @@ from tests.fetch.cached_pictures import says
 from tests.fetch.servers import Exchange, ScriptedServer
 from worker.classifier import Attempt, Classifier
 from worker.concurrency.cancel_scope import Cancelled
-from worker.embeddings.of_images import OVERHEAD_BYTES, Embedding
-from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.image_cache import OVERHEAD_BYTES, Embedding
+from worker.embeddings.label_cache import LabelCache
 from worker.fetch import CoalescingFetcher, Fetcher, UrlPolicy
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher

@@ -14,7 +14,7 @@ from producer.contract.job import Question
 from producer.errors import JobFailed
 from tests.chaos.null_model import NullModel
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
-from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.label_cache import LabelCache
 from worker.embeddings.reading import MAX_REQUESTED, Matrix
 from worker.engine.batch_queue import BatchResult
 from worker.engine.interface import Engine

@@ -17,7 +17,7 @@ from producer.broker.urls import endpoint
 from tests.embeddings.watched_images import MakeImages, make_images, picture
 from tests.model.conftest import checkpoint, loaded
 from tests.valkey_server import ValkeyServer
-from worker.embeddings.of_images import Embedding
+from worker.embeddings.image_cache import Embedding
 from worker.embeddings.shared import PAUSE_S, SharedEmbeddings
 from worker.model import load_model
 from worker.model.identity import identity

@@ -17,7 +17,7 @@ from tests.model.conftest import checkpoint, loaded
 from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.decoding.preparing import InThreads
-from worker.embeddings.of_images import Embedded, ImageEmbeddings, Shared
+from worker.embeddings.image_cache import Embedded, ImageEmbeddings, Shared
 from worker.engine.local import LocalEngine
 from worker.fetch.files import File
 from worker.model.interface import Float32, Model, ModelError, Prepared

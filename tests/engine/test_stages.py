@@ -20,8 +20,8 @@ from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import Cancelled, CancelScope, Suspect
 from worker.concurrency.isolation import Isolation
 from worker.decoding.preparing import InThreads
-from worker.embeddings.of_images import Embedded, ImageEmbeddings
-from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.image_cache import Embedded, ImageEmbeddings
+from worker.embeddings.label_cache import LabelCache
 from worker.engine.failures import result_within
 from worker.engine.local import LocalEngine
 from worker.engine.stages import Stages

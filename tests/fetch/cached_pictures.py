@@ -11,7 +11,7 @@ import pytest
 
 from tests.fetch.conftest import IMAGE, MakeFetcher, Serve
 from tests.fetch.servers import Exchange, Script, ScriptedServer
-from worker.embeddings.of_images import Embedding
+from worker.embeddings.image_cache import Embedding
 from worker.fetch.files import KnownFile
 from worker.fetch.http_cache import CachingFetcher
 

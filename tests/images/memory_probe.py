@@ -21,8 +21,8 @@ from worker.concurrency.budget import Budget
 from worker.concurrency.cancel_scope import CancelScope
 from worker.decoding.images import prepare_pillow
 from worker.decoding.preparing import InThreads
-from worker.embeddings.of_images import ImageEmbeddings
-from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.image_cache import ImageEmbeddings
+from worker.embeddings.label_cache import LabelCache
 from worker.engine.capacity import DECODING_BYTES_PER_PIXEL
 from worker.engine.local import LocalEngine
 from worker.fetch.files import File

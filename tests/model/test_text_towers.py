@@ -111,7 +111,7 @@ def test_a_tower_whose_vector_of_a_label_depends_on_longer_ones_is_refused(
 ) -> None:
     folder = make(tmp_path / "bert", "Bert", {}, tokenizer)
     configure_tokenizer(folder, settings)
-    with pytest.raises(ModelLoadError, match="another vector when it is padded beside a longer one"):
+    with pytest.raises(ModelLoadError, match="a different vector for a label when a longer label is in the batch"):
         load_model(str(folder), device="cpu")
 
 

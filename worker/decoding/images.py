@@ -23,9 +23,6 @@ from worker.decoding.avif import AvifFile, is_avif
 from worker.decoding.heif import is_heif, register_heif
 from worker.decoding.metadata import MAX_JPEG_SCANS, MAX_ORIENTATION_BYTES, TooManyParts, TooManyScans, without_metadata
 
-#: Browsers show these formats and Pillow decodes them itself: no Ghostscript, no document formats, no archives.
-#: Add a new one at the end: answers in the shared cache hold an index into this.
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF")
 #: Resizing the shorter side to 224 makes a 1 × 20,000 image 224 × 4,480,000: gigabytes from a 157-byte file.
 MAX_ASPECT_RATIO: Final = 30
 #: Pillow parses headers in Python, in a few reads per segment. Every image gets FREE_READS reads, plus one for each
@@ -34,7 +31,10 @@ FREE_READS: Final = 2_000
 BYTES_PER_READ: Final = 128
 #: The most memory that decoding takes, measured: a progressive CMYK JPEG holds coefficients and pixels, PNG and GIF are
 #: converted or turned, WebP holds two canvases of its own and a copy, AVIF and HEIF planes of 16 bits and two copies.
-BYTES_PER_PIXEL: Final = {"JPEG": 12, "PNG": 9, "GIF": 9, "WEBP": 18, "AVIF": 24, "HEIF": 24}
+BYTES_PER_PIXEL: Final = {"JPEG": 12, "PNG": 9, "WEBP": 18, "GIF": 9, "AVIF": 24, "HEIF": 24}
+#: Only pictures from cameras and web pages: no format that needs Ghostscript, no documents, no archives. A new format
+#: belongs at the end, because values in the shared cache hold an index into this.
+FORMATS: Final = tuple(BYTES_PER_PIXEL)
 #: Why an image may be refused: the code, and what to say if the code's own sentence does not fit.
 REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "empty": ("empty", None),
@@ -56,8 +56,10 @@ REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "model_error": ("model_error", None),
 }
 
-#: The formats that are not in a container of boxes, each of which every Pillow reads.
-_PLAIN_FORMATS: Final = FORMATS[:4]
+#: Files of these formats are containers of boxes, which `_opened_container` opens.
+_CONTAINERS: Final = ("AVIF", "HEIF")
+#: Pillow opens files of the other formats directly.
+_PLAIN_FORMATS: Final = tuple(name for name in FORMATS if name not in _CONTAINERS)
 _SIGNATURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|....ftypavi[fs]", re.DOTALL)
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -69,8 +69,8 @@ class DeliveryKeys:
 
 
 def new_worker_name() -> str:
-    """Return a unique name for this process: ``<place>/<process id>/n<random>``."""
-    return f"{_place()}/{os.getpid()}/{COUNTING}{secrets.token_hex(6)}"
+    """Return a unique name for this process: ``<scope>/<process id>/n<random>``."""
+    return f"{_scope()}/{os.getpid()}/{COUNTING}{secrets.token_hex(6)}"
 
 
 def new_tag() -> str:
@@ -97,8 +97,8 @@ def is_known_dead(worker: str) -> bool:
 
     False may also mean that this process cannot tell.
     """
-    place, _, rest = worker.rpartition("/")[0].rpartition("/")
-    if place != _place() or not place.startswith("linux-") or not rest.isdecimal():
+    scope, _, rest = worker.rpartition("/")[0].rpartition("/")
+    if scope != _scope() or not scope.startswith("linux-") or not rest.isdecimal():
         return False
     try:
         os.kill(int(rest), 0)
@@ -109,7 +109,7 @@ def is_known_dead(worker: str) -> bool:
     return is_zombie(int(rest))
 
 
-def _place() -> str:
+def _scope() -> str:
     """Return a name for the scope in which process ids are unique: on Linux boot and namespace, elsewhere the host."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")

@@ -173,18 +173,18 @@ class Upkeep:
     def _searches(self) -> Iterator[None]:
         """Remove the messages of forgotten jobs, chunk by chunk; yield after each chunk, so that the caller can pause.
 
-        The search visits the places in the order in which messages move (priorities, queues, rung messages), and each
+        The search visits the keys in the order in which messages move (priorities, queues, rung messages), and each
         from its newest message on, so that no message moves into a part that was already searched.
         """
         limits = (MAX_FORGOTTEN, MAX_REQUEST_BYTES)
         while requests := self._client.eval(scripts.OLDEST_REQUESTS, 1, self._keys.forget, *limits):
             wanted = [part for pair in _split(requests) if all(pair) for part in pair]
-            for place in self._places() if wanted else ():
-                script = scripts.REMOVE_POSTPONED if place == self._keys.postponed else scripts.REMOVE_WAITING
+            for key in self._keys_to_search() if wanted else ():
+                script = scripts.REMOVE_POSTPONED if key == self._keys.postponed else scripts.REMOVE_WAITING
                 begin = 0
                 while begin >= 0:
                     part = (begin, SEARCHED, SEARCHED_BYTES, uuid4().hex, *wanted)
-                    begin = int(self._client.eval(script, 2, place, self._keys.in_hand, *part))
+                    begin = int(self._client.eval(script, 2, key, self._keys.in_hand, *part))
                     if begin >= 0:
                         yield
             self._remove_letters(requests)
@@ -194,7 +194,7 @@ class Upkeep:
                 pipe.execute()
             yield
 
-    def _places(self) -> Iterator[str]:
+    def _keys_to_search(self) -> Iterator[str]:
         for queue in self._keys.queues:
             yield from (*step_names(queue), queue, rung_name(queue))
         yield self._keys.postponed

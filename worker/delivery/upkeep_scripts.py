@@ -212,7 +212,7 @@ return found
 """.replace("MAX_MOVED_BYTES", str(MAX_MOVED_BYTES))
 
 #: Removes dead letters of forgotten jobs, except those of a message for which the id has been claimed again. KEYS: the
-#: records, their messages; then for each letter the key of its job's place. ARGV: for each letter its record as stored,
+#: records, their messages; then for each letter its job's place key. ARGV: for each letter its record as stored,
 #: and the letter's id.
 REMOVE_LETTERS: Final = (
     JOB_ID

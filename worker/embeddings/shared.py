@@ -21,7 +21,7 @@ from redis.retry import Retry
 from producer.broker.dialling import connect
 from producer.broker.urls import Endpoint
 from worker.decoding.images import FORMATS
-from worker.embeddings.of_images import Embedding
+from worker.embeddings.image_cache import Embedding
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Translates a batch's error into a verdict on others and a job's failure, and a start's error into an exit status."""
+"""Translates a batch's error into a verdict on later batches and a job's failure, and a failed start into a status."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def failure_of(error: BaseException, subject: str) -> JobFailed:
         return JobFailed("deadline_exceeded", "the worker is shutting down.")
     verdict = verdict_on(error)
     if verdict == "final":
-        return JobFailed("out_of_memory", "the device stopped answering; the worker restarts.")
+        # No code says that a device was lost; of those that invite a retry, `out_of_memory` is the nearest.
+        return JobFailed("out_of_memory", "the device failed, so its process ends; try again.")
     if verdict == "out of memory":
         return JobFailed("out_of_memory", f"the device ran out of memory even with {subject} alone in a batch.")
     cause = error.__cause__ or error
@@ -55,7 +56,8 @@ def result_within(future: Future[T], scope: CancelScope, too_late: str = TOO_LAT
         too_late: the error message if the deadline passes first.
 
     Raises:
-        JobFailed: ``deadline_exceeded``, or what the future raises.
+        JobFailed: ``deadline_exceeded``.
+        Exception: what the work raised; `failure_of` translates it.
         Cancelled: the scope was cancelled; if the work's batch already runs, it continues.
     """
     # The cancelling thread itself cancels the future, because the next batch may start before this thread wakes.

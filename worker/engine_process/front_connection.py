@@ -132,12 +132,12 @@ class FrontConnection:
             if slot in self._used_slots:
                 raise ProtocolError("an image's slot is in use")
             self._used_slots.add(slot)
-        places = layout(description)
-        if places.kinds != self._sample.kinds or places.size_bytes > self._info.slot_bytes:
+        arrays = layout(description)
+        if arrays.kinds != self._sample.kinds or arrays.size_bytes > self._info.slot_bytes:
             raise ProtocolError("an image has arrays that this model does not use")
         # Images with one description share batches; a suspect's image has a batch of its own.
         key = object() if alone else description
-        image = ImageInSlot(memory.read(slot, places), key, alone, partial(memory.mark, slot))
+        image = ImageInSlot(memory.read(slot, arrays), key, alone, partial(memory.mark, slot))
         self._reply_when_done(number, self._engine.queue_image(image, QUEUES[rank]), "this image", slot)
 
     def _prompt(self, memory: SlotMemory, number: int, payload: bytes) -> None:

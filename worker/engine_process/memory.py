@@ -37,7 +37,7 @@ _KINDS: Final = "buif"
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayPlace:
+class ArrayLocation:
     """The position of an array within a slot."""
 
     name: str
@@ -50,13 +50,13 @@ class ArrayPlace:
 class Layout:
     """The positions of one image's arrays within a slot."""
 
-    places: tuple[ArrayPlace, ...]
+    arrays: tuple[ArrayLocation, ...]
     size_bytes: int
 
     @property
     def kinds(self) -> tuple[tuple[str, str, int], ...]:
         """The name, dtype and number of axes of each array, which are the same for all images of a model."""
-        return tuple((place.name, place.dtype.str, len(place.shape)) for place in self.places)
+        return tuple((location.name, location.dtype.str, len(location.shape)) for location in self.arrays)
 
 
 def described(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -67,11 +67,11 @@ def described(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 @lru_cache(_LAYOUTS)
 def layout(description: bytes) -> Layout:
     """Return the positions of arrays with this description; raise `ProtocolError` if it is malformed."""
-    places, offset = [], 0
+    arrays, offset = [], 0
     for name, dtype, shape in _checked(from_json(description)):
-        places.append(ArrayPlace(name, dtype, shape, offset))
+        arrays.append(ArrayLocation(name, dtype, shape, offset))
         offset += -(-dtype.itemsize * math.prod(shape) // _ALIGNMENT) * _ALIGNMENT
-    return Layout(tuple(places), offset)
+    return Layout(tuple(arrays), offset)
 
 
 def _checked(value: Any) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
@@ -100,34 +100,34 @@ class SlotMemory:
         self.slots, self.slot_bytes = slots, slot_bytes
         self._mapping = mmap.mmap(descriptor, _size_bytes(slots, slot_bytes))
 
-    def write(self, slot: int, places: Layout, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def write(self, slot: int, layout: Layout, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Clear a slot's mark and copy arrays into the slot."""
         self._mapping[slot] = 0
-        for place in places.places:
-            self._view(slot, place)[...] = arrays[place.name]
+        for location in layout.arrays:
+            self._view(slot, location)[...] = arrays[location.name]
 
-    def read(self, slot: int, places: Layout) -> dict[str, NDArray[Any]]:
+    def read(self, slot: int, layout: Layout) -> dict[str, NDArray[Any]]:
         """Return a slot's arrays as read-only views."""
-        arrays = {place.name: self._view(slot, place) for place in places.places}
+        arrays = {location.name: self._view(slot, location) for location in layout.arrays}
         for array in arrays.values():
             array.setflags(write=False)
         return arrays
 
-    def mark(self, place: int, runs: bool) -> None:
+    def mark(self, index: int, runs: bool) -> None:
         """Record whether the image in this slot, or the prompt with this `prompt_mark`, is in a running batch."""
-        self._mapping[place] = runs
+        self._mapping[index] = runs
 
-    def is_marked(self, place: int) -> bool:
+    def is_marked(self, index: int) -> bool:
         """Return whether the image or prompt runs, as last recorded by `mark`."""
-        return bool(self._mapping[place])
+        return bool(self._mapping[index])
 
     def prompt_mark(self, number: int) -> int:
         """Return the index of the mark of the prompt with this number."""
         return self.slots + number % PROMPT_MARKS
 
-    def _view(self, slot: int, place: ArrayPlace) -> NDArray[Any]:
+    def _view(self, slot: int, location: ArrayLocation) -> NDArray[Any]:
         start = _marks_bytes(self.slots) + slot * _paged(self.slot_bytes)
-        return np.ndarray(place.shape, place.dtype, self._mapping, start + place.offset)
+        return np.ndarray(location.shape, location.dtype, self._mapping, start + location.offset)
 
 
 def new_memory(slots: int, slot_bytes: int) -> int:

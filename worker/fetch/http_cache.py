@@ -1,7 +1,7 @@
 """An HTTP cache without bodies: stores, per URL, the file's digest and the terms on which the response may be reused.
 
-`worker.embeddings.of_images` caches the embedding under the file's digest, so the worker does not need the file again.
-While the response for a URL is fresh, the worker sends no request. Afterwards it revalidates the response, and
+`worker.embeddings.image_cache` caches the embedding under the file's digest, so the worker does not need the file
+again. While the response for a URL is fresh, the worker sends no request. Afterwards it revalidates the response, and
 downloads the file only if it has changed.
 """
 

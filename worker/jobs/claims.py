@@ -1,8 +1,8 @@
 """Shortens the claim on a job's id so that it expires together with the job's answer.
 
-A producer that chooses a job's id claims the id in the broker's database for as long as the job may wait plus the
-lifetime of its answer. Once the answer is stored, a thread shortens the claim to the answer's lifetime. The thread
-shortens many claims in one pipeline, and no job waits for it.
+Our client claims a job's id in the broker's database for as long as the job may wait plus the TTL of its answer. Once
+the answer is stored, a thread shortens the claim to the answer's TTL. The thread shortens many claims in one pipeline,
+and no job waits for it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import redis
 from producer.broker.scripting import eval_all
 from producer.contract.names import claim_and_place
 from producer.messages.submission import CLAIMED_ID
-from producer.operations.traces import Place, is_stray
+from producer.operations.traces import Location, is_stray
 from worker.delivery.outages import describe, is_wrong_type
 
 logger = logging.getLogger(__name__)
 
-#: KEYS: the claim and its place. ARGV: the lifetime of an answer in seconds, and the life of the answered message. The
-#: script may run again long after the answer was stored, so it never prolongs a claim. By then a client may have freed
-#: the id and submitted it again, so the script leaves a claim alone if its place belongs to another message.
+#: KEYS: the claim key and the place key. ARGV: the TTL of an answer in seconds, and the life of the answered message
+#: (its delivery tag). The script may run again long after the answer was stored, so it never prolongs a claim. By then
+#: a client may have freed the id and submitted it again, so the script leaves a claim alone if the place key has the
+#: life of another message.
 _SHORTEN: Final = """
 local place = redis.pcall('GET', KEYS[2])
 if type(place) == 'string' and string.match(place, ' (%S+)$') ~= ARGV[2] then return end
@@ -42,7 +43,7 @@ class ClaimKeeper:
     Args:
         client: a Redis client for the broker's database.
         prefix: the queue prefix.
-        ttl_s: the lifetime of an answer in seconds.
+        ttl_s: the TTL of an answer in seconds.
     """
 
     def __init__(self, client: Any, *, prefix: str, ttl_s: int) -> None:
@@ -56,13 +57,13 @@ class ClaimKeeper:
         """Have the thread shorten the claim of an answered job.
 
         Args:
-            life: the life of its message; see `worker.delivery.taken.Taken`.
+            life: the delivery tag with which the client sent the job's message.
         """
         if CLAIMED_ID.fullmatch(job_id):  # for the id ``x:place``, the claim's key would be the place key of ``x``
             self._answered.put((job_id, life))
 
     def is_for_another(self, job_id: str, life: str) -> bool:
-        """Return whether an id is claimed for a message with another life.
+        """Return whether an id is claimed for another message, one with a different ``life`` (delivery tag).
 
         Raises:
             RedisError: the broker could not tell.
@@ -75,9 +76,10 @@ class ClaimKeeper:
         if isinstance(value, redis.RedisError):
             if is_wrong_type(value):
                 return False
-            # The caller retries a ConnectionError; any other error would count as one of the answer that it stores.
+            # The result backend retries a ConnectionError; it would take any other error for its own failure to store
+            # the answer.
             raise redis.ConnectionError(f"the broker: {describe(value)}") from value
-        found = Place.read(value)
+        found = Location.read(value)
         return found is not None and not is_stray(claim_ms, place_ms) and found.life != life
 
     def _serve(self) -> None:

@@ -11,7 +11,7 @@ from worker.jobs.cancelling import CancelListener, Revoker, RunningJobs
 from worker.jobs.refusals import Refusals
 from worker.jobs.results import FirstAnswerBackend
 from worker.jobs.start_checks import FirstContact
-from worker.observability.metrics import Probes
+from worker.observability.probes import Probes
 from worker.observability.readiness import Readiness
 from worker.runtime.ready_file import ReadyFile
 from worker.service import Service

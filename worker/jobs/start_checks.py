@@ -31,7 +31,7 @@ CELERYS_VARIABLES: Final = (
 #: The worker relies on these settings of Celery, which a command line could change (``-- task.acks_late=0``).
 FIXED: Final = (
     *("worker_pool", "task_acks_late", "broker_transport", "worker_consumer", "accept_content"),
-    # These decide how long an answer is stored and what it holds, which must not include a URL.
+    # These decide how long an answer is stored, and what it contains: an answer must never contain a URL.
     *("result_extended", "result_expires", "result_accept_content"),
     # A rate limit would keep messages in the worker's memory.
     *("task_default_rate_limit", "task_annotations"),
@@ -39,8 +39,10 @@ FIXED: Final = (
     *("control_exchange", "event_exchange"),
     # Our own URLs determine the user and the password.
     "redis_backend_credential_provider",
-    # Our own URLs determine TLS and keys; the last two would add queues that the delivery does not know.
-    *("broker_use_ssl", "redis_backend_use_ssl", "result_backend_transport_options", "worker_direct", "worker_agent"),
+    # Our own URLs determine TLS, and our own names the keys in Redis.
+    *("broker_use_ssl", "redis_backend_use_ssl", "result_backend_transport_options"),
+    # These would add queues that `worker.delivery` does not serve.
+    *("worker_direct", "worker_agent"),
     # Without retries an outage of the broker would end the worker.
     "broker_connection_retry",
 )
@@ -76,7 +78,8 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
         )
     if changed := [name for name in FIXED if worker.app.conf.get(name) != settings.get(name, DEFAULTS.get(name))]:
         raise SettingsError(
-            f"Celery's setting {changed[0]} cannot be changed: jobs would be lost, late or answered wrongly."
+            f"Celery's setting {changed[0]} cannot be changed, because nameshot's workers rely on its value; remove it "
+            "from the command line or from Celery's configuration."
         )
     for name, option in flatten(NAMESPACES):
         value = worker.app.conf.get(name)
@@ -121,7 +124,7 @@ def _name_of(pool: Any) -> str:
 def warn_of_unread(environment: Mapping[str, str], settings: Collection[str], broker: Endpoint) -> None:
     """Log a warning for variables without effect: mistyped settings, and those with which Celery chooses its servers.
 
-    Celery's option ``--broker`` sets one of the latter.
+    Celery's option ``--broker`` works by setting CELERY_BROKER_URL, so it causes this warning too.
 
     Args:
         settings: the names of the variables of all settings.
@@ -152,7 +155,7 @@ class FirstContact:
         Raises:
             SystemExit: a server lacks something that a worker needs.
         """
-        # Only RESP2 lets the check reach servers older than Redis 6, in order to refuse them.
+        # Servers older than Redis 6 know only RESP2, and this check must reach them to refuse them.
         options = {"socket_connect_timeout": SERVER_TIMEOUT_S, "socket_timeout": SERVER_TIMEOUT_S, "protocol": 2}
         for server in list(self._left):
             try:

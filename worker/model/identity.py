@@ -1,4 +1,4 @@
-"""A digest of everything on which a picture's embedding depends, apart from the picture."""
+"""A digest of what a picture's embedding depends on besides the picture: checkpoint, dtype, preparation of pixels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PREPARE: Final = ("pillow", "transformers")
 
 
 def identity(model: HostModel, checkpoint: str, *, reducing_gap: float | None) -> str:
-    """Return 32 hexadecimal digits that identify the checkpoint's contents and all else that embeddings depend on.
+    """Return 32 hexadecimal digits that identify the checkpoint's contents, its dtype and the preparation of pixels.
 
     All files of a folder are read (about a second per gigabyte), because the folder's name does not identify its
-    weights; a Hub checkpoint's commit does. The device is left out: in one dtype, devices compute slightly different
-    embeddings, but no noticeably different scores.
+    weights; a Hub checkpoint's commit does. The device is left out: with the same dtype, embeddings differ slightly
+    between devices, but scores do not differ noticeably.
 
     Args:
         checkpoint: the Hub id or folder from which the model was loaded.

@@ -1,4 +1,4 @@
-"""Tells the name of a folder from that of a checkpoint on the Hub, without PyTorch and Transformers."""
+"""Distinguishes folders' names from Hub ids, without importing PyTorch or Transformers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worker.model.interface import ModelLoadError
 
 
 def named_folder(model: str, revision: str | None) -> Path | None:
-    """Return the folder that is named, or None for a name of the Hub."""
+    """Return the folder that ``model`` names, or None if ``model`` is a Hub id; raises `ModelLoadError`."""
     if not model.strip():
         raise ModelLoadError("no model is named: name the folder of a saved checkpoint, or a Hub id")
     try:
@@ -21,8 +21,8 @@ def named_folder(model: str, revision: str | None) -> Path | None:
         raise ModelLoadError(f"folder {model!r} cannot be read ({reason}): check its path and permissions") from None
     if is_folder and revision is not None:
         raise ModelLoadError(
-            f"revision {revision!r} was requested, but {model!r} is a folder here and has no revisions: leave it out, "
-            "or name a Hub id"
+            f"revision {revision!r} was requested, but {model!r} is a local folder, which has no revisions: leave the "
+            "revision out, or name a Hub id"
         )
     if is_folder:
         return folder

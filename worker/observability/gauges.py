@@ -11,8 +11,8 @@ from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from worker.embeddings.of_images import ImageEmbeddings
-from worker.embeddings.of_labels import LabelCache
+from worker.embeddings.image_cache import ImageEmbeddings
+from worker.embeddings.label_cache import LabelCache
 from worker.embeddings.shared import SharedEmbeddings
 from worker.engine.interface import Engine
 from worker.fetch import CoalescingFetcher

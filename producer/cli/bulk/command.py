@@ -56,7 +56,7 @@ def bulk(
             "--images-per-message",
             min=1,
             max=MAX_IMAGES_PER_MESSAGE,
-            help="Images in one message (default: 32). Fewer spread a short list over more workers.",
+            help="Images in one message (default: 32). With fewer, more workers share a short list.",
             metavar="N",
         ),
     ] = None,
@@ -69,13 +69,14 @@ def bulk(
     ] = False,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Retry the images that failed in an earlier run with a retryable code."),
+        typer.Option("--retry-failed", help="Retry the images whose error in an earlier run was retryable."),
     ] = False,
 ) -> int:
     """Classify every image of a list of any length.
 
-    To resume an interrupted run, run the same command again with the same -o. Each answer is written as soon as it
-    arrives, and names its line of the input and the `id` there. Exits with status 1 if an image failed.
+    To resume an interrupted run, run the same command again with the same -o. Each answer is written at once
+    (with --ordered, after those before it), with its line number in the input and the `id`, if the input has one. Exits
+    with status 1 if an image failed.
     """
     from producer.cli.bulk.output import BulkOutput, question_digest
     from producer.processes.raised_signals import Stopped, raised_signals
@@ -96,15 +97,19 @@ def bulk(
             _run(source, arguments, answers, under_way)
             return 1 if answers.failed else 0
     except Stopped as stopped:
-        sent = sum(1 for record in under_way.values() if not record.problem)
-        unanswered = f"; cancelled {sent:,} images that had been sent and had no answer yet" if sent else ""
+        left = sum(1 for record in under_way.values() if not record.problem)
+        unanswered = f"; cancelled {left:,} images before their answers were written" if left else ""
         advice = "with -o FILE a run can be resumed" if out is None else f"run the same command to resume ({out})"
         output.notice(f"nameshot: stopped{unanswered}; {advice}.")
         return 128 + stopped.signal_number
 
 
 def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput, under_way: dict[int, Record]) -> None:
-    """Send the records without an answer and write the answers; ``under_way`` is what has been sent meanwhile."""
+    """Send the records without an answer, and write the answers.
+
+    Args:
+        under_way: receives each record that is read, by its URL's position, until its answer is written.
+    """
     from producer.cli.bulk.progress import Progress
 
     with (
@@ -136,7 +141,9 @@ def _unanswered(records: Iterator[Record], answers: BulkOutput, *, ordered: bool
     for record in records:
         if answers.has(record):
             if ordered and not is_first:
-                raise BulkOutputError("the earlier answers are not in the input's order; leave out --ordered.")
+                raise BulkOutputError(
+                    "an answer is missing before an earlier one, so the order cannot be kept; leave out --ordered."
+                )
             continue
         is_first = False
         yield record
@@ -153,14 +160,14 @@ def _urls(records: Iterator[Record], under_way: dict[int, Record], folder: Path)
         url = "" if record.problem else record.image
         if url and "://" not in url:
             try:
-                url = image_url(_place(url, folder), up)
+                url = image_url(_local_path(url, folder), up)
             except UsageError as error:
                 under_way[position] = replace(record, problem=str(error).rstrip("."))
                 url = ""
         yield url
 
 
-def _place(image: str, folder: Path) -> str:
+def _local_path(image: str, folder: Path) -> str:
     """Return the path of a local file, which may be relative to the working directory or to the list's folder."""
     with contextlib.suppress(OSError):  # the name is too long, for example
         if not Path(image).exists() and (folder / image).exists():

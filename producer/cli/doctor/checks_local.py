@@ -27,7 +27,7 @@ def installation() -> Iterator[Finding]:
 
 
 def embedded(up: UpInfo | None) -> Iterator[Finding]:
-    """Report whether `nameshot up` runs, and whether commands use it."""
+    """If `nameshot up` is running, report whether commands use it."""
     from producer.embedded.home import data_folder, running_up
 
     running = running_up()
@@ -68,7 +68,7 @@ def model(up: UpInfo | None) -> Iterator[Finding]:
 
 
 def device(*, deep: bool) -> Iterator[Finding]:
-    """Check the worker's device; load torch, which takes seconds, only if a GPU is visible or ``deep`` is set."""
+    """Check the worker's device. Loading torch takes seconds; `worker.command.check_device` says when it is loaded."""
     if has_worker():
         yield from _worker().check_device(deep=deep)
 

@@ -66,7 +66,7 @@ def _of_table(file: Path) -> Iterator[Example]:
         for row in itertools.chain([] if is_header else [first], rows):
             if len(row) <= max(image, label) or not row[image].strip() or not row[label].strip():
                 raise UsageError(f"{str(file)!r} has a row without an image or a label: {','.join(row)[:100]!r}.")
-            yield Example(_place(file, row[image].strip()), row[label].strip())
+            yield Example(_location(file, row[image].strip()), row[label].strip())
 
 
 def _columns(first: list[str]) -> tuple[int, int, bool]:
@@ -79,6 +79,6 @@ def _columns(first: list[str]) -> tuple[int, int, bool]:
     return 0, 1, False
 
 
-def _place(file: Path, image: str) -> str:
+def _location(file: Path, image: str) -> str:
     """Return an image as it is, or where it lies next to the table."""
     return image if "://" in image or Path(image).is_absolute() else str(file.parent / image)

@@ -24,7 +24,7 @@ from producer.errors import ERROR_CODES, JobFailed
 from tests.fetch.servers import Exchange, ScriptedServer
 from tests.fuzz.target import of_hypothesis
 from tests.images.memory_probe import peak_bytes
-from worker.embeddings.of_images import Embedding
+from worker.embeddings.image_cache import Embedding
 from worker.fetch import Fetcher, UrlPolicy
 from worker.fetch.files import File, KnownFile
 from worker.fetch.http_cache import CachingFetcher

@@ -36,7 +36,7 @@ class Embedding:
         vector: (d,), or (q, d) for families with q vectors per image; unit length, read-only.
         width: width of the decoded, upright image in pixels.
         height: height of that image in pixels.
-        format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
+        format: one of `worker.decoding.images.FORMATS`.
     """
 
     vector: NDArray[np.float32]
