@@ -12,8 +12,11 @@ from tests.valkey_server import ValkeyServer
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
 
-# `make test` tries Hypothesis' own number of examples, `make fuzz` these.
-settings.register_profile("thorough", max_examples=3_000)
+# `make test` tries Hypothesis' own number of examples, `make fuzz` these. No example has a deadline, because a busy
+# machine can take any time for one; pytest's timeout ends what hangs.
+settings.register_profile("quick", deadline=None)
+settings.register_profile("thorough", max_examples=3_000, deadline=None)
+settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

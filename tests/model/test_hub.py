@@ -105,6 +105,8 @@ def test_a_download_that_breaks_off_is_tried_again(hub: Hub, tmp_path: Path) -> 
     assert [method for method, path, _ in hub.requests if path.startswith("store/")].count("GET") == 2
 
 
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
 def test_a_model_in_the_cache_starts_without_the_hub(hub: Hub, tmp_path: Path) -> None:
     home = tmp_path / "home"
     load_all([("someone/small-clip", None, LOADED)], hub, home)
@@ -124,6 +126,8 @@ def test_a_model_in_the_cache_starts_without_the_hub(hub: Hub, tmp_path: Path) -
     )
 
 
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
 def test_a_damaged_file_of_the_cache_is_to_be_deleted(hub: Hub, tmp_path: Path) -> None:
     home = tmp_path / "home"
     load_all([("someone/small-clip", None, LOADED)], hub, home)
