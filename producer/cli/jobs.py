@@ -141,9 +141,7 @@ def forget(job_id: JobId, as_json: options.AsJson = False) -> int:
     """
     with connect() as client:
         job = client.job(job_id)
-        forgotten = job.forget()
-        state: State = "unknown" if forgotten else job.status()
-    reason = "" if forgotten else why_not_forgotten(job_id, state)
+        reason = "" if job.forget() else why_not_forgotten(job_id, job.status())
     return _print_done(job_id, "forgotten", reason, as_json=as_json)
 
 
