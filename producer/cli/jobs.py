@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from producer.errors import (
     ResultTimeout,
     UsageError,
 )
+
+if TYPE_CHECKING:
+    from producer.operations.answers import State
 
 
 def _checked(job_id: str) -> str:
@@ -138,15 +141,17 @@ def forget(job_id: JobId, as_json: options.AsJson = False) -> int:
     """
     with connect() as client:
         job = client.job(job_id)
-        forgotten = job.forget()
-        state = "" if forgotten else job.status()
-    if forgotten:
-        reason = ""
-    elif state == "unknown":
-        reason = f"job {job_id} is unknown, so its id is free."
-    else:
-        reason = f"job {job_id} is {state}; cancel it first, or wait for its answer."
+        reason = "" if job.forget() else why_not_forgotten(job_id, job.status())
     return _print_done(job_id, "forgotten", reason, as_json=as_json)
+
+
+def why_not_forgotten(job_id: str, state: State) -> str:
+    """Return why `Job.forget` did not free an id, from the job's state afterwards."""
+    if state == "unknown":
+        return f"job {job_id} is unknown, so its id is free."
+    if state in ("queued", "running"):
+        return f"job {job_id} is {state}; cancel it first, or wait for its answer."
+    return f"job {job_id} changed meanwhile and is {state} now; try again."
 
 
 def _print_done(job_id: str, what: str, reason: str, *, as_json: bool) -> int:

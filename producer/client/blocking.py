@@ -226,10 +226,10 @@ class Client:
         return self._link.run(operation)
 
     def forget(self, job_id: JobId) -> bool:
-        """Free the id of an answered or lost job for a new job; return False if there was nothing to free.
+        """Free the id of an answered or lost job for a new job; return whether this was done.
 
-        This deletes the answer for every caller. A worker that receives or still holds the old message will not answer
-        the new job. The call may be repeated.
+        It is not done if there is nothing to free, or if other programs keep changing the job. Every caller loses the
+        answer. A worker that receives or still holds the old message will not answer the new job.
         """
         operation = forget(self._config.queue_prefix, check_job_id(job_id), result_ttl_s=self._config.result_ttl_s)
         return self._link.run(operation)

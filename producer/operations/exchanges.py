@@ -2,8 +2,7 @@
 
 An operation is a generator that yields `Call`s and `Together`s, receives each reply or a `BrokerUnavailable`, and
 returns its result. `producer.broker.connections` runs it and waits for the replies in a thread or a coroutine. The
-operations are in `producer.operations.submitting`, `producer.operations.standing`, `producer.operations.ending`,
-`producer.operations.backlog`, `producer.operations.purging` and `producer.operations.dead_letters`.
+other modules of this package contain the operations.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ import pytest
 import redis
 
 from producer import Client
+from producer.cli.jobs import why_not_forgotten
 from producer.contract.names import QUEUES, answer_key
+from producer.operations.answers import State
 from tests.cli.command import NAMESHOT, Home
 from tests.valkey_server import ValkeyServer
 
@@ -185,3 +187,9 @@ def test_forget_frees_the_id_of_an_answered_job(home: Home, valkey: ValkeyServer
     with valkey.connect(1) as results:
         assert not results.exists(answer_key("an-id"))
     assert producer.run("submit", URL, "-l", "another", "--id", "an-id").out == "an-id\n"
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "expired"])
+def test_an_id_that_was_not_freed_although_its_job_has_an_answer_is_to_be_tried_again(state: State) -> None:
+    """The job was answered, or another program changed it, while the command tried to forget it."""
+    assert why_not_forgotten("an-id", state) == f"job an-id changed meanwhile and is {state} now; try again."

@@ -232,7 +232,7 @@ def test_a_scale_or_bias_that_makes_every_score_nan_is_refused(
     weights[parameter] = np.full_like(weights[parameter], value)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
-    assert "which are to be finite numbers" in refusal(folder)
+    assert "both must be finite numbers" in refusal(folder)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -99,7 +99,7 @@ def test_a_pointer_in_a_format_of_weights_that_is_not_read_does_no_harm(folder: 
         ("config.json", "text_config.eos_token_id", None, "the text tower of model"),
         ("config.json", "vision_config.num_attention_heads", -1, "because of the image processor .*or the image tower"),
         ("config.json", "vision_config.image_size", None, "from config.json"),
-        ("preprocessor_config.json", "size.shortest_edge", 0, "size.shortest_edge is 0, which is to be 1 to 16384"),
+        ("preprocessor_config.json", "size.shortest_edge", 0, "size.shortest_edge is 0; it must be from 1 to 16384"),
         ("preprocessor_config.json", "size.shortest_edge", 10**9, "size.shortest_edge is 1000000000"),
         ("preprocessor_config.json", "crop_size.height", -1, "crop_size.height is -1"),
         ("preprocessor_config.json", "crop_size.height", 10**9, "crop_size.height is 1000000000"),

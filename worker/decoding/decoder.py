@@ -87,7 +87,7 @@ class PreparedPicture:
     Attributes:
         width: width of the decoded, upright image in pixels.
         height: height of that image in pixels.
-        format: ``JPEG``, ``PNG``, ``WEBP`` or ``GIF``.
+        format: one of `worker.decoding.images.FORMATS`.
     """
 
     prepared: Prepared

@@ -25,7 +25,7 @@ from worker.delivery.broadcasts import checked
 logger = logging.getLogger(__name__)
 
 #: A client waits a few seconds for the reply to a remote control command; a later reply must not stay in Redis forever.
-REPLY_LIFE_S: Final = 60
+REPLY_TTL_S: Final = 60
 
 
 class CommandRefused(NameshotError, click.ClickException):
@@ -135,7 +135,7 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
             super()._put(queue, message, **options)
             return
         with self.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.lpush(queue, json.dumps(message)).expire(queue, REPLY_LIFE_S).execute()
+            pipe.lpush(queue, json.dumps(message)).expire(queue, REPLY_TTL_S).execute()
 
     def _handle_message(self, client: Any, response: Any) -> Any:
         """Reduce a published message to the fields that kombu needs."""

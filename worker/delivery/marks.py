@@ -102,8 +102,8 @@ class Marks:
         if mark is None:
             self._client.delete(self._key)
         else:
-            life_s = MARK_S if self._suspect else DRAIN_S
-            self._client.eval(SET, 1, self._key, mark, life_s * 1000)
+            ttl_s = MARK_S if self._suspect else DRAIN_S
+            self._client.eval(SET, 1, self._key, mark, ttl_s * 1000)
         self._written = mark
 
     def _try_again(self) -> None:

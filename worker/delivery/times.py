@@ -10,7 +10,7 @@ class Times:
     """The times of one worker's delivery, in seconds. All workers on one queue prefix need the same."""
 
     #: A lease lasts this long. A killed worker's jobs wait for at most one lease and one round, and a worker keeps its
-    #: lease even if three renewals in a row fail.
+    #: lease even if two renewals in a row fail.
     lease_s: float = 9.0
     #: A worker renews its lease, and checks those of the others, at this interval.
     round_s: float = 2.5

@@ -19,8 +19,8 @@ from worker.delivery.outages import describe
 
 logger = logging.getLogger(__name__)
 
-#: A message with a priority waits for at most this long while its queue is empty; one script for 60 keys costs Redis
-#: about ten microseconds.
+#: A message with a priority waits for at most this long while its queue is empty; the scripts for 60 keys cost
+#: Redis about ten microseconds.
 STEP_S: Final = 0.05
 #: One round moves at most this many messages of each queue, so 2,000 a second, far more than one worker takes.
 MAX_MOVED: Final = 100

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 #: each, and pointers to them. Valkey 9 uses 185 to 206 bytes; other servers and versions may use a little more.
 ENTRY_BYTES: Final = 256
 #: A model's embeddings expire when no worker has used any of them for a week.
-LIFE_S: Final = 7 * 86_400
+TTL_S: Final = 7 * 86_400
 #: A small model embeds an image in this time, so a longer wait for Redis would not pay.
 TIMEOUT_S: Final = 0.25
 #: After a failure the worker does not use the cache for this long, so that few images are delayed.
@@ -101,7 +101,7 @@ class SharedEmbeddings:
 
     def recall(self, sha256: str) -> Embedding | None:
         """Return the cached embedding of the file with this digest; None if it is absent or Redis fails."""
-        value = self._call(self._recall, [bytes.fromhex(sha256), LIFE_S])
+        value = self._call(self._recall, [bytes.fromhex(sha256), TTL_S])
         found = None if value is None else _read(value)
         if found is not None and self._shape not in (None, found.vector.shape):
             found = None
@@ -115,7 +115,7 @@ class SharedEmbeddings:
         self._shape = embedding.vector.shape
         value = _written(embedding)
         most = self.max_bytes // (len(value) + ENTRY_BYTES)
-        self._call(self._remember, [bytes.fromhex(sha256), LIFE_S, value, most])
+        self._call(self._remember, [bytes.fromhex(sha256), TTL_S, value, most])
 
     def _call(self, script: Any, arguments: Sequence[object]) -> Any:
         if time.monotonic() < self._paused_until_s:

@@ -63,11 +63,10 @@ class TaskMessage:
 def read_message(headers: Mapping[str, Any], content_type: object, body: bytes, now: datetime) -> TaskMessage:
     """Validate a message of one of our tasks and return its parts.
 
-    Of the sender's headers only ``id``, ``task``, ``eta``, ``expires``, the time of sending and the
-    number of retries count. All others are
-    ignored, such as ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group`` and ``ignore_result``. Ordinary
-    clients send them, but the worker's time limit applies to every job. Every job also gets an answer, which tells a
-    worker that receives the message again that the job is done.
+    Of the sender's headers only ``id``, ``task``, ``eta``, ``expires``, `SENT_AT_HEADER` and `RETRIES_HEADER` count.
+    Ordinary Celery clients also send ``retries``, ``timelimit``, ``shadow``, ``stamps``, ``group`` and
+    ``ignore_result``, which are ignored: the worker's time limit applies to every job, and every job gets an answer,
+    which tells a worker that receives the message again that the job is done.
 
     Args:
         headers: the headers as `worker.delivery.envelope.read_envelope` returns them.

@@ -1,10 +1,10 @@
 """Restricts Celery's remote control: which commands a worker runs, and where it sends replies.
 
 Any program that may publish to the broker's channel ``/<database>.celery.pidbox`` can command all workers of that
-database, so these messages are untrusted. The allowed commands inspect a worker, revoke jobs, shut the worker down, or
-have it stop or resume taking from a queue. A worker replies with an error to all other commands: those that would keep
-messages in its memory, change its pool or its limits, or write files, and those of later Celery versions. It ignores
-broadcasts with regular expressions, which could block the event loop.
+database, so these messages are untrusted. The allowed commands inspect a worker, switch its events on or off, revoke
+jobs, shut the worker down, or have it stop or resume taking from a queue. A worker replies with an error to all other
+commands: those that would keep messages in its memory, change its pool or its limits, or write files, and those of
+later Celery versions. It ignores broadcasts with regular expressions, which could block the event loop.
 """
 
 from __future__ import annotations

@@ -30,10 +30,9 @@ from worker.delivery.taken import TAKEN_HEADER, Taken
 logger = logging.getLogger(__name__)
 
 #: The TTL of the entry with which a worker tests whether the result backend stores answers is as short as possible.
-PROBE_LIFE_S: Final = 1
+PROBE_TTL_S: Final = 1
 #: In these states no worker has begun the job, or the job waits to begin again.
 WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
-
 
 #: The field of a job's answer, and the attribute of its request, with how many of its attempts have failed.
 FAILED_ATTEMPTS: Final = "failed_attempts"
@@ -185,7 +184,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         """Store a test entry under a new key; raise `RedisError` if the result backend does not store it."""
         unused = f"probe-{uuid4()}"
         keys = [self.get_key_for_task(unused), forgotten_key(unused)]
-        self._script(keys=keys, args=["{}", PROBE_LIFE_S, "", ""])
+        self._script(keys=keys, args=["{}", PROBE_TTL_S, "", ""])
 
     @cached_property
     def _script(self) -> Any:

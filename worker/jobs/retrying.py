@@ -28,7 +28,7 @@ JITTER: Final = 0.2
 
 
 def pause_s(failed_attempts: int) -> float:
-    """Return how long a job pauses after this many failures, in seconds: about 5, 10, 20, …, at most 600."""
+    """Return how long a job pauses after this many failures, in seconds: about 5, 10, 20 and so on, up to about 600."""
     pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failed_attempts - 1))
     return pause * random.uniform(1 - JITTER, 1 + JITTER)
 
@@ -46,7 +46,7 @@ def failed_attempts(request: Any) -> int:
 
 
 def count_failed_attempts(worker: RunningWorker, request: Any) -> None:
-    """Read from the job's answer how many attempts have failed; the death of a worker is none."""
+    """Read from the job's answer how many attempts have failed; a worker's death is not counted as one."""
     if getattr(request, RETRIES_HEADER, 0):
         life = getattr(request, TAKEN_HEADER).life
         setattr(request, FAILED_ATTEMPTS, worker.answers.failed_attempts(request.id, life))

@@ -60,7 +60,7 @@ def scale_and_bias(network: Network) -> tuple[float, float]:
     """
     scale, bias = _scale_and_bias(network)
     if not (math.isfinite(scale) and math.isfinite(bias)):
-        raise ValueError(f"the cosine's factor is {scale} and its summand {bias}, which are to be finite numbers")
+        raise ValueError(f"the cosine's factor is {scale} and its summand {bias}; both must be finite numbers")
     return scale, bias
 
 

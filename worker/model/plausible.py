@@ -36,7 +36,7 @@ def refuse_implausible_network(source: Source, architecture: Any, config: Any) -
     with torch.device("meta"):
         wanted = sum(weights.numel() for weights in architecture(config).parameters())
     held = sum(file.stat().st_size for file in files_of(source, "weights") if file.is_file())
-    # A Hub checkpoint's weights are not downloaded yet.
+    # The weights of a Hub checkpoint may not be downloaded yet.
     if source.commit is None and held and wanted > _WEIGHTS_PER_BYTE * held:
         raise ModelLoadError(
             damage_of(source, "weights")
@@ -54,11 +54,11 @@ def refuse_implausible_images(source: Source, processor: Any) -> None:
             if "longest" in name or "max" in name:
                 continue
             if not 1 <= value <= _LONGEST_SIDE:
-                raise ModelLoadError(_implausible(source, PROCESSOR, name, value, f"1 to {_LONGEST_SIDE}"))
+                raise ModelLoadError(_implausible(source, PROCESSOR, name, value, f"from 1 to {_LONGEST_SIDE}"))
 
 
 def _implausible(source: Source, file: str, name: str, value: float, expected: str) -> str:
-    return f"the {file} of model {source.model!r} says that {name} is {value}, which is to be {expected}"
+    return f"the {file} of model {source.model!r} says that {name} is {value}; it must be {expected}"
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

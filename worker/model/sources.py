@@ -30,7 +30,7 @@ class Source:
         location: the same for Transformers.
         commit: the commit of a Hub checkpoint; None for a folder.
         folder: the folder with the files; for a Hub checkpoint, its snapshot in the cache.
-        local_only: whether the Hub does not answer, so that only its cache is read.
+        local_only: whether the Hub does not answer, so that only the local cache is read.
     """
 
     model: str
@@ -90,7 +90,7 @@ def _config(model: str, revision: str | None) -> tuple[Path, bool]:
     if not _hub_answers(model, revision):
         with suppress(EntryNotFoundError):
             return Path(hf_hub_download(model, CONFIG, revision=revision, local_files_only=True)), True
-    # Without a cached one, this tries several times.
+    # If the Hub does not answer and nothing is cached, the Hub's client tries several times before it raises an error.
     return Path(hf_hub_download(model, CONFIG, revision=revision)), False
 
 
