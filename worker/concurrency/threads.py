@@ -1,10 +1,10 @@
-"""Runs a function in a thread of its own, which ends with the function."""
+"""Runs a function in a thread of its own, which ends with the function, and starts the threads of a pool early."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -30,3 +30,20 @@ def run_in_short_lived_thread(work: Callable[[], T], name: str = "loading") -> T
     thread.start()
     thread.join()  # its helpers have ended then
     return outcome.result()
+
+
+def start_all_threads(pool: ThreadPoolExecutor, count: int) -> None:
+    """Start all threads of a pool, because the system may allow no more of them when the pool has work for them.
+
+    Args:
+        count: the pool's largest number of threads.
+
+    Raises:
+        RuntimeError: the system allows too few threads.
+    """
+    all_started = threading.Event()
+    try:
+        for _ in range(count):
+            pool.submit(all_started.wait)  # occupies its thread, so that the next call starts another one
+    finally:
+        all_started.set()

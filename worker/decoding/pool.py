@@ -140,14 +140,14 @@ class DecoderPool:
                     self._forget(process)
 
     def _idle_or_started(self, scope: CancelScope) -> DecoderProcess:
-        """Return an idle process, or start one and retry failed starts until the scope ends."""
-        with suppress(IndexError):
-            while True:
-                process = self._idle.pop()
-                if process.is_running():
-                    return process
-                self._forget(process)  # it was killed while idle, so no image is at fault
+        """Return an idle process, or start one; after a failed start, try both again until the scope ends."""
         while not scope.is_over and not self._closed:
+            with suppress(IndexError):
+                while True:
+                    process = self._idle.pop()
+                    if process.is_running():
+                        return process
+                    self._forget(process)  # it was killed while idle, so no image is at fault
             try:
                 return self._started(scope)
             except (DecoderLost, TimeoutError, OSError) as error:

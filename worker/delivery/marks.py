@@ -94,8 +94,9 @@ class Marks:
             self._send()
         except redis.RedisError as error:
             logger.warning("could not record in Redis which job runs alone (%s): retrying", type(error).__name__)
-            self._is_retrying = True
-            threading.Thread(target=self._try_again, name="marks", daemon=True).start()
+            with suppress(RuntimeError):  # without a free thread, the next change of the mark writes it
+                threading.Thread(target=self._try_again, name="marks", daemon=True).start()
+                self._is_retrying = True  # the thread waits for the lock before it reads this
 
     def _send(self) -> None:
         mark = self._wanted

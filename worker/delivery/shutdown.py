@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import FrameType
 
 from producer.processes.queued_signals import SAME_REQUEST_S
@@ -37,6 +38,11 @@ class Shutdown:
         self._leave = leave
         self._leaving_since_s: float | None = None
         self._drained = threading.Event()
+        self._requests: SimpleQueue[tuple[float, int]] = SimpleQueue()
+        # The threads start now, because the system may allow no more of them when the process must end. One waits for
+        # running jobs, while the other may have to end the process at once.
+        for _ in range(2):
+            threading.Thread(target=self._serve, name="shutdown", daemon=True).start()
         # Read the handler before Celery replaces it with its own, which restarts the program.
         self._hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
@@ -83,8 +89,13 @@ class Shutdown:
         return handle
 
     def _end_from_thread(self, delay_s: float, status: int = os.EX_OK) -> None:
-        # A signal handler cannot wait for a lock, since the main thread that it interrupts may hold that lock.
-        threading.Thread(target=self._end_process, args=(delay_s, status), name="shutdown", daemon=True).start()
+        # A signal handler cannot wait for a lock, since the main thread that it interrupts may hold that lock. It may
+        # put a request into a SimpleQueue, though.
+        self._requests.put((delay_s, status))
+
+    def _serve(self) -> None:
+        while True:
+            self._end_process(*self._requests.get())
 
     def _end_process(self, delay_s: float, status: int) -> None:
         ends_s = time.monotonic() + delay_s

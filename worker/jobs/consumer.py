@@ -7,7 +7,6 @@ setting for them, and ``celery -A worker worker`` should need no options.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -24,11 +23,14 @@ from celery.worker.consumer.tasks import Tasks
 from kombu.asynchronous import set_event_loop
 
 from producer.contract.names import CLASSIFY_MANY, Queue, queue_name
+from worker.concurrency.threads import start_all_threads
 from worker.delivery.credit import open_queues, queue_of
 from worker.delivery.taken import TAKEN_HEADER
 from worker.delivery.transport import wake_event_loop
 from worker.jobs.messages import refuse
 from worker.jobs.running_worker import worker_of
+from worker.jobs.start_checks import refusal
+from worker.runtime.shortages import is_shortage
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +46,16 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
     """Celery's consumer without gossip and mingle, which never logs the content of an unusable message."""
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]  # celery is untyped
-        """Celery's steps; a shortage of open files counts as a lost connection, where Celery would end the worker."""
+        """Celery's steps; a shortage counts as a lost connection, where Celery would end the worker."""
 
         def start(self, parent: Any) -> None:
             """Start all steps and run until the last one ends."""
             try:
                 super().start(parent)
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE):
+            except Exception as error:
+                if not is_shortage(error):
                     raise
-                raise ConnectionError("no open files left") from error
+                raise ConnectionError("no memory, threads or open files left") from error
 
     _connected_at_s = float("-inf")
     _lost_at_s: float | None = None
@@ -64,13 +66,28 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
         self._worker = worker_of(self.app)
 
     def start(self) -> None:
-        """Consume until a signal stops the worker; after an error that Celery does not handle, drain and end."""
+        """Consume until a signal stops the worker; after an error that Celery does not handle, drain and end.
+
+        Raises:
+            SystemExit: with status 78 if the system allows too few threads, or 70 after that error.
+        """
         self._worker.delivery.shutdown.install(self._stop_taking)
         try:
+            start_all_threads(self.pool.executor, self.pool.limit)
+        except RuntimeError:
+            raise refusal(
+                f"{self.pool.limit:,} images in flight (NAMESHOT_CONCURRENCY) take as many threads, and this system "
+                "permits fewer: raise its limit (ulimit -Hu, TasksMax=, a container's limit of processes) or lower "
+                "NAMESHOT_CONCURRENCY."
+            ) from None
+        try:
             super().start()
-        except Exception:
+        except Exception as error:
+            logger.critical("Unrecoverable error: %r", error, exc_info=True)
+            self._worker.readiness.is_open = False
+            self._worker.ready_file.update()
             self._worker.delivery.shutdown.fail()
-            raise
+            raise SystemExit(os.EX_SOFTWARE) from None
 
     def _stop_taking(self, number: int) -> None:
         """Start Celery's warm shutdown for any signal; Celery's own handlers would also prepare harder shutdowns."""

@@ -1,0 +1,56 @@
+"""A system that permits few threads: a worker says so at its start, or does with those that it has."""
+
+import os
+
+import pytest
+
+from producer import Client, JobFailed
+from tests.acceptance.origin import Origin
+from tests.delivery.conftest import StartWorker
+
+LABELS = ["fox", "bear"]
+TIMEOUT_S = 60
+#: The threads of a worker beside those for its images.
+IDLE_THREADS = 18
+#: A user without any other process, who may read what root's tests have written.
+OTHER_USER = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups")
+READING = tuple(f"--{kind}-caps=+dac_read_search,+dac_override" for kind in ("inh", "ambient"))
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root starts a worker as a user without other processes")
+
+
+def permitting(threads: int) -> tuple[str, ...]:
+    return (*OTHER_USER, *READING, "prlimit", f"--nproc={threads}:{threads}")
+
+
+def test_fewer_threads_than_images_in_flight_are_refused_in_a_sentence(
+    start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
+    client.submit(origin.url("/owl.png"), LABELS)
+    worker = start_worker("few", prefix=permitting(40), is_ready=False, NAMESHOT_CONCURRENCY="64")
+
+    assert worker.process.wait(TIMEOUT_S) == os.EX_CONFIG
+    assert "64 images in flight (NAMESHOT_CONCURRENCY) take as many threads" in worker.log
+    assert "Traceback" not in worker.log
+    assert not worker.is_ready
+    assert client.queue_depths()["default"] == 1
+
+
+@pytest.mark.parametrize("spare", [0, 4, 8])
+def test_a_worker_that_can_start_no_more_threads_answers_its_jobs_and_ends_in_order(
+    spare: int, start_worker: StartWorker, client: Client, origin: Origin
+) -> None:
+    """A job that needs another thread, or another decoder process, fails with a code that says so."""
+    settings = {"NAMESHOT_CONCURRENCY": "24", "NAMESHOT_JOB_TIMEOUT": "8", "NAMESHOT_FETCH_TIMEOUT": "5"}
+    worker = start_worker("full", prefix=permitting(24 + IDLE_THREADS + spare), **settings)
+    jobs = [client.submit(origin.url(f"/owl.png?{number}"), LABELS) for number in range(60)]
+
+    for job in jobs:
+        try:
+            assert job.result(timeout=TIMEOUT_S).ranking
+        except JobFailed as failure:
+            # Most limits let the job succeed.
+            assert failure.code in ("out_of_memory", "deadline_exceeded"), failure  # noqa: PT017
+    assert worker.stop() == 0
+    assert not worker.is_ready
+    assert "Unrecoverable" not in worker.log
