@@ -1,9 +1,12 @@
 """Trying checkpoints without a queue: two against each other, and one against the pipeline."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from producer.demo.gallery import FOLDER
 from producer.errors import InvalidJob, UsageError
@@ -42,6 +45,37 @@ def test_a_checkpoint_is_equal_to_the_pipeline_in_float32_and_about_so_in_half_p
     assert exact.is_equal
     assert (exact.pictures, exact.scores) == (2, 6)
     assert exact.difference < half.difference < 0.2
+
+
+def test_a_difference_of_the_decoders_shows(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    # The pipeline sees white where a pixel of 16 bits is above 255; see docs/equal-scores.md.
+    Image.linear_gradient("L").convert("I").point(lambda value: value * 257).convert("I;16").save(tmp_path / "grey.png")
+
+    (verdict,) = verdicts(choice(checkpoint("clip")), [tmp_path / "grey.png"], LABELS, TEMPLATE, ["float32"])
+
+    assert not verdict.is_equal
+
+
+def test_code_inside_a_checkpoint_is_neither_run_nor_asked_for(
+    home: Home, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint("clip"), tmp_path / "own-code")
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    for name, kinds in (
+        ("config.json", ("AutoConfig", "AutoModel", "AutoModelForZeroShotImageClassification")),
+        ("preprocessor_config.json", ("AutoImageProcessor", "AutoProcessor")),
+        ("tokenizer_config.json", ("AutoTokenizer",)),
+    ):
+        file = folder / name
+        values = json.loads(file.read_text())
+        values["auto_map"] = {kind: [None, "own.Own"] if kind == "AutoTokenizer" else "own.Own" for kind in kinds}
+        file.write_text(json.dumps(values))
+
+    user = home.with_settings(NAMESHOT_MODEL=str(folder), NAMESHOT_DEVICE="cpu")
+    verified = user.run("verify", "-l", "an owl", "-l", "a car", "--json", input_text="y\n" * 9)
+
+    assert "custom code" not in verified.out + verified.err
+    assert not (tmp_path / "ran").exists()
 
 
 def test_what_cannot_be_tried_is_one_sentence(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def verdicts(
                 reference = load_reference(checkpoint(choice.model), revision=choice.revision, device=choice.device)
             except ModelError as error:
                 raise UsageError(f"{error}") from None
-            theirs = [np.array(reference(image, labels, template)) for image in images]
+            theirs = [np.array(reference(file, labels, template)) for file in files]
         pairs = list(zip(ours, theirs, strict=True))
         yield Verdict(
             dtype,
