@@ -6,8 +6,9 @@ import csv
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from producer.errors import InvalidJob
@@ -20,6 +21,8 @@ IMAGE_NAMES: Final = ("image", "image_url", "url", "uri", "link", "href", "src")
 ID_NAME: Final = "id"
 #: Delimiters of tables that are called CSV, from the most usual one.
 _DELIMITERS: Final = (",", ";", "\t")
+#: What Python decodes bytes to that are not UTF-8 (``errors="surrogateescape"``).
+_NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 
 Id = str | int | float | bool | None
 
@@ -60,6 +63,18 @@ def as_id(value: Any) -> Id:
 def is_content(line: str) -> bool:
     """Return whether a line of a plain list names an image: it is neither blank nor a comment."""
     return not line.isspace() and not line.lstrip().startswith("#")
+
+
+def with_its_encoding_checked(record: Record) -> Record:
+    """Return the record, with a problem if its image or its id is not UTF-8 text."""
+    image, own_id = (
+        _NOT_UTF_8.sub("\N{REPLACEMENT CHARACTER}", text) if isinstance(text, str) else text
+        for text in (record.image, record.id)
+    )
+    if (image, own_id) == (record.image, record.id):
+        return record
+    problem = record.problem or f"line {record.line} is not UTF-8 text; save the list as UTF-8"
+    return replace(record, image=str(image), id=own_id, problem=problem)
 
 
 def plain(lines: Iterable[str]) -> Iterator[Record]:
