@@ -59,7 +59,7 @@ class BulkInput:
         Raises:
             InvalidJob: a table lacks the column that the user named, or has none that seems to hold the images; or the
                 input cannot be read to its end.
-            UsageError: the input is not text.
+            UsageError: the input is not text, or lacks the column of the number that the user gave.
         """
         kind = self._kind(stream)
         if kind == "parquet":
@@ -71,9 +71,9 @@ class BulkInput:
     def _text_records(self, kind: Format, lines: Iterator[str]) -> Iterator[Record]:
         match kind:
             case "csv":
-                return rows.table(lines, self.column)
+                return rows.table(lines, self.column, folder=Path(self.name).parent)
             case "tsv":
-                return rows.table(lines, self.column, "\t")
+                return rows.table(lines, self.column, "\t", Path(self.name).parent)
             case "jsonl":
                 return rows.jsonl(lines, self.column)
             case "text":

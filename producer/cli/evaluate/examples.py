@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from producer.cli.bulk.rows import IMAGE_NAMES
+from producer.cli.bulk.rows import ENDINGS, IMAGE_NAMES
 from producer.errors import UsageError
 
 #: Usual names of the column with the label, in search order.
 LABEL_NAMES: Final = ("label", "class", "category", "target")
-#: Files of a label's folder that have none of these endings are not pictures that a worker decodes.
-ENDINGS: Final = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".heif"))
 
 
 @dataclass(frozen=True, slots=True)
