@@ -75,6 +75,39 @@ def test_what_cannot_be_evaluated_is_one_sentence(home: Home, content: str | byt
     assert part in done.sentence
 
 
+def test_a_folder_too_high_is_refused_since_every_picture_has_its_only_label(home: Home) -> None:
+    (home.folder / "top" / "my_photos" / "owls").mkdir(parents=True)
+    (home.folder / "top" / "my_photos" / "owls" / "owl.png").write_bytes(b"")
+
+    done = home.run("evaluate", "top")
+
+    assert done.status == 2
+    assert done.sentence == (
+        "there is only one label ('my photos'), so every answer would be right: give the folder "
+        "whose subfolders are the labels, or add others with -l."
+    )
+
+
+def test_a_table_of_one_label_is_refused_unless_there_are_others_to_compare(home: Home) -> None:
+    (home.folder / "table.csv").write_text("http://x/1.png,owl\nhttp://x/2.png,owl\n")
+
+    done = home.run("evaluate", "table.csv")
+
+    assert done.status == 2
+    assert "only one label ('owl'), so every answer would be right: give rows of others, or add" in done.sentence
+    assert read_examples(home.folder / "table.csv")[0].label == "owl"
+
+
+def test_pictures_beside_the_labels_folders_are_named_as_left_out(up: Running, labelled: Path) -> None:
+    for name in ("a.png", "b.JPG", "notes.txt"):
+        (labelled / name).write_bytes(b"")
+
+    done = up.home.run("evaluate", labelled)
+
+    assert done.status == 0
+    assert f"nameshot: left out 2 pictures that lie in no label's folder of {labelled}: a.png, b.JPG.\n" in done.err
+
+
 def test_a_folder_without_pictures_and_no_folder_at_all_are_one_sentence_each(home: Home) -> None:
     (home.folder / "empty").mkdir()
 

@@ -6,18 +6,22 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from producer.cli import options, output
 from producer.cli.connection import connect, image_url, running_system
+from producer.cli.failures import printable
 from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import UsageError
 
 if TYPE_CHECKING:
     from producer.cli.evaluate.examples import Example
     from producer.cli.evaluate.measures import Evaluation, Judged
+
+#: How many files of a kind a message names.
+_MOST_NAMED: Final = 20
 
 
 def evaluate(
@@ -44,10 +48,21 @@ def evaluate(
     The candidate labels are those of the pictures; -l and --labels-file add others. In a
     folder's name an underscore stands for a space. Exits 1 if an image failed.
     """
-    from producer.cli.evaluate.examples import read_examples
+    from producer.cli.evaluate.examples import read_examples, strays_in
 
     examples = read_examples(source)
     labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
+    if len(labels) == 1:
+        advice = "the folder whose subfolders are the labels" if source.is_dir() else "rows of others"
+        raise UsageError(
+            f"there is only one label ({labels[0]!r}), so every answer would be right: give {advice}, or add others "
+            "with -l."
+        )
+    if strays := strays_in(source):
+        names = ", ".join(printable(path.name) for path in strays[:_MOST_NAMED]) + ("…" if strays[_MOST_NAMED:] else "")
+        left_out = output.counted(len(strays), "picture")
+        lie = "lies" if len(strays) == 1 else "lie"
+        output.notice(f"nameshot: left out {left_out} that {lie} in no label's folder of {source}: {names}.")
     question = options.checked_question(labels, template, download_timeout=download_timeout)
     evaluation = _classified(examples, labels, {**question, "queue": queue})
     if html is not None:

@@ -47,6 +47,13 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
 
 
+def strays_in(source: Path) -> list[Path]:
+    """Return the pictures that lie in a folder itself, and so have no label; none of a CSV file."""
+    if not source.is_dir():
+        return []
+    return sorted(path for path in source.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+
+
 def _of_folder(folder: Path) -> Iterator[Example]:
     for labelled in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         label = labelled.name.replace("_", " ")
