@@ -102,7 +102,7 @@ def jsonl(lines: Iterable[str], key: str | None) -> Iterator[Record]:
 
 def plain_or_jsonl(lines: Iterator[str], key: str | None) -> Iterator[Record]:
     """Yield the images of a list whose first line with content decides which of the two it is."""
-    first, lines = _peek(lines)
+    first, lines = peeked(lines)
     return jsonl(lines, key) if first.lstrip().startswith(("{", '"')) else plain(lines)
 
 
@@ -114,8 +114,8 @@ def table(
     Args:
         folder: where the table lies, and files that it names may lie too.
     """
-    first, lines = _peek(lines)
-    reader = csv.reader(lines, delimiter=delimiter or _delimiter(first, is_row=_is_number(column)))
+    first, lines = peeked(lines)
+    reader = csv.reader(lines, delimiter=delimiter or delimiter_of(first, is_row=_is_number(column)))
     begins = 1
     columns: Columns | None = None
     while True:
@@ -154,7 +154,7 @@ def find_columns(row: Sequence[str], column: str | None, folder: Path | None = N
     if column is not None:
         position = int(column) - 1 if _is_number(column) else None
         exists = position is not None and 0 <= position < len(row)
-        if position is not None and exists and (looks_like_data or _looks_like_image(names[position], folder)):
+        if position is not None and exists and (looks_like_data or looks_like_image(names[position], folder)):
             return Columns(position, None, False)
         if column in names:
             return Columns(names.index(column), with_id, True)
@@ -197,9 +197,10 @@ def _from_row(line: int, row: list[str], columns: Columns) -> Record:
     return Record(line, image, id=own_id)
 
 
-def _peek(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
+def peeked(lines: Iterable[str]) -> tuple[str, Iterator[str]]:
     """Return the first line with content, and an iterator that still has all lines."""
     seen: list[str] = []
+    lines = iter(lines)
     for line in lines:
         seen.append(line)
         if is_content(line):
@@ -207,19 +208,19 @@ def _peek(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
     return seen[-1] if seen else "", itertools.chain(seen, lines)
 
 
-def _delimiter(first: str, *, is_row: bool) -> str:
+def delimiter_of(first: str, *, is_row: bool) -> str:
     """Return the delimiter that is the most frequent in a table's first line.
 
     What follows ``://`` does not count, since a URL may contain commas and semicolons, unless the line begins with the
-    URL and is known to be a row of several columns.
+    URL, is known to be a row of several columns, and holds no comma.
     """
     before_url, is_data, _ = first.partition("://")
     found = max(_DELIMITERS, key=before_url.count)
     if found not in before_url and is_data:
         if "\t" in first:
             return "\t"
-        if is_row:
-            return max(_DELIMITERS, key=first.count)
+        if is_row and "," not in first:
+            return ";"
     return found
 
 
@@ -227,7 +228,7 @@ def _is_number(column: str | None) -> bool:
     return column is not None and column.isdecimal()
 
 
-def _looks_like_image(cell: str, folder: Path | None) -> bool:
+def looks_like_image(cell: str, folder: Path | None) -> bool:
     """Return whether a cell is a URL, has the ending of a picture's name, or is the path of a file."""
     if "://" in cell or Path(cell).suffix.lower() in ENDINGS:
         return True
