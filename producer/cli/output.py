@@ -33,6 +33,11 @@ def notice(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, as in 1 image or 2,000 images."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on its own line, and flush."""
     print(json.dumps(value, ensure_ascii=False), flush=True)

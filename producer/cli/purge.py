@@ -11,6 +11,7 @@ from producer.cli import options, output
 from producer.cli.connection import link_to_redis
 from producer.cli.failures import refusal
 from producer.contract.names import Queue
+from producer.errors import UsageError
 
 
 def purge(
@@ -23,13 +24,15 @@ def purge(
     """Delete a queue's waiting jobs and free their ids.
 
     A client that waits for one of these jobs gets `JobNotFound`; `classify_many` and `nameshot bulk` send theirs again.
-    Jobs that a worker holds continue.
+    Jobs that a worker holds continue. In a terminal the command asks first; elsewhere it needs --yes.
     """
     from producer.operations.backlog import queue_depths
     from producer.operations.purging import purge as delete_waiting
 
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("standard input is no terminal to ask on, so nothing was deleted; to delete, give --yes.")
     with link_to_redis() as (link, config):
-        if not yes and sys.stdin.isatty():
+        if not yes:
             waiting = link.run(queue_depths(config.queue_prefix))[queue]
             if not typer.confirm(f"Delete the waiting jobs in {config.queue_prefix}.{queue} ({waiting:,})?", err=True):
                 if as_json:

@@ -229,7 +229,7 @@ def test_a_worker_may_do_only_what_it_does(
         assert database.lrange("nameshot.bulk", 0, -1) == [b"{}"]
         database.lpush("nameshot.bulk", '{"headers": {"id": "taken-once"}}')
         database.hset("nameshot:in-hand", "taken-once", "returned bulk 1")
-    operator.run("purge", "bulk")
+    operator.run("purge", "bulk", "--yes")
 
     # A worker of the version before reads with it what a dead one held; tests/version_before see that it may.
     assert trace.unused("worker") == {"hgetall"}

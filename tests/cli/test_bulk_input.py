@@ -11,7 +11,7 @@ import pytest
 
 from producer.cli.bulk.input import BulkInput
 from producer.cli.bulk.rows import Record
-from producer.errors import InvalidJob, NameshotError
+from producer.errors import InvalidJob, NameshotError, UsageError
 
 
 def records(folder: Path, name: str, text: str | bytes, **options: str) -> list[Record]:
@@ -200,7 +200,6 @@ def test_a_row_of_parquet_without_text_spoils_only_itself(tmp_path: Path) -> Non
         (b"PAR1 and nothing", {}, "cannot be read as Parquet: "),
         (b"no parquet at all", {}, "cannot be read as Parquet: "),
         (None, {}, "no column of the table is called image or url; choose one of id, picture with"),
-        (None, {"column": "3"}, "has 2 columns, and the image's column is 3"),
     ],
 )
 def test_parquet_that_cannot_be_read_is_one_sentence(
@@ -210,6 +209,11 @@ def test_parquet_that_cannot_be_read_is_one_sentence(
 
     with pytest.raises(InvalidJob, match=message):
         records(tmp_path, "list.parquet", content, **options)
+
+
+def test_a_number_beyond_the_last_column_of_parquet_is_a_wrong_use(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the table has 2 columns, so it has no column 3"):
+        records(tmp_path, "list.parquet", write_parquet(tmp_path, id=[1], picture=["http://a/1"]), column="3")
 
 
 def test_without_pyarrow_parquet_is_refused_by_the_name_of_the_extra(
@@ -267,7 +271,7 @@ def test_a_json_key_can_be_chosen(tmp_path: Path) -> None:
         ("list.jsonl", '{"url": 7}', "the line has no text under image or url"),
         ("list.jsonl", '{"url": " "}', "the line has no text under image or url"),
         ("list.csv", "7,", "the row has no image"),
-        ("list.csv", "7", "the row has 1 columns, and the image's column is 2"),
+        ("list.csv", "7", "the row has 1 column, and the image's column is 2"),
     ],
 )
 def test_a_bad_record_spoils_only_itself(name: str, line: str, problem: str, tmp_path: Path) -> None:

@@ -1,18 +1,17 @@
 """`nameshot evaluate`: how often a model is right about pictures whose labels are known."""
 
 import json
-from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from producer.cli.evaluate.examples import Example, read_examples
-from producer.cli.evaluate.measures import Evaluation, Judged
+from producer.cli.evaluate.measures import Evaluation, Failure, Judged
 from producer.cli.evaluate.page import page
 from producer.contract.result import scores_of
 from producer.demo.gallery import FOLDER
-from producer.errors import UsageError
+from producer.errors import JobFailed, UsageError
 from tests.cli.command import Home, Running
 
 #: A system that starts, on a machine that has much else to do.
@@ -75,6 +74,39 @@ def test_what_cannot_be_evaluated_is_one_sentence(home: Home, content: str | byt
     assert part in done.sentence
 
 
+def test_a_folder_too_high_is_refused_since_every_picture_has_its_only_label(home: Home) -> None:
+    (home.folder / "top" / "my_photos" / "owls").mkdir(parents=True)
+    (home.folder / "top" / "my_photos" / "owls" / "owl.png").write_bytes(b"")
+
+    done = home.run("evaluate", "top")
+
+    assert done.status == 2
+    assert done.sentence == (
+        "there is only one label ('my photos'), so every answer would be right: give the folder "
+        "whose subfolders are the labels, or add others with -l."
+    )
+
+
+def test_a_table_of_one_label_is_refused_unless_there_are_others_to_compare(home: Home) -> None:
+    (home.folder / "table.csv").write_text("http://x/1.png,owl\nhttp://x/2.png,owl\n")
+
+    done = home.run("evaluate", "table.csv")
+
+    assert done.status == 2
+    assert "only one label ('owl'), so every answer would be right: give rows of others, or add" in done.sentence
+    assert read_examples(home.folder / "table.csv")[0].label == "owl"
+
+
+def test_pictures_beside_the_labels_folders_are_named_as_left_out(up: Running, labelled: Path) -> None:
+    for name in ("a.png", "b.JPG", "notes.txt"):
+        (labelled / name).write_bytes(b"")
+
+    done = up.home.run("evaluate", labelled)
+
+    assert done.status == 0
+    assert f"nameshot: left out 2 pictures that lie in no label's folder of {labelled}: a.png, b.JPG.\n" in done.err
+
+
 def test_a_folder_without_pictures_and_no_folder_at_all_are_one_sentence_each(home: Home) -> None:
     (home.folder / "empty").mkdir()
 
@@ -94,6 +126,54 @@ def test_a_tables_own_folder_is_where_its_files_lie(tmp_path: Path) -> None:
     ]
     with pytest.raises(UsageError, match="cannot be read"):
         read_examples(tmp_path / "other.csv")
+    (tmp_path / "t.csv").write_text("https://example.com/owl.png;owl\n")
+    assert read_examples(tmp_path / "t.csv") == [Example("https://example.com/owl.png", "owl")]
+
+
+@pytest.mark.parametrize(
+    "text", ["image;label\nowl.png;owl\n", "label\tid\timage\nowl\t7\towl.png\n", "owl.png;owl\n", '"owl.png",owl\n']
+)
+def test_a_table_may_be_split_at_semicolons_or_tabs(text: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+
+    assert read_examples(tmp_path / "t.csv") == [Example(str(tmp_path / "owl.png"), "owl")]
+
+
+@pytest.mark.parametrize("header", ["photo,name", "url,name", "photo,label", "label"])
+def test_a_table_whose_header_has_other_names_says_which_it_reads(header: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"{header}\nowl.png,owl\n")
+
+    with pytest.raises(UsageError) as refused:
+        read_examples(tmp_path / "t.csv")
+
+    assert str(refused.value) == (
+        f"{str(tmp_path / 't.csv')!r} needs a column of images (image, image_url, url, uri, link, href or src) and one "
+        f"of labels (label, class, category or target); its columns are {header.replace(',', ', ')}."
+    )
+
+
+def test_help_names_the_columns_that_are_read(home: Home) -> None:
+    told = " ".join(home.run("evaluate", "--help").out.replace("│", "").split())
+
+    assert "image, image_url, url, uri, link, href or src" in told
+    assert "label, class, category or target" in told
+
+
+@pytest.mark.timeout(300)
+def test_failed_pictures_are_named_the_first_ones_as_text_and_all_in_json(up: Running, tmp_path: Path) -> None:
+    rows = [f"http://127.0.0.1:1/{number}.png,car\n" for number in range(22)]
+    (tmp_path / "t.csv").write_text(f"{FOLDER / 'owl.png'},owl\n{''.join(rows)}")
+
+    shown = up.home.run("evaluate", tmp_path / "t.csv")
+    (found,) = up.home.run("evaluate", tmp_path / "t.csv", "--json").json_lines
+
+    assert "1 picture, 2 labels\n22 pictures failed (" in shown.out
+    assert "http://127.0.0.1:1/19.png: " in shown.out
+    assert "http://127.0.0.1:1/20.png" not in shown.out
+    assert "and 2 others; --json names all of them" in shown.out
+    assert [failure["image"] for failure in found["failures"]] == [f"http://127.0.0.1:1/{n}.png" for n in range(22)]
+    assert found["failures"][0]["label"] == "car"
+    assert found["failures"][0]["error"]["code"] in found["failed"]
 
 
 def judged(image: str, label: str, *ranking: tuple[str, float]) -> Judged:
@@ -109,7 +189,7 @@ def evaluation() -> Evaluation:
             judged("2", "owl", ("car", 0.5), ("owl", 0.4), ("<fox>", 0.1)),
             judged("3", "car", ("owl", 0.98), ("<fox>", 0.01), ("car", 0.01)),
         ),
-        Counter(too_large=2),
+        tuple(Failure(Example(str(number), "car"), JobFailed("too_large")) for number in (4, 5)),
     )
 
 
@@ -149,14 +229,14 @@ def test_a_page_of_many_labels_lists_the_commonest_mistakes() -> None:
     labels = tuple(f"label {number}" for number in range(100))
     wrong = tuple(judged(str(n), labels[n], (labels[n - 1], 0.9), (labels[n], 0.1)) for n in range(100))
 
-    text = page(Evaluation(labels, wrong, Counter()), "many")
+    text = page(Evaluation(labels, wrong, ()), "many")
 
     assert text.count("<th>") == 8
     assert "0.0%" in text
 
 
 def test_nothing_classified_is_said_without_a_share() -> None:
-    empty = Evaluation(("a",), (), Counter(dns_failed=3))
+    empty = Evaluation(("a",), (), (Failure(Example("1", "a"), JobFailed("dns_failed")),) * 3)
 
     assert (empty.top(1), empty.to_json()["top_1"]) == (None, None)
     assert "dns_failed: 3" in page(empty, "none")

@@ -83,7 +83,7 @@ def test_a_job_that_is_purged_while_classify_waits_is_the_error_of_its_own_image
     with with_valkey.start("classify", URL, f"{URL}?2", "-l", "fox", "--json") as running, valkey.connect() as broker:
         while broker.llen("nameshot.default") < 2:
             assert running.process.poll() is None, running.err
-        with_valkey.with_settings(**valkey.settings("worker")).run("purge", "default")
+        with_valkey.with_settings(**valkey.settings("worker")).run("purge", "default", "--yes")
 
         assert running.ended() == 1
 

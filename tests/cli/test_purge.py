@@ -47,7 +47,7 @@ def test_waiting_jobs_are_thrown_away_and_their_ids_are_free(
     broker.lmove("nameshot.default", "nameshot.default:rung", "RIGHT", "LEFT")
     broker.lpush("nameshot.default\x06\x165", "{}", "no JSON")
 
-    done = with_valkey.run("purge", "default")
+    done = with_valkey.run("purge", "default", "--yes")
 
     assert (done.status, done.err, done.out) == (0, "", "deleted 502 waiting jobs from default\n")
     assert client.queue_depths() == {"high": 1, "default": 0, "bulk": 1}
@@ -56,7 +56,7 @@ def test_waiting_jobs_are_thrown_away_and_their_ids_are_free(
     assert jobs[7].status() == "unknown"
     assert client.submit(URL, ["another"], job_id="order-7").is_new
     assert client.job("order-7").position() == 0
-    assert with_valkey.run("purge", "default", "--json").json_lines == [{"queue": "default", "purged": 1}]
+    assert with_valkey.run("purge", "default", "--yes", "--json").json_lines == [{"queue": "default", "purged": 1}]
 
 
 def test_a_job_that_was_purged_is_passed_by_those_that_come_after_it(
@@ -64,7 +64,7 @@ def test_a_job_that_was_purged_is_passed_by_those_that_come_after_it(
 ) -> None:
     purged, standing = client.submit(URL, LABELS), client.submit(URL, LABELS, queue="high")
     broker.hset("nameshot:in-hand", purged.id, "returned default 1")
-    with_valkey.run("purge", "default")
+    with_valkey.run("purge", "default", "--yes")
     later = client.submit(URL, LABELS)
 
     assert [job.status() for job in (purged, standing, later)] == ["unknown", "queued", "queued"]
@@ -81,7 +81,7 @@ def test_an_answered_job_keeps_its_id_and_so_does_a_later_message(
     broker.delete("nameshot:claim:moved", "nameshot:claim:moved:place")
     client.submit(URL, LABELS, job_id="moved", queue="bulk")
 
-    assert with_valkey.run("purge", "default", "--json").json_lines == [{"queue": "default", "purged": 2}]
+    assert with_valkey.run("purge", "default", "--yes", "--json").json_lines == [{"queue": "default", "purged": 2}]
 
     assert client.job("cancelled").status() == "cancelled"
     assert not client.submit(URL, LABELS, job_id="cancelled").is_new
@@ -92,15 +92,26 @@ def test_large_messages_are_thrown_away_a_few_at_a_time(with_valkey: Home, broke
     for _ in range(40):
         broker.lpush("nameshot.bulk", json.dumps({"headers": {"id": "x"}, "body": "x" * 1_000_000}))
 
-    assert with_valkey.run("purge", "bulk", "--json").json_lines == [{"queue": "bulk", "purged": 40}]
+    assert with_valkey.run("purge", "bulk", "--yes", "--json").json_lines == [{"queue": "bulk", "purged": 40}]
 
 
 def test_each_queue_can_be_purged_and_nothing_else(with_valkey: Home, client: Client) -> None:
     for queue in QUEUES:
         client.submit(URL, LABELS, queue=queue)
-        assert with_valkey.run("purge", queue, "--json").json_lines == [{"queue": queue, "purged": 1}]
+        assert with_valkey.run("purge", queue, "--yes", "--json").json_lines == [{"queue": queue, "purged": 1}]
 
-    assert with_valkey.run("purge", "slow").status == 2
+    assert with_valkey.run("purge", "slow", "--yes").status == 2
+
+
+@pytest.mark.parametrize("text", ["", "n\n", "y\n"])
+def test_without_a_terminal_to_ask_on_nothing_is_deleted(text: str, with_valkey: Home, client: Client) -> None:
+    client.submit(URL, LABELS)
+
+    done = with_valkey.run("purge", "default", input_text=text)
+
+    assert (done.status, done.out) == (2, "")
+    assert done.sentence.endswith("nothing was deleted; to delete, give --yes.")
+    assert client.queue_depths()["default"] == 1
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("y", 0, 0), ("n", 1, 1), ("", 1, 1)])
@@ -162,7 +173,7 @@ def on_a_terminal(user: Home, answer: str, *arguments: str) -> tuple[int, str]:
 def test_a_producer_may_not_purge(home: Home, valkey: ValkeyServer, client: Client) -> None:
     client.submit(URL, LABELS)
 
-    done = home.with_settings(**valkey.settings("producer")).run("purge", "default")
+    done = home.with_settings(**valkey.settings("producer")).run("purge", "default", "--yes")
 
     assert done.status == 1
     assert "does not permit this user" in done.sentence

@@ -98,7 +98,7 @@ def test_who_waits_for_a_purged_job_is_told_and_sending_it_again_runs_it(
     eventually(lambda: client.backlog().in_hand == 1 and client.queue_depths()["default"] == 5)
 
     if by == "nameshot":
-        assert command.run("purge", "default").status == 0
+        assert command.run("purge", "default", "--yes").status == 0
     else:
         with Celery(broker=own_valkey.url(0), set_as_current=False) as plain, plain.connection_for_write() as broker:
             assert broker.default_channel.queue_purge("nameshot.default") == 5

@@ -48,7 +48,12 @@ def bulk(
     ] = "auto",
     column: Annotated[
         str | None,
-        typer.Option("--column", help="Column (name, or number from 1) or JSON key of the image.", metavar="NAME"),
+        typer.Option(
+            "--column",
+            help="Column (name, or number from 1) or JSON key of the image. With a number, a first row that holds an "
+            "image there is no header.",
+            metavar="NAME",
+        ),
     ] = None,
     images_per_message: Annotated[
         int | None,

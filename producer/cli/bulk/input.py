@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -15,7 +16,7 @@ from typing import Final, cast
 from producer.cli.bulk import rows
 from producer.cli.bulk.rows import Format, Record
 from producer.cli.streams import StreamFailed
-from producer.errors import InvalidJob
+from producer.errors import InvalidJob, UsageError
 
 _BY_SUFFIX: Final[dict[str, Format]] = {
     ".csv": "csv",
@@ -27,6 +28,7 @@ _BY_SUFFIX: Final[dict[str, Format]] = {
 }
 _GZIP: Final = b"\x1f\x8b"
 _PARQUET: Final = b"PAR1"
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,21 @@ class BulkInput:
         Raises:
             InvalidJob: a table lacks the column that the user named, or has none that seems to hold the images; or the
                 input cannot be read to its end.
+            UsageError: the input is not text, or lacks the column of the number that the user gave.
         """
         kind = self._kind(stream)
         if kind == "parquet":
             from producer.cli.bulk.parquet import parquet
 
             return parquet(self.name, stream, self.column)
-        lines = self._lines(stream)
+        return map(rows.with_its_encoding_checked, self._text_records(kind, self._lines(stream)))
+
+    def _text_records(self, kind: Format, lines: Iterator[str]) -> Iterator[Record]:
         match kind:
             case "csv":
-                return rows.table(lines, self.column)
+                return rows.table(lines, self.column, folder=Path(self.name).parent)
             case "tsv":
-                return rows.table(lines, self.column, "\t")
+                return rows.table(lines, self.column, "\t", Path(self.name).parent)
             case "jsonl":
                 return rows.jsonl(lines, self.column)
             case "text":
@@ -107,11 +112,12 @@ class BulkInput:
         return "csv" if self.column is not None and self.name == "-" else "auto"
 
     def _lines(self, stream: io.BufferedReader) -> Iterator[str]:
-        """Yield each line; invalid UTF-8 affects only its own line."""
+        """Yield each line, in which surrogates stand for bytes that are not UTF-8."""
         # The csv module requires newline="", since it splits lines itself.
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
         number = 0
         try:
+            self._check_text(stream.peek())
             with text:
                 for line in text:
                     number += 1
@@ -122,3 +128,12 @@ class BulkInput:
             raise
         except OSError as error:
             raise InvalidJob(f"{self.name} cannot be read after line {number}: {error.strerror}.") from None
+
+    def _check_text(self, beginning: bytes) -> None:
+        """Raise `UsageError` if the input's first bytes are those of UTF-16 or of no text at all."""
+        if beginning.startswith(_UTF_16):
+            raise UsageError(f"{self.name} is UTF-16; save it as UTF-8.")
+        if b"\0" in beginning:
+            raise UsageError(
+                f"{self.name} is not text, so it is no list of images; `nameshot classify` takes pictures."
+            )

@@ -26,8 +26,6 @@ def parquet(name: str, stream: io.BufferedReader, column: str | None) -> Iterato
     with _opened(name, stream) as file:
         names: list[str] = file.schema_arrow.names
         columns = find_columns(names, column)
-        if columns.image >= len(names):
-            raise InvalidJob(f"{name} has {len(names)} columns, and the image's column is {columns.image + 1}.")
         image_name = names[columns.image]
         id_name = None if columns.id is None else names[columns.id]
         number = 0

@@ -6,20 +6,26 @@ import csv
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
-from producer.errors import InvalidJob
+from producer.errors import InvalidJob, UsageError
 
 Format = Literal["auto", "text", "csv", "tsv", "jsonl", "parquet"]
 
 #: The column or key with the image usually has one of these names, which are tried in this order.
 IMAGE_NAMES: Final = ("image", "image_url", "url", "uri", "link", "href", "src")
+#: Endings of the names of pictures that a worker decodes.
+ENDINGS: Final = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".heif"))
 #: The column or key whose value the output repeats.
 ID_NAME: Final = "id"
 #: Delimiters of tables that are called CSV, from the most usual one.
 _DELIMITERS: Final = (",", ";", "\t")
+#: What Python decodes bytes to that are not UTF-8 (``errors="surrogateescape"``).
+_NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 
 Id = str | int | float | bool | None
 
@@ -62,6 +68,18 @@ def is_content(line: str) -> bool:
     return not line.isspace() and not line.lstrip().startswith("#")
 
 
+def with_its_encoding_checked(record: Record) -> Record:
+    """Return the record, with a problem if its image or its id is not UTF-8 text."""
+    image, own_id = (
+        _NOT_UTF_8.sub("\N{REPLACEMENT CHARACTER}", text) if isinstance(text, str) else text
+        for text in (record.image, record.id)
+    )
+    if (image, own_id) == (record.image, record.id):
+        return record
+    problem = record.problem or f"line {record.line} is not UTF-8 text; save the list as UTF-8"
+    return replace(record, image=str(image), id=own_id, problem=problem)
+
+
 def plain(lines: Iterable[str]) -> Iterator[Record]:
     """Yield an image for each line, except blank lines and those that begin with ``#``."""
     for number, line in enumerate(lines, 1):
@@ -84,14 +102,20 @@ def jsonl(lines: Iterable[str], key: str | None) -> Iterator[Record]:
 
 def plain_or_jsonl(lines: Iterator[str], key: str | None) -> Iterator[Record]:
     """Yield the images of a list whose first line with content decides which of the two it is."""
-    first, lines = _peek(lines)
+    first, lines = peeked(lines)
     return jsonl(lines, key) if first.lstrip().startswith(("{", '"')) else plain(lines)
 
 
-def table(lines: Iterator[str], column: str | None, delimiter: str | None = None) -> Iterator[Record]:
-    """Yield an image for each row; without a ``delimiter`` the first line decides which one the table has."""
-    first, lines = _peek(lines)
-    reader = csv.reader(lines, delimiter=delimiter or _delimiter(first))
+def table(
+    lines: Iterator[str], column: str | None, delimiter: str | None = None, folder: Path | None = None
+) -> Iterator[Record]:
+    """Yield an image for each row; without a ``delimiter`` the first line decides which one the table has.
+
+    Args:
+        folder: where the table lies, and files that it names may lie too.
+    """
+    first, lines = peeked(lines)
+    reader = csv.reader(lines, delimiter=delimiter or delimiter_of(first, is_row=_is_number(column)))
     begins = 1
     columns: Columns | None = None
     while True:
@@ -110,27 +134,34 @@ def table(lines: Iterator[str], column: str | None, delimiter: str | None = None
         if not any(cell.strip() for cell in row):
             continue
         if columns is None:
-            columns = find_columns(row, column)
+            columns = find_columns(row, column, folder)
             if columns.has_header:
                 continue
         yield _from_row(line, row, columns)
 
 
-def find_columns(row: Sequence[str], column: str | None) -> Columns:
+def find_columns(row: Sequence[str], column: str | None, folder: Path | None = None) -> Columns:
     """Find the columns in a table's first row, or by the names of a Parquet file's columns.
 
     Raises:
         InvalidJob: there is no such column, or none that seems to hold the images.
+        UsageError: the number of the column is not that of any.
     """
     names = [cell.strip() for cell in row]
     lower = [name.lower() for name in names]
     looks_like_data = any("://" in cell for cell in names)
     with_id = lower.index(ID_NAME) if ID_NAME in lower else None
     if column is not None:
+        position = int(column) - 1 if _is_number(column) else None
+        exists = position is not None and 0 <= position < len(row)
+        if position is not None and exists and (looks_like_data or looks_like_image(names[position], folder)):
+            return Columns(position, None, False)
         if column in names:
             return Columns(names.index(column), with_id, True)
-        if column.isdecimal() and int(column) >= 1:
-            return Columns(int(column) - 1, with_id, not looks_like_data)
+        if position is not None and exists:
+            return Columns(position, with_id, True)
+        if position is not None:
+            raise UsageError(f"the table has {_columns(len(row))}, so it has no column {column}.")
         raise InvalidJob(f"the table has no column {column!r}; its columns are {', '.join(names)[:300]}.")
     for name in IMAGE_NAMES:
         if name in lower:
@@ -156,7 +187,7 @@ def _from_json(number: int, value: Any, key: str | None) -> Record:
 def _from_row(line: int, row: list[str], columns: Columns) -> Record:
     own_id = row[columns.id].strip() if columns.id is not None and columns.id < len(row) else None
     if columns.image >= len(row):
-        problem = f"the row has {len(row)} columns, and the image's column is {columns.image + 1}"
+        problem = f"the row has {_columns(len(row))}, and the image's column is {columns.image + 1}"
         return Record(line, "", problem, own_id)
     image = row[columns.image].strip()
     if not image:
@@ -166,9 +197,10 @@ def _from_row(line: int, row: list[str], columns: Columns) -> Record:
     return Record(line, image, id=own_id)
 
 
-def _peek(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
+def peeked(lines: Iterable[str]) -> tuple[str, Iterator[str]]:
     """Return the first line with content, and an iterator that still has all lines."""
     seen: list[str] = []
+    lines = iter(lines)
     for line in lines:
         seen.append(line)
         if is_content(line):
@@ -176,13 +208,35 @@ def _peek(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
     return seen[-1] if seen else "", itertools.chain(seen, lines)
 
 
-def _delimiter(first: str) -> str:
+def delimiter_of(first: str, *, is_row: bool) -> str:
     """Return the delimiter that is the most frequent in a table's first line.
 
-    What follows ``://`` does not count: a URL may contain commas and semicolons.
+    What follows ``://`` does not count, since a URL may contain commas and semicolons, unless the line begins with the
+    URL, is known to be a row of several columns, and holds no comma.
     """
     before_url, is_data, _ = first.partition("://")
     found = max(_DELIMITERS, key=before_url.count)
-    if found not in before_url and is_data and "\t" in first:
-        return "\t"
+    if found not in before_url and is_data:
+        if "\t" in first:
+            return "\t"
+        if is_row and "," not in first:
+            return ";"
     return found
+
+
+def _is_number(column: str | None) -> bool:
+    return column is not None and column.isdecimal()
+
+
+def looks_like_image(cell: str, folder: Path | None) -> bool:
+    """Return whether a cell is a URL, has the ending of a picture's name, or is the path of a file."""
+    if "://" in cell or Path(cell).suffix.lower() in ENDINGS:
+        return True
+    try:
+        return Path(cell).is_file() or (folder is not None and (folder / cell).is_file())
+    except (OSError, ValueError):  # the system refuses the path, for example because it is too long
+        return False
+
+
+def _columns(count: int) -> str:
+    return f"{count} column{'' if count == 1 else 's'}"

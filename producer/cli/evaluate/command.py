@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from producer.cli import options, output
+from producer.cli.bulk.rows import IMAGE_NAMES
 from producer.cli.connection import connect, image_url, running_system
+from producer.cli.evaluate.examples import LABEL_NAMES, choice
+from producer.cli.failures import printable
 from producer.cli.missing_worker import told_of_missing_workers
 from producer.errors import UsageError
 
@@ -19,12 +21,17 @@ if TYPE_CHECKING:
     from producer.cli.evaluate.examples import Example
     from producer.cli.evaluate.measures import Evaluation, Judged
 
+#: How many files of a kind a message names.
+_MOST_NAMED: Final = 20
+
 
 def evaluate(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder with a folder of pictures for each label, or a CSV file of images and labels.",
+            help="A folder with a folder of pictures for each label, or a CSV file of images and labels, split at "
+            f"commas, semicolons or tabs. Its header names the column of the images {choice(IMAGE_NAMES)}, and that of "
+            f"the labels {choice(LABEL_NAMES)}; without a header these are the first two columns.",
             metavar="FOLDER|CSV",
         ),
     ],
@@ -44,14 +51,25 @@ def evaluate(
     The candidate labels are those of the pictures; -l and --labels-file add others. In a
     folder's name an underscore stands for a space. Exits 1 if an image failed.
     """
-    from producer.cli.evaluate.examples import read_examples
+    from producer.cli.evaluate.examples import read_examples, strays_in
 
     examples = read_examples(source)
     labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
+    if len(labels) == 1:
+        advice = "the folder whose subfolders are the labels" if source.is_dir() else "rows of others"
+        raise UsageError(
+            f"there is only one label ({labels[0]!r}), so every answer would be right: give {advice}, or add others "
+            "with -l."
+        )
+    if strays := strays_in(source):
+        names = ", ".join(printable(path.name) for path in strays[:_MOST_NAMED]) + ("…" if strays[_MOST_NAMED:] else "")
+        left_out = output.counted(len(strays), "picture")
+        lie = "lies" if len(strays) == 1 else "lie"
+        output.notice(f"nameshot: left out {left_out} that {lie} in no label's folder of {source}: {names}.")
     question = options.checked_question(labels, template, download_timeout=download_timeout)
     evaluation = _classified(examples, labels, {**question, "queue": queue})
     if html is not None:
-        _write_page(html, evaluation, f"{source.name or source}: {len(examples):,} pictures")
+        _write_page(html, evaluation, f"{source.name or source}: {output.counted(len(examples), 'picture')}")
     if as_json:
         output.print_json(evaluation.to_json())
     else:
@@ -61,12 +79,12 @@ def evaluate(
 
 def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: dict[str, Any]) -> Evaluation:
     from producer.cli.bulk.progress import Progress
-    from producer.cli.evaluate.measures import Evaluation, Judged
+    from producer.cli.evaluate.measures import Evaluation, Failure, Judged
 
     up = running_system()
     urls = [image_url(example.image, up) for example in examples]
     judged: dict[int, Judged] = {}
-    failed = Counter[str]()
+    failed: dict[int, Failure] = {}
     with (
         connect() as client,
         Progress(len(examples), done=0) as progress,
@@ -78,9 +96,13 @@ def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: d
             if outcome.result is not None:
                 judged[outcome.index] = Judged(examples[outcome.index], outcome.result.ranking)
             elif outcome.error is not None:
-                failed[outcome.error.code] += 1
+                failed[outcome.index] = Failure(examples[outcome.index], outcome.error)
             progress.advance(failed=not outcome.ok)
-    return Evaluation(tuple(labels), tuple(judged[index] for index in sorted(judged)), failed)
+    return Evaluation(
+        tuple(labels),
+        tuple(judged[index] for index in sorted(judged)),
+        tuple(failed[index] for index in sorted(failed)),
+    )
 
 
 def _write_page(file: Path, evaluation: Evaluation, title: str) -> None:
@@ -99,9 +121,13 @@ def _print(evaluation: Evaluation) -> None:
 
     console = output.console()
     top_1, top_5 = (share if share is not None else 0.0 for share in (evaluation.top(1), evaluation.top(5)))
-    console.print(f"{len(evaluation.judged):,} pictures, {len(evaluation.labels):,} labels", markup=False)
+    counted = output.counted
+    pictures, labels = counted(len(evaluation.judged), "picture"), counted(len(evaluation.labels), "label")
+    console.print(f"{pictures}, {labels}", markup=False)
     if evaluation.failed:
-        console.print(f"{evaluation.failed.total():,} pictures failed ({evaluation.failures})", markup=False)
+        console.print(
+            f"{counted(len(evaluation.failures), 'picture')} failed ({evaluation.failed_by_code})", markup=False
+        )
     console.print(f"top-1 {top_1:.1%}, top-5 {top_5:.1%}", markup=False)
     table = Table("label", "pictures", "recall", "precision", box=None)
     for each in evaluation.by_label():
@@ -109,6 +135,10 @@ def _print(evaluation: Evaluation) -> None:
     console.print(table, markup=False)
     for one in evaluation.worst():
         console.print(_mistake(one), markup=False)
+    for failure in evaluation.failures[:_MOST_NAMED]:
+        console.print(printable(f"{failure.example.image}: {failure.error}"), markup=False)
+    if others := len(evaluation.failures[_MOST_NAMED:]):
+        console.print(f"and {counted(others, 'other')}; --json names all of them", markup=False)
 
 
 def _mistake(one: Judged) -> str:

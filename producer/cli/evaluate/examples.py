@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from producer.cli.bulk.rows import IMAGE_NAMES
+from producer.cli.bulk.rows import ENDINGS, IMAGE_NAMES, delimiter_of, looks_like_image, peeked
 from producer.errors import UsageError
 
 #: Usual names of the column with the label, in search order.
 LABEL_NAMES: Final = ("label", "class", "category", "target")
-#: Files of a label's folder that have none of these endings are not pictures that a worker decodes.
-ENDINGS: Final = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".heif"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,13 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
 
 
+def strays_in(source: Path) -> list[Path]:
+    """Return the pictures that lie in a folder itself, and so have no label; none of a CSV file."""
+    if not source.is_dir():
+        return []
+    return sorted(path for path in source.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+
+
 def _of_folder(folder: Path) -> Iterator[Example]:
     for labelled in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         label = labelled.name.replace("_", " ")
@@ -58,25 +63,44 @@ def _of_folder(folder: Path) -> Iterator[Example]:
 
 def _of_table(file: Path) -> Iterator[Example]:
     with file.open(encoding="utf-8-sig", newline="") as text:
-        rows = (row for row in csv.reader(text) if any(cell.strip() for cell in row))
+        first_line, lines = peeked(text)
+        rows = (
+            row
+            for row in csv.reader(lines, delimiter=delimiter_of(first_line, is_row=True))
+            if any(map(str.strip, row))
+        )
         first = next(rows, None)
         if first is None:
             return
-        image, label, is_header = _columns(first)
+        image, label, is_header = _columns(file, first)
         for row in itertools.chain([] if is_header else [first], rows):
             if len(row) <= max(image, label) or not row[image].strip() or not row[label].strip():
                 raise UsageError(f"{str(file)!r} has a row without an image or a label: {','.join(row)[:100]!r}.")
             yield Example(_location(file, row[image].strip()), row[label].strip())
 
 
-def _columns(first: list[str]) -> tuple[int, int, bool]:
-    """Return the index of the image's column, of the label's, and whether this row is a header."""
+def _columns(file: Path, first: list[str]) -> tuple[int, int, bool]:
+    """Return the index of the image's column, of the label's, and whether this row is a header.
+
+    Raises:
+        UsageError: the row is a header that lacks one of the two.
+    """
     names = [cell.strip().lower() for cell in first]
     image = next((names.index(name) for name in IMAGE_NAMES if name in names), None)
     label = next((names.index(name) for name in LABEL_NAMES if name in names), None)
     if image is not None and label is not None:
         return image, label, True
-    return 0, 1, False
+    if looks_like_image(first[0].strip(), file.parent):
+        return 0, 1, False
+    raise UsageError(
+        f"{str(file)!r} needs a column of images ({choice(IMAGE_NAMES)}) and one of labels ({choice(LABEL_NAMES)}); "
+        f"its columns are {', '.join(cell.strip() for cell in first)[:300]}."
+    )
+
+
+def choice(names: Sequence[str]) -> str:
+    """Return names as text: a, b or c."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _location(file: Path, image: str) -> str:

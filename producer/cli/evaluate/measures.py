@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from producer.cli.evaluate.examples import Example
 from producer.contract.result import Score
+from producer.errors import JobFailed
 
 #: The number of the worst pictures that a report shows.
 WORST: Final = 20
@@ -40,6 +41,14 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A picture that could not be classified, and why."""
+
+    example: Example
+    error: JobFailed
+
+
+@dataclass(frozen=True, slots=True)
 class LabelMeasures:
     """The counts of one label.
 
@@ -67,18 +76,19 @@ class LabelMeasures:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All measures of one run.
-
-    Attributes:
-        failed: how many pictures failed, by error code.
-    """
+    """All measures of one run."""
 
     labels: tuple[str, ...]
     judged: tuple[Judged, ...]
-    failed: Counter[str]
+    failures: tuple[Failure, ...]
 
     @property
-    def failures(self) -> str:
+    def failed(self) -> Counter[str]:
+        """How many pictures failed, by error code."""
+        return Counter(failure.error.code for failure in self.failures)
+
+    @property
+    def failed_by_code(self) -> str:
         """The error codes of the pictures that failed, the most frequent first, each with its number of pictures."""
         return ", ".join(f"{code}: {count:,}" for code, count in self.failed.most_common())
 
@@ -112,6 +122,10 @@ class Evaluation:
             "pictures": len(self.judged) + self.failed.total(),
             "classified": len(self.judged),
             "failed": dict(self.failed),
+            "failures": [
+                {"image": each.example.image, "label": each.example.label, "error": each.error.to_dict()}
+                for each in self.failures
+            ],
             "top_1": self.top(1),
             "top_5": self.top(TOP),
             "labels": [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from producer.cli.evaluate.measures import TOP, Evaluation, Judged, percent
+from producer.cli.output import counted
 
 #: With more labels than these a table of all pairs cannot be read; the page then lists the commonest mistakes only.
 MOST_LABELS_OF_A_TABLE: Final = 30
@@ -41,8 +42,9 @@ def page(evaluation: Evaluation, title: str) -> str:
         '<div class="numbers">',
         f"<div><b>{percent(evaluation.top(1))}</b>top-1 accuracy</div>",
         f"<div><b>{percent(evaluation.top(TOP))}</b>top-{TOP} accuracy</div>",
-        f"<div><b>{count:,}</b>pictures, {len(evaluation.labels):,} labels</div>",
-        f"<div><b>{failed:,}</b>failed ({escape(evaluation.failures)})</div>" if failed else "",
+        f"<div><b>{count:,}</b>{'picture' if count == 1 else 'pictures'}, "
+        f"{counted(len(evaluation.labels), 'label')}</div>",
+        f"<div><b>{failed:,}</b>failed ({escape(evaluation.failed_by_code)})</div>" if failed else "",
         "</div>",
         "<h2>Accuracy by the number of labels that may count</h2>",
         _places(evaluation),
