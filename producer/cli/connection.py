@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from producer.contract.job import check_url_shape
+from producer.contract.image_url import check_url_shape
 from producer.errors import InvalidJob, UsageError
 
 _REDIS_VARIABLES: Final = ("NAMESHOT_BROKER_URL", "NAMESHOT_RESULT_BACKEND")
