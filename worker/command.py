@@ -69,7 +69,11 @@ def check_model() -> Iterator[Finding]:
     except HFValidationError:
         yield Finding("model", "broken", f"{name!r} is neither a folder nor a Hub id", "correct NAMESHOT_MODEL")
         return
-    where = "in this machine's cache" if cached else "not in this machine's cache; the worker downloads it at its start"
+    where = (
+        "in this machine's cache"
+        if cached
+        else "no folder here and not in this machine's cache; the worker downloads it at its start"
+    )
     yield Finding("model", "ok", f"{name}, {where}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 
 import redis
 from redis import exceptions
 
 from producer.broker.servers import OF_A_CLUSTER, is_a_cluster, refused_database
-from producer.broker.urls import Endpoint
+from producer.broker.urls import DEFAULT_PORT, Endpoint
 from producer.broker.wrong_port import speaks_plain, speaks_tls
 
 
@@ -57,7 +58,7 @@ def unavailable(error: Exception, endpoint: Endpoint) -> str:
                 "or a proxy that supports its commands and can reach it."
             )
         case _:
-            return f"{where} cannot be reached ({reason}); start it, or correct {endpoint.variable}."
+            return f"{where} cannot be reached ({reason}); start it, or correct {endpoint.variable}.{_of_up(endpoint)}"
 
 
 def may_pass(error: Exception) -> bool:
@@ -74,6 +75,16 @@ def needs_probe(error: Exception, endpoint: Endpoint) -> bool:
         connecting = isinstance(error, redis.TimeoutError) and "connecting" in str(error).lower()
         return connecting or isinstance(error.__cause__, ssl.SSLError) or "SSL" in str(error)
     return endpoint.medium == "tcp" and (_closed(error) or isinstance(error, exceptions.InvalidResponse))
+
+
+def _of_up(endpoint: Endpoint) -> str:
+    """Return how to reach the user's running `nameshot up`, if the default server was meant for want of a setting."""
+    from producer.embedded.home import running_up  # a client looks into the home directory only after a failure
+
+    is_default = (endpoint.arguments.get("host"), endpoint.arguments.get("port")) == ("localhost", DEFAULT_PORT)
+    if not is_default or endpoint.variable in os.environ or running_up() is None:
+        return ""
+    return ' For the Redis of the running `nameshot up`, run eval "$(nameshot env)" in this shell first.'
 
 
 def _closed(error: Exception) -> bool:

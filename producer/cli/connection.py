@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from producer.contract.job import check_url_shape
-from producer.errors import InvalidJob, UsageError
+from producer.contract.image_url import check_url_shape
+from producer.errors import EmbeddedError, InvalidJob, UsageError
 
 _REDIS_VARIABLES: Final = ("NAMESHOT_BROKER_URL", "NAMESHOT_RESULT_BACKEND")
 #: No sensible path is longer.
@@ -40,6 +40,26 @@ def running_system() -> UpInfo | None:
 
     up = running_up()
     return up if up is not None and (not is_configured() or names_its_redis(up)) else None
+
+
+def absent_system() -> str | None:
+    """Return why this user's `nameshot up` does not serve the command, as a clause.
+
+    None means that it does serve, that the environment names another Redis, or that no `nameshot up` was meant.
+    """
+    from producer.embedded.home import data_folder, is_held, running_up
+    from producer.embedded.kept import Kept
+
+    try:
+        folder = data_folder()
+    except EmbeddedError:
+        return None
+    named = tuple(map(os.environ.get, _REDIS_VARIABLES))
+    if running_up(folder) is not None or (is_configured() and named != Kept.read(folder).urls):
+        return None
+    if is_held(folder):
+        return "`nameshot up` is still loading or about to stop, so try again in a moment"
+    return "`nameshot up` is not running, so start it in another terminal" if is_configured() else None
 
 
 def connect() -> Client:
@@ -105,6 +125,8 @@ def _how_to_serve() -> str:
     """Return what makes `nameshot up` serve a local file, as a clause: no system that this command uses runs here."""
     from producer.embedded.home import running_up
 
+    if (why := absent_system()) is not None:
+        return why
     if not is_configured():
         return "run `nameshot up` in another terminal"
     unset = f"`unset {' '.join(name for name in _REDIS_VARIABLES if name in os.environ)}`"

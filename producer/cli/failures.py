@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from producer.cli.connection import is_configured
+from producer.cli.connection import absent_system, is_configured
 from producer.errors import BrokerUnavailable, JobCancelled, JobExpired, JobFailed, NameshotError
 
 
 def sentence(error: NameshotError) -> str:
-    """Return the error's message, safe to print; if no Redis is configured, suggest `nameshot up` too."""
+    """Return the error's message, safe to print; tell of `nameshot up` if its Redis or none is configured."""
     text = printable(str(error))
-    if isinstance(error, BrokerUnavailable) and not is_configured():
-        return f"{text} Without a Redis of your own, run `nameshot up` in another terminal first."
+    if isinstance(error, BrokerUnavailable):
+        if (why := absent_system()) is not None:
+            return f"{text} {why[0].upper()}{why[1:]}."
+        if not is_configured():
+            return f"{text} Without a Redis of your own, run `nameshot up` in another terminal first."
     return text
 
 

@@ -67,7 +67,8 @@ def up(
     """Run a whole system on this machine until Ctrl-C.
 
     The system is Valkey, one worker and a picture server, reachable only from this machine. Other commands, such as
-    `nameshot classify`, find it automatically. NAMESHOT_MODEL replaces the bundled toy model.
+    `nameshot classify`, find it automatically; your programs and `nameshot worker` do in a shell in which you run
+    eval "$(nameshot env)". NAMESHOT_MODEL replaces the bundled toy model.
     """
     from producer.cli.running import run_up
     from producer.processes.raised_signals import Stopped, raised_signals
@@ -87,10 +88,12 @@ def env() -> None:
 
     In the programs' shell, run: eval "$(nameshot env)". The output contains the password of this user's Valkey.
     """
+    from producer.cli.connection import absent_system
     from producer.embedded.home import running_up
 
     if (running := running_up()) is None:
-        raise NameshotError("`nameshot up` is not running here; start it in another terminal first.")
+        why = absent_system() or "`nameshot up` is not running here, so start it in another terminal first"
+        raise NameshotError(f"{why}.")
     for name, value in (
         ("NAMESHOT_BROKER_URL", running.broker_url),
         ("NAMESHOT_RESULT_BACKEND", running.result_backend),

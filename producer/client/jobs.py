@@ -54,7 +54,8 @@ class Job:
         """Return `queued`, `running`, `succeeded`, `failed`, `cancelled`, `expired` or `unknown`.
 
         ``unknown`` means that the id was never used, that the result has expired, that the message was purged or lost,
-        or that a client other than ours sent it and no worker has taken it yet. The id may be submitted again.
+        or that a client other than ours sent it and no worker has taken it yet. The id may be submitted again. A job
+        whose ``expires_in`` is over is ``queued`` until a worker takes its message, and ``expired`` from then on.
 
         Raises:
             BrokerUnavailable: Redis cannot be reached; the method raises this within 3 seconds.
@@ -155,7 +156,7 @@ def timed_out(job_id: str, timeout: float | None, *, no_worker: bool) -> ResultT
     if no_worker:
         return ResultTimeout(
             f"job {job_id} had no answer within {timeout or 0:g} s, because no worker takes jobs from its queue; "
-            "start one with `nameshot worker`, and the job continues.",
+            "start one with `nameshot worker`, which runs the job unless its expires_in is over.",
             no_worker=True,
         )
     return ResultTimeout(f"job {job_id} had no answer within {timeout or 0:g} s; it continues, so try again later.")

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Self, Unpack
 
+from producer.contract.image_url import check_url_shape
 from producer.contract.job import (
     MAX_IMAGES_PER_MESSAGE,
     MAX_SCORES_PER_MESSAGE,
     Question,
-    check_url_shape,
     shown_number,
 )
 from producer.contract.names import Queue

@@ -7,13 +7,12 @@ Clients and workers check the arguments with `Question.checked`, so both apply t
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from producer.contract.labels import DEFAULT_TEMPLATE, check_candidate_labels, check_templates
-from producer.contract.spelling import ATTRIBUTES, CALL, MESSAGE, QUESTION, Spelling
+from producer.contract.spelling import ATTRIBUTES, MESSAGE, QUESTION, Spelling
 from producer.errors import InvalidJob
 
 MAX_IMAGES_PER_MESSAGE: Final = 64
@@ -136,46 +135,6 @@ class ClassifyManyJob:
         return {"images": self.images, **self.question.to_kwargs()}
 
 
-#: Presigned URLs with a role's token have 1,700 to 4,000 characters, and servers and CDNs accept at least 8,192.
-MAX_URL_CHARACTERS: Final = 8_192
-
-
-def characters_on_the_wire(url: str) -> int:
-    """Return the length of a URL once all characters beyond ASCII are percent-encoded as UTF-8."""
-    if url.isascii():
-        return len(url)
-    encoded = url.encode(errors="replace")
-    return sum(1 if byte < 0x80 else 3 for byte in encoded)
-
-
-def check_url_shape(url: object, name: str = "the image URL") -> str:
-    """Return the URL after the checks that are cheap for a client; the worker applies the full URL policy.
-
-    Args:
-        url: the image's URL.
-        name: what the caller calls it.
-
-    Raises:
-        InvalidJob: the URL is not a string, is no absolute http(s) URL, or contains half of a surrogate pair.
-    """
-    if not isinstance(url, str):
-        raise InvalidJob(f"{name} must be a string, not {CALL.kind(url)}.")
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.lower() not in ("http", "https") or not rest or rest[0] in "/?#":
-        raise InvalidJob(
-            f"{name} must be an absolute http:// or https:// URL; other schemes and file paths are refused."
-        )
-    # For a lone surrogate in one URL, a worker refuses the whole message with all its images. Most URLs are ASCII and
-    # skip the search.
-    if not url.isascii() and (half := _SURROGATE.search(url)):
-        raise InvalidJob(
-            f"{name} contains U+{ord(half[0]):04X}, half of a surrogate pair; percent-encode the bytes it represents."
-        )
-    if (length := characters_on_the_wire(url)) > MAX_URL_CHARACTERS:
-        raise InvalidJob(f"{name} has {length:,} characters; at most {MAX_URL_CHARACTERS:,} are allowed.")
-    return url
-
-
 def shown_number(number: float) -> str:
     """Return a number as text for a message; Python refuses to convert integers of more than 4,300 digits."""
     if isinstance(number, int) and abs(number) >= 10**20:
@@ -183,7 +142,6 @@ def shown_number(number: float) -> str:
     return str(number)
 
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SHARED_ARGUMENTS: Final = ("candidate_labels", "hypothesis_template", "top_k", "timeout")
 
 

@@ -67,6 +67,11 @@ def running_up(folder: Path | None = None) -> UpInfo | None:
     return info if _is_alive(info.pid) and _is_locked(folder / "lock") else None
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether a `nameshot up` uses the folder: one that starts, runs or stops."""
+    return _is_locked(folder / "lock")
+
+
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[int]:
     """Hold the folder's lock during a ``with`` block; yield its descriptor, so that a child can hold the lock too.

@@ -22,6 +22,11 @@ def _new_secret() -> str:
     return secrets.token_urlsafe(24)
 
 
+def redis_url(port: int, password: str, database: int) -> str:
+    """Return the URL of a database of the embedded Valkey; it contains the password."""
+    return f"redis://:{password}@127.0.0.1:{port}/{database}"
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """The port and the password of Valkey, and the key that signs the URLs of local files.
@@ -46,6 +51,13 @@ class Kept:
         if not texts or not isinstance(port, int) or not 1 <= port <= _HIGHEST_PORT:
             return cls()
         return cls(port, password, secret)
+
+    @property
+    def urls(self) -> tuple[str, str] | None:
+        """The URLs of broker and result backend, as ``nameshot env`` prints them; None before the first run."""
+        if self.redis_port is None:
+            return None
+        return redis_url(self.redis_port, self.redis_password, 0), redis_url(self.redis_port, self.redis_password, 1)
 
     def write(self, folder: Path, redis_port: int) -> None:
         """Keep the values, with the port that Valkey uses now, in a file that only the user can read."""

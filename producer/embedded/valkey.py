@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from producer.embedded.kept import redis_url
 from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 
@@ -110,7 +111,7 @@ class RunningValkey:
 
     def url(self, database: int) -> str:
         """Return the URL of one of the server's 16 databases."""
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/{database}"
+        return redis_url(self.port, self._password, database)
 
     def restart(self) -> None:
         """Restart a stopped or dead server on the same port and with the same password."""

@@ -11,7 +11,8 @@ from itertools import count
 from typing import Any, Final, Unpack
 from uuid import UUID, uuid4
 
-from producer.contract.job import MAX_RETRIES, ClassifyJob, check_url_shape, shown_number
+from producer.contract.image_url import check_url_shape
+from producer.contract.job import MAX_RETRIES, ClassifyJob, shown_number
 from producer.contract.names import CLASSIFY, CLASSIFY_MANY, QUEUES, Queue, queue_name
 from producer.contract.spelling import ATTRIBUTES, CALL, Spelling
 from producer.errors import InvalidJob

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from producer.cli.doctor import checks_local
 from tests.cli.command import Finished, Home
@@ -84,6 +85,27 @@ def test_a_list_that_was_meant_for_a_queue_and_is_not_served_is_named(
     (warning,) = (each for each in report["findings"] if each["subject"] == "queues" and each["state"] == "warning")
     assert warning["text"] == f"messages wait in the list {name!r}, which no worker serves"
     assert "global_keyprefix" in warning["advice"]
+
+
+@pytest.mark.parametrize(("queue", "meant"), [(None, "default"), ("default", "default"), ("bulk", "bulk")])
+def test_a_plain_client_that_names_no_queue_of_ours_is_told(
+    queue: str | None, meant: str, home: Home, valkey: ValkeyServer
+) -> None:
+    everything = home.with_settings(NAMESHOT_BROKER_URL=valkey.url(0), NAMESHOT_RESULT_BACKEND=valkey.url(1))
+    with valkey.connect() as broker, Celery(broker=valkey.url(0)) as plain:
+        plain.send_task("another.task", queue=queue)
+        broker.hset("high", "key", "of another application")
+        (before,) = everything.run("doctor", "--json").json_lines
+        plain.send_task("nameshot.classify", kwargs={"image": "http://x", "candidate_labels": ["owl"]}, queue=queue)
+
+    (report,) = everything.run("doctor", "--json").json_lines
+
+    assert not [each for each in before["findings"] if "wait in the list" in each["text"]]
+    (warning,) = (each for each in report["findings"] if each["subject"] == "queues" and each["state"] == "warning")
+    assert (
+        warning["text"] == f"jobs of nameshot.classify wait in the list {queue or 'celery'!r}, which no worker serves"
+    )
+    assert warning["advice"].endswith(f"send_task(…, queue='nameshot.{meant}')")
 
 
 def test_for_people_each_finding_is_a_line(with_valkey: Home) -> None:

@@ -68,7 +68,7 @@ def test_a_wait_that_no_worker_could_end_says_so(wait: Wait, client: Client) -> 
     assert error.no_worker
     assert str(error) == (
         f"job {job.id} had no answer within 1 s, because no worker takes jobs from its queue; "
-        "start one with `nameshot worker`, and the job continues."
+        "start one with `nameshot worker`, which runs the job unless its expires_in is over."
     )
 
 

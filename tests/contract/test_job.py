@@ -7,7 +7,7 @@ from enum import Enum
 import pytest
 
 from producer.contract import strict_json
-from producer.contract.job import MAX_TOP_K, ClassifyJob, ClassifyManyJob, Question, check_url_shape
+from producer.contract.job import MAX_TOP_K, ClassifyJob, ClassifyManyJob, Question
 from producer.contract.labels import DEFAULT_TEMPLATE, check_candidate_labels, fill
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json
@@ -252,27 +252,3 @@ def test_a_bulk_answer_that_would_be_huge_asks_for_top_k() -> None:
     with pytest.raises(InvalidJob, match="set top_k"):
         ClassifyManyJob.from_message((), message)
     assert ClassifyManyJob.from_message((), {**message, "top_k": 5}).question.kept_scores == 5
-
-
-@pytest.mark.parametrize(
-    "url", ["owl.png", "/etc/passwd", "file:///etc/passwd", "data:image/png;base64,AA", "http://", "http:///x", "", 7]
-)
-def test_a_producer_sees_at_once_that_something_is_no_url(url: object) -> None:
-    with pytest.raises(InvalidJob):
-        check_url_shape(url)
-
-
-@pytest.mark.parametrize("half", [0xD800, 0xDCFF, 0xDFFF])
-def test_a_producer_sees_at_once_that_a_url_holds_half_a_surrogate_pair(half: int) -> None:
-    with pytest.raises(InvalidJob, match=rf"the image URL contains U\+{half:04X}, half of a surrogate pair"):
-        check_url_shape(f"https://images.example/フクロウ{chr(half)}.jpg")
-
-
-def test_a_url_in_any_script_is_left_to_the_worker() -> None:
-    url = "https://bücher.example/フクロウ🦉.jpg"
-
-    assert check_url_shape(url) == url
-
-
-def test_a_producer_leaves_the_full_url_policy_to_the_worker() -> None:
-    assert check_url_shape("HTTP://127.0.0.1/x") == "HTTP://127.0.0.1/x"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.contract.job import MAX_IMAGES_PER_MESSAGE, MAX_URL_CHARACTERS, ClassifyJob, ClassifyManyJob
+from producer.contract.image_url import MAX_URL_CHARACTERS
+from producer.contract.job import MAX_IMAGES_PER_MESSAGE, ClassifyJob, ClassifyManyJob
 from producer.contract.labels import MAX_LABELS, MAX_LABELS_BYTES, MAX_TEMPLATE_CHARACTERS, MAX_TEMPLATES
 from producer.contract.strict_json import MAX_PARTS, parts_of
 from producer.errors import InvalidJob

@@ -84,7 +84,7 @@ def test_a_hub_id_loads_with_its_commit_or_says_why_not(hub: Hub, tmp_path: Path
         ("someone/small-clip", "v2", LOADED),
         ("someone/small-clip", COMMIT, LOADED),
         ("someone/small-clip", "v3", "no revision 'v3'"),
-        ("someone/unknown", None, "the Hub shows no model 'someone/unknown'"),
+        ("someone/unknown", None, "the Hub shows no model 'someone/unknown', and there is no such folder here"),
         ("someone/gated", None, "'someone/gated' is gated: accept its terms on the Hub and set HF_TOKEN"),
         ("someone/private", None, f"the Hub at {hub.url} refuses access to model 'someone/private' (403)"),
         ("someone/empty", None, "'someone/empty' lacks a file on the Hub"),
@@ -103,6 +103,14 @@ def test_a_download_that_breaks_off_is_tried_again(hub: Hub, tmp_path: Path) -> 
     hub.cuts = 1
     load_all([("someone/small-clip", None, LOADED)], hub, tmp_path / "home")
     assert [method for method, path, _ in hub.requests if path.startswith("store/")].count("GET") == 2
+
+
+def test_offline_a_misspelt_folder_is_said_to_be_none_without_asking_the_hub(hub: Hub, tmp_path: Path) -> None:
+    wanted: Wanted = [("modles/mine", None, "model 'modles/mine' is no folder here and not in the cache")]
+
+    load_all(wanted, hub, tmp_path / "home", {"HF_HUB_OFFLINE": "1"})
+
+    assert hub.requests == []
 
 
 @pytest.mark.thorough

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urljoin
 
+from producer.contract.image_url import FORBIDDEN
 from producer.contract.names import Queue
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import Cancelled, CancelScope
@@ -29,7 +30,7 @@ from worker.fetch.proxy import Proxy
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedResponse, GuardedSession
-from worker.fetch.url_policy import FORBIDDEN, SCHEME, Target, UrlPolicy
+from worker.fetch.url_policy import SCHEME, Target, UrlPolicy
 from worker.runtime.shortages import is_shortage
 
 #: The formats that every worker decodes, so that a server that chooses by this field sends one of them.

@@ -16,7 +16,7 @@ from typing import Final, Self
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from producer.contract.job import MAX_URL_CHARACTERS, characters_on_the_wire
+from producer.contract.image_url import authority_of, fault_of
 from producer.errors import SettingsError
 from worker.fetch.address_policy import Address, AllowedAddress, is_public, parse_allow
 from worker.fetch.failures import FetchFailed
@@ -28,9 +28,6 @@ MAX_HOST_CHARACTERS: Final = 253
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,63}):")
-# Control characters (C0, DEL, C1), the space, the backslash, which parsers interpret differently, Unicode's line and
-# paragraph separators, and lone surrogates.
-FORBIDDEN: Final = re.compile("[\x00-\x20\x7f-\x9f\\\\\u2028\u2029\ud800-\udfff]")
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")  # real bucket names contain underscores
 _IPV4: Final = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -154,17 +151,11 @@ def _scheme_of(url: str) -> str:
 
 def _parse(url: str, scheme: str) -> tuple[str, int, str]:
     """Return the normalised host, the port, and the request line's path and query."""
-    if (length := characters_on_the_wire(url)) > MAX_URL_CHARACTERS:
-        raise invalid(f"the image URL has {length:,} characters; at most {MAX_URL_CHARACTERS:,} are allowed.")
-    if FORBIDDEN.search(url):
-        raise invalid("the image URL contains a space, a backslash or an invisible character; percent-encode it.")
+    if fault := fault_of(url):
+        raise invalid(f"the image URL {fault}")
     rest = url[len(scheme) + 1 :]
-    authority = re.split("[/?#]", rest[2:], maxsplit=1)[0]
-    if not rest.startswith("//") or not authority:
-        raise invalid()
-    if "@" in authority:
-        raise invalid("the image URL contains a user name or password; leave it out.")
-    if "%" in authority:  # this refuses zone ids too, as in [fe80::1%25eth0]
+    authority = authority_of(url)
+    if not rest.startswith("//") or not authority or "%" in authority:  # % is in zone ids too, as in [fe80::1%25eth0]
         raise invalid()
     host, colon, port_text = authority.partition(":")
     try:

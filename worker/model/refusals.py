@@ -73,7 +73,10 @@ def _about_hub(model: str, revision: str | None, failure: Exception) -> str | No
         (errors.GatedRepoError, f"model {model!r} is gated: accept its terms on the Hub and set HF_TOKEN"),
         (errors.RevisionNotFoundError, f"model {model!r} has no revision {revision!r}: name a branch, tag or commit"),
         (errors.DisabledRepoError, f"the Hub has disabled model {model!r}: choose another model"),
-        (errors.RepositoryNotFoundError, f"the Hub shows no model {model!r}: check the name, or set HF_TOKEN"),
+        (
+            errors.RepositoryNotFoundError,
+            f"the Hub shows no model {model!r}, and there is no such folder here: check the name, or set HF_TOKEN",
+        ),
         (errors.HFValidationError, f"{model!r} is neither a folder here nor a possible Hub id: check the name"),
     ):
         if any(isinstance(cause, kind) for cause in causes):
@@ -89,13 +92,13 @@ def _about_hub(model: str, revision: str | None, failure: Exception) -> str | No
         )
     if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes) and constants.is_offline_mode():
         return (
-            f"model {model!r} is not in the cache {constants.HF_HUB_CACHE!r}, and HF_HUB_OFFLINE forbids its download: "
-            "unset that, or name a folder"
+            f"model {model!r} is no folder here and not in the cache {constants.HF_HUB_CACHE!r}, and HF_HUB_OFFLINE "
+            "forbids its download: check the path, or unset HF_HUB_OFFLINE"
         )
     if any(isinstance(cause, errors.LocalEntryNotFoundError) for cause in causes):
         return (
-            f"model {model!r} is not in the local cache and the Hub cannot be reached at {constants.ENDPOINT}: check "
-            "the network, or name a folder"
+            f"model {model!r} is no folder here and not in the local cache, and the Hub cannot be reached at "
+            f"{constants.ENDPOINT}: check the path and the network"
         )
     return None
 
@@ -120,8 +123,8 @@ def _about_answer(model: str, status: int) -> str:
     if status in (401, 403):
         return f"the Hub at {constants.ENDPOINT} refuses access to model {model!r} ({status}): check HF_TOKEN"
     return (
-        f"model {model!r} is not in the local cache, and the Hub at {constants.ENDPOINT} answers {status}: try again "
-        "later, or name a folder"
+        f"model {model!r} is no folder here and not in the local cache, and the Hub at {constants.ENDPOINT} answers "
+        f"{status}: check the path, or try again later"
     )
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from producer.cli.connection import is_configured
+from producer.cli.connection import absent_system, is_configured
 from producer.errors import NameshotError
 from producer.findings import Finding
 from producer.settings import PREFIX, ProducerSettings, read_settings
@@ -27,18 +27,24 @@ def installation() -> Iterator[Finding]:
 
 
 def embedded(up: UpInfo | None) -> Iterator[Finding]:
-    """If `nameshot up` is running, report whether commands use it."""
+    """If `nameshot up` is running or meant, report whether commands use it."""
     from producer.embedded.home import data_folder, running_up
 
     running = running_up()
     if up is not None:
-        yield Finding("nameshot up", "ok", f"process {up.pid}, {up.url}, data in {data_folder()}; commands use it")
+        text = f"process {up.pid}, {up.url}, data in {data_folder()}; commands use it"
+        if not is_configured():
+            text += ', and programs and workers do after eval "$(nameshot env)" in their shell'
+        yield Finding("nameshot up", "ok", text)
     elif running is not None and is_configured():
         yield Finding(
             "nameshot up",
             "ok",
             f"process {running.pid} is running, but the environment names another Redis, which commands use instead",
         )
+    elif (why := absent_system()) is not None:
+        state, _, advice = why.partition(", so ")
+        yield Finding("nameshot up", "warning", f"{state}, and commands would use it", advice)
 
 
 def environment() -> Iterator[Finding]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from producer.cli.doctor.checks_lists import lists_that_no_worker_serves, text_of
 from producer.errors import NameshotError
 from producer.findings import Finding
 
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 2.0
 #: Above this share of maxmemory, a burst of jobs may reach the limit before an operator reacts.
 _MEMORY_WARNING: Final = 0.9
-#: The scan for lists that no worker serves ends after this time, in which it covers some million keys, and reports at
-#: most five lists, which show the mistake well enough.
-_SCAN_S: Final = 1.0
-_SCAN_COUNT: Final = 5_000
-_MOST_NAMED: Final = 5
 
 
 def redis(up: UpInfo | None) -> Iterator[Finding]:
@@ -171,7 +166,7 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
         ):
             backlog = client.backlog()
             living = _living_workers(server, prefix)
-            strange = _lists_that_no_worker_serves(server, prefix)
+            strange = list(lists_that_no_worker_serves(server, prefix))
     except NameshotError as error:
         yield Finding("queues", "broken", str(error))
         return
@@ -191,13 +186,7 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
         yield Finding("queues", "broken", text, advice, numbers)
     else:
         yield Finding("queues", "ok", text, numbers=numbers)
-    for name in strange:
-        yield Finding(
-            "queues",
-            "warning",
-            f"messages wait in the list {name!r}, which no worker serves",
-            "send to the queues by their own names: without global_keyprefix, and with priority_steps from 0 to 9",
-        )
+    yield from strange
     if living:
         places = sorted(state.partition(": ")[0] for state in living.values())
         yield Finding("workers", "ok", f"{len(living)} running: {', '.join(places)}")
@@ -212,40 +201,10 @@ def _queues(configuration: Configuration) -> Iterator[Finding]:
         )
 
 
-def _lists_that_no_worker_serves(server: Redis, prefix: str) -> list[str]:
-    """Return the lists that a plain Celery client filled by mistake: with a key prefix, or with an unserved priority.
-
-    The check needs permission to SCAN, which only the worker's role has; without it, the list is empty.
-    """
-    from redis.exceptions import NoPermissionError
-
-    from producer.contract.names import QUEUES, queue_name, waiting_names
-
-    queues = [queue_name(prefix, queue) for queue in QUEUES]
-    served = {name for queue in queues for name in waiting_names(queue)}
-    meant = re.compile(f"({'|'.join(map(re.escape, queues))})(\\W*[0-9]+)?$")
-    found: set[str] = set()
-    cursor, deadline_s = 0, time.monotonic() + _SCAN_S
-    try:
-        while time.monotonic() < deadline_s:
-            cursor, keys = server.scan(cursor, match=f"*{prefix}.*", count=_SCAN_COUNT, _type="list")
-            names = {_text(key) for key in keys}
-            found |= {name for name in names - served if meant.search(name)}
-            if not cursor:
-                break
-    except NoPermissionError:
-        return []
-    return sorted(found)[:_MOST_NAMED]
-
-
 def _living_workers(server: Redis, prefix: str) -> dict[str, str]:
     """Return the text of each live worker's lease, by the worker's name."""
     from producer.contract.names import lease_key, workers_key
 
-    names = [_text(name) for name in server.smembers(workers_key(prefix))]
+    names = [text_of(name) for name in server.smembers(workers_key(prefix))]
     leases = server.mget([lease_key(prefix, name) for name in names]) if names else []
-    return {name: _text(where) for name, where in zip(names, leases, strict=True) if where is not None}
-
-
-def _text(value: Any) -> str:
-    return bytes(value).decode(errors="replace")
+    return {name: text_of(where) for name, where in zip(names, leases, strict=True) if where is not None}
