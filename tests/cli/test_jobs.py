@@ -176,7 +176,8 @@ def test_an_answer_can_be_waited_for_without_end(with_valkey: Home, valkey: Valk
         with_valkey.run("cancel", "an-id")
 
         assert running.ended() == 1
-        assert running.err == "nameshot: job an-id was cancelled.\n"
+        # On a busy machine the command also says that it waits without a worker.
+        assert running.err.splitlines()[-1] == "nameshot: job an-id was cancelled."
 
 
 def test_ctrl_c_ends_a_waiting_command_quietly(with_valkey: Home, valkey: ValkeyServer) -> None:
