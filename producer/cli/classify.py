@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -11,7 +15,16 @@ from producer.cli import options, output
 from producer.cli.connection import connect, image_url, running_system
 from producer.cli.failures import error_to_json, sentence, shown_image
 from producer.cli.missing_worker import told_of_missing_workers
-from producer.errors import InvalidJob, JobCancelled, JobExpired, JobFailed, JobNotFound, ResultTimeout, UsageError
+from producer.errors import (
+    InvalidJob,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    NameshotError,
+    ResultTimeout,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +44,7 @@ def classify(
     template: options.Template = None,
     top_k: options.TopK = None,
     download_timeout: options.DownloadTimeout = None,
+    retries: options.Retries = 0,
     queue: options.QueueName = "default",
     wait: options.Wait = 120.0,
     show: options.Show = None,
@@ -39,24 +53,37 @@ def classify(
     """Classify images and print their rankings.
 
     Exits with status 1 if an image could not be classified. A job that has no answer in time continues, and the command
-    prints its id.
+    prints its id. Ctrl-C cancels the jobs that have no answer yet.
     """
     from producer.cli.thumbnail import drawing_method
+    from producer.processes.raised_signals import Stopped, raised_signals
 
-    question = options.question(label, labels_file, template, top_k, download_timeout)
+    shared = {"retries": retries, **options.question(label, labels_file, template, top_k, download_timeout)}
     urls = _urls(images)
     console = output.console()
     method = drawing_method(console, images, show=False if as_json else show)
-    with connect() as client:
-        jobs = client.submit_many({"url": url, "queue": queue, **question} for url in urls)
-        options.warn_of_single_label(question["labels"])
-        deadline = time.monotonic() + wait
-        failed = 0
-        with told_of_missing_workers(client) as answered:
-            for number, (image, job) in enumerate(zip(images, jobs, strict=True), start=1):
-                which = _which(images, number)
-                failed += not _print_answer(console, image, which, job, deadline, method=method, as_json=as_json)
-                answered()
+    with raised_signals(), connect() as client:
+        # With ids of its own, the command can cancel jobs even if it is stopped while it sends them.
+        unanswered = deque(client.job(str(uuid4())) for _ in urls)
+        try:
+            client.submit_many(
+                {"url": url, "job_id": each.id, "queue": queue, **shared}
+                for url, each in zip(urls, unanswered, strict=True)
+            )
+            options.warn_of_single_label(shared["labels"])
+            deadline = time.monotonic() + wait
+            failed = 0
+            with told_of_missing_workers(client) as answered:
+                for number, image in enumerate(images, start=1):
+                    which = _which(images, number)
+                    failed += not _print_answer(
+                        console, image, which, unanswered[0], deadline, method=method, as_json=as_json
+                    )
+                    unanswered.popleft()
+                    answered()
+        except Stopped as stopped:
+            output.notice(f"nameshot: stopped{_cancel(unanswered)}.")
+            return 128 + stopped.signal_number
     return 1 if failed else 0
 
 
@@ -67,6 +94,7 @@ def submit(
     template: options.Template = None,
     top_k: options.TopK = None,
     download_timeout: options.DownloadTimeout = None,
+    retries: options.Retries = 0,
     queue: options.QueueName = "default",
     job_id: Annotated[
         str | None,
@@ -84,7 +112,8 @@ def submit(
     """
     from producer.messages.submission import check_expires_in, check_job_id
 
-    shared = {"queue": queue, **options.question(label, labels_file, template, top_k, download_timeout)}
+    question = options.question(label, labels_file, template, top_k, download_timeout)
+    shared = {"queue": queue, "retries": retries, **question}
     if job_id is not None and len(images) > 1:
         raise UsageError("--id names a single job; give only one image with it.")
     try:
@@ -118,6 +147,20 @@ def _which(images: list[str], number: int) -> str:
     """Return the name that messages on standard error use for one of the images."""
     shown = shown_image(images[number - 1])
     return shown if len(images) == 1 else f"image {number}, {shown}"
+
+
+def _cancel(jobs: Iterable[Job]) -> str:
+    """Cancel the jobs that have no answer, and return how many there were, as a clause; nothing if there were none."""
+    cancelled = 0
+    try:
+        for job in jobs:
+            with contextlib.suppress(JobNotFound):
+                cancelled += job.cancel()
+    except NameshotError as error:
+        return (
+            f"; the jobs without an answer continue, since they could not be cancelled: {sentence(error).rstrip('.')}"
+        )
+    return f"; cancelled {output.counted(cancelled, 'job')} that had no answer yet" if cancelled else ""
 
 
 def _print_answer(

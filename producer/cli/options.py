@@ -11,7 +11,7 @@ import typer
 
 from producer.cli import output
 from producer.cli.failures import printable
-from producer.contract.job import Question
+from producer.contract.job import MAX_RETRIES, Question
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.contract.names import Queue
 from producer.contract.spelling import Spelling
@@ -36,6 +36,16 @@ TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Keep only the 
 DownloadTimeout = Annotated[
     float | None,
     typer.Option("--download-timeout", help="Seconds that the download of each image may take.", metavar="S"),
+]
+Retries = Annotated[
+    int,
+    typer.Option(
+        "--retries",
+        min=0,
+        max=MAX_RETRIES,
+        help="How many more times workers run a job that fails with a retryable error.",
+        metavar="N",
+    ),
 ]
 QueueName = Annotated[Queue, typer.Option("--queue", help="Queue of the job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object per line.")]

@@ -188,4 +188,40 @@ def test_ctrl_c_ends_a_waiting_command_quietly(with_valkey: Home, valkey: Valkey
         running.send(signal.SIGINT)
 
         assert running.ended() == 130
-        assert running.err == ""
+        assert running.err.endswith("nameshot: stopped; cancelled 1 job that had no answer yet.\n")
+        assert "Traceback" not in running.err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_classify_that_is_stopped_cancels_the_jobs_that_have_no_answer(
+    number: signal.Signals, status: int, with_valkey: Home, valkey: ValkeyServer
+) -> None:
+    with with_valkey.start("classify", URL, f"{URL}?2", "-l", "fox", "-l", "owl") as running:
+        running.wait_for("no worker takes jobs")
+        with valkey.connect() as connection:
+            ids = [json.loads(message)["headers"]["id"] for message in connection.lrange("nameshot.default", 0, -1)]
+        running.send(number)
+        assert running.ended() == status
+
+    assert running.err.splitlines()[1:] == ["nameshot: stopped; cancelled 2 jobs that had no answer yet."]
+    with Client(valkey.broker_url, valkey.result_backend) as client:
+        assert [client.job(job_id).status() for job_id in ids] == ["cancelled"] * 2
+
+
+@pytest.mark.parametrize("command", [("submit",), ("classify", "--wait", "0")])
+def test_the_number_of_retries_travels_with_the_job(
+    command: tuple[str, ...], with_valkey: Home, valkey: ValkeyServer
+) -> None:
+    with_valkey.run(*command, URL, "-l", "fox", "-l", "owl", "--retries", "3")
+
+    with valkey.connect() as connection:
+        message = json.loads(connection.lindex("nameshot.default", 0))
+    assert message["headers"]["nameshot_retries"] == 3
+
+
+@pytest.mark.parametrize("command", ["submit", "classify"])
+def test_retries_beyond_the_limit_are_a_wrong_use(command: str, with_valkey: Home) -> None:
+    done = with_valkey.run(command, URL, "-l", "fox", "-l", "owl", "--retries", "11")
+
+    assert (done.status, done.out) == (2, "")
+    assert "'--retries': Input should be less than or equal to 10" in done.sentence
