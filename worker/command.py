@@ -135,6 +135,13 @@ def _driver_gpus() -> list[str]:
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
 
 
+def unusable(files: Sequence[Path]) -> Any:
+    """Return the files that are no pictures, each with the reason (`worker.trial.trials.unusable`)."""
+    from worker.trial.trials import unusable as found
+
+    return found(files, max_pixels=read().max_pixels)
+
+
 def compare(models: Sequence[str], files: Sequence[Path], labels: Sequence[str], templates: Sequence[str]) -> Any:
     """Return the rankings of each file by each checkpoint (`worker.trial.trials.rankings`), loaded in turn."""
     from worker.trial.trials import Choice, rankings

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from producer.cli import options, output
+from producer.cli.failures import sentence
 from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.errors import UsageError
 
@@ -26,14 +27,17 @@ def compare(
 ) -> int:
     """Show how the rankings of two checkpoints differ. Both are loaded here, one after the other.
 
-    NAMESHOT_DEVICE and NAMESHOT_DTYPE count as for a worker. The label's place is in brackets.
+    NAMESHOT_DEVICE and NAMESHOT_DTYPE count as for a worker. The label's place is in brackets. Files that are no
+    pictures are named and left out.
     """
     question = options.question(label, labels_file, template, None, None)
     templates = question["hypothesis_template"]
     if isinstance(templates, str):
         templates = [templates]
+    worker = _worker()
+    files = _usable(worker, files)
     with output.waiting("loading the checkpoints…"):
-        first, second = _worker().compare((model_a, model_b), files, question["labels"], templates)
+        first, second = worker.compare((model_a, model_b), files, question["labels"], templates)
     for file, one, other in zip(files, first, second, strict=True):
         if as_json:
             rankings = {"a": _objects(one), "b": _objects(other)}
@@ -58,18 +62,21 @@ def verify(
     """Compare this machine's scores with the transformers pipeline's, on your model and device.
 
     The model and the device are NAMESHOT_MODEL and NAMESHOT_DEVICE, as for a worker. Exits 1
-    if a score in float32 differs by more than 1e-5. Half precision is shown, not judged.
+    if a score in float32 differs by more than 1e-5. Half precision is shown, not judged. Files that are
+    no pictures are named and left out.
     """
     files, own_labels = _pictures(images)
     if label or labels_file:
         labels: list[str] = options.question(label, labels_file, [template], None, None)["labels"]
     else:
         labels = options.checked_question(own_labels, [template])["labels"]
+    worker = _worker()
+    files = _usable(worker, files)
     equal = True
     dtypes = ("float32", "bfloat16", "float16")
     rows = []
     with output.waiting("loading the checkpoint…"):
-        for verdict in _worker().verify(files, labels, template, dtypes):
+        for verdict in worker.verify(files, labels, template, dtypes):
             equal = equal and (verdict.dtype != "float32" or verdict.is_equal)
             rows.append(verdict)
     if as_json:
@@ -86,6 +93,18 @@ def _worker() -> Any:
     if not has_worker():
         raise UsageError("the worker's packages are not installed here; install nameshot[worker].")
     return import_module("worker.command")
+
+
+def _usable(worker: Any, files: list[Path]) -> list[Path]:
+    """Return the files that are pictures, and name the others; raise `UsageError` if none is left."""
+    unusable: dict[Path, UsageError] = worker.unusable(files)
+    if len(files) == 1 and unusable:
+        raise unusable[files[0]]
+    for error in unusable.values():
+        output.notice(f"nameshot: left out: {sentence(error)}")
+    if left := [file for file in files if file not in unusable]:
+        return left
+    raise UsageError(f"none of the {len(files):,} pictures can be used.")
 
 
 def _pictures(folder: Path | None) -> tuple[list[Path], list[str]]:
@@ -135,4 +154,5 @@ def _print_verdicts(rows: list[Any]) -> None:
     console = output.console()
     console.print(table)
     if rows:
-        console.print(f"{rows[0].pictures} pictures, {rows[0].scores:,} scores", markup=False)
+        pictures, scores = output.counted(rows[0].pictures, "picture"), output.counted(rows[0].scores, "score")
+        console.print(f"{pictures}, {scores}", markup=False)

@@ -107,6 +107,37 @@ def test_the_commands_print_tables_and_json(home: Home, checkpoint: Callable[[st
     assert "Traceback" not in verified.err + compared.err
 
 
+@pytest.mark.timeout(300)
+def test_a_file_that_is_no_picture_is_named_and_left_out(home: Home, checkpoint: Callable[[str], Path]) -> None:
+    user = home.with_settings(NAMESHOT_MODEL=str(checkpoint("clip")), NAMESHOT_DEVICE="cpu")
+    folder = home.folder / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_text("no picture")
+    (folder / "owl.png").write_bytes(FILES[0].read_bytes())
+    labels = ("-l", "an owl", "-l", "a car", "--json")
+
+    verified = user.run("verify", "--images", folder, *labels)
+    models = (checkpoint("clip"), checkpoint("siglip"))
+    compared = user.run("compare", *models, folder / "a.png", folder / "owl.png", "missing.png", *labels)
+
+    assert (verified.status, verified.json_lines[0]["pictures"]) == (0, 1)
+    assert verified.sentence.startswith(f"left out: '{folder}/a.png': the body is not a JPEG")
+    assert (compared.status, [line["file"] for line in compared.json_lines]) == (0, [f"{folder}/owl.png"])
+    assert (
+        compared.err.splitlines()[1] == "nameshot: left out: 'missing.png' cannot be read: No such file or directory."
+    )
+
+
+def test_if_no_picture_is_left_a_trial_is_refused_before_a_checkpoint_is_loaded(home: Home) -> None:
+    done = home.run("compare", "no-model", "bundled", "a.png", "b.png", "-l", "an owl", "-l", "a car")
+
+    assert done.status == 2
+    assert done.err.splitlines()[-1] == "nameshot: none of the 2 pictures can be used."
+    assert home.run("compare", "no-model", "bundled", "a.png", "-l", "x", "-l", "y").sentence == (
+        "'a.png' cannot be read: No such file or directory."
+    )
+
+
 def test_a_folder_without_pictures_and_a_missing_file_are_refused_before_anything_is_loaded(home: Home) -> None:
     (home.folder / "empty").mkdir()
 

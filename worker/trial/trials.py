@@ -34,6 +34,18 @@ class Choice:
     max_pixels: int
 
 
+def unusable(files: Sequence[Path], *, max_pixels: int) -> dict[Path, UsageError]:
+    """Return the files that cannot be read or decoded, each with the reason."""
+    prepare_pillow(max_pixels)
+    found = {}
+    for file in files:
+        try:
+            read_picture(file, max_pixels=max_pixels)
+        except UsageError as error:
+            found[file] = error
+    return found
+
+
 def rankings(
     choice: Choice, dtype: str, files: Sequence[Path], labels: Sequence[str], templates: Sequence[str]
 ) -> list[list[tuple[str, float]]]:
