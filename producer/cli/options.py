@@ -22,7 +22,13 @@ Labels = Annotated[
     typer.Option("-l", "--label", help="A candidate label; repeat the option for each label.", metavar="LABEL"),
 ]
 LabelsFile = Annotated[
-    Path | None, typer.Option("--labels-file", help="Candidate labels from a file, one per line.", metavar="FILE")
+    Path | None,
+    typer.Option(
+        "--labels-file",
+        help="Candidate labels from a file, one per line; blank lines and those that begin with # are skipped "
+        "(-l takes such a label).",
+        metavar="FILE",
+    ),
 ]
 Template = Annotated[
     list[str] | None,
@@ -148,7 +154,7 @@ class _OptionSpelling(Spelling):
 
 
 def _labels_in(file: Path | None) -> list[tuple[int, str]]:
-    """Return the labels in a file, each with its line from 1."""
+    """Return the labels in a file, each with its line from 1; blank lines and comments hold none."""
     if file is None:
         return []
     try:
@@ -157,4 +163,6 @@ def _labels_in(file: Path | None) -> list[tuple[int, str]]:
         raise UsageError(f"{str(file)!r} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise UsageError(f"{str(file)!r} is not UTF-8 text.") from None
-    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [
+        (number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")
+    ]

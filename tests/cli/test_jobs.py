@@ -67,14 +67,14 @@ def test_an_option_that_cannot_be_is_a_wrong_use_and_is_named(
 
 
 def test_labels_can_come_from_a_file(with_valkey: Home, valkey: ValkeyServer) -> None:
-    (with_valkey.folder / "labels.txt").write_text("fox\n\nsnow owl\n", encoding="utf-8")
+    (with_valkey.folder / "labels.txt").write_text("# animals\nfox\n\n \n  # more of them\nsnow owl #2\n")
 
-    with_valkey.run("submit", URL, "-l", "bear", "--labels-file", "labels.txt")
+    with_valkey.run("submit", URL, "-l", "#bear", "--labels-file", "labels.txt")
 
     with valkey.connect() as connection:
         message = json.loads(connection.lindex("nameshot.default", 0))
     _, arguments, _ = json.loads(base64.b64decode(message["body"]))
-    assert arguments["candidate_labels"] == ["bear", "fox", "snow owl"]
+    assert arguments["candidate_labels"] == ["#bear", "fox", "snow owl #2"]
 
 
 def test_status_prints_one_word(with_valkey: Home) -> None:
