@@ -44,5 +44,5 @@ def purge(
     if as_json:
         output.print_json({"queue": queue, "purged": purged})
     else:
-        print(f"deleted {purged:,} waiting {'job' if purged == 1 else 'jobs'} from {queue}")
+        print(f"deleted {output.counted(purged, 'waiting job')} from {queue}")
     return 0

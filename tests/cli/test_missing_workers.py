@@ -32,3 +32,5 @@ def test_a_bulk_run_without_workers_says_so_once_and_waits_on(command: str, with
         assert running.ended() == 130
 
     assert running.err.count(SENTENCE) == 1
+    if command == "bulk":
+        assert "cancelled 1 image before its answer was written" in running.err

@@ -103,7 +103,8 @@ def bulk(
             return 1 if answers.failed else 0
     except Stopped as stopped:
         left = sum(1 for record in under_way.values() if not record.problem)
-        unanswered = f"; cancelled {left:,} images before their answers were written" if left else ""
+        answers_were = "its answer was" if left == 1 else "their answers were"
+        unanswered = f"; cancelled {output.counted(left, 'image')} before {answers_were} written" if left else ""
         advice = "with -o FILE a run can be resumed" if out is None else f"run the same command to resume ({out})"
         output.notice(f"nameshot: stopped{unanswered}; {advice}.")
         return 128 + stopped.signal_number

@@ -63,7 +63,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         everything = answers.succeeded + answers.failed
-        text = f"{everything:,} images: {answers.succeeded:,} classified"
+        text = f"{output.counted(everything, 'image')}: {answers.succeeded:,} classified"
         if answers.failed:
             codes = ", ".join(f"{count:,} {code}" for code, count in answers.codes.most_common())
             text += f", {answers.failed:,} failed ({codes})"

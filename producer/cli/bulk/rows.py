@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from producer.cli.output import counted
 from producer.errors import InvalidJob, UsageError
 
 Format = Literal["auto", "text", "csv", "tsv", "jsonl", "parquet"]
@@ -161,7 +162,7 @@ def find_columns(row: Sequence[str], column: str | None, folder: Path | None = N
         if position is not None and exists:
             return Columns(position, with_id, True)
         if position is not None:
-            raise UsageError(f"the table has {_columns(len(row))}, so it has no column {column}.")
+            raise UsageError(f"the table has {counted(len(row), 'column')}, so it has no column {column}.")
         raise InvalidJob(f"the table has no column {column!r}; its columns are {', '.join(names)[:300]}.")
     for name in IMAGE_NAMES:
         if name in lower:
@@ -187,7 +188,7 @@ def _from_json(number: int, value: Any, key: str | None) -> Record:
 def _from_row(line: int, row: list[str], columns: Columns) -> Record:
     own_id = row[columns.id].strip() if columns.id is not None and columns.id < len(row) else None
     if columns.image >= len(row):
-        problem = f"the row has {_columns(len(row))}, and the image's column is {columns.image + 1}"
+        problem = f"the row has {counted(len(row), 'column')}, and the image's column is {columns.image + 1}"
         return Record(line, "", problem, own_id)
     image = row[columns.image].strip()
     if not image:
@@ -236,7 +237,3 @@ def looks_like_image(cell: str, folder: Path | None) -> bool:
         return Path(cell).is_file() or (folder is not None and (folder / cell).is_file())
     except (OSError, ValueError):  # the system refuses the path, for example because it is too long
         return False
-
-
-def _columns(count: int) -> str:
-    return f"{count} column{'' if count == 1 else 's'}"
