@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
 
+# Type checkers treat this name like typing's. The command must handle Ctrl-C before it loads anything, even typing.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, NoReturn
+
     from producer.errors import NameshotError
 
 #: The exit status that shells report for a program ended by Ctrl-C.
@@ -76,6 +77,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _report(error: NameshotError, arguments: Sequence[str] | None) -> None:
     """Print the error as a sentence on standard error and, with ``--json``, as an object on standard output."""
+    import contextlib
+    import itertools
+
     from producer.cli.failures import error_to_json, sentence
     from producer.cli.output import print_json
     from producer.cli.streams import StreamFailed

@@ -96,8 +96,7 @@ class Client:
             job_id: 1 to 128 of ``A-Z a-z 0-9 _ -``, or a whole number or a UUID, whose text is the id. Until the job's
                 result expires, a program may submit the same id with the same payload any number of times, and the job
                 is queued once, unless it is purged or lost. None chooses a new id.
-            expires_in: the seconds after which a worker no longer starts the job; None sets no limit. The job is
-                ``queued`` until a worker takes its message, and only then ``expired``.
+            expires_in: the seconds after which a worker no longer starts the job, see `Job.status`; None sets no limit.
             retries: how many more times, up to 10, workers run the job if it fails with a retryable error. They pause
                 for 5 s before the first retry and twice as long before each further one, at most 10 minutes, and start
                 none after ``expires_in``. The job is ``queued`` meanwhile.

@@ -14,12 +14,10 @@ from typing import Any, Self
 from producer.errors import JobFailed
 
 
+# Not frozen, since a job may have a thousand of them, and a frozen one takes more than twice as long to create.
 @dataclass(slots=True, unsafe_hash=True)
 class Score:
-    """One candidate label and its score, a finite float in [0, 1].
-
-    Not frozen, since a job may have a thousand of them, and a frozen one takes more than twice as long to create.
-    """
+    """One candidate label and its score, a finite float in [0, 1]."""
 
     label: str
     score: float
@@ -48,7 +46,7 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The duration of each stage in milliseconds. ``queued`` is None if the message has no `SENT_AT_HEADER`."""
+    """The duration of each stage in milliseconds; ``queued`` is None for a job of a plain Celery client."""
 
     queued: float | None
     fetch: float

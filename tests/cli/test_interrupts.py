@@ -68,7 +68,16 @@ def test_other_lost_exceptions_are_printed_as_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["producer.cli.interrupts", "producer.errors", "producer.contract", "typer", "producer.cli.app"]
+    "module",
+    [
+        "producer.cli.interrupts",
+        "typing",
+        "contextlib",
+        "producer.errors",
+        "producer.contract",
+        "typer",
+        "producer.cli.app",
+    ],
 )
 def test_ctrl_c_ends_a_command_quietly_while_it_is_still_loading(module: str) -> None:
     done = subprocess.run(

@@ -83,3 +83,11 @@ def test_a_score_still_unpacks_compares_and_is_shown_as_the_readme_shows_it() ->
     assert Score("owl", 0.9) == RESULT.best
     assert len({Score("owl", 0.9), RESULT.best}) == 1
     assert repr(RESULT.best) == "Score(label='owl', score=0.9)"
+
+
+def test_a_schema_speaks_to_users_and_names_nothing_internal() -> None:
+    shown = json.dumps(TypeAdapter(Result).json_schema() | TypeAdapter(BulkOutcome).json_schema())
+
+    assert "One candidate label and its score" in shown
+    for internal in ("frozen", "SENT_AT", "_HEADER"):
+        assert internal not in shown
