@@ -62,6 +62,8 @@ WHOLE_ANSWERS = {
             b"Content-Encoding: identity\r\nContent-Encoding:",
         )
     },
+    "150 cookies": OK + b"Set-Cookie: a=b\r\n" * 150 + b"Content-Length: 4\r\n\r\nbody and more",
+    "1,000 lines, half of them folded": OK + b"X: y\r\n z\r\n" * 499 + b"content-LENGTH:\r\n 4\r\n\r\nbody and more",
     "a wrong content type": OK + b"Content-Type: text/html\r\nContent-Length: 4\r\n\r\nbody",
 }
 
@@ -80,7 +82,10 @@ BROKEN_ANSWERS = {
     "an SSH banner": (b"SSH-2.0-OpenSSH_9.6\r\n", "bad_response"),
     "HTTP/2": (b"HTTP/2 200 OK\r\n\r\n", "bad_response"),
     "a status that is no number": (b"HTTP/1.1 abc OK\r\n\r\n", "bad_response"),
-    "too many headers": (OK + b"".join(b"X-%d: y\r\n" % number for number in range(150)) + b"\r\nbody", "bad_response"),
+    "too many headers": (
+        OK + b"".join(b"X-%d: y\r\n" % number for number in range(1_001)) + b"\r\nbody",
+        "bad_response",
+    ),
     "a header of 70 KB": (OK + b"X: " + b"y" * 70_000 + b"\r\n\r\nbody", "bad_response"),
     "a negative length": (OK + b"Content-Length: -5\r\n\r\nbody", "bad_response"),
     "a length that is no number": (OK + b"Content-Length: 3x\r\n\r\nbody", "bad_response"),
@@ -111,6 +116,25 @@ def test_a_broken_answer_has_its_code(answer: str, serve: Serve, make_fetcher: M
     data, code = BROKEN_ANSWERS[answer]
     server = serve(raw(data))
     assert code_of(make_fetcher(server), server.url()) == code
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X: y\r\n" * 1_001,
+        b"X: y\r\n" + b" z\r\n" * 1_000,
+        b"X: " + b"y" * 70_000 + b"\r\n",
+        b"X: %b\r\n" % (b"y" * 1_000) * 70,
+    ],
+    ids=["lines", "folded lines", "a line", "long lines"],
+)
+def test_a_head_that_is_too_large_is_called_that_and_its_limit_named(
+    head: bytes, serve: Serve, make_fetcher: MakeFetcher
+) -> None:
+    server = serve(raw(OK + head + b"Content-Length: 4\r\n\r\nbody"))
+    failure = failure_of(lambda: make_fetcher(server).fetch(server.url()))
+    assert failure.code == "bad_response"
+    assert failure.message == "the response's headers have more than 65,536 bytes or 1,000 lines; check the server."
 
 
 def test_a_connection_that_is_reset_within_the_body_was_truncated(serve: Serve, make_fetcher: MakeFetcher) -> None:

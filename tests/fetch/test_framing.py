@@ -90,7 +90,7 @@ REFUSED = {
     "a trailer that is no field": CHUNKED + b"4\r\nbody\r\n0\r\nno field\r\n\r\n",
     "a trailer with a bare CR": CHUNKED + b"4\r\nbody\r\n0\r\nA: b\rC: d\r\n\r\n",
     "a folded line before any trailer": CHUNKED + b"4\r\nbody\r\n0\r\n A: b\r\n\r\n",
-    "more trailers than an answer has fields": CHUNKED + b"4\r\nbody\r\n0\r\n" + b"A: b\r\n" * 101 + b"\r\n",
+    "more trailers than an answer has fields": CHUNKED + b"4\r\nbody\r\n0\r\n" + b"A: b\r\n" * 1_001 + b"\r\n",
     **{
         f"the coding {coding!r}": OK + b"Transfer-Encoding: " + coding + b"\r\n\r\n4\r\nbody\r\n" + LAST
         for coding in (

@@ -161,7 +161,10 @@ def test_a_proxy_that_is_away_is_named_and_not_blamed_on_the_host(make_fetcher: 
         assert "the worker's proxy cannot be reached" in failure.message
 
 
-@pytest.mark.parametrize(("status", "retryable"), [("403 Forbidden", False), ("405 No", False), ("503 Busy", True)])
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [("403 Forbidden", False), ("405 No", False), ("503 Busy", True), ("429 Busy", True), ("500 Oh", True)],
+)
 def test_a_tunnel_that_the_proxy_refuses_is_a_failed_connection(
     make_fetcher: MakeFetcher, serve: Serve, tls_server: ScriptedServer, status: str, retryable: bool
 ) -> None:
@@ -169,6 +172,23 @@ def test_a_tunnel_that_the_proxy_refuses_is_a_failed_connection(
     fetcher = make_fetcher(tls_server, proxy=Proxy.parsed(refusing.url("")), **RESOLVES_TO_LOOPBACK)
     failure = failure_of(lambda: fetcher.fetch(tls_server.url(host="h.example")))
     assert (failure.code, failure.retryable) == ("connect_failed", retryable)
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "502 Bad Gateway", "503 Busy", "504 Late", "511 Sign in"])
+def test_a_status_that_may_be_the_proxy_s_own_is_not_blamed_on_the_server_alone(
+    make_fetcher: MakeFetcher, through: MakeFetcher, serve: Serve, status: str
+) -> None:
+    refusing = serve(lambda exchange: exchange.answer(b"<html>", status=status))
+    url = refusing.url(host="h.example")
+    for fetcher, who in (
+        (make_fetcher(refusing, proxy=Proxy.parsed(refusing.url("")), **RESOLVES_TO_LOOPBACK), True),
+        (through(refusing, tunnels_http=True), False),
+        (through(refusing, direct="127.0.0.0/8:*"), False),
+    ):
+        failure = failure_of(functools.partial(fetcher.fetch, url))
+        assert failure.code == "http_status"
+        assert failure.message.startswith("the server, or the worker's proxy, responded with status ") == who
+        assert f"responded with status {status[:3]}, not 200" in failure.message
 
 
 def test_a_tunnel_is_tried_to_the_next_address_if_the_proxy_cannot_reach_one(
@@ -186,7 +206,7 @@ def test_a_tunnel_is_tried_to_the_next_address_if_the_proxy_cannot_reach_one(
         assert [request.split()[1].split(":")[0] for request in proxy.requests] == ["127.0.0.2", "127.0.0.1"]
 
 
-@pytest.mark.parametrize("reply", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200, b"x" * 100_000])
+@pytest.mark.parametrize("reply", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 2_000, b"x" * 100_000])
 def test_a_proxy_that_speaks_no_http_is_one_that_cannot_be_used(
     make_fetcher: MakeFetcher, serve: Serve, tls_server: ScriptedServer, reply: bytes
 ) -> None:

@@ -46,7 +46,7 @@ def test_a_redirect_is_followed_wherever_it_is_relative_to(
         ("http:\\\\127.0.0.1\\", "bad_redirect"),
         ("http://h.example/\tx", "bad_redirect"),
         ("\x01http://h.example/", "bad_redirect"),
-        ("/\xff\xfe", "bad_redirect"),
+        ("http://h\xe9.example/", "invalid_url"),
         ("http://[", "invalid_url"),
         ("//[", "bad_redirect"),
         ("http://127.0.0.1 @h.example/", "invalid_url"),
@@ -153,6 +153,17 @@ def test_white_space_round_a_location_is_no_part_of_it(serve: Serve, make_fetche
             exchange.answer(IMAGE)
         else:
             exchange.answer(status="302 Found", headers=["Location: \t /to \t "])
+
+    server = serve(script)
+    assert make_fetcher(server).fetch(server.url("/from")) == IMAGE
+
+
+def test_bytes_of_a_location_that_are_not_utf_8_are_percent_encoded(serve: Serve, make_fetcher: MakeFetcher) -> None:
+    def script(exchange: Exchange) -> None:
+        if exchange.path == "/caf%E9%20%C3/a%20b?%FF":
+            exchange.answer(IMAGE)
+        else:
+            exchange.redirect("/caf\xe9%20\xc3/a b?\xff")
 
     server = serve(script)
     assert make_fetcher(server).fetch(server.url("/from")) == IMAGE

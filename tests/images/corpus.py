@@ -156,10 +156,10 @@ def laden_jpeg(*segments: bytes) -> bytes:
 XMP_TRAILER = b"\1" + bytes(range(255, -1, -1)) + b"\0"
 
 
-def avif_with_exif(content: bytes) -> bytes:
+def avif_with_exif(content: bytes, **options: bytes) -> bytes:
     """An AVIF with EXIF that Pillow would not write: it overwrites a comment with all that leads to it."""
     comment = tiff((0x9286, 7, len(content), b"\0\0\0\x1a"), behind=b"c" * len(content))
-    data = encoded(photo(), "AVIF", exif=b"Exif\0\0" + comment)
+    data = encoded(photo(), "AVIF", exif=b"Exif\0\0" + comment, **options)
     start = data.index(comment[:4])
     return data[:start] + content + data[start + len(content) :]
 
@@ -202,6 +202,8 @@ SLOW: dict[str, bytes] = {
     "PNG of text": png_header(8, 8) + chunk(b"tEXt", b"a\0b") * 300_000,
     "JPEG of comments": jpeg_with_segments(segment(0xFE, b"") * 1_200_000),
     "JPEG of EXIF headers": jpeg_with_segments(segment(0xE1, b"Exif\0\0") * 500_000),
+    "JPEG of comments behind its scan": JPEG[:-2] + segment(0xFE, b"") * 1_200_000 + JPEG[-2:],
+    "JPEG of markers in its scan": JPEG[:-100] + b"\xff\x02" * 2_000_000 + JPEG[-100:],
     "JPEG of fill bytes": jpeg_with_segments(b"\xff" * 5_000_000),
     "JPEG of garbage": jpeg_with_segments(b"\0" * 5_000_000),
     "GIF of comments": GIF[:781] + b"\x21\xfe" + b"\xffx" * 2_000_000 + GIF[781:],
@@ -219,6 +221,9 @@ SLOW: dict[str, bytes] = {
     "PNG of an orientation of 100,000 numbers": PNG[:33] + chunk(b"eXIf", MANY_NUMBERS[:900_000]) + PNG[33:],
     "WebP of EXIF": encoded(photo(), "WEBP", exif=b"Exif\0\0" + MANY_NUMBERS[:900_000]),
     "AVIF of EXIF": avif_with_exif(MANY_NUMBERS),
+    "AVIF of EXIF, with XMP": avif_with_exif(MANY_NUMBERS, xmp=b'tiff:Orientation="6"'),
+    "AVIF of EXIF of 100,000 numbers, with XMP": avif_with_exif(MANY_NUMBERS[:900_000], xmp=b'tiff:Orientation="6"'),
+    "AVIF of XMP": encoded(photo(), "AVIF", xmp=b"tiff:Orientation" * 1_200_000),
     "GIF of long comments": GIF[:781] + b"\x21\xfe" + (b"\xff" + b"x" * 255) * 78_000 + b"\0" + GIF[781:],
     "GIF of extensions": GIF[:781] + b"\x21\xf9\x04\0\0\0\0\0" * 600_000 + GIF[781:],
 }

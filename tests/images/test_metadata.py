@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import time
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tests.images.conftest import MAX_PIXELS, code_of
+from tests.images.conftest import MAX_PIXELS, code_of, sentence_of
 from tests.images.corpus import GIF, JPEG, LADEN, PNG
 from tests.images.files import chunk, encoded, photo, png_header, segment
 from worker.decoding.images import open_image
@@ -142,6 +143,86 @@ def test_parts_that_no_pixel_needs_change_no_pixel(kind: str) -> None:
 def test_nothing_but_its_own_errors_comes_of_broken_structures(data: bytes, junk: bytes, place: int, cut: bool) -> None:
     broken = data[:place] + junk + (b"" if cut else data[place:])
     assert len(without_metadata(broken, max_pixels=50_000_000)) <= len(broken) + 12
+
+
+IN_SCANS = {
+    "baseline": JPEG,
+    "progressive": PROGRESSIVE,
+    "baseline, restarts": encoded(photo(), "JPEG", restart_marker_blocks=3),
+    "progressive, restarts": encoded(photo(), "JPEG", progressive=True, restart_marker_blocks=2),
+}
+#: Bytes that look like a marker, perhaps with a length.
+MARKER_LIKE = st.builds(
+    lambda marker, rest: bytes((0xFF, marker)) + rest,
+    st.sampled_from([*range(0xE0, 0xF0), 0xFE]) | st.integers(0, 255),
+    st.binary(max_size=3),
+)
+
+
+def is_as_the_pipeline_has_it(data: bytes) -> bool:
+    """Check that the pixels are the pipeline's, or that both refuse the picture; return whether there are any."""
+    expected = None
+    with contextlib.suppress(Exception):
+        expected = as_the_pipeline_opens(data)
+    if expected is None:
+        assert code_of(data) == "undecodable"
+        return False
+    assert pixels(data) == expected
+    return True
+
+
+@pytest.mark.parametrize("kind", IN_SCANS)
+def test_a_jpeg_that_is_damaged_in_its_scans_has_the_pipeline_s_pixels_or_is_refused_by_both(kind: str) -> None:
+    whole = IN_SCANS[kind]
+    first = whole.index(b"\xff\xda") + 4
+    outcomes = set[bool]()
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        overwrites=st.lists(
+            st.tuples(st.integers(first, len(whole) - 1), MARKER_LIKE | st.binary(min_size=1, max_size=512)),
+            min_size=1,
+            max_size=3,
+        ),
+        behind=st.sampled_from([b"", PROGRESSIVE]),
+    )
+    def holds(overwrites: list[tuple[int, bytes]], behind: bytes) -> None:
+        damaged = bytearray(whole)
+        for place, written in overwrites:
+            damaged[place : place + len(written)] = written
+        data = bytes(damaged) + behind
+        outcomes.add(is_as_the_pipeline_has_it(data))
+
+    holds()
+    assert outcomes == {True, False}
+
+
+@pytest.mark.parametrize("kind", ["baseline", "baseline, restarts"])
+@pytest.mark.parametrize("marker", [0xE0, 0xE1, 0xEE, 0xEF, 0xFE])
+def test_damage_in_a_scan_that_looks_like_a_segment_cuts_nothing_out(kind: str, marker: int) -> None:
+    whole = IN_SCANS[kind]
+    place = (whole.index(b"\xff\xda") + len(whole)) // 2
+    for length in (b"\0\x20", b"\xff\xff"):
+        data = whole[:place] + bytes((0xFF, marker)) + length + whole[place + 4 :]
+        is_as_the_pipeline_has_it(data)
+
+
+def test_scans_that_hide_behind_a_reserved_marker_count() -> None:
+    data = IN_SCANS["progressive, restarts"]
+    last_scan = data[data.rindex(b"\xff\xda") : -2]
+    place = len(last_scan) // 2
+    hiding = last_scan[:place] + b"\xff\x02\xff\xff" + last_scan[place:]
+    assert "more than 60 scans" in sentence_of(data[:-2] + hiding + last_scan * 100 + data[-2:])
+
+
+def test_the_xmp_of_a_jpeg_counts_behind_many_segments_of_exif() -> None:
+    exif = segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0") + segment(0xE1, b"Exif\0\0" + b"x" * 100) * 8
+    first, last = (
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP.replace(b"6", orientation))
+        for orientation in (b"3", b"6")
+    )
+    data = JPEG[:2] + first + exif + last + JPEG[2:]
+    assert pixels(data) == as_the_pipeline_opens(data) != pixels(JPEG)
 
 
 def test_a_claim_of_two_billion_rows_allows_no_more_parts() -> None:

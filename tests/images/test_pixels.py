@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.images.conftest import MAX_PIXELS, code_of
-from tests.images.files import chunk, encoded, gif_offset, jpeg_with_segments, photo, png, segment
+from tests.images.files import chunk, encoded, gif_offset, jpeg_with_segments, photo, png, segment, tiff
 from worker.decoding.heif import register_heif
 from worker.decoding.images import open_image
 
@@ -102,6 +102,28 @@ FILES: dict[str, bytes] = {
         f"{kind}, orientation {orientation}": encoded(photo(), kind, exif=exif(orientation))
         for kind in ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")
         for orientation in (1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 65_535)
+    },
+    **{
+        f"{kind}, XMP of {text!r}": encoded(photo(), kind, xmp=text)
+        for kind in ("JPEG", "WEBP", "AVIF", "HEIF")
+        for text in (
+            *(b'<a tiff:Orientation="%d"/>' % orientation for orientation in range(10)),
+            *(b"<tiff:Orientation>%d</tiff:Orientation>" % orientation for orientation in (3, 6)),
+            b'tiff:Orientation="99"',
+            b"tiff:Orientation=6",
+            b'tiff:Orientation="" tiff:Orientation="3" tiff:Orientation="6"',
+            b'tiff:Orientation="\xd9\xa3"',
+            b"\xff\0",
+        )
+    },
+    **{
+        f"AVIF, XMP and {name}": encoded(photo(), "AVIF", xmp=b'tiff:Orientation="6"', exif=content)
+        for name, content in {
+            "EXIF that says 3": exif(3),
+            "EXIF that says upright": exif(1),
+            "EXIF that says 9": exif(9),
+            "EXIF that says nothing": b"Exif\0\0" + tiff((0x0131, 2, 2, b"a\0\0\0")),
+        }.items()
     },
 }
 

@@ -33,9 +33,9 @@ MAX_JPEG_SCANS: Final = 60
 #: write about 10 scans, and libjpeg 18 if it has four components.
 FULL_JPEG_SCANS: Final = 18
 
-#: Application segments of a JPEG that decide how its colours are stored, and those that may hold its orientation.
+#: Application segments of a JPEG that decide how its colours are stored.
 _JPEG_PIXELS: Final = {0xE0: b"JFIF", 0xEE: b"Adobe"}
-_JPEG_ORIENTATION: Final = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
+_JPEG_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 #: TEM, RST0 to RST7 and SOI consist of the marker alone.
 _JPEG_LONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 _SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
@@ -101,28 +101,55 @@ def without_metadata(data: bytes, *, max_pixels: int) -> bytes:
 
 def _jpeg(data: bytes, max_pixels: int) -> bytes:
     view, parts = memoryview(data), _Parts(data)
-    kept, at, scans, max_scans = [view[:2]], 2, 0, MAX_JPEG_SCANS
+    kept, at, max_scans = [view[:2]], 2, MAX_JPEG_SCANS
+    xmp = view[:0]
+    # Bytes before a marker are junk, which decoders skip.
     while (found := _MARKER.search(data, at)) is not None:
-        # Bytes before a marker are data of a scan, or junk, which decoders skip.
-        if scans:
-            kept.append(view[at : found.start()])
         parts.next()
-        marker, at = data[found.end() - 1], found.end()
+        start, at, marker = found.start(), found.end(), data[found.end() - 1]
+        if marker == _SOS:
+            return b"".join((*kept, xmp, view[start : _end_of_scans(data, start, max_scans, parts)]))
         if marker in _JPEG_LONE or marker == _EOI:
-            kept.append(view[found.start() : at])
-            if marker == _EOI:  # what follows is not the picture: a phone's film, another picture
+            kept.append(view[start:at])
+            if marker == _EOI:
                 return b"".join(kept)
             continue
-        end = at + max(2, int.from_bytes(data[at : at + 2], "big"))  # the length counts its own two bytes
-        if _keeps_segment(marker, data[at + 2 : end], parts):
-            kept.append(view[found.start() : end])
-        if marker in _JPEG_FRAMES and not scans:  # Pillow uses the last frame before the first scan
+        end = _segment_end(data, at)
+        content = data[at + 2 : end]
+        if marker == 0xE1 and content.startswith(_JPEG_XMP):
+            xmp = view[start:end]  # Pillow uses the last one
+        elif _keeps_segment(marker, content, parts):
+            kept.append(view[start:end])
+        if marker in _JPEG_FRAMES:  # Pillow uses the last frame before the first scan
             max_scans = _max_scans(data[at + 3 : at + 7], max_pixels)
-        scans += marker == _SOS
+        at = end
+    return b"".join((*kept, xmp, view[at:]))
+
+
+def _end_of_scans(data: bytes, at: int, max_scans: int, parts: _Parts) -> int:
+    """Return where a JPEG ends for libjpeg, whose first scan begins here.
+
+    Nothing is left out from here on: in damaged data any bytes may look like a segment, behind which libjpeg goes on,
+    and Pillow parses nothing here. What follows the end is not the picture: a phone's film, another picture.
+    """
+    scans = 0
+    while (found := _MARKER.search(data, at)) is not None:
+        parts.next()
+        before, at, marker = at, found.end(), data[found.end() - 1]
+        if marker == _EOI:
+            return at
+        # At a restart libjpeg passes over markers below SOF0; elsewhere it refuses the picture over them.
+        if marker not in _JPEG_LONE and marker >= min(_JPEG_FRAMES):
+            at = _segment_end(data, at)
+        # Those in segments count too: whatever a decoder makes of damaged data, it finds no more scans than this.
+        scans += data.count(b"\xff\xda", before - 1, at)
         if scans > max_scans:
             raise TooManyScans
-        at = end
-    return b"".join((*kept, view[at:]))
+    return len(data)
+
+
+def _segment_end(data: bytes, at: int) -> int:
+    return at + max(2, int.from_bytes(data[at : at + 2], "big"))  # the length counts its own two bytes
 
 
 def _max_scans(size: bytes, max_pixels: int) -> int:
@@ -135,7 +162,7 @@ def _max_scans(size: bytes, max_pixels: int) -> int:
 
 def _keeps_segment(marker: int, content: bytes, parts: _Parts) -> bool:
     if marker == 0xE1:
-        return content.startswith(_JPEG_ORIENTATION) and parts.keep_orientation(len(content))
+        return content.startswith(b"Exif\0\0") and parts.keep_orientation(len(content))
     if marker in _JPEG_PIXELS:
         return content.startswith(_JPEG_PIXELS[marker])
     return not (0xE0 <= marker <= 0xEF or marker == _COM)

@@ -92,10 +92,11 @@ def _refused_status(response: GuardedResponse) -> FetchFailed:
     status = response.status_code
     retryable = is_retryable_status(status)
     finish_empty(response)
+    who = "the server, or the worker's proxy," if response.is_forwarded else "the server"
     advice = "try again later" if retryable else "check that the URL is public and has not expired"
     return FetchFailed(
         "http_status",
-        f"the server responded with status {status}, not 200; {advice}.",
+        f"{who} responded with status {status}, not 200; {advice}.",
         retryable,
         retry_after_s=retry_after_s(response.headers.get("Retry-After")) if retryable else None,
     )

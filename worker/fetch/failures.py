@@ -12,6 +12,8 @@ from typing import Final, Literal
 import urllib3.exceptions
 
 from producer.errors import JobFailed
+from worker.fetch.head import MAX_HEAD_BYTES, MAX_LINES, TooLong
+from worker.fetch.meter import Exceeded
 from worker.runtime.shortages import is_shortage
 
 #: The phase of the exchange in which an exception was raised.
@@ -73,7 +75,11 @@ def classify(error: BaseException, phase: Phase) -> FetchFailed:
         return FetchFailed("tls_failed", "the server's certificate or TLS configuration is not valid; correct it.")
     if isinstance(error, OSError):  # http.client.RemoteDisconnected is an OSError
         return _broke_off(phase)
-    return FetchFailed("bad_response", "the response is not valid HTTP; check the server.")
+    if isinstance(error, TooLong | Exceeded) and phase == "requesting":
+        return bad_response(
+            f"the response's headers have more than {MAX_HEAD_BYTES:,} bytes or {MAX_LINES:,} lines; check the server."
+        )
+    return bad_response("the response is not valid HTTP; check the server.")
 
 
 def _broke_off(phase: Phase) -> FetchFailed:

@@ -30,6 +30,7 @@ from worker.fetch.proxy import Proxy
 from worker.fetch.resolver import BoundedResolver, Resolve, system_resolve
 from worker.fetch.retries import pause_before_next_s
 from worker.fetch.session import GuardedResponse, GuardedSession
+from worker.fetch.url_parts import read_location
 from worker.fetch.url_policy import SCHEME, Target, UrlPolicy
 from worker.runtime.shortages import is_shortage
 
@@ -206,9 +207,7 @@ class Fetcher:
             raise FetchFailed("bad_redirect")
         (location,) = locations
         try:
-            # The module http.client decodes headers as Latin-1, but servers send UTF-8 and plain spaces, and browsers
-            # accept both.
-            location = location.encode("latin-1").decode("utf-8").replace(" ", "%20")
+            location = read_location(location)
             # The policy checks an absolute URL as it is, because urljoin would repair http:///x.
             url = location if SCHEME.match(location) else urljoin(target.url, location)
         except ValueError:

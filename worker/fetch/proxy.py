@@ -85,7 +85,7 @@ class Proxy:
 
         Raises:
             ConnectionRefusedError: the proxy could not connect.
-            FetchFailed: the proxy refuses to connect.
+            FetchFailed: the proxy refuses to connect, or has a trouble of its own.
             OSError, http.client.HTTPException: the proxy broke off, was silent, or does not speak HTTP/1.
         """
         authority = f"{_bracketed(address)}:{port}"
@@ -105,12 +105,15 @@ def raise_for_status(status: int) -> None:
 
     Raises:
         ConnectionRefusedError: the proxy could not connect.
-        FetchFailed: the proxy refuses to connect.
+        FetchFailed: the proxy refuses to connect, or has a trouble of its own.
     """
     if status == 407:
         raise refused("asks for another user name or password")
     if status in (502, 503, 504):  # the host is to blame, or there is no route to this one of its addresses
         raise ConnectionRefusedError
+    if status in (429, 500):
+        message = f"the worker's proxy responded with status {status}; try again later."
+        raise FetchFailed("connect_failed", message, of_host=False)
     if not 200 <= status < 300:
         raise refused(f"does not connect to this host and port (status {status})")
 

@@ -64,6 +64,8 @@ class GuardedResponse(requests.Response):
         self.raw: HTTPResponse = raw
         #: Readers of the body use this response; ``raw`` serves only for its headers.
         self.strict = connection.last_response
+        #: Whether a proxy read the request, and may have responded in the server's place.
+        self.is_forwarded = connection.forwarder is not None
         self._exchange: Connection | None = connection
         self._kept = kept
 

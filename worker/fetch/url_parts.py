@@ -10,6 +10,7 @@ import idna
 
 #: Everything beyond printable ASCII.
 _NOT_ASCII: Final = re.compile(r"[^\x21-\x7e]+")
+_ASCII: Final = bytes(range(128)).decode()
 #: ASCII that no host name has. Fullwidth forms map to these: ``／``, ``？``, ``＠`` and ``：`` would end the host.
 _NO_NAME: Final = re.compile(r"[\x00-\x7f](?<![a-z0-9._-])")
 _INVISIBLE: Final = re.compile("[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
@@ -42,6 +43,19 @@ def _without_dot_segments(path: str) -> str:
         elif number == len(segments):
             kept.append("")
     return "/" + "/".join(kept)
+
+
+def read_location(field: str) -> str:
+    """Return the URL in a ``Location`` field, which ``http.client`` decodes as Latin-1.
+
+    Servers send UTF-8, plain spaces and bytes in other encodings; browsers accept all three, and percent-encode the
+    latter two.
+    """
+    try:
+        location = field.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        location = quote(field, safe=_ASCII, encoding="latin-1")
+    return location.replace(" ", "%20")
 
 
 def ascii_host(host: str) -> str:
