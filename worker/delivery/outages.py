@@ -55,7 +55,7 @@ _WHOLE_SERVER: Final = (
 #: an error within a script behind ``ERR Error running script``.
 _WHOLE_SERVER_TEXT: Final = re.compile(
     r"(?:^|[ -])(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOAUTH|NOPERM|NOREPLICAS|NOSCRIPT|OOM|READONLY) "
-    r"|user executing the script can't|unknown command|unknown Redis command"
+    r"|user executing the script can't|ACL failure in script|unknown command|unknown Redis command"
 )
 _WRONG_TYPE: Final = re.compile(r"(?:^|[ -])WRONGTYPE ")
 

@@ -18,6 +18,7 @@ import redis
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TaskRevokedError
 from celery.states import FAILURE, PENDING, READY_STATES, RECEIVED, REJECTED, RETRY, REVOKED, STARTED
+from kombu.exceptions import DecodeError
 from pydantic_core import PydanticSerializationError, to_json
 
 from producer.broker.dialling import CLASSES, connection_arguments
@@ -98,7 +99,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         try:
             meta = self.decode(stored) if stored is not None else {}
             return int(meta[FAILED_ATTEMPTS]) if meta.get("life", "") == life else 0
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (DecodeError, ValueError, LookupError, TypeError, AttributeError):
             return 0
 
     def refuse(self, job_id: str, failure: JobFailed, taken: Taken) -> bool:
@@ -115,7 +116,7 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         try:
             stored = self.client.get(self.get_key_for_task(job_id))
             return stored is not None and self.decode(stored)["status"] == REVOKED
-        except (redis.RedisError, ValueError, LookupError, TypeError) as error:
+        except (redis.RedisError, DecodeError, ValueError, LookupError, TypeError) as error:
             logger.warning("could not check whether job %s is cancelled: %s", job_id, type(error).__name__)
             return False
 
