@@ -63,11 +63,18 @@ def continue_when_parent_ends() -> None:
     death_signal = ctypes.c_int(0)
     _prctl(_PR_GET_PDEATHSIG, ctypes.byref(death_signal))
     if death_signal.value:
-        threading.Thread(target=_wait_with_sigcont, name="leash", daemon=True).start()
+        has_signal = threading.Event()
+        threading.Thread(target=_wait_with_sigcont, args=(has_signal,), name="leash", daemon=True).start()
+        has_signal.wait()
 
 
-def _wait_with_sigcont() -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+def _wait_with_sigcont(has_signal: threading.Event) -> None:
+    try:
+        # Python runs handlers in the main thread, which a signal that this thread receives would not wake.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    finally:
+        has_signal.set()
     threading.Event().wait()
 
 

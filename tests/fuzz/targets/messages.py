@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from producer.contract.job import ClassifyJob, ClassifyManyJob
-from producer.contract.names import CLASSIFY, SENT_AT_HEADER
+from producer.contract.names import CLASSIFY, RETRIES_HEADER, SENT_AT_HEADER
 from producer.errors import InvalidJob
 from producer.messages.envelope import canonical_json, celery_message
 from tests.fuzz.target import Target
@@ -75,7 +75,7 @@ def run(data: bytes) -> bool:
 
 #: What Celery is handed on of a message's headers, whatever else its sender wrote there.
 KEPT = {
-    *("id", "task", "expires", "argsrepr", "kwargsrepr", SENT_AT_HEADER),
+    *("id", "task", "expires", "argsrepr", "kwargsrepr", SENT_AT_HEADER, RETRIES_HEADER),
     TAKEN_HEADER,
 }
 
