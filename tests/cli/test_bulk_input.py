@@ -142,6 +142,20 @@ def test_a_gzipped_list_is_known_by_its_content_too(tmp_path: Path) -> None:
     assert images(records(tmp_path, "urls", gzip.compress(b"http://a/1\n"))) == [(1, "http://a/1")]
 
 
+@pytest.mark.parametrize("kept", [9, 11, 18, 60, 100, -4])
+@pytest.mark.parametrize("name", ["urls.txt.gz", "urls", "urls.csv.gz"])
+def test_a_gzip_file_that_is_damaged_near_its_start_is_one_sentence(tmp_path: Path, name: str, kept: int) -> None:
+    whole = gzip.compress("".join(f"http://a/{random.random()}\n" for _ in range(100)).encode())
+    for damaged in (whole[:kept], whole[:10] + b"\xff\xfe" * 20 + whole[50:], whole[:-8] + b"\0" * 8):
+        (tmp_path / name).write_bytes(damaged)
+        source = BulkInput(str(tmp_path / name))
+
+        with source.open() as opened, pytest.raises(InvalidJob, match="the gzip file is damaged"):
+            list(source.records(opened))
+        with pytest.raises(InvalidJob, match="the gzip file is damaged"):
+            source.count()
+
+
 def test_a_damaged_gzip_file_yields_its_lines_and_then_a_sentence(tmp_path: Path) -> None:
     numbers = "".join(f"http://a/{random.random()}\n" for _ in range(10_000))
     file = tmp_path / "urls.txt.gz"

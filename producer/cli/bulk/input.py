@@ -18,6 +18,8 @@ from producer.cli.bulk.rows import Format, Record
 from producer.cli.streams import StreamFailed
 from producer.errors import InvalidJob, UsageError
 
+#: What the module gzip raises for a file that is cut off or damaged.
+_DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error)
 _BY_SUFFIX: Final[dict[str, Format]] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -107,7 +109,11 @@ class BulkInput:
         name = Path(self.name.removesuffix(".gz"))
         if known := _BY_SUFFIX.get(name.suffix.lower()):
             return known
-        if stream.peek(len(_PARQUET)).startswith(_PARQUET):
+        try:
+            beginning = stream.peek(len(_PARQUET))
+        except _DAMAGED:
+            raise self._damaged(0) from None
+        if beginning.startswith(_PARQUET):
             return "parquet"
         return "csv" if self.column is not None and self.name == "-" else "auto"
 
@@ -122,12 +128,15 @@ class BulkInput:
                 for line in text:
                     number += 1
                     yield line
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise InvalidJob(f"{self.name} cannot be read after line {number}: the gzip file is damaged.") from None
+        except _DAMAGED:
+            raise self._damaged(number) from None
         except StreamFailed:
             raise
         except OSError as error:
             raise InvalidJob(f"{self.name} cannot be read after line {number}: {error.strerror}.") from None
+
+    def _damaged(self, number: int) -> InvalidJob:
+        return InvalidJob(f"{self.name} cannot be read after line {number}: the gzip file is damaged.")
 
     def _check_text(self, beginning: bytes) -> None:
         """Raise `UsageError` if the input's first bytes are those of UTF-16 or of no text at all."""
