@@ -15,12 +15,15 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from producer.client.waiting import AnswerListener
+from producer.client.waiting import AnswerListener, Run
 from producer.client.worker_look import WorkerLook
+from producer.errors import BrokerUnavailable
 from producer.operations.answers import Answer
+from producer.operations.exchanges import Operation
+from producer.operations.standing import KnownAnswers
 
 if TYPE_CHECKING:
-    from producer.broker.connections import AsyncLink
+    from producer.broker.connections import AsyncLink, BlockingLink
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -29,7 +32,8 @@ T = TypeVar("T")
 class BackgroundListener:
     """An `AnswerListener` that any thread may use; it starts at the first wait, and again after a fork."""
 
-    def __init__(self, make_link: Callable[[], AsyncLink], queue_prefix: str) -> None:
+    def __init__(self, link: BlockingLink, make_link: Callable[[], AsyncLink], queue_prefix: str) -> None:
+        self._read_elsewhere = _in_a_thread(link)
         self._make_link = make_link
         self._queue_prefix = queue_prefix
         self._lock = threading.Lock()
@@ -49,7 +53,7 @@ class BackgroundListener:
             if running is None or running.pid != os.getpid() or running.loop.is_closed():
                 # A forked child process has no copy of its parent's thread and must not use the parent's sockets. A
                 # closed loop runs nothing.
-                running = self._running = _ListenerThread(self._make_link, self._queue_prefix)
+                running = self._running = _ListenerThread(self._make_link, self._queue_prefix, self._read_elsewhere)
                 running.finalizer = weakref.finalize(self, running.stop)
             # Hold the lock, because a wait that is scheduled after `close` would never end: its loop has stopped.
             return asyncio.run_coroutine_threadsafe(call(running), running.loop)
@@ -62,15 +66,27 @@ class BackgroundListener:
             running.finalizer()
 
 
+def _in_a_thread(link: BlockingLink) -> Run:
+    """Return a function that runs operations over the client's connections without keeping them open."""
+    reference = weakref.ref(link)
+
+    async def run(operation: Operation[KnownAnswers]) -> KnownAnswers:
+        if (open_link := reference()) is None:
+            raise BrokerUnavailable("the client was closed while a result was awaited.")
+        return await asyncio.to_thread(open_link.run, operation)
+
+    return run
+
+
 class _ListenerThread:
     """A thread with its event loop, its connections and its listener."""
 
-    def __init__(self, make_link: Callable[[], AsyncLink], queue_prefix: str) -> None:
+    def __init__(self, make_link: Callable[[], AsyncLink], queue_prefix: str, read_elsewhere: Run) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
         self.finalizer: weakref.finalize[..., BackgroundListener] | None = None
         self._link = make_link()
-        self.listener = AnswerListener(self._link, queue_prefix)
+        self.listener = AnswerListener(self._link, queue_prefix, read_elsewhere)
         self.look = WorkerLook(self._link, queue_prefix)
         self._thread = threading.Thread(target=self._serve, name="nameshot-answers", daemon=True)
         self._thread.start()

@@ -69,7 +69,7 @@ class Client:
         self._writer, self._link = config.writer, BlockingLink(config.broker, config.results)
         # The listener ends when this client is garbage-collected, so it must not keep a reference to the client.
         make_link = partial(AsyncLink, config.broker, config.results)
-        self._listener: BackgroundListener = BackgroundListener(make_link, config.queue_prefix)
+        self._listener: BackgroundListener = BackgroundListener(self._link, make_link, config.queue_prefix)
 
     def submit(
         self,

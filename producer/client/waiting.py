@@ -9,15 +9,17 @@ Nothing is published for a job that is purged or lost, so the listener also read
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from producer.client.ending_tasks import end
-from producer.contract.names import answer_key
+from producer.contract.names import answer_key, job_of_channel
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import Answer
-from producer.operations.standing import known_answers
+from producer.operations.exchanges import Operation
+from producer.operations.standing import KnownAnswers, known_answers
 
 if TYPE_CHECKING:
     from producer.broker.connections import AsyncLink
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 SILENCE_S: Final = 10.0
 #: In this time Redis can restart and load a large file; after a longer outage the waiting callers get an error.
 OUTAGE_S: Final = 60.0
+_OUTAGE: Final = "Redis was down for more than {:g} s while a result was awaited."
 #: The connection stays open this long while no caller waits, so a caller that waits for jobs one at a time keeps it.
 IDLE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.1
@@ -40,14 +43,19 @@ CHUNK: Final = 500
 #: quiet period is not delayed.
 GATHERING_S: Final = 0.005
 
-_CHANNEL_PREFIX: Final = answer_key("")
+#: Runs the operation over connections to both Redises.
+Run = Callable[[Operation[KnownAnswers]], Awaitable[KnownAnswers]]
 
 
 class AnswerListener:
-    """Waits for answers in one event loop. It connects at the first wait and disconnects when it is idle."""
+    """Waits for answers in one event loop. It connects at the first wait and disconnects when it is idle.
 
-    def __init__(self, link: AsyncLink, queue_prefix: str) -> None:
+    While Redis refuses new connections, ``read_elsewhere`` reads over open ones, by default the link's.
+    """
+
+    def __init__(self, link: AsyncLink, queue_prefix: str, read_elsewhere: Run | None = None) -> None:
         self._link = link
+        self._read_elsewhere = read_elsewhere or link.run
         self._queue_prefix = queue_prefix
         self._waiters: dict[str, set[asyncio.Future[Answer]]] = {}
         self._changed: set[str] = set()
@@ -111,11 +119,12 @@ class AnswerListener:
                     if self._last_contact_s > started_s:
                         pause_s = FIRST_PAUSE_S
                     if loop.time() - self._last_contact_s > OUTAGE_S:
-                        self._fail_all(_outage())
+                        self._fail_all(_OUTAGE.format(OUTAGE_S))
                         return
                     logger.warning(
                         "answers: lost the connection to %s (%s); trying again", self._link.shown, type(error).__name__
                     )
+                    await self._read_without_channel()
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         except Exception as error:
@@ -179,12 +188,12 @@ class AnswerListener:
                 continue
             has_pinged = False
             if message["type"] == "subscribe":
-                self._unchecked.add(_job_id(message))
+                self._unchecked.add(job_of_channel(message["channel"]))
                 self._wake_checker.set()
                 continue
             self._last_contact_s = asyncio.get_running_loop().time()
             if message["type"] == "message":
-                job_id = _job_id(message)
+                job_id = job_of_channel(message["channel"])
                 if (answer := Answer.from_meta(message["data"], job_id)).is_terminal:
                     self._resolve(job_id, answer)
 
@@ -220,9 +229,14 @@ class AnswerListener:
                     logger.debug("answers: could not check whether the awaited jobs still exist: %s", fault)
                     break
 
-    async def _read(self, job_ids: list[str]) -> BrokerUnavailable | None:
+    async def _read_without_channel(self) -> None:
+        for chunk in _chunks(self._waiters):
+            with contextlib.suppress(BrokerUnavailable):
+                await self._read(chunk, self._read_elsewhere)
+
+    async def _read(self, job_ids: list[str], run: Run | None = None) -> BrokerUnavailable | None:
         """Read the jobs' states; returns the error if the broker is down."""
-        known = await self._link.run(known_answers(self._queue_prefix, job_ids))
+        known = await (run or self._link.run)(known_answers(self._queue_prefix, job_ids))
         self._last_contact_s = now_s = asyncio.get_running_loop().time()
         for job_id, answer in known.answers.items():
             self._unconfirmed.pop(job_id, None)
@@ -234,7 +248,7 @@ class AnswerListener:
                 if not known.fault.may_pass:
                     self._resolve(job_id, known.fault)
                 elif now_s - self._unconfirmed[job_id] > OUTAGE_S:
-                    self._resolve(job_id, BrokerUnavailable(f"{_outage()} {known.fault}"))
+                    self._resolve(job_id, BrokerUnavailable(f"{_OUTAGE.format(OUTAGE_S)} {known.fault}"))
         return known.fault
 
     def _resolve(self, job_id: str, outcome: Answer | Exception) -> None:
@@ -249,15 +263,6 @@ class AnswerListener:
     def _fail_all(self, sentence: str) -> None:
         for job_id in list(self._waiters):
             self._resolve(job_id, BrokerUnavailable(sentence))
-
-
-def _outage() -> str:
-    return f"Redis was down for more than {OUTAGE_S:g} s while a result was awaited."
-
-
-def _job_id(message: dict[str, Any]) -> str:
-    channel: bytes = message["channel"]
-    return channel.decode().removeprefix(_CHANNEL_PREFIX)
 
 
 def _chunks(job_ids: Iterable[str]) -> list[list[str]]:

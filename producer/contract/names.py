@@ -100,6 +100,11 @@ def answer_key(job_id: str) -> str:
     return f"celery-task-meta-{job_id}"
 
 
+def job_of_channel(channel: bytes) -> str:
+    """Return the id of the job whose answer a channel announces."""
+    return channel.decode().removeprefix(answer_key(""))
+
+
 def forgotten_key(job_id: str) -> str:
     """Return the key of the sorted set, in the result backend, of this id's messages that workers must not answer.
 

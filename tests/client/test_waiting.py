@@ -112,13 +112,33 @@ def test_an_idle_listener_closes_its_connection_and_comes_back(
     job = client.submit(URL, LABELS)
     with pytest.raises(ResultTimeout):
         job.result(timeout=0.1)
-    before = connections_of_ours(valkey)
-    eventually(lambda: connections_of_ours(valkey) < before)
+    eventually(lambda: not subscribers(valkey))
 
     waiting = client._listener.wait(job.id)
     worker.succeed(job.id, result_for(LABELS))
 
     assert waiting.result(timeout=10).state == "succeeded"
+
+
+def test_an_answer_arrives_while_redis_refuses_new_connections(
+    own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.client.waiting.IDLE_S", 0.05)
+    with Client(own_valkey.broker_url, own_valkey.result_backend) as client, own_valkey.connect() as operator:
+        job = client.submit(URL, LABELS)
+        with pytest.raises(ResultTimeout):
+            job.result(timeout=0.1)
+        worker = StockWorker(own_valkey)
+        worker.succeed("another-id", result_for(LABELS))  # so that it is connected
+        eventually(lambda: not subscribers(own_valkey))
+        operator.config_set("maxclients", len(operator.client_list()))
+
+        waiting = client._listener.wait(job.id)
+        worker.succeed(job.id, result_for(LABELS))
+
+        assert waiting.result(timeout=10).state == "succeeded"
+        operator.config_set("maxclients", 10_000)
+        worker.close()
 
 
 def test_a_silent_connection_is_asked_for_a_sign_of_life(

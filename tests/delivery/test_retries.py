@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from itertools import count
 
 import pytest
-from celery import Celery
-from celery.exceptions import TimeoutError as NotYet
 
 from producer import Client, InvalidJob, JobCancelled, JobFailed
-from producer.contract.names import CLASSIFY, queue_name
+from producer.contract.names import queue_name
 from tests.acceptance.origin import Origin
 from tests.delivery.conftest import StartWorker
 from tests.eventually import eventually
@@ -128,22 +127,17 @@ def test_attempts_are_counted_across_workers_and_a_death_is_none(
         assert job.result(timeout=TIMEOUT_S).attempts == 3
 
 
-def test_a_plain_celery_client_asks_for_retries_by_header(
+def test_a_plain_celery_client_asks_for_retries_by_header_and_sees_celery_s_state(
     own_valkey: ValkeyServer, start_worker: StartWorker, picture: bytes
 ) -> None:
     with Ailing(picture, failures=1) as server:
         worker = start_worker("a", **allow(server), **SLOW)
-        plain = Celery(broker=own_valkey.broker_url, backend=own_valkey.result_backend)
-        answer = plain.send_task(
-            CLASSIFY,
-            kwargs={"image": server.url(), "candidate_labels": LABELS},
-            queue=queue_name("nameshot", "default"),
-            headers={"nameshot_retries": 1},
-        )
+        body = [[], {"image": server.url(), "candidate_labels": LABELS}, {}]
+        sent = message(headers(id="plain", nameshot_retries=1), body)
+        own_valkey.connect().lpush(queue_name("nameshot", "default"), sent)
         eventually(lambda: "runs again in" in worker.log, lambda: worker.log)
-        assert answer.state == "RETRY"
-        with pytest.raises(NotYet):
-            answer.get(timeout=0.01)
+        stored = json.loads(own_valkey.connect(1).get("celery-task-meta-plain") or "null")
+        assert (stored["status"], stored["result"]["exc_type"]) == ("RETRY", "JobFailed")
 
 
 @pytest.mark.parametrize("retries", [-1, 11, True, 1.0, "3", None, 10**30])

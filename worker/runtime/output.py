@@ -44,8 +44,10 @@ class Output(RawIOBase):
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._socket = _socket_of(descriptor)
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
+        # Celery's pools of green threads, which a worker refuses a moment later, take `poll` out of its module.
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(descriptor, select.POLLOUT)
         # A signal handler may log while the main thread, which it interrupts, writes.
         self._lock = threading.RLock()
         #: The rest of a line of which the reader took only the beginning.
@@ -69,7 +71,7 @@ class Output(RawIOBase):
     @property
     def has_room(self) -> bool:
         """Whether the reader takes more at this moment."""
-        return bool(self._poll.poll(0))
+        return self._poll is None or bool(self._poll.poll(0))
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write data or drop it; return its length in bytes either way."""
@@ -95,7 +97,7 @@ class Output(RawIOBase):
         return begin
 
     def _has_room_soon(self) -> bool:
-        if self.has_room:
+        if self._poll is None or self.has_room:
             return True
         began_s = time.monotonic()
         if not self.lost_lines and began_s - self._waited_at_s > PATIENCE_RETURNS_S:
