@@ -13,18 +13,9 @@ import typer
 
 from producer.cli import options, output
 from producer.cli.connection import connect, image_url, running_system
-from producer.cli.failures import error_to_json, sentence, shown_image
+from producer.cli.failures import UNSUCCESSFUL, because_no_worker, error_to_json, sentence, shown_image
 from producer.cli.missing_worker import told_of_missing_workers
-from producer.errors import (
-    InvalidJob,
-    JobCancelled,
-    JobExpired,
-    JobFailed,
-    JobNotFound,
-    NameshotError,
-    ResultTimeout,
-    UsageError,
-)
+from producer.errors import InvalidJob, JobNotFound, NameshotError, ResultTimeout, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -172,7 +163,7 @@ def _print_answer(
 
     try:
         result = _await_result(job, deadline)
-    except (JobFailed, JobCancelled, JobExpired, JobNotFound, ResultTimeout) as error:
+    except (*UNSUCCESSFUL, ResultTimeout) as error:
         if as_json:
             output.print_json({"url": image, "id": job.id, "error": error_to_json(error)})
         else:
@@ -191,8 +182,8 @@ def _await_result(job: Job, deadline: float) -> Any:
         try:
             return job.result(remaining)
         except ResultTimeout as error:
-            why = ", because no worker takes jobs" if error.no_worker else ""
             raise ResultTimeout(
-                f"there is no answer yet{why}, but the job continues; get its answer with `nameshot result {job.id}`.",
+                f"there is no answer yet{because_no_worker(error)}, but the job continues; get its answer with "
+                f"`nameshot result {job.id}`.",
                 no_worker=error.no_worker,
             ) from None

@@ -30,8 +30,11 @@ def is_configured() -> bool:
 
 def names_its_redis(up: UpInfo) -> bool:
     """Return whether the environment names the servers of this `nameshot up`, as ``nameshot env`` prints them."""
-    named = (os.environ.get("NAMESHOT_BROKER_URL"), os.environ.get("NAMESHOT_RESULT_BACKEND"))
-    return named == (up.broker_url, up.result_backend)
+    return _named_redis() == (up.broker_url, up.result_backend)
+
+
+def _named_redis() -> tuple[str | None, ...]:
+    return tuple(map(os.environ.get, _REDIS_VARIABLES))
 
 
 def running_system() -> UpInfo | None:
@@ -54,8 +57,7 @@ def absent_system() -> str | None:
         folder = data_folder()
     except EmbeddedError:
         return None
-    named = tuple(map(os.environ.get, _REDIS_VARIABLES))
-    if running_up(folder) is not None or (is_configured() and named != Kept.read(folder).urls):
+    if running_up(folder) is not None or (is_configured() and _named_redis() != Kept.read(folder).urls):
         return None
     if is_held(folder):
         return "`nameshot up` is still loading or about to stop, so try again in a moment"

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import Any, Final
 
 from producer.cli.connection import absent_system, is_configured
-from producer.errors import BrokerUnavailable, JobCancelled, JobExpired, JobFailed, NameshotError
+from producer.contract.image_url import authority_of
+from producer.errors import (
+    BrokerUnavailable,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    NameshotError,
+    ResultTimeout,
+)
+
+#: The errors with which a job that did not succeed ends a wait.
+UNSUCCESSFUL: Final = (JobFailed, JobCancelled, JobExpired, JobNotFound)
 
 
 def sentence(error: NameshotError) -> str:
@@ -18,6 +29,11 @@ def sentence(error: NameshotError) -> str:
         if not is_configured():
             return f"{text} Without a Redis of your own, run `nameshot up` in another terminal first."
     return text
+
+
+def because_no_worker(error: ResultTimeout) -> str:
+    """Return what a message about a job without an answer adds if no worker takes jobs."""
+    return ", because no worker takes jobs" if error.no_worker else ""
 
 
 def error_to_json(error: NameshotError) -> dict[str, Any]:
@@ -38,8 +54,8 @@ def refusal(reason: str) -> dict[str, Any]:
 
 def shown_image(image: str) -> str:
     """Return how standard error shows an image: a file by its path, a URL only by its host, since it may be signed."""
-    scheme, separator, rest = image.partition("://")
-    host = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    scheme, separator, _ = image.partition("://")
+    host = authority_of(image).rpartition("@")[2]
     return printable(f"{scheme}://{host}/…" if separator else image)
 
 

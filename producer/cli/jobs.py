@@ -10,18 +10,9 @@ import typer
 
 from producer.cli import options, output
 from producer.cli.connection import connect
-from producer.cli.failures import error_to_json, refusal, sentence
+from producer.cli.failures import UNSUCCESSFUL, because_no_worker, error_to_json, refusal, sentence
 from producer.cli.missing_worker import told_of_missing_workers
-from producer.errors import (
-    InvalidJob,
-    JobCancelled,
-    JobExpired,
-    JobFailed,
-    JobNotFound,
-    NameshotError,
-    ResultTimeout,
-    UsageError,
-)
+from producer.errors import InvalidJob, NameshotError, ResultTimeout, UsageError
 
 if TYPE_CHECKING:
     from producer.operations.answers import State
@@ -98,13 +89,13 @@ def _print_answers(job_ids: list[str], wait_s: float, *, as_json: bool) -> int:
                     answer = job.result(max(0.0, deadline - time.monotonic()))
             except ResultTimeout as error:
                 unanswered = True
-                why = ", because no worker takes jobs" if error.no_worker else ""
+                why = because_no_worker(error)
                 advice = f"wait for it with `nameshot wait {job.id}`"
                 late = ResultTimeout(
                     f"job {job.id} is {job.status()} and has no answer yet{why}; {advice}.", no_worker=error.no_worker
                 )
                 _print_error(job.id, late, as_json=as_json)
-            except (JobFailed, JobCancelled, JobExpired, JobNotFound) as error:
+            except UNSUCCESSFUL as error:
                 failed = True
                 _print_error(job.id, error, as_json=as_json, prefix=f"{job.id}: " if len(job_ids) > 1 else "")
             else:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import pytest
 import redis
 
 from producer.contract.names import rung_name, taken_name
 from worker.delivery import moves
+from worker.delivery.broker_clock import BrokerClock
 from worker.delivery.envelope import MAX_MESSAGE_BYTES
+from worker.delivery.lease import Lease
 from worker.delivery.letter_records import put_back_arguments
 from worker.delivery.moves import RECLAIMED, RECLAIMED_BYTES
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.scripts import RECLAIM, RESUME, TAKE
+from worker.delivery.times import Times
 
 QUEUE = "nameshot.default"
 OURS = DeliveryKeys("nameshot", "us/n1")
@@ -60,3 +64,17 @@ def reclaim_a_part(broker: redis.Redis, how: str, keys: DeliveryKeys = OURS, mos
     arguments = (keys.worker, how, 60, *put_back_arguments(), most, RECLAIMED_BYTES, 0)
     moved, _, left, _ = broker.eval(RECLAIM, len(names), *names, *arguments)
     return moved, left
+
+
+def a_lease(broker: redis.Redis, times: Times | None = None) -> Lease:
+    """The lease of the worker `OURS`, which must be renewed."""
+    return Lease(
+        broker,
+        OURS,
+        unhealthy_reason=lambda: None,
+        warning=lambda: None,
+        on_stuck=pytest.fail,
+        on_broker_unreachable=lambda: pytest.fail("the lease is not renewed"),
+        times=times or Times(),
+        clock=BrokerClock(),
+    )

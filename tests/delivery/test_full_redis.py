@@ -10,12 +10,9 @@ import redis
 from producer.contract.names import rung_name, step_names
 from tests.chaos.takers import envelope
 from tests.delivery.hands import misread
-from tests.delivery.moves import OURS, QUEUE, acknowledge, give_back, postpone, reclaim, resume, take
+from tests.delivery.moves import OURS, QUEUE, a_lease, acknowledge, give_back, postpone, reclaim, resume, take
 from tests.valkey_server import ValkeyServer
-from worker.delivery.broker_clock import BrokerClock
 from worker.delivery.doorbell import Doorbell
-from worker.delivery.lease import Lease
-from worker.delivery.times import Times
 from worker.delivery.upkeep import Upkeep
 
 
@@ -31,19 +28,6 @@ def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
         with pytest.raises(redis.OutOfMemoryError):
             broker.lpush(QUEUE, envelope("new"))
         yield broker
-
-
-def a_lease(broker: redis.Redis) -> Lease:
-    return Lease(
-        broker,
-        OURS,
-        unhealthy_reason=lambda: None,
-        warning=lambda: None,
-        on_stuck=pytest.fail,
-        on_broker_unreachable=lambda: pytest.fail("the lease is not renewed"),
-        times=Times(),
-        clock=BrokerClock(),
-    )
 
 
 def test_messages_are_taken_acknowledged_and_given_back(broker: redis.Redis) -> None:

@@ -235,29 +235,16 @@ def test_a_worker_that_is_frozen_is_killed_once_it_should_have_ended(
     wait_until_gone(worker)
 
 
+@pytest.mark.parametrize("is_stopped", [False, True])
 def test_a_worker_whose_launcher_is_killed_finishes_its_job_and_ends(
-    launch: Launch, client: Client, origin: Origin
+    launch: Launch, client: Client, origin: Origin, is_stopped: bool
 ) -> None:
     launcher = launch(NAMESHOT_DRAIN_TIMEOUT="600")
     launcher.wait_until_ready()
     (worker,) = workers_of(launcher)
     answer = hold_a_job(client, origin)
-    launcher.process.kill()
-    wait_for("Warm shutdown", launcher)
-    origin.hold.set()
-
-    assert answer()
-    wait_until_gone(worker)
-
-
-def test_a_stopped_worker_whose_launcher_is_killed_finishes_its_job_and_ends(
-    launch: Launch, client: Client, origin: Origin
-) -> None:
-    launcher = launch(NAMESHOT_DRAIN_TIMEOUT="600")
-    launcher.wait_until_ready()
-    (worker,) = workers_of(launcher)
-    answer = hold_a_job(client, origin)
-    os.kill(worker, signal.SIGSTOP)
+    if is_stopped:
+        os.kill(worker, signal.SIGSTOP)
     launcher.process.kill()
     wait_for("Warm shutdown", launcher)
     origin.hold.set()

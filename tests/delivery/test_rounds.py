@@ -6,11 +6,10 @@ import pytest
 import redis
 
 from tests.chaos.takers import envelope
-from tests.delivery.moves import OURS, QUEUE, reclaim, resume
+from tests.delivery.moves import OURS, QUEUE, a_lease, reclaim, resume
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 from worker.delivery import moves
-from worker.delivery.broker_clock import BrokerClock
 from worker.delivery.lease import Lease
 from worker.delivery.names import DeliveryKeys
 from worker.delivery.times import Times
@@ -29,16 +28,7 @@ def broker(own_valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def lease(broker: redis.Redis) -> Lease:
-    return Lease(
-        broker,
-        OURS,
-        unhealthy_reason=lambda: None,
-        warning=lambda: None,
-        on_stuck=pytest.fail,
-        on_broker_unreachable=lambda: pytest.fail("the lease is not renewed"),
-        times=TIMES,
-        clock=BrokerClock(),
-    )
+    return a_lease(broker, TIMES)
 
 
 def postpone_many(broker: redis.Redis) -> None:

@@ -108,7 +108,7 @@ def raise_for_status(status: int) -> None:
         FetchFailed: the proxy refuses to connect, or has a trouble of its own.
     """
     if status == 407:
-        raise refused("asks for another user name or password")
+        raise unauthorized()
     if status in (502, 503, 504):  # the host is to blame, or there is no route to this one of its addresses
         raise ConnectionRefusedError
     if status in (429, 500):
@@ -121,6 +121,11 @@ def raise_for_status(status: int) -> None:
 def refused(how: str) -> FetchFailed:
     """Return the failure of a download that the proxy refuses; trying again does not help."""
     return FetchFailed("connect_failed", f"the worker's proxy {how}; correct its configuration.", False)
+
+
+def unauthorized() -> FetchFailed:
+    """Return the failure of a download for which the proxy responds with 407."""
+    return refused("asks for another user name or password")
 
 
 def unreachable() -> FetchFailed:

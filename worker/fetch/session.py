@@ -25,7 +25,7 @@ from worker.fetch.deadline import Watchdog
 from worker.fetch.dialer import Dialer
 from worker.fetch.failures import NETWORK_ERRORS, FetchFailed, Phase, classify
 from worker.fetch.pool import KeptConnections
-from worker.fetch.proxy import refused
+from worker.fetch.proxy import unauthorized
 from worker.fetch.url_policy import Target
 
 #: A reused connection raises one of these if the server has closed it, or has sent bytes after the previous response.
@@ -150,7 +150,7 @@ class GuardedSession(requests.Session):
             connection.request("GET", path, headers=headers, preload_content=False, decode_content=False)
             response = connection.getresponse()
             if response.status == 407 and connection.forwarder is not None:
-                raise refused("asks for another user name or password")
+                raise unauthorized()
             return GuardedResponse(response, connection, self._kept)
         except BaseException as error:
             expired = connection.dispose()
