@@ -115,7 +115,7 @@ class AsyncClient:
         job_id = known_job_id(job_id)
         return (await self._link.run(look_up(self._config.queue_prefix, [job_id])))[job_id]
 
-    async def wait_for(self, job_id: JobId, timeout: float | None) -> Answer:  # noqa: ASYNC109
+    async def wait_for(self, job_id: JobId, timeout: float | None) -> Answer:  # noqa: ASYNC109 - as above
         """Do the same as `Client.wait_for`."""
         job_id, timeout = known_job_id(job_id), check_wait(timeout)
         until_s = None if timeout is None else asyncio.get_running_loop().time() + timeout

@@ -115,7 +115,7 @@ class AsyncJob:
         """Do the same as `Job.result`."""
         return single_result(self.id, await self.answer(timeout))
 
-    async def answer(self, timeout: float | None = None) -> Answer:  # noqa: ASYNC109
+    async def answer(self, timeout: float | None = None) -> Answer:  # noqa: ASYNC109 - as above
         """Do the same as `Job.answer`."""
         return await self._client.wait_for(self.id, timeout)
 

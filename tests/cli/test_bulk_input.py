@@ -17,7 +17,7 @@ from producer.errors import InvalidJob, NameshotError, UsageError
 def records(folder: Path, name: str, text: str | bytes, **options: str) -> list[Record]:
     file = folder / name
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    source = BulkInput(str(file), **options)  # type: ignore[arg-type]
+    source = BulkInput(str(file), **options)  # type: ignore[arg-type]  # a test's options are text
     with source.open() as opened:
         found = list(source.records(opened))
     assert source.count() == len(found)

@@ -167,7 +167,7 @@ def test_without_pillow_only_show_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def drawing(image: Path, method: str) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=100)
-    thumbnail = draw(console, str(image), method)  # type: ignore[arg-type]
+    thumbnail = draw(console, str(image), method)  # type: ignore[arg-type]  # pytest's parameter
     assert thumbnail
     return thumbnail.drawing
 
@@ -216,7 +216,7 @@ def test_a_picture_in_many_colours_survives_sixel() -> None:
     errors = [
         abs(share * 2.55 - value)
         for (x, y), shares in pixels.items()
-        for share, value in zip(shares, small.getpixel((x, y)), strict=True)  # type: ignore[arg-type]
+        for share, value in zip(shares, small.getpixel((x, y)), strict=True)  # type: ignore[arg-type]  # RGB
     ]
 
     assert sum(errors) / len(errors) < 8

@@ -50,7 +50,7 @@ def test_a_worker_that_can_start_no_more_threads_answers_its_jobs_and_ends_in_or
             assert job.result(timeout=TIMEOUT_S).ranking
         except JobFailed as failure:
             # Most limits let the job succeed.
-            assert failure.code in ("out_of_memory", "deadline_exceeded"), failure  # noqa: PT017
+            assert failure.code in ("out_of_memory", "deadline_exceeded"), failure  # noqa: PT017 - as the comment says
     assert worker.stop() == 0
     assert not worker.is_ready
     assert "Unrecoverable" not in worker.log
