@@ -199,7 +199,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
         Role(
             "observer",
             channels[:1],
-            (*_GREETING, *_LISTENING, "exec", "info", "multi"),
+            (*_GREETING, *_LISTENING, "exec", "info", "multi", "time"),
             (
                 *keys.seen_by_all(),
                 Grant((keys.answers,), ("mget",), is_read=True),

@@ -55,7 +55,7 @@ class Job:
 
         ``unknown`` means that the id was never used, that the result has expired, that the message was purged or lost,
         or that a client other than ours sent it and no worker has taken it yet. The id may be submitted again. A job
-        whose ``expires_in`` is over is ``queued`` until a worker takes its message, and ``expired`` from then on.
+        that no worker has begun is ``expired`` at most 6 s after its ``expires_in``, even while no worker runs.
 
         Raises:
             BrokerUnavailable: Redis cannot be reached; the method raises this within 3 seconds.

@@ -55,7 +55,8 @@ def place_key(prefix: str, job_id: str) -> str:
     """Return the key that holds where a job waits, as ``<queue> <number> <life>``; it expires with the claim.
 
     The job waits until its queue's counter, `taken_name`, has reached the number. The life is the delivery tag with
-    which the client sent the message; it distinguishes the message from others of the same id.
+    which the client sent the message; it distinguishes the message from others of the same id. If the job
+    can expire, the time of its expiry, in whole seconds since the epoch by the broker's clock, stands before the life.
     """
     return f"{claim_key(prefix, job_id)}:place"
 

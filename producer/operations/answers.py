@@ -95,6 +95,11 @@ class Answer:
             )
 
     @classmethod
+    def of_expired(cls, job_id: str) -> Answer:
+        """Return the answer of a job that workers did not begin within its ``expires_in``."""
+        return cls("expired", error=JobExpired(f"job {job_id} expired before a worker took it."))
+
+    @classmethod
     def _from_json(cls, payload: bytes | str, job_id: str) -> Answer:
         meta = _loads(payload)
         status, result = meta["status"], meta.get("result")
@@ -107,7 +112,7 @@ class Answer:
         if status == "REVOKED":
             arguments = result.get("exc_message") or ["revoked"]
             if "expired" in arguments:
-                return cls("expired", error=JobExpired(f"job {job_id} expired before a worker took it."))
+                return cls.of_expired(job_id)
             return cls("cancelled", error=JobCancelled(f"job {job_id} was cancelled."))
         return cls("queued" if status in ("PENDING", "RETRY") else "running")
 
@@ -136,14 +141,14 @@ def _loads(payload: bytes | str) -> Any:
         return json.loads(payload)
 
 
-def cancelled_meta(job_id: str) -> str:
-    """Return a cancelled job's answer in the form that Celery itself writes for a revoked task."""
+def revoked_meta(job_id: str, reason: Literal["cancelled", "expired"]) -> str:
+    """Return a cancelled or expired job's answer in the form that Celery itself writes for a revoked task."""
     return json.dumps(
         {
             "status": "REVOKED",
             "result": {
                 "exc_type": "TaskRevokedError",
-                "exc_message": ["cancelled"],
+                "exc_message": [reason],
                 "exc_module": "celery.exceptions",
             },
             "traceback": None,

@@ -10,7 +10,8 @@ from typing import Final
 from producer.contract.names import SENT_AT_HEADER
 
 #: A Lua function, ``dated``, that returns a message of `producer.messages.envelope.UndatedMessage` with both times, of
-#: which ``expires`` is in ISO 8601. ``lifetime_us`` is how many microseconds the job may wait; empty for ever.
+#: which ``expires`` is in ISO 8601, and the first whole second at which the job has expired, '' if it never does.
+#: ``lifetime_us`` is how many microseconds the job may wait; empty for ever.
 #: Redis has no function for dates, so ``date`` counts days from 0000-03-01: then a leap day ends its year, and the
 #: lengths of the months repeat every 153 days.
 DATED: Final = """
@@ -29,12 +30,13 @@ local function date(seconds)
     math.floor(second / 3600), math.floor(second / 60) % 60, second % 60)
 end
 local function dated(before, lifetime_us, after)
-  local expires = 'null'
+  local expires, expires_s = 'null', ''
   if lifetime_us ~= '' then
     local us = now[2] + lifetime_us
+    expires_s = string.format('%d', now[1] + math.floor(us / 1000000) + 1)
     expires = string.format('"%s.%06d+00:00"', date(now[1] + math.floor(us / 1000000)), us % 1000000)
   end
   local sent = string.format('%d.%06d', now[1], now[2])
-  return before .. '"expires":' .. expires .. ',"SENT_AT_HEADER":' .. sent .. after
+  return before .. '"expires":' .. expires .. ',"SENT_AT_HEADER":' .. sent .. after, expires_s
 end
 """.replace("SENT_AT_HEADER", SENT_AT_HEADER)

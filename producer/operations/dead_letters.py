@@ -11,8 +11,9 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from math import ceil, inf
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from producer.contract import names
@@ -23,7 +24,7 @@ from producer.operations.exchanges import RETRY_AFTER_S, Call, Operation, queue_
 from producer.operations.submitting import OPEN_QUEUE, queue_keys
 
 #: A replay removes an ``expires`` that is nearer than this, because the job could expire again while it waits.
-LEAST_LEFT: Final = timedelta(minutes=5)
+LEAST_LEFT_S: Final = 300
 
 #: Maps fields of `DeadLetter` to their names in a record, if these differ.
 _IN_RECORDS: Final = {"job_id": "id", "size_bytes": "bytes"}
@@ -32,7 +33,8 @@ _IN_RECORDS: Final = {"job_id": "id", "size_bytes": "bytes"}
 #: message only once.
 #: KEYS: the keys of the queue, the new job's claim key and place key, the list of records, the hash of messages. ARGV:
 #: the maximum of waiting messages, the queue's short name, the fingerprint, the claim's TTL in seconds, the message's
-#: life, the message, the letter's id, its stored record. Returns 'replayed', 'gone' or 'full'.
+#: life, the message, the letter's id, its stored record, the second at which the message expires, '' if it never does.
+#: Returns 'replayed', 'gone' or 'full'.
 _REPLAY: Final = (
     OPEN_QUEUE
     + """
@@ -42,7 +44,7 @@ if redis.call('HEXISTS', messages, ARGV[7]) == 0 then return 'gone' end
 local queue = open(1)
 if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
 redis.call('HDEL', messages, '')  -- the first write must need no memory: see `worker.delivery.lua`
-local refused = push(queue, ARGV[2], claim, place, unpack(ARGV, 3, 6))
+local refused = push(queue, ARGV[2], claim, place, ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[9])
 if refused then return refused end
 redis.call('LREM', records, 1, ARGV[8])
 redis.call('HDEL', messages, ARGV[7])
@@ -149,10 +151,11 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
         raise _no_such(letter.letter)
     job_id, life = str(uuid4()), str(uuid4())
     now_s = (yield from server_time_us("broker")) / 1_000_000
-    written, digest, lost_expires = _as_new_job(message, letter, job_id, life, now_s)
+    anew = _as_new_job(message, letter, job_id, life, now_s)
     keys = (*queue_keys(prefix, queue), *names.claim_and_place(prefix, job_id), records, messages)
     claim_ttl_s = result_ttl_s + LONGEST_WAIT_S
-    arguments = (max_queue, queue, digest, claim_ttl_s, life, written, letter.letter, letter.record)
+    new_job = (anew.fingerprint, claim_ttl_s, life, anew.message)
+    arguments = (max_queue, queue, *new_job, letter.letter, letter.record, anew.expires_s)
     doubt = f" Letter {letter.letter} may have been replayed as job {job_id}."
     outcome = yield Call("broker", ("EVAL", _REPLAY, len(keys), *keys, *arguments), doubt)
     if outcome == b"full":
@@ -160,7 +163,7 @@ def replay_letter(prefix: str, letter: DeadLetter, *, result_ttl_s: int, max_que
         raise queue_full(letter.queue, max_queue, advice)
     if outcome == b"gone":
         raise _no_such(letter.letter)
-    return Replayed(job_id, lost_expires=lost_expires)
+    return Replayed(job_id, lost_expires=anew.lost_expires)
 
 
 def check_replayable(letter: DeadLetter) -> None:
@@ -183,8 +186,23 @@ def _queue_of(prefix: str, letter: DeadLetter) -> names.Queue:
     )
 
 
-def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str, now_s: float) -> tuple[str, str, bool]:
-    """Return the message with a new id, the fingerprint for its claim, and whether its ``expires`` was removed.
+class _NewJob(NamedTuple):
+    """The message of a replayed letter under its new id.
+
+    Attributes:
+        fingerprint: the value of the new job's claim key.
+        expires_s: the first whole second since the epoch at which the job has expired; empty if it never does.
+        lost_expires: whether the message's ``expires`` was removed.
+    """
+
+    message: str
+    fingerprint: str
+    expires_s: int | str
+    lost_expires: bool
+
+
+def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str, now_s: float) -> _NewJob:
+    """Give a letter's message a new id.
 
     The message may have the short form that docs/wire-format.md describes.
     """
@@ -195,10 +213,12 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str, now_
         properties["delivery_tag"] = life
         if names.SENT_AT_HEADER in headers:
             headers[names.SENT_AT_HEADER] = now_s
-        expires = _is_soon(headers.get("expires"), now_s)
-        if expires:
+        expires_s = _expires_s(headers.get("expires"))
+        lost_expires = expires_s < now_s + LEAST_LEFT_S
+        if lost_expires:
             headers["expires"] = None
             properties.pop("expiration", None)
+            expires_s = inf
         is_base64 = properties.get("body_encoding") == "base64"
         body = base64.b64decode(envelope["body"], validate=True) if is_base64 else envelope["body"]
         args, kwargs, embed = json.loads(body)
@@ -207,7 +227,12 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str, now_
             body = json.dumps([args, kwargs, embed], separators=(",", ":"))
             envelope["body"] = base64.b64encode(body.encode()).decode() if is_base64 else body
         envelope["properties"] = properties
-        return json.dumps(envelope), fingerprint(letter.task, canonical_json(kwargs)), expires
+        return _NewJob(
+            json.dumps(envelope),
+            fingerprint(letter.task, canonical_json(kwargs)),
+            "" if expires_s == inf else ceil(expires_s),
+            lost_expires,
+        )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise DeadLetterError(
             f"letter {letter.letter} cannot be replayed, because no worker can read its message; "
@@ -215,16 +240,15 @@ def _as_new_job(message: bytes, letter: DeadLetter, job_id: str, life: str, now_
         ) from None
 
 
-def _is_soon(expires: object, now_s: float) -> bool:
-    """Return whether ``expires`` has passed or will pass within `LEAST_LEFT`; True if no worker can parse it."""
+def _expires_s(expires: object) -> float:
+    """Return ``expires`` in seconds since the epoch: infinite if the job never expires, 0 if no worker can parse it."""
     if expires is None:
-        return False
+        return inf
     try:
         moment = datetime.fromisoformat(str(expires))
-        expires_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        return True
-    return expires_s < now_s + LEAST_LEFT.total_seconds()
+        return 0
 
 
 def _no_such(letter: str) -> DeadLetterError:

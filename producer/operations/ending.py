@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from producer.contract.names import answer_key, cancel_channel, claim_and_place, forget_key, forgotten_key
 from producer.errors import JobNotFound, NameshotError
 from producer.messages.submission import LONGEST_WAIT_S
-from producer.operations.answers import FIRST_ANSWER_WINS, cancelled_meta
+from producer.operations.answers import FIRST_ANSWER_WINS, revoked_meta
 from producer.operations.exchanges import Call, Operation, Together, not_found, server_time_us
 from producer.operations.forgetting import forget_answered, forget_lost
 from producer.operations.standing import Standing, examine
@@ -45,15 +45,21 @@ def cancel(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
         return False
     if standing.is_lost:
         raise not_found(job_id)
-    keys = (answer_key(job_id), forgotten_key(job_id))
-    arguments = (cancelled_meta(job_id), result_ttl_s, standing.traces.life, "")
-    if (yield Call("results", ("EVAL", FIRST_ANSWER_WINS, len(keys), *keys, *arguments))) <= 0:
+    if not (yield from _store(job_id, "cancelled", standing.traces.life, result_ttl_s)):
         return False
     done = f" Job {job_id} is cancelled, but a worker that runs it may not have been notified."
     yield Call("broker", ("PUBLISH", cancel_channel(prefix), job_id), if_failed=done)
     claim, place = claim_and_place(prefix, job_id)
     yield Together("broker", (("EXPIRE", claim, result_ttl_s), ("EXPIRE", place, result_ttl_s)), if_failed=done)
     return True
+
+
+def _store(job_id: str, reason: Literal["cancelled", "expired"], life: str, result_ttl_s: int) -> Operation[bool]:
+    """Store that a job was cancelled or has expired, unless it has an answer; return whether this was stored."""
+    keys = (answer_key(job_id), forgotten_key(job_id))
+    arguments = (revoked_meta(job_id, reason), result_ttl_s, life, "")
+    stored = yield Call("results", ("EVAL", FIRST_ANSWER_WINS, len(keys), *keys, *arguments))
+    return int(stored) > 0
 
 
 def cancel_rest(prefix: str, job_ids: Iterable[str], *, result_ttl_s: int) -> Operation[None]:
@@ -85,6 +91,8 @@ def forget(prefix: str, job_id: str, *, result_ttl_s: int) -> Operation[bool]:
         if standing.answer.is_terminal:
             claim, place = yield Call("broker", ("MGET", *claim_and_place(prefix, job_id)))
             standing = Standing(standing.answer, JobTraces(claim, place))
+            if standing.answer.state == "expired":  # perhaps no worker has stored this answer yet
+                yield from _store(job_id, "expired", standing.traces.life, result_ttl_s)
             lives = yield from forget_answered(job_id, standing.traces.life, keep_s=keep_s)
         else:
             if not standing.is_lost or standing.traces.claim is None:

@@ -105,6 +105,9 @@ def _examine(prefix: str, answers: dict[str, Answer]) -> Operation[dict[str, Sta
             traces, ahead = snapshot.traces[job_id], snapshot.ahead(job_id)
             if job_id in freed:
                 found[job_id] = Standing(Answer("unknown"))
+            elif (traces.is_held or ahead is not None) and snapshot.is_expired(job_id):
+                # A worker will store this answer when it takes the message, but perhaps no worker runs.
+                found[job_id] = Standing(Answer.of_expired(job_id), traces)
             elif traces.is_held:
                 found[job_id] = Standing(_begun(answers[job_id]), traces)
             elif ahead is not None:

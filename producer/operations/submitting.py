@@ -20,8 +20,8 @@ FROZEN_S: Final = 86_400
 #: priority lists. ``open`` reads all these keys before the first write, so that the script fails before it claims
 #: anything if a key has a wrong type. Messages in priority lists count towards the queue's limit, but they have no
 #: numbers, because workers take them after the queue's own list.
-#: ``push`` claims an id and queues its message. If Redis refuses the message, ``push`` frees the id again and returns
-#: the error.
+#: ``push`` claims an id and queues its message, which expires at the second ``expires_s``, or never if that is ''. If
+#: Redis refuses the message, ``push`` frees the id again and returns the error.
 OPEN_QUEUE: Final = """
 local function open(first)
   local queue = {list = KEYS[first], taken = tonumber(redis.call('GET', KEYS[first + 2]) or 0) or 0, steps = 0}
@@ -33,10 +33,11 @@ local function open(first)
   end
   return queue
 end
-local function push(queue, name, claim, place, fingerprint, seconds, life, message)
-  local number = queue.taken + queue.ahead + 1
+local function push(queue, name, claim, place, fingerprint, seconds, life, message, expires_s)
+  local number = string.format('%d', queue.taken + queue.ahead + 1)
   redis.call('SET', claim, fingerprint, 'EX', seconds)
-  redis.call('SET', place, name .. ' ' .. string.format('%d', number) .. ' ' .. life, 'EX', seconds)
+  if expires_s ~= '' then number = number .. ' ' .. expires_s end
+  redis.call('SET', place, name .. ' ' .. number .. ' ' .. life, 'EX', seconds)
   local pushed = redis.pcall('LPUSH', queue.list, message)
   if type(pushed) == 'table' and pushed.err then
     redis.call('DEL', claim, place)
@@ -67,7 +68,7 @@ for i = 1, jobs do
   local existing = redis.call('GET', claim)
   if existing then
     -- If the place key has this message's life, an earlier attempt of this call queued it, and its reply was lost.
-    local is_own = string.match(redis.call('GET', place) or '', '^%S+ %d+ (%S+)$') == life
+    local is_own = string.match(redis.call('GET', place) or '', '^%S+ %d+ .-(%S+)$') == life
     if not is_own and (ARGV[3] == 'stop' or existing ~= fingerprint) then
       return {i - 1, ARGV[3] == 'stop' and 'claimed' or 'conflict', is_new}
     end
@@ -75,8 +76,8 @@ for i = 1, jobs do
   else
     queues[of] = queues[of] or open(21 * of - 20)
     if queues[of].ahead + queues[of].steps >= most then return {i - 1, 'full', is_new} end
-    local message = dated(unpack(ARGV, 7 * i + count + 1, 7 * i + count + 3))
-    local refused = push(queues[of], ARGV[3 + of], claim, place, fingerprint, seconds, life, message)
+    local message, expires_s = dated(unpack(ARGV, 7 * i + count + 1, 7 * i + count + 3))
+    local refused = push(queues[of], ARGV[3 + of], claim, place, fingerprint, seconds, life, message, expires_s)
     if refused then return refused end
     is_new[i] = 1
   end
@@ -95,12 +96,12 @@ _SUBMIT_ANEW: Final = (
     + """
 local claim, place = redis.call('GET', KEYS[22]) or '', redis.call('GET', KEYS[23]) or ''
 if claim ~= ARGV[2] or place ~= ARGV[3] then
-  return string.match(place, '^%S+ %d+ (%S+)$') == ARGV[7] and 'queued' or 'changed'
+  return string.match(place, '^%S+ %d+ .-(%S+)$') == ARGV[7] and 'queued' or 'changed'
 end
 local queue = open(1)
 if queue.ahead + queue.steps >= tonumber(ARGV[1]) then return 'full' end
-local message = dated(unpack(ARGV, 8, 10))
-return push(queue, ARGV[4], KEYS[22], KEYS[23], ARGV[5], ARGV[6], ARGV[7], message) or 'queued'
+local message, expires_s = dated(unpack(ARGV, 8, 10))
+return push(queue, ARGV[4], KEYS[22], KEYS[23], ARGV[5], ARGV[6], ARGV[7], message, expires_s) or 'queued'
 """
 )
 

@@ -16,21 +16,32 @@ LOST: Final = "lost"
 SAME_TTL_MS: Final = 1_500
 
 
+#: A job without an answer counts as expired this long after its ``expires_in``. A worker that takes a message in time
+#: may judge by a clock that is behind that of Redis by half of a round trip, and then still runs the job.
+EXPIRY_GRACE_S: Final = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a message waits or waited; a worker has taken it once its queue's counter has reached the number."""
+    """Where a message waits or waited; a worker has taken it once its queue's counter has reached the number.
+
+    Attributes:
+        life: the delivery tag with which the client sent the message.
+        expires_s: when the job expires, in whole seconds since the epoch by the broker's clock; None if it never does.
+    """
 
     queue: str
     number: int
     life: str
+    expires_s: int | None = None
 
     @classmethod
     def read(cls, value: bytes | None) -> Self | None:
         """Parse the value of a place key; return None if no client wrote it."""
         parts = _words(value)
-        if len(parts) != 3 or parts[0] not in QUEUES or not is_whole(parts[1]):
+        if len(parts) not in (3, 4) or parts[0] not in QUEUES or not all(map(is_whole, parts[1:-1])):
             return None
-        return cls(parts[0], int(parts[1]), parts[2])
+        return cls(parts[0], int(parts[1]), parts[-1], int(parts[2]) if len(parts) == 4 else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class JobTraces:
     def life(self) -> str:
         """The message's life (its delivery tag), which no other message of the id has; empty if unknown."""
         parts = _words(self.place)
-        return parts[2] if len(parts) == 3 else ""
+        return parts[-1] if len(parts) in (3, 4) else ""
 
     @property
     def is_lost(self) -> bool:
@@ -68,6 +79,17 @@ class JobTraces:
     def is_held(self) -> bool:
         """Whether a worker holds the message or has postponed it."""
         return self.hand is not None and not self.hand.startswith(b"returned ")
+
+    def is_expired(self, now_s: int) -> bool:
+        """Return whether no worker will start the job, because it expired while its message waited or was postponed.
+
+        Args:
+            now_s: the broker's time, in seconds since the epoch.
+        """
+        sent = Location.read(self.place) if self.claim and not self.is_stray else None
+        if sent is None or sent.expires_s is None or now_s < sent.expires_s + EXPIRY_GRACE_S:
+            return False
+        return not self.is_held or (self.hand or b"").startswith(b"postponed ")
 
     @property
     def locations(self) -> tuple[Location, ...]:

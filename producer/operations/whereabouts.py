@@ -39,12 +39,14 @@ class Snapshot:
     Attributes:
         traces: the records of each job by its id.
         queues: the numbers of each queue by its short name.
+        now_s: the broker's time, in seconds since the epoch.
         is_mixed: whether workers of an older version, which do not record what they hold, ran within the last day.
         hides_held: whether another program overwrote the records of what workers hold.
     """
 
     traces: dict[str, JobTraces]
     queues: dict[str, QueuePosition]
+    now_s: int
     is_mixed: bool
     hides_held: bool = False
 
@@ -52,6 +54,10 @@ class Snapshot:
         """Return how many messages are ahead of a job's message, or None if the job does not wait."""
         found = (self.queues[location.queue].ahead(location) for location in self.traces[job_id].locations)
         return next((ahead for ahead in found if ahead is not None), None)
+
+    def is_expired(self, job_id: str) -> bool:
+        """Return whether a job has expired and no worker runs it; False if the broker's records cannot tell."""
+        return not (self.is_mixed or self.hides_held) and self.traces[job_id].is_expired(self.now_s)
 
     def is_beyond(self, job_id: str) -> bool:
         """Return whether a job's number is larger than that of its queue's last message.
@@ -147,11 +153,12 @@ def _commands(prefix: str, job_ids: Sequence[str], with_lives: Sequence[str] = (
         ("HMGET", names.in_hand_key(prefix), *job_ids, *with_lives),
         *(("LLEN", name) for queue in queues for name in (queue, names.rung_name(queue))),
         ("EXISTS", names.mixed_key(prefix)),
+        ("TIME",),
     )
 
 
 def _snapshot(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
-    values, hands, *lengths, mixed = replies
+    values, hands, *lengths, mixed, time = replies
     hides_held = hands is None  # the key holds another type
     hands = hands or [None] * len(job_ids)
     hands = [exact or hand for hand, exact in zip_longest(hands[: len(job_ids)], hands[len(job_ids) :])]
@@ -166,6 +173,7 @@ def _snapshot(job_ids: Sequence[str], replies: Sequence[Any]) -> Snapshot:
             queue: QueuePosition(_number(taken), length + rung)
             for queue, taken, length, rung in zip(QUEUES, counters, lengths[::2], lengths[1::2], strict=True)
         },
+        int(time[0]),
         bool(mixed),
         hides_held,
     )

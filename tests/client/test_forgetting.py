@@ -7,7 +7,7 @@ import redis
 
 from producer import Client, JobFailed
 from producer.contract.names import answer_key, forgotten_key
-from producer.operations.answers import ANY_LIFE, FIRST_ANSWER_WINS, cancelled_meta
+from producer.operations.answers import ANY_LIFE, FIRST_ANSWER_WINS, revoked_meta
 from producer.operations.ending import forget
 from producer.operations.exchanges import Call, Operation, Together
 from producer.operations.purging import purge
@@ -189,7 +189,7 @@ def test_a_message_that_was_taken_before_its_job_was_forgotten_answers_nothing_t
     client: Client, results: redis.Redis, life: str
 ) -> None:
     taken = now_us(results)
-    results.set("celery-task-meta-order-17", cancelled_meta("order-17"))
+    results.set("celery-task-meta-order-17", revoked_meta("order-17", "cancelled"))
 
     assert client.forget("order-17") is True
 

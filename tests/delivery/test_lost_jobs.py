@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 
 from producer import Client, JobNotFound
-from producer.operations.answers import cancelled_meta
+from producer.operations.answers import revoked_meta
 from tests.acceptance.origin import Origin
 from tests.cli.command import Home
 from tests.delivery.conftest import StartWorker
@@ -203,7 +203,7 @@ def test_a_plain_clients_message_that_waited_when_its_job_was_forgotten_never_an
 ) -> None:
     with own_valkey.connect() as broker, own_valkey.connect(1) as results:
         broker.lpush("nameshot.default", short_message("order-17", origin.url("/held/owl.png"), **properties))
-        results.set("celery-task-meta-order-17", cancelled_meta("order-17"))
+        results.set("celery-task-meta-order-17", revoked_meta("order-17", "cancelled"))
         assert client.forget("order-17")
         start_worker("first")
         assert origin.asked.acquire(timeout=TIMEOUT_S)  # nothing says that the old message is no new one
