@@ -50,6 +50,7 @@ def start_worker(
                         **settings,
                     },
                     command,
+                    is_forked=True,
                 )
             )
 

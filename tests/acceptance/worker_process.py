@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
+from tests.acceptance.forks import Fork, Process
+
 ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 90.0
 
@@ -18,31 +20,36 @@ class Worker:
 
     Args:
         source: the folder from which it is imported.
+        is_forked: whether a command ``python -m …`` starts as a `Fork`, which costs a tenth of a new process.
 
     Attributes:
         log_file: everything it printed.
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, str], command: tuple[str, ...] = (), source: Path = ROOT
+        self,
+        folder: Path,
+        settings: Mapping[str, str],
+        command: tuple[str, ...] = (),
+        source: Path = ROOT,
+        *,
+        is_forked: bool = False,
     ) -> None:
         self.log_file = folder / "worker.log"
         self._ready_file = folder / "ready"
         self._settings = settings
         self._source = source
         self._command = command or (sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", f"{folder.name}@%h")
+        self._is_forked = is_forked and self._command[:2] == (sys.executable, "-m")
         self.process = self._start()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _start(self) -> Process:
         self._ready_file.unlink(missing_ok=True)
+        env = {**os.environ, "NAMESHOT_READY_FILE": str(self._ready_file), **self._settings}
+        if self._is_forked:
+            return Fork(self._command, cwd=self._source, env=env, log=self.log_file)
         with self.log_file.open("ab") as log:
-            return subprocess.Popen(
-                self._command,
-                cwd=self._source,
-                env={**os.environ, "NAMESHOT_READY_FILE": str(self._ready_file), **self._settings},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            return subprocess.Popen(self._command, cwd=self._source, env=env, stdout=log, stderr=subprocess.STDOUT)
 
     @property
     def log(self) -> str:
