@@ -9,7 +9,7 @@ refused the job or a client has cancelled it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -73,11 +73,15 @@ class Answer:
     Attributes:
         value: in state ``succeeded``, the JSON object that the task returned.
         error: in the other terminal states, the exception for a waiting caller.
+        started_at: when a worker began the attempt that this answer is of, in UTC; None if none began or said so.
+        finished_at: when the terminal answer was stored, in UTC; None before that, or if its writer did not say so.
     """
 
     state: State
     value: dict[str, Any] | None = None
     error: NameshotError | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -102,7 +106,12 @@ class Answer:
     @classmethod
     def _from_json(cls, payload: bytes | str, job_id: str) -> Answer:
         meta = _loads(payload)
-        status, result = meta["status"], meta.get("result")
+        answer = cls._of_status(meta["status"], meta.get("result"), job_id)
+        finished_at = _moment(meta.get("date_done")) if answer.is_terminal else None
+        return replace(answer, started_at=_moment(meta.get("started_at")), finished_at=finished_at)
+
+    @classmethod
+    def _of_status(cls, status: str, result: Any, job_id: str) -> Answer:
         if status == "SUCCESS":
             if not isinstance(result, dict):
                 raise TypeError("a result is an object")
@@ -131,6 +140,15 @@ class Answer:
         if self.value is None:
             raise ValueError(f"a {self.state} job has no result yet")
         return self.value
+
+
+def _moment(text: object) -> datetime | None:
+    """Return a time in UTC; None for what is no time, since other programs write answers too."""
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+        return moment and (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _loads(payload: bytes | str) -> Any:
