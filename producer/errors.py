@@ -138,8 +138,8 @@ class ResultTimeout(NameshotError, TimeoutError):
     """The answer did not arrive within the caller's timeout. The job itself continues.
 
     Attributes:
-        no_worker: whether no worker took jobs when the time was over; False also if the wait was shorter than a second,
-            for which the client does not look for one.
+        no_worker: whether the client found that no worker takes jobs; during a wait of less than a second, it does not
+            check.
     """
 
     def __init__(self, message: str, *, no_worker: bool = False) -> None:

@@ -13,7 +13,8 @@ QUEUES: Final[tuple[Queue, ...]] = ("high", "default", "bulk")
 
 #: The message header in which our client stores the time of sending, a float of seconds since the epoch.
 SENT_AT_HEADER: Final = "nameshot_sent_at"
-#: The header with how many more times a worker may run a job that failed with a retryable error; 0 if it is missing.
+#: The header that says how many more times workers may run the job if it fails with a retryable error. Without this
+#: header, a job is not run again.
 RETRIES_HEADER: Final = "nameshot_retries"
 
 
@@ -33,10 +34,11 @@ def taken_name(queue: str) -> str:
 
 
 def step_names(queue: str) -> tuple[str, ...]:
-    """Return the names of the lists for a plain Celery client's priorities 1 to 9, the highest first.
+    """Return the names of the lists for a plain Celery client's priorities 1 to 9, of which 1 is the highest.
 
-    kombu uses one list per priority, and the queue's own list for priority 0. Between the queue's name and the
-    priority it writes two control characters, or a colon if it is configured as Celery's page on Redis shows.
+    kombu uses one list per priority, and the queue's own list for priority 0, the highest of all. Between the queue's
+    name and the priority, kombu writes two control characters, or a colon with the options that Celery's page on Redis
+    recommends.
     """
     return tuple(f"{queue}{separator}{step}" for step in range(1, 10) for separator in ("\x06\x16", ":"))
 
@@ -159,7 +161,7 @@ def postponed_key(prefix: str) -> str:
 
 
 def looker_key(prefix: str) -> str:
-    """Return the key that exists briefly after a worker has searched for dead workers."""
+    """Return the key that names the worker that last searched for dead workers; no other searches while it exists."""
     return f"{prefix}:looker"
 
 

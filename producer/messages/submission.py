@@ -233,7 +233,7 @@ def check_retries(retries: object, name: str = "retries") -> int:
 
 
 def _check_iterable(jobs: object) -> None:
-    """Raise `InvalidJob` for what is no iterable, and for a single job."""
+    """Raise `InvalidJob` for a value that is not iterable, and for a single job."""
     is_iterable = isinstance(jobs, Iterable) or hasattr(jobs, "__getitem__")
     if isinstance(jobs, str | bytes | Mapping) or not is_iterable:
         raise InvalidJob(f"jobs must be a list or another iterable of jobs, not {CALL.kind(jobs)}.")
