@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from producer.cli.evaluate.examples import Example
     from producer.cli.evaluate.measures import Evaluation, Judged
 
-#: How many files of a kind a message names.
+#: The maximum number of files that one message names.
 _MOST_NAMED: Final = 20
 
 
@@ -48,8 +48,8 @@ def evaluate(
 ) -> int:
     """Classify pictures whose labels are known, and print how often the model is right.
 
-    The candidate labels are those of the pictures; -l and --labels-file add others. In a
-    folder's name an underscore stands for a space. Exits 1 if an image failed.
+    The candidate labels are those of the pictures; -l and --labels-file add others. In a folder's name, an underscore
+    stands for a space. Exits with status 1 if an image failed.
     """
     from producer.cli.evaluate.examples import read_examples, strays_in
 
