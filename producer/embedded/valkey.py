@@ -60,12 +60,12 @@ class RunningValkey:
     """A Valkey server that belongs to this process, protected by a random password.
 
     Args:
-        folder: holds the server's log and, if persistent, its data.
+        folder: holds the server's configuration, its log and, if persistent, its data.
         persistent: whether to keep an append-only file in the folder, and load that of an earlier run.
         inherit: file descriptors that the server keeps open, such as that of a lock on its folder.
         port: the port; None selects any free one.
         or_another: whether to use any free port if this one is in use.
-        password: None makes a new one.
+        password: the server's password; None creates a new one.
 
     Raises:
         EmbeddedError: there is no server binary, or the server did not start; the message then has its last log line.

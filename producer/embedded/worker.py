@@ -30,7 +30,7 @@ class WorkerProcess:
 
     Args:
         settings: all of the worker's ``NAMESHOT_…`` variables; it inherits this process's other variables.
-        folder: a private folder: the worker's working directory, which holds its log and ready file.
+        folder: a private folder for the worker's log and ready file, which is also its working directory.
     """
 
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
