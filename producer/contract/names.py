@@ -54,11 +54,12 @@ def claim_key(prefix: str, job_id: str) -> str:
 
 
 def place_key(prefix: str, job_id: str) -> str:
-    """Return the key that holds where a job waits, as ``<queue> <number> <life>``; it expires with the claim.
+    """Return the key that holds where a job waits; the key expires with the claim.
 
-    The job waits until its queue's counter, `taken_name`, has reached the number. The life is the delivery tag with
-    which the client sent the message; it distinguishes the message from others of the same id. If the job
-    can expire, the time of its expiry, in whole seconds since the epoch by the broker's clock, stands before the life.
+    Its value is ``<queue> <number> <life>``, or ``<queue> <number> <expires_s> <life>`` if the job can expire. The job
+    waits until its queue's counter, `taken_name`, has reached the number. The life is the delivery tag with which the
+    client sent the message; it distinguishes the message from others of the same id. The job expires at ``expires_s``,
+    in whole seconds since the epoch by the broker's clock.
     """
     return f"{claim_key(prefix, job_id)}:place"
 
@@ -69,10 +70,11 @@ def claim_and_place(prefix: str, job_id: str) -> tuple[str, str]:
 
 
 def in_hand_key(prefix: str) -> str:
-    """Return the key of the hash that maps the id of each job that a worker took to the location of its message.
+    """Return the key of the hash that maps each job that a worker took to the location of its message.
 
-    A value is the name of the worker process that holds the message, ``postponed <seconds since the epoch>``, or
-    ``returned <queue> <number>`` if the message was requeued.
+    The fields of a job are its id and, if its message has a life, ``<id> <life>``. A value is the name of the worker
+    process that holds the message, ``postponed <seconds since the epoch>``, or ``returned <queue> <number>`` if the
+    message was requeued.
     """
     return f"{prefix}:in-hand"
 
@@ -146,7 +148,10 @@ def in_flight_key(prefix: str, worker: str) -> str:
 
 
 def alone_key(prefix: str, worker: str) -> str:
-    """Return the key that holds what a worker runs alone: a job's id and, for a bulk job, the index of the image."""
+    """Return the key that holds what a worker runs alone: a job's id and, for a bulk job, the index of the image.
+
+    While the worker drains and runs no job alone, the value is `` draining``.
+    """
     return f"{prefix}:alone:{worker}"
 
 

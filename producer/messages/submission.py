@@ -115,7 +115,7 @@ class MessageWriter:
                 chunk.append(self.single(**_arguments(job)))
             except InvalidJob as error:
                 # The caller submits this chunk before it raises the error, whose last sentence is then true.
-                before = " The jobs before it were queued." if position else ""
+                before = " The jobs before this one were queued." if position else ""
                 yield chunk, InvalidJob(f"jobs[{position}]: {error}{before}")
                 return
             characters += len(chunk[-1].message)

@@ -248,4 +248,4 @@ def _full(submission: Submission, max_queue: int, submitted_before: int) -> Queu
 
 
 def _before(count: int) -> str:
-    return f" {count:,} jobs before it were queued." if count else ""
+    return f" Jobs that were queued before this one: {count:,}." if count else ""

@@ -16,8 +16,8 @@ LOST: Final = "lost"
 SAME_TTL_MS: Final = 1_500
 
 
-#: A job without an answer counts as expired this long after its ``expires_in``. A worker that takes a message in time
-#: may judge by a clock that is behind that of Redis by half of a round trip, and then still runs the job.
+#: A job without an answer counts as expired this long after its ``expires_in``, because a worker's estimate of Redis's
+#: clock may be behind by half of a round trip: a worker that takes the message in the meantime may still run the job.
 EXPIRY_GRACE_S: Final = 5
 
 
