@@ -46,10 +46,10 @@ def running_system() -> UpInfo | None:
 
 
 def absent_system() -> str | None:
-    """Return, as a clause, why this user's `nameshot up` does not serve the command although the command needs it.
+    """Return, as a clause, why this user's `nameshot up` does not serve the command although the command expects it.
 
-    Return None if `nameshot up` serves the command, if the environment names another Redis, or if the environment names
-    none and no `nameshot up` starts or stops.
+    Return None if a `nameshot up` is running, or if the environment names another Redis. If the environment names no
+    Redis, return None too, unless a `nameshot up` is starting or stopping.
     """
     from producer.embedded.home import data_folder, is_held, running_up
     from producer.embedded.kept import Kept
@@ -86,7 +86,7 @@ def link_to_redis() -> Iterator[tuple[BlockingLink, Configuration]]:
 def redis_of(up: UpInfo | None) -> dict[str, Any]:
     """Return the arguments with which `Client` and `configure` use this `nameshot up`.
 
-    For None this is an empty dictionary, so that they read the environment.
+    If ``up`` is None, return an empty dictionary, so that they read the environment.
     """
     if up is None:
         return {}

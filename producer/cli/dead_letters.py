@@ -25,7 +25,7 @@ Letter = Annotated[
 def list_(as_json: options.AsJson = False) -> int:
     """Print the dead letters, newest first.
 
-    Workers keep the newest 1,000. No command shows their URLs or labels.
+    Redis keeps the newest 1,000, and every job whose answer cannot be stored. No command shows their URLs or labels.
     """
     from producer.operations.dead_letters import list_letters
 

@@ -21,7 +21,7 @@ UNSUCCESSFUL: Final = (JobFailed, JobCancelled, JobExpired, JobNotFound)
 
 
 def sentence(error: NameshotError) -> str:
-    """Return the error's message, safe to print; if Redis is unavailable, add whether to start `nameshot up`."""
+    """Return the error's message, safe to print; if Redis is unavailable, add advice about `nameshot up`."""
     text = printable(str(error))
     if isinstance(error, BrokerUnavailable):
         if (why := absent_system()) is not None:

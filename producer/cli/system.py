@@ -59,7 +59,7 @@ def up(
             "--redis-port",
             min=1,
             max=65_535,
-            help="Port of Valkey; by default that of the last run, at first any free port.",
+            help="Port of Valkey; by default the port of the last run, or in the first run any free port.",
             metavar="PORT",
         ),
     ] = None,

@@ -1,7 +1,7 @@
 """Find out how the terminal shows pictures.
 
-For some terminals, the environment says it. The others receive the VT100's query for their attributes, which every
-terminal understands. If standard output is not a terminal, this module writes nothing.
+This module knows some terminals by their names in the environment. The others receive the VT100's query for their
+attributes, which every terminal understands. If standard output is not a terminal, the module writes nothing.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class WorkerProcess:
     """A ``celery -A worker worker`` that cannot outlive this process.
 
     Args:
-        settings: all of the worker's ``NAMESHOT_…`` variables; it inherits this process's other variables.
+        settings: all of the worker's ``NAMESHOT_…`` variables; the worker inherits this process's other variables.
         folder: a private folder for the worker's log and ready file, which is also its working directory.
     """
 

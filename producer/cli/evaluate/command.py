@@ -56,7 +56,7 @@ def evaluate(
     examples = read_examples(source)
     labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
     if len(labels) == 1:
-        advice = "the folder whose subfolders are the labels" if source.is_dir() else "rows of others"
+        advice = "the folder whose subfolders are the labels" if source.is_dir() else "rows with other labels"
         raise UsageError(
             f"there is only one label ({labels[0]!r}), so every answer would be right: give {advice}, or add others "
             "with -l."
