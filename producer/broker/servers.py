@@ -18,7 +18,7 @@ OLDEST: Final = (6, 2)
 OF_A_CLUSTER: Final = (AskError, ClusterError, ClusterCrossSlotError)
 #: BLMOVE blocks while the list is empty, so the trial needs a timeout.
 _TRIAL_S: Final = 0.01
-#: Synchronised clocks differ by milliseconds; a reply that takes longer than this is an outage.
+#: A smaller difference may only be the time that the reply took; synchronised clocks differ by milliseconds.
 CLOCK_TOLERANCE_S: Final = 5.0
 #: Redis confirms or refuses a subscription as fast as it replies to any command.
 _CONFIRMATION_TIMEOUT_S: Final = 2.0

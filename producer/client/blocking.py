@@ -103,7 +103,7 @@ class Client:
             queue: ``high``, ``default`` or ``bulk``.
 
         Raises:
-            JobConflict: ``job_id`` was used with another payload; `forget` frees it once it is answered.
+            JobConflict: ``job_id`` was used with another payload; `forget` frees the id once the job is answered.
             QueueFull: the queue holds ``max_queue`` waiting messages.
         """
         submission = self._writer.single(

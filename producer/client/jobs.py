@@ -74,7 +74,7 @@ class Job:
             JobNotFound: the job is ``unknown``, or became so during the wait; the client detects that within a minute.
             ResultTimeout: no answer arrived within ``timeout``; the job continues.
             BrokerUnavailable: the result backend was down at the start, or Redis stayed down for a minute during the
-                wait. Once the broker has confirmed that the job exists, it may be down for longer.
+                wait. Once the broker has confirmed that the job exists, the broker may be down for longer.
         """
         return single_result(self.id, self.answer(timeout))
 

@@ -2,8 +2,8 @@
 
 Celery's Redis backend stores JSON, ``{"status", "result", …}``, in the key ``celery-task-meta-<id>``, and publishes
 the same JSON on a channel of that name. Celery writes with SETEX, so a late second execution could replace an answer
-that a client has already read. With this script the first terminal answer remains, whether a worker has finished or
-refused the job or a client has cancelled it.
+that a client has already read. With this script the first terminal answer remains, whether a worker or a client has
+stored it.
 """
 
 from __future__ import annotations
