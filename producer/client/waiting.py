@@ -32,25 +32,25 @@ SILENCE_S: Final = 10.0
 #: In this time Redis can restart and load a large file; after a longer outage the waiting callers get an error.
 OUTAGE_S: Final = 60.0
 _OUTAGE: Final = "Redis was down for more than {:g} s while a result was awaited."
-#: The connection stays open this long while no caller waits, so a caller that waits for jobs one at a time keeps it.
+#: The connection stays open this long while no caller waits: a caller that waits for one job after another reuses it.
 IDLE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
-RECHECK_S: Final = 20.0  #: A caller that waits for a lost job gets an error within a minute, even if one check fails.
-#: One command carries at most this many ids, because Redis serves no other client while it runs.
+RECHECK_S: Final = 20.0  #: Between two checks that awaited jobs exist: a lost one is found within a minute.
+#: The maximum number of ids in one command, because Redis serves no other client while it runs the command.
 CHUNK: Final = 500
-#: After each round of commands the listener pauses, so that further ids gather for the next one. The first id after a
-#: quiet period is not delayed.
+#: After it has sent commands, the listener pauses for this long, so that the next command can carry several ids. The
+#: first id after a quiet period is not delayed.
 GATHERING_S: Final = 0.005
 
-#: Runs the operation over connections to both Redises.
+#: Runs an operation over connections to the broker and the result backend.
 Run = Callable[[Operation[KnownAnswers]], Awaitable[KnownAnswers]]
 
 
 class AnswerListener:
     """Waits for answers in one event loop. It connects at the first wait and disconnects when it is idle.
 
-    While Redis refuses new connections, ``read_elsewhere`` reads over open ones, by default the link's.
+    While Redis refuses new connections, it reads answers over open ones with ``read_elsewhere``, by default `link.run`.
     """
 
     def __init__(self, link: AsyncLink, queue_prefix: str, read_elsewhere: Run | None = None) -> None:
@@ -72,8 +72,8 @@ class AnswerListener:
         """Return the job's terminal answer, or ``unknown`` once neither message nor answer is left.
 
         Raises:
-            BrokerUnavailable: for more than `OUTAGE_S`, the result backend was down, or the broker was before it had
-                confirmed that the job exists; or the listener was closed.
+            BrokerUnavailable: the result backend was down for more than `OUTAGE_S`; or the broker was down that long,
+                or refused the client, before it had confirmed that the job exists; or the listener was closed.
         """
         waiter = LastAnswer()
         with self._serving(job_id, waiter):
@@ -149,7 +149,7 @@ class AnswerListener:
             raise
 
     async def _session(self) -> None:
-        """Serve one connection until it breaks (raises) or no caller has waited for `IDLE_S` (returns)."""
+        """Serve one connection; return after `IDLE_S` without a waiting caller, or raise if the connection breaks."""
         async with self._link.answers_channel() as channel:
             await channel.connect()
             self._subscribed.clear()

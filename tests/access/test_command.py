@@ -71,5 +71,5 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> Non
     done = Home.make(tmp_path).run("acl", "access", "--redis", address)
 
     assert done.status == 2
-    assert "--redis takes a scheme, a host and a port" in done.sentence
+    assert "--redis must be a scheme, a host and an optional port" in done.sentence
     assert not (tmp_path / "access").exists()

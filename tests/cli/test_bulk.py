@@ -159,7 +159,7 @@ def test_retry_failed_asks_again_what_may_succeed_now(up: Running, folder: Path)
     out.write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
 
     unchanged = up.home.run("bulk", file, *OWL, "-o", out)
-    assert "--retry-failed retries 1 of them" in unchanged.err
+    assert "--retry-failed retries 1 image" in unchanged.err
 
     done = up.home.run("bulk", file, *OWL, "-o", out, "--retry-failed")
 

@@ -176,7 +176,7 @@ def test_a_missing_quotation_mark_spoils_the_rows_that_it_swallows_and_no_more(t
     found = records(tmp_path, "list.csv", text)
 
     assert found[0].line == 2
-    assert found[0].problem.endswith("is a quotation mark missing")
+    assert found[0].problem.endswith("a quotation mark may be missing")
     assert found[-1] == Record(10_001, "http://a/10001", id="10001")
 
 

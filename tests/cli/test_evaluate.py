@@ -93,7 +93,7 @@ def test_a_table_of_one_label_is_refused_unless_there_are_others_to_compare(home
     done = home.run("evaluate", "table.csv")
 
     assert done.status == 2
-    assert "only one label ('owl'), so every answer would be right: give rows of others, or add" in done.sentence
+    assert "only one label ('owl'), so every answer would be right: give rows with other labels, or" in done.sentence
     assert read_examples(home.folder / "table.csv")[0].label == "owl"
 
 

@@ -83,4 +83,4 @@ def test_while_up_loads_each_command_says_so(evaluated: Home, home: Home) -> Non
 def test_the_help_of_up_names_what_needs_env(home: Home) -> None:
     words = " ".join(home.run("up", "--help").out.split())
 
-    assert 'your programs and `nameshot worker` do in a shell in which you run eval "$(nameshot env)"' in words
+    assert 'your programs and `nameshot worker` find it in a shell in which you run eval "$(nameshot env)"' in words

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from producer.cli.evaluate.examples import Example
     from producer.cli.evaluate.measures import Evaluation, Judged
 
-#: How many files of a kind a message names.
+#: The maximum number of files that one message names.
 _MOST_NAMED: Final = 20
 
 
@@ -48,15 +48,15 @@ def evaluate(
 ) -> int:
     """Classify pictures whose labels are known, and print how often the model is right.
 
-    The candidate labels are those of the pictures; -l and --labels-file add others. In a
-    folder's name an underscore stands for a space. Exits 1 if an image failed.
+    The candidate labels are those of the pictures; -l and --labels-file add others. In a folder's name, an underscore
+    stands for a space. Exits with status 1 if an image failed.
     """
     from producer.cli.evaluate.examples import read_examples, strays_in
 
     examples = read_examples(source)
     labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
     if len(labels) == 1:
-        advice = "the folder whose subfolders are the labels" if source.is_dir() else "rows of others"
+        advice = "the folder whose subfolders are the labels" if source.is_dir() else "rows with other labels"
         raise UsageError(
             f"there is only one label ({labels[0]!r}), so every answer would be right: give {advice}, or add others "
             "with -l."
