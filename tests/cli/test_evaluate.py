@@ -107,6 +107,15 @@ def test_pictures_beside_the_labels_folders_are_named_as_left_out(up: Running, l
     assert f"nameshot: left out 2 pictures that lie in no label's folder of {labelled}: a.png, b.JPG.\n" in done.err
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_any_picture_is_sent(home: Home) -> None:
+    (home.folder / "table.csv").write_text("http://x/1.png,owl\nhttp://x/2.png,fox\n")
+
+    done = home.run("evaluate", "table.csv", "--html", "no/such/folder/report.html")
+
+    assert done.status == 2
+    assert done.sentence == "'no/such/folder/report.html' cannot be written: No such file or directory."
+
+
 def test_a_folder_without_pictures_and_no_folder_at_all_are_one_sentence_each(home: Home) -> None:
     (home.folder / "empty").mkdir()
 
