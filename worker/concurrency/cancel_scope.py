@@ -18,7 +18,8 @@ from producer.contract.names import Queue
 
 T = TypeVar("T")
 
-#: While a clock is paused, its deadline moves, so a waiting thread reads the deadline at this interval.
+#: While a clock is paused, its deadline moves, so a thread that has waited until the deadline reads it again and waits
+#: further, for at least this long.
 PAUSED_INTERVAL_S: Final = 0.1
 
 
@@ -109,7 +110,7 @@ class CancelScope:
             self._cancellation.set_result(None)
 
     def check(self) -> None:
-        """Check that the scope was not cancelled; its deadline may have passed.
+        """Check that the scope was not cancelled, but not whether its deadline has passed.
 
         Raises:
             Cancelled: the scope was cancelled.
@@ -120,7 +121,7 @@ class CancelScope:
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when the scope is cancelled, in the cancelling thread; now, if it was cancelled before.
 
-        Callbacks cannot be removed, so the call may happen when the wait for which it was registered is over.
+        Callbacks cannot be removed, so the scope may call one after the wait for which it was registered.
         """
         self._cancellation.add_done_callback(lambda _: callback())
 
