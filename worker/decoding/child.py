@@ -77,7 +77,7 @@ def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:
             _answer(reason_of(failure))
         except MemoryError:
             _answer("out_of_memory")
-        except ValueError:  # the geometry's size is one that Pillow cannot make
+        except ValueError:  # Pillow cannot create an image of the geometry's size
             _answer("model_error")
 
 
@@ -121,7 +121,7 @@ def _receive(size: int) -> bytes:
 
 
 def warm_up(geometry: Geometry | None) -> None:
-    """Use every part of Pillow once, because it imports modules on first use, and `confine` forbids opening files."""
+    """Decode images of each kind, because Pillow imports modules on first use and `confine` forbids opening files."""
     picture = Image.effect_noise((48, 40), 60).convert("RGB")
     turned = Image.Exif()
     turned[0x0112] = 6
