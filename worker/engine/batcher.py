@@ -107,7 +107,7 @@ class Batcher:
 
     @property
     def parallel(self) -> int:
-        """The number of batches that run or are ready to run, among which a starting batch shares the cores."""
+        """The number of batches that run or are ready to run, at most one per thread; they share the cores."""
         with self._lock:
             ready = sum(-(-len(queue) // queue.limit) for queue in self._queues)
             return max(1, min(len(self._threads), len(self._busy_since) + ready))

@@ -123,7 +123,7 @@ class LocalEngine:
 
     @property
     def waiting(self) -> int:
-        """Images that wait for the device."""
+        """Implement `Engine.waiting`; suspects' images are not counted."""
         return len(self._images)
 
     @property
