@@ -104,7 +104,7 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
                 logger.warning("could not bind a reply queue for other applications: %s", type(error).__name__)
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Refresh only bindings that exist, and log a refusal by Redis without kombu's traceback."""
+        """Refresh no binding of a fan-out queue, which has none; log a refusal by Redis without kombu's traceback."""
         for queue in self.active_fanout_queues:
             self._expires.pop(queue, None)
         try:

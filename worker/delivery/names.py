@@ -42,7 +42,7 @@ class DeliveryKeys:
         self.dead_letter_messages = names.dead_letter_messages_key(prefix)
         #: The sorted set of messages that must not run yet, scored by the time from which they may.
         self.postponed = names.postponed_key(prefix)
-        #: A key that exists until a day after the last time a worker was listed whose version keeps no counters.
+        #: A key that exists while a worker of a version without counters is listed, and for a day after that.
         self.mixed = names.mixed_key(prefix)
         #: The list of forgotten jobs, whose messages and dead letters are to be removed.
         self.forget = names.forget_key(prefix)

@@ -3,7 +3,8 @@
 On SIGTERM, SIGINT, SIGHUP or Celery's ``control shutdown`` (`worker.jobs.remote_control`) the worker takes no more
 jobs, and running jobs have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. On a later second signal, or on SIGQUIT, it
 requeues all messages at once. Under nohup SIGHUP stays ignored. If a supervisor then sends SIGKILL, no job is lost: the
-jobs wait until the lease expires. None of them is blamed, since the worker first marks its shutdown in Redis.
+jobs wait until the lease expires. The death counts against none of them but a suspect that runs alone, since the worker
+first marks its shutdown in Redis.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Shutdown:
         self._leaving_since_s: float | None = None
         self._drained = threading.Event()
         self._requests: SimpleQueue[tuple[float, int]] = SimpleQueue()
-        # The threads start now, because the system may allow no more of them when the process must end. One waits for
+        # Start the threads now, because the system may allow no more threads when the process must end. One waits for
         # running jobs, while the other may have to end the process at once.
         for _ in range(2):
             threading.Thread(target=self._serve, name="shutdown", daemon=True).start()

@@ -14,9 +14,9 @@ class Times:
     lease_s: float = 9.0
     #: A worker renews its lease, and checks those of the others, at this interval.
     round_s: float = 2.5
-    #: The event loop ticks each second. After this long without a tick it counts as stuck, and acknowledges no job.
+    #: The event loop ticks each second. After this long without a tick it counts as stuck: it acknowledges no job.
     loop_silent_s: float = 15.0
     #: Jobs check their own deadlines. One that still runs this long after its deadline hangs in code that cannot check.
     overdue_s: float = 10.0
-    #: A batch that takes this long is worth a warning, since none does on a working device.
+    #: A batch that takes this long is worth a warning, since no batch does on a working device.
     long_batch_s: float = 10.0

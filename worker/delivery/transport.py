@@ -112,7 +112,7 @@ class AtomicChannel(Declaring):
             return bool(super()._brpop_read(**options))
         try:
             return self._read_taken(options)
-        finally:  # a message that arrived is in hand by now, and `Lease` must requeue one that was cut off
+        finally:  # a complete message is in hand by now; `Lease` must requeue an incomplete one
             self.pending_tag = None
 
     def _read_taken(self, options: dict[str, Any]) -> bool:
@@ -139,7 +139,7 @@ class AtomicChannel(Declaring):
         return True
 
     def _take_reply(self, options: dict[str, Any]) -> Any:
-        """Return the reply to `TAKE`; if Redis has run nothing because it does not have the script, send its text."""
+        """Return the reply to `TAKE`; if Redis does not have the script and so has not run it, send its text."""
         connection = self.client.connection
         try:
             return self.client.parse_response(connection, "EVALSHA", **options)
@@ -161,7 +161,7 @@ class AtomicChannel(Declaring):
         queue, tag = bytes_to_str(taken[0]), bytes_to_str(taken[5])
         deaths = Deaths(int(taken[2]), int(taken[3]))
         if (payload := read_envelope(raw, tag=tag, queue=queue, deaths=deaths, known_as=taken[6])) is None:
-            logger.warning("took %d bytes from %s that are not a Celery message: dead letter", size_bytes, queue)
+            logger.warning("%d bytes from %s are not a Celery message: storing a dead letter", size_bytes, queue)
             self._bury(tag, size_bytes)
             return
         payload["properties"]["delivery_info"]["redelivered"] = deaths.count > 0
