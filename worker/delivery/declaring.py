@@ -37,7 +37,8 @@ class CommandRefused(NameshotError, click.ClickException):
         name = queue.rpartition(".")[2]
         click.ClickException.__init__(
             self,
-            f"{queue} cannot be {done} with Celery: its jobs' ids would stay taken; use `nameshot purge {name}`.",
+            f"{queue} cannot be {done} with Celery: its jobs' ids would stay taken; "
+            f"to delete its jobs, use `nameshot purge {name}`.",
         )
 
 

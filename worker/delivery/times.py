@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """The times of one worker's delivery, in seconds. All workers on one queue prefix need the same."""
+    """The times of one worker's delivery, in seconds. All workers on one queue prefix need the same times."""
 
     #: A lease lasts this long. A killed worker's jobs wait for at most one lease and one round, and a worker keeps its
     #: lease even if two renewals in a row fail.

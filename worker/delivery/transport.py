@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 
 #: An idle consumer polls at this interval, in case its doorbell fails.
 POLL_EVERY_S: Final = 1.0
-#: `TAKE` returns this to a worker that is shutting down, or whose lease expired while Redis was unreachable.
+#: `TAKE` returns this to a worker without a lease: one that is shutting down or stuck, or could not reach Redis in
+#: time.
 NO_LEASE: Final = 0
 
 

@@ -19,10 +19,11 @@ from worker.delivery.outages import describe
 
 logger = logging.getLogger(__name__)
 
-#: The elected worker looks for messages with a priority at this interval, so one waits for at most this long while its
-#: queue is empty. To check all 60 keys costs Redis about ten microseconds.
+#: The elected worker serves priorities at this interval, so a message with a priority waits for at most this long while
+#: its queue is empty. To check all 60 keys costs Redis about ten microseconds.
 STEP_S: Final = 0.05
-#: At each interval at most this many messages of each queue move, so 2,000 a second, far more than one worker takes.
+#: At each interval at most this many messages of each queue move, 2,000 a second, which is far more than a worker
+#: takes.
 MAX_MOVED: Final = 100
 #: A worker is elected for this long, and the elected one renews its term. The other workers try to be elected at this
 #: interval, so that one of them soon replaces an elected worker that dies.
