@@ -32,8 +32,8 @@ class Suspect:
     """A job or image that may have killed worker processes; its stages that could kill this process run alone.
 
     Attributes:
-        mark: what the worker records in Redis while such a stage runs alone: the job's id, followed by the image's
-            index if the job is a bulk message.
+        mark: the text that the worker records in Redis while such a stage runs alone; it is the job's id and, if the
+            job is a bulk message, the image's index.
         queue: the queue of its message; suspects take turns by the weights of their queues.
         deaths: the number of workers that died while they held it; a suspect with fewer deaths has more turns.
     """
@@ -67,7 +67,7 @@ class CancelScope:
         self._clock = _Clock(deadline_s)
 
     def within(self, timeout_s: float) -> CancelScope:
-        """Return a scope with this one's cancellation, and with its deadline or ``timeout_s``, whichever is sooner."""
+        """Return a scope that is cancelled with this one and ends at its deadline, or after ``timeout_s`` if sooner."""
         part = CancelScope(min(self.deadline_s, time.monotonic() + timeout_s))
         part._cancellation, part.suspect = self._cancellation, self.suspect
         return part

@@ -1,7 +1,7 @@
 """A lock under which ordinary jobs' stages run concurrently, but a suspect's stage runs alone.
 
-Only stages that can kill the process hold this lock. So if the process dies while a suspect's stage runs alone, that
-suspect killed it.
+A stage is a step of a job's work that can kill the process, such as a forward pass (`worker.engine.stages`). So if the
+process dies while a suspect's stage runs alone, that suspect killed it.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
             ``geometry`` (the ``asdict`` of a `Geometry`, or null).
     """
     parent, options = int(arguments[0]), json.loads(arguments[1])
-    # A supervisor may send any signal to all processes of a service, while the worker's jobs still need this one.
+    # Ignore all other signals: a supervisor may send one to all processes of a service while jobs still need this one.
     for number in signal.valid_signals() - ENDED_BY_ITS_IMAGE - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":

@@ -38,8 +38,8 @@ class DecoderPool:
 
     Args:
         options: the options of the processes.
-        processes: the most processes; one more is started when images of ``high`` would wait for those of other queues.
-            All are started on demand.
+        processes: the maximum number of processes. The pool starts each on demand, and one more when an image of
+            ``high`` would otherwise wait for images of other queues.
         budget: the bytes that all images together may use while they are decoded.
     """
 

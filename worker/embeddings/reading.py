@@ -68,7 +68,7 @@ class Reading:
         self._is_closed = False
 
     def request_more(self) -> None:
-        """Request further prompts, until `MAX_REQUESTED` are requested."""
+        """Request further prompts, until the vectors of `MAX_REQUESTED` prompts are requested and not collected yet."""
         for _, prompt in islice(self._prompts, MAX_REQUESTED - len(self._requested)):
             self._requested.append(self._request(prompt, self._scope))
 

@@ -72,7 +72,7 @@ class SharedEmbeddings:
     Args:
         server: the Redis server.
         key: the hash's key, with which the sorted set's key begins; workers whose embeddings are interchangeable use
-            the same.
+            the same key.
         max_bytes: the bound on the server's memory for both keys together.
 
     Attributes:

@@ -36,8 +36,9 @@ STATE_S: Final = 1.0
 #: batch should, the GPU hangs. Even after one image has hung two engines, the others have half of their 60 s left.
 HUNG_S: Final = 15.0
 HUNG_FACTOR: Final = 10
-#: The engine waits this much longer than ``NAMESHOT_DRAIN_TIMEOUT``, because fronts may have to requeue jobs in a slow
-#: Redis. The launcher waits even longer, so that an engine with a frozen front ends in order.
+#: After a stop signal, the engine waits for its fronts this much longer than ``NAMESHOT_DRAIN_TIMEOUT``, because fronts
+#: may have to requeue jobs in a slow Redis. The launcher waits even longer, so that an engine with a frozen front ends
+#: in order.
 STOPPING_S: Final = 5.0
 
 
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
     server.close()
     engine.close()
     predecessors_gpu.unlink(missing_ok=True)
-    with suppress(OSError):  # if the launcher has died, its last engine removes its folder
+    with suppress(OSError):  # if the launcher has died, the last engine removes the folder
         path.parent.rmdir()
     return 0
 
