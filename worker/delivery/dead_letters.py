@@ -20,7 +20,7 @@ TRY_AGAIN_S: Final = 60.0
 
 
 class DeadLetters:
-    """Stores messages that this worker holds as dead letters.
+    """Stores, as dead letters, messages that this worker holds.
 
     Args:
         client: a Redis client for the broker's database.

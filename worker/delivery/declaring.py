@@ -46,8 +46,8 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
     """Declares our queues without writing a key, and leaves all other queues to kombu.
 
     Attributes:
-        takes_replies: whether this channel consumes a queue that is not ours, as that of ``celery inspect`` does. Such
-            a channel belongs to no worker and has no lease, so it pops with kombu's own BRPOP.
+        takes_replies: whether this channel consumes a queue that is not ours, as the channel of ``celery inspect``
+            does. Such a channel belongs to no worker and has no lease, so it pops with kombu's own BRPOP.
     """
 
     #: Kombu sets this from the transport options.

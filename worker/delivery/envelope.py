@@ -41,8 +41,8 @@ def read_envelope(
     """Return the message in the form that kombu delivers; None if it is malformed and holds no job id.
 
     Only the fields that a worker needs are read and kept, and these must be strict JSON. An unusable field is left
-    empty or recorded as a fault. The task then refuses the message, since every message with a readable id must get an
-    answer. The body stays bytes, so that kombu decodes and decompresses nothing.
+    empty or recorded as a fault. The task refuses a message with a fault, so that every message with a readable id gets
+    an answer. The body stays bytes, so that kombu decodes and decompresses nothing.
 
     Args:
         raw: the bytes from the queue; empty if the message is too large to be sent to a worker.

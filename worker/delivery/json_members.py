@@ -31,7 +31,7 @@ _TEXT: Final = re.compile(_STRING, re.DOTALL)
 _ATOM: Final = re.compile(r'[^\s,:"\[\]{}]++')
 #: Matches the text up to the next bracket, and the run of brackets of one kind that starts there.
 _BRACKETS: Final = re.compile(rf"{_NO_BRACKET}(?:{_STRING}{_NO_BRACKET})*+(?:([\[{{]++)|([\]}}]++))", re.DOTALL)
-#: The reader only compares members' names, so control characters in them do no harm.
+#: The reader uses a member's name only for comparisons, so control characters in it do no harm.
 _LENIENT: Final = json.JSONDecoder(strict=False)
 
 

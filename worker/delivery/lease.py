@@ -1,7 +1,7 @@
 """Renews this worker's lease, and requeues the messages of workers whose lease has expired.
 
 The lease is a key that expires. A thread renews it, but only while the worker is healthy: a stuck process must not keep
-its jobs. A worker that finds another's lease expired moves that worker's messages back to the front of their queues.
+its jobs. When a worker's lease has expired, another worker moves its messages back to the front of their queues.
 """
 
 from __future__ import annotations

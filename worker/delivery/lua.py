@@ -6,8 +6,8 @@ original only once Redis has accepted the copy.
 
 At ``maxmemory``, Redis refuses a script's first write if that write might need memory, but refuses no later write. So
 each script begins with a write that needs none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), and workers can empty a full
-Redis. The first write may delete nothing; it still fails if the script could not delete the original later, and then
-the script has copied nothing.
+Redis. Even a first write that deletes nothing fails if the script could not delete the original later, so the script
+copies nothing then.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ MAX_ID_BYTES: Final = 2_048
 #: they skip; ``job_id`` replaces them, since the deaths that such a job causes must be counted too.
 #: ``indexed`` returns an id that our clients could have chosen, followed by the life if there is one, or nil. The
 #: scripts record the locations of only these jobs, since other clients cannot query them. ``field`` returns an id as it
-#: appears in fields and marks of several words, as `worker.delivery.names.field_of` does; nil if no worker accepts it.
+#: appears in hash fields and marks that consist of several words, as `worker.delivery.names.field_of` does; nil if no
+#: worker accepts the id.
 JOB_ID: Final = (
     r"""
 local function to_read(raw)

@@ -3,8 +3,8 @@
 On SIGTERM, SIGINT, SIGHUP or Celery's ``control shutdown`` (`worker.jobs.remote_control`) the worker takes no more
 jobs, and running jobs have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. On a second signal more than `SAME_REQUEST_S`
 later, or on SIGQUIT, it requeues all messages at once. Under nohup SIGHUP stays ignored. If a supervisor then sends
-SIGKILL, no job is lost: the jobs wait until the lease expires. The death counts against none of them but a suspect that
-runs alone, since the worker first marks its shutdown in Redis.
+SIGKILL, no job is lost: the jobs wait, at most until the lease expires. The death counts against none of them but a
+suspect that runs alone, since the worker first marks its shutdown in Redis.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ class Times:
     #: A lease lasts this long. A killed worker's jobs wait for at most one lease and one round, and a worker keeps its
     #: lease even if two renewals in a row fail.
     lease_s: float = 9.0
-    #: A worker renews its lease, and checks those of the others, at this interval.
+    #: At this interval each worker renews its lease, and one elected worker checks the leases of all others.
     round_s: float = 2.5
     #: The event loop ticks each second. After this long without a tick it counts as stuck: it acknowledges no job.
     loop_silent_s: float = 15.0

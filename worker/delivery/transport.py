@@ -87,7 +87,7 @@ class AtomicChannel(Declaring):
         return connection_arguments(self.endpoint, super()._connparams(asynchronous))
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """Send `TAKE`, unless the queues were empty a moment ago and the doorbell has not rung since."""
+        """Send `TAKE`, unless the queues were empty a moment ago, none has opened, and the doorbell has not rung."""
         if self.takes_replies:
             super()._brpop_start(timeout)
             return

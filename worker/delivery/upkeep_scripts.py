@@ -48,8 +48,8 @@ RESIGN: Final = """
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
-#: Moves messages that plain clients sent with a priority to the back of their queue, the highest priority first, if the
-#: queue is empty: kombu's own workers, too, take them after all messages without a priority.
+#: Moves messages with a priority, which only plain clients send, to the back of their queue, the highest priority
+#: first, if the queue is empty: kombu's own workers, too, take them after all messages without a priority.
 #: KEYS: the queue, its list of rung messages, the lists of its priorities. ARGV: the maximum number of messages to
 #: move; a call also ends after `MAX_MOVED_BYTES`. Returns the number moved.
 MOVE_STEPS: Final = (
@@ -77,7 +77,7 @@ return moved
 #: past, or requeued with a number that its queue's counter has reached. Only a worker of an older version, another
 #: program's purge, or a deleted queue can leave such an entry. If a job's recorded holder is not listed, an older
 #: worker requeued the job without decrementing the counter. Then the job may still wait although the counter has
-#: passed its number, so a flag warns clients not to rely on numbers.
+#: reached its number, so a flag warns clients not to rely on numbers.
 #: KEYS: the locations of jobs, the set of workers, the counters of high, default and bulk, the flag. ARGV: the
 #: number of seconds after which the time of a postponed job is long past; the lifetime of the flag in milliseconds;
 #: then the id and the recorded location of each job. Returns the number removed.
