@@ -221,15 +221,16 @@ def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image
 def _rgb(file: Image.Image) -> Image.Image:
     if file.mode.startswith("I;16"):
         return _eight_bit_grey(file).convert("RGB")
-    # If several palette entries are transparent, convert() warns and drops this. If one is, it becomes the transparent
-    # colour of the RGB image, which most image processors paint white, so it must stay for the pipeline's scores.
+    # If several palette entries are transparent, convert() drops their transparency anyway, with a warning. A single
+    # one becomes the transparent colour of the RGB image, which most image processors paint white, so it must stay for
+    # scores to equal the pipeline's.
     if isinstance(file.info.get("transparency"), bytes):
         del file.info["transparency"]
     return file.convert("RGB")
 
 
 def _turn(file: Image.Image) -> Image.Transpose | None:
-    """Return the turn of ``ImageOps.exif_transpose``, which also rewrites EXIF: 28 s and 650 MB for 18 MB of EXIF."""
+    """Return the turn that EXIF asks for, if any; ``exif_transpose`` also rewrites EXIF: 28 s and 650 MB for 18 MB."""
     if len(file.info.get("exif") or b"") > MAX_ORIENTATION_BYTES:
         return None
     try:

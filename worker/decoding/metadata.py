@@ -2,7 +2,7 @@
 
 Pillow parses metadata in Python, keeps all of it, and refuses an image with a text above Pillow's limit, although a
 picture may be whole if its metadata is not. These functions keep everything that affects the pixels, and everything
-that may hold the picture's orientation. Pillow gets any structure that they do not understand unchanged.
+that may hold the picture's orientation. They give Pillow, unchanged, any structure that they cannot parse.
 
 The structures: JPEG from ITU-T T.81 annex B, PNG from the W3C's specification (third edition), GIF from CompuServe's
 GIF89a specification.
@@ -70,7 +70,7 @@ class _Parts:
         self._orientation_left = MAX_ORIENTATION_PARTS
 
     def next(self) -> None:
-        """Count one part; raise `TooManyParts` if the file may not have it."""
+        """Count one part; raise `TooManyParts` if it is one too many."""
         self._left -= 1
         if self._left < 0:
             raise TooManyParts

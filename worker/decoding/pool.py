@@ -84,7 +84,7 @@ class DecoderPool:
     def decode(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture | Decoded:
         """Decode an image, and prepare it if the options have a geometry.
 
-        If its process is suspended, or ended from outside, another process decodes the image, once.
+        If the process is suspended or ended from outside, another process decodes the image; this happens only once.
 
         Args:
             queue: the queue whose share of the processes and of the bytes the image uses.

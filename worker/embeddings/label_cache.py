@@ -92,7 +92,7 @@ class LabelCache:
         return matrix
 
     def _mark(self, scope: CancelScope) -> str | None:
-        """Return the mark of the scope's suspect, if any, if it must wait for a turn to run alone; otherwise None."""
+        """Return the mark of the scope's suspect if that suspect must wait for a turn to run alone; otherwise None."""
         return scope.suspect.mark if scope.suspect and self._engine.keeps_suspects_apart else None
 
     def _request_prompt(self, prompt: str, scope: CancelScope) -> Vector | Pending:

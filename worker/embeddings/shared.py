@@ -78,7 +78,7 @@ class SharedEmbeddings:
     Attributes:
         hits: the number of embeddings found.
         misses: the number of embeddings that were absent or malformed, or that Redis did not return because it failed.
-        failures: the number of calls of Redis that failed.
+        failures: the number of calls to Redis that failed.
     """
 
     def __init__(self, server: Endpoint, key: str, *, max_bytes: int) -> None:

@@ -43,7 +43,8 @@ class Engine(Protocol):
         """Count the tokens of each prompt, special tokens included.
 
         Raises:
-            JobFailed: ``deadline_exceeded``.
+            JobFailed: ``deadline_exceeded``, or the failure that an engine process reports.
+            Exception: what the tokenizer raises in this process.
             Cancelled: the scope was cancelled.
         """
 
