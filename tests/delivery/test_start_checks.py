@@ -93,7 +93,7 @@ def test_a_pool_or_size_that_would_answer_wrongly_is_refused(
             "CELERY_LOADER (--loader) is 'no_such_module', which cannot",
         ),
         ((), ("graph", "bootsteps"), "`celery graph bootsteps` cannot be used: it would load the model"),
-        ((), ("purge", "-f"), "cannot be purged with Celery: its jobs' ids would stay taken; use `nameshot purge "),
+        ((), ("purge", "-f"), "ids would stay taken; to delete its jobs, use `nameshot purge "),
         ((), ("purge", "-f", "-Q", "nameshot.bulk"), "nameshot.bulk cannot be purged with Celery"),
     ],
 )
