@@ -1,4 +1,4 @@
-"""A client that cannot read what workers hold, because another program overwrote the key, calls no job lost."""
+"""If another program overwrote the record of what workers hold, clients report no job as lost."""
 
 from collections.abc import Iterator
 
