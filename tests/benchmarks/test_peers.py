@@ -57,7 +57,7 @@ def test_an_environment_finds_our_packages_after_its_own_and_is_made_once(tmp_pa
     assert (tmp_path / "venvs" / "peer" / STAMP).stat().st_mtime_ns == made
 
 
-def test_what_cannot_be_installed_is_one_sentence(tmp_path: Path) -> None:
+def test_what_cannot_be_installed_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "peer.txt").write_text("./no-such-package\n")
 
     with pytest.raises(PeerFailed, match=r"cannot be made: .*no-such-package"):

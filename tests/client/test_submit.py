@@ -320,7 +320,7 @@ def test_a_client_reads_the_environment_only_when_it_is_made(
             client.submit(URL, LABELS)
 
 
-def test_an_impossible_setting_is_one_sentence_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_setting_is_reported_in_one_sentence_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMESHOT_MAX_QUEUE", "many")
 
     with pytest.raises(SettingsError) as refused:

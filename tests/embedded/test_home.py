@@ -116,7 +116,7 @@ def test_a_new_system_waits_until_the_database_of_a_killed_one_is_gone(folder: P
         assert not is_running(database)
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
 
     with (

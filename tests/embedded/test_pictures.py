@@ -98,7 +98,7 @@ def test_what_is_no_ordinary_file_is_not_opened(tmp_path: Path) -> None:
         assert get(file_url(server.url, SECRET, tmp_path))[0] == 404
 
 
-def test_a_taken_port_is_one_sentence() -> None:
+def test_a_taken_port_is_reported_in_one_sentence() -> None:
     with (
         PictureServer({}) as server,
         pytest.raises(EmbeddedError, match=rf"^port {server.port} on 127.0.0.1 cannot be used .*--port\.$"),

@@ -248,7 +248,9 @@ def test_models_that_would_answer_differently_share_nothing(checkpoint: Callable
     assert len({known, identity_of(trained), identity_of(original, 2.0), identity_of(original, dtype="bfloat16")}) == 4
 
 
-def test_a_checkpoint_whose_files_are_gone_is_one_sentence(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_checkpoint_whose_files_are_gone_is_reported_in_one_sentence(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
     model = load_model(str(checkpoint("clip")), device="cpu")
 
     with pytest.raises(ModelLoadError, match=r"No such file or directory.*NAMESHOT_SHARED_CACHE_BYTES"):

@@ -67,7 +67,9 @@ def test_nobody_else_may_enter_the_folder_of_the_sockets_and_it_does_not_stay() 
     assert not folder.exists()
 
 
-def test_a_place_that_holds_no_socket_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_holds_no_socket_is_reported_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))

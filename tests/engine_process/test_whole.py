@@ -221,7 +221,7 @@ def test_the_whole_ends_once_its_running_job_is_answered_and_leaves_nothing(
     assert list(tmp_path.glob("nameshot-*")) == []
 
 
-def test_a_model_that_cannot_be_used_is_one_sentence_and_ends_all(start_worker: StartWorker) -> None:
+def test_an_unusable_model_is_reported_in_one_sentence_and_ends_all_processes(start_worker: StartWorker) -> None:
     launcher = start_worker("/no/such/folder", COMMAND)
 
     assert launcher.process.wait(TIMEOUT_S) == os.EX_CONFIG

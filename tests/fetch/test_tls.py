@@ -179,7 +179,7 @@ def test_a_redirect_from_https_to_http_is_refused_and_the_other_way_is_followed(
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])
-def test_an_authority_file_that_cannot_be_used_is_one_sentence_at_once(content: str | None, tmp_path: Path) -> None:
+def test_an_unusable_authority_file_is_reported_in_one_sentence_at_once(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)

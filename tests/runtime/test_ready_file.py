@@ -49,7 +49,7 @@ def test_what_a_killed_process_left_is_gone_before_the_next_one_is_ready(tmp_pat
 
 
 @pytest.mark.parametrize("path", ["none/ready", "", "file/ready", "/dev/null", "x" * 300], ids=lambda path: path[:10])
-def test_a_place_where_no_file_can_be_made_is_one_sentence(path: str, tmp_path: Path) -> None:
+def test_a_place_where_no_file_can_be_made_is_reported_in_one_sentence(path: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(SettingsError, match=r"^NAMESHOT_READY_FILE is '.*'[^\n]*; (name another|choose an)[^\n]*\.$"):

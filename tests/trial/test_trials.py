@@ -78,7 +78,7 @@ def test_code_inside_a_checkpoint_is_neither_run_nor_asked_for(
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_cannot_be_tried_is_one_sentence(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_what_cannot_be_tried_is_reported_in_one_sentence(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     clip = choice(checkpoint("clip"))
     (tmp_path / "text.png").write_text("no picture")
 
