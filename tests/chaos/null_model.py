@@ -101,7 +101,7 @@ class NullModel:
         self._take_images("preparation", [tuple(pixels[0, 0])])
         return Prepared({"pixels": pixels}, key=None)
 
-    def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface's
+    def embed_images(self, batch: Sequence[Prepared], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface has it
         while self._hangs():
             time.sleep(0.05)
         time.sleep((self._forward_ms + self._image_ms * len(batch)) / 1000)
@@ -114,7 +114,7 @@ class NullModel:
             raise RuntimeError(self._error_text)
         return np.stack([_unit_vector(image.arrays["pixels"].tobytes()) for image in batch])
 
-    def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface's
+    def embed_texts(self, prompts: Sequence[str], parallel: int = 1) -> Float32:  # noqa: ARG002 - the interface has it
         self._take_labels("prompts", prompts)
         self._is_lost |= self._breaking_label is not None and any(self._breaking_label in prompt for prompt in prompts)
         self._use_device()

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's drawing of the folders of both packages, from their imports."""
+"""CONTRIBUTING.md's drawing of the folders of both packages, made from their imports."""
 
 from collections import defaultdict
 from graphlib import TopologicalSorter
@@ -6,12 +6,12 @@ from itertools import zip_longest
 
 from tests.test_layout import ROOT, our_imports, room_of
 
-#: The columns of the drawing; worker imports producer.
+#: The columns of the drawing; `worker` imports `producer`.
 PACKAGES = ("worker", "producer")
 
 
 def drawing() -> str:
-    """Draw each folder above all folders of its package that it imports, itself or through single modules."""
+    """Draw each folder above all folders of its package that it imports, directly or through single modules."""
     worker, producer = (_rows(package) for package in PACKAGES)
     width = max(map(len, worker)) + 4
     head = "worker ".ljust(width - 12, "─") + " imports ─► producer"
