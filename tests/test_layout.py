@@ -126,10 +126,8 @@ def test_imports_between_modules_form_no_cycle() -> None:
 def test_imports_between_subpackages_form_no_cycle() -> None:
     subpackages: dict[str, set[str]] = defaultdict(set)
     for module, names in our_imports(imports_outside_functions).items():
-        subpackages[subpackage_of(module)] |= {subpackage_of(name) for name in names} - {
-            subpackage_of(module),
-            module.split(".")[0],
-        }
+        own = subpackage_of(module)
+        subpackages[own] |= {subpackage_of(name) for name in names} - {own, module.split(".")[0]}
 
     list(TopologicalSorter(subpackages).static_order())
 

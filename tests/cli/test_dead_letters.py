@@ -149,7 +149,7 @@ def test_all_letters_are_replayed_oldest_first_except_malformed_ones(
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_nothing_is_replayed_if_one_of_the_named_letters_cannot_be(with_valkey: Home, broker: redis.Redis) -> None:
+def test_no_letter_is_replayed_if_one_of_the_named_letters_cannot_be(with_valkey: Home, broker: redis.Redis) -> None:
     misread(broker, b"null")
     malformed, poisoned = (letter["letter"] for letter in letters(with_valkey))
 

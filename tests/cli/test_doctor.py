@@ -45,7 +45,7 @@ def test_without_a_worker_the_doctor_says_how_to_start_one(with_valkey: Home) ->
     assert "`nameshot worker`" in found["workers"]["advice"]
 
 
-def test_the_doctor_counts_what_dead_workers_hold(with_valkey: Home, valkey: ValkeyServer) -> None:
+def test_the_doctor_counts_the_messages_that_dead_workers_hold(with_valkey: Home, valkey: ValkeyServer) -> None:
     with_valkey.run("submit", "http://example.com/a.png", "-l", "fox")
     with valkey.connect() as broker:
         broker.sadd("nameshot:workers", "a-host/1/n00")

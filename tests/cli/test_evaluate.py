@@ -64,7 +64,9 @@ def test_a_table_of_urls_and_labels_is_evaluated_as_json(up: Running, tmp_path: 
         (b"\xff\xfe\x00", "is neither a folder nor a CSV file"),
     ],
 )
-def test_what_cannot_be_evaluated_is_reported_in_one_sentence(home: Home, content: str | bytes, part: str) -> None:
+def test_a_table_that_cannot_be_evaluated_is_reported_in_one_sentence(
+    home: Home, content: str | bytes, part: str
+) -> None:
     data = content if isinstance(content, bytes) else content.encode()
     (home.folder / "table.csv").write_bytes(data)
 

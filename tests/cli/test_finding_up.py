@@ -80,7 +80,7 @@ def test_while_up_is_loading_each_command_says_so(evaluated: Home, home: Home) -
         assert "`nameshot up` is still loading or about to stop, and commands would" in evaluated.run("doctor").out
 
 
-def test_the_help_of_up_names_what_needs_env(home: Home) -> None:
+def test_the_help_of_up_says_which_programs_need_nameshot_env(home: Home) -> None:
     words = " ".join(home.run("up", "--help").out.split())
 
     assert 'your programs and `nameshot worker` do in a shell in which you run eval "$(nameshot env)"' in words

@@ -148,7 +148,7 @@ def test_a_job_that_was_never_submitted_is_not_found(command: str, with_valkey: 
     assert done.sentence.startswith("there is no job nobody")
 
 
-def test_what_cannot_be_an_id_is_refused(with_valkey: Home) -> None:
+def test_a_malformed_job_id_is_refused(with_valkey: Home) -> None:
     assert with_valkey.run("status", "../../etc").status == 2
 
 

@@ -119,7 +119,7 @@ def test_a_url_or_a_file_that_is_no_picture_is_not_drawn(home: Home) -> None:
     assert drawn(shown(home, image="no picture.png", option="--show", attributes=SIXEL)) == []
 
 
-def test_what_the_user_typed_before_is_left_for_the_shell(home: Home) -> None:
+def test_text_that_the_user_typed_meanwhile_is_left_for_the_shell(home: Home) -> None:
     program = f'"$0" -c "$1" {OWL} ""; read line; echo "the shell got $line"'
     bash = shutil.which("bash")
     assert bash

@@ -279,7 +279,9 @@ async def test_a_slow_source_delays_no_outcome_that_is_ready(valkey: ValkeyServe
 
 
 @asynchronous
-async def test_leaving_early_cancels_what_is_under_way(valkey: ValkeyServer, worker: StockWorker) -> None:
+async def test_closing_classify_many_early_cancels_the_unfinished_jobs(
+    valkey: ValkeyServer, worker: StockWorker
+) -> None:
     async with connected(valkey) as client:
         async with aclosing(client.classify_many([URL] * 10, LABELS, images_per_message=1, in_flight=3)) as stream:
             first = asyncio.ensure_future(anext(stream))

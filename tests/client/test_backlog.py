@@ -62,7 +62,7 @@ def test_the_asyncio_client_reports_the_same_backlog(valkey: ValkeyServer) -> No
     assert asyncio.run(count()) == 1
 
 
-def test_what_a_worker_holds_that_starts_during_the_count_is_counted_too(client: Client, broker: redis.Redis) -> None:
+def test_messages_of_a_worker_that_starts_during_the_count_are_counted_too(client: Client, broker: redis.Redis) -> None:
     """The client read the set of workers before this one joined it."""
     from producer.operations.backlog import backlog
 

@@ -189,7 +189,9 @@ def test_messages_shrink_where_the_answer_would_be_too_long(client: Client, work
     assert len(worker.taken) == 3  # 20 images with 1,000 scores each make the 20,000 of one message
 
 
-def test_leaving_early_cancels_what_is_under_way(client: Client, worker: StockWorker, valkey: ValkeyServer) -> None:
+def test_closing_classify_many_early_cancels_the_unfinished_jobs(
+    client: Client, worker: StockWorker, valkey: ValkeyServer
+) -> None:
     with closing(client.classify_many(urls(1_000), LABELS, images_per_message=1, in_flight=5)) as stream:
         answering = threading.Thread(
             target=lambda: worker.succeed(worker.take("bulk").headers["id"], {"outcomes": [result_for(LABELS)]})

@@ -48,7 +48,7 @@ def test_a_wait_ends_when_the_job_expires(client: Client, monkeypatch: pytest.Mo
         job.result(timeout=30)
 
 
-def test_the_grace_lets_a_worker_with_a_slow_connection_run_what_it_took_in_time(
+def test_a_job_counts_as_queued_for_a_grace_period_after_its_expiry(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(traces, "EXPIRY_GRACE_S", 3_600)

@@ -116,7 +116,7 @@ def test_a_client_does_not_wait_for_an_unknown_id(client: Client) -> None:
         job.cancel()
 
 
-def test_what_cannot_be_an_id_is_refused(client: Client) -> None:
+def test_a_malformed_job_id_is_refused(client: Client) -> None:
     with pytest.raises(InvalidJob):
         client.job("../order")
 

@@ -68,7 +68,7 @@ def never() -> str:
     raise AssertionError("another job should have done this work")
 
 
-def test_all_jobs_that_want_the_work_meanwhile_get_the_first_job_s_result(jobs: Jobs) -> None:
+def test_jobs_that_need_the_same_work_while_it_runs_get_the_first_job_s_result(jobs: Jobs) -> None:
     work = Work()
     first = jobs.lead(work)
     others = [jobs.follow(never) for _ in range(3)]
@@ -79,7 +79,7 @@ def test_all_jobs_that_want_the_work_meanwhile_get_the_first_job_s_result(jobs: 
     assert [other.result(TIMEOUT_S) for other in others] == [("owl", True)] * 3
 
 
-def test_a_job_that_wants_the_work_afterwards_does_it_again(jobs: Jobs) -> None:
+def test_a_job_that_needs_the_same_work_afterwards_does_it_again(jobs: Jobs) -> None:
     work = Work()
     work.may_end.set()
 

@@ -29,7 +29,7 @@ def test_a_poisoned_job_fails_alone_is_listed_and_succeeds_when_it_is_replayed_e
         for _ in innocents:
             assert origin.asked.acquire(timeout=TIMEOUT_S)
         culprit = client.submit(origin.url("/car.jpg?signature=secret"), ["fox", POISON])
-        eventually(lambda: workers.starts > 1, lambda: "the poison killed nobody")
+        eventually(lambda: workers.starts > 1, lambda: "the poison job killed no worker")
         origin.hold.set()
 
         with pytest.raises(JobFailed) as failed:

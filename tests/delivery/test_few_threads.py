@@ -40,7 +40,7 @@ def test_a_worker_refuses_to_start_with_fewer_threads_than_images_in_flight(
 def test_a_worker_that_can_start_no_more_threads_answers_its_jobs_and_ends_normally(
     spare: int, start_worker: StartWorker, client: Client, origin: Origin
 ) -> None:
-    """A job that needs a further thread or decoder process may fail with a code that says so."""
+    """A job that needs a further thread or decoder process may fail, with the code for such a shortage."""
     settings = {"NAMESHOT_CONCURRENCY": "24", "NAMESHOT_JOB_TIMEOUT": "8", "NAMESHOT_FETCH_TIMEOUT": "5"}
     worker = start_worker("full", prefix=permitting(24 + IDLE_THREADS + spare), **settings)
     jobs = [client.submit(origin.url(f"/owl.png?{number}"), LABELS) for number in range(60)]

@@ -45,7 +45,9 @@ def test_a_full_redis_lets_workers_postpone_and_resume_messages(broker: redis.Re
     assert broker.llen(QUEUE) == 6
 
 
-def test_a_full_redis_lets_workers_take_over_and_suspect_what_a_dead_worker_held(broker: redis.Redis) -> None:
+def test_with_a_full_redis_workers_still_take_over_a_dead_worker_s_jobs_and_mark_them_as_suspects(
+    broker: redis.Redis,
+) -> None:
     take(broker, "1")
     take(broker, "2")
 

@@ -104,7 +104,7 @@ def test_between_two_suspects_all_waiting_stages_have_a_turn(threads: ThreadPool
     second.end()
 
 
-def test_nothing_runs_beside_a_suspect_and_its_mark_exists_only_while_it_runs(threads: ThreadPoolExecutor) -> None:
+def test_no_job_runs_beside_a_suspect_and_its_mark_exists_only_while_it_runs(threads: ThreadPoolExecutor) -> None:
     inside: list[str] = []
     marked: list[str] = []
 

@@ -58,7 +58,7 @@ def test_no_job_is_ever_unknown_while_workers_take_die_and_answer(
     eventually(lambda: client.backlog().total == 0)  # workers acknowledge a message after they store its answer
 
 
-def test_what_a_killed_worker_held_is_counted_until_another_takes_it_over(
+def test_a_killed_worker_s_messages_are_counted_until_another_worker_takes_them_over(
     start_worker: StartWorker, client: Client, command: Home, origin: Origin
 ) -> None:
     victim = start_worker("victim")

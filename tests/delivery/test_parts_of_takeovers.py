@@ -23,7 +23,7 @@ def message(job_id: str) -> bytes:
     return json.dumps({"headers": {"id": job_id, "task": "nameshot.classify"}}).encode()
 
 
-def test_what_a_dead_worker_held_is_requeued_in_parts_in_the_order_in_which_it_was_taken(
+def test_a_dead_worker_s_messages_are_requeued_in_parts_in_the_order_in_which_they_were_taken(
     broker: redis.Redis,
 ) -> None:
     jobs = [message(f"job-{number}") for number in range(250)]

@@ -58,7 +58,7 @@ def test_postponed_messages_that_are_due_at_once_are_requeued_in_several_rounds(
     assert_a_round_moves_some_and_the_next_ones_all(broker, lease)
 
 
-def test_what_a_dead_worker_held_is_requeued_in_several_rounds(broker: redis.Redis, lease: Lease) -> None:
+def test_a_dead_worker_s_messages_are_requeued_in_several_rounds(broker: redis.Redis, lease: Lease) -> None:
     lease.round()  # the first round reclaims nothing, so that other workers can renew their leases first
     broker.sadd(DEAD.workers, DEAD.worker)
     hold_many(broker, DEAD)

@@ -162,7 +162,7 @@ def test_a_configuration_module_that_a_worker_cannot_work_with_is_refused(
     assert "secret" not in log
 
 
-def test_a_configuration_module_may_set_what_does_no_harm(
+def test_a_configuration_module_may_set_harmless_options(
     start: Start, own_valkey: ValkeyServer, client: Client, origin: Origin, tmp_path: Path
 ) -> None:
     harmless = "timezone = 'Europe/Paris'\ntask_routes = {'x.*': 'other'}\nbeat_schedule = {}\nimports = ['json']"

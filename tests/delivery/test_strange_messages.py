@@ -130,7 +130,7 @@ def test_a_job_with_an_eta_waits_in_redis_rather_than_in_a_worker_and_runs_in_ti
     assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
 
     with own_valkey.connect() as broker:
-        eventually(lambda: broker.zcard("nameshot:postponed") == 3, lambda: "they are not put aside")
+        eventually(lambda: broker.zcard("nameshot:postponed") == 3, lambda: "they are not postponed")
         eventually(lambda: not broker.keys("nameshot:in-flight:*"), lambda: "the answered job is still held")
         first.process.kill()
         first.process.wait()

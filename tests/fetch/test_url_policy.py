@@ -175,7 +175,9 @@ def test_every_control_character_is_refused_wherever_it_stands() -> None:
         ("http://h.example/" + "a" * (8192 - len("http://h.example/")), None),
     ],
 )
-def test_an_ordinary_url_determines_what_is_dialled(url: str, dialled: tuple[str, str, int, str] | None) -> None:
+def test_an_ordinary_url_is_read_as_scheme_host_port_and_path(
+    url: str, dialled: tuple[str, str, int, str] | None
+) -> None:
     target = judge(url)
     if dialled is not None:
         assert (target.scheme, target.host, target.port, target.path) == dialled
