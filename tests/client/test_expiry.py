@@ -9,7 +9,7 @@ from producer import Client, JobExpired
 from producer.contract.names import place_key
 from producer.operations import traces
 from tests.client.stock_worker import IN_HAND, NAME, StockWorker, result_for
-from tests.client.test_standing import put_back
+from tests.client.test_standing import requeue
 from tests.eventually import eventually
 from tests.valkey_server import ValkeyServer
 
@@ -83,7 +83,7 @@ def test_a_job_that_a_worker_requeued_or_postponed_expires_too(
     assert isinstance(raw, bytes)
     worker.take()
     if hand == "returned":
-        put_back(broker, job.id, raw)
+        requeue(broker, job.id, raw)
     else:
         broker.hset(IN_HAND, job.id, hand)
 
