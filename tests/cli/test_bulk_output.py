@@ -141,7 +141,7 @@ def test_a_full_disk_is_reported_in_one_sentence() -> None:
         output.write(record(1), RESULT)
 
 
-def test_the_digest_tells_questions_apart() -> None:
+def test_different_questions_have_different_digests() -> None:
     digests = {
         question_digest(["fox", "owl"], "{}", None),
         question_digest(["owl", "fox"], "{}", None),

@@ -174,7 +174,9 @@ def test_many_jobs_are_single_messages_in_order(client: Client, worker: StockWor
     assert jobs[1].id == "mine"
 
 
-def test_each_job_has_the_labels_that_its_list_held_then(client: Client, worker: StockWorker) -> None:
+def test_each_job_of_submit_many_has_the_labels_that_its_list_held_when_it_was_read(
+    client: Client, worker: StockWorker
+) -> None:
     labels = ["fox"]
 
     def jobs() -> Iterator[tuple[str, list[str]]]:
@@ -201,7 +203,7 @@ def test_each_job_has_the_labels_that_its_list_held_then(client: Client, worker:
         ({"hypothesis_template": "{}"}, {"hypothesis_template": {"{}": 1}}, "template must be a string, not dict"),
     ],
 )
-def test_a_wrong_job_is_refused_at_its_position_however_alike_an_accepted_one(
+def test_submit_many_refuses_a_wrong_job_that_resembles_an_accepted_one_and_names_its_position(
     client: Client, accepted: dict[str, Any], refused: dict[str, Any], sentence: str
 ) -> None:
     jobs = [{"url": URL, "labels": LABELS, **each} for each in (accepted, accepted, refused)]

@@ -94,5 +94,5 @@ def test_hostile_files_fail_with_the_same_code_and_end_no_process(pool: DecoderP
     assert pool.pids == before
 
 
-def test_no_bytes_are_empty(pool: DecoderPool) -> None:
+def test_a_file_without_bytes_has_the_code_empty(pool: DecoderPool) -> None:
     assert code_of(pool, b"") == "empty"

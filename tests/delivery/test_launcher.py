@@ -251,7 +251,7 @@ def test_a_worker_whose_launcher_is_killed_finishes_its_job_and_ends(
     wait_until_gone(worker)
 
 
-def test_a_launcher_that_waits_before_a_restart_ends_at_once_when_it_is_told_to(launch: Launch) -> None:
+def test_a_launcher_that_waits_before_a_restart_ends_at_once_at_a_signal(launch: Launch) -> None:
     launcher = launch()
     launcher.wait_until_ready()
     (worker,) = workers_of(launcher)

@@ -139,7 +139,7 @@ def test_a_worker_that_nohup_started_goes_on_when_its_terminal_closes(
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_a_worker_that_waits_for_its_broker_ends_when_it_is_told_to(
+def test_a_worker_that_waits_for_its_broker_ends_at_a_signal(
     start_worker: StartWorker, own_valkey: ValkeyServer, number: signal.Signals
 ) -> None:
     own_valkey.stop()

@@ -97,7 +97,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(events=[("submit", 0), ("submit", 0), ("wake", 0), ("wake", 0), ("hand_on", 0), ("take", 0)])
 @given(events=EVENTS)
-def test_records_always_tell_whether_a_job_waits_is_in_hand_is_postponed_or_is_done(
+def test_records_always_show_whether_a_job_waits_is_in_hand_is_postponed_or_is_done(
     shared: redis.Redis, events: list[tuple[str, int]]
 ) -> None:
     shared.flushdb()

@@ -108,7 +108,7 @@ def test_a_response_with_a_nonsensical_lifetime_is_not_fresh(control: str) -> No
 
 
 @pytest.mark.parametrize("age", ["99999999999", "9" * 1_000, str(2**64)])
-def test_nothing_is_fresh_for_longer_than_an_hour(age: str) -> None:
+def test_no_response_is_fresh_for_longer_than_an_hour(age: str) -> None:
     assert fresh_s(cached(f"max-age={age}")) == MAX_FRESH_S
     assert fresh_s(cached("max-age=60"), ("Age", age)) == 0
 

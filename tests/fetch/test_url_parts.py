@@ -69,7 +69,7 @@ def test_whatever_a_url_contains_the_request_line_is_printable_ascii_without_dot
         ("１２７.0.0.1", "127.0.0.1"),
     ],
 )
-def test_a_host_is_the_one_that_a_browser_asks_for(host: str, known_as: str) -> None:
+def test_a_url_s_host_is_the_one_that_a_browser_would_request(host: str, known_as: str) -> None:
     assert ascii_host(host) == known_as
 
 

@@ -12,7 +12,7 @@ PLANTED = "tests.fuzz.planted"
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_two_seconds_of_each_target_find_nothing(target: str, tmp_path: Path) -> None:
+def test_fuzzing_each_target_for_two_seconds_finds_no_failure(target: str, tmp_path: Path) -> None:
     run = fuzz(f"tests.fuzz.targets.{target}", tmp_path, seconds=2, seed=1, blind=True)
 
     assert [finding.report for finding in run.findings] == []

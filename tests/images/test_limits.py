@@ -35,7 +35,7 @@ def test_without_pillow_heif_heic_is_unsupported(monkeypatch: pytest.MonkeyPatch
     assert code_of(AVIF) == "ok"
 
 
-def test_no_bytes_are_empty() -> None:
+def test_a_file_without_bytes_has_the_code_empty() -> None:
     assert code_of(b"") == "empty"
 
 

@@ -14,7 +14,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_supervisor_restarts_a_part_that_died_and_logs_both(tmp_path: Path, clock: Clock) -> None:
+def test_a_supervisor_restarts_a_part_that_died_and_logs_its_death_and_its_return(tmp_path: Path, clock: Clock) -> None:
     part, said = Sleeper(tmp_path), list[str]()
     keeper = Supervisor("the sleeper", part, said.append, clock, is_ready=part.is_ready)
     keeper.tick()

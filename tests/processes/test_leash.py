@@ -92,7 +92,7 @@ def test_a_child_stopped_by_sigstop_is_continued_to_receive_its_death_signal_whe
     assert (tmp_path / "tidy").exists()
 
 
-def test_where_the_kernel_cannot_do_it_a_watcher_ends_the_child_and_its_children() -> None:
+def test_on_a_kernel_without_death_signals_a_watcher_ends_the_child_and_its_children() -> None:
     """On systems other than Linux, the watcher learns from the end of a pipe that the parent is gone."""
     starter = run_python(STARTS_A_WATCHED_FAMILY, leash.__file__)
     family = numbers_of(starter)

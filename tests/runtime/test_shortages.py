@@ -37,7 +37,7 @@ def test_a_shortage_is_distinguished_from_other_errors(error: Exception, expecte
     assert is_shortage(error) is expected
 
 
-def test_a_download_that_fails_for_lack_of_a_file_descriptor_is_retryable_and_does_not_count_against_its_host() -> None:
+def test_a_download_without_a_free_file_descriptor_is_retryable_and_not_blamed_on_its_host() -> None:
     failure = classify(OSError(errno.EMFILE, "Too many open files"), "connecting")
 
     assert (failure.code, failure.retryable, failure.of_host) == ("out_of_memory", True, False)

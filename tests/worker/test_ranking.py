@@ -48,7 +48,7 @@ def test_labels_with_equal_scores_keep_their_order() -> None:
 
 @given(logits=st.lists(st.floats(-60, 60, width=32), min_size=2, max_size=40), top_k=st.integers(1, 40))
 @pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
-def test_scores_in_a_ranking_descend_equal_ones_keep_the_labels_order_and_top_k_leaves_out_no_better_label(
+def test_a_ranking_descends_keeps_the_order_of_equal_labels_and_top_k_takes_its_beginning(
     scoring: Scoring, logits: list[float], top_k: int
 ) -> None:
     values = scores(np.array(logits, np.float32), scoring)
