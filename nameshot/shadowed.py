@@ -2,8 +2,8 @@
 
 A program's own folder comes first in ``sys.path``, so ``import producer`` loads the program's own module, and must
 continue to do so. `nameshot` then loads the installed package under another name and redirects the import statements
-inside the package to that name. Python takes the function that an import statement calls from the module's
-``__builtins__`` (Python's language reference, section 4.2.2, "Builtins and restricted execution").
+inside the package to that name. An import statement calls the ``__import__`` of its module's ``__builtins__`` (Python's
+language reference, section 4.2.2, "Builtins and restricted execution").
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_worker() -> None:
 
 
 def _is_installed_one(name: str) -> bool:
-    """Return whether importing this name loads the package that was installed with this one."""
+    """Return whether importing this name loads the package that was installed together with `nameshot`."""
     module = sys.modules.get(name)
     origin = getattr(module, "__file__", None) if module else getattr(find_spec(name), "origin", None)
     return origin is not None and Path(origin).resolve().parent == _folder(name).resolve()

@@ -1,4 +1,4 @@
-"""All errors that this project raises on purpose, as one tree, and the codes of failed jobs.
+"""The errors that the client library and the command raise on purpose, as one tree, and the codes of failed jobs.
 
 ::
 
@@ -13,10 +13,11 @@
     ├── JobFailed            the job failed; ``code`` and ``retryable`` say how
     ├── JobCancelled         the job was cancelled
     ├── JobExpired           the job waited longer than its ``expires_in``
-    │   Only the command line raises these; the last two are defined in the modules that raise them:
+    │   Only the command line raises these; the last three are defined in the modules that raise them:
     ├── EmbeddedError        a part of ``nameshot demo`` or ``up`` did not start or died
-    ├── UsageError           a command's options do not fit together
-    ├── BulkOutputError      the output file of ``nameshot bulk`` was not written by that command
+    ├── UsageError           an argument or option of a command is invalid
+    ├── BulkOutputError      the output file of ``nameshot bulk`` cannot be used or continued
+    ├── StreamFailed         a standard stream of the command is closed or fails
     └── DeadLetterError      there is no such dead letter, or it cannot be replayed
 
 For a failed job, the worker stores a `JobFailed` with the positional arguments ``(code, message, retryable)`` in the
@@ -88,7 +89,7 @@ def is_retryable_status(status: int) -> bool:
 
 
 class NameshotError(Exception):
-    """The base class of every error that this project raises on purpose."""
+    """The base class of every error that the client library and the command raise on purpose."""
 
 
 class InvalidJob(NameshotError, ValueError):
@@ -138,8 +139,8 @@ class ResultTimeout(NameshotError, TimeoutError):
     """The answer did not arrive within the caller's timeout. The job itself continues.
 
     Attributes:
-        no_worker: whether no worker took jobs when the time was over; False also if the wait was shorter than a second,
-            for which the client does not look for one.
+        no_worker: whether the client found that no worker takes jobs; during a wait of less than a second, it does not
+            check.
     """
 
     def __init__(self, message: str, *, no_worker: bool = False) -> None:

@@ -16,8 +16,7 @@ from producer.errors import SettingsError
 PREFIX = "NAMESHOT_"
 #: The value of a worker's ``NAMESHOT_MODEL`` that selects the toy checkpoint shipped with the project.
 BUNDLED: Final = "bundled"
-#: Ten years, a round number below the TTL at which Redis refuses to store an answer: it holds expiry times as 64-bit
-#: milliseconds.
+#: Ten years, far below the TTL that Redis refuses because the time of expiry, in milliseconds, would exceed 64 bits.
 MAX_RESULT_TTL_S: Final = 315_360_000
 #: A billion messages exceed the memory of any Redis.
 MAX_QUEUE: Final = 1_000_000_000

@@ -176,6 +176,7 @@ def assemble(app: Nameshot, first_contact: FirstContact, times: Times) -> Runnin
     )
     claims = ClaimKeeper(broker, prefix=keys.prefix, ttl_s=settings.result_ttl)
     answers.on_answered = claims.answered
+    answers.now_s = delivery.clock.now_s
     answers.is_claimed_for_another = claims.is_for_another
     channel = cancel_channel(keys.prefix)
     return RunningWorker(

@@ -175,7 +175,7 @@ def roles(prefix: str, database: int = 0) -> tuple[Role, Role, Role]:
                     ),
                 ),
                 # These two commands belong to the previous version's script that takes over a dead worker's messages.
-                # It deletes last: if Redis refused that, the script would requeue the same messages again and again.
+                # The script deletes these keys last: if Redis refused DEL, it would requeue the same messages forever.
                 Grant((keys.in_flight,), ("hgetall",)),
                 Grant((keys.in_flight, keys.alone, keys.leases), ("del",)),
                 Grant((keys.workers,), ("sadd", "sismember", "smembers", "srem")),

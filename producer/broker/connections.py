@@ -1,7 +1,7 @@
 """Redis connections with short timeouts that report every failure in one sentence.
 
-`BlockingLink` and `AsyncLink` drive the operations of `producer.operations.exchanges`. Importing this module loads
-redis-py, so clients import it when they are created.
+`BlockingLink` and `AsyncLink` run operations (see `producer.operations.exchanges`). Importing this module loads
+redis-py, so a client imports it only when the client is created.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class AsyncLink:
 
 
 class Attempts:
-    """Decides after each failure of a command whether to retry it: once, on a new connection.
+    """Decides after each failure of a command whether to retry it; a command is retried once, on a new connection.
 
     The server may have closed the pooled connection, or a busy event loop may have missed a reply that arrived in
     time. A retry is safe, because every operation is repeatable.

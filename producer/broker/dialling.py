@@ -28,7 +28,7 @@ _OF_THE_URL: Final = frozenset({"host", "port", "db", "username", "password"})
 
 
 def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
-    """Return a client that runs scripts by their digests, with a connection pool of its own; it connects at first use.
+    """Return a client with its own connection pool; it runs scripts by their digests, and connects at its first use.
 
     Args:
         endpoint: the server and database.

@@ -78,7 +78,7 @@ def needs_probe(error: Exception, endpoint: Endpoint) -> bool:
 
 
 def _of_up(endpoint: Endpoint) -> str:
-    """Return how to reach the user's running `nameshot up`, if the default server was meant for want of a setting."""
+    """Return how to reach the running `nameshot up` if no setting names a server, so that the default was used."""
     from producer.embedded.home import running_up  # a client looks into the home directory only after a failure
 
     is_default = (endpoint.arguments.get("host"), endpoint.arguments.get("port")) == ("localhost", DEFAULT_PORT)

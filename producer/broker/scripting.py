@@ -1,7 +1,7 @@
 """Run Lua scripts by their digests, so that a server receives a script's text only when it does not have the script.
 
 A server forgets all scripts when it restarts and at SCRIPT FLUSH, and a replica that takes over may never have had any.
-It then replies NOSCRIPT and has run nothing. So the caller sends the text, which the server keeps from then on.
+A server without the script replies NOSCRIPT and runs nothing. The caller then sends the text, which the server stores.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class AsyncScriptingRedis(redis.asyncio.Redis):
 
 
 def eval_all(client: redis.Redis, script: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Run a script once for each of the calls, in one round trip if the server has it; return the replies.
+    """Run a script once for each of the calls, in one round trip if the server has the script; return the replies.
 
     Args:
-        calls: the number of keys, the keys and the arguments of each.
+        calls: for each call the number of keys, the keys and the arguments.
 
     Raises:
         RedisError: the first error, once all calls have run.

@@ -18,7 +18,7 @@ OLDEST: Final = (6, 2)
 OF_A_CLUSTER: Final = (AskError, ClusterError, ClusterCrossSlotError)
 #: BLMOVE blocks while the list is empty, so the trial needs a timeout.
 _TRIAL_S: Final = 0.01
-#: Synchronised clocks differ by milliseconds; a reply that takes longer than this is an outage.
+#: A smaller difference may only be the time that the reply took; synchronised clocks differ by milliseconds.
 CLOCK_TOLERANCE_S: Final = 5.0
 #: Redis confirms or refuses a subscription as fast as it replies to any command.
 _CONFIRMATION_TIMEOUT_S: Final = 2.0
@@ -109,10 +109,14 @@ def cannot_subscribe(server: Any, endpoint: Endpoint) -> str | None:
 
 
 def clock_fault(info: Any, endpoint: Endpoint) -> str | None:
-    """Return how far this machine's clock is from the server's, which replied to `QUERY` just now; None if it is close.
+    """Return, as a sentence, how far this machine's clock is from the server's; None if the difference is small.
 
     For nameshot's clients and workers the server's clock decides, but a plain Celery client computes ``expires`` and
     ``eta`` by its machine's clock.
+
+    Args:
+        info: the server's reply to `QUERY`, just received.
+        endpoint: the address of the server.
     """
     if not isinstance(info, Mapping) or not isinstance(told_us := info.get("server_time_usec"), int):
         return None
@@ -122,7 +126,7 @@ def clock_fault(info: Any, endpoint: Endpoint) -> str | None:
     which = "ahead of" if ahead_s > 0 else "behind"
     return (
         f"this machine's clock is {abs(ahead_s):,.0f} s {which} that of Redis at {endpoint.shown}; a plain Celery "
-        "client on it would send a wrong expires or eta: synchronise the clocks (NTP)."
+        "client here would send a wrong expires or eta: synchronise the clocks (NTP)."
     )
 
 

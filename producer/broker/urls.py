@@ -100,7 +100,7 @@ def endpoint(url: str, variable: str) -> Endpoint:
 
 
 def is_host(name: str) -> bool:
-    """Return whether Python can resolve the name; for any other name Python raises errors that are not OSErrors."""
+    """Return whether Python can try to resolve the name; for any other name, it raises errors that are not OSErrors."""
     try:
         name.encode("idna")
     except UnicodeError:

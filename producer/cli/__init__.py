@@ -22,8 +22,8 @@ EXIT_NO_ANSWER_YET: Final = 75
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit.
 
-    The status is 0 for success, 1 for failure, 2 for wrong usage, 75 for an answer that is not there yet, and 128 + n
-    after signal n.
+    The status is 0 for success, 1 for failure, 2 for wrong usage, 75 if a job has no answer yet, and 128 + n after
+    signal n.
     """
     try:
         from producer.cli.interrupts import never_lose_an_interrupt
@@ -57,7 +57,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         status = app(arguments, prog_name="nameshot", standalone_mode=False)
         sys.stdout.flush()
-    except Abort:  # Ctrl-C or the end of the input at a question
+    except Abort:  # Ctrl-C or the end of the input at a prompt
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         raise
@@ -68,7 +68,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         _report(error, arguments)
         return 2 if isinstance(error, UsageError) else 1
     except OSError as error:
-        # The system refused something, such as a file, a folder or memory; the command did nothing wrong.
+        # The system refused a file, a folder or memory, for example; this is not a bug, so print no traceback.
         subject = f"{error.filename} cannot be used" if error.filename else "the system refused a call"
         _report(NameshotError(f"{subject}: {error.strerror or error}."), arguments)
         return 1

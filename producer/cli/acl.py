@@ -69,7 +69,7 @@ def _scheme_and_address(redis: str) -> tuple[str, str]:
         scheme, port, path = "", None, ""
     if scheme not in ("redis", "rediss") or not parts.hostname or parts.username or parts.password or path:
         raise UsageError(
-            "--redis takes a scheme, a host and a port, such as redis://localhost:6379 or rediss://r.example."
+            "--redis must be a scheme, a host and an optional port, as in redis://localhost:6379 or rediss://r.example."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return scheme, f"{host}:{port or 6379}"

@@ -141,7 +141,7 @@ def _which(images: list[str], number: int) -> str:
 
 
 def _cancel(jobs: Iterable[Job]) -> str:
-    """Cancel the jobs that have no answer, and return how many there were, as a clause; nothing if there were none."""
+    """Cancel the jobs that have no answer; return a clause with their number, or an empty string if there are none."""
     cancelled = 0
     try:
         for job in jobs:

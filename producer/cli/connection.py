@@ -1,4 +1,4 @@
-"""Choose the Redis that a command uses: the one in the environment, or else that of the user's `nameshot up`."""
+"""Choose the Redis of a command: the one in the environment, or that of the user's `nameshot up`, or the default."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ def running_system() -> UpInfo | None:
 
 
 def absent_system() -> str | None:
-    """Return why this user's `nameshot up` does not serve the command, as a clause.
+    """Return, as a clause, why this user's `nameshot up` does not serve the command although the command expects it.
 
-    None means that it does serve, that the environment names another Redis, or that no `nameshot up` was meant.
+    Return None if a `nameshot up` is running, or if the environment names another Redis. If the environment names no
+    Redis, return None too, unless a `nameshot up` is starting or stopping.
     """
     from producer.embedded.home import data_folder, is_held, running_up
     from producer.embedded.kept import Kept
@@ -85,7 +86,7 @@ def link_to_redis() -> Iterator[tuple[BlockingLink, Configuration]]:
 def redis_of(up: UpInfo | None) -> dict[str, Any]:
     """Return the arguments with which `Client` and `configure` use this `nameshot up`.
 
-    For None this is an empty dictionary, so that they read the environment.
+    If ``up`` is None, return an empty dictionary, so that they read the environment.
     """
     if up is None:
         return {}
@@ -124,7 +125,7 @@ def image_url(image: str, up: UpInfo | None) -> str:
 
 
 def _how_to_serve() -> str:
-    """Return what makes `nameshot up` serve a local file, as a clause: no system that this command uses runs here."""
+    """Return, as a clause, what the user must do so that a `nameshot up` serves local files to this command."""
     from producer.embedded.home import running_up
 
     if (why := absent_system()) is not None:
@@ -138,7 +139,7 @@ def _how_to_serve() -> str:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether there is a file; a path that the system refuses, such as one that is too long, is none."""
+    """Return whether there is a file; False for a path that the system refuses, such as one that is too long."""
     try:
         return path.is_file()
     except OSError:
@@ -146,5 +147,5 @@ def _is_file(path: Path) -> bool:
 
 
 def _shown(image: str) -> str:
-    """Return a path for a message; a data: URL can have megabytes."""
+    """Return a path as a message shows it, shortened, because a data: URL can have megabytes."""
     return repr(image if len(image) <= _MOST_SHOWN else f"{image[:_MOST_SHOWN]}…")

@@ -25,7 +25,7 @@ Letter = Annotated[
 def list_(as_json: options.AsJson = False) -> int:
     """Print the dead letters, newest first.
 
-    Workers keep the newest 1,000. No command shows their URLs or labels.
+    Redis keeps the newest 1,000, and every job whose answer cannot be stored. No command shows their URLs or labels.
     """
     from producer.operations.dead_letters import list_letters
 
@@ -112,12 +112,13 @@ def replay(
                 continue
             output.print_queued([replayed.job_id], [replayed.job_id])
             if replayed.lost_expires:
-                output.notice(f"nameshot: the job of {letter.letter} has expired, so its new job does not expire.")
+                reason = "has expired or would expire soon, so its new job does not expire"
+                output.notice(f"nameshot: the job of {letter.letter} {reason}.")
     return 1 if failed else 0
 
 
 def _print_table(letters: list[DeadLetter]) -> None:
-    """Print each id in full even on a narrow terminal, since `show` and `replay` need it."""
+    """Print a row for each letter, with its full id even on a narrow terminal, because `show` and `replay` need it."""
     rows: list[tuple[str, ...]] = [("LETTER", "AT", "CODE", "DEATHS", "QUEUE", "JOB")]
     for letter in letters:
         image = "" if letter.image is None else f" image {letter.image}"

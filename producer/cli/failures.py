@@ -21,7 +21,7 @@ UNSUCCESSFUL: Final = (JobFailed, JobCancelled, JobExpired, JobNotFound)
 
 
 def sentence(error: NameshotError) -> str:
-    """Return the error's message, safe to print; tell of `nameshot up` if its Redis or none is configured."""
+    """Return the error's message, safe to print; if Redis is unavailable, add advice about `nameshot up`."""
     text = printable(str(error))
     if isinstance(error, BrokerUnavailable):
         if (why := absent_system()) is not None:
@@ -32,7 +32,7 @@ def sentence(error: NameshotError) -> str:
 
 
 def because_no_worker(error: ResultTimeout) -> str:
-    """Return what a message about a job without an answer adds if no worker takes jobs."""
+    """Return a clause for a message about a job without an answer; it is empty unless no worker takes jobs."""
     return ", because no worker takes jobs" if error.no_worker else ""
 
 
@@ -48,7 +48,7 @@ def error_to_json(error: NameshotError) -> dict[str, Any]:
 
 
 def refusal(reason: str) -> dict[str, Any]:
-    """Return what ``--json`` adds to the answer of a command that could not, or was told not to, do its work."""
+    """Return the fields that ``--json`` adds if a command did not do its work, or if the user declined it."""
     return {"error": {"code": "refused", "message": reason, "retryable": False}}
 
 

@@ -75,7 +75,7 @@ def wait(
 
 
 def _print_answers(job_ids: list[str], wait_s: float, *, as_json: bool) -> int:
-    """Print the answers as they are, or will be within some seconds, and return the exit status."""
+    """Wait for the answers, for at most ``wait_s`` seconds in all, and print them; return the exit status."""
     from producer.cli import EXIT_NO_ANSWER_YET
     from producer.cli.show import print_result
 

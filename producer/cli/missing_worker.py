@@ -13,13 +13,13 @@ from producer.errors import NameshotError
 if TYPE_CHECKING:
     from producer.client.blocking import Client
 
-#: After this long without an answer, the command looks for a worker, and then as often.
+#: While no answer arrives, the command checks for a worker at this interval.
 LOOK_AFTER_S: Final = 3.0
 
 
 @contextlib.contextmanager
 def told_of_missing_workers(client: Client) -> Iterator[Callable[[], None]]:
-    """Look for workers during a ``with`` block while no answers arrive; yield a function to call at each answer."""
+    """Check for workers during a ``with`` block while no answers arrive; yield a function to call at each answer."""
     ended, answered = threading.Event(), threading.Event()
 
     def look() -> None:

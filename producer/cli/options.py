@@ -26,7 +26,7 @@ LabelsFile = Annotated[
     typer.Option(
         "--labels-file",
         help="Candidate labels from a file, one per line; blank lines and those that begin with # are skipped "
-        "(-l takes such a label).",
+        "(give such a label with -l).",
         metavar="FILE",
     ),
 ]
@@ -91,7 +91,7 @@ def question(
 
 
 def warn_of_single_label(labels: list[str]) -> None:
-    """Warn if there is only one label: a model compares labels, so most give it 100 %."""
+    """Warn if there is only one label: most models compare labels, and give a single one 100 %."""
     if len(labels) > 1:
         return
     parts = [part.strip() for part in labels[0].split(",") if part.strip()]
@@ -113,7 +113,7 @@ def checked_question(
     """Return the arguments of `question` for labels that were read already.
 
     Args:
-        sources: for each label, where it is from, as an error names it; by default its number.
+        sources: the name that an error uses for each label, such as its line of a file; by default its number.
     """
     templates = template[0] if template and len(template) == 1 else template or DEFAULT_TEMPLATE
     asked = {
@@ -145,11 +145,11 @@ class _OptionSpelling(Spelling):
         object.__setattr__(self, "_sources", sources)
 
     def label(self, position: int) -> str:
-        """Return where a label is from."""
+        """Return the source of a label, or its number."""
         return self._sources[position] if self._sources else f"label {position + 1}"
 
     def template(self, position: int) -> str:
-        """Return which of several templates it is."""
+        """Return the name of one of several templates."""
         return f"template {position + 1} of --template"
 
 

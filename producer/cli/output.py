@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def console(width: int | None = None) -> Console:
-    """Return a console on standard output, which adapts to the terminal's width, unless one is given, and colours."""
+    """Return a console on standard output, with the terminal's colours and, if ``width`` is None, its width."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=False, width=width)

@@ -30,7 +30,7 @@ def purge(
     from producer.operations.purging import purge as delete_waiting
 
     if not yes and not sys.stdin.isatty():
-        raise UsageError("standard input is no terminal to ask on, so nothing was deleted; to delete, give --yes.")
+        raise UsageError("without a terminal the command cannot ask, so nothing was deleted; to delete, give --yes.")
     with link_to_redis() as (link, config):
         if not yes:
             waiting = link.run(queue_depths(config.queue_prefix))[queue]

@@ -74,7 +74,7 @@ def _settings() -> dict[str, str]:
         value = settings.get(name, "")
         if value in ("", BUNDLED):
             continue
-        with contextlib.suppress(OSError, RuntimeError):  # the worker says what is wrong with a path
+        with contextlib.suppress(OSError, RuntimeError):  # the worker reports an invalid path
             if (path := Path(value).expanduser()).exists():  # otherwise it may be the name of a model on the Hub
                 settings[name] = str(path.absolute())
     return settings

@@ -32,7 +32,8 @@ def print_result(console: Console, title: str, result: Result, picture: Thumbnai
     with narrow.capture() as capture:
         _print_text(narrow, title, result, soft_wrap=False)
     lines = capture.get().rstrip("\n").split("\n")
-    # Make room, draw at its top, and return there, since terminals differ in where a picture leaves the cursor.
+    # Print empty lines, draw at the first of them, and return there, because terminals differ in where they leave the
+    # cursor after a picture.
     drawn = "\n" * picture.rows + f"\x1b[{picture.rows}A\x1b7{picture.drawing}\x1b8"
     text = "".join(f"\r\x1b[{picture.columns + GAP}C{line}\n" for line in lines)
     console.file.write(drawn + text + "\n" * (1 + max(0, picture.rows - len(lines))))

@@ -1,7 +1,7 @@
 """Handles standard streams that are closed, or that cannot be written because a disk is full.
 
-A shell closes a stream with ``>&-``, and a supervisor may start a program without any. Python then sets, for example,
-``sys.stdout`` to None, and the next socket that the program opens would become its standard output.
+A shell closes a stream with ``>&-``, and a supervisor may start a program without streams. Python then sets
+``sys.stdout`` to None, for example, and the next socket that the program opens would become its standard output.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def prepare_streams() -> None:
 
 
 def _text(raw: FileIO, old: TextIO | Any) -> TextIOWrapper:
-    """Return a text stream as Python would make it, except that it escapes characters that a terminal cannot show."""
+    """Return a text stream as Python would make it, except that it escapes characters that the encoding lacks."""
     lines, unbuffered = (old.line_buffering, old.write_through) if isinstance(old, TextIOWrapper) else (False, False)
     return TextIOWrapper(
         raw if unbuffered else BufferedWriter(raw),  # Python leaves out the buffer too, if it is called with -u

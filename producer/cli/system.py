@@ -14,7 +14,7 @@ from producer.cli import output
 from producer.errors import NameshotError, UsageError
 
 DEFAULT_PORT: Final = 8000
-#: The most fronts per engine process, more than any host has cores per GPU.
+#: The maximum number of fronts per engine process; no host has as many cores per GPU.
 MAX_PROCESSES: Final = 64
 
 
@@ -59,7 +59,7 @@ def up(
             "--redis-port",
             min=1,
             max=65_535,
-            help="Port of Valkey; by default that of the last run, at first any free port.",
+            help="Port of Valkey; by default the port of the last run, or in the first run any free port.",
             metavar="PORT",
         ),
     ] = None,
@@ -67,7 +67,7 @@ def up(
     """Run a whole system on this machine until Ctrl-C.
 
     The system is Valkey, one worker and a picture server, reachable only from this machine. Other commands, such as
-    `nameshot classify`, find it automatically; your programs and `nameshot worker` do in a shell in which you run
+    `nameshot classify`, find it automatically; your programs and `nameshot worker` find it in a shell in which you run
     eval "$(nameshot env)". NAMESHOT_MODEL replaces the bundled toy model.
     """
     from producer.cli.running import run_up
@@ -131,7 +131,7 @@ def worker(
         if not all(number.isdecimal() and number.isascii() for number in numbers):
             raise UsageError(f"--gpus {gpus} is not `none`, `all`, or a list of numbers such as 0 or 0,1.")
         if len({int(number) for number in numbers}) < len(numbers):
-            raise UsageError(f"--gpus {gpus} names a GPU twice; one process drives one GPU.")
+            raise UsageError(f"--gpus {gpus} names a GPU twice; name each GPU once.")
     _require_worker()
     from importlib import import_module
 

@@ -1,7 +1,7 @@
 """Find out how the terminal shows pictures.
 
-Nothing is written unless standard output is a terminal, and no terminal is asked what it may not understand: the
-question is the one of the VT100, which every terminal answers. Those whose name says what they show are not asked.
+This module knows some terminals by their names in the environment. The others receive the VT100's query for their
+attributes, which every terminal understands. If standard output is not a terminal, the module writes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Graphics = Literal["kitty", "iterm", "sixel"]
 
 #: Long enough for a terminal at the other end of a slow connection.
 _ANSWER_S: Final = 0.5
-#: What most terminals have, if this one does not say how large its cells are.
+#: The usual width and height of a cell in pixels, for a terminal that does not report its own.
 _CELL: Final = (10, 20)
 _PRIMARY_ATTRIBUTES: Final = b"\x1b[c"
 _SIXEL: Final = b"4"
@@ -32,12 +32,12 @@ def moves_its_cursor() -> bool:
 
 
 def graphics() -> Graphics | None:
-    """Return the protocol with which standard output shows pictures; None if it is no terminal that has one."""
+    """Return the protocol with which standard output shows pictures; None unless it is a terminal with a protocol."""
     environment = os.environ
     term = environment.get("TERM", "")
     if not moves_its_cursor() or term == "linux":
         return None
-    # A multiplexer draws what it understands itself, whatever terminal it runs in.
+    # A multiplexer shows only pictures in the protocols that it supports itself, whatever terminal it runs in.
     if "TMUX" not in environment and not term.startswith(("screen", "tmux")):
         if term in ("xterm-kitty", "xterm-ghostty"):
             return "kitty"
@@ -57,9 +57,10 @@ def cell_size() -> tuple[int, int]:
 
 
 def _attributes(terminal: int) -> list[bytes]:
-    """Return the terminal's primary device attributes; an empty list if it does not answer or cannot be asked."""
+    """Return the terminal's primary device attributes; an empty list if it does not reply or cannot be queried."""
     try:
-        # A process in the background would be stopped. A terminal opened only for writing cannot be asked.
+        # The kernel stops a background process that queries its terminal. No reply can be read from a terminal that is
+        # open only for writing.
         if os.tcgetpgrp(terminal) != os.getpgrp() or fcntl.fcntl(terminal, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
             return []
         before = termios.tcgetattr(terminal)
@@ -76,7 +77,7 @@ def _attributes(terminal: int) -> list[bytes]:
 
 def _ask(terminal: int) -> list[bytes]:
     if select.select([terminal], [], [], 0)[0]:
-        return []  # what the user has typed already is for another program
+        return []  # the user has typed ahead, for another program
     os.write(terminal, _PRIMARY_ATTRIBUTES)
     deadline = time.monotonic() + _ANSWER_S
     reply = b""

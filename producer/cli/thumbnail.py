@@ -1,4 +1,4 @@
-"""Draw a small picture beside text in a terminal: with its graphics protocol, or with half blocks, by Pillow."""
+"""Draw a small picture beside text in a terminal, with the terminal's graphics protocol or with half blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Method = Graphics | Literal["blocks"]
 
-#: Character cells of a thumbnail, about a square, and the narrowest terminal that has room for one and a ranking.
+#: The size of a thumbnail in character cells, about a square; and the narrowest terminal that has room for a thumbnail
+#: and a ranking.
 COLUMNS: Final = 16
 ROWS: Final = 8
 _LEAST_WIDTH: Final = 72
@@ -35,7 +36,7 @@ _SIXEL_COLOURS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A drawn picture: what to write where its upper left corner is, and how many cells it covers."""
+    """A drawn picture: the text to write at its upper left corner, and the number of cells that it covers."""
 
     drawing: str
     columns: int
@@ -70,7 +71,7 @@ def draw(console: Console, image: str, method: Method) -> Thumbnail | None:
     cell = cell_size() if method != "blocks" else (1, 2)
     try:
         picture = _read(Path(image), (COLUMNS * cell[0], ROWS * cell[1]))
-    except Exception:  # Pillow's decoders raise almost any exception, and the ranking is worth more than its decoration
+    except Exception:  # Pillow's decoders raise almost any exception; print the ranking without the picture
         return None
     columns, rows = math.ceil(picture.width / cell[0]), math.ceil(picture.height / cell[1])
     match method:
@@ -104,14 +105,14 @@ def _png(picture: Image.Image) -> str:
 def _kitty(picture: Image.Image, size: str) -> str:
     data = _png(picture)
     chunks = [data[start : start + _KITTY_CHUNK] for start in range(0, len(data), _KITTY_CHUNK)]
-    # q=2: the terminal answers nothing; C=1: the cursor stays; m: whether more follows.
+    # q=2: the terminal sends no reply; C=1: the cursor does not move; m: whether more chunks follow.
     options = [f"a=T,f=100,q=2,C=1,{size},m=1", *["m=1"] * (len(chunks) - 1)]
     options[-1] = options[-1].replace("m=1", "m=0")
     return "".join(f"\x1b_G{option};{chunk}\x1b\\" for option, chunk in zip(options, chunks, strict=True))
 
 
 def _sixel(picture: Image.Image) -> str:
-    """Write bands of six rows of pixels; in each, a line of bits per colour, whose repetitions are counted."""
+    """Return the picture as bands of six rows of pixels, each with one run-length encoded line of bits per colour."""
     paletted = picture.quantize(_SIXEL_COLOURS)
     width, height = paletted.size
     pixels = paletted.tobytes()
@@ -128,7 +129,7 @@ def _sixel(picture: Image.Image) -> str:
 
 
 def _blocks(console: Console, picture: Image.Image) -> str:
-    """Write two pixels into each cell: the upper one as the colour of the half block, the lower one behind it."""
+    """Return the picture with two pixels per cell: the colour of a half block, and below it the background's colour."""
     from rich.color import Color
     from rich.style import Style
     from rich.text import Text

@@ -18,7 +18,7 @@ Files = Annotated[list[Path], typer.Argument(help="Local pictures.", metavar="FI
 
 def compare(
     model_a: Annotated[str, typer.Argument(help="A Hub id, a folder, or bundled.", metavar="MODEL_A")],
-    model_b: Annotated[str, typer.Argument(help="Another one.", metavar="MODEL_B")],
+    model_b: Annotated[str, typer.Argument(help="The other checkpoint.", metavar="MODEL_B")],
     files: Files,
     label: options.Labels = None,
     labels_file: options.LabelsFile = None,
@@ -27,8 +27,8 @@ def compare(
 ) -> int:
     """Show how the rankings of two checkpoints differ. Both are loaded here, one after the other.
 
-    NAMESHOT_DEVICE and NAMESHOT_DTYPE count as for a worker. The label's place is in brackets. Files that are no
-    pictures are named and left out.
+    NAMESHOT_DEVICE and NAMESHOT_DTYPE apply as for a worker. Each label's rank is in brackets. The command names files
+    that are not pictures, and leaves them out.
     """
     question = options.question(label, labels_file, template, None, None)
     templates = question["hypothesis_template"]
@@ -61,9 +61,9 @@ def verify(
 ) -> int:
     """Compare this machine's scores with the transformers pipeline's, on your model and device.
 
-    The model and the device are NAMESHOT_MODEL and NAMESHOT_DEVICE, as for a worker. Exits 1
-    if a score in float32 differs by more than 1e-5. Half precision is shown, not judged. Files that are
-    no pictures are named and left out.
+    The model and the device are NAMESHOT_MODEL and NAMESHOT_DEVICE, as for a worker. Exits with status 1 if, in
+    float32, a score differs by more than 1e-5 or labels are in another order; differences in half precision are only
+    printed. The command names files that are not pictures, and leaves them out.
     """
     files, own_labels = _pictures(images)
     if label or labels_file:

@@ -34,8 +34,8 @@ class AsyncClient:
         print((await job.result(timeout=30)).best.label)
     ```
 
-    Arguments and errors are those of `Client`. The client awaits thousands of jobs at once over one connection. It
-    opens other connections in each further event loop, such as that of another thread or ``asyncio.run``.
+    Arguments and errors are those of `Client`. The client awaits thousands of jobs at once over one connection. In each
+    event loop that uses it, such as that of another thread or ``asyncio.run``, it opens separate connections.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ class LinkOfEachLoop:
         return await (await self._here()).listener.wait(job_id)
 
     async def finds_no_worker(self) -> bool:
-        """Look for a worker, as `WorkerLook.finds_none` does."""
+        """Return True only if it is certain that no worker takes jobs, as `WorkerLook.finds_none` does."""
         return await (await self._here()).look.finds_none()
 
     async def writing(self) -> asyncio.Semaphore:
@@ -59,7 +59,7 @@ class LinkOfEachLoop:
         return (await self._here()).writing
 
     async def close(self) -> None:
-        """Close this loop's connections; every other loop will soon close its own."""
+        """Close this loop's connections, and forget those of the other loops, which those loops then close."""
         here = self._in_loops.pop(asyncio.get_running_loop(), None)
         self._in_loops.clear()
         if here is not None:
@@ -84,7 +84,7 @@ class LinkOfEachLoop:
 async def _until_the_end(link: AsyncLink, listener: AnswerListener) -> AsyncGenerator[None, None]:
     """Close the connections when the event loop closes this generator.
 
-    The loop does so when it shuts down, or when nothing refers to the generator any more.
+    The loop closes it when the loop shuts down, or when nothing refers to the generator any more.
     """
     try:
         yield

@@ -52,7 +52,7 @@ class BackgroundListener:
             running = self._running
             if running is None or running.pid != os.getpid() or running.loop.is_closed():
                 # A forked child process has no copy of its parent's thread and must not use the parent's sockets. A
-                # closed loop runs nothing.
+                # closed loop cannot run the call.
                 running = self._running = _ListenerThread(self._make_link, self._queue_prefix, self._read_elsewhere)
                 running.finalizer = weakref.finalize(self, running.stop)
             # Hold the lock, because a wait that is scheduled after `close` would never end: its loop has stopped.

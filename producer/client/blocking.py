@@ -35,16 +35,16 @@ class Client:
         print(job.result(timeout=30).best.label)
     ```
 
-    If Redis cannot be reached, a method raises `BrokerUnavailable` within 3 seconds. Only `classify_many`, and a wait
-    for an answer that has begun already, tolerate an outage of up to a minute. A method that submits jobs raises
+    If Redis cannot be reached, a method raises `BrokerUnavailable` within 3 seconds. Only `classify_many`, and a call
+    that is already waiting for an answer, tolerate an outage of up to a minute. A method that submits jobs raises
     `InvalidJob` for an invalid job before it sends that job.
 
     Args:
         broker_url: the Redis that holds the queues. Each argument that is None is read from the environment:
             `broker_url` from ``NAMESHOT_BROKER_URL``, `result_ttl` from ``NAMESHOT_RESULT_TTL``, and so on.
         result_backend: the Redis that holds the answers.
-        result_ttl: how many seconds Redis keeps a cancellation by this client. It keeps the id of a job without an
-            answer for as long as the job may wait, and these seconds more.
+        result_ttl: how many seconds Redis keeps a cancellation by this client. The id of a job without an answer stays
+            in use for 7 days, or for the job's ``expires_in`` if that is longer, plus these seconds.
         queue_prefix: the prefix of the queues' names.
         max_queue: the number of waiting messages in a queue at which calls raise `QueueFull`.
 
@@ -98,12 +98,12 @@ class Client:
                 is queued once, unless it is purged or lost. None chooses a new id.
             expires_in: the seconds after which a worker no longer starts the job, see `Job.status`; None sets no limit.
             retries: how many more times, up to 10, workers run the job if it fails with a retryable error. They pause
-                for 5 s before the first retry and twice as long before each further one, at most 10 minutes, and start
-                none after ``expires_in``. The job is ``queued`` meanwhile.
+                for about 5 s before the first retry and twice as long before each further one, at most 10 minutes, and
+                start none after ``expires_in``. The job is ``queued`` meanwhile.
             queue: ``high``, ``default`` or ``bulk``.
 
         Raises:
-            JobConflict: ``job_id`` was used with another payload; `forget` frees it once it is answered.
+            JobConflict: ``job_id`` was used with another payload; `forget` frees the id once the job is answered.
             QueueFull: the queue holds ``max_queue`` waiting messages.
         """
         submission = self._writer.single(
@@ -173,8 +173,8 @@ class Client:
         The call checks its arguments at once; iterating over the outcomes sends the messages. The iteration reads
         ``urls`` in the caller's thread, at most ``in_flight`` messages ahead, so ``urls`` may be endless. An invalid
         URL yields one outcome with an error. A full queue or a short outage of Redis delays the stream; the client
-        sends a message again that was purged or lost. Stopping early (``break``, an exception) cancels the messages
-        that have no answer yet.
+        sends a purged or lost message again. Stopping early (``break``, an exception) cancels the messages that have
+        no answer yet.
 
         Args:
             images_per_message: 1 to 64; reduced if the answer would hold more than 20,000 scores.
@@ -226,10 +226,10 @@ class Client:
         return self._link.run(operation)
 
     def forget(self, job_id: JobId) -> bool:
-        """Free the id of an answered or lost job for a new job; return whether this was done.
+        """Free the id of an answered or lost job for a new job, and delete the answer; return whether this was done.
 
-        It is not done if there is nothing to free, or if other programs keep changing the job. Every caller loses the
-        answer. A worker that receives or still holds the old message will not answer the new job.
+        It is not done if there is nothing to free, or if other programs keep changing the job. A worker that receives
+        or still holds the old message will not answer the new job.
         """
         operation = forget(self._config.queue_prefix, check_job_id(job_id), result_ttl_s=self._config.result_ttl_s)
         return self._link.run(operation)

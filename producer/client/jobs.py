@@ -74,7 +74,7 @@ class Job:
             JobNotFound: the job is ``unknown``, or became so during the wait; the client detects that within a minute.
             ResultTimeout: no answer arrived within ``timeout``; the job continues.
             BrokerUnavailable: the result backend was down at the start, or Redis stayed down for a minute during the
-                wait. Once the broker has confirmed that the job exists, it may be down for longer.
+                wait. Once the broker has confirmed that the job exists, the broker may be down for longer.
         """
         return single_result(self.id, self.answer(timeout))
 
@@ -95,7 +95,7 @@ class Job:
         return self._client.position(self.id)
 
     def forget(self) -> bool:
-        """Free the id of this job, if answered or lost, for any payload; see `Client.forget`."""
+        """Free the id of this job, if the job is answered or lost, for any payload; see `Client.forget`."""
         return self._client.forget(self.id)
 
 
@@ -140,7 +140,7 @@ def single_result(job_id: str, answer: Answer) -> Result:
 
 
 def check_wait(timeout: object) -> float | None:
-    """Return the seconds to wait, None for indefinitely; negative values become 0. Raises `InvalidJob`."""
+    """Return the seconds to wait, or None to wait indefinitely; negative values become 0. Raises `InvalidJob`."""
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):

@@ -26,8 +26,8 @@ from producer.operations.answers import Answer
 #: By default, `classify_many` puts this many images into a message, and keeps this many messages in flight.
 IMAGES_PER_MESSAGE: Final = 32
 IN_FLIGHT: Final = 64
-#: How often the client sends a lost message again: some are purged repeatedly, and the answers of others expire before
-#: the client reads them.
+#: The client sends a lost message again at most this many times, because a message may be purged repeatedly, or its
+#: answer may expire again and again before the client reads it.
 MAX_LOSSES: Final = 3
 
 
@@ -43,7 +43,7 @@ class BulkMessage:
     """Consecutive images that share one message.
 
     Attributes:
-        refusals: by its offset, the error of each image that the client refuses to send.
+        refusals: the error of each image that the client refuses to send, by the image's offset.
         losses: how many times the message was lost and sent again.
     """
 
@@ -154,7 +154,7 @@ class BulkPlan:
 
 
 def check_many(urls: object, kinds: tuple[type, ...] = (Iterable,)) -> None:
-    """Raise `InvalidJob` unless these are several URLs: each character of a single string would count as one."""
+    """Raise `InvalidJob` unless ``urls`` is an iterable of URLs; each character of a string would count as a URL."""
     if isinstance(urls, str | bytes):
         raise InvalidJob("urls must be a list or another iterable of URLs, not a single URL; put it into a list.")
     if not isinstance(urls, kinds) and not hasattr(urls, "__getitem__"):
@@ -167,14 +167,14 @@ def _check_whole(name: str, number: object) -> None:
 
 
 def _failure(answer: Answer) -> JobFailed | None:
-    """Return the error of each image of a message that has no outcomes; None if it has outcomes."""
+    """Return the error that each image of a message without outcomes gets; None if the message has outcomes."""
     match answer.state:
         case "expired":
             return JobFailed("expired", "the message waited longer than its expires_in.", True)
         case "cancelled":
             return JobFailed("cancelled", "the message was cancelled.", False)
         case "unknown":
-            return JobFailed("deadline_exceeded", "Redis lost the message; send the image again.", True)
+            return JobFailed("deadline_exceeded", "the message was purged or lost; send the image again.", True)
     return answer.error if isinstance(answer.error, JobFailed) else None
 
 

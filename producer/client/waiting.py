@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from producer.client.ending_tasks import end
+from producer.client.waiters import LastAnswer, LatestAnswer, Waiter, Waiters
 from producer.contract.names import answer_key, job_of_channel
 from producer.errors import BrokerUnavailable
 from producer.operations.answers import Answer
@@ -31,33 +32,32 @@ SILENCE_S: Final = 10.0
 #: In this time Redis can restart and load a large file; after a longer outage the waiting callers get an error.
 OUTAGE_S: Final = 60.0
 _OUTAGE: Final = "Redis was down for more than {:g} s while a result was awaited."
-#: The connection stays open this long while no caller waits, so a caller that waits for jobs one at a time keeps it.
+#: The connection stays open this long while no caller waits: a caller that waits for one job after another reuses it.
 IDLE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
-#: A caller that waits for a lost job gets an error within a minute, even if one check fails.
-RECHECK_S: Final = 20.0
-#: One command carries at most this many ids, because Redis serves no other client while it runs.
+RECHECK_S: Final = 20.0  #: Between two checks that awaited jobs exist: a lost one is found within a minute.
+#: The maximum number of ids in one command, because Redis serves no other client while it runs the command.
 CHUNK: Final = 500
-#: After each round of commands the listener pauses, so that further ids gather for the next one. The first id after a
-#: quiet period is not delayed.
+#: After it has sent commands, the listener pauses for this long, so that the next command can carry several ids. The
+#: first id after a quiet period is not delayed.
 GATHERING_S: Final = 0.005
 
-#: Runs the operation over connections to both Redises.
+#: Runs an operation over connections to the broker and the result backend.
 Run = Callable[[Operation[KnownAnswers]], Awaitable[KnownAnswers]]
 
 
 class AnswerListener:
     """Waits for answers in one event loop. It connects at the first wait and disconnects when it is idle.
 
-    While Redis refuses new connections, ``read_elsewhere`` reads over open ones, by default the link's.
+    While Redis refuses new connections, it reads answers over open ones with ``read_elsewhere``, by default `link.run`.
     """
 
     def __init__(self, link: AsyncLink, queue_prefix: str, read_elsewhere: Run | None = None) -> None:
         self._link = link
         self._read_elsewhere = read_elsewhere or link.run
         self._queue_prefix = queue_prefix
-        self._waiters: dict[str, set[asyncio.Future[Answer]]] = {}
+        self._waiters = Waiters()
         self._changed: set[str] = set()
         self._subscribed: set[str] = set()
         self._unchecked: set[str] = set()
@@ -72,26 +72,41 @@ class AnswerListener:
         """Return the job's terminal answer, or ``unknown`` once neither message nor answer is left.
 
         Raises:
-            BrokerUnavailable: for more than `OUTAGE_S`, the result backend was down, or the broker was before it had
-                confirmed that the job exists; or the listener was closed.
+            BrokerUnavailable: the result backend was down for more than `OUTAGE_S`; or the broker was down that long,
+                or refused the client, before it had confirmed that the job exists; or the listener was closed.
         """
+        waiter = LastAnswer()
+        with self._serving(job_id, waiter):
+            return await waiter.get()
+
+    async def watch(self, job_id: str) -> AsyncGenerator[Answer, None]:
+        """Yield the job's states as it advances, and end after a terminal one or ``unknown``.
+
+        A state may be left out if a later one follows soon. Close the generator to stop early.
+
+        Raises:
+            BrokerUnavailable: as in `wait`.
+        """
+        waiter = LatestAnswer()
+        with self._serving(job_id, waiter):
+            while not waiter.is_over:
+                yield await waiter.get()
+
+    @contextlib.contextmanager
+    def _serving(self, job_id: str, waiter: Waiter) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        arrival: asyncio.Future[Answer] = loop.create_future()
         if job_id not in self._waiters:
-            self._waiters[job_id] = set()
             self._unconfirmed[job_id] = loop.time()
-        self._waiters[job_id].add(arrival)
+        self._waiters.add(job_id, waiter)
         self._mark_changed(job_id)
         if self._task is None or self._task.done():
             self._last_contact_s = loop.time()
             self._task = loop.create_task(self._run())
         try:
-            return await arrival
+            yield
         finally:
-            waiters = self._waiters[job_id]
-            waiters.discard(arrival)
-            if not waiters:
-                del self._waiters[job_id]
+            self._waiters.remove(job_id, waiter)
+            if job_id not in self._waiters:
                 self._unconfirmed.pop(job_id, None)
                 self._mark_changed(job_id)
 
@@ -99,7 +114,7 @@ class AnswerListener:
         """Close the connection; callers that still wait get `BrokerUnavailable`."""
         if self._task is not None:
             await end([self._task])
-        self._fail_all("the client was closed while a result was awaited.")
+        self._waiters.fail_all("the client was closed while a result was awaited.")
 
     def _mark_changed(self, job_id: str) -> None:
         self._changed.add(job_id)
@@ -119,7 +134,7 @@ class AnswerListener:
                     if self._last_contact_s > started_s:
                         pause_s = FIRST_PAUSE_S
                     if loop.time() - self._last_contact_s > OUTAGE_S:
-                        self._fail_all(_OUTAGE.format(OUTAGE_S))
+                        self._waiters.fail_all(_OUTAGE.format(OUTAGE_S))
                         return
                     logger.warning(
                         "answers: lost the connection to %s (%s); trying again", self._link.shown, type(error).__name__
@@ -129,12 +144,12 @@ class AnswerListener:
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         except Exception as error:
             # A bug in this class must not leave callers waiting forever.
-            for job_id in list(self._waiters):
-                self._resolve(job_id, error)
+            for job_id in self._waiters:
+                self._waiters.fail(job_id, error)
             raise
 
     async def _session(self) -> None:
-        """Serve one connection until it breaks (raises) or no caller has waited for `IDLE_S` (returns)."""
+        """Serve one connection; return after `IDLE_S` without a waiting caller, or raise if the connection breaks."""
         async with self._link.answers_channel() as channel:
             await channel.connect()
             self._subscribed.clear()
@@ -165,7 +180,7 @@ class AnswerListener:
             joining = [job_id for job_id in changed if job_id in self._waiters and job_id not in self._subscribed]
             leaving = [job_id for job_id in changed if job_id not in self._waiters and job_id in self._subscribed]
             # The answer may have been published before a caller joined an existing subscription.
-            if late := changed & self._waiters.keys() & self._subscribed:
+            if late := {job_id for job_id in changed & self._subscribed if job_id in self._waiters}:
                 self._unchecked |= late
                 self._wake_checker.set()
             self._subscribed.update(joining)
@@ -194,8 +209,7 @@ class AnswerListener:
             self._last_contact_s = asyncio.get_running_loop().time()
             if message["type"] == "message":
                 job_id = job_of_channel(message["channel"])
-                if (answer := Answer.from_meta(message["data"], job_id)).is_terminal:
-                    self._resolve(job_id, answer)
+                self._waiters.offer(job_id, Answer.from_meta(message["data"], job_id))
 
     async def _check(self) -> None:
         """Read the stored answers once after each confirmed subscription."""
@@ -240,29 +254,15 @@ class AnswerListener:
         self._last_contact_s = now_s = asyncio.get_running_loop().time()
         for job_id, answer in known.answers.items():
             self._unconfirmed.pop(job_id, None)
-            if answer.is_terminal or answer.state == "unknown":
-                self._resolve(job_id, answer)
+            self._waiters.offer(job_id, answer)
         if known.fault is not None:
             # Do not wait forever for a job that the broker has not confirmed: the job may not exist.
             for job_id in self._unconfirmed.keys() & set(job_ids):
                 if not known.fault.may_pass:
-                    self._resolve(job_id, known.fault)
+                    self._waiters.fail(job_id, known.fault)
                 elif now_s - self._unconfirmed[job_id] > OUTAGE_S:
-                    self._resolve(job_id, BrokerUnavailable(f"{_OUTAGE.format(OUTAGE_S)} {known.fault}"))
+                    self._waiters.fail(job_id, BrokerUnavailable(f"{_OUTAGE.format(OUTAGE_S)} {known.fault}"))
         return known.fault
-
-    def _resolve(self, job_id: str, outcome: Answer | Exception) -> None:
-        for arrival in self._waiters.get(job_id, ()):
-            if arrival.done():
-                continue
-            if isinstance(outcome, Answer):
-                arrival.set_result(outcome)
-            else:
-                arrival.set_exception(outcome)
-
-    def _fail_all(self, sentence: str) -> None:
-        for job_id in list(self._waiters):
-            self._resolve(job_id, BrokerUnavailable(sentence))
 
 
 def _chunks(job_ids: Iterable[str]) -> list[list[str]]:

@@ -1,7 +1,7 @@
-"""Look for a worker shortly before a wait times out, so that the error can say that there is none.
+"""Check shortly before a wait times out whether a worker takes jobs, so that the error can say that none does.
 
-The client looks during the wait and never prolongs it. During a short wait it does not look, because a program that
-polls would repeat the look all the time.
+This check, a *look*, runs during the wait and never prolongs it. During a short wait the client makes no such check,
+because a program that polls would repeat it all the time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FRESH_S: Final = 1.0
 
 
 class WorkerLook:
-    """Looks for a worker in one event loop, once for all callers at about the same time."""
+    """Looks for a worker in one event loop; callers at about the same time share one look."""
 
     def __init__(self, link: AsyncLink, queue_prefix: str) -> None:
         self._link = link

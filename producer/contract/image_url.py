@@ -19,12 +19,12 @@ _AUTHORITY_END: Final = re.compile("[/?#]")
 
 
 def authority_of(url: str) -> str:
-    """Return what a URL has between ``://`` and its path: user, host and port; nothing if there is no ``://``."""
+    """Return the part of a URL between ``://`` and its path: user, host and port; empty if there is no ``://``."""
     return _AUTHORITY_END.split(url.partition("://")[2], maxsplit=1)[0]
 
 
 def fault_of(url: str) -> str | None:
-    """Return why no worker fetches this URL, as the end of a sentence about it; None if a worker may."""
+    """Return why no worker fetches this URL, as the end of a sentence about the URL; None if a worker may fetch it."""
     if (length := _characters_on_the_wire(url)) > MAX_URL_CHARACTERS:
         return f"has {length:,} characters; at most {MAX_URL_CHARACTERS:,} are allowed."
     if FORBIDDEN.search(url):
@@ -42,8 +42,8 @@ def check_url_shape(url: object, name: str = "the image URL") -> str:
         name: what the caller calls it.
 
     Raises:
-        InvalidJob: the URL is not a string, is no absolute http(s) URL, or has a fault that no setting of a worker
-            permits.
+        InvalidJob: the URL is not a string or not an absolute http(s) URL, or it has a fault that no setting of a
+            worker permits.
     """
     if not isinstance(url, str):
         raise InvalidJob(f"{name} must be a string, not {CALL.kind(url)}.")

@@ -16,7 +16,7 @@ from producer.contract.spelling import ATTRIBUTES, MESSAGE, QUESTION, Spelling
 from producer.errors import InvalidJob
 
 MAX_IMAGES_PER_MESSAGE: Final = 64
-#: The pauses between the attempts double from seconds to ten minutes, so that this many retries last about an hour.
+#: The pauses before the retries double from 5 seconds to ten minutes, so that this many retries take about 40 minutes.
 MAX_RETRIES: Final = 10
 #: The maximum number of scores in one bulk answer, such as 312 for each of 64 images. It keeps an answer near 1 MB.
 MAX_SCORES_PER_MESSAGE: Final = 20_000
@@ -83,7 +83,7 @@ class ClassifyJob:
     question: Question
 
     def __post_init__(self) -> None:
-        """Check the types alone, as in a job that a program makes itself."""
+        """Check only the types, because a program may also create a job without `from_message`."""
         if not isinstance(self.image, str):
             raise InvalidJob(f"image must be a URL string, not {ATTRIBUTES.kind(self.image)}.")
         if not isinstance(self.question, Question):

@@ -19,7 +19,7 @@ MAX_LABEL_CHARACTERS: Final = 200
 MAX_LABELS_BYTES: Final = 32_768
 #: The longest published ensemble (CLIP on ImageNet) has 80 templates.
 MAX_TEMPLATES: Final = 100
-#: CLIP reads at most 77 tokens of a prompt, and ordinary text of this many characters has more.
+#: CLIP reads at most 77 tokens of a prompt, and ordinary text of this many characters has more than 77.
 MAX_TEMPLATE_CHARACTERS: Final = 500
 #: The cache remembers at most this many label sets that passed the check; 64 of the largest take about 14 MB.
 KNOWN_SETS: Final = 64
@@ -38,7 +38,7 @@ _INVISIBLE: Final = re.compile(
 )
 #: The flag of a part of a country: a black flag, then its code in invisible tags, then their end (UTS 51, ED-14a).
 _FLAG: Final = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
-#: What may stand in a label, and shows nothing without another character: spaces, the blank pattern of Braille, the
+#: Characters that a label may contain, but that show nothing by themselves: spaces, the blank pattern of Braille, the
 #: joiners, and the variation selectors of every script.
 _BLANK: Final = re.compile("[\\s\u2800\u200c\u200d\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]*")
 
@@ -80,7 +80,7 @@ def _checked(labels: tuple[str, ...], spelling: Spelling) -> tuple[str, ...]:
 
 
 def check_templates(template: object, spelling: Spelling = QUESTION) -> list[str]:
-    """Return the hypothesis template, or the templates of an ensemble, as a list; raise `InvalidJob`."""
+    """Return the hypothesis template, or the templates of an ensemble, as a list; raise `InvalidJob` for a bad one."""
     if isinstance(template, list | tuple):
         templates = list(template)
         names = [spelling.template(position) for position in range(len(templates))]

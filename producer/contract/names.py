@@ -13,7 +13,8 @@ QUEUES: Final[tuple[Queue, ...]] = ("high", "default", "bulk")
 
 #: The message header in which our client stores the time of sending, a float of seconds since the epoch.
 SENT_AT_HEADER: Final = "nameshot_sent_at"
-#: The header with how many more times a worker may run a job that failed with a retryable error; 0 if it is missing.
+#: The header that says how many more times workers may run the job if it fails with a retryable error. Without this
+#: header, a job is not run again.
 RETRIES_HEADER: Final = "nameshot_retries"
 
 
@@ -33,10 +34,11 @@ def taken_name(queue: str) -> str:
 
 
 def step_names(queue: str) -> tuple[str, ...]:
-    """Return the names of the lists for a plain Celery client's priorities 1 to 9, the highest first.
+    """Return the names of the lists for a plain Celery client's priorities 1 to 9, of which 1 is the highest.
 
-    kombu uses one list per priority, and the queue's own list for priority 0. Between the queue's name and the
-    priority it writes two control characters, or a colon if it is configured as Celery's page on Redis shows.
+    kombu uses one list per priority, and the queue's own list for priority 0, the highest of all. Between the queue's
+    name and the priority, kombu writes two control characters, or a colon with the options that Celery's page on Redis
+    recommends.
     """
     return tuple(f"{queue}{separator}{step}" for step in range(1, 10) for separator in ("\x06\x16", ":"))
 
@@ -52,11 +54,12 @@ def claim_key(prefix: str, job_id: str) -> str:
 
 
 def place_key(prefix: str, job_id: str) -> str:
-    """Return the key that holds where a job waits, as ``<queue> <number> <life>``; it expires with the claim.
+    """Return the key that holds where a job waits; the key expires with the claim.
 
-    The job waits until its queue's counter, `taken_name`, has reached the number. The life is the delivery tag with
-    which the client sent the message; it distinguishes the message from others of the same id. If the job
-    can expire, the time of its expiry, in whole seconds since the epoch by the broker's clock, stands before the life.
+    Its value is ``<queue> <number> <life>``, or ``<queue> <number> <expires_s> <life>`` if the job can expire. The job
+    waits until its queue's counter, `taken_name`, has reached the number. The life is the delivery tag with which the
+    client sent the message; it distinguishes the message from others of the same id. The job expires at ``expires_s``,
+    in whole seconds since the epoch by the broker's clock.
     """
     return f"{claim_key(prefix, job_id)}:place"
 
@@ -67,10 +70,11 @@ def claim_and_place(prefix: str, job_id: str) -> tuple[str, str]:
 
 
 def in_hand_key(prefix: str) -> str:
-    """Return the key of the hash that maps the id of each job that a worker took to the location of its message.
+    """Return the key of the hash that maps each job that a worker took to the location of its message.
 
-    A value is the name of the worker process that holds the message, ``postponed <seconds since the epoch>``, or
-    ``returned <queue> <number>`` if the message was requeued.
+    The fields of a job are its id and, if its message has a life, ``<id> <life>``. A value is the name of the worker
+    process that holds the message, ``postponed <seconds since the epoch>``, or ``returned <queue> <number>`` if the
+    message was requeued.
     """
     return f"{prefix}:in-hand"
 
@@ -144,7 +148,10 @@ def in_flight_key(prefix: str, worker: str) -> str:
 
 
 def alone_key(prefix: str, worker: str) -> str:
-    """Return the key that holds what a worker runs alone: a job's id and, for a bulk job, the index of the image."""
+    """Return the key that holds what a worker runs alone: a job's id and, for a bulk job, the index of the image.
+
+    While the worker drains and runs no job alone, the value is `` draining``.
+    """
     return f"{prefix}:alone:{worker}"
 
 
@@ -159,7 +166,7 @@ def postponed_key(prefix: str) -> str:
 
 
 def looker_key(prefix: str) -> str:
-    """Return the key that exists briefly after a worker has searched for dead workers."""
+    """Return the key that names the worker that last searched for dead workers; no other searches while it exists."""
     return f"{prefix}:looker"
 
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from producer.errors import JobFailed
 
 
-# Not frozen, since a job may have a thousand of them, and a frozen one takes more than twice as long to create.
+# Not frozen, because a job may have a thousand scores, and it takes more than twice as long to create a frozen one.
 @dataclass(slots=True, unsafe_hash=True)
 class Score:
     """One candidate label and its score, a finite float in [0, 1]."""
@@ -81,7 +81,7 @@ class Result:
         return self.ranking[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON object; the one that the result backend holds has ``attempts`` only if there were several."""
+        """Return a JSON object. Workers store it without ``attempts`` if the job ran only once."""
         return {
             "ranking": [{"label": each.label, "score": each.score} for each in self.ranking],
             "model": self.model,

@@ -1,4 +1,4 @@
-"""What each kind of caller calls a job's arguments, so that an error names an argument as its caller wrote it."""
+"""The names of a job's arguments for each kind of caller, so that an error names an argument as its caller wrote it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Spelling:
     nothing: str = "None"
 
     def kind(self, value: object) -> str:
-        """Return the name of a value's type, or what the caller writes for none."""
+        """Return the name of a value's type; for None, return what the caller writes instead."""
         return self.nothing if value is None else type(value).__name__
 
     def label(self, position: int) -> str:

@@ -11,8 +11,8 @@ import math
 import re
 from typing import Any, Final
 
-#: A task message needs 4 levels: body, keyword arguments, an argument and its items. The other levels leave room for
-#: the headers of other clients, which workers ignore.
+#: A task message needs 3 levels: the body, the keyword arguments and the list of labels. The other levels leave room
+#: for the headers of other clients, which workers ignore.
 MAX_DEPTH: Final = 32
 #: A 64-bit integer has at most 20 characters; a longer integer may overflow a float or take long to convert.
 MAX_INTEGER_CHARACTERS: Final = 20
@@ -36,7 +36,7 @@ def loads(data: bytes, *, max_parts: int | None = None) -> Any:
     """Parse one JSON text in UTF-8.
 
     Args:
-        max_parts: a text with more parts, as `parts_of` counts them, is refused without parsing it.
+        max_parts: refuse a text with more parts, as `parts_of` counts them, without parsing it.
 
     Raises:
         NotStrictJson: the text is not JSON; or it contains NaN, infinity, a name twice, a lone surrogate, an integer

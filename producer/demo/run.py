@@ -59,7 +59,7 @@ def run_demo(
         embedded_system(
             Path(folder),
             server,
-            # torch leaves an empty cache folder in TMPDIR, so the demo sets it to the folder that it removes.
+            # torch leaves an empty cache folder in TMPDIR, so the demo sets TMPDIR to the folder that the demo removes.
             settings={**_SETTINGS, "TMPDIR": folder},
             stop_grace_s=_STOP_GRACE_S,
             announce=announce,

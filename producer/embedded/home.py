@@ -68,7 +68,7 @@ def running_up(folder: Path | None = None) -> UpInfo | None:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a `nameshot up` uses the folder: one that starts, runs or stops."""
+    """Return whether a `nameshot up` uses the folder, even one that is still starting or already stopping."""
     return _is_locked(folder / "lock")
 
 

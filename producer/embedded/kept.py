@@ -1,7 +1,7 @@
-"""What `nameshot up` keeps from one run to the next, so that the settings of `nameshot env` stay right.
+"""What `nameshot up` keeps from one run to the next, so that the settings of `nameshot env` remain valid.
 
-Programs and shells that took those settings reach the next run too, and its worker fetches the local files of jobs that
-were queued before.
+Programs and shells that have those settings can also use the next run, whose worker can fetch the local files of jobs
+that were queued before.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Kept:
     """The port and the password of Valkey, and the key that signs the URLs of local files.
 
     Attributes:
-        redis_port: None before the first run.
+        redis_port: Valkey's port in the last run; None before the first run.
     """
 
     redis_port: int | None = None

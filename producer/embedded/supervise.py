@@ -48,7 +48,7 @@ def supervise(
 
 
 def give_up(name: str, part: LoggedProcess) -> Callable[[int, str], None]:
-    """Return an ``on_death`` that raises `EmbeddedError`, with the part's last log line, at too many deaths."""
+    """Return an ``on_death`` that raises `EmbeddedError`, with the part's last log line, after too many deaths."""
 
     def raise_if_too_many(deaths: int, what_happened: str) -> None:
         if deaths > MAX_DEATHS:
@@ -61,7 +61,7 @@ def give_up(name: str, part: LoggedProcess) -> Callable[[int, str], None]:
 
 
 def keep_log_short(process: ChildProcess, max_bytes: int = _MAX_LOG_BYTES) -> None:
-    """Move a log of more than ``max_bytes`` to another file; the child appends, so it continues at the file's start."""
+    """Copy a log of more than ``max_bytes`` to another file and empty it; the child appends to the emptied file."""
     if process.log.exists() and process.log.stat().st_size > max_bytes:
         shutil.copyfile(process.log, process.log.with_suffix(".1.log"))
         with process.log.open("r+b") as file:

@@ -37,8 +37,8 @@ def embedded_system(
         settings: environment variables for the worker.
         persistent: whether to keep the queues and the answers in the folder.
         inherit: file descriptors that Valkey keeps open.
-        kept: the password of Valkey, and the port that it uses if it is free; None for new ones.
-        redis_port: the port that Valkey must use; None for that of ``kept``, or any free one.
+        kept: the password of Valkey, and the port that Valkey uses if the port is free; None creates a new password.
+        redis_port: the port that Valkey must use; None selects that of ``kept``, or any free port.
         stop_grace_s: how long a worker that was ready may take to finish its jobs when it is stopped.
         announce: called with the name of each stage of the start, and with an empty name at its end.
         on_poll: called about 20 times a second while the model loads.

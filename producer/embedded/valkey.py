@@ -22,14 +22,15 @@ from producer.embedded.kept import redis_url
 from producer.errors import EmbeddedError
 from producer.processes.child import ChildProcess
 
-#: Another program can take a free port before Valkey binds it; five times in a row means another problem.
+#: Another program can occupy a free port before Valkey binds it. If that seems to happen five times in a row, the cause
+#: is another problem.
 _PORT_ATTEMPTS: Final = 5
 #: An empty server is ready within 0.1 s; loading a large append-only file takes longer.
 _START_TIMEOUT_S: Final = 60.0
-#: A server without replicas only flushes its append-only file when it shuts down.
+#: Enough to flush the append-only file, which is all that a server without replicas does when it shuts down.
 _STOP_GRACE_S: Final = 5.0
 _POLL_INTERVAL_S: Final = 0.02
-#: If its port is in use, a server logs the first text last; Redis before 6.2 logs the second.
+#: The last log line of a server whose port is in use contains the first text; that of Redis before 6.2, the second.
 _PORT_TAKEN: Final = ("Failed listening on port", "Address already in use")
 #: The part of a log line before the message, such as ``17338:M 23 Nov 2026 14:26:30.249 # ``.
 _LOG_PREFIX: Final = re.compile(r"^\d+:\w .{10,30} [*#.-] ")
@@ -60,12 +61,12 @@ class RunningValkey:
     """A Valkey server that belongs to this process, protected by a random password.
 
     Args:
-        folder: holds the server's log and, if persistent, its data.
+        folder: holds the server's configuration, its log and, if persistent, its data.
         persistent: whether to keep an append-only file in the folder, and load that of an earlier run.
         inherit: file descriptors that the server keeps open, such as that of a lock on its folder.
         port: the port; None selects any free one.
         or_another: whether to use any free port if this one is in use.
-        password: None makes a new one.
+        password: the server's password; None creates a new one.
 
     Raises:
         EmbeddedError: there is no server binary, or the server did not start; the message then has its last log line.

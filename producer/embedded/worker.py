@@ -29,8 +29,8 @@ class WorkerProcess:
     """A ``celery -A worker worker`` that cannot outlive this process.
 
     Args:
-        settings: all of the worker's ``NAMESHOT_…`` variables; it inherits this process's other variables.
-        folder: a private folder: the worker's working directory, which holds its log and ready file.
+        settings: all of the worker's ``NAMESHOT_…`` variables; the worker inherits this process's other variables.
+        folder: a private folder for the worker's log and ready file, which is also its working directory.
     """
 
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:

@@ -50,7 +50,7 @@ _PROPERTIES: Final = '"reply_to":"","delivery_mode":2,"priority":0,"body_encodin
 class UndatedMessage:
     """A message without the times at which it was sent and expires, which are two members of its headers.
 
-    The script that queues the message writes them between the two parts; see `producer.operations.dating`.
+    The script that queues the message writes them between ``before`` and ``after``; see `producer.operations.dating`.
     """
 
     before: str = field(repr=False)

@@ -11,7 +11,7 @@ from producer.contract.labels import DEFAULT_TEMPLATE
 from producer.contract.spelling import CALL, Spelling
 from producer.messages.envelope import canonical_json
 
-#: The number of cached questions. Most programs repeat a few questions; the largest possible one takes a megabyte.
+#: The number of cached questions. Most programs repeat a few questions; the largest possible question takes a megabyte.
 REMEMBERED: Final = 32
 
 
@@ -23,11 +23,11 @@ class QuestionJson:
     after: str
 
     @classmethod
-    def blank(cls, question: Question, place: str) -> Self:
-        """Return the JSON with a gap for the argument named ``place``."""
-        # No label can contain this text, because JSON escapes quotes inside strings.
-        before, _, after = canonical_json({**question.to_kwargs(), place: None}).partition(f'"{place}":null')
-        return cls(f'{before}"{place}":', after)
+    def blank(cls, question: Question, name: str) -> Self:
+        """Return the JSON with a gap for the value of the argument ``name``."""
+        # No label can contain the separator, because JSON escapes quotes inside strings.
+        before, _, after = canonical_json({**question.to_kwargs(), name: None}).partition(f'"{name}":null')
+        return cls(f'{before}"{name}":', after)
 
     def filled(self, value: str | list[str]) -> str:
         """Return the keyword arguments as the same JSON text that `canonical_json` would write."""

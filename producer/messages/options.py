@@ -15,7 +15,7 @@ JobId = str | int | UUID
 
 
 class QuestionOptions(TypedDict, total=False):
-    """The options that shape the answer of a single job and of a bulk message alike."""
+    """The options that single jobs and bulk messages share."""
 
     hypothesis_template: Templates
     top_k: int | None
@@ -45,7 +45,7 @@ _QUESTION_OPTIONS: Final = frozenset(QuestionOptions.__annotations__)
 
 
 def refuse_unknown(call: str, options: Mapping[str, object]) -> None:
-    """Raise `InvalidJob` for a ``timeout``, and for any other option that no question has, the error of Python."""
+    """Raise `InvalidJob` for ``timeout``, or Python's own `TypeError` for any other option that a question lacks."""
     if options.keys() <= _QUESTION_OPTIONS:
         return
     refuse_timeout(options)
@@ -54,7 +54,7 @@ def refuse_unknown(call: str, options: Mapping[str, object]) -> None:
 
 
 def refuse_timeout(options: Mapping[str, object]) -> None:
-    """Raise `InvalidJob` if there is a ``timeout``: it could limit the download, or how long the caller waits."""
+    """Raise `InvalidJob` for ``timeout``, by which the caller may mean the download's limit or the time to wait."""
     if "timeout" in options:
         raise InvalidJob(
             "timeout is the time to wait for an answer, and this call does not wait; "

@@ -115,7 +115,7 @@ class MessageWriter:
                 chunk.append(self.single(**_arguments(job)))
             except InvalidJob as error:
                 # The caller submits this chunk before it raises the error, whose last sentence is then true.
-                before = " The jobs before it were queued." if position else ""
+                before = " The jobs before this one were queued." if position else ""
                 yield chunk, InvalidJob(f"jobs[{position}]: {error}{before}")
                 return
             characters += len(chunk[-1].message)
@@ -233,7 +233,7 @@ def check_retries(retries: object, name: str = "retries") -> int:
 
 
 def _check_iterable(jobs: object) -> None:
-    """Raise `InvalidJob` for what is no iterable, and for a single job."""
+    """Raise `InvalidJob` for a value that is not iterable, and for a single job."""
     is_iterable = isinstance(jobs, Iterable) or hasattr(jobs, "__getitem__")
     if isinstance(jobs, str | bytes | Mapping) or not is_iterable:
         raise InvalidJob(f"jobs must be a list or another iterable of jobs, not {CALL.kind(jobs)}.")

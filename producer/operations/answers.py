@@ -2,14 +2,14 @@
 
 Celery's Redis backend stores JSON, ``{"status", "result", …}``, in the key ``celery-task-meta-<id>``, and publishes
 the same JSON on a channel of that name. Celery writes with SETEX, so a late second execution could replace an answer
-that a client has already read. With this script the first terminal answer remains, whether a worker has finished or
-refused the job or a client has cancelled it.
+that a client has already read. With this script the first terminal answer remains, whether a worker or a client has
+stored it.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -21,20 +21,22 @@ from producer.errors import JobCancelled, JobExpired, JobFailed, NameshotError
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired", "unknown"]
 TERMINAL_STATES: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
-#: The sorted set `forgotten_key` maps each member to the time at which a client forgot the job, in microseconds of the
-#: result backend's clock. Workers must not answer a message whose life is a member. If the empty member is present,
-#: they must not answer a message without a life that they took before its time. If this member is present, which no
-#: life can equal, they must not answer any message that they took before its time. A client adds this member if it does
-#: not know the life.
+#: A member of the sorted set `forgotten_key`, which maps each member to the time at which a client forgot the job, in
+#: microseconds of the result backend's clock. There are three kinds of members:
+#: - The life of a message: workers must not answer this message.
+#: - The empty string: workers must not answer a message without a life that they took before the member's time.
+#: - This constant, which no life equals: workers must not answer any message that they took before the member's time.
+#:   A client adds it if the client does not know the message's life.
 ANY_LIFE: Final = "\n"
 
 #: Stores a job's answer unless a terminal answer exists or the message is forgotten.
 #: KEYS: the answer, which is also its channel; the forgotten set. ARGV: the answer's JSON; its TTL in seconds; the
 #: message's life, empty if unknown; when a worker took the message, in microseconds of this server's clock, or relative
 #: to now if 0 or less, or empty if unknown; 'sure' to repeat a call that returned -2.
-#: Returns 0 if a terminal answer exists, -1 if the message is forgotten, and -2 if it may be, because a worker took it
-#: later but it may have waited when the id was forgotten. Otherwise the script stores the answer, and returns the
-#: fourth argument converted to this server's clock, or 1 if that argument is empty.
+#: Returns 0 if a terminal answer exists, -1 if the message is forgotten, and -2 if the message may be forgotten: a
+#: worker took it after a client forgot the id, but the message may have been waiting at that moment. Otherwise the
+#: script stores the answer, and returns the fourth argument converted to this server's clock, or 1 if that argument is
+#: empty.
 #: The first write needs no memory: once Redis has accepted it, Redis accepts the script's other writes too.
 FIRST_ANSWER_WINS: Final = """
 local existing = redis.call('GET', KEYS[1])
@@ -73,11 +75,15 @@ class Answer:
     Attributes:
         value: in state ``succeeded``, the JSON object that the task returned.
         error: in the other terminal states, the exception for a waiting caller.
+        started_at: when a worker began the attempt that this answer is of, in UTC; None if none began or said so.
+        finished_at: when the terminal answer was stored, in UTC; None before that, or if its writer did not say so.
     """
 
     state: State
     value: dict[str, Any] | None = None
     error: NameshotError | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -102,7 +108,12 @@ class Answer:
     @classmethod
     def _from_json(cls, payload: bytes | str, job_id: str) -> Answer:
         meta = _loads(payload)
-        status, result = meta["status"], meta.get("result")
+        answer = cls._of_status(meta["status"], meta.get("result"), job_id)
+        finished_at = _moment(meta.get("date_done")) if answer.is_terminal else None
+        return replace(answer, started_at=_moment(meta.get("started_at")), finished_at=finished_at)
+
+    @classmethod
+    def _of_status(cls, status: str, result: Any, job_id: str) -> Answer:
         if status == "SUCCESS":
             if not isinstance(result, dict):
                 raise TypeError("a result is an object")
@@ -131,6 +142,15 @@ class Answer:
         if self.value is None:
             raise ValueError(f"a {self.state} job has no result yet")
         return self.value
+
+
+def _moment(text: object) -> datetime | None:
+    """Return a time in UTC; None for what is no time, since other programs write answers too."""
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+        return moment and (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _loads(payload: bytes | str) -> Any:
@@ -162,7 +182,7 @@ def revoked_meta(job_id: str, reason: Literal["cancelled", "expired"]) -> str:
 def _failure(result: dict[str, Any]) -> JobFailed:
     """Return the worker's error.
 
-    A worker of another program on our queue may answer with another exception; the error then names its type.
+    A worker of another program on our queue may answer with another exception; the error then names that type.
     """
     arguments = result.get("exc_message") or []
     if result.get("exc_type") == "JobFailed" and len(arguments) == 3:

@@ -17,9 +17,9 @@ class Backlog:
 
     Attributes:
         waiting: how many messages wait in each queue, of all priorities.
-        postponed: how many messages workers have put aside until their ``eta``.
+        postponed: how many messages workers have put aside until a later time, such as their ``eta`` or next retry.
         in_hand: how many messages live workers hold.
-        in_dead_hands: how many messages dead workers held that no other worker has requeued yet.
+        in_dead_hands: how many messages of dead workers no other worker has requeued yet.
         workers: the number of live workers, which have unexpired leases.
     """
 

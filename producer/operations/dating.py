@@ -11,7 +11,7 @@ from producer.contract.names import SENT_AT_HEADER
 
 #: A Lua function, ``dated``, that returns a message of `producer.messages.envelope.UndatedMessage` with both times, of
 #: which ``expires`` is in ISO 8601, and the first whole second at which the job has expired, '' if it never does.
-#: ``lifetime_us`` is how many microseconds the job may wait; empty for ever.
+#: ``lifetime_us`` is how many microseconds the job may wait; empty if without limit.
 #: Redis has no function for dates, so ``date`` counts days from 0000-03-01: then a leap day ends its year, and the
 #: lengths of the months repeat every 153 days.
 DATED: Final = """

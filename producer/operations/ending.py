@@ -18,8 +18,8 @@ from producer.operations.traces import JobTraces
 
 logger = logging.getLogger(__name__)
 
-#: `forget` gives up after this many attempts during each of which another program changed the job's records; chance
-#: conflicts are fewer.
+#: `forget` gives up after this many attempts if another program changed the job's records during each of them, which
+#: does not happen by chance.
 MOST_TRIES: Final = 5
 
 #: Frees an id unless it has been submitted again, and adds entries to the list of forgotten jobs. Workers remove the

@@ -15,7 +15,7 @@ from producer.operations.exchanges import Call, Operation
 #: empty for an answered job; `ANY_LIFE`.
 #: Returns the lives that it found, or nil if the answer has changed since the caller read it.
 #: If there is a terminal answer, every message that a worker took until now belonged to that job. For a lost job, a
-#: message that a worker took after that time may belong to a new job, and so may an answer STARTED.
+#: message that a worker took after the given time may belong to a new job, and so may an answer in the state STARTED.
 _FORGET_ANSWER: Final = """
 local existing = redis.call('GET', KEYS[1])
 local readable, meta = pcall(cjson.decode, existing or '')

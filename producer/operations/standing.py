@@ -16,7 +16,7 @@ from producer.operations.whereabouts import locate, locate_missing
 #: Records that jobs are lost, except those whose ids have since been freed or submitted again.
 #: KEYS: the claim key and the place key of each job. ARGV: for each job the values of both as the caller read them,
 #: empty without a claim, and the new value of the place key.
-#: Returns the number of each job that it recorded as lost, from 1.
+#: Returns the number of each job that it recorded as lost, counted from 1.
 _RECORD_LOST: Final = """
 local recorded = {}
 for i = 1, #KEYS / 2 do
@@ -36,7 +36,7 @@ class Standing:
 
     Attributes:
         traces: the broker's records of the job; not read for an answered job.
-        ahead: how many messages are ahead of the job's message, or None if that does not wait.
+        ahead: how many messages are ahead of the job's message, or None if the message does not wait.
         is_doubtful: whether the job may be lost although its queue's counter has not reached its number.
     """
 
@@ -165,7 +165,7 @@ def _examine_missing(
 def _record_lost(prefix: str, lost: Mapping[str, JobTraces]) -> Operation[dict[str, JobTraces]]:
     """Record that jobs are lost, so that they remain lost; return the new records of those jobs.
 
-    A Redis user that may only read records nothing.
+    With a Redis user that has no permission to write, nothing is recorded.
     """
     new = {
         job_id: replace(traces, place=b" ".join((traces.place.split(b" ")[0], LOST.encode(), traces.life.encode())))

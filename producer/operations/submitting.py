@@ -187,8 +187,8 @@ def _call(prefix: str, submissions: Sequence[Submission], max_queue: int, *, the
 def _lost(prefix: str, submissions: Sequence[Submission]) -> Operation[dict[str, Lost]]:
     """Return which of these jobs are lost, so that they must be queued again although their ids are claimed.
 
-    A job that may be lost, after another program purged the queue, counts as lost if the payload is the same: to queue
-    the same message twice is better than not at all.
+    A job that may be lost, after another program purged the queue, counts as lost if the payload is the same: it is
+    better to queue the same message twice than not to queue it.
     """
     since_us = 0
     while True:
@@ -248,4 +248,4 @@ def _full(submission: Submission, max_queue: int, submitted_before: int) -> Queu
 
 
 def _before(count: int) -> str:
-    return f" {count:,} jobs before it were queued." if count else ""
+    return f" Jobs that were queued before this one: {count:,}." if count else ""

@@ -7,17 +7,17 @@ from typing import Final, Self
 
 from producer.contract.names import QUEUES
 
-#: A client that finds a message lost writes this into the place key instead of the number. Numbers begin again at the
-#: counter after another program has purged the queue, so the lost job would appear to wait behind new messages.
+#: A client that finds a message lost writes this into the place key instead of the number. After another program has
+#: purged the queue, new messages get the numbers of the purged ones, so the lost job would seem to wait behind them.
 LOST: Final = "lost"
 
-#: A script gives a claim and its place key the same TTL. If the two differ by more than the rounding, a client or
+#: A script gives a claim and its place key the same TTL. If the two TTLs differ by more than rounding, a client or
 #: worker of an older version has changed only the claim, and the place key belongs to an earlier message.
 SAME_TTL_MS: Final = 1_500
 
 
-#: A job without an answer counts as expired this long after its ``expires_in``. A worker that takes a message in time
-#: may judge by a clock that is behind that of Redis by half of a round trip, and then still runs the job.
+#: A job without an answer counts as expired this long after its ``expires_in``, because a worker's estimate of Redis's
+#: clock may be behind by half of a round trip: a worker that takes the message in the meantime may still run the job.
 EXPIRY_GRACE_S: Final = 5
 
 
@@ -93,7 +93,7 @@ class JobTraces:
 
     @property
     def locations(self) -> tuple[Location, ...]:
-        """The locations where the message may wait: that of its last requeue, and that from the client.
+        """The locations where the message may wait: that of its last requeue, and that which the client recorded.
 
         One of them may belong to an earlier message of the same id, which a worker has taken. The job waits if the
         queue's counter has not reached the number of at least one location.
@@ -106,7 +106,7 @@ class JobTraces:
 
 
 def is_stray(claim_ms: int, place_ms: int) -> bool:
-    """Return whether the TTLs, in milliseconds, show that a place key is of an earlier message than its claim."""
+    """Return whether the TTLs, in milliseconds, show that a place key belongs to an earlier message than its claim."""
     return abs(claim_ms - place_ms) > SAME_TTL_MS
 
 

@@ -5,7 +5,7 @@ Run this file as a script, with the standard library only: ``python -I -S leash.
 On Linux the kernel ends the command: this script sets ``PR_SET_PDEATHSIG``, which survives exec, and replaces itself
 with the command. The parent does not set it in a ``preexec_fn``, which may deadlock in a program with threads. The
 kernel sends the signal when the *thread* that started this process ends, so start it from the main thread. A stopped
-process receives no signal but SIGKILL; one that is to receive another calls `continue_when_parent_ends`.
+process acts on SIGKILL at once, but on any other death signal only if it called `continue_when_parent_ends`.
 
 Elsewhere this script runs the command as its child and watches its standard input, a pipe that only the parent holds
 open: end of file means that the parent has ended.
@@ -52,9 +52,10 @@ def die_with(parent: int, death_signal: int) -> None:
 
 
 def continue_when_parent_ends() -> None:
-    """If this thread has a death signal, have the kernel also continue this process then, should it be stopped.
+    """If this thread has a death signal, have the kernel also send SIGCONT when the parent ends.
 
-    Each thread has a death signal of its own, so a second thread gets SIGCONT, and lives as long as this process.
+    Otherwise a stopped process would not act on its death signal. Each thread has only one death signal, so a second
+    thread, which lives as long as this process, gets SIGCONT as its own.
     """
     import ctypes
 

@@ -36,9 +36,9 @@ class RaisedSignals:
             raise Stopped(self._first)
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal: the first raises `Stopped`; a second one, if it is no copy, ends this process at once.
+        """Handle a signal: the first raises `Stopped`; a second one that is not a copy ends this process at once.
 
-        Its children then end too; see `producer.processes.leash`.
+        The process's children then end too; see `producer.processes.leash`.
         """
         if self._first is None:
             self._first, self._first_at_s = number, time.monotonic()

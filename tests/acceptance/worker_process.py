@@ -19,11 +19,11 @@ class Worker:
     """One worker process; a context manager that ends it.
 
     Args:
-        source: the folder from which it is imported.
+        source: the folder from which the process imports the worker.
         is_forked: whether a command ``python -m …`` starts as a `Fork`, which costs a tenth of a new process.
 
     Attributes:
-        log_file: everything it printed.
+        log_file: the file with everything that the worker printed.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class Worker:
 
     @property
     def log(self) -> str:
-        """What it printed so far."""
+        """What the worker has printed so far."""
         return self.log_file.read_text(errors="replace")
 
     @property
     def is_ready(self) -> bool:
-        """Whether it says that it takes jobs."""
+        """Whether the worker's ready file exists."""
         return self._ready_file.exists()
 
     def wait_until_ready(self) -> None:
-        """Return once it takes jobs."""
+        """Return once the worker takes jobs."""
         self._wait_for(lambda: self.is_ready)
 
     def wait_for_log(self, text: str) -> None:
-        """Return once it has printed this."""
+        """Return once the worker has printed the text."""
         self._wait_for(lambda: text in self.log)
 
     def _wait_for(self, holds: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""A worker whose wall clock is minutes off judges the times in messages by Redis's clock."""
+"""A worker whose wall clock is wrong by minutes compares the times in messages with Redis's clock."""
 
 from __future__ import annotations
 
@@ -49,11 +49,29 @@ def test_a_worker_whose_clock_is_wrong_runs_a_job_that_has_not_expired_and_says_
 
 
 @pytest.mark.usefixtures("wrong")
+def test_an_answer_says_by_redis_clock_when_the_job_began_and_ended(
+    client: Client, origin: Origin, own_valkey: ValkeyServer
+) -> None:
+    with own_valkey.connect() as broker:
+        before = datetime.fromtimestamp(broker.time()[0], UTC)
+        job = client.submit(origin.url("/owl.png"), LABELS)
+        job.result(TIMEOUT_S)
+        after = datetime.fromtimestamp(broker.time()[0] + 1, UTC)
+
+    answer = client.look_up(job.id)
+    assert answer.started_at is not None
+    assert answer.finished_at is not None
+    assert before <= answer.started_at <= answer.finished_at <= after
+
+
+@pytest.mark.usefixtures("wrong")
 def test_a_worker_whose_clock_is_wrong_does_not_run_a_job_that_has_expired(
     plain: Celery, client: Client, origin: Origin
 ) -> None:
     sent = send(plain, origin, expires=datetime.now(UTC) - timedelta(seconds=5), ignore_result=True)
 
+    # Until a worker has taken it, a plain client's job is unknown.
+    eventually(lambda: client.job(sent.id).status() == "expired")
     with pytest.raises(JobExpired):
         client.job(sent.id).result(TIMEOUT_S)
     assert not origin.paths

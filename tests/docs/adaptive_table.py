@@ -1,4 +1,4 @@
-"""What benchmarks/README.md says of batches that keep a latency target, from ``benchmarks/results/adaptive.json``."""
+"""The tables of benchmarks/README.md on latency targets, from ``benchmarks/results/adaptive.json``."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "adaptive.json"
-#: A phase is kept by a setting that answers so many of its images within the target.
+#: A setting keeps the target in a phase if it answers at least this share of the phase's images in time.
 KEPT = 0.95
 
 
@@ -16,7 +16,7 @@ def _report() -> dict[str, Any]:
 
 
 def device() -> str:
-    """What was simulated."""
+    """Describe the simulated device and its phases."""
     report = _report()
     device, machine = report["device"], report["machine"]
     phases = "; ".join(
@@ -33,7 +33,7 @@ def device() -> str:
 
 
 def rows() -> str:
-    """One row a setting, one column a phase."""
+    """Return a table with a row for each setting and a column for each phase."""
     report = _report()
     phases = [phase["name"] for phase in report["phases"]]
     lines = [["setting", *phases, "phases kept"], ["---"] + ["---:"] * (len(phases) + 1)]
@@ -48,7 +48,7 @@ def rows() -> str:
 
 
 def verdict() -> str:
-    """Where it misses the target itself, and beside the best fixed size of each phase: the most images/s that keep."""
+    """Say which settings keep the target, and compare the adaptive one with the fastest fixed size that keeps it."""
     report = _report()
     adaptive = next(row for row in report["settings"] if row["setting"].startswith("target"))
     fixed = [row for row in report["settings"] if row["setting"].startswith("fixed")]
@@ -78,7 +78,7 @@ def verdict() -> str:
 
 
 def _share(share: float) -> str:
-    """In percent, rounded down: what is below a limit does not look as if it met it."""
+    """Format a share in percent, rounded down so that a missed limit never looks met."""
     return "100%" if share == 1 else f"{math.floor(share * 1000) / 10:.1f}%"
 
 

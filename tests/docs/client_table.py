@@ -76,7 +76,7 @@ def arguments(method: Callable[..., Any]) -> tuple[list[str], list[str]]:
 
 
 def _arguments(method: Callable[..., Any]) -> str:
-    """Return the arguments in parentheses; those given by name without their defaults."""
+    """Return the arguments in parentheses, without the defaults of keyword arguments."""
     positional, named = arguments(method)
     return f"({', '.join([*positional, *(['*'] if named else []), *named])})"
 
@@ -95,7 +95,7 @@ def _first_paragraph(thing: object) -> str:
 
 
 def _fields(kind: type) -> Iterator[str]:
-    """Yield each field's name, followed by the names of its own fields where it is a record itself."""
+    """Yield each field's name, followed by the names of its own fields if it is a record itself."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         of = typing.get_args(hints[field.name])

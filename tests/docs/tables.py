@@ -1,4 +1,4 @@
-"""Generate the documents' figures and tables from what they describe: ``python -m tests.docs.tables``.
+"""Generates the documents' figures and tables from the code and the measurements: ``python -m tests.docs.tables``.
 
 The tables of settings, errors and client methods come from the code; the figures from files that ``make bench`` and
 ``python -m checkpoint.evaluate`` wrote. `tests.docs.scaling_tables` holds those of docs/scaling.md,
@@ -41,7 +41,7 @@ EVALUATION = ROOT / "worker" / "bundled" / "emoji-clip" / "evaluation.json"
 
 
 def environment() -> str:
-    """Return one row per setting: the variable, its default, the side that uses it, its meaning."""
+    """Return one row per setting: the variable, its default, the side that uses it, and its meaning."""
     rows = ["| variable | default | used by | meaning |", "| --- | --- | --- | --- |"]
     for name, field in WorkerSettings.model_fields.items():
         default = "–" if field.default in (None, "") else f"`{field.default}`"
@@ -55,7 +55,7 @@ def used_by(name: str) -> str:
 
 
 def errors() -> str:
-    """Return one row per error code: whether a retry can help, what it means, what to do."""
+    """Return one row per error code: whether a retry can help, what the code means, and what to do."""
     rows = ["| code | retry? | what happened | what to do |", "| --- | --- | --- | --- |"]
     for row in ERROR_CODES.values():
         retry = "408, 425, 429, 5xx" if row.code == "http_status" else "yes" if row.retryable else "no"
@@ -122,7 +122,7 @@ PAGES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
 
 
 def updated(page: Path) -> str:
-    """Return the page's text with every table as its source has it."""
+    """Return the page's text with every table generated anew."""
     text = page.read_text()
     for name, table in PAGES[page].items():
         start, end = f"<!-- table: {name} -->\n", "<!-- end -->"

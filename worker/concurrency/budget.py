@@ -19,11 +19,11 @@ class Budget:
     """Grants shares of an amount to queues by weight, and within a queue in the order of requests.
 
     A request for a large share does not starve: once its turn has come, the budget grants no share that would delay it
-    further. A returned share wakes only the threads whose requests can now be granted, because waking all fifty for
-    each image would hold Python's lock for as long as decoding that image takes.
+    further. When a share is returned, the budget wakes only the threads whose requests it grants, because waking all
+    waiting threads, perhaps fifty, would hold Python's global lock for as long as decoding an image takes.
 
     Args:
-        amount: the total amount, or the limit of each queue.
+        amount: the total amount, all of which any queue may hold, or the queues' limits.
         refusal: the error message for a job whose request was not granted in time.
     """
 
@@ -46,7 +46,7 @@ class Budget:
         """Wait for a share while the scope lasts, then hold it within this context.
 
         Args:
-            share: its size; a share above the queue's limit is reduced to that limit.
+            share: the share's size; a share above the queue's limit is reduced to that limit.
 
         Raises:
             JobFailed: ``deadline_exceeded``: the share was not granted before the scope's deadline.
@@ -82,7 +82,7 @@ class Budget:
             raise
 
     def give_back(self, share: int, queue: Queue) -> None:
-        """Return a queue's share, and grant free shares to the requests whose turn it is."""
+        """Free a share that the queue holds (0 for none), and grant the requests that fit now and whose turn it is."""
         granted: list[Future[None]] = []
         with self._lock:
             self._held[queue] -= share
@@ -93,7 +93,7 @@ class Budget:
 
     def _grant_next(self) -> Future[None] | None:
         """Grant the next request that fits and return its future; None if no request fits."""
-        # Queues up to this rank get nothing more, so that they do not delay a request that did not fit.
+        # Queues up to this rank get nothing now, so that they do not delay a request that did not fit.
         passed = -1
         for queue in self._order:
             waiting = self._waiting[queue]

@@ -18,7 +18,8 @@ from producer.contract.names import Queue
 
 T = TypeVar("T")
 
-#: While a clock is paused, its deadline moves, so a waiting thread reads the deadline at this interval.
+#: While a clock is paused, its deadline moves, so a thread that has waited until the deadline reads it again and waits
+#: further, for at least this long.
 PAUSED_INTERVAL_S: Final = 0.1
 
 
@@ -31,8 +32,8 @@ class Suspect:
     """A job or image that may have killed worker processes; its stages that could kill this process run alone.
 
     Attributes:
-        mark: what the worker records in Redis while such a stage runs alone: the job's id, followed by the image's
-            index if the job is a bulk message.
+        mark: the text that the worker records in Redis while such a stage runs alone; it is the job's id and, if the
+            job is a bulk message, the image's index.
         queue: the queue of its message; suspects take turns by the weights of their queues.
         deaths: the number of workers that died while they held it; a suspect with fewer deaths has more turns.
     """
@@ -66,7 +67,7 @@ class CancelScope:
         self._clock = _Clock(deadline_s)
 
     def within(self, timeout_s: float) -> CancelScope:
-        """Return a scope with this one's cancellation, and with its deadline or ``timeout_s``, whichever is sooner."""
+        """Return a scope that is cancelled with this one and ends at its deadline, or after ``timeout_s`` if sooner."""
         part = CancelScope(min(self.deadline_s, time.monotonic() + timeout_s))
         part._cancellation, part.suspect = self._cancellation, self.suspect
         return part
@@ -109,7 +110,7 @@ class CancelScope:
             self._cancellation.set_result(None)
 
     def check(self) -> None:
-        """Check that the scope was not cancelled; its deadline may have passed.
+        """Check that the scope was not cancelled, but not whether its deadline has passed.
 
         Raises:
             Cancelled: the scope was cancelled.
@@ -120,7 +121,7 @@ class CancelScope:
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when the scope is cancelled, in the cancelling thread; now, if it was cancelled before.
 
-        Callbacks cannot be removed, so the call may happen when the wait for which it was registered is over.
+        Callbacks cannot be removed, so the scope may call one after the wait for which it was registered.
         """
         self._cancellation.add_done_callback(lambda _: callback())
 

@@ -1,7 +1,7 @@
 """A lock under which ordinary jobs' stages run concurrently, but a suspect's stage runs alone.
 
-Only stages that can kill the process hold this lock. So if the process dies while a suspect's stage runs alone, that
-suspect killed it.
+A stage is a step of a job's work that can kill the process, such as a forward pass (`worker.engine.stages`). So if the
+process dies while a suspect's stage runs alone, that suspect killed it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Final
 from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 
-#: Most images are downloaded within two seconds. A worker that its suspects kill again and again loses no more time
-#: than this after each start.
+#: How long the first suspect of a worker process waits: long enough to download most images, and short enough for a
+#: worker that loses this time after each start, because suspects kill it repeatedly.
 HEAD_START_S: Final = 2.0
 
 
 class Isolation:
     """A lock that ordinary stages share, and that a suspect's stage holds exclusively.
 
-    Both sides take turns. While a suspect waits, the first ordinary stage that ends closes the lock: no further
-    ordinary stage begins, and the suspect's stage begins when the running ones have ended. When the suspect's stage
-    ends, all ordinary stages that wait by then run next, however many suspects wait.
+    Ordinary stages and suspects take turns. While a suspect waits, the first ordinary stage that ends closes the lock:
+    no further ordinary stage begins, and the suspect's stage begins when the running ones have ended. When the
+    suspect's stage ends, all ordinary stages that wait by then run next, however many suspects wait.
 
     Args:
         marked: returns, for a suspect's mark, the context in which its stage runs alone.
-        head_start_s: how long the first suspect of a process waits. Ordinary jobs that the worker took together with
-            that suspect, and whose images it still downloads, are then answered even if every process dies of its
+        head_start_s: how long the first suspect of a process waits. In this time the worker can finish the ordinary
+            jobs that it took together with that suspect, so they are answered even if each process is killed by its
             first suspect.
     """
 

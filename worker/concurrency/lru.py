@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 
 class Weighed(Protocol):
-    """A value that knows its size in bytes, such as a numpy array."""
+    """A value with a known size in bytes, such as a numpy array."""
 
     @property
     def nbytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Limits on each queue's part of a shared resource, which reserve a little of it for the more important queues.
+"""Limits on each queue's share of a resource, which reserve a little of the resource for the more important queues.
 
 A granted share cannot be revoked, and its holder may be slow: a download may stall until its timeout, and decoding may
 take half a minute. Weights do not help then, because they only decide which queue is next. So limits keep less
@@ -17,10 +17,11 @@ from producer.contract.names import Queue
 RANKS: Final[tuple[Queue, ...]] = ("bulk", "default", "high")
 #: While all three queues hold jobs, ``high``, ``default`` and ``bulk`` have turns about 16 : 4 : 1, so none starves.
 WEIGHTS: Final[Mapping[Queue, int]] = {"high": 16, "default": 4, "bulk": 1}
-#: One sixteenth is reserved for ``high``, and another for ``high`` and ``default`` together. With so much, their jobs
-#: overtake waiting jobs of less important queues, and the remaining places still fill a batch.
+#: One sixteenth of a resource is reserved for ``high``, and another for ``high`` and ``default`` together. That is
+#: enough for their jobs to overtake waiting jobs of less important queues, and the other places still fill a batch.
 KEPT_SHARE: Final = 16
-#: Of fewer than `FEW_PLACES`, only ``bulk`` leaves one free; of fewer than `VERY_FEW_PLACES`, no queue does.
+#: If there are fewer than `FEW_PLACES`, only one is reserved: ``bulk`` may not hold the last one. If there are fewer
+#: than `VERY_FEW_PLACES`, none is reserved.
 FEW_PLACES: Final = 8
 VERY_FEW_PLACES: Final = 4
 
@@ -44,7 +45,7 @@ class Limits:
         return self.bulk if queue == "bulk" else self.default if queue == "default" else self.high
 
     def barrier(self, held: Mapping[Queue, int], queue: Queue, share: int) -> Queue | None:
-        """Return the most important queue whose limit another share for `queue` would exceed; None if it fits."""
+        """Return the most important queue whose limit this share for `queue` would exceed; None if it fits."""
         together, barrier = 0, None
         for rank in RANKS:
             together += held[rank] + (share if rank == queue else 0)
@@ -59,7 +60,7 @@ def all_alike(amount: int) -> Limits:
 
 
 def of_places(amount: int) -> Limits:
-    """Return limits for places or bytes that reserve a part for the more important queues."""
+    """Return limits on places or bytes; a part of ``amount`` is reserved for the more important queues."""
     if amount < FEW_PLACES:
         return Limits(amount - (amount >= VERY_FEW_PLACES), amount, amount)
     kept = amount // KEPT_SHARE or 1
@@ -67,5 +68,5 @@ def of_places(amount: int) -> Limits:
 
 
 def of_decoders(amount: int) -> Limits:
-    """Return limits with one more decoder for ``high``; reserving one of `amount` would often leave a core idle."""
+    """Return limits with one more decoder for ``high``; reserving one of ``amount`` would often leave a core idle."""
     return Limits(amount, amount, amount + 1)

@@ -1,7 +1,8 @@
 """Single flight: when several jobs need the same work at once, the first of them, the leader, does it for all.
 
-Each job keeps its own deadline and cancellation. If the leader is cancelled, or runs out of time or memory, the
-followers do not fail: each does the work itself, because a second leader could fail in the same way.
+Each job keeps its own deadline and cancellation. If the leader fails for a reason that need not apply to the followers
+(it was cancelled, or ran out of time or memory), each follower does the work itself, because a second leader could fail
+in the same way.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class SingleFlight(Generic[T]):
             TimeoutError: the scope's deadline passed while another caller's work ran.
             Cancelled: the scope was cancelled while another caller's work ran.
             JobFailed: another caller's work failed with an error that is not retryable.
+            Exception: what ``work`` raises, if this caller does the work.
         """
         ours: Future[T] = Future()
         with self._lock:
@@ -50,7 +52,7 @@ class SingleFlight(Generic[T]):
             failure = None
         except JobFailed as theirs:
             failure = _copy(theirs)
-        # Raised outside the handlers, so that the leader's exception does not become its context.
+        # Raise the copy outside the handlers, so that the leader's exception does not become the copy's context.
         if failure is not None:
             raise failure
         return work(), False

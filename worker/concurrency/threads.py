@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 def run_in_short_lived_thread(work: Callable[[], T], name: str = "loading") -> T:
-    """Run `work` in a short-lived thread and return its result, so that PyTorch's OpenMP threads for it end too.
+    """Return the result of `work`, run in a thread that ends afterwards, so that the thread's OpenMP helpers end too.
 
-    OpenMP starts helper threads for each thread that computes on all cores, and keeps them while that thread lives.
-    Once there are more helpers than cores, they sleep even between two layers, and a single image takes a quarter
-    longer. So only the batcher's first thread keeps helpers.
+    PyTorch's OpenMP starts helper threads for each thread that computes on all cores, and keeps them while that thread
+    lives. Once there are more helpers than cores, they sleep even between two layers, and a single image takes a
+    quarter longer. So only the batcher's first thread, which computes most batches, keeps helpers.
     """
     outcome: Future[T] = Future()
 
@@ -28,12 +28,12 @@ def run_in_short_lived_thread(work: Callable[[], T], name: str = "loading") -> T
     # As a daemon, the thread does not delay the end of a process that is stopped during a start of several minutes.
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
-    thread.join()  # its helpers have ended then
+    thread.join()  # OpenMP has ended the thread's helpers then
     return outcome.result()
 
 
 def start_all_threads(pool: ThreadPoolExecutor, count: int) -> None:
-    """Start all threads of a pool, because the system may allow no more of them when the pool has work for them.
+    """Start all threads of a pool now, because the system may allow no more threads when the pool has work for them.
 
     Args:
         count: the pool's largest number of threads.

@@ -53,7 +53,10 @@ class RankedQueue(Generic[Item]):
         self._items[rank].appendleft(item)
 
     def pop(self, turns: Turns[Hashable]) -> Item | None:
-        """Remove and return the oldest item of the rank whose turn it is; return None, and use no turn, if empty."""
+        """Remove and return the oldest item of the rank whose turn it is, or of the next rank that has one.
+
+        If the queue is empty, return None and use no turn.
+        """
         if not any(self._items.values()):
             return None
         return next(self._items[rank] for rank in turns.next() if self._items[rank]).popleft()

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
             ``geometry`` (the ``asdict`` of a `Geometry`, or null).
     """
     parent, options = int(arguments[0]), json.loads(arguments[1])
-    # A supervisor may send any signal to all processes of a service, while the worker's jobs still need this one.
+    # Ignore all other signals: a supervisor may send one to all processes of a service while jobs still need this one.
     for number in signal.valid_signals() - ENDED_BY_ITS_IMAGE - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
@@ -77,7 +77,7 @@ def serve(max_pixels: int, cpu_s: int, geometry: Geometry | None) -> NoReturn:
             _answer(reason_of(failure))
         except MemoryError:
             _answer("out_of_memory")
-        except ValueError:  # the geometry's size is one that Pillow cannot make
+        except ValueError:  # Pillow cannot create an image of the geometry's size
             _answer("model_error")
 
 
@@ -121,7 +121,7 @@ def _receive(size: int) -> bytes:
 
 
 def warm_up(geometry: Geometry | None) -> None:
-    """Use every part of Pillow once, because it imports modules on first use, and `confine` forbids opening files."""
+    """Decode images of each kind, because Pillow imports modules on first use and `confine` forbids opening files."""
     picture = Image.effect_noise((48, 40), 60).convert("RGB")
     turned = Image.Exif()
     turned[0x0112] = 6

@@ -20,11 +20,12 @@ SYSTEM_CALLS: Final = (
     *("clock_gettime", "gettimeofday", "getrandom", "getpid", "gettid"),
     *("exit", "exit_group"),
 )
-#: A thread needs these as well. Pillow starts none; libde265, which decodes HEIC pictures, always starts one.
+#: Starting a thread needs these as well. Pillow starts no thread; libde265, which decodes HEIC pictures, always does.
 THREAD_CALLS: Final = ("set_robust_list", "rseq", "prctl")
-#: A 60-scan JPEG of the largest size takes about 20 s.
+#: The slowest image of 50 million pixels, a CMYK JPEG with 18 scans, takes 4 s on a free core. `NAMESHOT_MAX_PIXELS`
+#: may be larger, and a core slower.
 CPU_S_PER_IMAGE: Final = 30
-#: This is added to the memory for images, because freed memory leaves gaps.
+#: A process may use this much memory in addition to that for images, because freed memory leaves gaps.
 SPARE_BYTES: Final = 300_000_000
 
 _LIBRARY: Final = "libseccomp.so.2"
@@ -33,17 +34,18 @@ _ALLOW: Final = 0x7FFF0000
 _ERROR_NO_SUCH_CALL: Final = 0x00050000 | errno.ENOSYS
 _EQUAL: Final = 4
 _EQUAL_WHERE_MASKED: Final = 7
-#: From <sched.h>: what makes a thread of this process, and what would give it namespaces of its own.
+#: From <sched.h>: the flag of clone that makes the child a thread of this process, and the flags that would give the
+#: child namespaces of its own.
 _CLONE_THREAD: Final = 0x00010000
 _CLONE_NAMESPACES: Final = 0x7E020080
 
 
 def confine(memory_bytes: int, *, threads: bool = False) -> bool:
-    """Set resource limits and, where libseccomp is usable, have the kernel kill this process at any other system call.
+    """Set resource limits; where libseccomp is usable, have the kernel kill this process at any unneeded system call.
 
     Args:
         memory_bytes: memory for images, in addition to what this process already uses.
-        threads: whether it may start threads, if the kernel filters its system calls.
+        threads: whether this process may start threads; without libseccomp it never may.
 
     Returns:
         Whether system calls are filtered.
@@ -52,7 +54,7 @@ def confine(memory_bytes: int, *, threads: bool = False) -> bool:
         seccomp = ctypes.CDLL(_LIBRARY)
     except OSError:
         seccomp = None
-    _limit(memory_bytes, threads=threads and seccomp is not None)  # only now: afterwards it can open no library
+    _limit(memory_bytes, threads=threads and seccomp is not None)  # from now on this process can open no library
     return seccomp is not None and _filter_system_calls(seccomp, threads=threads)
 
 
@@ -63,7 +65,7 @@ def _limit(memory_bytes: int, *, threads: bool) -> None:
         _set(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes + SPARE_BYTES)
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE):
         _set(kind, 0)
-    if not threads:  # to the kernel a thread is a process, too
+    if not threads:  # this limit counts threads too
         _set(resource.RLIMIT_NPROC, 0)
 
 
@@ -78,14 +80,14 @@ def _filter_system_calls(seccomp: ctypes.CDLL, *, threads: bool) -> bool:
     rules = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(_KILL_PROCESS)))
     if not rules:
         return False
-    # It may change only its own limit of CPU time.
+    # This process may change only its own limit of CPU time.
     mine = (_Argument(0, _EQUAL, 0), _Argument(1, _EQUAL, resource.RLIMIT_CPU))
     allowed: list[tuple[str, int, tuple[_Argument, ...]]] = [(name, _ALLOW, ()) for name in SYSTEM_CALLS]
     allowed.append(("prlimit64", _ALLOW, mine))
     if threads:
         flags = _Argument(0, _EQUAL_WHERE_MASKED, _CLONE_THREAD | _CLONE_NAMESPACES, _CLONE_THREAD)
         allowed += [(name, _ALLOW, ()) for name in THREAD_CALLS]
-        # A filter cannot read the flags of clone3, so the C library is told to use clone.
+        # A filter cannot read the flags of clone3; this error makes the C library use clone instead.
         allowed += [("clone", _ALLOW, (flags,)), ("clone3", _ERROR_NO_SUCH_CALL, ())]
     for name, action, arguments in allowed:
         number = seccomp.seccomp_syscall_resolve_name(name.encode())

@@ -44,8 +44,8 @@ class DecoderInterrupted(Exception):
     """The process was suspended or ended from outside, so its image is not to blame."""
 
 
-#: A decoder that sends nothing for twice this long, and uses no CPU in the second half, is frozen. Decoding uses CPU
-#: all the time, and on a machine that cannot run a process for this long the image would be late anyway.
+#: A decoder that neither reads nor sends for twice this long, and uses no CPU in the second half, is frozen. Decoding
+#: uses CPU all the time, and if the machine gives a process no CPU for this long, the image would be late anyway.
 SILENT_S: Final = 5.0
 
 
@@ -99,7 +99,8 @@ class PreparedPicture:
 class DecoderProcess:
     """A decoder process, which decodes one image at a time. Only `kill` may be called while another call runs.
 
-    Create it in a thread that lives as long as the worker: Linux kills a decoder with the thread that started it.
+    Create it in a thread that lives as long as the worker, because Linux kills a decoder when the thread that started
+    it ends.
     """
 
     def __init__(self, options: DecoderOptions) -> None:
@@ -110,7 +111,7 @@ class DecoderProcess:
         self._has_started = False
         self._socket, theirs = socket.socketpair()
         # While Celery reconnects or shuts down, each new socket of this process has a timeout, so it is non-blocking.
-        # A decoder would then find nothing to read, and end.
+        # A decoder with such a socket would get an error instead of waiting for a request, and end.
         theirs.setblocking(True)
         path = "\n".join(str(Path(entry).absolute()) for entry in sys.path)
         try:
@@ -209,7 +210,7 @@ class DecoderProcess:
             send_whole(part, lambda left: self._transfer(partial(self._socket.send, left), scope))
 
     def _answer(self, scope: CancelScope) -> tuple[int, ...]:
-        """Receive an `ANSWER` and return its fields; raise the refusal that it may hold."""
+        """Receive an `ANSWER` and return its fields, or raise the refusal that it holds."""
         answer: tuple[int, ...] = ANSWER.unpack(self._receive(ANSWER.size, scope))
         outcome = answer[0]
         if outcome >= len(OUTCOMES):

@@ -1,8 +1,8 @@
 """Decodes untrusted bytes to an RGB image, within limits on formats, pixels, shape and parsing.
 
 The pixels equal those of ``transformers``' own ``load_image`` (EXIF orientation applied, then ``convert("RGB")``, alpha
-dropped), so that scores equal the pipeline's. The one deliberate difference: 16-bit grey is scaled to 8 bits, where
-``convert`` would clip all but the darkest 255 levels to white.
+dropped), so that scores equal the pipeline's, with two deliberate differences. 16-bit grey is scaled to 8 bits, where
+``convert`` would clip all but the darkest 255 levels to white; and a JPEG may be decoded at a fraction of its size.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from worker.decoding.metadata import MAX_JPEG_SCANS, MAX_ORIENTATION_BYTES, TooM
 #: Resizing the shorter side to 224 makes a 1 × 20,000 image 224 × 4,480,000: gigabytes from a 157-byte file.
 MAX_ASPECT_RATIO: Final = 30
 #: Pillow parses headers in Python, in a few reads per segment. Every image gets FREE_READS reads, plus one for each
-#: BYTES_PER_READ bytes: the segments that are left without metadata have hundreds of bytes.
+#: BYTES_PER_READ bytes: the segments that `without_metadata` keeps have hundreds of bytes.
 FREE_READS: Final = 2_000
 BYTES_PER_READ: Final = 128
-#: The most memory that decoding takes, measured: a progressive CMYK JPEG holds coefficients and pixels, PNG and GIF are
-#: converted or turned, WebP holds two canvases of its own and a copy, AVIF and HEIF planes of 16 bits and two copies.
+#: The most memory that decoding was measured to use. A progressive CMYK JPEG needs coefficients and pixels; PNG and GIF
+#: a converted or rotated copy; WebP two canvases and a copy; AVIF and HEIF planes of 16 bits and two copies.
 BYTES_PER_PIXEL: Final = {"JPEG": 12, "PNG": 9, "WEBP": 18, "GIF": 9, "AVIF": 24, "HEIF": 24}
-#: Only pictures from cameras and web pages: no format that needs Ghostscript, no documents, no archives. A new format
-#: belongs at the end, because values in the shared cache hold an index into this.
+#: Cameras and web pages use these formats; none needs Ghostscript or is a document or an archive. A new format belongs
+#: at the end, because values in the shared cache hold an index into this tuple.
 FORMATS: Final = tuple(BYTES_PER_PIXEL)
-#: Why an image may be refused: the code, and what to say if the code's own sentence does not fit.
+#: For each reason to refuse an image, the error code and a message, or None where the code's own message fits.
 REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "empty": ("empty", None),
     "unsupported_format": ("unsupported_format", None),
@@ -72,7 +72,7 @@ _TURNS: Final = {
 }
 #: These turns swap width and height.
 _QUARTER_TURNS: Final = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
-#: Files of these formats keep their decoder's own pictures alive.
+#: Pillow's objects for files of these formats hold the decoder's own copy of the pixels until they are closed.
 _WITH_DECODERS: Final = ("WEBP", "AVIF", "HEIF")
 _Returned = TypeVar("_Returned")
 
@@ -84,7 +84,7 @@ class Decoded:
     Attributes:
         image: mode RGB, upright; smaller than the picture if `least_side` allowed it.
         width: width of the upright picture in pixels.
-        height: height of the same.
+        height: height of the upright picture in pixels.
         format: one of `FORMATS`.
     """
 
@@ -98,7 +98,7 @@ class UndecodedImage:
     """An image whose header is within the limits, and whose pixels take no memory yet.
 
     Attributes:
-        memory_bytes: the most that `decode` takes; the image that it returns takes at most 4 bytes per pixel.
+        memory_bytes: the most memory that `decode` uses; the image that it returns has at most 4 bytes per pixel.
     """
 
     def __init__(self, file: Image.Image) -> None:
@@ -115,7 +115,7 @@ class UndecodedImage:
         Raises:
             JobFailed: ``undecodable`` or ``out_of_memory``.
         """
-        # Removed, so that the file's own pixels and a WebP decoder's canvases do not live as long as the caller's job.
+        # Remove the file, so that its pixels and a WebP decoder's canvases do not stay in memory for the whole job.
         file = self._files.pop()
         name, (width, height) = file.format or "", file.size
         image, turn = _contained(lambda: _upright_rgb(file, least_side))
@@ -135,7 +135,7 @@ def reason_of(failure: JobFailed) -> str:
 
 
 def open_image(data: bytes, *, max_pixels: int) -> UndecodedImage:
-    """Read only an image's header, and check all limits that need no pixels, such as that of ``max_pixels``.
+    """Read only an image's header, and check all limits that need no pixels, such as ``max_pixels``.
 
     Raises:
         JobFailed: ``empty``, ``unsupported_format``, ``undecodable``, ``too_many_pixels``, ``bad_aspect_ratio`` or
@@ -163,15 +163,15 @@ def prepare_pillow(max_pixels: int) -> None:
         RuntimeError: some other code made Pillow accept truncated images.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError("ImageFile.LOAD_TRUNCATED_IMAGES is set; damaged images would be classified as if whole")
-    # Pillow warns above this and refuses above twice this; images that only make it warn are refused by `open_image`.
+        raise RuntimeError("unset ImageFile.LOAD_TRUNCATED_IMAGES; damaged images would be classified as if whole")
+    # Pillow warns of an image with more pixels and refuses one with over twice as many; `open_image` refuses both.
     Image.MAX_IMAGE_PIXELS = max_pixels
-    # Untrusted files could otherwise write to this process's standard error.
+    # Without this filter, an untrusted file could make Python write warnings to this process's standard error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class _MeteredBytes(io.BytesIO):
-    """An image's bytes, which may not be read in too many small pieces."""
+    """The bytes of an image file; `read` raises `TooManyParts` once the file has been read in too many pieces."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -194,7 +194,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image | None:
 
 
 def _opened_container(data: bytes) -> Image.Image:
-    """Open an AVIF or HEIC picture; both are items of a container whose brand may be a general one."""
+    """Open an AVIF or HEIC picture; both formats share a container, whose brand may be a general one."""
     brand = data[8:12]
     if is_avif(brand):
         with suppress(SyntaxError):
@@ -205,7 +205,7 @@ def _opened_container(data: bytes) -> Image.Image:
 
 
 def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image, Image.Transpose | None]:
-    """Return the upright image, and how it was turned."""
+    """Return the upright image, and the turn that made it upright, if any."""
     if least_side is not None:
         file.draft(None, (least_side, least_side))
     file.load()
@@ -221,15 +221,16 @@ def _upright_rgb(file: Image.Image, least_side: int | None) -> tuple[Image.Image
 def _rgb(file: Image.Image) -> Image.Image:
     if file.mode.startswith("I;16"):
         return _eight_bit_grey(file).convert("RGB")
-    # convert() drops several transparent entries anyway, with a warning. A single one becomes a transparent colour of
-    # the RGB image, which most image processors paint white, so it must stay for scores to equal the pipeline's.
+    # If several palette entries are transparent, convert() drops their transparency anyway, with a warning. A single
+    # one becomes the transparent colour of the RGB image, which most image processors paint white, so it must stay for
+    # scores to equal the pipeline's.
     if isinstance(file.info.get("transparency"), bytes):
         del file.info["transparency"]
     return file.convert("RGB")
 
 
 def _turn(file: Image.Image) -> Image.Transpose | None:
-    """Find the turn like ``ImageOps.exif_transpose``, which also rewrites EXIF: 28 s and 650 MB for 18 MB of it."""
+    """Return the turn that EXIF asks for, if any; ``exif_transpose`` also rewrites EXIF: 28 s and 650 MB for 18 MB."""
     if len(file.info.get("exif") or b"") > MAX_ORIENTATION_BYTES:
         return None
     try:

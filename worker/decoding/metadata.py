@@ -1,8 +1,8 @@
-"""Leaves out of an image file what its pixels do not need, so that Pillow neither parses it nor fails over it.
+"""Removes metadata that an image's pixels do not need, so that Pillow neither parses it nor refuses the image for it.
 
-Pillow parses metadata in Python, keeps all of it, and fails over texts that are too long for it; a picture is not
-damaged because its metadata is. What is kept: everything that decides about pixels, and what may hold the picture's
-orientation. A structure that these functions do not understand goes to Pillow as it is, which then judges it.
+Pillow parses metadata in Python, keeps all of it, and refuses an image with a text above Pillow's limit, although a
+picture may be whole if its metadata is not. These functions keep everything that affects the pixels, and everything
+that may hold the picture's orientation. They give Pillow, unchanged, any structure that they cannot parse.
 
 The structures: JPEG from ITU-T T.81 annex B, PNG from the W3C's specification (third edition), GIF from CompuServe's
 GIF89a specification.
@@ -16,21 +16,22 @@ import zlib
 from typing import Final
 
 #: A file may consist of FREE_PARTS parts (segments, chunks or blocks), one more for each row of a PNG, and one more for
-#: each BYTES_PER_PART bytes: encoders that flush after each row write parts of some 20 bytes, and a bomb of 12-byte
-#: chunks runs out.
+#: each BYTES_PER_PART bytes. This allows for encoders that flush after each row, which write parts of some 20 bytes,
+#: but not for a bomb of 12-byte chunks.
 FREE_PARTS: Final = 2_000
 BYTES_PER_PART: Final = 32
-#: More rows than a picture has whose pixels and shape are within their limits; a header may claim two billion.
+#: With the default NAMESHOT_MAX_PIXELS no permitted picture has more rows than this; a header may claim two billion.
 MAX_ROWS: Final = 40_000
-#: Pillow turns EXIF into objects of ten times its size: an orientation in more than this is ignored.
+#: Pillow turns EXIF into objects of ten times its size, so the orientation in a larger part is ignored.
 MAX_ORIENTATION_BYTES: Final = 1_000_000
-#: As many parts that may hold an orientation are kept. Pillow copies all EXIF for each further segment of it.
+#: At most this many parts that may hold an orientation are kept, because Pillow copies all previous EXIF for each
+#: further segment of EXIF.
 MAX_ORIENTATION_PARTS: Final = 8
 #: Each scan of a JPEG costs a pass over its pixels, even if the image is decoded at a fraction of its size. A small
-#: image may have this many.
+#: image may have this many scans.
 MAX_JPEG_SCANS: Final = 60
-#: The scans of a JPEG together may cover this many times the most pixels of an image. For a progressive image encoders
-#: write about 10 scans, and libjpeg 18 if it has four components.
+#: The scans of a JPEG together may cover this many times ``max_pixels``. Encoders write about 10 scans for a
+#: progressive image; libjpeg writes 18 for one with four components.
 FULL_JPEG_SCANS: Final = 18
 
 #: Application segments of a JPEG that decide how its colours are stored.
@@ -41,7 +42,7 @@ _JPEG_LONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 _SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
 #: SOF0 to SOF15, which hold the image's size, without DHT, JPG and DAC.
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-#: In the data of a scan only a marker that is neither a stuffed zero, nor RST, nor a fill byte ends it.
+#: A marker that ends a scan's data: 0xFF, and then neither a stuffed zero, nor the code of RST, nor a fill byte.
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -54,7 +55,7 @@ _GIF_EXTENSION, _GIF_CONTROL = b"!", b"\xf9"
 
 
 class TooManyParts(ValueError):
-    """The file consists of more parts than a file of its size may."""
+    """The file consists of more parts than a file of its size may, or Pillow reads it in too many pieces."""
 
 
 class TooManyScans(ValueError):
@@ -69,19 +70,19 @@ class _Parts:
         self._orientation_left = MAX_ORIENTATION_PARTS
 
     def next(self) -> None:
-        """Count one part; raises `TooManyParts`."""
+        """Count one part; raise `TooManyParts` if it is one too many."""
         self._left -= 1
         if self._left < 0:
             raise TooManyParts
 
     def keep_orientation(self, size: int) -> bool:
-        """Whether to keep a part of ``size`` bytes that may hold an orientation."""
+        """Count a part of ``size`` bytes that may hold an orientation; return whether to keep it."""
         self._orientation_left -= size <= MAX_ORIENTATION_BYTES
         return size <= MAX_ORIENTATION_BYTES and self._orientation_left >= 0
 
 
 def without_metadata(data: bytes, *, max_pixels: int) -> bytes:
-    """Return an image file without what its pixels and its orientation do not need.
+    """Return a JPEG, PNG or GIF file without what its pixels and orientation do not need; any other file unchanged.
 
     Args:
         max_pixels: the most pixels of an image; the caller refuses larger ones.
@@ -127,10 +128,11 @@ def _jpeg(data: bytes, max_pixels: int) -> bytes:
 
 
 def _end_of_scans(data: bytes, at: int, max_scans: int, parts: _Parts) -> int:
-    """Return where a JPEG ends for libjpeg, whose first scan begins here.
+    """Return where libjpeg stops reading a JPEG whose first scan begins at ``at``.
 
-    Nothing is left out from here on: in damaged data any bytes may look like a segment, behind which libjpeg goes on,
-    and Pillow parses nothing here. What follows the end is not the picture: a phone's film, another picture.
+    The caller keeps everything up to that end: in damaged data, any bytes may look like a segment, after which libjpeg
+    continues, and Pillow itself parses nothing there. What follows the end, such as a phone's film or another picture,
+    does not belong to the picture.
     """
     scans = 0
     while (found := _MARKER.search(data, at)) is not None:
@@ -138,10 +140,10 @@ def _end_of_scans(data: bytes, at: int, max_scans: int, parts: _Parts) -> int:
         before, at, marker = at, found.end(), data[found.end() - 1]
         if marker == _EOI:
             return at
-        # At a restart libjpeg passes over markers below SOF0; elsewhere it refuses the picture over them.
+        # While libjpeg searches for a restart marker, it skips markers below SOF0; elsewhere it refuses the picture.
         if marker not in _JPEG_LONE and marker >= min(_JPEG_FRAMES):
             at = _segment_end(data, at)
-        # Those in segments count too: whatever a decoder makes of damaged data, it finds no more scans than this.
+        # Scan markers inside segments count too, so that no reading of damaged data finds more scans than are counted.
         scans += data.count(b"\xff\xda", before - 1, at)
         if scans > max_scans:
             raise TooManyScans
@@ -149,13 +151,13 @@ def _end_of_scans(data: bytes, at: int, max_scans: int, parts: _Parts) -> int:
 
 
 def _segment_end(data: bytes, at: int) -> int:
-    return at + max(2, int.from_bytes(data[at : at + 2], "big"))  # the length counts its own two bytes
+    return at + max(2, int.from_bytes(data[at : at + 2], "big"))  # the length includes its own two bytes
 
 
 def _max_scans(size: bytes, max_pixels: int) -> int:
-    """Return the most scans of an image with this height and width, as its frame holds them."""
+    """Return the most scans that an image may have, from the four bytes of height and width in its frame."""
     pixels = int.from_bytes(size[:2], "big") * int.from_bytes(size[2:], "big")
-    if not 0 < pixels <= max_pixels:  # it is refused for its size
+    if not 0 < pixels <= max_pixels:  # `open_image` refuses it for its size
         return MAX_JPEG_SCANS
     return min(MAX_JPEG_SCANS, FULL_JPEG_SCANS * max_pixels // pixels)
 
@@ -176,7 +178,7 @@ def _png(data: bytes) -> bytes:
     while at + 8 <= len(data):
         size, name = struct.unpack_from(">I4s", data, at)
         end = at + 12 + size
-        if end > len(data) or not name.isalpha():  # cut off or broken, which Pillow notices
+        if end > len(data) or not name.isalpha():  # a truncated or broken chunk, which Pillow reports
             after.append(view[at:])
             break
         parts.next()
@@ -195,7 +197,7 @@ def _png(data: bytes) -> bytes:
 
 
 def _merged(pixels: list[memoryview]) -> tuple[bytes, ...]:
-    """Return one IDAT chunk with the content of all."""
+    """Return the pieces of one IDAT chunk with all the pixels; none if there are no pixels."""
     if not pixels:
         return ()
     named = b"".join((b"IDAT", *pixels))
@@ -214,10 +216,10 @@ def _may_hold_orientation(name: bytes, content: memoryview, parts: _Parts) -> bo
 
 
 def _unpacks_within_limit(name: bytes, rest: bytes) -> bool:
-    """Whether a text, without its keyword, is one that Pillow unpacks: it refuses the image over others."""
-    if name == b"zTXt" and rest[:1] == b"\0":  # the one method of compression
+    """Return whether Pillow accepts a text, given without its keyword; for any other text it refuses the image."""
+    if name == b"zTXt" and rest[:1] == b"\0":  # the only method of compression
         packed = rest[1:]
-    elif name == b"iTXt" and rest[:1] == b"\1":  # compressed; then the method, a language, a translated keyword
+    elif name == b"iTXt" and rest[:1] == b"\1":  # compressed; method, language, translated keyword follow
         packed = rest[2:].split(b"\0", 2)[-1]
     else:
         return name != b"zTXt"
@@ -225,7 +227,7 @@ def _unpacks_within_limit(name: bytes, rest: bytes) -> bool:
     try:
         unpacker.decompress(packed, MAX_ORIENTATION_BYTES)
     except zlib.error:
-        return True  # which Pillow passes over
+        return True  # Pillow ignores a text that it cannot decompress
     return not unpacker.unconsumed_tail
 
 

@@ -1,4 +1,4 @@
-"""A pool of decoder processes, one per core and one more for ``high``; processes that end are replaced."""
+"""A pool of decoder processes, at most one per core and one more for ``high``; it replaces processes that end."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class DecoderPool:
 
     Args:
         options: the options of the processes.
-        processes: the most processes; one more is started when images of ``high`` would wait for those of other queues.
-            All are started on demand.
+        processes: the maximum number of processes. The pool starts each on demand, and one more when an image of
+            ``high`` would otherwise wait for images of other queues.
         budget: the bytes that all images together may use while they are decoded.
     """
 
@@ -84,11 +84,14 @@ class DecoderPool:
     def decode(self, data: bytes, scope: CancelScope, queue: Queue = "default") -> PreparedPicture | Decoded:
         """Decode an image, and prepare it if the options have a geometry.
 
+        If the process is suspended or ended from outside, another process decodes the image; this happens only once.
+
         Args:
             queue: the queue whose share of the processes and of the bytes the image uses.
 
         Raises:
-            JobFailed: the image is refused, or the deadline has passed.
+            JobFailed: the image is refused; or, with ``deadline_exceeded``, the deadline has passed or the second
+                process was interrupted too.
             Cancelled: the scope was cancelled.
         """
         with suppress(DecoderInterrupted):
@@ -107,13 +110,13 @@ class DecoderPool:
             except TimeoutError:
                 scope.check()
                 raise _too_late() from None
-            except DecoderInterrupted:  # it neither answers nor computes
+            except DecoderInterrupted:  # the process neither answers nor computes
                 scope.check()
                 logger.warning("a decoder process was frozen while it had an image: replacing the process")
                 raise
             except DecoderLost:
                 scope.check()
-                raise self._bury(process) from None
+                raise self._error_after(process) from None
 
     def close(self) -> None:
         """End all processes; images in them fail."""
@@ -177,15 +180,15 @@ class DecoderPool:
             self._all.discard(process)
         return process.end(grace_s)
 
-    def _bury(self, process: DecoderProcess) -> JobFailed | DecoderInterrupted:
-        """Return what the end of a process that had an image means for the image."""
+    def _error_after(self, process: DecoderProcess) -> JobFailed | DecoderInterrupted:
+        """Reap a process that ended while it had an image; return the image's failure, or `DecoderInterrupted`."""
         status = self._forget(process, DYING_S)
         how = how_it_ended(status)
         if status < 0 and -status not in {*ENDED_BY_ITS_IMAGE, signal.SIGKILL}:
             logger.warning("a decoder process %s from outside while it had an image: replacing the process", how)
             return DecoderInterrupted()
         logger.warning("a decoder process %s while it had an image; the image has failed", how)
-        # The kernel's OOM killer sends SIGKILL, and then the image may be fine.
+        # The kernel's OOM killer sends SIGKILL, and the image may be fine.
         return refusal("out_of_memory" if status == -signal.SIGKILL else "damaged")
 
 

@@ -35,12 +35,12 @@ class Preparing(Protocol):
 
 
 class InThreads:
-    """Decodes and prepares in the calling thread.
+    """Decodes and prepares images in the calling thread, or in the suspects' thread if the image is a suspect.
 
     Args:
         model: prepares decoded images if there is no geometry.
         budget: the bytes that all images together may use while they are decoded and prepared.
-        geometry: the whole preparation; None if only the model can prepare images.
+        geometry: describes the whole preparation; None if only the model can prepare images.
         max_pixels: the most pixels of one image.
         stages: runs suspects alone, because decoding here could crash the process.
     """
@@ -83,7 +83,10 @@ class InThreads:
 
 
 class InProcesses:
-    """Decodes in a pool's processes, which also apply the geometry; without one, the model prepares in this process."""
+    """Decodes images in a pool's processes, which also apply the geometry.
+
+    If there is no geometry, the model prepares the decoded images in this process.
+    """
 
     def __init__(self, model: HostModel, pool: DecoderPool, stages: Stages | None = None) -> None:
         self._model, self._pool = model, pool

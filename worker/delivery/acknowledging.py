@@ -14,7 +14,7 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
     """Acknowledges and requeues messages by their delivery tag, and never changes one that another worker now holds."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Keep a message in memory that `TAKE` has already recorded in Redis."""
+        """Keep a message in memory; the script `TAKE` has already recorded it in Redis."""
         VirtualQoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -39,7 +39,7 @@ class AtomicQoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
 
         The process requeues its messages when it shuts down; see `worker.delivery.lease`.
         """
-        # Without this call, the registry of finalizers would keep this object alive, and so each closed channel.
+        # Without this call, the registry of finalizers would keep this object alive, and with it the closed channel.
         self._on_collect.cancel()
 
     def restore_visible(self, *_: Any, **__: Any) -> None:

@@ -19,7 +19,7 @@ MAX_BROADCAST_BYTES: Final = 1024 * 1024
 
 
 def checked(data: bytes) -> bytes:
-    """Return a broadcast without its headers, by which kombu could decompress it; ``b""`` if it is malformed."""
+    """Return a broadcast without its headers, which could make kombu decompress it; ``b""`` if it is malformed."""
     try:
         if len(data) > MAX_BROADCAST_BYTES:
             raise strict_json.NotStrictJson("it is too large")

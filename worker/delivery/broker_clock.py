@@ -1,7 +1,7 @@
-"""The time by the broker's clock, by which this worker judges the times in messages.
+"""The time by the broker's clock, with which this worker compares the times in messages.
 
-The clocks of the machines that send, hold and run jobs may differ by minutes. All of them know the same Redis, so its
-clock decides when a job expires or is due.
+The clocks of the machines that send, hold and run jobs may differ by minutes. All of them use the same Redis server, so
+that server's clock decides when a job expires or is due.
 """
 
 from __future__ import annotations

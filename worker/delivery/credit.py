@@ -52,8 +52,8 @@ def open_queues(in_hand: Iterable[tuple[Queue, int]], places: int) -> frozenset[
     limits = of_places(places)
     held: dict[Queue, int] = dict.fromkeys(RANKS, 0)
     for queue, images in in_hand:
-        # Only this many images of one message can be in flight at once; its other images hold no place yet. A message
-        # whose images are all done counts as one image, since it occupies a thread until its answer is stored.
+        # At most `limits.bulk` images of one message can be in flight at once; its other images hold no place yet. A
+        # message whose images are all done counts as one image, since it occupies a thread until its answer is stored.
         held[queue] += min(max(1, images), limits.bulk)
     # Likewise, images beyond their queue's limit wait for that queue's places and take none from other queues.
     held = {queue: min(images, limits.of(queue)) for queue, images in held.items()}

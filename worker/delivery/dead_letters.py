@@ -20,7 +20,7 @@ TRY_AGAIN_S: Final = 60.0
 
 
 class DeadLetters:
-    """Stores messages that this worker holds as dead letters.
+    """Stores, as dead letters, messages that this worker holds.
 
     Args:
         client: a Redis client for the broker's database.
@@ -43,7 +43,7 @@ class DeadLetters:
         which = {} if image is None else {"image": image}
         try:
             self._bury(tag, about | which, apart="" if image is None else str(image))
-        except redis.RedisError as error:  # without its dead letter, the job must still get its answer
+        except redis.RedisError as error:  # even without a dead letter, the job must get its answer
             logger.warning("could not store a poisoned message as a dead letter: %s", describe(error))
 
     def malformed(self, tag: str, *, job_id: str | None, task: str | None) -> None:
@@ -58,7 +58,7 @@ class DeadLetters:
         """Store a job whose answer cannot be stored, or else postpone it; while the broker is down, wait for it.
 
         Raises:
-            RedisError: the broker is up, but refuses to store and to postpone the job.
+            RedisError: the broker is up, but refuses both to store and to postpone the job.
         """
         about = {"id": job_id, "task": task, "code": "unanswerable", "deaths": 0}
         try:

@@ -37,7 +37,8 @@ class CommandRefused(NameshotError, click.ClickException):
         name = queue.rpartition(".")[2]
         click.ClickException.__init__(
             self,
-            f"{queue} cannot be {done} with Celery: its jobs' ids would stay taken; use `nameshot purge {name}`.",
+            f"{queue} cannot be {done} with Celery: its jobs' ids would stay taken; "
+            f"to delete its jobs, use `nameshot purge {name}`.",
         )
 
 
@@ -45,8 +46,8 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
     """Declares our queues without writing a key, and leaves all other queues to kombu.
 
     Attributes:
-        takes_replies: whether this channel consumes a queue that is not ours, as that of ``celery inspect`` does. Such
-            a channel belongs to no worker and has no lease, so it pops with kombu's own BRPOP.
+        takes_replies: whether this channel consumes a queue that is not ours, as the channel of ``celery inspect``
+            does. Such a channel belongs to no worker and has no lease, so it pops with kombu's own BRPOP.
     """
 
     #: Kombu sets this from the transport options.
@@ -104,7 +105,7 @@ class Declaring(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
                 logger.warning("could not bind a reply queue for other applications: %s", type(error).__name__)
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Refresh only bindings that exist, and log a refusal by Redis without kombu's traceback."""
+        """Refresh no binding of a fan-out queue, which has none; log a refusal by Redis without kombu's traceback."""
         for queue in self.active_fanout_queues:
             self._expires.pop(queue, None)
         try:

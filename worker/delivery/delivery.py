@@ -71,7 +71,7 @@ class Delivery:
         self.suspects = Suspects(client, keys, max_attempts=max_attempts)
 
     def postpone_for(self, tag: str, seconds: float) -> None:
-        """Postpone a message that this worker holds, from now on; while the broker is down, wait for it.
+        """Postpone a held message until ``seconds`` from now; while the broker is down, wait for it.
 
         Raises:
             RedisError: the broker is up, but refuses to postpone the message.

@@ -1,10 +1,10 @@
 """Blocks until a queue holds a message, wakes one idle worker per message, and never loses a message.
 
-Redis can wait for a list's next message only with a command that also pops it, and a process that dies with a popped
-message loses it. So an idle worker has Redis move the message that wakes it to a second list of the same queue, which
-belongs to no worker (`producer.contract.names.rung_name`): one message wakes one worker. Every worker takes messages
-from both lists (`worker.delivery.scripts.TAKE`), so if the woken worker dies, another one finds the message. While the
-worker is idle, one connection per queue blocks.
+A client can wait for a list's next message only with a command that also removes it, and a process that dies with a
+removed message loses it. So an idle worker has Redis move the message that wakes it to a second list of the same queue,
+which belongs to no worker (`producer.contract.names.rung_name`): one message wakes one worker. Every worker takes
+messages from both lists (`worker.delivery.scripts.TAKE`), so if the woken worker dies, another one finds the message.
+While the worker is idle, one connection per queue blocks.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ WAIT_S: Final = 5
 POLL_S: Final = 0.25
 #: A thread pauses for this long after an error, so that it does not retry an unreachable broker in a tight loop.
 PAUSE_S: Final = 1.0
-#: A worker that has not responded to the bell after this long is busy, so its doorbell wakes another worker. An idle
-#: worker responds within 1 ms.
+#: A worker that has not called `Doorbell.respond` this long after `on_ring` is busy, so its doorbell moves the message
+#: back, to wake another worker. An idle worker responds within 1 ms.
 RESPOND_S: Final = 0.1
 
 
@@ -57,7 +57,11 @@ class Doorbell:
             threading.Thread(target=self._serve, args=(queue, wanted), name=f"doorbell-{queue}", daemon=True).start()
 
     def listen(self, queues: Collection[str] | None = None) -> None:
-        """Call `on_ring` once one of these queues, which the worker found empty, holds a message; None is any queue."""
+        """Call `on_ring` when one of these queues, which the worker found empty, holds a message.
+
+        Args:
+            queues: the names of the lists; None stands for all queues.
+        """
         with self._lock:
             self._awaited = frozenset(self._wanted if queues is None else queues) & self._wanted.keys()
             for queue in self._awaited:

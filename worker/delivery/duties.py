@@ -1,4 +1,4 @@
-"""Runs the periodic duties of a thread so that one that fails does not keep the others from running."""
+"""Runs the periodic duties of a thread, so that a duty that fails does not keep the others from running."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Duties:
 
     @contextmanager
     def duty(self, name: str) -> Iterator[None]:
-        """Run one duty, which the log calls by this name, as in "cannot <name>".
+        """Run one duty within this context; the name completes the log line "cannot <name>".
 
         Raises:
             RedisError: the broker is down, so every other duty would fail too.
@@ -61,7 +61,7 @@ class Duties:
 
 
 def wrong_types(client: Any, keys: DeliveryKeys) -> list[str]:
-    """Return a clause on each key of the delivery that holds the wrong type; raise `RedisError` if the broker fails."""
+    """Return a clause for each key of the delivery that has the wrong type; raise `RedisError` if the broker fails."""
     expected = {
         **dict.fromkeys((*keys.lists, keys.dead_letters, keys.forget), "list"),
         **dict.fromkeys((keys.in_flight, keys.in_hand, keys.suspects, keys.dead_letter_messages), "hash"),

@@ -16,7 +16,7 @@ from worker.delivery.taken import NO_DEATHS, TAKEN_HEADER, Deaths, Taken, elapse
 #: The largest honest message is a `classify_many` that uses every limit of the contract, each character as a JSON
 #: escape of up to 12 bytes: 64 URLs of 8,192 characters (0.5 MB: an escape is no longer than a percent-encoded
 #: character), 100 templates of 500 (0.6 MB), and labels of 32,768 bytes of UTF-8, which escapes make up to six times as
-#: long (0.2 MB). Base64 adds a third. That is 1.7 MB; twice as much and more is left for what plain clients add.
+#: long (0.2 MB). Base64 adds a third. That is 1.7 MB; the rest is for what plain clients add.
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -30,8 +30,8 @@ _WANTED: Final[Wanted] = {
 }
 #: Celery's task protocol 1, used before version 4, has the id in the body.
 _OLD_BODY: Final[Wanted] = {"id": None}
-#: A worker ignores a sender's delivery tag that is longer. Our clients send a UUID, 36 characters; the limit leaves
-#: room for other clients.
+#: A worker ignores a sender's delivery tag that is longer than this. Our clients send a UUID, 36 characters; the limit
+#: leaves room for other clients.
 MAX_LIFE_CHARACTERS: Final = 128
 
 
@@ -41,8 +41,8 @@ def read_envelope(
     """Return the message in the form that kombu delivers; None if it is malformed and holds no job id.
 
     Only the fields that a worker needs are read and kept, and these must be strict JSON. An unusable field is left
-    empty or recorded as a fault. The task then refuses the message, since every message with a readable id must get an
-    answer. The body stays bytes, so that kombu decodes and decompresses nothing.
+    empty or recorded as a fault. The task refuses a message with a fault, so that every message with a readable id gets
+    an answer. The body stays bytes, so that kombu decodes and decompresses nothing.
 
     Args:
         raw: the bytes from the queue; empty if the message is too large to be sent to a worker.
@@ -51,7 +51,8 @@ def read_envelope(
         queue: the queue that the message was taken from, whatever the message itself claims.
         deaths: the deaths of workers that had the message in hand before.
         known_as: the field in which Redis counts this job's worker deaths, made from the id that Redis read; empty if
-            Redis read none. A job without such a count could kill one worker after another.
+            Redis read none; None if unknown. It is a fault if this is not the field of the message's id, since a job
+            whose deaths are not counted could kill one worker after another.
     """
     if not raw:
         _, found_id, life = (*tag.split(" "), "", "")[:3]

@@ -19,7 +19,8 @@ from producer.contract.strict_json import MAX_PARTS, NotStrictJson, parts_of
 Wanted = Mapping[str, "Wanted | None"]
 
 #: The reader gives up after this many steps: one per run of equal brackets, two per member. Clients' messages take some
-#: dozens. A text with at most `MAX_PARTS` parts never reaches the limit, since no part takes more than two steps.
+#: dozens. A text with at most `MAX_PARTS` parts (commas and opening brackets) never reaches the limit, since no part
+#: takes more than two steps.
 MAX_STEPS: Final = 2 * MAX_PARTS
 
 _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -30,7 +31,7 @@ _TEXT: Final = re.compile(_STRING, re.DOTALL)
 _ATOM: Final = re.compile(r'[^\s,:"\[\]{}]++')
 #: Matches the text up to the next bracket, and the run of brackets of one kind that starts there.
 _BRACKETS: Final = re.compile(rf"{_NO_BRACKET}(?:{_STRING}{_NO_BRACKET})*+(?:([\[{{]++)|([\]}}]++))", re.DOTALL)
-#: The reader only compares members' names, so control characters in them do no harm.
+#: The reader uses a member's name only for comparisons, so control characters in it do no harm.
 _LENIENT: Final = json.JSONDecoder(strict=False)
 
 
@@ -83,7 +84,7 @@ class _Reader:
         """Read the wanted members of the object that begins here, and move past it.
 
         Raises:
-            ValueError: no object begins here.
+            ValueError: no object begins here, or the text is malformed or takes too many steps.
         """
         seen: set[str] = set()
         self._expect("{")

@@ -1,7 +1,7 @@
 """Renews this worker's lease, and requeues the messages of workers whose lease has expired.
 
 The lease is a key that expires. A thread renews it, but only while the worker is healthy: a stuck process must not keep
-its jobs. A worker that finds another's lease expired moves that worker's messages back to the front of their queues.
+its jobs. When a worker's lease has expired, another worker moves its messages back to the front of their queues.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from worker.delivery.upkeep_scripts import ELECT, RENEW, UPDATE_LEASE
 
 logger = logging.getLogger(__name__)
 
-#: Each of the three duties that requeue messages may use this share of a round, however many messages there are, so
-#: that the thread renews the lease in time. The next rounds continue.
+#: Each of the three duties that requeue messages may use this share of a round, the interval between two renewals,
+#: however many messages there are, so that the thread renews the lease in time. The next rounds continue.
 DUTY_SHARE: Final = 0.2
 
 
@@ -40,9 +40,9 @@ class Lease:
         unhealthy_reason: returns what is stuck in this worker, or None while the worker may keep its jobs.
         warning: returns what is or may become wrong, or None; the lease's value holds it for operators.
         on_stuck: called with the reason once the worker has been unhealthy for a whole round.
-        on_broker_unreachable: called after each round in which the broker did not respond.
+        on_broker_unreachable: called after each round in which the broker failed.
         times: the duration of a lease, and of a round, which is the interval between renewals.
-        clock: gets the time that Redis returns with each renewal.
+        clock: records the time that Redis returns with each renewal.
     """
 
     def __init__(
@@ -102,7 +102,10 @@ class Lease:
             self.round()
 
     def round(self) -> None:
-        """Renew the lease, and reclaim the messages of dead workers if this worker is elected for this round."""
+        """Renew the lease while this worker is healthy, and requeue messages whose delivery was lost.
+
+        If this worker is elected for this round, also requeue postponed messages and the messages of dead workers.
+        """
         unhealthy_reason = self._unhealthy_reason()
         if unhealthy_reason and self._was_stuck:
             self._on_stuck(unhealthy_reason)
@@ -195,9 +198,9 @@ class Lease:
         return sorted(names - {self._keys.worker})
 
     def _reclaim_all(self, dead: Mapping[str, Literal["dead", "gone"]]) -> None:
-        """Reclaim the messages of dead workers in any order, so that each one's turn comes if time is short.
+        """Reclaim the messages of dead workers in random order, so that each worker's turn comes even if time is short.
 
-        The error of one worker is logged and does not keep the next ones from being reclaimed.
+        An error with one worker's messages is logged and does not keep the others' from being reclaimed.
         """
         ends_at_s = self._ends_at_s()
         for name in random.sample(list(dead), len(dead)):

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 
 from worker.delivery.names import DeliveryKeys
 
-#: Redis keeps at most this many dead letters, far more than an operator reads. With messages of ordinary size they take
-#: a few megabytes.
+#: Above this many dead letters, far more than an operator reads, scripts remove the oldest, except those of
+#: unanswerable jobs. With messages of ordinary size, this many take a few megabytes.
 MAX_LETTERS: Final = 1_000
 
 

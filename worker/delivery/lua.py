@@ -1,13 +1,13 @@
 """Pieces of Lua that several scripts share.
 
-Redis rolls nothing back: a script that fails half-way leaves its writes. A key of a wrong type or a missing permission
-can make any write fail. So a script that moves a message copies it first, by ``pcall``, and deletes the original only
-once Redis has accepted the copy.
+Redis rolls nothing back: the writes of a script that fails halfway remain. A key of a wrong type or a missing
+permission can make any write fail. So a script that moves a message copies it first, by ``pcall``, and deletes the
+original only once Redis has accepted the copy.
 
 At ``maxmemory``, Redis refuses a script's first write if that write might need memory, but refuses no later write. So
 each script begins with a write that needs none (``DEL``, ``HDEL``, ``RPOP``, ``PEXPIRE``), and workers can empty a full
-Redis. The first write may delete nothing; it still fails if the script could not delete the original later, and then
-the script has copied nothing.
+Redis. Even a first write that deletes nothing fails if the script could not delete the original later, so the script
+copies nothing then.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ MAX_ID_BYTES: Final = 2_048
 #: they skip; ``job_id`` replaces them, since the deaths that such a job causes must be counted too.
 #: ``indexed`` returns an id that our clients could have chosen, followed by the life if there is one, or nil. The
 #: scripts record the locations of only these jobs, since other clients cannot query them. ``field`` returns an id as it
-#: appears in fields and marks of several words, as `worker.delivery.names.field_of` does; nil if no worker accepts it.
+#: appears in hash fields and marks that consist of several words, as `worker.delivery.names.field_of` does; nil if no
+#: worker accepts the id.
 JOB_ID: Final = (
     r"""
 local function to_read(raw)
@@ -128,7 +129,7 @@ end
 #: The message of a malformed letter is not stored, since it is never replayed and can be large. ``json`` gives the
 #: message's size if ``raw`` is only its beginning. Above ``most`` letters, the function examines the oldest ones, at
 #: most a hundred per call: it makes an unanswerable job's letter the newest one, since the letter is all that is left
-#: of the job, and removes all others.
+#: of the job, and removes any other letter.
 KEEP_LETTER: Final = (
     PARTS
     + """
@@ -164,11 +165,11 @@ end
 
 #: ``put_back`` copies a held message to the front of its queue, and records the number that the message then has there.
 #: If an older worker recorded the list of a priority, the message goes to the queue itself; if another program recorded
-#: some other list, the message becomes a dead letter. It returns 'requeued' or 'buried', and its caller then deletes
-#: the original; or it returns nil and the error if Redis refuses the copy, and then the original must stay.
-#: It uses the second to the 13th key of its script: the locations of jobs, the records of dead letters, their messages;
-#: then the three queues, their lists of rung messages, their counters, each in the same order. ``json`` and ``most``
-#: are the record and the maximum number of records, in case the message becomes a dead letter.
+#: some other list, the message becomes a dead letter. ``put_back`` returns 'requeued' or 'buried', and its caller then
+#: deletes the original; if Redis refuses the copy, it returns nil and the error, and the caller keeps the original.
+#: ``put_back`` uses the second to the 13th key of its script: the locations of jobs, the records of dead letters, their
+#: messages; then the three queues, their lists of rung messages, their counters, each in the same order. ``json`` and
+#: ``most`` are the record and the maximum number of records, in case the message becomes a dead letter.
 PUT_BACK: Final = (
     WHEREABOUTS
     + KEEP_LETTER

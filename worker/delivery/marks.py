@@ -1,4 +1,4 @@
-"""Records in Redis which job to blame if this worker dies now: the suspect that runs alone, or none during shutdown.
+"""Records in Redis which job to blame if this worker dies: one that runs alone or hangs, or during shutdown none.
 
 Other workers read this mark once the lease has expired; see `worker.delivery.scripts.RECLAIM`.
 """
@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 MARK_S: Final = 3_600
 #: No drain lasts longer than a day (`worker.settings.MAX_SECONDS`).
 DRAIN_S: Final = 86_400
-#: While Redis is unreachable, a thread retries at this interval. The stage that runs alone does not wait for it, since
-#: that stage blocks other jobs.
+#: While Redis is unreachable, a thread retries at this interval. The stage that runs alone does not wait for the retry,
+#: since that stage blocks other jobs.
 PAUSE_S: Final = 1.0
 #: The mark of a worker that shuts down while no suspect runs alone. A job's mark never begins with a space, so this
 #: mark matches no job, and the worker's death counts against none.
@@ -35,7 +35,7 @@ class Marks:
     """Maintains this worker's mark. Thread-safe. While Redis is unreachable, jobs continue and a thread retries.
 
     Args:
-        client: a Redis client for the broker's database with short timeouts, since jobs wait for it.
+        client: a Redis client for the broker's database, with short timeouts, since jobs wait for its calls.
         keys: the key names, including this worker's.
     """
 
@@ -94,7 +94,7 @@ class Marks:
             self._send()
         except redis.RedisError as error:
             logger.warning("could not record in Redis which job runs alone (%s): retrying", type(error).__name__)
-            with suppress(RuntimeError):  # without a free thread, the next change of the mark writes it
+            with suppress(RuntimeError):  # if no thread can start, the next change is written at once
                 threading.Thread(target=self._try_again, name="marks", daemon=True).start()
                 self._is_retrying = True  # the thread waits for the lock before it reads this
 

@@ -57,7 +57,7 @@ def resume(client: Any, keys: DeliveryKeys, *, ends_at_s: float = math.inf) -> i
         ends_at_s: a time of the monotonic clock after which no further run of the script begins.
 
     Raises:
-        RedisError: the broker failed, or it refused to requeue some messages, which keeps no other ones from moving.
+        RedisError: the broker failed, or it refused to requeue some messages; the others were requeued.
     """
     names = (keys.postponed, *keys.put_back)
     total, refused, reason, moved = 0, 0, b"", 1
@@ -76,12 +76,12 @@ def reclaim(
 
     Args:
         keys: the keys of that worker.
-        how: ``dead`` if its lease has expired, ``gone`` if its process has ended or is about to end as a death,
-            ``leaving`` if it is the caller itself, whose end counts as no death.
+        how: ``dead`` if its lease has expired; ``gone`` if its process has ended, or is about to end and that counts as
+            a death; ``leaving`` if it is the caller itself, whose end counts as no death.
         ends_at_s: as for `resume`.
 
     Raises:
-        RedisError: the broker failed, or it refused to requeue some messages, which keeps no other ones from moving.
+        RedisError: the broker failed, or it refused to requeue some messages; the others were requeued.
     """
     names = (keys.in_flight, *keys.put_back, keys.lease, keys.workers, keys.alone, keys.suspects)
     options = (keys.worker, how, SUSPICION_S, *put_back_arguments(), RECLAIMED, RECLAIMED_BYTES)

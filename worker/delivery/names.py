@@ -42,13 +42,13 @@ class DeliveryKeys:
         self.dead_letter_messages = names.dead_letter_messages_key(prefix)
         #: The sorted set of messages that must not run yet, scored by the time from which they may.
         self.postponed = names.postponed_key(prefix)
-        #: A key that exists until a day after the last time a worker was listed whose version keeps no counters.
+        #: A key that exists while a worker of a version without counters is listed, and for a day after that.
         self.mixed = names.mixed_key(prefix)
         #: The list of forgotten jobs, whose messages and dead letters are to be removed.
         self.forget = names.forget_key(prefix)
         #: The name of the worker that is elected to maintain the database.
         self.upkeep = names.upkeep_key(prefix)
-        #: The name of the worker that has just reclaimed dead workers' messages; it expires before the next round.
+        #: The name of the worker that reclaims dead workers' messages in this round; expires before the next round.
         self.reclaim_turn = names.looker_key(prefix)
         #: The lists of high, default and bulk.
         self.queues = tuple(names.queue_name(prefix, queue) for queue in QUEUES)
@@ -84,10 +84,10 @@ def beginning_of(tag: str) -> str:
 
 
 def field_of(job_id: str) -> str:
-    """Return a job's id as it appears in fields and marks of several words, as ``field`` in `worker.delivery.lua` does.
+    """Return a job's id as it appears in hash fields and marks that consist of several words separated by spaces.
 
     Spaces become line feeds, which no id contains, since a plain client's id such as ``alone x`` or ``x 7`` could be
-    mistaken for several words.
+    mistaken for several words. ``field`` in `worker.delivery.lua` does the same.
     """
     return job_id.replace(" ", "\n")
 
@@ -110,7 +110,7 @@ def is_known_dead(worker: str) -> bool:
 
 
 def _scope() -> str:
-    """Return a name for the scope in which process ids are unique: on Linux boot and namespace, elsewhere the host."""
+    """Return a name for the scope in which process ids are unique: boot and PID namespace on Linux, else the host."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
         return f"linux-{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}-{namespace}"

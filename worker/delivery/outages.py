@@ -1,9 +1,9 @@
 """Distinguishes an outage of Redis from a lasting error of one key, and lets a thread wait until an outage ends.
 
-A lasting error that is taken for an outage blocks a thread; an outage that is taken for a lasting error gives up jobs.
-So only WRONGTYPE is a lasting error at once. After an error that is clearly an outage, the thread just retries. After
-any other error it first runs a probe, a similar command on a key of its own. The error is a lasting one of that key or
-message only if Redis keeps accepting the probe and keeps refusing the command.
+A lasting error that is mistaken for an outage blocks a thread; an outage that is mistaken for a lasting error makes the
+worker give up jobs. So only WRONGTYPE counts as a lasting error at once. After an error that is clearly an outage, the
+thread just retries. After any other error the thread first runs a probe, a similar command on another key. The error
+counts as a lasting one of that key or message only if Redis keeps accepting the probe and keeps refusing the command.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: A thread retries after about the first pause, and doubles the pause up to the longest one. That one is short, since a
-#: worker takes jobs again only once all its threads have stored their answers; some hundred retries a second are a
-#: light load for Redis.
+#: A thread retries after about the first pause, and doubles the pause up to the longest one. The longest one is short,
+#: since a worker takes jobs again only once all its threads have stored their answers; some hundred retries a second
+#: are a light load for Redis.
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 2.0
 #: The same call must fail this many times in a row while Redis accepts each probe, before its error counts as lasting.
-#: With the pauses this takes five seconds. From a server that refuses half of all commands at random, only one call in
-#: a million fails in this way.
+#: With the pauses this takes five seconds. Even if a server refuses half of all commands at random, only one call in a
+#: million fails so often in a row.
 STRIKES: Final = 10
 #: All threads of a worker together log an outage at most once in this time.
 LOG_EVERY_S: Final = 30.0
 #: A log line holds at most this many characters of a server's error; the longest of Redis' own have about 150.
 MAX_DESCRIBED: Final = 300
 
-#: With these errors the server refuses all keys, or all of ours. A missing permission belongs here: roles name keys by
-#: patterns, so that all jobs lack it or none does, and an operator can grant it.
+#: With these errors the server refuses commands on all keys, or on all of ours. A missing permission belongs here:
+#: roles name keys by patterns, so that all jobs lack it or none does, and an operator can grant it.
 _WHOLE_SERVER: Final = (
     redis.ConnectionError,  # LOADING and a refused password are among these
     redis.TimeoutError,
@@ -89,7 +89,8 @@ class Outage:
     Args:
         server: the server's name in messages, such as ``the result backend``.
         refusal: the predicate in messages about an outage, such as ``does not take answers``.
-        probe: runs a harmless command like those of `outlast`; it fails only if the server refuses such commands.
+        probe: runs a harmless command like those in the work of `outlast`; fails only if the server refuses such
+            commands.
     """
 
     def __init__(self, server: str, refusal: str, probe: Callable[[], object]) -> None:
@@ -133,7 +134,7 @@ class Outage:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _seems_lasting(self, error: redis.RedisError) -> bool:
-        """Return whether the key or the content causes an error that is not WRONGTYPE: the server accepts the probe."""
+        """Return whether an error other than WRONGTYPE is due to the key or content: the server accepts the probe."""
         if is_outage(error) or is_wrong_type(error):
             return False
         try:

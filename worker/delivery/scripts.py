@@ -13,7 +13,8 @@ from typing import Final
 
 from worker.delivery.lua import JOB_ID, KEEP_LETTER, MAX_MOVED_BYTES, PARTS, PUT_BACK, WHEREABOUTS
 
-#: Takes the first waiting message for a worker that has a lease; without one, other workers may be reclaiming its hash.
+#: Takes the first waiting message for a worker that has a lease; a worker without one gets no message, since other
+#: workers may be requeueing what it holds.
 #: KEYS: the queues in the order to try them; in the same order their lists of rung messages
 #: (`worker.delivery.doorbell`), which are older than the waiting ones, and their counters; then the worker's lease, its
 #: in-flight hash, the suspects, the locations of jobs, the set of workers. ARGV: the beginning of the delivery tag; the

@@ -1,9 +1,10 @@
 """Shuts a worker down: drains it, requeues what is left, and ends the process.
 
 On SIGTERM, SIGINT, SIGHUP or Celery's ``control shutdown`` (`worker.jobs.remote_control`) the worker takes no more
-jobs, and running jobs have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. On a later second signal, or on SIGQUIT, it
-requeues all messages at once. Under nohup SIGHUP stays ignored. If a supervisor then sends SIGKILL, no job is lost: the
-jobs wait until the lease expires. None of them is blamed, since the worker first marks its shutdown in Redis.
+jobs, and running jobs have ``NAMESHOT_DRAIN_TIMEOUT`` seconds to finish. On a second signal more than `SAME_REQUEST_S`
+later, or on SIGQUIT, it requeues all messages at once. Under nohup SIGHUP stays ignored. If a supervisor then sends
+SIGKILL, no job is lost: the jobs wait, at most until the lease expires. The death counts against none of them but a
+suspect that runs alone, since the worker first marks its shutdown in Redis.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Shutdown:
         self._leaving_since_s: float | None = None
         self._drained = threading.Event()
         self._requests: SimpleQueue[tuple[float, int]] = SimpleQueue()
-        # The threads start now, because the system may allow no more of them when the process must end. One waits for
+        # Start the threads now, because the system may allow no more threads when the process must end. One waits for
         # running jobs, while the other may have to end the process at once.
         for _ in range(2):
             threading.Thread(target=self._serve, name="shutdown", daemon=True).start()
@@ -64,7 +65,7 @@ class Shutdown:
         self._marks.close()
 
     def leave_now(self) -> None:
-        """End the process at once and requeue its messages without counting a death for any job."""
+        """Unless a shutdown has begun, requeue all messages without counting a death, and end the process at once."""
         if self._leaving_since_s is None:
             self._leaving_since_s = time.monotonic()
             self._end_from_thread(0.0)

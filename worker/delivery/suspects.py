@@ -68,8 +68,8 @@ class Suspects:
     ) -> Sequence[CancelScope | JobFailed]:
         """Return, for each image of a suspected bulk job, its scope as a suspect, or its failure if it is poisoned.
 
-        A death while an image ran alone counts against that image. All other deaths count against each image that has
-        such a death of its own.
+        A death while an image ran alone counts against that image only. Every other death of the job counts against
+        each image that has at least one death of its own.
         """
         job = suspect.mark
         self._images[job] = count

@@ -1,4 +1,4 @@
-"""What this worker and Redis know about a taken message, in addition to what its sender wrote."""
+"""What this worker and Redis record about a taken message, in addition to what its sender wrote."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_DEATHS: Final = Deaths()
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What this worker knows about a message that it took.
+    """What this worker has recorded about a message that it took.
 
     Attributes:
         life: the delivery tag that the sender chose, which distinguishes submissions of one id; empty if there is none.
@@ -45,7 +45,7 @@ class Taken:
     fault: str = ""
 
     def ago_us(self) -> str:
-        """Return when the worker took it, in microseconds after now (never above 0), as a string; empty if unknown."""
+        """Return when the worker took the message, as a string: microseconds from now, at most 0; empty if unknown."""
         return "" if self.at_s is None else f"{min(0.0, self.at_s - elapsed_s()) * 1e6:.0f}"
 
 

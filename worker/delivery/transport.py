@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 
 #: An idle consumer polls at this interval, in case its doorbell fails.
 POLL_EVERY_S: Final = 1.0
-#: `TAKE` returns this to a worker that is shutting down, or whose lease expired while Redis was unreachable.
+#: `TAKE` returns this to a worker without a lease: one that is shutting down or stuck, or could not reach Redis in
+#: time.
 NO_LEASE: Final = 0
 
 
@@ -86,7 +87,7 @@ class AtomicChannel(Declaring):
         return connection_arguments(self.endpoint, super()._connparams(asynchronous))
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """Send `TAKE`, unless the queues were empty a moment ago and the doorbell has not rung since."""
+        """Send `TAKE`, unless the queues were empty a moment ago, none has opened, and the doorbell has not rung."""
         if self.takes_replies:
             super()._brpop_start(timeout)
             return
@@ -112,7 +113,7 @@ class AtomicChannel(Declaring):
             return bool(super()._brpop_read(**options))
         try:
             return self._read_taken(options)
-        finally:  # a message that arrived is in hand by now, and `Lease` must requeue one that was cut off
+        finally:  # a complete message is in hand by now; `Lease` must requeue an incomplete one
             self.pending_tag = None
 
     def _read_taken(self, options: dict[str, Any]) -> bool:
@@ -139,7 +140,7 @@ class AtomicChannel(Declaring):
         return True
 
     def _take_reply(self, options: dict[str, Any]) -> Any:
-        """Return the reply to `TAKE`; if Redis has run nothing because it does not have the script, send its text."""
+        """Return the reply to `TAKE`; if Redis does not have the script and so has not run it, send its text."""
         connection = self.client.connection
         try:
             return self.client.parse_response(connection, "EVALSHA", **options)
@@ -161,7 +162,7 @@ class AtomicChannel(Declaring):
         queue, tag = bytes_to_str(taken[0]), bytes_to_str(taken[5])
         deaths = Deaths(int(taken[2]), int(taken[3]))
         if (payload := read_envelope(raw, tag=tag, queue=queue, deaths=deaths, known_as=taken[6])) is None:
-            logger.warning("took %d bytes from %s that are not a Celery message: dead letter", size_bytes, queue)
+            logger.warning("%d bytes from %s are not a Celery message: storing a dead letter", size_bytes, queue)
             self._bury(tag, size_bytes)
             return
         payload["properties"]["delivery_info"]["redelivered"] = deaths.count > 0

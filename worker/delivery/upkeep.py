@@ -19,21 +19,23 @@ from worker.delivery.outages import describe
 
 logger = logging.getLogger(__name__)
 
-#: A message with a priority waits for at most this long while its queue is empty; the scripts for 60 keys cost
-#: Redis about ten microseconds.
+#: The elected worker serves priorities at this interval, so a message with a priority waits for at most this long while
+#: its queue is empty. To check all 60 keys costs Redis about ten microseconds.
 STEP_S: Final = 0.05
-#: One round moves at most this many messages of each queue, so 2,000 a second, far more than one worker takes.
+#: At each interval at most this many messages of each queue move, 2,000 a second, which is far more than a worker
+#: takes.
 MAX_MOVED: Final = 100
 #: A worker is elected for this long, and the elected one renews its term. The other workers try to be elected at this
 #: interval, so that one of them soon replaces an elected worker that dies.
 TERM_S: Final = 1.0
-#: The elected worker sweeps at this interval; only the status of lost jobs depends on it.
+#: The elected worker does its other duties at this interval; none of them is urgent.
 SWEEP_EVERY_S: Final = 2.5
-#: A worker warns of at most this many lists that no worker serves, since each is a line in the log.
+#: A worker warns of at most this many lists that no worker serves, since each warning is a line in the log.
 MAX_NAMED: Final = 20
 #: One sweep checks about this many entries, so that sweeps cover a hundred thousand jobs within five minutes.
 SWEPT: Final = 1_000
-#: A postponed job resumes within a few seconds of its time; an entry that is overdue for longer belongs to no message.
+#: A postponed job resumes within a few seconds of its time; an entry that is overdue for longer than this belongs to no
+#: message.
 LONG_PAST_S: Final = 60.0
 #: Within a day workers have taken all messages that an older worker requeued without counting them.
 MIXED_MS: Final = 86_400_000
@@ -44,9 +46,10 @@ MAX_REQUEST_BYTES: Final = 641
 #: One script searches this many messages, or about this many bytes of them, in about a millisecond.
 SEARCHED: Final = 400
 SEARCHED_BYTES: Final = 1_000_000
-#: A round runs at most this many such scripts, so that the thread returns to the election and to priorities in time.
+#: One call of `Upkeep.forget` runs at most this many such scripts, so that the thread returns to the election and to
+#: priorities in time.
 MAX_SEARCHES: Final = 20
-#: One script removes at most this many dead letters, since it searches all records for each, and reads its message.
+#: One script removes at most this many dead letters, since for each it searches all records and reads one message.
 LETTERS: Final = 20
 
 
@@ -76,7 +79,7 @@ class Upkeep:
         self._thread.start()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """End the thread after the current round and resign; another worker is elected within a second."""
+        """End the thread after its current duties and resign; another worker is elected within a second."""
         self._end.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -132,7 +135,7 @@ class Upkeep:
         eval_all(self._client, scripts.MOVE_STEPS, [(len(each), *each, MAX_MOVED) for each in names])
 
     def sweep(self) -> None:
-        """Remove the locations of jobs that no longer exist, from one chunk of the hash."""
+        """Remove the locations of jobs that no longer exist, in one chunk of the hash of locations."""
         self._cursor, entries = self._client.hscan(self._keys.in_hand, self._cursor, count=SWEPT)
         workers = self._client.smembers(self._keys.workers)
         doubtful = [part for job_id, where in entries.items() if where not in workers for part in (job_id, where)]
@@ -143,7 +146,7 @@ class Upkeep:
     def warn_of_unserved_lists(self) -> None:
         """Warn once about each list, among one chunk of the keys, that a client seems to send to by mistake.
 
-        kombu uses such a list if a client sets its option ``global_keyprefix`` or ``sep``, or a priority above 9.
+        A client uses such a list if it sets kombu's option ``global_keyprefix`` or ``sep``, or a priority above 9.
         """
         pattern = f"*{self._keys.prefix}.*"
         self._scanned, found = self._client.scan(self._scanned, match=pattern, count=SWEPT, _type="list")

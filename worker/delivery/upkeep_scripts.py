@@ -48,8 +48,8 @@ RESIGN: Final = """
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
-#: Moves messages that plain clients sent with a priority to the back of their queue, the highest priority first, if the
-#: queue is empty: kombu, too, serves them after all messages without a priority.
+#: Moves messages with a priority, which only plain clients send, to the back of their queue, the highest priority
+#: first, if the queue is empty: kombu's own workers, too, take them after all messages without a priority.
 #: KEYS: the queue, its list of rung messages, the lists of its priorities. ARGV: the maximum number of messages to
 #: move; a call also ends after `MAX_MOVED_BYTES`. Returns the number moved.
 MOVE_STEPS: Final = (
@@ -74,13 +74,13 @@ return moved
 )
 
 #: Removes the locations of jobs that no longer exist: held by a worker that is not listed, postponed to a time long
-#: past, or requeued with a number that its queue's counter has passed. Only a worker of an older version, another
+#: past, or requeued with a number that its queue's counter has reached. Only a worker of an older version, another
 #: program's purge, or a deleted queue can leave such an entry. If a job's recorded holder is not listed, an older
 #: worker requeued the job without decrementing the counter. Then the job may still wait although the counter has
-#: passed its number, so a flag warns clients not to rely on numbers.
-#: KEYS: the locations of jobs, the set of workers, the counters of high, default and bulk, the flag. ARGV: how
-#: many seconds ago a postponed job was due that is long past; the lifetime of the flag in milliseconds; then the id and
-#: the recorded location of each job. Returns the number removed.
+#: reached its number, so a flag warns clients not to rely on numbers.
+#: KEYS: the locations of jobs, the set of workers, the counters of high, default and bulk, the flag. ARGV: the
+#: number of seconds after which the time of a postponed job is long past; the lifetime of the flag in milliseconds;
+#: then the id and the recorded location of each job. Returns the number removed.
 SWEEP: Final = """
 local counters = {high = KEYS[3], default = KEYS[4], bulk = KEYS[5]}
 local long_past_s = redis.call('TIME')[1] - ARGV[1]
@@ -211,7 +211,7 @@ end
 return found
 """.replace("MAX_MOVED_BYTES", str(MAX_MOVED_BYTES))
 
-#: Removes dead letters of forgotten jobs, except those of a message for which the id has been claimed again. KEYS: the
+#: Removes dead letters of forgotten jobs, except a letter of the job that has claimed the id since then. KEYS: the
 #: records, their messages; then for each letter its job's place key. ARGV: for each letter its record as stored,
 #: and the letter's id.
 REMOVE_LETTERS: Final = (

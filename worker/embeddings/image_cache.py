@@ -24,7 +24,8 @@ from worker.decoding.preparing import Preparing
 from worker.engine.interface import Engine
 from worker.fetch.files import File, KnownFile
 
-#: The measured memory of a cache entry besides the vector's numbers: the array's header, the `Embedding`, its slot.
+#: The measured memory of a cache entry besides the vector's numbers: the array's header, the `Embedding`, the cache's
+#: slot.
 OVERHEAD_BYTES: Final = 306
 
 

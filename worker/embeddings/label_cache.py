@@ -3,7 +3,7 @@
 One bounded LRU cache holds a vector per prompt. Another holds a matrix per question, because most clients send the same
 labels with every image. A job requests the vectors before it downloads the image, so that the device embeds new labels
 during the download. A question may have 100,000 prompts (1,000 labels in 100 templates): a bounded number of them waits
-for the device at a time, and none does once the job has ended.
+for the device at a time, and when the job ends, those that no other job needs are cancelled.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class LabelCache:
         return matrix
 
     def _mark(self, scope: CancelScope) -> str | None:
-        """Return the suspect's mark if the scope is that of a suspect that must wait for its turn, otherwise None."""
+        """Return the mark of the scope's suspect if that suspect must wait for a turn to run alone; otherwise None."""
         return scope.suspect.mark if scope.suspect and self._engine.keeps_suspects_apart else None
 
     def _request_prompt(self, prompt: str, scope: CancelScope) -> Vector | Pending:
@@ -125,7 +125,7 @@ class LabelCache:
             if is_known:
                 self._vectors.remember(prompt, future.result().output)
             others = list(self._suspects.get(prompt, ())) if is_known else []
-        for other in others:  # a job that waits for one of these requests its prompt again and finds it cached
+        for other in others:  # jobs that wait for these futures request the prompt again and find it cached
             other.future.cancel()
 
     def _forget(self, pending: Pending) -> None:

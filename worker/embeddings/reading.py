@@ -22,7 +22,7 @@ from worker.engine.failures import failure_of
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
-#: A prompt's text, and the mark of the suspect that requested the prompt, if it must wait for a turn.
+#: A prompt's text; and the mark of the suspect that requested the prompt, or None if no suspect must wait for a turn.
 Key = tuple[str, str | None]
 
 #: At most this many prompts of one question wait for the device at a time, which is one batch for each of four threads
@@ -68,7 +68,7 @@ class Reading:
         self._is_closed = False
 
     def request_more(self) -> None:
-        """Request further prompts, until `MAX_REQUESTED` are requested."""
+        """Request further prompts, until the vectors of `MAX_REQUESTED` prompts are requested and not collected yet."""
         for _, prompt in islice(self._prompts, MAX_REQUESTED - len(self._requested)):
             self._requested.append(self._request(prompt, self._scope))
 
@@ -119,7 +119,7 @@ class Reading:
 
 
 def prompts_of(question: Question) -> Iterator[tuple[str, str]]:
-    """Yield each label with each of its prompts, created lazily, because there may be 100,000."""
+    """Yield each label with each of its prompts; prompts are created lazily, because there may be 100,000."""
     return ((label, fill(template, label)) for label in question.candidate_labels for template in question.templates)
 
 

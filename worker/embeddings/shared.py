@@ -1,7 +1,7 @@
 """A cache of image embeddings in Redis, shared by the workers of a model.
 
 While Redis is unreachable, slow or full, or holds malformed values, workers embed images as without the cache. Each
-model has a hash of its own, bounded in bytes, which evicts the least recently used embeddings first.
+model has a hash of its own, bounded in bytes; the least recently used embeddings are evicted first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TTL_S: Final = 7 * 86_400
 TIMEOUT_S: Final = 0.25
 #: After a failure the worker does not use the cache for this long, so that few images are delayed.
 PAUSE_S: Final = 10.0
-#: The length of a stored unit vector may differ from 1 by this much, which allows for rounding to float16.
+#: The norm of a stored unit vector may differ from 1 by this much, which allows for rounding to float16.
 LENGTH_TOLERANCE: Final = 0.01
 #: A value's header: width, height, the format's index in `FORMATS`, and q for a vector of shape (q, d), 0 for (d,).
 _HEAD: Final = struct.Struct("<IIBB")
@@ -72,13 +72,13 @@ class SharedEmbeddings:
     Args:
         server: the Redis server.
         key: the hash's key, with which the sorted set's key begins; workers whose embeddings are interchangeable use
-            the same.
+            the same key.
         max_bytes: the bound on the server's memory for both keys together.
 
     Attributes:
         hits: the number of embeddings found.
-        misses: the number of embeddings that were absent, malformed, or unknown because Redis failed.
-        failures: the number of calls that failed.
+        misses: the number of embeddings that were absent or malformed, or that Redis did not return because it failed.
+        failures: the number of calls to Redis that failed.
     """
 
     def __init__(self, server: Endpoint, key: str, *, max_bytes: int) -> None:
@@ -100,7 +100,7 @@ class SharedEmbeddings:
         self.hits = self.misses = self.failures = 0
 
     def recall(self, sha256: str) -> Embedding | None:
-        """Return the cached embedding of the file with this digest; None if it is absent or Redis fails."""
+        """Return the cached embedding of the file with this digest; None if it is absent or unusable or Redis fails."""
         value = self._call(self._recall, [bytes.fromhex(sha256), TTL_S])
         found = None if value is None else _read(value)
         if found is not None and self._shape not in (None, found.vector.shape):

@@ -1,9 +1,9 @@
 """A queue of items for one function that the device runs: forms batches, runs them, and handles those that fail.
 
-While more items wait than fit into a batch, the ranks share its places by weight; items of one rank run in order of
-arrival. A batch whose function raises an error is halved until the item at fault runs alone, so one bad item fails only
-itself. If memory ran out, the smaller size also becomes the queue's maximum, see `worker.engine.batch_limit`. After a
-final error the queue retries nothing.
+While more items wait than fit into a batch, the ranks share the batch's places by weight; items of one rank run in
+order of arrival. A batch whose function raises an error is halved until the item at fault runs alone, so one bad item
+fails only itself. If memory ran out, the smaller size also becomes the queue's maximum; see
+`worker.engine.batch_limit`. After a final error the queue retries nothing.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Entry(Generic[Item, Output]):
 class BatchQueue(Generic[Item, Output]):
     """A queue of items for one function; made by `Batcher.add_queue`.
 
-    All methods but `submit` are for the batcher, which calls them under its lock, except `run_batch`.
+    Any thread may call `submit` and read the length and `max_batch`. Only the batcher uses the other methods, under its
+    lock except for `run_batch`.
 
     Attributes:
         size: chooses how many items the next batch has.
@@ -127,7 +128,10 @@ class BatchQueue(Generic[Item, Output]):
         self._waiting.put(entry, entry.rank)
 
     def take(self) -> list[Entry[Item, Output]]:
-        """Remove and return the next batch: the oldest item of the rank whose turn it is, then items with its key."""
+        """Remove and return the next batch; it is empty if all waiting items were cancelled.
+
+        The batch begins with the oldest item of the rank whose turn it is; only items with the same key follow.
+        """
         limit = self.limit
         batch: list[Entry[Item, Output]] = []
         others: list[Entry[Item, Output]] = []

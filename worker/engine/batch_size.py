@@ -11,8 +11,8 @@ from worker.engine.latency import LatencyLine
 
 logger = logging.getLogger(__name__)
 
-#: A batch has at most this many times as many items as the largest one that ran, because beyond that the learned
-#: line is a guess.
+#: A batch is at most this many times as large as the largest one that has run, because beyond that the duration that
+#: `LatencyLine` predicts is a guess.
 GROWTH: Final = 2
 #: Batches are planned for this share of the target; the rest absorbs slow batches.
 PLANNED: Final = 0.9
@@ -22,10 +22,10 @@ class BatchSize:
     """Chooses the largest batch that keeps a latency target.
 
     An item that arrives while a batch runs waits for that batch and runs in the next one. So batches of n items meet
-    the target if 2·(a + b·n) is at most nine tenths of the target, with the learned a and b. This holds for items that
-    find a place in the next batch. If more items of the `promised` ranks wait than fit, and the oldest will miss the
-    target, only throughput helps, so the batch has as many of these items as possible. If even single items miss the
-    target, batches are as large as without a target.
+    the target if 2·(a + b·n) is at most nine tenths of the target, where a + b·n is the duration of a batch as
+    `LatencyLine` has learned it. This holds for items that find a place in the next batch. If more items of the
+    `promised` ranks wait than fit, and the oldest will miss the target, only throughput helps, so the batch has as many
+    of these items as possible. If even single items miss the target, batches are as large as without a target.
 
     Args:
         target_s: the longest time from an item's submission to its output; with None, batches are as large as possible.

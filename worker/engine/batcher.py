@@ -34,8 +34,8 @@ class Batcher:
         threads: the number of batches that may run at once.
         max_wait_s: how long an idle thread waits for a batch to fill up; with 0 it does not wait.
         verdict_on: returns what an error of one batch means for further batches.
-        gate: returns the context in which a thread chooses and runs one batch. Entering the context may block; the
-            thread then chooses among all items that have arrived by then.
+        gate: returns the context in which a thread chooses and runs one batch. Entering the context may block;
+            afterwards the thread chooses among all items that have arrived meanwhile.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Batcher:
 
     @property
     def parallel(self) -> int:
-        """The number of batches that run or are ready to run, among which a starting batch shares the cores."""
+        """The number of batches that run or are ready to run, at most one per thread; they share the cores."""
         with self._lock:
             ready = sum(-(-len(queue) // queue.limit) for queue in self._queues)
             return max(1, min(len(self._threads), len(self._busy_since) + ready))

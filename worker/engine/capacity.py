@@ -15,15 +15,15 @@ from worker.model.interface import Model, ModelOutOfMemoryError
 
 logger = logging.getLogger(__name__)
 
-#: A batch should not take longer than this. With three batches in flight each image then runs well within the default
+#: A batch should not take longer than this. With three batches in flight, an image is then done well within the default
 #: 60 s of its job, and a worker that starts on a busy machine still chooses batches of a useful size.
 BATCH_BUDGET_S: Final = 8.0
-#: The smallest and the largest batch on a CPU. On one core, ViT-B/32 is as fast with 8 images as with 16, and faster
-#: while another thread decodes. With fewer than 4 the matrices are too small to compute efficiently, and one slow
-#: measurement at start should not leave a worker with single images.
+#: The smallest and the largest batch on a CPU. On one core, ViT-B/32 computes as many images per second in batches of 8
+#: as in batches of 16, and more while another thread decodes. With fewer than 4 images, the matrices are too small to
+#: compute efficiently; and one slow measurement at start should not leave a worker with single images.
 CPU_BATCHES: Final = (4, 8)
-#: The smallest and the largest batch on a GPU. Beyond 64 images a GPU gains little, and the threads, one for each of
-#: three times as many images in flight, begin to contend for Python's lock.
+#: The smallest and the largest batch on a GPU. Beyond 64 images a GPU gains little, and the worker's threads, one per
+#: image in flight and thus three times as many as a batch has images, begin to contend for Python's global lock.
 GPU_BATCHES: Final = (16, 64)
 #: A smaller batch that reaches this share of the best rate is preferred, because it ends sooner.
 GPU_RATE_SHARE: Final = 0.95
@@ -51,13 +51,13 @@ def measured_max_batch(model: Model) -> int:
 
 
 def rehearsed_max_batch(model: Model, wanted: int | None, prompts: int) -> int:
-    """Return the batch size for a GPU after running each power of two up to the largest.
+    """Return the batch size for a GPU, after running batches of each power of two up to the largest size.
 
     Call it in the device's thread: when a thread first runs a batch of some size, a GPU's libraries choose kernels and
     allocate memory. Because that happens here, no job waits for it, and no job is the first to run out of memory.
 
     Args:
-        wanted: the size to return instead of the fastest one; if it does not fit, the largest that ran is returned.
+        wanted: the size to return instead of the measured one; if it does not fit, the largest that ran is returned.
         prompts: the largest number of prompts in one batch.
 
     Raises:
@@ -93,11 +93,17 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def default_concurrency(max_batch: int, parallel_batches: int, processes: int = 1) -> int:
-    """Return the images in flight per process that together keep ``parallel_batches`` batches of this size full."""
+    """Return how many images in flight each process needs so that together they fill all batches at once.
+
+    Args:
+        max_batch: the number of images in a full batch.
+        parallel_batches: the number of batches that the device runs at once.
+        processes: the number of processes that share the device.
+    """
     return max(MIN_CONCURRENCY, -(-IMAGES_PER_BATCH_SLOT * max_batch * parallel_batches // processes))
 
 
 def decoder_processes(concurrency: int, processes: int = 1) -> int:
-    """Return the number of decoders of each of ``processes`` processes, together one per core that they may use."""
+    """Return how many decoders each of ``processes`` processes may have: its share of the usable cores, or fewer."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(-(-cores // processes), concurrency, MAX_DECODERS))

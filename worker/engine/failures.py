@@ -53,7 +53,7 @@ def result_within(future: Future[T], scope: CancelScope, too_late: str = TOO_LAT
     """Return the result of work that was queued for a job; cancel the work once the scope has ended.
 
     Args:
-        too_late: the error message if the deadline passes first.
+        too_late: the error message if the deadline passes first; the default suits an image.
 
     Raises:
         JobFailed: ``deadline_exceeded``.

@@ -21,11 +21,11 @@ class Engine(Protocol):
 
     @property
     def unavailable_reason(self) -> str | None:
-        """Why the device cannot work now, in a few words; None if it can. Until it can, requests wait."""
+        """Why the device cannot work now, in a few words; None if it can. Requests wait until it can."""
 
     @property
     def waiting(self) -> int:
-        """Images that wait for the device."""
+        """The number of images that wait for the device."""
 
     @property
     def busy_s(self) -> float:
@@ -43,7 +43,8 @@ class Engine(Protocol):
         """Count the tokens of each prompt, special tokens included.
 
         Raises:
-            JobFailed: ``deadline_exceeded``.
+            JobFailed: ``deadline_exceeded``, or the failure that an engine process reports.
+            Exception: what the tokenizer raises in this process.
             Cancelled: the scope was cancelled.
         """
 
@@ -66,4 +67,4 @@ class Engine(Protocol):
         """
 
     def close(self) -> None:
-        """End the device threads."""
+        """End the device's threads, or the connection to them; requests that are not done fail."""

@@ -1,4 +1,4 @@
-"""Learns from the batches that run how long a batch of n items takes: latency(n) = a + b·n.
+"""Learns how long a batch of n items takes, a + b·n seconds, from the durations of the batches that run.
 
 A Kalman filter estimates a and b, so old data loses weight only where new data arrives. Recursive least squares with a
 forgetting factor would lose the slope during a quiet hour, in which every batch has one image.
@@ -15,8 +15,8 @@ NOISE: Final = 0.1
 #: The cost of a batch drifts by this share from one batch to the next. With this value and that of `NOISE`, the
 #: estimate averages about the last ten batches.
 DRIFT: Final = 0.01
-#: A larger residual counts as this many standard deviations, so a single slow batch hardly moves the line, but a series
-#: of slow batches does.
+#: A residual of more standard deviations than this counts as this many, so a single slow batch hardly moves the line,
+#: but a series of slow batches does.
 MAX_RESIDUAL: Final = 3.0
 #: A shorter duration counts as this one, so that the arithmetic never divides by zero.
 LEAST_S: Final = 1e-6
@@ -67,7 +67,7 @@ class LatencyLine:
         self._settle(size, float(fixed_s), float(item_s))
 
     def _settle(self, size: int, fixed_s: float, item_s: float) -> None:
-        """Set both parts, each at least 0, without changing this size's total, which also bounds the uncertainty."""
+        """Set a and b, each at least 0, and keep the sum for this size, which also bounds the uncertainty."""
         total_s = max(fixed_s + item_s * size, LEAST_S)
         self.item_s = min(max(item_s, 0.0), total_s / size)
         self.fixed_s = max(total_s - self.item_s * size, 0.0)

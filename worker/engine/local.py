@@ -39,8 +39,8 @@ class LocalEngine:
         max_wait_s: how long an idle device waits for a batch to fill up; with 0 it does not wait.
         latency_target_s: the longest time from submission to embedding, for images of the queues ``high`` and
             ``default``; with None there is no target.
-        on_device_lost: called in the device's thread, inside `around_batch`, when the device no longer answers this
-            process, so that only a new process helps.
+        on_device_lost: called in the batch's thread, inside `around_batch` or the suspect's turn, when the device no
+            longer answers this process, so that only a new process helps.
         around_batch: called with a batch's images or prompts; returns the context in which the batch runs.
         stages: runs suspects' images and prompts alone.
     """
@@ -123,7 +123,7 @@ class LocalEngine:
 
     @property
     def waiting(self) -> int:
-        """Images that wait for the device."""
+        """Implement `Engine.waiting`; suspects' images are not counted."""
         return len(self._images)
 
     @property

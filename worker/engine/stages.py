@@ -22,7 +22,7 @@ from worker.engine.batcher import Batcher
 from worker.engine.failures import result_within, verdict_on
 
 #: A suspect has this many times as many turns as a suspect with one more death. If several jobs kill workers, each has
-#: more deaths than the innocent jobs that the workers also held, so those are answered in between.
+#: more deaths than the innocent jobs that the workers also held, so the innocent jobs are answered in between.
 TURNS_PER_DEATH: Final = 4
 #: From this many deaths on, all suspects of a queue have equally many turns.
 MOST_DEATHS: Final = 5

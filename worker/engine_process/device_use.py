@@ -26,7 +26,7 @@ class ImageInSlot(Prepared):
 
 
 class PromptOfFront(str):
-    """A front's prompt, with the same attributes as `ImageInSlot`."""
+    """A front's prompt, with the attributes ``is_suspect`` and ``mark`` of an `ImageInSlot`."""
 
     is_suspect: bool
     mark: Callable[[bool], None]

@@ -63,8 +63,8 @@ class FrontConnection:
         """Serve the front's requests until its connection ends, then cancel the unanswered ones."""
         try:
             self._connection.settimeout(GREETING_S)
-            # Only this variable refers to the memory, so it is unmapped with the front's last image, without garbage
-            # collection.
+            # Only this variable and the front's images refer to the memory, so that it is unmapped when the last of
+            # them is freed, without garbage collection.
             memory = self._greet()
             self._connection.settimeout(None)
             self._outbox = Outbox(self._connection, "front-replies", self._sent)

@@ -13,7 +13,8 @@ from worker.engine_process.memory import Layout, described, layout
 from worker.model.geometry import Geometry, geometry_of
 from worker.model.interface import Logits, Model, Scoring
 
-#: A square or an image of the most extreme shapes gives the largest prepared image, so `info_for` prepares these sizes.
+#: Either a square or one of the two most extreme shapes gives the largest prepared image, so `info_for` prepares all
+#: three.
 _SIDE: Final = 64
 _PROBES: Final = ((_SIDE, _SIDE), (_SIDE * MAX_ASPECT_RATIO, _SIDE), (_SIDE, _SIDE * MAX_ASPECT_RATIO))
 

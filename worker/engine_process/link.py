@@ -21,7 +21,7 @@ GREETING_S: Final = 10.0
 
 
 def ask_info(path: Path) -> EngineInfo:
-    """Return the engine's description of its model; raise `OSError` while no engine listens."""
+    """Return the engine's description of its model; raise `OSError` while no engine listens, or `ProtocolError`."""
     with _connected(path) as connection:
         return _welcome(connection)
 
@@ -88,7 +88,7 @@ class Link:
         return request.is_sent
 
     def free_slot(self, number: int) -> None:
-        """Free the slot of an answered image, if the request is one, and send the next image that waits."""
+        """Free the slot of the answered request, if it has one, and send the next image that waits for a slot."""
         if (slot := self._slots.pop(number, None)) is None:
             return
         self._free.append(slot)

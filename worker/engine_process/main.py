@@ -32,12 +32,13 @@ logger = logging.getLogger(__name__)
 
 #: The interval at which the engine sends its state to the fronts and checks whether the device hangs.
 STATE_S: Final = 1.0
-#: A working GPU takes less than a second for a batch. If a batch takes this long, and this many times as long as a full
-#: batch, the GPU hangs. When an image has hung two engines, the other images still have half of their 60 s.
+#: A working GPU takes less than a second for a batch. If a batch takes HUNG_S, and HUNG_FACTOR times as long as a full
+#: batch should, the GPU hangs. Even after one image has hung two engines, the others have half of their 60 s left.
 HUNG_S: Final = 15.0
 HUNG_FACTOR: Final = 10
-#: The engine waits this much longer than ``NAMESHOT_DRAIN_TIMEOUT``, because fronts may have to requeue jobs in a slow
-#: Redis. The launcher waits even longer, so that an engine with a frozen front ends in order.
+#: After a stop signal, the engine waits for its fronts this much longer than ``NAMESHOT_DRAIN_TIMEOUT``, because fronts
+#: may have to requeue jobs in a slow Redis. The launcher waits even longer, so that an engine with a frozen front ends
+#: in order.
 STOPPING_S: Final = 5.0
 
 
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str], load: Callable[..., Model] = load_model) -> i
     server.close()
     engine.close()
     predecessors_gpu.unlink(missing_ok=True)
-    with suppress(OSError):  # if the launcher has died, its last engine removes its folder
+    with suppress(OSError):  # if the launcher has died, the last engine removes the folder
         path.parent.rmdir()
     return 0
 
@@ -115,9 +116,11 @@ def _serve(
 ) -> None:
     """Serve until a signal has arrived and no front is connected, because fronts that drain still need the device.
 
+    SIGQUIT, or another signal well after the first, ends the wait for the fronts. If a batch hangs, this process ends.
+
     Args:
         may_take_s: returns the seconds after which a running batch counts as hung.
-        stopping_s: the longest wait after the signal; a front that is still connected then is frozen or was not
+        stopping_s: the longest wait after the first signal; a front that is still connected then is frozen or was not
             stopped.
     """
     stopping_since_s: float | None = None

@@ -1,8 +1,8 @@
 """Memory that one front shares with its engine, for the images in flight; each slot of it holds one image.
 
 The engine creates the memory and seals its size, because a front that shrank it would crash the engine; both processes
-map it. The front writes an image into a free slot, which becomes free again once the engine has replied. Before the
-slots there are marks, one byte for each slot or prompt, which the engine sets while the image or prompt is in a running
+map it. The front writes an image into a free slot, which becomes free again once the engine has replied. The memory
+begins with marks, one byte for each slot or prompt, which the engine sets while the image or prompt is in a running
 batch. If the engine dies, the marks show the front which images and prompts were on the device.
 """
 
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from worker.engine_process.frames import ProtocolError, from_json
 
-#: A prompt has no slot; the index of its mark is the request's number modulo this number. A front has no more requests
-#: in flight (`front_connection.MAX_UNANSWERED`); if two prompts shared a mark, one could become a suspect by mistake.
+#: A prompt has no slot; its request's number modulo this number determines its mark. An engine works on no more
+#: requests of a front at a time (`front_connection.MAX_UNANSWERED`), so two prompts rarely share a mark; if two do, one
+#: of them may become a suspect by mistake.
 PROMPT_MARKS: Final = 65_536
 #: Arrays start on a cache line, which suits every dtype.
 _ALIGNMENT: Final = 64

@@ -59,8 +59,8 @@ class RemoteModel:
 class RemoteEngine:
     """Implements `worker.engine.interface.Engine` over a connection to an engine process.
 
-    While no engine runs, requests wait. Requests that a dead engine had not answered are sent to the next one, except
-    those that have reached their maximum of deaths, see `worker.engine_process.requests`.
+    While no engine runs, requests wait. The next engine gets the requests that a dead one had not answered, except
+    those that have reached their maximum of deaths; see `worker.engine_process.requests`.
 
     Args:
         path: the engine's socket.
@@ -116,7 +116,8 @@ class RemoteEngine:
         """Implement `Engine.count_tokens`."""
         request = CountRequest(list(prompts))
         self._submit(request)
-        counts: list[int] = result_within(request.future, scope)
+        too_late = "the labels' tokens were not counted within the job's time."
+        counts: list[int] = result_within(request.future, scope, too_late)
         return counts
 
     def embed_prompt(self, prompt: str, scope: CancelScope | None = None) -> Future[BatchResult[Float32]]:  # noqa: ARG002 - no prompt can end this process

@@ -20,8 +20,8 @@ class Request:
         deaths: the number of engines that died while it was on their device, or while they may have counted its tokens.
     """
 
-    #: A request fails after this many deaths of engines. For an image or a prompt only deaths while it was in a batch
-    #: count; after the first it runs alone, so it caused the second.
+    #: A request fails after this many deaths of engines. For an image or a prompt, only deaths while it was in a batch
+    #: count; after the first such death it runs alone, so it must have caused the second.
     max_deaths = 2
     #: How error messages name the request's item.
     subject = "a label"
@@ -86,7 +86,7 @@ class ImageRequest(Request):
 
     Attributes:
         rank: the index of the image's queue in `producer.contract.names.QUEUES`.
-        description: the names, dtypes and shapes of its arrays, see `worker.engine_process.memory.described`.
+        description: the names, dtypes and shapes of its arrays; see `worker.engine_process.memory.described`.
         layout: the positions of its arrays in a slot.
     """
 

@@ -9,7 +9,9 @@ A thread that stores an answer waits while Redis is unreachable, so the event lo
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any, Final
 from uuid import uuid4
@@ -37,6 +39,8 @@ WAITING_STATES: Final = frozenset({PENDING, RECEIVED, RETRY, REJECTED})
 
 #: The field of a job's answer, and the attribute of its request, with how many of its attempts have failed.
 FAILED_ATTEMPTS: Final = "failed_attempts"
+#: The field of a job's answer, and the attribute of its request, with the time at which this attempt began.
+STARTED_AT: Final = "started_at"
 
 
 class Unanswerable(Exception):
@@ -57,6 +61,9 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
 
     #: Called with a job's id and a message's life; returns whether the id is claimed for a message with another life.
     is_claimed_for_another: Callable[[str, str], bool] = staticmethod(lambda _job_id, _life: False)
+
+    #: Returns the seconds since the epoch. The broker's clock, which also writes when a job was sent, is best.
+    now_s: Callable[[], float] = staticmethod(time.time)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -164,8 +171,16 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         """
         meta = self._get_result_meta(result=result, state=state, traceback=None, request=request)
         meta["task_id"] = job_id
+        now = datetime.fromtimestamp(self.now_s(), UTC).isoformat(timespec="milliseconds")
+        if state == STARTED:
+            setattr(request, STARTED_AT, now)
+        if state in READY_STATES:
+            meta["date_done"] = now
+        # Only nameshot reads the following fields.
+        if started_at := getattr(request, STARTED_AT, None):
+            meta[STARTED_AT] = started_at
         if taken.life:
-            meta["life"] = taken.life  # only nameshot reads this field and the next
+            meta["life"] = taken.life
         if failed_attempts := getattr(request, FAILED_ATTEMPTS, 0):
             meta[FAILED_ATTEMPTS] = failed_attempts
         keys = [self.get_key_for_task(job_id), forgotten_key(job_id)]

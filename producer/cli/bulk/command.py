@@ -44,14 +44,14 @@ def bulk(
     queue: options.QueueName = "bulk",
     file_format: Annotated[
         Format,
-        typer.Option("--format", help="Format of the input; auto chooses it by the name, or else by the first line."),
+        typer.Option("--format", help="Format of the input; auto chooses it by the file's name or its first line."),
     ] = "auto",
     column: Annotated[
         str | None,
         typer.Option(
             "--column",
-            help="Column (name, or number from 1) or JSON key of the image. With a number, a first row that holds an "
-            "image there is no header.",
+            help="Column of the images, by its name or its number from 1, or their JSON key. With a number, a first "
+            "row that holds an image in this column is not a header.",
             metavar="NAME",
         ),
     ] = None,
@@ -114,7 +114,7 @@ def _run(source: BulkInput, arguments: dict[str, Any], answers: BulkOutput, unde
     """Send the records without an answer, and write the answers.
 
     Args:
-        under_way: receives each record that is read, by its URL's position, until its answer is written.
+        under_way: holds each record that was read and has no written answer yet, by its URL's position.
     """
     from producer.cli.bulk.progress import Progress
 

@@ -1,4 +1,4 @@
-"""Open the input of a bulk run, of any length and form, and read it one record at a time."""
+"""Open the input of a bulk run, of any length and format, and read it one record at a time."""
 
 from __future__ import annotations
 

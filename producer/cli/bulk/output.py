@@ -1,8 +1,8 @@
 """Write a bulk run's answers to a JSONL file; the next run continues it, even if its last line was truncated.
 
 Each line is ``{"line", "id", "url", "question", "result" | "error"}``. ``line`` is the record's line in the input, and
-``id`` is there if the input has one.
-``question`` is a digest of labels, template and top_k, by which a run recognises answers to another question.
+``id`` exists only if the record has one. ``question`` is a digest of labels, template and top_k, by which a run
+recognises answers to another question.
 """
 
 from __future__ import annotations

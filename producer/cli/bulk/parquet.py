@@ -16,7 +16,7 @@ from producer.errors import InvalidJob, NameshotError
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-#: Rows, and bytes of a column, that are in memory at a time; a file's row groups may be far larger.
+#: The numbers of rows, and of bytes of a column, that are in memory at a time; a file's row groups may be far larger.
 _ROWS: Final = 1024
 _BUFFER_BYTES: Final = 1 << 16
 
@@ -69,7 +69,7 @@ def _opened(name: str, stream: io.BufferedReader) -> Iterator[ParquetFile]:
 
 @contextlib.contextmanager
 def _seekable(stream: io.BufferedReader) -> Iterator[BinaryIO]:
-    """Yield the stream itself, or a temporary file if it can be read only once or is slow to seek in."""
+    """Yield the stream itself, or its content in a temporary file if it can be read only once or is slow to seek in."""
     if isinstance(stream.raw, io.FileIO) and stream.seekable():
         yield stream
         return

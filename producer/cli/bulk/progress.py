@@ -70,7 +70,7 @@ class Progress:
         if self._now_done:
             text += f"; {self._now_done:,} in this run, {self._rate():.1f} images/s"
         if answers.retryable:
-            text += f"; --retry-failed retries {answers.retryable:,} of them"
+            text += f"; --retry-failed retries {output.counted(answers.retryable, 'image')}"
         output.notice(f"{text}.")
 
     def __enter__(self) -> Self:

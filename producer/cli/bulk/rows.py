@@ -23,9 +23,9 @@ IMAGE_NAMES: Final = ("image", "image_url", "url", "uri", "link", "href", "src")
 ENDINGS: Final = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".heif"))
 #: The column or key whose value the output repeats.
 ID_NAME: Final = "id"
-#: Delimiters of tables that are called CSV, from the most usual one.
+#: The delimiters of tables that are called CSV, the most usual one first.
 _DELIMITERS: Final = (",", ";", "\t")
-#: What Python decodes bytes to that are not UTF-8 (``errors="surrogateescape"``).
+#: The characters to which Python decodes bytes that are not UTF-8 (``errors="surrogateescape"``).
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 
 Id = str | int | float | bool | None
@@ -50,7 +50,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where a table has the image and its id, as indices, and whether the first row is the header."""
+    """The indices of a table's columns with the image and its id, and whether the first row is the header."""
 
     image: int
     id: int | None
@@ -58,7 +58,7 @@ class Columns:
 
 
 def as_id(value: Any) -> Id:
-    """Return an input's id as JSON can hold it: text for a date, for example, and None for what is not a number."""
+    """Return an input's id as a JSON value: text for a date, for example, and None for a float that is not finite."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, Id) else str(value)
@@ -102,7 +102,7 @@ def jsonl(lines: Iterable[str], key: str | None) -> Iterator[Record]:
 
 
 def plain_or_jsonl(lines: Iterator[str], key: str | None) -> Iterator[Record]:
-    """Yield the images of a list whose first line with content decides which of the two it is."""
+    """Yield the images of a list, which is JSONL if its first line with content begins like JSON, or else plain."""
     first, lines = peeked(lines)
     return jsonl(lines, key) if first.lstrip().startswith(("{", '"')) else plain(lines)
 
@@ -113,7 +113,7 @@ def table(
     """Yield an image for each row; without a ``delimiter`` the first line decides which one the table has.
 
     Args:
-        folder: where the table lies, and files that it names may lie too.
+        folder: the table's folder, to which the paths of files in the table may be relative.
     """
     first, lines = peeked(lines)
     reader = csv.reader(lines, delimiter=delimiter or delimiter_of(first, is_row=_is_number(column)))
@@ -126,7 +126,7 @@ def table(
         except csv.Error as error:
             if columns is None:
                 raise InvalidJob(f"the table's first row cannot be read: {error}.") from None
-            yield Record(line, "", f"the row cannot be read ({error}); is a quotation mark missing")
+            yield Record(line, "", f"the row cannot be read ({error}); a quotation mark may be missing")
             continue
         finally:
             begins = reader.line_num + 1
@@ -146,7 +146,7 @@ def find_columns(row: Sequence[str], column: str | None, folder: Path | None = N
 
     Raises:
         InvalidJob: there is no such column, or none that seems to hold the images.
-        UsageError: the number of the column is not that of any.
+        UsageError: the table has no column of the given number.
     """
     names = [cell.strip() for cell in row]
     lower = [name.lower() for name in names]
@@ -194,7 +194,7 @@ def _from_row(line: int, row: list[str], columns: Columns) -> Record:
     if not image:
         return Record(line, "", "the row has no image", own_id)
     if "\n" in image:
-        return Record(line, "", "the image spans several lines; is a quotation mark missing", own_id)
+        return Record(line, "", "the image spans several lines; a quotation mark may be missing", own_id)
     return Record(line, image, id=own_id)
 
 
@@ -212,8 +212,8 @@ def peeked(lines: Iterable[str]) -> tuple[str, Iterator[str]]:
 def delimiter_of(first: str, *, is_row: bool) -> str:
     """Return the delimiter that is the most frequent in a table's first line.
 
-    What follows ``://`` does not count, since a URL may contain commas and semicolons, unless the line begins with the
-    URL, is known to be a row of several columns, and holds no comma.
+    Text after ``://`` does not count, because a URL may contain commas and semicolons. But if no delimiter precedes the
+    URL, a tab after it counts, and so does a semicolon if the line is a row of several columns and has no comma.
     """
     before_url, is_data, _ = first.partition("://")
     found = max(_DELIMITERS, key=before_url.count)

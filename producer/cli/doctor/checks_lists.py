@@ -13,14 +13,14 @@ from producer.findings import Finding
 if TYPE_CHECKING:
     from redis import Redis
 
-#: The scan for lists that no worker serves ends after this time, in which it covers some million keys, and reports at
-#: most five lists, which show the mistake well enough.
+#: The scan for lists that no worker serves ends after this time, in which it covers some million keys. It reports at
+#: most five lists, which are enough to show the mistake.
 _SCAN_S: Final = 1.0
 _SCAN_COUNT: Final = 5_000
 _MOST_NAMED: Final = 5
 #: Celery sends a task without a queue's name to the list ``celery``.
 _CELERYS_QUEUE: Final = "celery"
-#: The list ``celery`` may belong to another application, whose messages may be large, so this many are read.
+#: The list ``celery`` may belong to another application, whose messages may be large, so at most this many are read.
 _MOST_READ: Final = 10
 
 
@@ -45,7 +45,7 @@ def lists_that_no_worker_serves(server: Redis, prefix: str) -> Iterator[Finding]
 
 def _without_prefix(server: Redis) -> list[str]:
     """Return those of Celery's default list and the queues' short names that hold messages of our tasks."""
-    from redis.exceptions import ResponseError  # of which a missing permission and a key of another type are kinds
+    from redis.exceptions import ResponseError  # raised without permission, or for a key of another type
 
     from producer.contract.names import QUEUES
 
@@ -55,7 +55,7 @@ def _without_prefix(server: Redis) -> list[str]:
             messages = server.lrange(name, 0, _MOST_READ - 1)
         except ResponseError:
             continue
-        # A message's headers are plain JSON, and its body, in which a user may write anything, is base64.
+        # The search finds only the task in a message's headers: the body, which holds a user's texts, is in base64.
         if any(f'"{CLASSIFY}'.encode() in message for message in messages):
             found.append(name)
     return found

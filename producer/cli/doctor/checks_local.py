@@ -27,14 +27,14 @@ def installation() -> Iterator[Finding]:
 
 
 def embedded(up: UpInfo | None) -> Iterator[Finding]:
-    """If `nameshot up` is running or meant, report whether commands use it."""
+    """If `nameshot up` runs, or commands would use it if it ran, report whether commands use it."""
     from producer.embedded.home import data_folder, running_up
 
     running = running_up()
     if up is not None:
         text = f"process {up.pid}, {up.url}, data in {data_folder()}; commands use it"
         if not is_configured():
-            text += ', and programs and workers do after eval "$(nameshot env)" in their shell'
+            text += ', and so do programs and workers after eval "$(nameshot env)" in their shell'
         yield Finding("nameshot up", "ok", text)
     elif running is not None and is_configured():
         yield Finding(

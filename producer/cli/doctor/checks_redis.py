@@ -131,7 +131,7 @@ def _durability(endpoint: Endpoint, content: str, checked: set[str]) -> Iterator
             "set maxmemory-policy to noeviction",
         )
     elif limit and used > _MEMORY_WARNING * limit:
-        yield Finding("memory", "warning", f"{used / limit:.0%} of maxmemory is in use", "raise it, or add workers")
+        yield Finding("memory", "warning", f"{used / limit:.0%} of maxmemory is in use", "raise it or add workers")
     else:
         yield Finding("memory", "ok", f"{used / 1e6:,.0f} MB in use, no eviction")
     if persistence["aof_enabled"]:

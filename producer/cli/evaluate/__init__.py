@@ -1,1 +1,1 @@
-"""``nameshot evaluate``: classify pictures whose labels are known, and tell how often the model is right."""
+"""``nameshot evaluate``: classify pictures whose labels are known, and report how often the model is right."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from producer.cli.evaluate.examples import Example
     from producer.cli.evaluate.measures import Evaluation, Judged
 
-#: How many files of a kind a message names.
+#: The maximum number of files that one message names.
 _MOST_NAMED: Final = 20
 
 
@@ -48,15 +48,15 @@ def evaluate(
 ) -> int:
     """Classify pictures whose labels are known, and print how often the model is right.
 
-    The candidate labels are those of the pictures; -l and --labels-file add others. In a
-    folder's name an underscore stands for a space. Exits 1 if an image failed.
+    The candidate labels are those of the pictures; -l and --labels-file add others. In a folder's name, an underscore
+    stands for a space. Exits with status 1 if an image failed.
     """
     from producer.cli.evaluate.examples import read_examples, strays_in
 
     examples = read_examples(source)
     labels = list(dict.fromkeys([*(each.label for each in examples), *options.labels_of(label, labels_file)]))
     if len(labels) == 1:
-        advice = "the folder whose subfolders are the labels" if source.is_dir() else "rows of others"
+        advice = "the folder whose subfolders are the labels" if source.is_dir() else "rows with other labels"
         raise UsageError(
             f"there is only one label ({labels[0]!r}), so every answer would be right: give {advice}, or add others "
             "with -l."
@@ -67,6 +67,9 @@ def evaluate(
         lie = "lies" if len(strays) == 1 else "lie"
         output.notice(f"nameshot: left out {left_out} that {lie} in no label's folder of {source}: {names}.")
     question = options.checked_question(labels, template, download_timeout=download_timeout)
+    if html is not None:
+        with _opened(html, "a"):  # so that a wrong path is found before the pictures are sent
+            pass
     evaluation = _classified(examples, labels, {**question, "queue": queue})
     if html is not None:
         _write_page(html, evaluation, f"{source.name or source}: {output.counted(len(examples), 'picture')}")
@@ -108,8 +111,15 @@ def _classified(examples: Sequence[Example], labels: Sequence[str], arguments: d
 def _write_page(file: Path, evaluation: Evaluation, title: str) -> None:
     from producer.cli.evaluate.page import page
 
+    with _opened(file, "w") as opened:
+        opened.write(page(evaluation, title))
+
+
+@contextlib.contextmanager
+def _opened(file: Path, mode: str) -> Iterator[IO[str]]:
     try:
-        file.write_text(page(evaluation, title), encoding="utf-8")
+        with file.open(mode, encoding="utf-8") as opened:
+            yield opened
     except OSError as error:
         raise UsageError(f"{str(file)!r} cannot be written: {error.strerror}.") from None
 

@@ -25,7 +25,7 @@ class Example:
 
 
 def read_examples(source: Path) -> list[Example]:
-    """Return the pictures of a folder or a CSV file, in its order.
+    """Return the pictures of a folder, in the order of their paths, or of a CSV file, in the order of its rows.
 
     Raises:
         UsageError: the source cannot be read, or holds no picture with a label.
@@ -48,7 +48,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def strays_in(source: Path) -> list[Path]:
-    """Return the pictures that lie in a folder itself, and so have no label; none of a CSV file."""
+    """Return the pictures directly in a folder, which have no label; for a CSV file, return an empty list."""
     if not source.is_dir():
         return []
     return sorted(path for path in source.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
@@ -104,5 +104,5 @@ def choice(names: Sequence[str]) -> str:
 
 
 def _location(file: Path, image: str) -> str:
-    """Return an image as it is, or where it lies next to the table."""
+    """Return a URL or an absolute path unchanged; prefix a relative path with the table's folder."""
     return image if "://" in image or Path(image).is_absolute() else str(file.parent / image)

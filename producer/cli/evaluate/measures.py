@@ -13,7 +13,7 @@ from producer.errors import JobFailed
 
 #: The number of the worst pictures that a report shows.
 WORST: Final = 20
-#: The first places of a ranking among which the picture's own label counts as found.
+#: Besides top-1, a report has the share of the pictures whose own label is among this many first labels.
 TOP: Final = 5
 
 
@@ -31,7 +31,7 @@ class Judged:
 
     @property
     def rank(self) -> int:
-        """The place of the picture's own label, from 1."""
+        """The rank of the picture's own label, from 1."""
         return 1 + next(place for place, score in enumerate(self.ranking) if score.label == self.example.label)
 
     @property
@@ -54,8 +54,8 @@ class LabelMeasures:
 
     Attributes:
         pictures: how many classified pictures have this label.
-        right: for how many of them the model ranked it first.
-        named: for how many pictures of any label the model ranked it first.
+        right: how many of these pictures have this label first in their ranking.
+        named: how many pictures of any label have this label first in their ranking.
     """
 
     label: str
@@ -65,12 +65,12 @@ class LabelMeasures:
 
     @property
     def recall(self) -> float | None:
-        """The share of its pictures for which the model ranked it first; None without pictures."""
+        """``right`` as a share of ``pictures``; None if no picture has this label."""
         return self.right / self.pictures if self.pictures else None
 
     @property
     def precision(self) -> float | None:
-        """The share of its own among the pictures for which the model ranked it first; None if there are none."""
+        """``right`` as a share of ``named``; None if the model never ranked this label first."""
         return self.right / self.named if self.named else None
 
 

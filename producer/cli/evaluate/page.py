@@ -1,4 +1,4 @@
-"""One HTML page about an evaluation, with plots, that needs nothing else: no script, no other file, no network."""
+"""Write one HTML page about an evaluation, with plots; the page needs no script, no other file and no network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from producer.cli.evaluate.measures import TOP, Evaluation, Judged, percent
 from producer.cli.output import counted
 
-#: With more labels than these a table of all pairs cannot be read; the page then lists the commonest mistakes only.
+#: With more labels than this, a table of all pairs is unreadable, so the page lists only the most frequent mistakes.
 MOST_LABELS_OF_A_TABLE: Final = 30
 MOST_MISTAKES: Final = 30
 MOST_PLACES: Final = 10
@@ -46,7 +46,7 @@ def page(evaluation: Evaluation, title: str) -> str:
         f"{counted(len(evaluation.labels), 'label')}</div>",
         f"<div><b>{failed:,}</b>failed ({escape(evaluation.failed_by_code)})</div>" if failed else "",
         "</div>",
-        "<h2>Accuracy by the number of labels that may count</h2>",
+        "<h2>Top-k accuracy, by k</h2>",
         _places(evaluation),
         "<h2>By label</h2>",
         _by_label(evaluation),
@@ -73,7 +73,7 @@ def _places(evaluation: Evaluation) -> str:
     )
     width = 60 * len(shares) + 40
     size = f'viewBox="0 0 {width} 200" style="max-width: {width}px"'
-    label = "Accuracy by the number of first labels among which the picture's own label counts"
+    label = "Share of the pictures whose own label is among the first k labels, by k"
     return f'<figure><svg {size} role="img" aria-label="{label}">{bars}</svg></figure>'
 
 
@@ -133,7 +133,7 @@ def _mistake(one: Judged) -> str:
 
 
 def _thumbnail(image: str) -> str:
-    """Return a small copy of a local file as HTML; nothing of a URL, or where Pillow is not installed."""
+    """Return a small copy of a local file as HTML; an empty string if Pillow cannot read it or is not installed."""
     try:
         from PIL import Image
 
