@@ -105,7 +105,7 @@ def test_the_proxy_is_told_the_user_name_and_the_server_is_not(
             unknown = make_fetcher(server, proxy=Proxy.parsed(guarded.url), **options)
             failure = failure_of(functools.partial(unknown.fetch, url))
             assert (failure.code, failure.retryable) == ("connect_failed", False)
-            assert "the worker's proxy asks for another user name or password" in failure.message
+            assert "the worker's proxy requires a valid user name and password" in failure.message
 
 
 def test_addresses_are_judged_before_the_proxy_hears_of_them(proxy: ForwardingProxy, through: MakeFetcher) -> None:

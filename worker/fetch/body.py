@@ -1,4 +1,4 @@
-"""Reads the body of a response; a body that exceeds a limit fails and is never truncated."""
+"""Reads the body of a response; if a body exceeds a limit, the download fails, and the body is never cut to size."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def finish_empty(response: GuardedResponse) -> None:
 
 
 def finish_unchanged(response: GuardedResponse) -> None:
-    """Keep the connection of a 304 response, unless it states a length other than 0, since a body might then follow."""
+    """Keep the connection of a 304 response, unless its headers announce a body, which might then follow."""
     if response.headers.get("Content-Length", "0") == "0":
         _finish(response)
 

@@ -25,7 +25,7 @@ Verdict = Literal["good", "bad", "none"]
 
 #: A circuit counts outcomes in two halves of a window. When the newer half is over, it replaces the older one.
 HALF_WINDOW_S: Final = 15.0
-#: Fewer failures may be chance. Only a job's first attempt counts, so ten jobs must fail.
+#: Fewer failures may be chance. Only the failure of a download's first attempt counts, so ten downloads must fail.
 MIN_BAD: Final = 10
 #: A server's restart or failover lasts about as long as this first pause; each failed trial doubles the pause.
 FIRST_PAUSE_S: Final = 5.0
