@@ -96,7 +96,7 @@ class Refusals:
                 if self._answers.refuse(refusal.job_id, failure, refusal.taken):
                     _notify(refusal)
             except Unanswerable as error:
-                logger.error("job %s has no place for its answer (%s): it is malformed", refusal.job_id, error)
+                logger.error("job %s is malformed, and its answer cannot be stored (%s)", refusal.job_id, error)
         # The dead letter comes after the answer: if the message is requeued before the answer is stored, a worker
         # refuses it again, and the message must not become two dead letters.
         try:
