@@ -88,7 +88,7 @@ def test_what_cannot_be_tried_is_one_sentence(checkpoint: Callable[[str], Path],
         rankings(clip, "float32", [tmp_path / "missing.png"], LABELS, [TEMPLATE])
     with pytest.raises(UsageError, match=r"no-model"):
         rankings(choice(tmp_path / "no-model"), "float32", FILES, LABELS, [TEMPLATE])
-    with pytest.raises(InvalidJob, match=r"tokens, and .* reads"):
+    with pytest.raises(InvalidJob, match=r"tokens, but .* reads"):
         rankings(clip, "float32", FILES, ["fox " * 200], [TEMPLATE])
 
 
