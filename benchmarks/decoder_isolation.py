@@ -1,7 +1,7 @@
-"""What decoding in confined processes costs: ``python -m benchmarks.decoder_isolation``.
+"""Measures what decoding in confined processes costs: ``python -m benchmarks.decoder_isolation``.
 
-All that a worker does with an image but its download, in threads and in processes, in alternating rounds; each round in
-a process of its own. Writes ``results/decoder_isolation.json``.
+It measures all that a worker does with an image except the download, with decoding in threads and in processes, in
+alternating rounds. Each round runs in its own process. The benchmark writes ``results/decoder_isolation.json``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from worker.settings import WorkerSettings
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "decoder_isolation.json"
-#: Name, model, size in pixels, images a round.
+#: Each case has a name, a model, a size in pixels, and the number of images per round.
 CASES: Final = (
     ("bundled, 640x480", BUNDLED, (640, 480), 600),
     ("bundled, 4000x3000", BUNDLED, (4000, 3000), 24),
@@ -47,21 +47,21 @@ TIMEOUT_S: Final = 1_000.0
 
 
 class Pictures:
-    """A fetcher whose URLs are numbers."""
+    """A fetcher of generated pictures, whose URLs are numbers."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._pictures = [picture(number, size) for number in range(DISTINCT)]
 
     def fetch(self, url: str, **_: object) -> File:
-        """A JPEG."""
+        """Return the JPEG with this number."""
         return File(self._pictures[int(url) % DISTINCT])
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 def one_round(mode: str, model: str, size: tuple[int, int], images: int) -> dict[str, float]:
-    """Images a second, and CPU milliseconds an image of this process and its decoders together."""
+    """Return images per second, and the CPU milliseconds per image of this process and its decoders together."""
     nowhere = "redis://localhost/0"
     settings = WorkerSettings.model_validate(
         {
@@ -90,7 +90,7 @@ def one_round(mode: str, model: str, size: tuple[int, int], images: int) -> dict
 
 
 def everybodys_cpu_s() -> float:
-    """CPU seconds of this process and its children so far (``/proc/PID/schedstat``: nanoseconds on a CPU)."""
+    """Return the CPU seconds so far of this process and its children (``/proc/PID/schedstat`` has nanoseconds)."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     pids = [pid for file in children for pid in file.read_text().split()]
@@ -99,7 +99,7 @@ def everybodys_cpu_s() -> float:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all cases; print and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder_isolation", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are reported (%(default)s)")
     parser.add_argument("--one", help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""The report as a person reads it: on the terminal, and as Markdown for documents."""
+"""Formats the report for people: for the terminal, and as Markdown for the documentation."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ WHOLE = ("start s", "memory MB")
 
 
 def lines(report: dict[str, Any]) -> list[list[str]]:
-    """The cells under `COLUMNS`: the limits, nameshot, and the peers, label count after label count."""
+    """Return the cells under `COLUMNS`: the limits, nameshot and the peers, by label count."""
     found = [[label_of(row), name_of(row), *_figures(row)] for row in in_order(report["rows"])]
     errors = {name: one["error"] for name, one in report["contenders"].items() if "error" in one}
     return found + [["", name, f"failed: {error}", *[""] * (len(COLUMNS) - 3)] for name, error in errors.items()]
 
 
 def tables(report: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
-    """Title, columns and lines of each table of the report that has lines."""
+    """Return the title, the columns and the lines of each table of the report."""
     machine = report["machine"]
     of_contenders = [
         [name, *(str(one.get(key, "")) for key in ("start_s", "memory_mb")), *_latencies(report, name)]
@@ -66,7 +66,7 @@ def tables(report: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[s
 
 
 def for_terminal(title: str, columns: Sequence[str], cells: list[list[str]]) -> Table:
-    """One of `tables`."""
+    """Return one of `tables` for the terminal."""
     table = Table(title=title)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < 2 else "right")
@@ -76,18 +76,18 @@ def for_terminal(title: str, columns: Sequence[str], cells: list[list[str]]) -> 
 
 
 def markdown(columns: Sequence[str], cells: list[list[str]]) -> str:
-    """One of `tables`."""
+    """Return one of `tables` as Markdown."""
     rule = ["---", "---", *["---:"] * (len(columns) - 2)]
     return "\n".join("| " + " | ".join(line) + " |" for line in (columns, rule, *cells))
 
 
 def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as they are shown."""
+    """Return the rows in the order of the table."""
     return sorted(rows, key=_order)
 
 
 def in_words(report: dict[str, Any], ours: str) -> str:
-    """What no table says: the lone job, the best peer of each label count, and where an image's CPU time goes."""
+    """Return what no table shows: the lone job, the best peer by label count, and an image's CPU time by part."""
     lone = report["lone"]
     said = [
         f"a lone job takes {lone['job_ms']} ms, a direct call of the model {lone['direct_ms']} ms: "
@@ -114,13 +114,13 @@ def _queue_ms(row: Mapping[str, Any]) -> float:
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int, int]:
-    """Same labels before different ones; rows without labels first; the limits before those they limit."""
+    """Sort rows with the same labels before different ones, rows without labels first, and limits before others."""
     is_own = row["images_of_own_labels"] is not None
     return is_own, row["labels"] or 0, {"limit": 0, "single": 1, "bulk": 2, "clients": 3}[row["load"]]
 
 
 def label_of(row: Mapping[str, Any]) -> str:
-    """Its labels, in words."""
+    """Return a row's labels in words."""
     if row["labels"] is None:
         return ""
     images = row["images_of_own_labels"]
@@ -128,7 +128,7 @@ def label_of(row: Mapping[str, Any]) -> str:
 
 
 def name_of(row: Mapping[str, Any]) -> str:
-    """Who does what."""
+    """Return a row's name in words."""
     if row["load"] == "limit":
         return {"forward": "forward pass", "loop": "bare loop"}[row["name"]]
     return f"{row['name']}, {row['load']}" if row["load"] != "clients" else f"{row['name']}, waiting clients"

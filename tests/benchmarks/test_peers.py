@@ -60,7 +60,7 @@ def test_an_environment_finds_our_packages_after_its_own_and_is_made_once(tmp_pa
 def test_what_cannot_be_installed_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "peer.txt").write_text("./no-such-package\n")
 
-    with pytest.raises(PeerFailed, match=r"cannot be made: .*no-such-package"):
+    with pytest.raises(PeerFailed, match=r"cannot be created: .*no-such-package"):
         environment("peer", tmp_path / "venvs", requirements=tmp_path)
 
 
