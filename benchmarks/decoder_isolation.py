@@ -82,14 +82,14 @@ def one_round(mode: str, model: str, size: tuple[int, int], images: int) -> dict
             raise RuntimeError("an image failed")
 
     classified(2 * DISTINCT)
-    cpu_s, started = everybodys_cpu_s(), time.perf_counter()
+    cpu_s, started = total_cpu_s(), time.perf_counter()
     classified(images)
-    elapsed_s, cpu_s = time.perf_counter() - started, everybodys_cpu_s() - cpu_s
+    elapsed_s, cpu_s = time.perf_counter() - started, total_cpu_s() - cpu_s
     classifier.close()
     return {"images_per_s": round(images / elapsed_s, 2), "cpu_ms_per_image": round(cpu_s / images * 1000, 3)}
 
 
-def everybodys_cpu_s() -> float:
+def total_cpu_s() -> float:
     """Return the CPU seconds so far of this process and its children (``/proc/PID/schedstat`` has nanoseconds)."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     children = Path(f"/proc/{os.getpid()}/task").glob("*/children")

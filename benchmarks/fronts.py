@@ -97,7 +97,7 @@ class EngineProcess:
             stdout=subprocess.PIPE,
             text=True,
         ) as client:
-            said(client)
+            next_line(client)
             yield client
 
 
@@ -134,8 +134,8 @@ def engine_process(
 def together_per_s(clients: Sequence[subprocess.Popen[str]]) -> float:
     """Have all these fronts measure at once, and return their images per second together."""
     for client in clients:
-        tell(client)
-    return sum(float(said(client)) for client in clients)
+        start_measuring(client)
+    return sum(float(next_line(client)) for client in clients)
 
 
 def different(shape: Sequence[int]) -> list[Prepared]:
@@ -158,14 +158,14 @@ def front(path: Path, threads: int, seconds: float) -> None:
     engine.close()
 
 
-def said(client: subprocess.Popen[str]) -> str:
+def next_line(client: subprocess.Popen[str]) -> str:
     """Return a front's next line."""
     if client.stdout is None or not (line := client.stdout.readline()):
         raise RuntimeError("a front has ended")
     return line
 
 
-def tell(client: subprocess.Popen[str]) -> None:
+def start_measuring(client: subprocess.Popen[str]) -> None:
     """Have a front measure."""
     if client.stdin is None:
         raise RuntimeError("a front has ended")

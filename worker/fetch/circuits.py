@@ -2,8 +2,8 @@
 
 A circuit opens when at least ten of a host's downloads in the last half minute failed, and they were at least half of
 all its downloads. On a shared host, one user's bad URLs therefore open the circuit only if they are as many as all
-users' good ones. An open circuit refuses downloads for a pause. Then the worker tries one download; its outcome closes
-the circuit or doubles the pause.
+users' good ones. An open circuit refuses downloads for a pause. Then the worker tries one download: a success closes
+the circuit, and a failure doubles the pause.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ class Circuits:
             return circuit is not None and self._refuses(circuit)
 
     def enter(self, host: Host) -> Literal["free", "trial", "refused"]:
-        """Return whether a download may begin. After ``trial`` the caller must call `leave`, whatever the outcome."""
+        """Return whether a download may begin, or may begin as the trial of an open circuit.
+
+        After ``trial`` the caller must call `leave`, whatever the outcome.
+        """
         with self._lock:
             circuit = self._circuits.get(host)
             if circuit is None or not circuit.is_open:

@@ -1,4 +1,4 @@
-"""Adapts Celery's consumer: credit counts images, logs hold no content, and the event loop's ticks prove liveness.
+"""Adapts Celery's consumer: it limits images, not messages, logs no content, and reports the event loop's ticks.
 
 The consumer class also switches gossip and mingle off, which only cost start-up time and traffic here. Celery has no
 setting for them, and ``celery -A worker worker`` should need no options.

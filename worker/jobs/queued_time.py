@@ -1,4 +1,4 @@
-"""How long a job waited, from the moment that its sender names until now."""
+"""Computes how long a job has waited since the time of sending that its message states."""
 
 from __future__ import annotations
 

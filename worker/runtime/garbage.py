@@ -22,8 +22,8 @@ def freeze_garbage() -> None:
 def uncollected() -> Iterator[None]:
     """Switch garbage collection off while libraries and the model load.
 
-    Almost all objects that they create stay alive, so collections would scan them in vain. Without collections a worker
-    is ready half a second sooner.
+    Almost all objects that they create stay alive, so collections would scan them and free nothing. Without collections
+    a worker is ready half a second sooner.
     """
     gc.disable()
     try:

@@ -111,7 +111,7 @@ class Output(RawIOBase):
 
 
 def keep_output_from_blocking() -> Output:
-    """Replace this process's standard output and standard error; return the latter. Later calls change nothing."""
+    """Replace this process's two output streams; return the one for standard error. Later calls change nothing."""
     found = getattr(sys.stderr, "buffer", None)
     if isinstance(found, Output):
         return found
