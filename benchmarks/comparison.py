@@ -53,7 +53,7 @@ class Comparison:
         announce: called with a description of what is measured next.
 
     Attributes:
-        samples: the figures of one contender or limit in one round each.
+        samples: each has the figures of one contender or limit in one round.
         latencies_ms: the latencies by name and by offered share of the loop's rate.
         lone_ms: the latencies of jobs that are alone. `lone_stages_ms` has the stages in their results; `direct_ms` has
             the times of direct calls of the model with the same images, by share of the cores.

@@ -164,7 +164,7 @@ def build(
         policy,
         max_bytes=settings.max_bytes,
         timeout_s=settings.fetch_timeout,
-        # At most half of the idle connections lead to one host, so with this number all of one host's can stay open.
+        # At most half of the idle connections lead to one host, so this number lets all of one host's stay open.
         max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
         per_host=settings.fetch_per_host,
         ca_file=_ca_file(settings),

@@ -91,7 +91,7 @@ class Nameshot(Contender):
     """Nameshot's own worker and client."""
 
     @contextmanager
-    def running(self, site: Site, python: Path, folder: Path) -> Iterator[Running]:  # noqa: ARG002  # unneeded here
+    def running(self, site: Site, python: Path, folder: Path) -> Iterator[Running]:  # noqa: ARG002  # it runs in this Python
         """Run a worker and a `Client`."""
         worker = WorkerProcess(worker_settings(site.valkey, site.model, site.picture_port), folder)
         try:

@@ -89,7 +89,7 @@ class Circuits:
             return circuit is not None and self._refuses(circuit)
 
     def enter(self, host: Host) -> Literal["free", "trial", "refused"]:
-        """Return whether a download may begin, or may begin as the trial of an open circuit.
+        """Return whether a download may begin: freely, as the only trial, or not.
 
         After ``trial`` the caller must call `leave`, whatever the outcome.
         """

@@ -1,8 +1,9 @@
 """HTTP connections that connect only to addresses that the URL policy allows.
 
-urllib3's ``_new_conn`` alone decides the address of a connection's socket, so this module replaces only that decision.
-The Host header, SNI and the certificate check still use the URL's name. The worker resolves the name once for each
-connection, checks every address, and connects to one of those addresses. No second look-up could return other ones.
+urllib3's ``_new_conn`` alone decides the address of a connection's socket, and this module overrides that method. The
+Host header, SNI and the certificate check therefore still use the URL's name. The worker resolves the name once for
+each connection, checks every address, and connects to one of those addresses. There is no second look-up, which could
+return another address.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Connection(HTTPConnection):
 
     @property
     def forwarder(self) -> Proxy | None:
-        """The proxy that reads this connection's requests; None if only the server does, directly or in a tunnel."""
+        """The proxy that reads this connection's requests; None if only the server reads them, perhaps by a tunnel."""
         proxy = self._dialer.proxy
         if proxy is None or self.address is None or proxy.tunnels(self.target.scheme):
             return None

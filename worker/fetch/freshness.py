@@ -69,7 +69,7 @@ class CacheTerms:
     fresh_until_s: float
 
     def conditions(self) -> dict[str, str]:
-        """Return the headers that make a request conditional; none if the terms have no validator."""
+        """Return the headers that make a request conditional; an empty dictionary if the terms have no validator."""
         if self.etag is not None:
             return {"If-None-Match": self.etag}
         if self.last_modified_s is not None:
@@ -101,7 +101,10 @@ def renewed(known: CacheTerms, headers: HTTPHeaderDict, arrival: Arrival) -> Cac
 
 
 def confirms(known: CacheTerms, headers: HTTPHeaderDict) -> bool:
-    """Return whether the 304's ETag or, if it has none, its Last-Modified matches the stored one; True without both."""
+    """Return whether the 304's ETag or, if it has none, its Last-Modified matches the stored one.
+
+    A 304 with neither, or a Last-Modified for which none is stored, confirms the stored response.
+    """
     if etags := headers.getlist("ETag"):
         return known.etag is not None and [_opaque(etag) for etag in etags] == [_opaque(known.etag)]
     dates = headers.getlist("Last-Modified")

@@ -49,7 +49,7 @@ class Hosts:
         Args:
             target: the request's target.
             scope: limits the wait for a slot.
-            is_first: whether this is the download's first attempt; the failure of a later one counts only as a trial.
+            is_first: whether this is the download's first attempt; a later attempt's failure counts only in a trial.
             queue: the queue whose share of the host's slots the request uses.
 
         Raises:

@@ -4,8 +4,8 @@ The worker resolves a URL's host and checks its addresses as it does without a p
 address, never the name, because a proxy that resolved the name again could connect to another address. For ``https``
 the proxy opens a tunnel (CONNECT; RFC 9110, 9.3.6), through which the worker checks the certificate against the URL's
 name. For ``http`` the request line holds a URL with the address (RFC 9112, 3.2.2), and the Host field holds the name.
-RFC 9112 has proxies replace that field by the address, and Squid and tinyproxy do so; a server of several sites then
-serves the wrong one. With such a proxy, ``http`` needs a tunnel too.
+RFC 9112 requires proxies to replace that field by the address, and Squid and tinyproxy do so; a server of several sites
+then serves the wrong one. With such a proxy, ``http`` needs a tunnel too.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Proxy:
         sock.sendall("\r\n".join(lines).encode("ascii") + b"\r\n\r\n")
         meter = Meter(sock.makefile("rb", buffering=0))
         meter.allow(MAX_HEAD_BYTES)
-        # The buffer holds one byte, so that reading the head consumes no byte that the tunnel carries after it.
+        # The buffer holds one byte, so that reading the head consumes no byte after it, which belongs to the tunnel.
         with io.BufferedReader(meter, 1) as wire:
             head = read_head(wire)
         raise_for_status(int(head[9:12]))

@@ -11,8 +11,8 @@ import idna
 #: Everything beyond printable ASCII.
 _NOT_ASCII: Final = re.compile(r"[^\x21-\x7e]+")
 _ASCII: Final = bytes(range(128)).decode()
-#: ASCII characters that no host name contains. UTS 46 maps fullwidth forms to them; a mapped ``／``, ``？``, ``＠`` or
-#: ``：`` would end the host.
+#: ASCII characters that no host name contains. UTS 46 maps fullwidth forms to them: once mapped, ``／``, ``？``, ``＠``
+#: and ``：`` would end the host.
 _NO_NAME: Final = re.compile(r"[\x00-\x7f](?<![a-z0-9._-])")
 _INVISIBLE: Final = re.compile("[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 #: The path segments that mean the folder itself and the one above; browsers also read them if percent-encoded.

@@ -46,7 +46,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
     """Celery's consumer without gossip and mingle, which never logs the content of an unusable message."""
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]  # celery is untyped
-        """Celery's steps; a shortage of memory, threads or open files counts as a lost connection, not as the end."""
+        """Celery's steps; after a shortage of memory, threads or open files, they reconnect instead of ending."""
 
         def start(self, parent: Any) -> None:
             """Start all steps and run until the last one ends."""

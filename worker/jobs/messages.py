@@ -123,7 +123,7 @@ def is_id(value: object) -> bool:
 
 
 def validating_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Return a strategy that refuses a malformed message, postpones an early one, and passes others on to Celery's."""
+    """Return a strategy that refuses malformed messages, postpones early ones, and gives others to Celery's."""
     take = default(task, app, consumer, **options)
 
     def now() -> datetime:

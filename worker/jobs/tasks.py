@@ -125,7 +125,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
         raise Ignore from None
 
     def _acquit(self, deaths: Deaths) -> None:
-        """Clear the recorded deaths of a job once it is answered or postponed; before, its attempt could cause one."""
+        """Clear the recorded deaths of a job that is answered or postponed; before that, it might cause one more."""
         if deaths.count:
             self.worker.delivery.suspects.acquit(self.request.id)
 

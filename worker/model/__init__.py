@@ -29,7 +29,7 @@ def load_model(model: str, *, revision: str | None = None, device: str = "auto",
         ModelLoadError: the checkpoint cannot be used here; the message says why and what to do.
         DeviceLostError: the device failed during the load.
     """
-    # Each of the next two imports takes seconds, so each check that can be made before an import is made there.
+    # Each of the two imports below takes seconds, so whatever can be checked before an import is checked before it.
     named_folder(model, revision)
     from worker.model.devices import pick_device
 

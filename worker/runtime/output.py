@@ -2,7 +2,7 @@
 
 A log collector that stalls, or a terminal held with Ctrl-S, makes writes block. Each thread that logs would then wait
 for the thread that writes, and the worker could neither work nor end. So the streams wait only a moment, and drop what
-the reader does not take. No thread of their own writes, so the last lines before ``os._exit`` are written too.
+the reader does not take. They use no thread of their own, so the last lines before ``os._exit`` are written too.
 
 A pipe or a terminal is opened again, since the flag ``O_NONBLOCK`` belongs to an open file that other processes share.
 The descriptors 1 and 2 then refer to the new open file, so that libraries and `faulthandler` do not block either.
