@@ -23,7 +23,7 @@ code                    when
 ``connect_failed``      none of the host's first three addresses accepted a connection; the connection ended before the
                         worker had received the response's head; or the operator's proxy failed or refused to connect
 ``tls_failed``          the certificate is not valid for the name, or the TLS handshake failed for another reason
-``bad_response``        not HTTP/1; a content encoding; contradictory or impossible lengths; headers, chunks or trailers
+``bad_response``        not HTTP/1; a compressed body; contradictory or impossible lengths; headers, chunks or trailers
                         that RFC 9112 does not allow, that are too long, or of which there are too many
 ``bad_redirect``        a redirect without a target
 ``too_many_redirects``  more redirects than ``NAMESHOT_FETCH_REDIRECTS``, or a redirect to a URL already seen

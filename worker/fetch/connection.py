@@ -92,7 +92,7 @@ class Connection(HTTPConnection):
 
     @property
     def forwarder(self) -> Proxy | None:
-        """The proxy that reads this connection's requests; None if only the server reads them, perhaps by a tunnel."""
+        """The proxy that reads this connection's requests; None if the server itself reads them, even via a tunnel."""
         proxy = self._dialer.proxy
         if proxy is None or self.address is None or proxy.tunnels(self.target.scheme):
             return None
@@ -138,7 +138,7 @@ class TlsConnection(Connection, HTTPSConnection):
 
 
 def open_connection(target: Target, dialer: Dialer, watchdog: Watchdog, tls: ssl.SSLContext) -> Connection:
-    """Return a new connection for a target, not connected yet."""
+    """Return a new, unconnected connection for a target."""
     if target.scheme == "https":
         return TlsConnection(target, dialer, watchdog, ssl_context=tls)
     return Connection(target, dialer, watchdog)

@@ -41,7 +41,7 @@ class Dialer:
 
     Args:
         timeout_s: the longest time that one download may take, in seconds.
-        proxy: the operator's proxy; None to connect to the addresses themselves.
+        proxy: the operator's proxy; None if the worker connects to the addresses directly.
 
     Attributes:
         slots: limits the concurrent exchanges with each address, whichever names resolve to it.
@@ -72,8 +72,8 @@ class Dialer:
         """Connect; return the socket and its address. The caller's queue then holds one slot of that address.
 
         Raises:
-            FetchFailed: no connection could be made; a refused address also raises it, because callers might retry an
-                OSError.
+            FetchFailed: no connection could be made, or the policy refuses an address, for which an OSError would be
+                wrong, because callers might retry it.
             Cancelled: the scope was cancelled.
         """
         if target.address is not None:

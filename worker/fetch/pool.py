@@ -41,7 +41,7 @@ class KeptConnections:
         self._closed = False
 
     def take(self, target: Target) -> Connection | None:
-        """Remove and return the most recently used connection to this origin, if one has been idle for `quiet_s`."""
+        """Remove and return the most recent connection to this origin that was idle for `quiet_s`; None if none was."""
         while (found := self._pop(target)) is not None:
             if found.is_connected and not _has_unread_bytes(found):
                 return found

@@ -16,7 +16,7 @@ from celery.worker.request import Request
 
 logger = logging.getLogger(__name__)
 
-#: With each of these events a monitor shows a job as ended.
+#: After each of these events, a monitor shows the job as ended.
 ENDINGS: Final = frozenset({"task-succeeded", "task-failed", "task-revoked"})
 
 

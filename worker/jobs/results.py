@@ -84,8 +84,8 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         if reply <= 0:
             return False
         if taken.at_s is not None:
-            # The reply is the time when the worker took the message, by the server's clock; the next call passes it on.
-            # Our clock drifts by milliseconds a minute, in which time a client can free an id and submit it again.
+            # The reply is the time when the worker took the message, by the server's clock, for the script's next call.
+            # Our clock drifts by milliseconds a minute, and a client can free an id and submit it again that fast.
             request.taken_at_us = reply
         return True
 

@@ -105,7 +105,7 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether Celery can use a value as a number; it has defaults for None and accepts numbers in strings."""
+    """Return whether Celery can use a value as a number; Celery accepts None and numbers in strings too."""
     try:
         float(value)
     except (TypeError, ValueError):

@@ -29,7 +29,7 @@ class ModelOutOfMemoryError(ModelError):
 
 
 class DeviceLostError(ModelError):
-    """The device no longer answers this process: every later call will fail, and only a new process helps."""
+    """The device no longer responds to this process: every later call will fail, and only a new process helps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ def named_folder(model: str, revision: str | None) -> Path | None:
         is_folder, exists = folder.is_dir(), folder.exists()
         if is_folder:
             [file.exists() for file in folder.iterdir()]  # raises if this user may list the folder, but not enter it
-    except (OSError, RuntimeError) as failure:  # RuntimeError: the home of an unknown user
+    except (OSError, RuntimeError) as failure:  # pathlib raises RuntimeError for an unknown user's home
         reason = getattr(failure, "strerror", None) or failure
         raise ModelLoadError(f"folder {model!r} cannot be read ({reason}): check its path and permissions") from None
     if is_folder and revision is not None:

@@ -25,7 +25,7 @@ _SIDES: Final = ("size", "crop_size", "pad_size")
 def refuse_implausible_network(source: Source, architecture: Any, config: Any) -> None:
     """Refuse a configuration that describes a far larger network than the checkpoint has weights for.
 
-    Transformers would first fill all the missing weights with random numbers, and only then report them.
+    Without this check, Transformers would fill all the missing weights with random numbers before it reported them.
 
     Raises:
         ModelLoadError: the network is too large.

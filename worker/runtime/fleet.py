@@ -71,7 +71,7 @@ def engine_and_fronts(
     Args:
         devices: values of ``NAMESHOT_DEVICE``; an empty one leaves the variable as it is.
         processes: the number of fronts per device.
-        folder: the folder for sockets, which other users may not enter.
+        folder: the folder for sockets; other users may not enter it.
         front: a front's command, without its last arguments: the engine's socket and the number of fronts.
         engine: an engine's command, without its last arguments: its socket and the descriptor for heartbeats.
     """

@@ -96,7 +96,7 @@ class _Handler(logging.StreamHandler[Any]):
 
 
 def configure(level: str, style: str) -> None:
-    """Have this process write all log lines to stderr in one style, and never wait long for the program that reads it.
+    """Have this process write all log lines to stderr in one style, without waiting long if no program reads them.
 
     Args:
         level: the lowest level of log lines to write; libraries' loggers may have a higher one.

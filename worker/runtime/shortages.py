@@ -1,4 +1,4 @@
-"""What a machine or a container may run short of: open files, threads, memory."""
+"""Detects shortages of memory, threads and open files, and raises the limit of open files."""
 
 from __future__ import annotations
 
