@@ -33,7 +33,7 @@ def read_body(response: GuardedResponse, max_bytes: int) -> bytes:
         raise _refused_status(response)
     raw = response.raw
     if set(list_members(raw.headers.getlist("Content-Encoding"))) & COMPRESSIONS:
-        raise bad_response("the server compressed the image although it was asked not to; switch the compression off.")
+        raise bad_response("the server compressed the image, against the request; switch the compression off.")
     is_chunked, length = framing(raw)
     if length is not None and length > max_bytes:
         raise FetchFailed("too_large")

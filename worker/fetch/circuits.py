@@ -139,7 +139,7 @@ class Circuits:
         if verdict == "bad" and circuit.has_failed:
             self._open(circuit, now_s)
             logger.warning(
-                "%s failed %d downloads within %.0f s: pausing its downloads for %.0f s, longer if it still fails then",
+                "%s failed %d downloads within %.0f s: pausing its downloads for %.0f s, then longer if it fails again",
                 _name_of(host),
                 circuit.bad + circuit.older_bad,
                 2 * HALF_WINDOW_S,

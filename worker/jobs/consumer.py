@@ -76,7 +76,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]  # celery is untyped
             start_all_threads(self.pool.executor, self.pool.limit)
         except RuntimeError:
             raise refusal(
-                f"{self.pool.limit:,} images in flight (NAMESHOT_CONCURRENCY) take as many threads, and this system "
+                f"{self.pool.limit:,} images in flight (NAMESHOT_CONCURRENCY) need as many threads, but this system "
                 "permits fewer: raise its limit (ulimit -Hu, TasksMax=, a container's limit of processes) or lower "
                 "NAMESHOT_CONCURRENCY."
             ) from None

@@ -34,7 +34,7 @@ def identity(model: HostModel, checkpoint: str, *, reducing_gap: float | None) -
     except OSError as error:
         raise ModelLoadError(
             f"a file of {model.name!r} cannot be read, but a shared cache needs its digest ({error.strerror}): set "
-            "NAMESHOT_SHARED_CACHE_BYTES to 0, or let this user read all of them"
+            "NAMESHOT_SHARED_CACHE_BYTES to 0, or let this user read all files of the folder"
         ) from None
     facts = [weights, model.dtype, reducing_gap, [version(name) for name in _PREPARE]]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]

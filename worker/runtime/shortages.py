@@ -39,6 +39,6 @@ def allow_open_files(images: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
     if max(soft, hard) < needed:
         raise SettingsError(
-            f"{images:,} images in flight (NAMESHOT_CONCURRENCY) take up to {needed:,} open files, and this system "
+            f"{images:,} images in flight (NAMESHOT_CONCURRENCY) need up to {needed:,} open files, but this system "
             f"permits {hard:,}: raise its limit (ulimit -Hn, LimitNOFILE=) or lower NAMESHOT_CONCURRENCY."
         )
