@@ -110,7 +110,7 @@ def main() -> None:
     scratch.checkpoint()
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "load_average_before": os.getloadavg()}
     cases: dict[str, Any] = {}
-    table = Table("", "CPU ms an image: thread", "process", "images/s: thread", "process")
+    table = Table("", "CPU ms per image: thread", "process", "images/s: thread", "process")
     for name, *case in CASES:
         rounds: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
         for _ in range(arguments.rounds):

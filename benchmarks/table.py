@@ -45,10 +45,14 @@ def tables(report: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[s
     offered = [f"p50/p95/p99 ms at {share:.0%}" for share in shares]
     return [
         (f"{report['model']}, {machine['cores']} cores of {machine['cpu']}", COLUMNS, lines(report)),
-        (f"whole contenders; loads in shares of {base_per_s:.1f} jobs/s", ("", *WHOLE, *offered), of_contenders),
         (
-            "CPU ms a job of nameshot, by stage",
-            ("model", "load", "labels", *STAGES, "outside the model", "queue's share of that", "the model", "client"),
+            f"start, memory and latency; the loads are shares of {base_per_s:.1f} jobs/s",
+            ("", *WHOLE, *offered),
+            of_contenders,
+        ),
+        (
+            "CPU ms per job of nameshot, by stage",
+            ("model", "load", "labels", *STAGES, "outside the model", "the queue's share of it", "the model", "client"),
             [
                 [
                     row["model_name"],
@@ -90,9 +94,9 @@ def in_words(report: dict[str, Any], ours: str) -> str:
     """Return what no table shows: the lone job, the best peer by label count, and an image's CPU time by part."""
     lone = report["lone"]
     said = [
-        f"a lone job takes {lone['job_ms']} ms, a direct call of the model {lone['direct_ms']} ms: "
-        f"{lone['longer_ms']} ms longer",
-        "of the lone job's ms: " + ", ".join(f"{name} {ms}" for name, ms in lone["stages_ms"].items()),
+        f"a lone job takes {lone['job_ms']} ms, {lone['longer_ms']} ms longer than a direct call of the model "
+        f"({lone['direct_ms']} ms)",
+        "the lone job's stages in ms: " + ", ".join(f"{name} {ms}" for name, ms in lone["stages_ms"].items()),
     ]
     said += [
         f"{labels} labels: the best peer is {row['name']}; {ours} is {row['ahead']:.2f}x"
@@ -100,9 +104,9 @@ def in_words(report: dict[str, Any], ours: str) -> str:
     ]
     bare_ms = next((row["cpu_ms"] for row in report["rows"] if row["name"] == "forward"), None)
     said += [
-        f"{row['load']}, {row['labels']} labels, CPU ms an image: the model {row['model']:.1f}, alone {bare_ms:.1f}; "
-        f"decoding, which the bare loop does too, {row['decode']:.1f}; fetching {row['fetch']:.1f}; the queue "
-        f"{_queue_ms(row):.1f}; the client, which shares the cores, {row['client']:.1f}"
+        f"{row['load']}, {row['labels']} labels, CPU ms per image: the model {row['model']:.1f} (the bare forward pass "
+        f"{bare_ms:.1f}); decoding, which the bare loop does too, {row['decode']:.1f}; fetching {row['fetch']:.1f}; "
+        f"the queue {_queue_ms(row):.1f}; the client, which shares the cores, {row['client']:.1f}"
         for row in report["stages"]
         if bare_ms is not None and row["model_name"] == report["model"]
     ]

@@ -52,7 +52,9 @@ def run(given: Given, notes: Notes) -> None:
     for number in ("float32", "float16"):
         worst = max(row[f"{number} against the CPU"] for row in table.values())
         notes.line(f"{number}: scores at most {worst:.1e} from the pipeline's on the CPU in float32")
-    notes.line(f"company: vectors move by at most {max(row['company'] for row in table.values()):.1e} in other batches")
+    notes.line(
+        f"company: vectors differ by at most {max(row['company'] for row in table.values()):.1e} in other batches"
+    )
     if given.on_gpu:
         import torch
 

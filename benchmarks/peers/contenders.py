@@ -220,13 +220,13 @@ NAMESHOT = Nameshot("nameshot", "this worker, this client")
 PEERS: Sequence[Contender] = (
     CeleryPeer(
         "pipeline-prefork",
-        f"a pipeline call a Celery task, {CORES} processes of one torch thread",
+        f"one pipeline call per Celery task; {CORES} processes with one torch thread each",
         command=_celery("pipeline_task", "prefork", CORES),
         settings={"PEER_TORCH_THREADS": "1"},
     ),
     CeleryPeer(
         "pipeline-solo",
-        f"a pipeline call a Celery task, one process of {CORES} torch threads",
+        f"one pipeline call per Celery task; one process with {CORES} torch threads",
         command=_celery("pipeline_task", "solo", 1),
         settings={"PEER_TORCH_THREADS": str(CORES)},
     ),

@@ -208,7 +208,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         load = row["load"] if row in report["rows"] else f"{row['load']}, no device, {row['pictures']}"
         table.add_row(load, *(str(row.get(name, "")) for name in names))
     console.print(table)
-    console.print(f"Valkey for an idle worker, a second: {report['idle']}")
+    console.print(f"costs of an idle worker for Valkey, per second: {report['idle']}")
 
 
 if __name__ == "__main__":

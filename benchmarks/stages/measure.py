@@ -81,7 +81,7 @@ def _worker(settings: Mapping[str, str], folder: Path) -> Iterator[Callable[[], 
         while not ready_file.exists():
             if not worker.is_running() or time.monotonic() > deadline_s:
                 raise RuntimeError(
-                    f"the worker with clocks is not ready, it {worker.describe_exit()}: {worker.last_log_line()}"
+                    f"the worker with clocks is not ready; it {worker.describe_exit()}: {worker.last_log_line()}"
                 )
             time.sleep(0.05)
         yield read
