@@ -164,7 +164,7 @@ def build(
         policy,
         max_bytes=settings.max_bytes,
         timeout_s=settings.fetch_timeout,
-        # At most half of the idle connections lead to one host, so twice `fetch_per_host` keeps all of that host's.
+        # At most half of the idle connections lead to one host, so this number lets all of one host's stay open.
         max_connections=max(concurrency, 2 * min(concurrency, settings.fetch_per_host)),
         per_host=settings.fetch_per_host,
         ca_file=_ca_file(settings),
@@ -207,7 +207,7 @@ def _engine_process(
     logger.info("waiting for the engine")
     info = _engine_info(front.socket)
     model = RemoteModel(info, lambda: load_preparation(checkpoint(settings.model), info.revision, info.family))
-    # All fronts together have as many images in flight as one worker would have.
+    # With ``auto``, all fronts together have about as many images in flight as one worker would have.
     concurrency = _concurrency(settings, info.max_batch, info.parallel_batches, front.fronts)
     engine = RemoteEngine(front.socket, info, slots=concurrency, on_other_model=on_other_model)
     return model, engine, concurrency

@@ -120,7 +120,7 @@ def test_a_job_cancelled_while_it_waits_is_never_run(
     late.wait_until_ready()
     client.classify(origin.url("/owl.png"), LABELS)
 
-    assert f"job {job.id} has its answer already" in late.log
+    assert f"job {job.id} does not run: it is answered or forgotten already" in late.log
     assert job.status() == "cancelled"
     with pytest.raises(JobCancelled):
         job.result(timeout=1)

@@ -28,7 +28,7 @@ def test_without_a_gpu_it_says_so_and_measures_nothing() -> None:
     done = run()
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("benchmarks.gpu: there is no GPU cuda:0 for PyTorch here, so nothing was measured;")
+    assert done.stderr.startswith("benchmarks.gpu: PyTorch finds no GPU cuda:0 here, so nothing was measured;")
 
 
 @pytest.mark.thorough

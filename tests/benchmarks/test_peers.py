@@ -60,7 +60,7 @@ def test_an_environment_is_made_once_and_finds_our_packages_after_its_own(tmp_pa
 def test_a_failed_installation_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "peer.txt").write_text("./no-such-package\n")
 
-    with pytest.raises(PeerFailed, match=r"cannot be made: .*no-such-package"):
+    with pytest.raises(PeerFailed, match=r"cannot be created: .*no-such-package"):
         environment("peer", tmp_path / "venvs", requirements=tmp_path)
 
 

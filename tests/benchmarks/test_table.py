@@ -136,10 +136,10 @@ def test_the_table_has_the_limits_first_and_says_why_a_peer_failed() -> None:
 
 def test_the_summary_says_where_an_image_s_time_goes() -> None:
     assert table.in_words(REPORT, "nameshot").splitlines()[1:] == [
-        "of the lone job's ms: queued 0.0, forward 100.0, client and answer 9.0",
+        "the lone job's stages in ms: queued 0.0, forward 100.0, client and answer 9.0",
         "4 labels: the best peer is quick; nameshot is 1.50x",
-        "bulk, 4 labels, CPU ms an image: the model 145.0, alone 140.0; decoding, which the bare loop does too, 6.0; "
-        "fetching 0.8; the queue 0.4; the client, which shares the cores, 1.5",
+        "bulk, 4 labels, CPU ms per image: the model 145.0 (the bare forward pass 140.0); decoding, which the bare "
+        "loop does too, 6.0; fetching 0.8; the queue 0.4; the client, which shares the cores, 1.5",
     ]
 
 

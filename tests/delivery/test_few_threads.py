@@ -30,7 +30,7 @@ def test_a_worker_refuses_to_start_with_fewer_threads_than_images_in_flight(
     worker = start_worker("few", prefix=permitting(40), is_ready=False, NAMESHOT_CONCURRENCY="64")
 
     assert worker.process.wait(TIMEOUT_S) == os.EX_CONFIG
-    assert "64 images in flight (NAMESHOT_CONCURRENCY) take as many threads" in worker.log
+    assert "64 images in flight (NAMESHOT_CONCURRENCY) need as many threads" in worker.log
     assert "Traceback" not in worker.log
     assert not worker.is_ready
     assert client.queue_depths()["default"] == 1

@@ -59,7 +59,7 @@ def refused(worker: Worker) -> str:
         ),
         (("-X", "nameshot.low"), {}, "-X names 'nameshot.low', which is not a queue"),
         (("-X", "nameshot.high,nameshot.default,nameshot.bulk"), {}, "-X excludes every queue"),
-        (("-I", "no.such_module"), {}, "a module of -I (--include) cannot be imported (No module named 'no')"),
+        (("-I", "no.such_module"), {}, "-I (--include) has a module that cannot be imported (No module named 'no')"),
         (("--pidfile", "/no/such/folder/pid"), {}, "--pidfile /no/such/folder/pid cannot be created"),
         (("--statedb", "/no/such/folder/db"), {}, "--statedb /no/such/folder/db cannot be created"),
         (("-l", "nonsense"), {}, "'NONSENSE' is not one of"),
@@ -147,7 +147,7 @@ def test_no_command_of_amqp_takes_a_job_from_its_queue(
         ("task_annotations = {'*': {'rate_limit': '1/m'}}", "task_annotations cannot be changed"),
         ("broker_connection_retry = False", "broker_connection_retry cannot be changed"),
         ("timezone = 'Foo/Bar'", "setting timezone is 'Foo/Bar', which cannot be used"),
-        ("imports = ['nope']", "a module of Celery's setting imports cannot be imported (No module named 'nope')"),
+        ("imports = ['nope']", "setting imports has a module that cannot be imported (No module named 'nope')"),
         ("raise RuntimeError('secret')", "(--config) is 'configured', which failed with RuntimeError at "),
     ],
 )

@@ -10,7 +10,7 @@ def rows() -> str:
     """Return a table with a row for each model and size."""
     report = json.loads(RESULTS.read_text())
     lines = [
-        "| model, JPEG | CPU ms an image: thread | process | images/s: thread | process | of thread |",
+        "| model, JPEG | CPU ms per image: thread | process | images/s: thread | process | relative to thread |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, case in report["cases"].items():

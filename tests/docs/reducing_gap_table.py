@@ -9,7 +9,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "reducing_gap.j
 def rows() -> str:
     """Return a table with a row for each size and gap."""
     lines = [
-        "| JPEG | gap | CPU ms | of exact | a score moves by, demo's pictures | mosaics |",
+        "| JPEG | gap | CPU ms | relative to off | largest change of a score: demo's pictures | mosaics |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in json.loads(RESULTS.read_text())["rows"]:

@@ -161,12 +161,12 @@ def test_opening_and_closing_a_circuit_log_one_line_each(
         (
             "WARNING",
             "host h.example:443 failed 10 downloads within 30 s: pausing its downloads for 5 s, "
-            "longer if it still fails then",
+            "then longer if it fails again",
         ),
         ("INFO", "host h.example:443 works again"),
         (
             "WARNING",
             "host [2606:4700::1]:80 failed 10 downloads within 30 s: pausing its downloads for 5 s, "
-            "longer if it still fails then",
+            "then longer if it fails again",
         ),
     ]

@@ -105,7 +105,7 @@ def test_credentials_are_sent_to_the_proxy_and_not_to_the_server(
             unknown = make_fetcher(server, proxy=Proxy.parsed(guarded.url), **options)
             failure = failure_of(functools.partial(unknown.fetch, url))
             assert (failure.code, failure.retryable) == ("connect_failed", False)
-            assert "the worker's proxy asks for another user name or password" in failure.message
+            assert "the worker's proxy requires a valid user name and password" in failure.message
 
 
 def test_addresses_are_checked_before_anything_is_sent_to_the_proxy(

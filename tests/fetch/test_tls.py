@@ -184,5 +184,7 @@ def test_an_unusable_authority_file_is_reported_in_one_sentence_at_once(content:
     if content is not None:
         file.write_text(content)
 
-    with pytest.raises(SettingsError, match=r"NAMESHOT_FETCH_CA_FILE is .*ca\.pem', which holds no certificates"):
+    with pytest.raises(
+        SettingsError, match=r"NAMESHOT_FETCH_CA_FILE is .*ca\.pem', but the worker cannot read PEM certificates"
+    ):
         Fetcher(UrlPolicy.parsed("443", "", ""), max_bytes=1, timeout_s=1, ca_file=str(file))

@@ -202,8 +202,8 @@ def test_of_several_broken_rules_the_first_is_named(url: str, code: str) -> None
 @pytest.mark.parametrize(
     ("url", "hosts", "code", "advice"),
     [
-        ("http://127.0.0.1:9000/", (), "port_not_allowed", "an exception to NAMESHOT_FETCH_ALLOW for this address and"),
-        ("http://[fd00::1]:9000/", (), "port_not_allowed", "an exception to NAMESHOT_FETCH_ALLOW for this address and"),
+        ("http://127.0.0.1:9000/", (), "port_not_allowed", "an exception in NAMESHOT_FETCH_ALLOW for this address and"),
+        ("http://[fd00::1]:9000/", (), "port_not_allowed", "an exception in NAMESHOT_FETCH_ALLOW for this address and"),
         ("http://10.0.0.1/", (), "address_blocked", "add an exception to NAMESHOT_FETCH_ALLOW"),
         ("http://h.example:9000/", (), "port_not_allowed", "for an address that is not public, add an exception to"),
         ("http://1.1.1.1:0/", (), "port_not_allowed", "not in 1 to 65535"),
@@ -211,7 +211,7 @@ def test_of_several_broken_rules_the_first_is_named(url: str, code: str) -> None
             "http://10.0.0.1:9000/",
             ("h.example",),
             "host_not_allowed",
-            "also needs an exception to NAMESHOT_FETCH_ALLOW",
+            "The host, too, is not public: its address and port need an exception in NAMESHOT_FETCH_ALLOW",
         ),
         ("http://1.1.1.1:9000/", ("h.example",), "host_not_allowed", "The port, too, is outside NAMESHOT_FETCH_PORTS"),
     ],
@@ -230,7 +230,7 @@ def test_a_private_name_at_another_port_needs_only_an_exception() -> None:
     policy = UrlPolicy(frozenset({80, 443}), parse_allow("127.0.0.9/32:9000"))
     target = policy.check("http://h.example:9000/")
 
-    for address, advice in (("10.0.0.1", "an exception to NAMESHOT_FETCH_ALLOW for this"), ("1.1.1.1", "use port 80")):
+    for address, advice in (("10.0.0.1", "an exception in NAMESHOT_FETCH_ALLOW for this"), ("1.1.1.1", "use port 80")):
         with pytest.raises(FetchFailed, match=f"port_not_allowed: .*{advice}"):
             policy.choose(target, [parse_address(address)])
 

@@ -132,7 +132,12 @@ def test_a_model_in_the_cache_starts_without_the_hub(hub: Hub, tmp_path: Path) -
     load_all([("someone/small-clip", None, LOADED)], hub, home)
     hub.status = 451
     load_all(
-        [("someone/small-clip", None, LOADED), ("someone/gated", None, f"the Hub at {hub.url} answers 451")], hub, home
+        [
+            ("someone/small-clip", None, LOADED),
+            ("someone/gated", None, f"the Hub at {hub.url} responds with status 451"),
+        ],
+        hub,
+        home,
     )
 
 

@@ -55,7 +55,10 @@ def make_folder(file: Path) -> None:
     ("damage", "expected"),
     [
         (lambda file: file.write_bytes(b""), "is empty: copy or save the checkpoint again"),
-        (lambda file: file.write_text(POINTER), "is a Git LFS pointer, not the file itself: run `git lfs pull` there"),
+        (
+            lambda file: file.write_text(POINTER),
+            "is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder",
+        ),
         (lambda file: file.write_bytes(bytes(300)), r"is (not JSON|damaged) \(.*\): copy or save"),
         (lambda file: file.write_bytes('{"a": 1}'.encode("utf-16")), r"is (not JSON|damaged) \(.*\): copy or save"),
         (lambda file: file.write_text("null"), r"is (JSON, but not an object|damaged \(.*\)): copy or save"),

@@ -57,5 +57,5 @@ def test_a_concurrency_that_needs_more_open_files_than_the_system_permits_is_ref
     done = run(soft=64, hard=256, images=300)
 
     assert done.returncode == 1
-    assert "300 images in flight (NAMESHOT_CONCURRENCY) take up to 700 open files" in done.stderr
+    assert "300 images in flight (NAMESHOT_CONCURRENCY) need up to 700 open files" in done.stderr
     assert "this system permits 256" in done.stderr

@@ -92,7 +92,7 @@ def test_an_unusable_picture_checkpoint_or_label_is_reported_in_one_sentence(
         rankings(clip, "float32", [tmp_path / "missing.png"], LABELS, [TEMPLATE])
     with pytest.raises(UsageError, match=r"no-model"):
         rankings(choice(tmp_path / "no-model"), "float32", FILES, LABELS, [TEMPLATE])
-    with pytest.raises(InvalidJob, match=r"tokens, and .* reads"):
+    with pytest.raises(InvalidJob, match=r"tokens, but .* reads"):
         rankings(clip, "float32", FILES, ["fox " * 200], [TEMPLATE])
 
 

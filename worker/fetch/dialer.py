@@ -23,15 +23,16 @@ MAX_DIALS: Final = 3
 #: A host may take this long to accept a connection. Hosts accept within a round trip; if the SYN is lost, the kernel
 #: sends it again after 1 s.
 CONNECT_TIMEOUT_S: Final = 3.0
-#: With a timeout above the default 10 s, each address may take this share of it to accept a connection, so that
-#: `MAX_DIALS` dead addresses leave some time for the request.
+#: If the download's timeout is above the default 10 s, each address may take this share of the timeout to accept a
+#: connection, so that `MAX_DIALS` dead addresses leave some time for the request.
 CONNECT_SHARE: Final = 0.3
 #: A server that sends nothing for this long counts as failed. Services that resize images on demand need seconds before
-#: they send their first byte, so a server gets most of the default 10 s. The rest is for a second attempt.
+#: they send their first byte, so a server gets most of the default 10 s, and a second attempt gets the remaining time.
 SILENCE_TIMEOUT_S: Final = 8.0
-#: With a timeout above the default, a server may be silent for this share of it, as 8 s are of 10 s.
+#: If the download's timeout is above the default, a server may be silent for this share of it; 8 s are this share of
+#: the default 10 s.
 SILENCE_SHARE: Final = 0.8
-#: A socket's timeout is never shorter, because 0 would make the socket non-blocking.
+#: The shortest timeout for a response or for connecting to a proxy: 0 would make the socket non-blocking.
 SHORTEST_WAIT_S: Final = 0.001
 
 
@@ -40,7 +41,7 @@ class Dialer:
 
     Args:
         timeout_s: the longest time that one download may take, in seconds.
-        proxy: the operator's proxy; None to connect to the addresses themselves.
+        proxy: the operator's proxy; None if the worker connects to the addresses directly.
 
     Attributes:
         slots: limits the concurrent exchanges with each address, whichever names resolve to it.
@@ -71,8 +72,8 @@ class Dialer:
         """Connect; return the socket and its address. The caller's queue then holds one slot of that address.
 
         Raises:
-            FetchFailed: no connection could be made; a refused address also raises it, because callers might retry an
-                OSError.
+            FetchFailed: no connection could be made, or the policy refuses an address, for which an OSError would be
+                wrong, because callers might retry it.
             Cancelled: the scope was cancelled.
         """
         if target.address is not None:

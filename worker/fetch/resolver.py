@@ -1,8 +1,8 @@
-"""DNS look-ups that do not outlast the download's time.
+"""DNS look-ups for which a download waits no longer than its scope lasts.
 
-``getaddrinfo`` has no timeout and cannot be interrupted, so each look-up runs in a thread of its own, for which the
-download waits no longer than its scope lasts. The number of threads is limited, and they are daemon threads, so that a
-look-up that hangs does not delay the end of the process.
+``getaddrinfo`` has no timeout and cannot be interrupted, so each look-up runs in a thread of its own, which a download
+abandons when its scope ends. The number of threads is limited, and they are daemon threads, so that a look-up that
+hangs does not delay the end of the process.
 """
 
 from __future__ import annotations

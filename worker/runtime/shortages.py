@@ -1,4 +1,4 @@
-"""What a machine or a container may run short of: open files, threads, memory."""
+"""Detects shortages of memory, threads and open files, and raises the limit of open files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 
 from producer.errors import SettingsError
 
-#: Errors of the operating system that say that this process, or its machine, has no more of something.
+#: The errors with which the kernel says that this process, or its machine, has no open files or memory left.
 _SHORTAGES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 #: The files that an idle worker has open: libraries, logs, both Redis connections and their pools, probes, decoders.
 _IDLE_FILES: Final = 100
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether an error says that the process has no memory, threads or open files left, whatever it works on."""
+    """Return whether an error says that the process has no memory, threads or open files left."""
     if isinstance(error, OSError):
         return error.errno in _SHORTAGES
     if isinstance(error, RuntimeError):  # the module threading has no class of its own for this
@@ -30,7 +30,7 @@ def allow_open_files(images: int) -> None:
         images: the images in flight. Each may have a connection open, and another one idle in the pool.
 
     Raises:
-        SettingsError: the system permits too few for so many images.
+        SettingsError: the system permits too few open files for so many images.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * images + _IDLE_FILES
@@ -39,6 +39,6 @@ def allow_open_files(images: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
     if max(soft, hard) < needed:
         raise SettingsError(
-            f"{images:,} images in flight (NAMESHOT_CONCURRENCY) take up to {needed:,} open files, and this system "
+            f"{images:,} images in flight (NAMESHOT_CONCURRENCY) need up to {needed:,} open files, but this system "
             f"permits {hard:,}: raise its limit (ulimit -Hn, LimitNOFILE=) or lower NAMESHOT_CONCURRENCY."
         )
