@@ -76,7 +76,7 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = _table(
     ErrorCode("truncated", True, "the body ended before its declared length", "try again"),
     ErrorCode("host_unavailable", True, "downloads from this host failed too often recently, or too many are running", "try again in a minute"),
     ErrorCode("out_of_memory", True, "the device or the worker ran out of memory", "try again, or lower `NAMESHOT_MAX_BATCH`"),
-    ErrorCode("deadline_exceeded", True, "the job was not answered within `NAMESHOT_JOB_TIMEOUT`", "try again when the worker is less busy"),
+    ErrorCode("deadline_exceeded", True, "the job took longer than `NAMESHOT_JOB_TIMEOUT`, without its waits for other images of its worker", "try again when the worker is less busy"),
 )  # fmt: skip
 
 #: With Request Timeout, Too Early or Too Many Requests, a server invites a retry. `is_retryable_status` adds 5xx.

@@ -5,9 +5,11 @@ Each image in flight has a thread. An image that cannot be fetched, decoded or p
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +23,7 @@ from worker.concurrency.cancel_scope import Cancelled, CancelScope
 from worker.concurrency.shares import of_places
 from worker.embeddings.image_cache import Embedding, ImageEmbeddings
 from worker.embeddings.label_cache import LabelCache
-from worker.embeddings.reading import Matrix
+from worker.embeddings.reading import ReadMatrix
 from worker.engine.failures import failure_of
 from worker.fetch import Downloads
 from worker.fetch.files import File, KnownFile
@@ -42,6 +44,8 @@ class Attempt:
             the failure with which it is skipped.
         on_outcome: called once per image of a bulk message, when that image has an outcome and frees its place among
             the images in flight.
+        running: called with the scope of an image of a bulk message; returns the context in which the image is worked
+            on, so that the worker notices an image that outlasts its scope.
     """
 
     scope: CancelScope
@@ -49,6 +53,7 @@ class Attempt:
     queued_ms: float | None = None
     images: Callable[[int], Sequence[CancelScope | JobFailed]] | None = None
     on_outcome: Callable[[], object] = lambda: None
+    running: Callable[[CancelScope], AbstractContextManager[object]] = nullcontext
 
 
 class Classifier:
@@ -79,7 +84,7 @@ class Classifier:
         self._labels = labels
         self._telemetry = telemetry
         places = of_places(concurrency)
-        self._places = Budget(places, "the worker was too busy to start on this image in time.")
+        self._places = Budget(places)
         # The bulk messages of a queue share its threads, as many as the queue `bulk` has places. Unless places are very
         # few, this leaves some places of `high` and `default` to single jobs, which run in their callers' threads.
         self._threads = {queue: ThreadPoolExecutor(places.bulk, thread_name_prefix=f"many-{queue}") for queue in QUEUES}
@@ -97,27 +102,45 @@ class Classifier:
     def classify_many(self, job: ClassifyManyJob, attempt: Attempt) -> list[Result | JobFailed]:
         """Answer a bulk job; return a result or failure for each image, in order. Images are classified concurrently.
 
+        Each image has the message's whole time for itself, which passes only while the worker works on that image; if
+        one image does not finish in it, the message fails. Images of a suspected message share the message's clock
+        instead, because they also share its waits to run alone.
+
         Raises:
             JobFailed: the whole message failed, because of its shared arguments or its deadline.
             Cancelled: the attempt's scope was cancelled.
         """
-        count = len(job.images)
-        scopes = attempt.images(count) if attempt.images else [attempt.scope] * count
-        with self._labels.request(job.question, attempt.scope) as read_matrix:
+        with ExitStack() as clocks, self._labels.request(job.question, attempt.scope) as read_matrix:
+            if attempt.images is not None:
+                scopes = attempt.images(len(job.images))
+            else:
+                clocks.callback(attempt.scope.pause_clock())
+                scopes = [attempt.scope.within(math.inf) for _ in job.images]
+            # An image's clock starts in its thread, because all threads may be at work on images of other messages.
+            starts = [scope.pause_clock() if isinstance(scope, CancelScope) else _no_clock for scope in scopes]
             answer = partial(self._answer, job.question, read_matrix, attempt)
+            has_late_image = False
 
-            def one(url: str, scope: CancelScope | JobFailed) -> Result | JobFailed:
+            def one(url: str, scope: CancelScope | JobFailed, start: Callable[[], object]) -> Result | JobFailed:
+                nonlocal has_late_image
+                start()
                 try:
-                    return scope if isinstance(scope, JobFailed) else answer(url, scope)
+                    if isinstance(scope, JobFailed):
+                        return scope
+                    if has_late_image:
+                        return _too_late()
+                    with attempt.running(scope):
+                        return answer(url, scope)
                 except JobFailed as failure:
+                    has_late_image |= isinstance(scope, CancelScope) and scope.is_over
                     return failure.with_traceback(None)
                 finally:
                     attempt.on_outcome()
 
-            outcomes = list(self._threads[attempt.queue].map(one, job.images, scopes))
+            outcomes = list(self._threads[attempt.queue].map(one, job.images, scopes, starts))
         attempt.scope.check()
-        if attempt.scope.is_over:
-            raise JobFailed("deadline_exceeded", "not all images of the message were classified within its time.")
+        if has_late_image or attempt.scope.is_over:
+            raise _too_late()
         return outcomes
 
     def close(self) -> None:
@@ -128,7 +151,7 @@ class Classifier:
         self._fetcher.close()
 
     def _answer(
-        self, question: Question, read_matrix: Callable[[], Matrix], attempt: Attempt, url: str, scope: CancelScope
+        self, question: Question, read_matrix: ReadMatrix, attempt: Attempt, url: str, scope: CancelScope
     ) -> Result:
         try:
             result = self._classify(question, read_matrix, attempt, url, scope)
@@ -142,7 +165,7 @@ class Classifier:
         return result
 
     def _classify(
-        self, question: Question, read_matrix: Callable[[], Matrix], attempt: Attempt, url: str, scope: CancelScope
+        self, question: Question, read_matrix: ReadMatrix, attempt: Attempt, url: str, scope: CancelScope
     ) -> Result:
         with self._places.reserve(1, scope, attempt.queue):
             started_s = time.perf_counter()
@@ -153,7 +176,7 @@ class Classifier:
             fetch_ms = (time.perf_counter() - started_s) * 1000
             embedded = self._images.embed(file, attempt.queue, scope)
             image = embedded.embedding
-            matrix = read_matrix()
+            matrix = read_matrix(scope)
         try:
             logits = self._model.logits(image.vector, matrix)
         except ModelError as error:
@@ -172,3 +195,11 @@ class Classifier:
                 forward=round(embedded.forward_ms, 3),
             ),
         )
+
+
+def _no_clock() -> None:
+    """Do nothing: a poisoned image has no clock to resume."""
+
+
+def _too_late() -> JobFailed:
+    return JobFailed("deadline_exceeded", "not all images of the message were classified within its time.")

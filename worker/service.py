@@ -237,10 +237,7 @@ def _concurrency(settings: WorkerSettings, max_batch: int, parallel_batches: int
 def _preparing(
     settings: WorkerSettings, model: HostModel, concurrency: int, processes: int, stages: Stages
 ) -> Preparing:
-    budget = Budget(
-        of_places(DECODING_BYTES_PER_PIXEL * settings.max_pixels),
-        "no memory for decoding became free within the job's time.",
-    )
+    budget = Budget(of_places(DECODING_BYTES_PER_PIXEL * settings.max_pixels))
     geometry = model.geometry
     if geometry is not None:
         geometry = replace(geometry, reducing_gap=settings.reducing_gap)

@@ -70,7 +70,11 @@ class WorkerSettings(ProducerSettings):
         description="the Redis for the shared cache; by default the result backend, whose memory the cache then uses",
     )
     job_timeout: float = Field(
-        60, gt=0, le=MAX_SECONDS, description="time limit of a job in seconds; a bulk message has twice this time"
+        60,
+        gt=0,
+        le=MAX_SECONDS,
+        description="time limit of a job in seconds, without its waits for places, decoders and memory that other "
+        "images of the worker hold; each image of a bulk message has twice this time",
     )
     max_attempts: int = Field(
         3,

@@ -24,13 +24,38 @@ def long() -> CancelScope:
     return CancelScope(time.monotonic() + LONG_S)
 
 
-def test_a_job_waits_for_a_share_until_its_deadline_or_cancellation() -> None:
+def test_the_wait_for_a_share_uses_up_none_of_the_job_s_time() -> None:
+    budget, scope = Budget(10), long().within(0.5)
+    with ThreadPoolExecutor(1) as threads, ExitStack() as held:
+        held.enter_context(budget.reserve(8, long()))
+
+        def left_s() -> float:
+            with budget.reserve(3, scope):
+                return scope.left_s
+
+        late = threads.submit(left_s)
+        eventually(lambda: waiting(budget) == 1)
+        before_s = scope.left_s
+        ends_s = time.monotonic() + 1
+        eventually(lambda: time.monotonic() > ends_s)
+        assert not late.done()
+        held.close()
+        assert before_s - 0.2 < late.result(LONG_S) <= 0.5
+    assert scope.left_s < 0.5
+
+
+def test_a_job_whose_time_is_over_does_not_wait_for_a_share() -> None:
+    budget = Budget(10)
+    with budget.reserve(8, long()), pytest.raises(JobFailed, match="deadline_exceeded"):  # noqa: SIM117 - it must not begin
+        with budget.reserve(3, long().within(0)):
+            pass
+
+
+def test_a_cancelled_job_stops_waiting_for_a_share_at_once() -> None:
     scope = long()
-    budget = Budget(10, "no room.")
+    budget = Budget(10)
 
     with budget.reserve(8, scope):
-        with pytest.raises(JobFailed, match="no room"), budget.reserve(3, scope.within(0.01)):
-            pass
         timer = threading.Timer(0.1, scope.cancel)
         timer.start()
         with pytest.raises(Cancelled), budget.reserve(3, scope):
@@ -59,7 +84,7 @@ def asked(
 
 
 def test_a_large_share_is_given_before_small_ones_that_were_requested_later() -> None:
-    budget, order = Budget(10, "no room."), list[str]()
+    budget, order = Budget(10), list[str]()
     with ThreadPoolExecutor(3) as threads, ExitStack() as held:
         held.enter_context(budget.reserve(4, long()))
         asked(threads, budget, 10, lambda: order.append("large"))
@@ -69,7 +94,7 @@ def test_a_large_share_is_given_before_small_ones_that_were_requested_later() ->
 
 
 def test_after_a_job_stops_waiting_the_next_one_gets_its_share() -> None:
-    budget, got = Budget(10, "no room."), threading.Event()
+    budget, got = Budget(10), threading.Event()
     gives_up = long()
     with ThreadPoolExecutor(2) as threads, budget.reserve(4, long()):
 
@@ -86,7 +111,7 @@ def test_after_a_job_stops_waiting_the_next_one_gets_its_share() -> None:
 
 
 def test_no_share_is_lost_if_a_job_stops_waiting_just_as_it_gets_one() -> None:
-    budget = Budget(2, "no room.")
+    budget = Budget(2)
 
     def hurried(number: int) -> None:
         scope: AbstractContextManager[None] = budget.reserve(1, CancelScope(time.monotonic() + number % 5 / 5_000))
@@ -103,7 +128,7 @@ def test_no_share_is_lost_if_a_job_stops_waiting_just_as_it_gets_one() -> None:
 
 
 def test_while_jobs_of_all_queues_wait_the_queues_are_served_by_weight() -> None:
-    budget, order = Budget(1, "no room."), list[Queue]()
+    budget, order = Budget(1), list[Queue]()
     ranks: list[Queue] = ["bulk", "default", "high"]
     with ThreadPoolExecutor(63) as threads, ExitStack() as held:
         held.enter_context(budget.reserve(1, long()))
@@ -115,7 +140,7 @@ def test_while_jobs_of_all_queues_wait_the_queues_are_served_by_weight() -> None
 
 
 def test_reserved_shares_go_to_more_important_queues_although_others_wait() -> None:
-    budget, got = Budget(Limits(bulk=2, default=3, high=4), "no room."), list[str]()
+    budget, got = Budget(Limits(bulk=2, default=3, high=4)), list[str]()
     with ThreadPoolExecutor(3) as threads, ExitStack() as held:
         for _ in range(2):
             held.enter_context(budget.reserve(1, long(), "bulk"))
@@ -130,7 +155,7 @@ def test_reserved_shares_go_to_more_important_queues_although_others_wait() -> N
 
 
 def test_a_large_share_of_a_less_important_queue_does_not_starve() -> None:
-    budget, got = Budget(Limits(bulk=10, default=10, high=10), "no room."), threading.Event()
+    budget, got = Budget(Limits(bulk=10, default=10, high=10)), threading.Event()
     with ThreadPoolExecutor(5) as threads:
 
         def small() -> None:

@@ -27,7 +27,7 @@ def make_pool() -> Iterator[MakePool]:
     pools: list[DecoderPool] = []
 
     def make(options: DecoderOptions | None = None, *, processes: int = 1, start: bool = True) -> DecoderPool:
-        budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory")
+        budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS)
         pools.append(
             DecoderPool(options or DecoderOptions(MAX_PIXELS, MAX_BYTES, None), processes=processes, budget=budget)
         )

@@ -34,7 +34,7 @@ HOSTILE = {name: data for corpus in (FOREIGN, DAMAGED, BOMBS, THIN, SLOW, LADEN)
 @pytest.fixture(scope="module", params=GEOMETRIES)
 def pool(request: pytest.FixtureRequest) -> Iterator[DecoderPool]:
     """A pool with one process, which must survive a whole table of files."""
-    budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory")
+    budget = Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS)
     pool = DecoderPool(DecoderOptions(MAX_PIXELS, MAX_BYTES, GEOMETRIES[request.param]), processes=1, budget=budget)
     pool.start()
     (pid,) = pool.pids

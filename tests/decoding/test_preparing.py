@@ -21,7 +21,7 @@ BIG = encoded(photo(1600, 1200), "JPEG")
 @pytest.mark.parametrize("gap", [None, 2.0])
 def test_threads_and_processes_prepare_the_same_pixels(make_pool: MakePool, gap: float | None) -> None:
     geometry = Geometry(224, Image.Resampling.BICUBIC, (224, 224), reducing_gap=gap)
-    model, budget = NullModel(), Budget(10**9, "no memory")
+    model, budget = NullModel(), Budget(10**9)
     in_threads = InThreads(model, budget, geometry=geometry, max_pixels=MAX_PIXELS)
     in_processes = InProcesses(model, make_pool(DecoderOptions(MAX_PIXELS, MAX_BYTES, geometry)))
 

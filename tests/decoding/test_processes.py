@@ -284,14 +284,14 @@ def test_an_image_whose_decoder_is_ended_from_outside_is_decoded_by_another(
     assert "was killed by SIGUSR1 from outside while it had an image: replacing the process" in caplog.text
 
 
-def test_an_image_waits_for_a_free_decoder_only_until_its_deadline(make_pool: MakePool) -> None:
-    pool, endless = make_pool(taken_over(ENDLESS)), scope()
+def test_an_image_waits_for_a_decoder_until_the_deadline_of_the_image_ahead(make_pool: MakePool) -> None:
+    pool = make_pool(taken_over(ENDLESS))
 
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(pool.decode, HOSTILE, endless)
+        endless = thread.submit(code_of, pool, HOSTILE, scope(6))
         in_hand(pool)
-        assert code_of(pool, JPEG, scope(0.2)) == "deadline_exceeded"
-        endless.cancel()
+        assert code_of(pool, JPEG, scope(4)) == "ok"
+        assert endless.result() == "deadline_exceeded"
 
 
 def test_decoders_are_started_when_needed_and_reused(make_pool: MakePool) -> None:

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from celery import Celery
+from celery.result import AsyncResult
 
 from producer import Client
 from tests.acceptance.conftest import picture
@@ -20,6 +22,7 @@ from tests.valkey_server import ValkeyServer
 from worker.delivery.times import Times
 
 StartWorker = Callable[..., Worker]
+SendMany = Callable[..., AsyncResult]
 Supervise = Callable[..., SupervisedWorker]
 NULL_APP = "tests.chaos.null_worker"
 
@@ -125,3 +128,15 @@ def command(own_valkey: ValkeyServer, tmp_path: Path) -> Home:
     """The `nameshot` command as an operator of the same Redis runs it."""
     (tmp_path / "home").mkdir()
     return Home.make(tmp_path / "home", **own_valkey.settings("worker"))
+
+
+@pytest.fixture
+def send_many(own_valkey: ValkeyServer) -> Iterator[SendMany]:
+    """Send one bulk message."""
+    with Celery(broker=own_valkey.broker_url, backend=own_valkey.result_backend, set_as_current=False) as plain:
+
+        def send(urls: list[str], queue: str = "bulk") -> AsyncResult:
+            arguments = {"images": urls, "candidate_labels": ["fox", "bear"]}
+            return plain.send_task("nameshot.classify_many", kwargs=arguments, queue=f"nameshot.{queue}")
+
+        yield send

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-
 import pytest
-from celery import Celery
-from celery.result import AsyncResult
-from PIL import Image
 
 from producer import Client
 from tests.acceptance.origin import Origin
-from tests.delivery.conftest import StartWorker
-from tests.valkey_server import ValkeyServer
+from tests.delivery.conftest import SendMany, StartWorker
+from tests.images.slow_webp import slow_webp
 
 LABELS = ["fox", "bear"]
 #: Shorter than the origin delays ``/held/`` pictures, and longer than any other job here takes.
@@ -27,20 +21,6 @@ PATIENT = {
     "NAMESHOT_MAX_BATCH": "8",
     "NAMESHOT_DRAIN_TIMEOUT": "0",
 }
-
-SendMany = Callable[..., AsyncResult]
-
-
-@pytest.fixture
-def send_many(own_valkey: ValkeyServer) -> Iterator[SendMany]:
-    """Send one bulk message."""
-    with Celery(broker=own_valkey.broker_url, backend=own_valkey.result_backend, set_as_current=False) as plain:
-
-        def send(urls: list[str], queue: str = "bulk") -> AsyncResult:
-            arguments = {"images": urls, "candidate_labels": LABELS}
-            return plain.send_task("nameshot.classify_many", kwargs=arguments, queue=f"nameshot.{queue}")
-
-        yield send
 
 
 @pytest.fixture
@@ -117,18 +97,6 @@ def test_a_bulk_message_of_the_same_queue_leaves_a_place_to_a_single_job(
     assert client.submit(origin.url("/car.jpg"), LABELS, queue="high").result(timeout=TIMEOUT_S).ranking
 
     assert not bulk.ready()
-
-
-def slow_webp(number: int) -> bytes:
-    """Return a file of 36 bytes that decodes to ten million pixels; each number gives another file."""
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64), (number, 0, 0)).save(file, "WEBP", lossless=True, quality=0, method=0)
-    data = bytearray(file.getvalue())
-    # A single colour takes no bits per pixel, so the file stays valid with a larger width and height, 14 bits each.
-    at = data.index(b"VP8L") + 9
-    head = int.from_bytes(data[at : at + 4], "little") >> 28 << 28 | 2_799 << 14 | 3_499
-    data[at : at + 4] = head.to_bytes(4, "little")
-    return bytes(data)
 
 
 @pytest.mark.parametrize("decoder", ["process", "thread"])

@@ -4,6 +4,7 @@ With real small models, scores are the same with and without the cache.
 """
 
 import hashlib
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from tests.embeddings.watched_images import (
     picture,
     soon,
 )
+from tests.eventually import eventually
 from tests.fetch.cached_pictures import says
 from tests.fetch.servers import Exchange, ScriptedServer
 from worker.classifier import Attempt, Classifier
@@ -125,6 +127,19 @@ def test_jobs_with_the_same_picture_at_the_same_moment_share_its_forward_pass(im
         assert (embedded.batch_size, embedded.decode_ms, embedded.forward_ms) == (0, 0, 0)
         assert embedded.wait_ms > 0
     assert images.watched.runs == [1]
+
+
+def test_the_wait_for_another_job_with_the_same_picture_uses_up_none_of_the_job_s_time(images: Images) -> None:
+    images.watched.may_run.clear()
+    images.lead(picture())
+    ends_s = time.monotonic() + 0.5
+    other = images.follow(picture(), scope=WatchedScope(ends_s))
+
+    eventually(lambda: time.monotonic() > ends_s + 0.5)
+    assert not other.done()
+    images.watched.may_run.set()
+
+    assert other.result(TIMEOUT_S).wait_ms > 500
 
 
 def test_cancelling_the_job_that_runs_a_picture_affects_no_other_job_with_that_picture(images: Images) -> None:

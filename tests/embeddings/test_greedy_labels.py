@@ -70,7 +70,7 @@ def in_a_thread(work: Callable[[], object]) -> threading.Thread:
 
 def greedy(labels: LabelCache, scope: CancelScope) -> None:
     with labels.request(MANY, scope) as matrix:
-        matrix()
+        matrix(scope)
 
 
 def test_another_job_s_image_waits_for_at_most_one_batch_of_prompts(engine: LocalEngine, device: Device) -> None:
@@ -105,7 +105,7 @@ def test_when_a_job_ends_its_waiting_prompts_do_not_reach_the_device(
     job.join(TIMEOUT_S)
     device.gate.set()
     with labels.request(Question(["owl"]), soon()) as matrix:
-        matrix()
+        matrix(soon())
 
     assert len(device.batches[0]) <= PROMPT_BATCH
     assert device.batches[1:] == [["This is a photo of owl."]]
@@ -120,7 +120,7 @@ def test_another_job_s_new_labels_do_not_wait_for_all_prompts_of_a_greedy_job(
 
     with labels.request(Question(["owl"]), soon()) as matrix:
         device.gate.set()
-        matrix()
+        matrix(soon())
     scope.cancel()
     job.join(TIMEOUT_S)
 

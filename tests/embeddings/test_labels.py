@@ -75,7 +75,7 @@ def soon() -> CancelScope:
 def ask(cache: LabelCache, question: Question) -> Matrix:
     """Return the matrix of a job with a deadline of ten seconds."""
     with cache.request(question, soon()) as matrix:
-        return matrix()
+        return matrix(soon())
 
 
 def test_the_matrix_has_one_row_per_label_in_order() -> None:
@@ -104,7 +104,7 @@ def test_two_simultaneous_jobs_share_the_embedding_of_a_prompt() -> None:
         [(prompt, future)] = tower.held
         future.set_result(result(prompt))
 
-        np.testing.assert_array_equal(first(), second())
+        np.testing.assert_array_equal(first(soon()), second(soon()))
 
 
 def test_a_template_ensemble_is_the_normalised_mean_of_the_normalised_embeddings() -> None:
@@ -141,11 +141,11 @@ def test_a_deadline_for_labels_fails_its_job_but_no_other_job_with_the_same_labe
     with cache.request(Question(["owl"]), scope) as late, cache.request(Question(["owl"]), soon()) as in_time:
         scope.deadline_s = time.monotonic()
         with pytest.raises(JobFailed, match="deadline_exceeded"):
-            late()
+            late(scope)
         prompt, future = tower.held[0]
         future.set_result(result(prompt))
 
-        np.testing.assert_array_equal(in_time(), [vector("This is a photo of owl.")])
+        np.testing.assert_array_equal(in_time(soon()), [vector("This is a photo of owl.")])
 
 
 def test_a_failed_embedding_is_not_cached() -> None:
@@ -156,7 +156,7 @@ def test_a_failed_embedding_is_not_cached() -> None:
         tower.held[0][1].set_exception(JobFailed("out_of_memory", "x"))
 
         with pytest.raises(JobFailed, match="out_of_memory"):
-            failed()
+            failed(soon())
     with cache.request(Question(["owl"]), soon()):
         pass
 
@@ -171,7 +171,7 @@ def test_the_number_of_waiting_prompts_of_a_large_ensemble_is_bounded() -> None:
     with labels_of(tower).request(question, soon()) as matrix:
         assert len(tower.asked) == MAX_REQUESTED
         tower.answer_from_now_on()
-        rows = matrix()
+        rows = matrix(soon())
 
     assert len(tower.asked) == 50 * 50
     mean = np.mean([vector(f"{number} 49") for number in range(50)], axis=0)
@@ -194,12 +194,12 @@ def test_the_waiting_prompts_of_a_job_that_ends_are_withdrawn_unless_another_job
                 scope.deadline_s = time.monotonic()
             if end == "without its image":
                 raise JobFailed("http_status", "404")
-            matrix()
+            matrix(scope)
         waiting = [prompt for prompt, future in tower.held if not future.cancelled()]
         assert waiting[:3] == ["This is a photo of owl.", "This is a photo of fox."]
         tower.answer_from_now_on()
 
-        assert others().shape == (2, 8)
+        assert others(soon()).shape == (2, 8)
     assert len(tower.asked) == 1 + MAX_REQUESTED  # "fox" is embedded once for both jobs
 
 

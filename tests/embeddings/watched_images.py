@@ -69,7 +69,7 @@ class Images:
     def __init__(self, model: Model, threads: ThreadPoolExecutor, max_bytes: int, shared: Shared | None) -> None:
         self.watched = WatchedModel(model)
         self.model = cast(Model, self.watched)
-        preparing = InThreads(self.model, Budget(10**9, "no memory"), geometry=None, max_pixels=10**6)
+        preparing = InThreads(self.model, Budget(10**9), geometry=None, max_pixels=10**6)
         self.engine = LocalEngine(self.model, max_batch=8, on_device_lost=lambda: None)
         self.embeddings = ImageEmbeddings(preparing, self.engine, max_bytes=max_bytes, shared=shared)
         self._threads = threads
@@ -83,9 +83,9 @@ class Images:
         assert self.watched.running.acquire(timeout=TIMEOUT_S)
         return asked
 
-    def follow(self, data: bytes, queue: Queue = "default") -> Future[Embedded]:
+    def follow(self, data: bytes, queue: Queue = "default", scope: WatchedScope | None = None) -> Future[Embedded]:
         """Embed the same picture in another thread; return once that thread waits."""
-        scope = WatchedScope()
+        scope = scope or WatchedScope()
         asked = self._threads.submit(self.embeddings.embed, File(data), queue, scope)
         assert scope.waits.wait(TIMEOUT_S)
         return asked

@@ -93,7 +93,7 @@ class Device:
             on_device_lost=lambda: self.lost_with.append(self.model.mark),
             stages=stages,
         )
-        preparing = InThreads(self.model, Budget(10**9, ""), geometry=None, max_pixels=10**6, stages=stages)
+        preparing = InThreads(self.model, Budget(10**9), geometry=None, max_pixels=10**6, stages=stages)
         self.images = ImageEmbeddings(preparing, self.engine, max_bytes=10**6)
         self.labels = LabelCache(self.engine)
         self._threads = threads
@@ -105,7 +105,7 @@ class Device:
     def ask(self, scope: CancelScope, labels: Sequence[str]) -> Future[Float32]:
         def ask() -> Float32:
             with self.labels.request(Question(list(labels)), scope) as matrix:
-                return matrix()
+                return matrix(scope)
 
         return self._threads.submit(ask)
 

@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
     prepare_pillow(MAX_PIXELS)
     engine = LocalEngine(NullModel(forward_ms=100), max_batch=4, on_device_lost=lambda: None)
     preparing = InThreads(
-        NullModel(), Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS, "no memory"), geometry=None, max_pixels=MAX_PIXELS
+        NullModel(), Budget(DECODING_BYTES_PER_PIXEL * MAX_PIXELS), geometry=None, max_pixels=MAX_PIXELS
     )
     classifier = Classifier(
         model=NullModel(),

@@ -1,4 +1,8 @@
-"""A bounded amount that jobs share, such as places for images in flight, or bytes of memory for decoding."""
+"""A bounded amount that jobs share, such as places for images in flight, or bytes of memory for decoding.
+
+A job's clock is paused while the job waits for a share, because it then waits only for other images of its own worker,
+and each holder of a share has a running clock of its own. So a burst of large images waits instead of failing.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +28,10 @@ class Budget:
 
     Args:
         amount: the total amount, all of which any queue may hold, or the queues' limits.
-        refusal: the error message for a job whose request was not granted in time.
     """
 
-    def __init__(self, amount: int | Limits, refusal: str) -> None:
+    def __init__(self, amount: int | Limits) -> None:
         self._limits = all_alike(amount) if isinstance(amount, int) else amount
-        self._refusal = refusal
         self._held: dict[Queue, int] = dict.fromkeys(RANKS, 0)
         self._waiting: dict[Queue, deque[tuple[int, Future[None]]]] = {queue: deque() for queue in RANKS}
         self._turns = Turns(WEIGHTS)
@@ -43,28 +45,33 @@ class Budget:
 
     @contextmanager
     def reserve(self, share: int, scope: CancelScope, queue: Queue = "default") -> Iterator[None]:
-        """Wait for a share while the scope lasts, then hold it within this context.
+        """Wait for a share with the scope's clock paused, then hold the share within this context.
 
         Args:
             share: the share's size; a share above the queue's limit is reduced to that limit.
 
         Raises:
-            JobFailed: ``deadline_exceeded``: the share was not granted before the scope's deadline.
+            JobFailed: ``deadline_exceeded``: the scope's deadline passed before the wait began.
             Cancelled: the scope was cancelled.
         """
         scope.check()
+        if scope.is_over:
+            raise JobFailed("deadline_exceeded")
         share = min(share, self._limits.of(queue))
+        resume = scope.pause_clock()
         try:
             self.take(share, scope, queue)
-        except TimeoutError:
-            raise JobFailed("deadline_exceeded", self._refusal) from None
+        finally:
+            resume()
         try:
             yield
         finally:
             self.give_back(share, queue)
 
     def take(self, share: int, scope: CancelScope, queue: Queue) -> None:
-        """Wait for a share within the queue's limit; the caller must return the share with `give_back`.
+        """Wait for a share within the queue's limit, with the scope's clock running.
+
+        The caller must return the share with `give_back`.
 
         Raises:
             TimeoutError: the share was not granted before the scope's deadline.

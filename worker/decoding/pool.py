@@ -46,7 +46,7 @@ class DecoderPool:
     def __init__(self, options: DecoderOptions, *, processes: int, budget: Budget) -> None:
         self.options = options
         self._budget = budget
-        self._places = Budget(of_decoders(processes), "no decoder process was free within the job's time.")
+        self._places = Budget(of_decoders(processes))
         self._idle = deque[DecoderProcess]()
         self._all = set[DecoderProcess]()
         self._lock = threading.Lock()

@@ -9,14 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from producer.contract.names import Queue
-from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.lru import Bounded
 from worker.concurrency.single_flight import SingleFlight
@@ -135,11 +133,17 @@ class ImageEmbeddings:
         # waits for a suspect's image, which may wait long for its turn to run alone.
         if scope.suspect is not None:
             return self._count(self._recall_or_embed(file, queue, scope))
-        key, work = (file.sha256, queue), partial(self._recall_or_embed, file, queue, scope)
+        # The job that embeds the image may wait long for a decoder, and its own clock bounds its work.
+        resume = scope.pause_clock()
+
+        def work() -> Embedded:
+            resume()
+            return self._recall_or_embed(file, queue, scope)
+
         try:
-            embedded, is_from_another = self._flights.do(key, scope, work)
-        except TimeoutError:
-            raise JobFailed("deadline_exceeded", "the image was not embedded within the job's time.") from None
+            embedded, is_from_another = self._flights.do((file.sha256, queue), scope, work)
+        finally:
+            resume()
         if is_from_another:
             file.take()
             embedded = Embedded(embedded.embedding, wait_ms=(time.perf_counter() - began_s) * 1000)

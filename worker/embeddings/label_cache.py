@@ -9,7 +9,7 @@ for the device at a time, and when the job ends, those that no other job needs a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +21,17 @@ from producer.errors import JobFailed
 from worker.concurrency.cancel_scope import CancelScope
 from worker.concurrency.lru import Bounded
 from worker.concurrency.single_flight import SingleFlight
-from worker.embeddings.reading import MAX_REQUESTED, Key, Matrix, Pending, Reading, Vector, prompts_of, too_late
+from worker.embeddings.reading import (
+    MAX_REQUESTED,
+    Key,
+    Matrix,
+    Pending,
+    Reading,
+    ReadMatrix,
+    Vector,
+    prompts_of,
+    too_late,
+)
 from worker.engine.batch_queue import BatchResult
 from worker.engine.interface import Engine
 
@@ -52,7 +62,7 @@ class LabelCache:
         self.misses = 0
 
     @contextmanager
-    def request(self, question: Question, scope: CancelScope) -> Iterator[Callable[[], Matrix]]:
+    def request(self, question: Question, scope: CancelScope) -> Iterator[ReadMatrix]:
         """Request the prompts that are not cached, and yield a function that waits for the matrix and returns it.
 
         The matrix is float32 (labels, d), with rows in the order of the labels. With several templates each row is the
@@ -60,8 +70,8 @@ class LabelCache:
         When the context ends, prompts that still wait for the device are cancelled, unless another question needs them.
 
         Args:
-            scope: limits all waits. The yielded function raises `JobFailed` (``deadline_exceeded``, or the failure of
-                a prompt) or `Cancelled`.
+            scope: limits the wait for the prompts' lengths. The yielded function takes the scope that limits its own
+                wait, and raises `JobFailed` (``deadline_exceeded``, or the failure of a prompt) or `Cancelled`.
 
         Raises:
             JobFailed: ``invalid_job`` for a label with more tokens inside its template than the model reads;
@@ -73,7 +83,7 @@ class LabelCache:
             if (matrix := self._matrices.recall(key)) is not None:
                 self.hits += len(question.candidate_labels)
         if matrix is not None:
-            yield lambda: matrix
+            yield lambda _: matrix
             return
         if self._mark(scope) is None:
             self._check_lengths(question, scope)
@@ -82,7 +92,7 @@ class LabelCache:
         reading = Reading(question, scope, self._request_prompt, self._give_up)
         try:
             reading.request_more()
-            yield lambda: self._remember(key, reading.matrix())
+            yield lambda image_scope: self._remember(key, reading.matrix(image_scope))
         finally:
             reading.close()
 

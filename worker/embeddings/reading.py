@@ -22,6 +22,8 @@ from worker.engine.failures import failure_of
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
+#: Waits for a question's matrix within the scope of one of its images.
+ReadMatrix = Callable[[CancelScope], Matrix]
 #: A prompt's text; and the mark of the suspect that requested the prompt, or None if no suspect must wait for a turn.
 Key = tuple[str, str | None]
 
@@ -72,15 +74,18 @@ class Reading:
         for _, prompt in islice(self._prompts, MAX_REQUESTED - len(self._requested)):
             self._requested.append(self._request(prompt, self._scope))
 
-    def matrix(self) -> Matrix:
+    def matrix(self, scope: CancelScope) -> Matrix:
         """Wait for all vectors and return the matrix; see `LabelCache.request`."""
-        with self._turn:
+        if not self._turn.acquire(timeout=min(scope.left_s, threading.TIMEOUT_MAX)):
+            scope.check()
+            raise too_late()
+        try:
             if self._matrix is not None:
                 return self._matrix
             if self._is_closed:
                 raise Cancelled  # the job of this image has ended
             while self._requested:
-                if (vector := self._next()) is None:
+                if (vector := self._next(scope)) is None:
                     continue
                 self._of_label.append(vector)
                 self._requested.popleft()
@@ -91,14 +96,16 @@ class Reading:
             self._matrix = np.stack(self._rows)
             self._matrix.setflags(write=False)
             return self._matrix
+        finally:
+            self._turn.release()
 
-    def _next(self) -> Vector | None:
+    def _next(self, scope: CancelScope) -> Vector | None:
         """Wait for the first requested vector; return None if the prompt had to be requested again."""
         following = self._requested[0]
         if not isinstance(following, Pending):
             return following
         try:
-            return self._scope.result_of(following.future).output
+            return scope.result_of(following.future).output
         except TimeoutError:
             raise too_late() from None
         except Cancelled:

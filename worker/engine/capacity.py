@@ -29,7 +29,7 @@ GPU_BATCHES: Final = (16, 64)
 GPU_RATE_SHARE: Final = 0.95
 #: The shortest of this many measurements counts, because other programs can only lengthen one.
 MEASUREMENTS: Final = 3
-#: A bulk message has this many times the timeout of a single job.
+#: Each image of a bulk message has this many times the timeout of a single job.
 BULK_TIME_FACTOR: Final = 2
 #: While one batch is on the device, a second is ready and a third is being downloaded.
 IMAGES_PER_BATCH_SLOT: Final = 3

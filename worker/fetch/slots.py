@@ -48,7 +48,7 @@ class Slots:
         """
         with self._lock:
             if (slots := self._slots.get(key)) is None:
-                slots = self._slots[key] = _Slots(Budget(self._limits, _BUSY))
+                slots = self._slots[key] = _Slots(Budget(self._limits))
             slots.users += 1
         try:
             slots.budget.take(1, scope, queue)

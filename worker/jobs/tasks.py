@@ -58,7 +58,7 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
     typing = False
     # Celery builds a text of this length for each result, even if it does not log the text.
     resultrepr_maxsize = 16
-    #: The time limit of a message is this multiple of NAMESHOT_JOB_TIMEOUT.
+    #: The time limit of each image of a message is this multiple of NAMESHOT_JOB_TIMEOUT.
     time_factor = 1
 
     @property
@@ -167,7 +167,11 @@ class JobTask(Task, ABC):  # type: ignore[misc]  # celery is untyped
             # The job's time starts only here, because that wait must not use it up.
             scope.deadline_s = time.monotonic() + worker.service.job_timeout_s * self.time_factor
             attempt = Attempt(
-                scope, queue, queued_ms(request, self._now_s()), on_outcome=partial(worker.outcomes.add, tag)
+                scope,
+                queue,
+                queued_ms(request, self._now_s()),
+                on_outcome=partial(worker.outcomes.add, tag),
+                running=partial(worker.jobs.job, request.id),
             )
             if (suspect := suspects.examine(request.id, queue, deaths, keep)) is not None:
                 images = partial(suspects.images, scope, suspect, deaths, keep)
