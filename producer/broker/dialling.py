@@ -25,6 +25,9 @@ _ASYNC_CLASSES: Final[Mapping[Medium, Any]] = {
 }
 #: Options never override these arguments of the URL, because kombu and Celery parse them differently.
 _OF_THE_URL: Final = frozenset({"host", "port", "db", "username", "password"})
+#: By default a pool of redis-py refuses to open more than a hundred connections, with an error as if Redis had refused
+#: them. A thread uses one connection at a time, so the number of threads is the limit.
+MAX_CONNECTIONS: Final = 2**31
 
 
 def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
@@ -37,7 +40,11 @@ def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
     Raises:
         SettingsError: the installed redis-py does not know an argument of the URL.
     """
-    pool = redis.ConnectionPool(connection_class=CLASSES[endpoint.medium], **connection_arguments(endpoint, options))
+    pool = redis.ConnectionPool(
+        connection_class=CLASSES[endpoint.medium],
+        max_connections=MAX_CONNECTIONS,
+        **connection_arguments(endpoint, options),
+    )
     _check(pool, endpoint)
     return ScriptingRedis.from_pool(pool)
 

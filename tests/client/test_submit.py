@@ -86,6 +86,17 @@ def test_an_id_is_claimed_for_a_week_beyond_the_life_of_a_result(client: Client,
         assert connection.ttl("nameshot:claim:order-17") == pytest.approx(86_400 + 7 * 86_400, abs=5)
 
 
+def test_hundreds_of_threads_may_share_a_client(valkey: ValkeyServer, client: Client) -> None:
+    """More than the hundred connections after which redis-py's pool refuses to open another."""
+    threads = 150
+    with valkey.connect(0) as operator, ThreadPoolExecutor(threads) as pool:
+        operator.execute_command("CLIENT", "PAUSE", 300, "WRITE")  # until then all threads need a connection at once
+        jobs = list(pool.map(lambda _: client.submit(URL, LABELS), range(threads)))
+
+    assert len({job.id for job in jobs}) == threads
+    assert client.queue_depths()["default"] == threads
+
+
 def test_threads_that_submit_the_same_id_at_once_queue_one_message(client: Client) -> None:
     with ThreadPoolExecutor(16) as threads:
         jobs = list(threads.map(lambda _: client.submit(URL, LABELS, job_id="order-17"), range(200)))

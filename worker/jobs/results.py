@@ -23,7 +23,7 @@ from celery.states import FAILURE, PENDING, READY_STATES, RECEIVED, REJECTED, RE
 from kombu.exceptions import DecodeError
 from pydantic_core import PydanticSerializationError, to_json
 
-from producer.broker.dialling import CLASSES, connection_arguments
+from producer.broker.dialling import CLASSES, MAX_CONNECTIONS, connection_arguments
 from producer.contract.names import forgotten_key
 from producer.errors import JobFailed
 from producer.operations.answers import FIRST_ANSWER_WINS
@@ -70,7 +70,11 @@ class FirstAnswerBackend(RedisBackend):  # type: ignore[misc]  # celery is untyp
         celerys: dict[str, Any] = self.connparams  # type: ignore[has-type]  # celery is untyped
         endpoint = self.app.endpoints[1]
         self.url = endpoint.shown
-        self.connparams = {**connection_arguments(endpoint, celerys), "connection_class": CLASSES[endpoint.medium]}
+        self.connparams = {
+            **connection_arguments(endpoint, celerys),
+            "connection_class": CLASSES[endpoint.medium],
+            "max_connections": MAX_CONNECTIONS,
+        }
         self.outage = Outage("the result backend", "does not take answers", self._probe)
 
     def encode(self, data: Any) -> Any:
