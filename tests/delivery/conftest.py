@@ -91,7 +91,6 @@ def start_worker(own_valkey: ValkeyServer, origin: Origin, tmp_path: Path) -> It
                     **settings,
                 },
                 (*prefix, *command_of(app), "-n", f"{name}@%h"),
-                is_forked=True,
             )
             stack.enter_context(worker)
             if is_ready:

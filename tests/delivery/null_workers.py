@@ -50,7 +50,7 @@ class SupervisedWorker:
         folder = self._folder / str(self.starts)
         folder.mkdir(parents=True)
         command = (sys.executable, "-m", "celery", "-A", "tests.chaos.null_worker", "worker", "-n", f"{self.starts}@%h")
-        return Worker(folder, self._settings, command, is_forked=True)
+        return Worker(folder, self._settings, command)
 
     def _supervise(self) -> None:
         while True:

@@ -30,7 +30,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
         def worker(*arguments: str, command: tuple[str, ...] = COMMAND, **settings: str) -> Worker:
             environment = {"NAMESHOT_METRICS_PORT": "0", **settings}
-            return stack.enter_context(Worker(tmp_path, environment, (*command, *arguments)))
+            return stack.enter_context(Worker(tmp_path, environment, (*command, *arguments), is_new="-P" in arguments))
 
         yield worker
 
