@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from typing import Final
 
@@ -21,6 +22,15 @@ def is_shortage(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):  # the module threading has no class of its own for this
         return "can't start new thread" in str(error)
     return isinstance(error, MemoryError)
+
+
+def can_open_files() -> bool:
+    """Return whether this process can open one more file at this moment."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return not is_shortage(error)
+    return True
 
 
 def allow_open_files(images: int) -> None:
