@@ -11,8 +11,14 @@ from producer.errors import SettingsError
 
 #: Errors of the operating system that say that this process, or its machine, has no more of something.
 _SHORTAGES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
-#: The files that an idle worker has open: libraries, logs, both Redis connections and their pools, probes, decoders.
+#: The files that an idle worker has open, and some to spare: libraries, logs, probes, decoders, look-ups of names, the
+#: event loop's connections to Redis.
 _IDLE_FILES: Final = 100
+#: A connection to an image's host takes two descriptors: its socket, and the duplicate that the deadline shuts down.
+_FILES_PER_DOWNLOAD: Final = 2
+#: Each image in flight may have a connection in the pools for the answers, for the broker and for the shared cache. The
+#: pools keep idle connections, so these come on top of the downloads.
+_REDIS_POOLS: Final = 3
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -33,17 +39,24 @@ def can_open_files() -> bool:
     return True
 
 
-def allow_open_files(images: int) -> None:
-    """Raise this process's limit of open files as far as the system permits.
+def files_needed(images: int, idle_downloads: int) -> int:
+    """Return the largest number of files that a worker may have open at once.
 
     Args:
-        images: the images in flight. Each may have a connection open, and another one idle in the pool.
+        images: the images in flight.
+        idle_downloads: the connections to images' hosts that the worker keeps for further downloads.
+    """
+    return _FILES_PER_DOWNLOAD * (images + idle_downloads) + _REDIS_POOLS * images + _IDLE_FILES
+
+
+def allow_open_files(images: int, idle_downloads: int) -> None:
+    """Raise this process's limit of open files as far as the system permits; for the arguments see `files_needed`.
 
     Raises:
         SettingsError: the system permits too few for so many images.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * images + _IDLE_FILES
+    needed = files_needed(images, idle_downloads)
     if hard == resource.RLIM_INFINITY:
         hard = max(soft, needed)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
