@@ -28,6 +28,10 @@ _OF_THE_URL: Final = frozenset({"host", "port", "db", "username", "password"})
 #: By default a pool of redis-py refuses to open more than a hundred connections, with an error as if Redis had refused
 #: them. A thread uses one connection at a time, so the number of threads is the limit.
 MAX_CONNECTIONS: Final = 2**31
+#: The version of Redis' protocol. With version 3, redis-py expects maintenance notifications, which some hosted servers
+#: send. It then also reuses a connection with unread data, and takes a surplus reply for the reply to the next command,
+#: such as the one that stores an answer. With version 2 it replaces such a connection.
+PROTOCOL: Final = 2
 
 
 def connect(endpoint: Endpoint, **options: Any) -> redis.Redis:
@@ -66,7 +70,8 @@ def connection_arguments(endpoint: Endpoint, options: Mapping[str, Any]) -> dict
     left_out = _OF_THE_URL | ({"client_name"} & endpoint.arguments.keys())
     if endpoint.medium == "unix":
         left_out |= {"socket_keepalive", "socket_keepalive_options"}
-    return {**endpoint.arguments, **{name: value for name, value in options.items() if name not in left_out}}
+    ours = {name: value for name, value in options.items() if name not in left_out}
+    return {**endpoint.arguments, **ours, "protocol": PROTOCOL}
 
 
 def _check(pool: Any, endpoint: Endpoint) -> None:
