@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull, SettingsError
+from producer import AsyncClient, ClassifyJob, Client, InvalidJob, Job, JobConflict, Question, QueueFull
 from producer.contract.names import QUEUES
 from producer.messages.submission import CHUNK_CHARACTERS, MessageWriter
 from tests.client.stock_worker import StockWorker, result_for
@@ -331,11 +331,3 @@ def test_a_client_reads_the_environment_only_when_it_is_made(
         client.submit(URL, LABELS)
         with pytest.raises(QueueFull):
             client.submit(URL, LABELS)
-
-
-def test_an_impossible_setting_is_reported_in_one_sentence_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NAMESHOT_MAX_QUEUE", "many")
-
-    with pytest.raises(SettingsError) as refused:
-        Client()
-    assert str(refused.value) == "NAMESHOT_MAX_QUEUE is 'many' and cannot be used; it should be a valid integer."

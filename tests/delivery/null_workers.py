@@ -67,6 +67,6 @@ class SupervisedWorker:
 
     def __exit__(self, *_: object) -> None:
         self._ends = True
-        while self._thread.is_alive():  # a worker that died just before may have a successor
+        while self._thread.is_alive():  # also ends the successor of a worker that died just now
             self.worker.stop()
             self._thread.join(0.1)
