@@ -87,7 +87,7 @@ def test_an_id_is_claimed_for_a_week_beyond_the_life_of_a_result(client: Client,
 
 
 def test_hundreds_of_threads_may_share_a_client(valkey: ValkeyServer, client: Client) -> None:
-    """More than the hundred connections after which redis-py's pool refuses to open another."""
+    """They need more connections than the hundred that a pool of redis-py opens by default."""
     threads = 150
     with valkey.connect(0) as operator, ThreadPoolExecutor(threads) as pool:
         operator.execute_command("CLIENT", "PAUSE", 300, "WRITE")  # until then all threads need a connection at once
@@ -170,7 +170,7 @@ def test_a_wrong_argument_is_refused_before_anything_is_sent(
     assert client.queue_depths()["default"] == 0
 
 
-def test_many_jobs_are_single_messages_in_order(client: Client, worker: StockWorker) -> None:
+def test_submit_many_sends_one_message_per_job_in_order(client: Client, worker: StockWorker) -> None:
     jobs = client.submit_many(
         [
             (URL, LABELS),

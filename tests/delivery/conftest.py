@@ -1,4 +1,4 @@
-"""Real workers that start in a second, because only their model, which has no weights, is not real."""
+"""Real workers with a null model; as it has no weights to load, they start in a second."""
 
 import socket
 import sys

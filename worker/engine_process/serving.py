@@ -18,7 +18,7 @@ from worker.engine_process.memory import Layout
 
 logger = logging.getLogger(__name__)
 
-#: An engine has at most 64 fronts; the rest is for dead fronts whose connections have not ended yet.
+#: The launcher starts at most 64 fronts for an engine. The other places are for dead fronts that still seem connected.
 MAX_FRONTS: Final = 128
 #: When the process is out of descriptors, the server pauses for this long before it accepts again.
 _PAUSE_S: Final = 0.1
