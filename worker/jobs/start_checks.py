@@ -20,6 +20,7 @@ from producer.broker.urls import Endpoint
 from producer.contract.names import queue_name, rung_name
 from producer.errors import SettingsError
 from producer.settings import PREFIX
+from worker.delivery.replies import well_formed
 
 logger = logging.getLogger(__name__)
 
@@ -155,11 +156,10 @@ class FirstContact:
         Raises:
             SystemExit: a server lacks something that a worker needs.
         """
-        # Servers older than Redis 6 know only RESP2, and this check must reach them to refuse them.
-        options = {"socket_connect_timeout": SERVER_TIMEOUT_S, "socket_timeout": SERVER_TIMEOUT_S, "protocol": 2}
+        options = {"socket_connect_timeout": SERVER_TIMEOUT_S, "socket_timeout": SERVER_TIMEOUT_S}
         for server in list(self._left):
             try:
-                with connect(server, **options) as client:
+                with connect(server, **options) as client, well_formed(client.close):
                     wrong = self._unfit(client, server)
             except redis.RedisError as error:
                 logger.warning("%s", unavailable(error, server))
