@@ -21,7 +21,7 @@ class MeddlingLink:
         self._marker = marker
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        #: What the next such requests are answered with, one by one.
+        #: What the next such requests are answered with, one by one; what is empty ends the connection instead.
         self.replies: list[bytes] = []
 
     def __enter__(self) -> Self:
@@ -43,6 +43,8 @@ class MeddlingLink:
         with suppress(OSError), source, sink:
             while data := source.recv(65536):
                 if is_request and self.replies and self._marker in data:
-                    source.sendall(self.replies.pop(0))
+                    if not (reply := self.replies.pop(0)):
+                        return
+                    source.sendall(reply)
                 else:
                     sink.sendall(data)
