@@ -73,10 +73,7 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
         SettingsError: this worker does not support an option.
     """
     if worker.pool_cls not in ("threads", "celery.concurrency.thread:TaskPool", TaskPool):
-        raise SettingsError(
-            f"the pool {_name_of(worker.pool_cls)} cannot be used: the threads of this worker share one model and one "
-            "device; leave out -P (--pool, CELERY_WORKER_POOL), or set it to threads."
-        )
+        raise SettingsError(wrong_pool(_name_of(worker.pool_cls)))
     if changed := [name for name in FIXED if worker.app.conf.get(name) != settings.get(name, DEFAULTS.get(name))]:
         raise SettingsError(
             f"Celery's setting {changed[0]} cannot be changed, because nameshot's workers rely on its value; remove it "
@@ -103,6 +100,14 @@ def check_options(worker: Any, settings: Mapping[str, Any], *, most_threads: int
         raise SettingsError(
             f"--concurrency {concurrency} cannot be used; choose a number from 1 to {most_threads:,}, or leave it out."
         )
+
+
+def wrong_pool(name: str) -> str:
+    """Return why a worker refuses a pool other than threads."""
+    return (
+        f"the pool {name} cannot be used: the threads of this worker share one model and one device; leave out -P "
+        "(--pool, CELERY_WORKER_POOL), or set it to threads."
+    )
 
 
 def _is_number(value: Any) -> bool:
