@@ -28,9 +28,10 @@ _OF_THE_URL: Final = frozenset({"host", "port", "db", "username", "password"})
 #: By default a pool of redis-py refuses to open more than a hundred connections, with an error as if Redis had refused
 #: them. A thread uses one connection at a time, so the number of threads is the limit.
 MAX_CONNECTIONS: Final = 2**31
-#: The version of Redis' protocol. With version 3, redis-py expects maintenance notifications, which some hosted servers
-#: send. It then also reuses a connection with unread data, and takes a surplus reply for the reply to the next command,
-#: such as the one that stores an answer. With version 2 it replaces such a connection.
+#: The version of Redis' protocol; servers older than Redis 6, which are refused in a sentence, know no other. With
+#: version 3, redis-py expects maintenance notifications, which some hosted servers send. It then also reuses a
+#: connection with unread data, and takes a surplus reply for the reply to the next command, such as the one that stores
+#: an answer. With version 2 it replaces such a connection.
 PROTOCOL: Final = 2
 
 

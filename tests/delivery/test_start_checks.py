@@ -47,6 +47,8 @@ def refused(worker: Worker) -> str:
     [
         (("-P", "solo"), {}, "the pool solo cannot be used"),
         (("--pool=processes",), {}, "the pool prefork cannot be used"),
+        (("-P", "prefork"), {}, "the pool prefork cannot be used"),
+        ((), {"CELERY_WORKER_POOL": "prefork"}, "the pool prefork cannot be used"),
         (("-P", "custom"), {"CELERY_CUSTOM_WORKER_POOL": "celery.concurrency.solo:TaskPool"}, "the pool solo"),
         ((), {"CELERY_WORKER_POOL": "solo"}, "the pool solo cannot be used"),
         (("--", "task.acks_late=0"), {}, "task_acks_late cannot be changed"),

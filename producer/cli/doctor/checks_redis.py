@@ -51,8 +51,7 @@ def _connect(endpoint: Endpoint) -> Redis:
     from producer.broker.dialling import connect
 
     timeouts = {"socket_connect_timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S}
-    options = {**timeouts, "client_name": "nameshot", "protocol": 2}  # old servers support only protocol 2
-    return connect(endpoint, **{**options, **endpoint.arguments})
+    return connect(endpoint, **{**timeouts, "client_name": "nameshot", **endpoint.arguments})
 
 
 def _server(subject: str, endpoint: Endpoint, *, waits_at: str | None = None) -> Finding:
