@@ -1,6 +1,7 @@
 """``nameshot worker``: what dies is started again, what cannot work is not, and who stops it stops all of it."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -130,6 +131,25 @@ def test_a_setting_that_cannot_be_used_is_said_once_and_not_tried_again(
     assert launcher.log.count(setting) == 1
     assert "starting it again" not in launcher.log
     assert "Traceback" not in launcher.log
+
+
+def test_a_folder_of_the_ready_file_that_is_removed_is_created_again_and_ends_no_worker(
+    launch: Launch, client: Client, origin: Origin, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    launcher = launch(NAMESHOT_READY_FILE=str(folder / "ready"))
+    eventually((folder / "ready").exists)
+
+    shutil.rmtree(folder)
+    eventually((folder / "ready").exists)
+    shutil.rmtree(folder)
+    os.kill(workers_of(launcher)[0], signal.SIGKILL)
+
+    assert client.classify(origin.url("/owl.png"), LABELS, timeout=TIMEOUT_S).ranking
+    eventually((folder / "ready").exists)
+    assert launcher.log.count(f"the folder {folder} was removed: created it again") == 2
+    assert launcher.stop() == 0
 
 
 def test_a_redis_that_is_away_when_the_worker_starts_is_waited_for(

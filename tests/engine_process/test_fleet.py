@@ -61,10 +61,10 @@ def test_fronts_are_ready_while_each_of_them_is(tmp_path: Path) -> None:
 
 def test_nobody_else_may_enter_the_folder_of_the_sockets_and_it_does_not_stay() -> None:
     with private_folder() as folder:
-        assert folder.stat().st_mode & 0o777 == 0o700
-        (folder / "engine-0").touch()
+        assert folder.path.stat().st_mode & 0o777 == 0o700
+        (folder.path / "engine-0").touch()
 
-    assert not folder.exists()
+    assert not folder.path.exists()
 
 
 def test_a_place_that_holds_no_socket_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
